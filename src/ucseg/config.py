@@ -1,0 +1,98 @@
+"""Strict settings: an unknown key fails and suggests the nearest one; every value is checked where it enters."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ucseg.errors import UserError
+
+T = TypeVar("T", bound="Strict")
+
+
+class Strict(BaseModel):
+    """Base of every settings class: no unknown keys, no silent changes after creation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def build(model: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make settings from plain values.
+
+    Args:
+        model: the settings class.
+        values: nested plain values, e.g. read from YAML.
+        where: how to name their origin in an error, e.g. "plan.yaml".
+
+    Raises:
+        UserError: one line a problem; an unknown key names the nearest known one.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                lines.append(f"{where}: unknown setting '{key}'; {_nearest(model, problem['loc'])}")
+            else:
+                lines.append(f"{where}: setting '{key}' = {problem['input']!r}: {problem['msg']}")
+        raise UserError("\n".join(lines)) from None
+
+
+def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    fields = model.model_fields
+    for part in location[:-1]:
+        inner = fields[str(part)].annotation if str(part) in fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        fields = inner.model_fields
+    close = difflib.get_close_matches(str(location[-1]), fields, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known settings: {', '.join(sorted(fields))}."
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """["method.mixing=false", "steps=100"] -> {"method": {"mixing": False}, "steps": 100}. Values are read as YAML."""
+    out: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"'--set {setting}' is not of the form key=value, e.g. --set method.mixing=false.")
+        node = out
+        *parents, leaf = key.strip().split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f"'--set {setting}' contradicts an earlier --set of '{parent}'.")
+        try:
+            node[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"'--set {setting}': the value cannot be read as YAML.") from None
+    return out
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` laid over it, nested mappings key by key."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from a file; a UserError says what is wrong with it."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this is not valid YAML ({str(error).splitlines()[0]}); mend it or make it anew.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected 'key: value' lines; mend the file or make it anew.")
+    return values

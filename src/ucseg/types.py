@@ -1,0 +1,169 @@
+"""The words that every part of ucseg speaks: scans and cases on one side, batches and predictions on the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ucseg.randomness import torch_generator
+
+Array = npt.NDArray[Any]
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the voxels of a scan lie.
+
+    Attributes:
+        affine: (n+1) x (n+1), voxel index -> world. World is RAS millimetres for scans with a geometry of their own;
+            for plain images (PNG, JPEG, TIFF) it is the identity in pixels.
+        unit: "mm" or "px".
+    """
+
+    affine: Array
+    unit: str = "mm"
+
+    @property
+    def dims(self) -> int:
+        """Spatial rank n."""
+        return int(self.affine.shape[0]) - 1
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Edge lengths of a voxel along its own axes, in `unit`."""
+        return tuple(float(v) for v in np.linalg.norm(self.affine[: self.dims, : self.dims], axis=0))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """An image or a mask as it was read.
+
+    Attributes:
+        array: C x S; the axes of S follow the columns of the geometry's affine. Native dtype. A mask has C = 1.
+        geometry: where the voxels lie.
+        source: the file it came from.
+        header: what the format needs to write a file of the same kind and geometry (opaque to everybody else).
+    """
+
+    array: Array
+    geometry: Geometry
+    source: Path
+    header: Any = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of cases.csv: an image, its mask if it has one that training may see, and the split it belongs to.
+
+    Paths are absolute here and relative to the data root on disk. `mask is None` means unlabelled.
+    """
+
+    case: str
+    subject: str
+    image: Path
+    mask: Path | None
+    split: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a network must know of the data.
+
+    Attributes:
+        dims: 2 or 3.
+        channels: channels of an image.
+        classes: number of classes C, background included.
+        patch: S of a training patch, in voxels.
+        token: edge lengths of the patches into which the pseudo-label generator cuts the uncertainty maps.
+        one_component: classes of which a scan has one connected component (for the component filter).
+    """
+
+    dims: int
+    channels: int
+    classes: int
+    patch: tuple[int, ...]
+    token: tuple[int, ...]
+    one_component: tuple[int, ...] = ()
+
+    @property
+    def binary(self) -> bool:
+        """One foreground class: per-class sigmoids; otherwise softmax over the classes."""
+        return self.classes == 2
+
+
+@dataclass
+class Batch:
+    """One step's data. There is no field for the labels of the unlabelled images: they cannot reach a method.
+
+    Attributes:
+        labelled: B_l x Cin x S float32.
+        label: B_l x S int64.
+        unlabelled: one B_u x Cin x S tensor a view the method asked for. Views share geometry, not intensities.
+        labelled_cases, unlabelled_cases: names, for error messages only.
+    """
+
+    labelled: Tensor
+    label: Tensor
+    unlabelled: dict[str, Tensor]
+    labelled_cases: list[str] = field(default_factory=list)
+    unlabelled_cases: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where in training we are. Schedules are functions of it; so is every random draw of a method."""
+
+    step: int
+    total: int
+    seed: int = 0
+    rank: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """t / T in [0, 1]."""
+        return min(1.0, self.step / self.total)
+
+    def generator(self, purpose: str, slot: int = 0) -> torch.Generator:
+        """A CPU generator for this step's draw named `purpose`."""
+        return torch_generator(self.seed, purpose, self.step, slot, self.rank)
+
+
+@dataclass
+class StepOutput:
+    """What a method hands to the loop.
+
+    Attributes:
+        terms: named loss terms, already weighted; their sum is what is optimised.
+        metrics: figures to log that are not optimised. Detached tensors (no `.item()`: that would stall a GPU).
+    """
+
+    terms: dict[str, Tensor]
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of the terms, a scalar."""
+        return torch.stack(list(self.terms.values())).sum()
+
+
+@dataclass
+class Prediction:
+    """What a method says about images.
+
+    Attributes:
+        probabilities: B x C x S float32, summing to one over C.
+        uncertainty: B x 1 x S float32 in (0, 1]: vacuity of the Dirichlet.
+        members: probabilities of the single networks, by name, each B x C x S. Their disagreement is the
+            failure score; with them each network can be evaluated by itself.
+    """
+
+    probabilities: Tensor
+    uncertainty: Tensor
+    members: dict[str, Tensor] = field(default_factory=dict)
