@@ -1,0 +1,38 @@
+# make demo | test | lint | install | clean. Needs only Python 3.11 or newer, git and make; everything else goes into .venv.
+# Another interpreter: make test PYTHON=/path/to/python3.12.  Another package index: pip's own variables (PIP_INDEX_URL, ...).
+
+PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
+VENV := .venv
+STAMP := $(VENV)/.installed
+# Threads of the numerical libraries: more than the cores of a small machine only makes tests slower.
+THREADS ?= 2
+ENV := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS)
+
+.PHONY: demo test lint install clean
+
+demo: $(STAMP)
+	$(ENV) $(VENV)/bin/ucseg demo
+
+# A test that hangs prints where it stands after five minutes.
+test: lint
+	$(ENV) $(VENV)/bin/python -m pytest -rs -o faulthandler_timeout=300
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy src
+
+install: $(STAMP)
+
+# torch first and by itself: an exact pin is what lets an index offer its CPU build instead of a CUDA one.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where it is with PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; say where a newer one is with PYTHON=..." >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) ucseg-demo build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

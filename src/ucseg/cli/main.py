@@ -1,0 +1,97 @@
+"""`ucseg VERB ...`: finds the verb, and turns what the user can mend into one sentence instead of a traceback."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import FunctionType
+from typing import Annotated, Any
+
+import typer
+
+from ucseg import __all__ as VERBS
+from ucseg import __version__
+from ucseg.errors import Interrupted, UserError
+
+EXIT_USER = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb and leave the process.
+
+    Exit code: 0 done; 2 something the user can mend, one `ucseg: ...` line a finding on stderr; 130 interrupted.
+    A traceback means a defect of ucseg.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        _app(words)(args=words, prog_name="ucseg")
+    except UserError as error:
+        _say(str(error))
+        sys.exit(EXIT_USER)
+    except Interrupted as stop:
+        _say(str(stop))
+        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        # A full disk, a folder that may not be written: the system's own words, and the file. Anything else is ours.
+        if error.filename is None or error.strerror is None:
+            raise
+        _say(f"{error.filename}: {error.strerror}.")
+        sys.exit(EXIT_USER)
+
+
+def _app(words: list[str]) -> typer.Typer:
+    """The command line; when the first word is a verb only that verb's module is imported."""
+    app = typer.Typer(
+        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    )
+    app.callback()(_root)
+    chosen = words[0] if words else ""
+    for verb in [chosen] if chosen in VERBS else VERBS:
+        function = getattr(import_module(f"ucseg.cli.{verb}"), verb)
+        app.command(verb, help=_help(function.__doc__))(_without_return_type(function))
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ucseg {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Semi-supervised medical image segmentation: few masks and many scans in; masks with uncertainty and numbers out.
+
+    For your own data: init, then train, predict, evaluate. Without data: demo.
+    """
+
+
+def _help(doc: str | None) -> str:
+    """A docstring up to its first section (Args, Returns, Raises): the rest speaks to Python callers."""
+    return re.split(r"\n\s*(?:Args|Returns|Raises|Attributes|Example):", doc or "", maxsplit=1)[0].strip()
+
+
+def _without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function for typer, which evaluates annotations: result types are imported for type checkers only."""
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
+    return copy
+
+
+def _say(message: str) -> None:
+    for line in message.splitlines() or ["stopped."]:
+        print(f"ucseg: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What ucseg shows in a terminal: messages on stderr, results on stdout, one look of progress bar.
+
+Markup is off: a file named "scan[1].nii.gz" must print as it is. Emphasis is given with `style=`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+# Not wrapped: a path broken over two lines cannot be copied.
+console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+# Into a pipe or a file there is no terminal width to respect; 140 columns keep tables whole.
+output = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
+
+
+def progress_bar() -> Progress:
+    """A progress display on stderr: description, bar, n/m, time gone, time left. Use as a context manager."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
