@@ -1,0 +1,244 @@
+"""A trained method as a function from scans to masks with uncertainty, in each scan's own geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ucseg.data.plan import Plan
+from ucseg.data.preprocess import Grid, from_network_grid, to_network_grid
+from ucseg.errors import UserError
+from ucseg.inference.failure_score import failure_score
+from ucseg.inference.postprocess import largest_components
+from ucseg.inference.sliding_window import sliding_window
+from ucseg.methods.base import Method
+from ucseg.training.checkpoint import load_method
+from ucseg.types import Array, Prediction, Scan
+
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class CasePrediction:
+    """What is said about one scan, in the scan's own axes and shape S.
+
+    Attributes:
+        mask: S uint8 (uint16 beyond 256 classes), class indices.
+        uncertainty: S float32 in (0, 1], vacuity.
+        failure_score: 1 - mean pairwise foreground Dice of the members' masks (before the component filter, on the
+            network's grid); NaN if the method has fewer than two members.
+        probabilities: C x S float32 summing to one, if asked for.
+        members: each network's own mask by name, if asked for.
+    """
+
+    mask: Array
+    uncertainty: Array
+    failure_score: float
+    probabilities: Array | None = None
+    members: dict[str, Array] = field(default_factory=dict)
+
+
+class Predictor:
+    """Predicts scans with a method; the same object serves validation during training and `ucseg predict`.
+
+    Args:
+        method: it is moved to `device`; it is in evaluation mode while predicting and comes back as it was.
+        plan: the plan it was trained with.
+        device: "auto" (a GPU if there is one), or any torch device.
+        precision: "auto" (bf16 autocast on a GPU that supports it), "bf16" or "fp32".
+        overlap: least overlap of neighbouring windows.
+        batch: windows at once; by default as many images as a training step holds.
+        components: keep only the largest component of the plan's `one_component` classes.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        plan: Plan,
+        device: torch.device | str = "auto",
+        *,
+        precision: str = "auto",
+        overlap: float = 0.5,
+        batch: int | None = None,
+        components: bool = True,
+    ) -> None:
+        self.device = choose_device(device)
+        self.method = method.to(self.device)
+        self.plan = plan
+        self.precision = precision
+        self.overlap = overlap
+        self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
+        self.components = components
+
+    @classmethod
+    def from_run(
+        cls,
+        run: Path | str,
+        checkpoint: str = "last",
+        device: torch.device | str = "auto",
+        *,
+        precision: str = "auto",
+        components: bool = True,
+    ) -> Predictor:
+        """The predictor of a finished (or running) training.
+
+        Args:
+            run: the folder that `ucseg train` wrote.
+            checkpoint: "last", "best" (on validation cases) or "ema".
+
+        Raises:
+            UserError: the folder is not a run or has no such checkpoint.
+        """
+        method, plan, _ = load_method(Path(run), checkpoint)
+        return cls(method, plan, device, precision=precision, components=components)
+
+    def predict_prepared(self, image: Array, report: Report | None = None) -> tuple[Array, Array]:
+        """Predict an image that is on the network's grid already (Cin x S, normalised): a prepared validation case.
+
+        Returns:
+            S class indices, component filter applied, and C x S float32 probabilities.
+        """
+        prediction = self._predict_grid(image, report)
+        probabilities = prediction.probabilities[0].numpy()
+        label = _index_dtype(probabilities.argmax(axis=0), len(probabilities))
+        return self._one_component(label), probabilities
+
+    def predict_scan(
+        self, scan: Scan, *, probabilities: bool = False, members: bool = True, report: Report | None = None
+    ) -> CasePrediction:
+        """Predict a scan as it was read from its file.
+
+        Args:
+            scan: C x S with its geometry.
+            probabilities: give the class probabilities too.
+            members: give each network's own mask too.
+            report: called with the done fraction of the windows.
+
+        Raises:
+            UserError: the scan has another number of axes or channels than the training scans.
+        """
+        self.check_scan(scan)
+        image, grid = to_network_grid(scan, self.plan)
+        prediction = self._predict_grid(image, report)
+        del image
+        classes = prediction.probabilities.shape[1]
+        own = {name: member[0].numpy() for name, member in prediction.members.items()}
+        score = failure_score([_index_dtype(member.argmax(axis=0), classes) for member in own.values()], classes)
+        fused = prediction.probabilities[0].numpy()
+        uncertainty = from_network_grid(prediction.uncertainty[0].numpy(), grid)[0]
+        return CasePrediction(
+            mask=self._one_component(_most_probable(fused, grid)),
+            uncertainty=uncertainty.astype(np.float32, copy=False),
+            failure_score=score,
+            probabilities=from_network_grid(fused, grid) if probabilities else None,
+            members={name: self._one_component(_most_probable(member, grid)) for name, member in own.items()}
+            if members
+            else {},
+        )
+
+    def check_scan(self, scan: Scan) -> None:
+        """Raise a UserError if the scan cannot be what the method was trained on."""
+        axes, channels = scan.geometry.dims, scan.array.shape[0]
+        if axes != len(self.plan.spacing):
+            raise UserError(
+                f"{scan.source}: this scan has {axes} axes but the model was trained on scans with "
+                f"{len(self.plan.spacing)}; predict it with a model trained on such scans."
+            )
+        if channels != self.plan.channels:
+            raise UserError(
+                f"{scan.source}: this is {_channel_word(channels)} but the model was trained on "
+                f"{_channel_word(self.plan.channels)}; convert it, or train on images like it."
+            )
+
+    def _one_component(self, label: Array) -> Array:
+        return largest_components(label, self.plan.one_component) if self.components else label
+
+    def _predict_grid(self, image: Array, report: Report | None) -> Prediction:
+        axis = self.plan.slice_axis
+        if axis is None:
+            return self._windows(image, self.plan.patch, self._predict_batch, report)
+        # A 2D network on a volume: windows one slice thick, so that slices share batches like any other windows.
+        sliced = np.moveaxis(image, 1 + axis, 1)
+        prediction = self._windows(sliced, (1, *self.plan.patch), self._predict_slices, report)
+
+        def back(tensor: Tensor) -> Tensor:
+            return tensor.movedim(2, 2 + axis)
+
+        members = {name: back(member) for name, member in prediction.members.items()}
+        return Prediction(back(prediction.probabilities), back(prediction.uncertainty), members)
+
+    def _windows(
+        self, image: Array, patch: tuple[int, ...], predict: Callable[[Tensor], Prediction], report: Report | None
+    ) -> Prediction:
+        with _evaluation(self.method), torch.inference_mode():
+            return sliding_window(predict, image, patch, self.overlap, self.batch, device=self.device, report=report)
+
+    def _predict_batch(self, image: Tensor) -> Prediction:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half()):
+            return self.method.predict(image)
+
+    def _predict_slices(self, image: Tensor) -> Prediction:
+        flat = self._predict_batch(image.squeeze(2))
+        members = {name: member.unsqueeze(2) for name, member in flat.members.items()}
+        return Prediction(flat.probabilities.unsqueeze(2), flat.uncertainty.unsqueeze(2), members)
+
+    def _half(self) -> bool:
+        if self.precision == "auto":
+            return self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return self.precision == "bf16"
+
+
+def choose_device(name: torch.device | str) -> torch.device:
+    """A torch device by name; "auto" takes the accelerator of this machine if it has one.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"--device {name}: this device cannot be used ({reason}); try auto or cpu.") from None
+    return device
+
+
+@contextmanager
+def _evaluation(method: Method) -> Iterator[None]:
+    """Evaluation mode, and back to each module's own mode (a teacher may be in another one than its student)."""
+    modes = {module: module.training for module in method.modules()}
+    method.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _most_probable(probabilities: Array, grid: Grid) -> Array:
+    """argmax over the classes in the scan's own grid; one class at a time, so that only two maps are alive at once."""
+    best = from_network_grid(probabilities[:1], grid)[0]
+    label = _index_dtype(np.zeros(best.shape, np.uint8), len(probabilities))
+    for index in range(1, len(probabilities)):
+        values = from_network_grid(probabilities[index : index + 1], grid)[0]
+        larger = values > best
+        label[larger] = index
+        best = np.where(larger, values, best)
+    return label
+
+
+def _index_dtype(label: Array, classes: int) -> Array:
+    return label.astype(np.uint8 if classes <= 256 else np.uint16)
+
+
+def _channel_word(channels: int) -> str:
+    words = {1: "a one-channel (grey) image", 3: "a three-channel (RGB) image"}
+    return words.get(channels, f"an image of {channels} channels")

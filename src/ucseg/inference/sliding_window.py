@@ -1,0 +1,200 @@
+"""Predict an image of any size through windows of the training patch's size, blended with Gaussian weights.
+
+Memory. Windows are visited along the first axis, and rows that no later window touches are handed on at once. What is
+being summed up is therefore never more than a slab of `patch[0] + (batch - 1) * step` rows, whatever the length of the
+scan. The gathered result is float32 on the CPU, and beyond `in_memory` bytes it lies in a temporary file that the
+operating system pages in and out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ucseg.types import Array, Prediction
+
+Predict = Callable[[Tensor], Prediction]
+SIGMA = 1 / 8  # of the patch's edge: windows count where they see most context around a voxel
+IN_MEMORY = 2**31
+
+
+@dataclass(frozen=True)
+class AxisWindow:
+    """One window along one axis: it covers [start, start + len(weight)).
+
+    `start` is negative where the image is shorter than the patch (the window then reaches over both ends).
+    Over all windows of an axis the weights of a voxel sum to one.
+    """
+
+    start: int
+    weight: Array
+
+    def inside(self, size: int) -> slice:
+        """The part of the window that lies in an image of `size` voxels."""
+        return slice(max(0, self.start), min(size, self.start + len(self.weight)))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the channels of the summed array are made up: C probabilities, the uncertainty, C for each member."""
+
+    classes: int
+    members: tuple[str, ...]
+
+    def split(self, values: Tensor) -> Prediction:
+        """B x K x S -> Prediction (views, nothing is copied)."""
+        c = self.classes
+        members = {name: values[:, 1 + c * i : 1 + c * (i + 1)] for i, name in enumerate(self.members, start=1)}
+        return Prediction(values[:, :c], values[:, c : c + 1], members)
+
+
+def axis_windows(size: int, patch: int, overlap: float = 0.5) -> list[AxisWindow]:
+    """Windows of length `patch`, evenly placed so that they cover [0, size) and overlap by at least `overlap`.
+
+    Weights are a Gaussian around each window's centre, divided by the sum over all windows. Since windows in space are
+    the product of those of the axes, so are the weights, and they too sum to one everywhere. With a single window all
+    weights are exactly one: nothing is blended.
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap must lie in [0, 1), not {overlap}")
+    if size <= patch:
+        return [AxisWindow(-((patch - size) // 2), np.ones(patch, np.float32))]
+    count = math.ceil((size - patch) / max(1.0, patch * (1 - overlap))) + 1
+    starts = [round(i * (size - patch) / (count - 1)) for i in range(count)]
+    offset = np.arange(patch) - (patch - 1) / 2
+    bell = np.exp(-0.5 * (offset / (SIGMA * patch)) ** 2)
+    total = np.zeros(size)
+    for start in starts:
+        total[start : start + patch] += bell
+    return [AxisWindow(start, (bell / total[start : start + patch]).astype(np.float32)) for start in starts]
+
+
+def predict_slabs(
+    predict: Predict,
+    image: Array,
+    patch: Sequence[int],
+    overlap: float = 0.5,
+    batch: int = 4,
+    *,
+    device: torch.device | str = "cpu",
+    report: Callable[[float], None] | None = None,
+) -> Iterator[tuple[int, Array, Layout]]:
+    """Predict an image, handing on finished rows of its first axis in order.
+
+    Args:
+        predict: B x Cin x patch tensor on `device` -> Prediction.
+        image: Cin x S, may be a memory map; windows are read one at a time.
+        patch: S of a window. Where the image is shorter it is padded with zeros, as in training.
+        overlap: least part of a window's edge that the next one covers too.
+        batch: windows predicted at once.
+        report: called with the done fraction, in (0, 1].
+
+    Yields:
+        First row, K x rows x S[1:] float32, and what the K channels are.
+    """
+    shape = image.shape[1:]
+    if len(patch) != len(shape):
+        raise ValueError(f"an image of {len(shape)} axes cannot be cut into windows of {len(patch)}")
+    axes = [axis_windows(n, p, overlap) for n, p in zip(shape, patch, strict=True)]
+    windows = list(itertools.product(*axes))
+    done, pending = 0, np.zeros((0, 0, *shape[1:]), np.float32)
+    for first in range(0, len(windows), batch):
+        group = windows[first : first + batch]
+        stacked = torch.from_numpy(np.stack([_cut(image, window) for window in group]))
+        values, layout = _stack_channels(predict(_channels_last(stacked.to(device, non_blocking=True))))
+        missing = group[-1][0].inside(shape[0]).stop - done - pending.shape[1]
+        pending = np.concatenate(
+            [
+                pending.reshape(len(values[0]), -1, *shape[1:]),
+                np.zeros((len(values[0]), missing, *shape[1:]), np.float32),
+            ],
+            axis=1,
+        )
+        for window, value in zip(group, values, strict=True):
+            _add(pending, window, value, shape, done)
+        later = windows[first + batch : first + batch + 1]
+        complete = later[0][0].inside(shape[0]).start if later else shape[0]
+        if complete > done:
+            yield done, pending[:, : complete - done], layout
+            pending, done = pending[:, complete - done :].copy(), complete
+        if report is not None:
+            report(min(1.0, (first + batch) / len(windows)))
+
+
+def sliding_window(
+    predict: Predict,
+    image: Array,
+    patch: Sequence[int],
+    overlap: float = 0.5,
+    batch: int = 4,
+    *,
+    device: torch.device | str = "cpu",
+    report: Callable[[float], None] | None = None,
+    in_memory: int = IN_MEMORY,
+) -> Prediction:
+    """Predict an image Cin x S of any size; see `predict_slabs` for the arguments.
+
+    Returns:
+        A Prediction with a batch axis of one, float32, on the CPU. Beyond `in_memory` bytes it lies in a temporary
+        file that vanishes with it.
+    """
+    result: Array | None = None
+    layout = Layout(0, ())
+    for start, slab, layout in predict_slabs(predict, image, patch, overlap, batch, device=device, report=report):  # noqa: B007
+        if result is None:
+            result = _room((slab.shape[0], *image.shape[1:]), in_memory)
+        result[:, start : start + slab.shape[1]] = slab
+    if result is None:
+        raise ValueError(f"an image of shape {image.shape} has no voxels")
+    return layout.split(torch.from_numpy(result)[None])
+
+
+def _cut(image: Array, window: Sequence[AxisWindow]) -> Array:
+    inside = [axis.inside(n) for axis, n in zip(window, image.shape[1:], strict=True)]
+    block = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
+    margins = [
+        (part.start - axis.start, axis.start + len(axis.weight) - part.stop)
+        for axis, part in zip(window, inside, strict=True)
+    ]
+    return np.pad(block, [(0, 0), *margins]) if np.any(margins) else block
+
+
+def _add(total: Array, window: Sequence[AxisWindow], value: Array, shape: Sequence[int], done: int) -> None:
+    """Add one window's K x patch values, weighted, to the rows from `done` on."""
+    target: list[slice] = []
+    source: list[slice] = []
+    for axis, n in zip(window, shape, strict=True):
+        part = axis.inside(n)
+        target.append(part)
+        source.append(slice(part.start - axis.start, part.stop - axis.start))
+    target[0] = slice(target[0].start - done, target[0].stop - done)
+    weighted = value[(slice(None), *source)]
+    for i, (axis, part) in enumerate(zip(window, source, strict=True)):
+        weight = axis.weight[part].reshape([-1 if j == i else 1 for j in range(len(window))])
+        weighted = weighted * weight
+    total[(slice(None), *target)] += weighted
+
+
+def _stack_channels(prediction: Prediction) -> tuple[Array, Layout]:
+    parts = [prediction.probabilities, prediction.uncertainty, *prediction.members.values()]
+    values = torch.cat([part.detach().float() for part in parts], dim=1).cpu().contiguous().numpy()
+    return values, Layout(prediction.probabilities.shape[1], tuple(prediction.members))
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return image.to(memory_format=formats[image.ndim]) if image.ndim in formats else image
+
+
+def _room(shape: tuple[int, ...], in_memory: int) -> Array:
+    if 4 * math.prod(shape) <= in_memory:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile() as file:  # the mapping keeps the nameless file alive as long as the array lives
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
