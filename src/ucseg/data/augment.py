@@ -42,22 +42,22 @@ class AugmentationConfig(Strict):
     flip_axes: tuple[int, ...] | None = None  # None: every axis. Leave out left-right where classes are sides
     rotate90: Probability = 0.0  # 90, 180 or 270 degrees in one plane; published 3D: one of four turns, so 0.75
     affine: Probability = 0.0  # shift, scale and rotation together; published: 0.5
-    shift: float = Field(0.0625, ge=0, le=0.5)  # largest, as a part of the patch edge; published
-    scale: float = Field(0.05, ge=0, lt=0.9)  # factor in 1 +- scale; published
-    rotate: float = Field(10.0, ge=0, le=180)  # largest angle in degrees, in each plane; published
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0625  # largest, as a part of the patch edge; published
+    scale: Annotated[float, Field(ge=0, lt=0.9)] = 0.05  # factor in 1 +- scale; published
+    rotate: Annotated[float, Field(ge=0, le=180)] = 10.0  # largest angle in degrees, in each plane; published
     distortion: Probability = 0.0  # smooth elastic or grid distortion; published: 0.25
-    distortion_cells: int = Field(5, ge=1)  # control cells along an edge; published grid distortion: 5 steps
+    distortion_cells: Annotated[int, Field(ge=1)] = 5  # control cells along an edge; published grid distortion: 5 steps
     # Largest displacement of a control point, in cells. Published limit: 0.05 a step, summed over the steps, which
     # comes to about 0.1. Below 0.4 a cubic B-spline never folds the image (Choi & Lee 2000, Graphical Models 62).
-    distortion_strength: float = Field(0.1, ge=0, lt=0.4)
+    distortion_strength: Annotated[float, Field(ge=0, lt=0.4)] = 0.1
 
     # Intensity, drawn for each view apart
     dropout: Probability = 0.0  # coarse dropout: boxes of the image set to its minimum; published: 0.5
     dropout_boxes: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (5, 8)  # published
     dropout_edge: Range = (0.05, 0.05)  # edge of a box as a part of the patch edge; published: 1/20
     contrast: Probability = 0.0  # gain about the image's mean, and offset; not published
-    gain: float = Field(0.25, ge=0, lt=1)  # factor in 1 +- gain; nnU-Net: 0.75 to 1.25
-    offset: float = Field(0.2, ge=0)  # largest, in standard deviations of the image
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.25  # factor in 1 +- gain; nnU-Net: 0.75 to 1.25
+    offset: Annotated[float, Field(ge=0)] = 0.2  # largest, in standard deviations of the image
     gamma: Probability = 0.0  # not published; nnU-Net: 0.3
     gamma_range: Range = (0.7, 1.5)  # nnU-Net
     noise: Probability = 0.0  # Gaussian; not published; nnU-Net: 0.1
@@ -65,7 +65,7 @@ class AugmentationConfig(Strict):
     blur: Probability = 0.0  # Gaussian; not published; nnU-Net: 0.2
     blur_sigma: Range = (0.5, 1.0)  # in voxels; nnU-Net
     channel: Probability = 0.0  # colour jitter: a gain for each channel apart; not published
-    channel_gain: float = Field(0.1, ge=0, lt=1)  # factor in 1 +- channel_gain
+    channel_gain: Annotated[float, Field(ge=0, lt=1)] = 0.1  # factor in 1 +- channel_gain
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:
