@@ -1,0 +1,179 @@
+"""The plan: how scans become what a network sees. Chosen from the data, written to plan.yaml, open to change."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationInfo, field_validator
+
+from ucseg.config import Strict, build, read_yaml
+from ucseg.data.augment import AugmentationConfig
+from ucseg.types import Problem
+
+DIVISOR = 16
+"""Patch edges are multiples of this: both subnets halve the grid four times."""
+
+
+class IntensityWindow(Strict):
+    """Foreground statistics of a CT dataset, in its own units (Hounsfield)."""
+
+    low: float
+    high: float
+    mean: float
+    std: float = Field(gt=0)
+
+
+class Plan(Strict):
+    """How scans are resampled, normalised, cut and batched.
+
+    Axes are those of the canonical orientation, the one closest to RAS+.
+    The descriptions below become the comments of plan.yaml.
+    """
+
+    dims: Literal[2, 3] = Field(description="rank of the network")
+    slice_axis: int | None = Field(
+        default=None, description="2D network on volumes: the canonical axis across its slices"
+    )
+    unit: Literal["mm", "px"] = Field(description="unit of spacing; px: plain images")
+    spacing: tuple[float, ...] = Field(description="voxel edges that scans are resampled to, one per axis of a scan")
+    size: tuple[int, int] | None = Field(
+        default=None, description="plain images: every image is resized to this; null: not"
+    )
+    patch: tuple[int, ...] = Field(description=f"training patch in voxels, multiples of {DIVISOR}")
+    token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
+    labelled_batch: int = Field(ge=1, description="labelled patches a step")
+    unlabelled_batch: int = Field(ge=1, description="unlabelled patches a step")
+    channels: int = Field(ge=1, description="channels of an image")
+    classes: dict[int, str] = Field(description="0 is the background")
+    normalisation: Literal["zscore", "ct", "rgb", "unit"] = Field(
+        description="zscore: by each scan's mean and deviation; ct: ct_window; rgb: (x / full scale - 0.5) / 0.25; "
+        "unit: each scan's range to 0..1"
+    )
+    nonzero: bool = Field(
+        default=False, description="zscore over nonzero voxels only: the air around the body is exactly zero"
+    )
+    ct_window: IntensityWindow | None = Field(
+        default=None, description="clip to low..high, then subtract mean, divide by std"
+    )
+    one_component: tuple[int, ...] = Field(
+        (), description="classes that are one connected component in nearly every mask"
+    )
+    augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int) else value
+
+    @field_validator("patch", "token", mode="before")
+    @classmethod
+    def _same_on_every_axis(cls, value: Any, info: ValidationInfo) -> Any:
+        return (value,) * info.data.get("dims", 1) if isinstance(value, int) else value
+
+    @field_validator("size", "patch")
+    @classmethod
+    def _divisible(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and any(edge < DIVISOR or edge % DIVISOR for edge in value):
+            near = [max(DIVISOR, round(edge / DIVISOR) * DIVISOR) for edge in value]
+            raise ValueError(f"edges must be multiples of {DIVISOR}; the nearest is {near}")
+        return value
+
+    @field_validator("patch", "token")
+    @classmethod
+    def _rank(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        dims = info.data.get("dims")
+        if dims is not None and len(value) != dims:
+            raise ValueError(f"needs {dims} numbers, one per axis of the {dims}D network")
+        if min(value) < 1:
+            raise ValueError("edges must be at least 1")
+        return value
+
+    @field_validator("patch")
+    @classmethod
+    def _inside_size(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        size = info.data.get("size")
+        if size is not None and any(edge > whole for edge, whole in zip(value, size, strict=False)):
+            raise ValueError(f"is larger than size = {list(size)}, to which whole images are resized")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _inside_patch(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        patch = info.data.get("patch")
+        if patch is not None and any(edge > whole for edge, whole in zip(value, patch, strict=False)):
+            raise ValueError(f"is larger than patch = {list(patch)}")
+        return value
+
+    @field_validator("spacing")
+    @classmethod
+    def _spacing(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        dims, slice_axis = info.data.get("dims"), info.data.get("slice_axis")
+        rank = dims if slice_axis is None else 3
+        if rank is not None and len(value) != rank:
+            raise ValueError(f"needs {rank} numbers, one per axis of a scan")
+        if not all(0 < edge < float("inf") for edge in value):
+            raise ValueError("edges must be positive")
+        return value
+
+    @field_validator("slice_axis")
+    @classmethod
+    def _slices(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and (value not in (0, 1, 2) or info.data.get("dims") == 3):
+            raise ValueError("must be 0, 1 or 2, and goes with dims = 2 on volumes only")
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _classes(cls, value: dict[int, str]) -> dict[int, str]:
+        if sorted(value) != list(range(len(value))) or len(value) < 2:
+            raise ValueError("must be numbered 0 (background), 1, 2, ... without gaps")
+        return value
+
+    @field_validator("ct_window")
+    @classmethod
+    def _window(cls, value: IntensityWindow | None, info: ValidationInfo) -> IntensityWindow | None:
+        if value is None and info.data.get("normalisation") == "ct":
+            raise ValueError("normalisation 'ct' needs low, high, mean and std")
+        return value
+
+    @property
+    def problem(self) -> Problem:
+        """What a network must know of the data."""
+        return Problem(self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as commented YAML, all or nothing."""
+    lines = []
+    for key, value in plan.model_dump(mode="json").items():
+        lines.append(f"# {Plan.model_fields[key].description}")
+        flow = None if isinstance(value, list | dict) else False  # short lists and mappings on one line
+        lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=110).rstrip())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write("\n".join(lines) + "\n")
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_plan(path: Path) -> Plan:
+    """Read plan.yaml.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or holds a value that cannot be.
+    """
+    return plan_from(read_yaml(path), str(path))
+
+
+def plan_from(values: Mapping[str, Any], where: str) -> Plan:
+    """A checked plan from plain values; `where` names their origin in errors."""
+    return build(Plan, values, where)
