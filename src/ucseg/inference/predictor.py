@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ucseg.components import largest_components
 from ucseg.data.plan import Plan
 from ucseg.data.preprocess import Grid, from_network_grid, to_network_grid
 from ucseg.errors import UserError
 from ucseg.inference.failure_score import failure_score
-from ucseg.inference.postprocess import largest_components
 from ucseg.inference.sliding_window import sliding_window
 from ucseg.methods.base import Method
 from ucseg.training.checkpoint import load_method
+from ucseg.training.device import channels_last, choose_device, choose_precision
 from ucseg.types import Array, Prediction, Scan
 
 Report = Callable[[float], None]
@@ -51,7 +52,7 @@ class Predictor:
         method: it is moved to `device`; it is in evaluation mode while predicting and comes back as it was.
         plan: the plan it was trained with.
         device: "auto" (a GPU if there is one), or any torch device.
-        precision: "auto" (bf16 autocast on a GPU that supports it), "bf16" or "fp32".
+        precision: "auto" (bf16 autocast where the device has it in hardware, as in training), "bf16" or "fp32".
         overlap: least overlap of neighbouring windows.
         batch: windows at once; by default as many images as a training step holds.
         components: keep only the largest component of the plan's `one_component` classes.
@@ -68,10 +69,10 @@ class Predictor:
         batch: int | None = None,
         components: bool = True,
     ) -> None:
-        self.device = choose_device(device)
+        self.device = choose_device(device) if isinstance(device, str) else device
         self.method = method.to(self.device)
         self.plan = plan
-        self.precision = precision
+        self.precision = choose_precision(precision, self.device)
         self.overlap = overlap
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
         self.components = components
@@ -121,12 +122,15 @@ class Predictor:
             report: called with the done fraction of the windows.
 
         Raises:
-            UserError: the scan has another number of axes or channels than the training scans.
+            UserError: the scan's axes, unit or channels are not those of the training scans; it has NaN or infinite
+                values; the network's answer is not finite.
         """
-        self.check_scan(scan)
+        self._check_channels(scan)
         image, grid = to_network_grid(scan, self.plan)
         prediction = self._predict_grid(image, report)
         del image
+        if not bool(torch.isfinite(prediction.uncertainty).all()):
+            raise UserError(f"{scan.source}: the network's answer is not finite; try --precision fp32, or train anew.")
         classes = prediction.probabilities.shape[1]
         own = {name: member[0].numpy() for name, member in prediction.members.items()}
         score = failure_score([_index_dtype(member.argmax(axis=0), classes) for member in own.values()], classes)
@@ -142,18 +146,13 @@ class Predictor:
             else {},
         )
 
-    def check_scan(self, scan: Scan) -> None:
-        """Raise a UserError if the scan cannot be what the method was trained on."""
-        axes, channels = scan.geometry.dims, scan.array.shape[0]
-        if axes != len(self.plan.spacing):
+    def _check_channels(self, scan: Scan) -> None:
+        # A grey image repeated three times would be accepted and be unlike anything the model has seen.
+        channels = scan.array.shape[0]
+        if channels == 1 and self.plan.channels > 1:
             raise UserError(
-                f"{scan.source}: this scan has {axes} axes but the model was trained on scans with "
-                f"{len(self.plan.spacing)}; predict it with a model trained on such scans."
-            )
-        if channels != self.plan.channels:
-            raise UserError(
-                f"{scan.source}: this is {_channel_word(channels)} but the model was trained on "
-                f"{_channel_word(self.plan.channels)}; convert it, or train on images like it."
+                f"{scan.source}: this image has one channel (grey) but the model was trained on "
+                f"{self.plan.channels} channels; predict it with a model trained on grey images."
             )
 
     def _one_component(self, label: Array) -> Array:
@@ -180,35 +179,13 @@ class Predictor:
             return sliding_window(predict, image, patch, self.overlap, self.batch, device=self.device, report=report)
 
     def _predict_batch(self, image: Tensor) -> Prediction:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half()):
-            return self.method.predict(image)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.method.predict(image.contiguous(memory_format=channels_last(self.plan.dims)))
 
     def _predict_slices(self, image: Tensor) -> Prediction:
         flat = self._predict_batch(image.squeeze(2))
         members = {name: member.unsqueeze(2) for name, member in flat.members.items()}
         return Prediction(flat.probabilities.unsqueeze(2), flat.uncertainty.unsqueeze(2), members)
-
-    def _half(self) -> bool:
-        if self.precision == "auto":
-            return self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return self.precision == "bf16"
-
-
-def choose_device(name: torch.device | str) -> torch.device:
-    """A torch device by name; "auto" takes the accelerator of this machine if it has one.
-
-    Raises:
-        UserError: no such device here.
-    """
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"--device {name}: this device cannot be used ({reason}); try auto or cpu.") from None
-    return device
 
 
 @contextmanager
@@ -237,8 +214,3 @@ def _most_probable(probabilities: Array, grid: Grid) -> Array:
 
 def _index_dtype(label: Array, classes: int) -> Array:
     return label.astype(np.uint8 if classes <= 256 else np.uint16)
-
-
-def _channel_word(channels: int) -> str:
-    words = {1: "a one-channel (grey) image", 3: "a three-channel (RGB) image"}
-    return words.get(channels, f"an image of {channels} channels")

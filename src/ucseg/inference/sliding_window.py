@@ -108,7 +108,7 @@ def predict_slabs(
     for first in range(0, len(windows), batch):
         group = windows[first : first + batch]
         stacked = torch.from_numpy(np.stack([_cut(image, window) for window in group]))
-        values, layout = _stack_channels(predict(_channels_last(stacked.to(device, non_blocking=True))))
+        values, layout = _stack_channels(predict(stacked.to(device)))
         missing = group[-1][0].inside(shape[0]).stop - done - pending.shape[1]
         pending = np.concatenate(
             [
@@ -186,11 +186,6 @@ def _stack_channels(prediction: Prediction) -> tuple[Array, Layout]:
     parts = [prediction.probabilities, prediction.uncertainty, *prediction.members.values()]
     values = torch.cat([part.detach().float() for part in parts], dim=1).cpu().contiguous().numpy()
     return values, Layout(prediction.probabilities.shape[1], tuple(prediction.members))
-
-
-def _channels_last(image: Tensor) -> Tensor:
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return image.to(memory_format=formats[image.ndim]) if image.ndim in formats else image
 
 
 def _room(shape: tuple[int, ...], in_memory: int) -> Array:
