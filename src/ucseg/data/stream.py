@@ -1,0 +1,230 @@
+"""Two streams of prepared cases, labelled and unlabelled, as one batch a training step.
+
+A batch is a pure function of (seed, step, rank). Each slot of each half has generators of its own, so that
+
+- a resumed run sees what an uninterrupted one would have seen, and loader workers change nothing;
+- the labelled half is the same whatever a method asks of the unlabelled one: methods are compared on the same images;
+- two ranks of n slots see what one rank of 2n slots sees.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ucseg.data.augment import apply_intensity, apply_spatial, sample_intensity, sample_spatial
+from ucseg.data.plan import Plan
+from ucseg.errors import UserError
+from ucseg.randomness import numpy_generator
+from ucseg.types import Array, Batch
+
+if TYPE_CHECKING:
+    from ucseg.data.prepare import PreparedCase
+
+FOREGROUND_VOXELS = 10_000  # of a class and case remembered as crop centres, evenly spread; nnU-Net's number
+PREFETCH = 4  # batches each worker has ready
+
+
+class Stream:
+    """Where training batches come from.
+
+    Args:
+        labelled: prepared cases with a label.
+        unlabelled: prepared cases without; if there are none, unlabelled views come from the labelled images.
+        plan: patch, batch halves, slice axis and augmentation.
+        seed: of every draw.
+        views: names of the unlabelled views; they share geometry, not intensities. (): no unlabelled half.
+        ranks: number of processes that train together. Each gets whole batch halves of its own.
+
+    Raises:
+        UserError: there is no labelled case.
+    """
+
+    def __init__(
+        self,
+        labelled: Sequence[PreparedCase],
+        unlabelled: Sequence[PreparedCase],
+        plan: Plan,
+        seed: int,
+        views: Sequence[str],
+        *,
+        ranks: int = 1,
+    ) -> None:
+        if not labelled:
+            raise UserError("training needs at least one case with a mask, and there is none; add masks to cases.csv.")
+        self.labelled = list(labelled)
+        self.unlabelled = list(unlabelled) or self.labelled
+        self.plan, self.seed, self.views, self.ranks = plan, seed, tuple(views), ranks
+        across = plan.slice_axis
+        self._box = plan.patch if across is None else (*plan.patch[:across], 1, *plan.patch[across:])
+        self._spacing = tuple(edge for axis, edge in enumerate(plan.spacing) if axis != across)
+
+    def batch(self, step: int, rank: int = 0) -> Batch:
+        """The batch of a step, counted from 0."""
+        labelled = [self._labelled(step, slot) for slot in self._slots(self.plan.labelled_batch, rank)]
+        images, labels, names = zip(*labelled, strict=True)
+        batch = Batch(torch.stack(images), torch.stack(labels).long(), {}, list(names), [])
+        if self.views:
+            unlabelled = [self._unlabelled(step, slot) for slot in self._slots(self.plan.unlabelled_batch, rank)]
+            batch.unlabelled = {view: torch.stack([looks[view] for looks, _ in unlabelled]) for view in self.views}
+            batch.unlabelled_cases = [name for _, name in unlabelled]
+        return batch
+
+    def _slots(self, size: int, rank: int) -> range:
+        return range(rank * size, (rank + 1) * size)
+
+    def _case(self, half: str, cases: list[PreparedCase], size: int, step: int, slot: int) -> PreparedCase:
+        epoch, place = divmod(step * size * self.ranks + slot, len(cases))
+        return cases[_order(self.seed, f"order-{half}", len(cases), epoch)[place]]
+
+    def _labelled(self, step: int, slot: int) -> tuple[Tensor, Tensor, str]:
+        case = self._case("labelled", self.labelled, self.plan.labelled_batch, step, slot)
+        if case.label is None:
+            raise ValueError(f"case {case.case} is among the labelled ones without a label")
+        settings = self.plan.augmentation
+        rng = numpy_generator(self.seed, "labelled/crop", step, slot)
+        centre = None
+        if rng.random() < settings.foreground:
+            centre = _foreground_voxel(case.label, rng)
+        starts = _corner(case.shape, self._box, rng, centre)
+        image, label = self._cut(case.image, starts), self._cut(case.label, starts)
+        rng = numpy_generator(self.seed, "labelled/geometry", step, slot)
+        moved, label_moved = apply_spatial(sample_spatial(rng, settings, self.plan.patch, self._spacing), image, label)
+        assert label_moved is not None
+        return self._look("labelled/look", moved, step, slot), label_moved, case.case
+
+    def _unlabelled(self, step: int, slot: int) -> tuple[dict[str, Tensor], str]:
+        case = self._case("unlabelled", self.unlabelled, self.plan.unlabelled_batch, step, slot)
+        rng = numpy_generator(self.seed, "unlabelled/crop", step, slot)
+        image = self._cut(case.image, _corner(case.shape, self._box, rng, None))
+        rng = numpy_generator(self.seed, "unlabelled/geometry", step, slot)
+        moved, _ = apply_spatial(sample_spatial(rng, self.plan.augmentation, self.plan.patch, self._spacing), image)
+        return {view: self._look(f"unlabelled/look/{view}", moved, step, slot) for view in self.views}, case.case
+
+    def _look(self, purpose: str, image: Tensor, step: int, slot: int) -> Tensor:
+        rng = numpy_generator(self.seed, purpose, step, slot)
+        return apply_intensity(sample_intensity(rng, self.plan.augmentation, self.plan.patch, len(image)), image)
+
+    def _cut(self, path: Path, starts: tuple[int, ...]) -> Tensor:
+        """A patch of an image (C x S float32) or a label (S uint8), padded with 0 where the case is smaller.
+
+        0 is what prediction pads with, too.
+        """
+        array = _open(path)
+        lead = array.ndim - len(starts)
+        parts, margins = [slice(None)] * lead, [(0, 0)] * lead
+        for start, edge, size in zip(starts, self._box, array.shape[lead:], strict=True):
+            parts.append(slice(max(start, 0), min(start + edge, size)))
+            margins.append((max(-start, 0), max(start + edge - size, 0)))
+        patch = np.array(array[tuple(parts)], dtype=np.float32 if lead else np.uint8)
+        if any(sum(margin) for margin in margins):
+            patch = np.pad(patch, margins)
+        if self.plan.slice_axis is not None:
+            patch = patch.squeeze(lead + self.plan.slice_axis)
+        return torch.from_numpy(patch)
+
+
+def loader(stream: Stream, start: int, total: int, workers: int, rank: int = 0) -> Iterator[Batch]:
+    """The batches of steps start, ..., total - 1, made ahead in `workers` processes (0: in this one, when asked for).
+
+    Raises:
+        UserError: a prepared file cannot be read.
+    """
+    batches = DataLoader(
+        _Steps(stream, range(start, total), rank),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        worker_init_fn=_leave_interrupts_to_the_main_process if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: it must not advance the process's random state
+    )
+    for item in batches:
+        if isinstance(item, str):
+            raise UserError(item)
+        yield Batch(**item)
+
+
+class _Steps(Dataset[dict[str, Any] | str]):
+    """One item a step: a batch as a dict (what pin_memory understands), or what went wrong, without a traceback."""
+
+    def __init__(self, stream: Stream, steps: range, rank: int) -> None:
+        self.stream, self.steps, self.rank = stream, steps, rank
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | str:
+        try:
+            return vars(self.stream.batch(self.steps[index], self.rank))
+        except UserError as error:
+            return str(error)
+
+
+def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, purpose: str, cases: int, epoch: int) -> Array:
+    """The order in which an epoch goes through the cases: each one once."""
+    return numpy_generator(seed, purpose, epoch).permutation(cases)
+
+
+@lru_cache(maxsize=256)  # an open memory map holds a file descriptor
+def _open(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: this prepared file cannot be read ({error}); delete it and start again, it is then made anew."
+        ) from None
+    return array
+
+
+def _corner(
+    shape: tuple[int, ...], box: tuple[int, ...], rng: np.random.Generator, centre: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """First voxel of a box: random, or about `centre` as far as it fits. Negative on axes where the case is smaller."""
+    corner = []
+    for axis, (size, edge) in enumerate(zip(shape, box, strict=True)):
+        if size <= edge:
+            corner.append(-((edge - size) // 2))
+        elif centre is None:
+            corner.append(int(rng.integers(size - edge + 1)))
+        else:
+            corner.append(min(max(centre[axis] - edge // 2, 0), size - edge))
+    return tuple(corner)
+
+
+def _foreground_voxel(path: Path, rng: np.random.Generator) -> tuple[int, ...] | None:
+    """A voxel of a label: first a class that it has, then a voxel of it. None when all is background."""
+    shape, classes = _foreground(path)
+    if not classes:
+        return None
+    voxels = classes[rng.integers(len(classes))]
+    return tuple(int(index) for index in np.unravel_index(voxels[rng.integers(len(voxels))], shape))
+
+
+@lru_cache(maxsize=1024)
+def _foreground(path: Path) -> tuple[tuple[int, ...], list[Array]]:
+    """Shape of a label, and for each foreground class in it the flat indices of some of its voxels."""
+    label = _open(path)
+    flat = label.reshape(-1)
+    inside = np.flatnonzero(flat)
+    values = flat[inside]
+    classes = []
+    for value in np.unique(values):
+        voxels = inside[values == value]
+        if len(voxels) > FOREGROUND_VOXELS:
+            voxels = voxels[np.linspace(0, len(voxels) - 1, FOREGROUND_VOXELS).astype(int)]
+        classes.append(voxels)
+    return label.shape, classes
