@@ -1,0 +1,163 @@
+"""The command line's edges: help is quick, mistakes are one sentence and exit code 2, interruption is 130."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import types
+from typing import Annotated
+
+import pytest
+import typer
+
+import ucseg
+from ucseg.cli import main as entry
+from ucseg.cli.terminal import console, progress_bar
+from ucseg.errors import Interrupted, UserError
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, failure: BaseException | None = None) -> list[object]:
+    """Put a small verb in the place of `check`; what it was called with is collected."""
+    calls: list[object] = []
+
+    def check(dataset: Annotated[str, typer.Argument(help="A data set.")], times: int = 1) -> NotImportedHere:  # type: ignore[name-defined] # noqa: F821
+        """Look at it.
+
+        Args:
+            dataset: for Python callers.
+        """
+        calls.append((dataset, times))
+        if failure:
+            raise failure
+
+    check.__annotations__["return"] = "NotImportedHere"  # as with `from __future__ import annotations`
+    module = types.ModuleType("ucseg.cli.check")
+    module.check = check  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ucseg.cli.check", module)
+    return calls
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        entry.main(list(words))
+    return int(stop.value.code or 0)
+
+
+def test_words_reach_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = stand_in(monkeypatch)
+    assert run("check", "folder", "--times", "3") == 0
+    assert calls == [("folder", 3)]
+
+
+def test_a_mistake_is_a_line_a_finding_and_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, UserError("a.nii: is 4D; split it.\nb.nii: is truncated; fetch it again."))
+    assert run("check", "folder") == 2
+    shown = capsys.readouterr()
+    assert shown.err == "ucseg: a.nii: is 4D; split it.\nucseg: b.nii: is truncated; fetch it again.\n"
+    assert shown.out == ""
+
+
+def test_interruption_says_how_to_go_on_and_exits_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, Interrupted("saved at step 7; go on with --resume."))
+    assert run("check", "folder") == 130
+    assert capsys.readouterr().err == "ucseg: saved at step 7; go on with --resume.\n"
+
+
+def test_ctrl_c_shows_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in(monkeypatch, KeyboardInterrupt())
+    assert run("check", "folder") == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_system_refusing_a_file_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, PermissionError(13, "Permission denied", "/scans/run"))
+    assert run("check", "folder") == 2
+    assert capsys.readouterr().err == "ucseg: /scans/run: Permission denied.\n"
+
+
+def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, ZeroDivisionError("ours"))
+    with pytest.raises(ZeroDivisionError):
+        entry.main(["check", "folder"])
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), [(["check"], "DATASET"), (["check", "x", "--tmes", "2"], "--tmes"), (["chekc"], "chekc")]
+)
+def test_wrong_usage_exits_2_and_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], named: str
+) -> None:
+    stand_in(monkeypatch)
+    assert run(*words) == 2
+    assert named.lower() in capsys.readouterr().err.lower()
+
+
+def test_help_of_a_verb_stops_before_the_words_for_python(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch)
+    assert run("check", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "Look at it." in shown
+    assert "for Python callers" not in shown
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
+    probe = (
+        "import sys\nfrom ucseg.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'nibabel', 'SimpleITK', 'pandas', 'matplotlib', 'skimage', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    best = 60.0
+    for _ in range(3):  # the quickest of three: other work on the machine is not what is measured
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+        best = min(best, time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    for verb in ucseg.__all__:
+        assert f" {verb} " in done.stdout
+    assert best < 1.0  # about 0.3 s on a quiet machine
+
+
+def test_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ucseg.cli.main", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"ucseg {ucseg.__version__}\n"
+
+
+@pytest.mark.parametrize("verb", ucseg.__all__)
+def test_every_verb_is_one_python_call(verb: str) -> None:
+    function = getattr(ucseg, verb)
+    assert callable(function)
+    assert function.__name__ == verb
+    assert function.__doc__, f"{verb} has no help"
+    assert function is getattr(ucseg, verb)
+    assert verb in dir(ucseg)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'segment'"):
+        _ = ucseg.segment
+
+
+def test_file_names_with_brackets_print_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "/scans/" + "very-long-folder/" * 12 + "case[1].nii.gz"
+    console.print(long)
+    assert capsys.readouterr().err == long + "\n"
+
+
+def test_progress_bar_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as bar:
+        for _ in bar.track(range(4), description="case[1]"):
+            pass
+    shown = capsys.readouterr().err
+    assert "case[1]" in shown
+    assert "4/4" in shown
