@@ -1,0 +1,168 @@
+"""Weights on disk: the state a run resumes from, and the weights one predicts with. Safetensors only, never pickles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ucseg.errors import UserError
+from ucseg.training.run_folder import RunFolder, replace_file, write_json
+from ucseg.types import Problem
+
+if TYPE_CHECKING:
+    from ucseg.data.plan import Plan
+    from ucseg.methods.base import Method
+
+WEIGHTS = ("last", "best", "ema")
+RESTORE = "restore it from a copy or train anew"
+
+
+@dataclass
+class State:
+    """Everything needed to go on with a run. It is one file, so it is never half old and half new.
+
+    Attributes:
+        step: steps done.
+        weights: the method's state dict, memories included.
+        optimizer: the optimiser's tensors (see `optim.optimizer_tensors`).
+        average: averaged weights, empty when none are kept.
+        notes: what fits in JSON: best validation so far, seconds spent, precision.
+    """
+
+    step: int
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    average: dict[str, Tensor] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the state in one step."""
+        parts = {"weights": self.weights, "optimizer": self.optimizer, "average": self.average}
+        tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+        save_tensors(path, tensors, {"step": self.step, "notes": self.notes})
+
+    @classmethod
+    def load(cls, path: Path) -> State:
+        """Read a state; a UserError when the file is damaged."""
+        tensors, header = load_tensors(path)
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "average": {}}
+        try:
+            for key, value in tensors.items():
+                part, _, name = key.partition("/")
+                parts[part][name] = value
+            return cls(step=int(header["step"]), notes=dict(header["notes"]), **parts)
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{path}: this is not a state of a training run; {RESTORE}.") from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """A safetensors file, whole or not at all. Tensors that share storage are each written out."""
+    plain = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+    seen: set[int] = set()
+    for name, value in plain.items():
+        if value.data_ptr() in seen and value.numel():
+            plain[name] = value.clone()
+        seen.add(value.data_ptr())
+    notes = {"ucseg": json.dumps(dict(header))}
+    replace_file(path, lambda temporary: save_file(plain, temporary, metadata=notes))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file of `save_tensors`, on the CPU.
+
+    Raises:
+        UserError: the file is missing, truncated or no safetensors file of ours.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            notes = (file.metadata() or {}).get("ucseg")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; has the run saved anything yet?") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: the weights cannot be read ({error}); {RESTORE}.") from None
+    if notes is None:
+        raise UserError(f"{path}: these weights were not written by ucseg; give the folder of a run of 'ucseg train'.")
+    return tensors, json.loads(notes)
+
+
+def save_weights(run: RunFolder, which: str, weights: Mapping[str, Tensor], known: Mapping[str, Any]) -> None:
+    """Weights to predict with, and beside them what is known of them (step, validation) as JSON."""
+    path = run.weights_file(which)
+    save_tensors(path, weights, known)
+    write_json(path.with_suffix(".json"), known)
+
+
+def restore_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict strictly; the module keeps its memory layout.
+
+    Raises:
+        UserError: names or shapes are not the module's.
+    """
+    own = module.state_dict()
+    wrong = [name for name in sorted(own.keys() | tensors.keys()) if not _fits(own.get(name), tensors.get(name))]
+    if wrong:
+        shown = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise UserError(f"{path}: does not fit the method of config.json (differs in {shown}); {RESTORE}.")
+    module.load_state_dict(dict(tensors))
+
+
+def _fits(own: Tensor | None, given: Tensor | None) -> bool:
+    return own is not None and given is not None and own.shape == given.shape
+
+
+def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dict[str, Any]]:
+    """A trained method, in evaluation mode on the CPU.
+
+    Args:
+        run: the run's folder.
+        which: "last", "best" (on validation cases) or "ema" (averaged weights).
+
+    Returns:
+        The method, the plan its data were prepared with, and the run's complete configuration.
+
+    Raises:
+        UserError: the run or the weights are missing or damaged.
+    """
+    from ucseg.data.plan import read_plan
+    from ucseg.methods import build_method
+
+    folder = RunFolder(Path(run))
+    if not folder.started:
+        raise UserError(f"{run}: no training run is in this folder; make one with 'ucseg train DATASET --out {run}'.")
+    config = folder.config
+    try:
+        name, settings, problem = config["method"]["name"], config["method"]["config"], config["problem"]
+    except (KeyError, TypeError):
+        raise UserError(f"{folder.config_file}: method or problem is missing; {RESTORE}.") from None
+    path = find_weights(folder, which)
+    tensors, _ = load_tensors(path)
+    method = build_method(name, settings, problem_from(problem))
+    restore_weights(method, tensors, path)
+    return method.eval(), read_plan(folder.plan_file), config
+
+
+def find_weights(run: RunFolder, which: str) -> Path:
+    """The file of the weights called `which`; a UserError says what there is instead."""
+    if which not in WEIGHTS:
+        raise UserError(f"checkpoint '{which}' is not known; use one of {', '.join(WEIGHTS)}.")
+    path = run.weights_file(which)
+    if path.exists():
+        return path
+    present = [name for name in WEIGHTS if run.weights_file(name).exists()]
+    advice = f"there is: {', '.join(present)}" if present else "train longer: nothing was saved yet"
+    why = {"best": " (it needs validation cases)", "ema": " (it needs --set ema=0.99 or the like in training)"}
+    raise UserError(f"{path}: there are no weights '{which}'{why.get(which, '')}; {advice}.")
+
+
+def problem_from(values: Mapping[str, Any]) -> Problem:
+    """A `Problem` from config.json's plain values."""
+    lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Problem(**lists)

@@ -1,0 +1,263 @@
+"""The folder of one training run: what is in it, and how it is written so that a kill leaves nothing half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ucseg.errors import UserError
+
+PACKAGES = ("ucseg", "torch", "lightning-fabric", "numpy", "scipy", "scikit-image", "SimpleITK", "nibabel", "pillow")
+# Where and how fast a run computes, and how often it saves or logs, may differ between its parts.
+FREE_ON_RESUME = frozenset({"train.device", "train.workers", "train.save_every", "train.log_every"})
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file so that at every moment `path` is either the old file or the whole new one.
+
+    `write` fills a temporary file in the same folder, which then takes the name in one step.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        if os.name == "posix":  # the new name itself must outlive a power cut
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """A JSON file, whole or not at all. Figures that are not finite become null."""
+    text = json.dumps(_plain(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    replace_file(path, lambda temporary: _write_text(temporary, text))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; a UserError when it is missing or damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; is {path.parent} the folder of a training run?") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); restore it from a copy or train anew.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: does not hold named values; restore it from a copy or train anew.")
+    return values
+
+
+class RunFolder:
+    """One run on disk.
+
+    config.json       everything that decides the result: method and its settings, training settings, data
+    plan.yaml         how the data were prepared
+    environment.json  versions and machine, one entry a start or resume
+    metrics.jsonl     one line a logged step
+    state.safetensors the point to resume from: weights, optimiser, step, best, in one file
+    last/best/ema .safetensors + .json   weights to predict with, and what is known of them
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.plan_file = self.path / "plan.yaml"
+        self.environment_file = self.path / "environment.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.state_file = self.path / "state.safetensors"
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_file.exists()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The complete configuration of the run."""
+        return read_json(self.config_file)
+
+    def weights_file(self, which: str) -> Path:
+        """Weights called "last", "best" or "ema"; what is known of them stands beside it as .json."""
+        return self.path / f"{which}.safetensors"
+
+    def require(self, resume: bool) -> None:
+        """Refuse what would destroy a run, or resume none.
+
+        Raises:
+            UserError: a run is here and `resume` is off, or none is here and `resume` is on.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: this is a file; choose another --out for the run's folder.")
+        if self.started and not resume:
+            raise UserError(
+                f"{self.path}: there is a run in this folder already; "
+                "go on with it by --resume, or choose another --out (or delete the folder) to train anew."
+            )
+        if resume and not self.started:
+            raise UserError(f"{self.path}: there is no run to resume in this folder; leave out --resume to begin one.")
+
+    def begin(self, config: Mapping[str, Any], write_plan: Callable[[Path], None] | None = None) -> None:
+        """Make the folder and write the configuration; config.json comes last and says that the run has begun."""
+        self.require(resume=False)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: the folder cannot be made ({error.strerror}); choose another --out."
+            ) from None
+        self._sweep()
+        for leftover in (self.metrics_file, self.state_file, self.environment_file):
+            leftover.unlink(missing_ok=True)
+        if write_plan is not None:
+            replace_file(self.plan_file, write_plan)
+        write_json(self.config_file, config)
+
+    def resume(self, config: Mapping[str, Any]) -> None:
+        """Check that `config` is the run's own.
+
+        Raises:
+            UserError: no run here, or a setting that decides the result differs (one line each, with both values).
+        """
+        self.require(resume=True)
+        here, asked = _flat(_plain(self.config)), _flat(_plain(config))
+        wrong = [
+            f"{self.path}: '{key}' was {_show(here, key)} when the run began and is {_show(asked, key)} now; "
+            "resume with the value it began with, or train anew in another folder."
+            for key in sorted(here.keys() | asked.keys())
+            if key not in FREE_ON_RESUME and here.get(key, _MISSING) != asked.get(key, _MISSING)
+        ]
+        if wrong:
+            raise UserError("\n".join(wrong))
+        self._sweep()
+
+    def cut_metrics(self, step: int) -> None:
+        """Keep the lines of metrics.jsonl up to `step` steps done; what a killed run wrote after its save goes."""
+        if not self.metrics_file.exists():
+            return
+        kept = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                done = json.loads(line)["step"]
+            except (ValueError, KeyError, TypeError):
+                break  # the line that was being written when the run was killed
+            if done <= step:
+                kept.append(line)
+        text = "".join(f"{line}\n" for line in kept)
+        replace_file(self.metrics_file, lambda temporary: _write_text(temporary, text))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """What was logged so far, one mapping a line."""
+        if not self.metrics_file.exists():
+            return []
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
+    def note_environment(self, **chosen: Any) -> None:
+        """Add this start to environment.json, with what was chosen for it (device, precision)."""
+        starts = read_json(self.environment_file)["starts"] if self.environment_file.exists() else []
+        write_json(self.environment_file, {"starts": [*starts, {**environment(), **chosen}]})
+
+    def _sweep(self) -> None:
+        """Remove what a killed process was writing."""
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+
+class MetricsLog:
+    """metrics.jsonl, open for appending."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line."""
+        self._file.write(json.dumps(_plain(line), ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def settle(self) -> None:
+        """Return once the lines are on disk: a saved state must never be ahead of its log."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, threads and the commit of a source checkout: what one needs to compare two runs."""
+    import torch
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": sys.version.split()[0],
+        "versions": versions,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "commit": _commit(),
+        "command": sys.argv,
+    }
+
+
+def _commit() -> str | None:
+    source = Path(__file__).resolve().parents[3]
+    if not (source / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git on this machine: the versions above still say what ran
+
+
+_MISSING = object()
+
+
+def _show(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "not there"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            out.update(_flat(value, f"{prefix}{key}."))
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: paths as text, tuples as lists, keys as text, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
+        return None
+    return value
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
