@@ -1,0 +1,1 @@
+"""From scans on disk to batches: formats, manifest, splits, checks, plan, prepared cases, augmentation, streams."""

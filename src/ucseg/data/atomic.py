@@ -1,0 +1,32 @@
+"""Nothing half-written: a file appears under its name whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ucseg.errors import UserError
+
+
+@contextmanager
+def whole_file(path: Path, ending: str) -> Iterator[Path]:
+    """A temporary name beside `path`; what was written there takes the place of `path` when the block ends well.
+
+    Args:
+        path: the file to make; its folder is made if need be.
+        ending: of the temporary name, since many libraries choose the format (and compression) by it.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    temporary = path.with_name(f".{os.getpid()}-{path.name.lstrip('.')}.part{ending}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic on every system
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

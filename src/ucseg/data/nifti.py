@@ -1,0 +1,104 @@
+"""NIfTI-1 and NIfTI-2, by nibabel: any affine (sheared ones too), any byte order, scaled integers."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from ucseg.data.atomic import whole_file
+from ucseg.errors import UserError
+from ucseg.types import Array, Geometry, Scan
+
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+_MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
+
+
+def read(path: Path) -> Scan:
+    """1 x X x Y x Z. A file of rank 2 is one slice; a fourth axis of length one is dropped."""
+    image = _load(path)
+    shape = _spatial_shape(path, image)
+    try:
+        if path.name.lower().endswith(".gz"):
+            # Unpacking the whole stream checks its checksum; reading up to the last voxel does not.
+            image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
+        array = np.asanyarray(image.dataobj)
+    except _BROKEN as error:
+        raise UserError(_damaged(path, error)) from error
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{path}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.")
+    return Scan(
+        array.astype(array.dtype.newbyteorder("="), copy=False).reshape(1, *shape), _geometry(image), path, image.header
+    )
+
+
+def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
+    """Shape, geometry and channels (always 1)."""
+    image = _load(path)
+    return _spatial_shape(path, image), _geometry(image), 1
+
+
+def write(array: Array, like: Scan, path: Path) -> None:
+    """Write X x Y x Z with the header of `like` if that is NIfTI, else with its affine as sform and qform."""
+    shape = (*array.shape, 1) if array.ndim == 2 else array.shape
+    header, affine = like.header, None
+    if isinstance(header, nib.Nifti1Header):
+        header = header.copy()
+        shape = shape[: header["dim"][0]] if header["dim"][0] < 3 else shape
+    else:
+        header, affine = nib.Nifti1Header(), np.eye(4)
+        dims = like.geometry.dims
+        affine[:dims, :dims], affine[:dims, 3] = like.geometry.affine[:dims, :dims], like.geometry.affine[:dims, dims]
+        header.set_xyzt_units("mm")
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(shape)
+    header.set_slope_inter(1, 0)
+    header.set_intent("none")
+    header["cal_min"] = header["cal_max"] = 0  # the display window of the image
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    # Without an affine nibabel leaves sform, qform and their codes as they stand in the header.
+    image = kind(array.reshape(shape), affine, header)
+    if affine is not None:
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=1)
+    ending = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
+    with whole_file(path, ending) as temporary:
+        nib.save(image, temporary)
+
+
+def _load(path: Path) -> Any:
+    try:
+        image = nib.load(path)
+    except _BROKEN as error:
+        raise UserError(_damaged(path, error)) from error
+    if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
+        raise UserError(f"{path}: the content is not NIfTI but {type(image).__name__}; convert it to NIfTI.")
+    return image
+
+
+def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in image.shape)
+    if any(n != 1 for n in shape[3:]):
+        raise UserError(
+            f"{path}: the file is {len(shape)}D (shape {shape}), a scan has three axes; "
+            "save each time point or channel as a file of its own."
+        )
+    return (*shape, 1, 1)[:3]
+
+
+def _geometry(image: Any) -> Geometry:
+    affine = np.array(image.affine, dtype=np.float64)
+    unit = image.header.get_xyzt_units()[0]
+    affine[:3] *= _MILLIMETRES.get(unit, 1.0)  # no stated unit: mm, as every viewer takes it
+    return Geometry(affine)
+
+
+def _damaged(path: Path, error: BaseException) -> str:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return f"{path}: not a readable NIfTI file, damaged or cut short ({reason}); copy or export it again."

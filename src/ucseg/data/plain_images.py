@@ -1,0 +1,91 @@
+"""PNG, JPEG and TIFF: images without a geometry of their own, in pixels. By pillow; 16-bit colour by SimpleITK."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ucseg.data.atomic import whole_file
+from ucseg.errors import UserError
+from ucseg.types import Array, Geometry, Scan
+
+# What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError).
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, zlib.error)
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+def read(path: Path) -> Scan:
+    """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
+    return Scan(_read_array(path, palette_indices=False), Geometry(np.eye(3), "px"), path)
+
+
+def read_mask(path: Path) -> Scan:
+    """As `read`, but a coloured palette yields its indices: in masks the colours are only there to be looked at."""
+    return Scan(_read_array(path, palette_indices=True), Geometry(np.eye(3), "px"), path)
+
+
+def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
+    """Shape, identity geometry in px, and channels."""
+    with _opened(path) as image:
+        grey = _grey_palette(image) if image.mode in ("P", "PA") else image.mode in _GREY_MODES
+        return (image.height, image.width), Geometry(np.eye(3), "px"), 1 if grey else 3
+
+
+def write(array: Array, like: Scan, path: Path) -> None:
+    """Write H x W: masks of 8 or 16 bit as PNG or TIFF, float32 maps as TIFF. No geometry is written."""
+    ending = path.suffix.lower()
+    if ending in (".jpg", ".jpeg"):
+        raise UserError(f"{path}: JPEG changes the values of a mask; choose .png (masks) or .tif (maps).")
+    if array.dtype == np.float32 and ending == ".png":
+        raise UserError(f"{path}: PNG cannot hold floating-point values; choose .tif.")
+    if array.dtype not in (np.uint8, np.uint16, np.float32):
+        if array.size and (array.min() < 0 or array.max() > 65535):
+            raise UserError(f"{path}: plain images hold mask values from 0 to 65535 only; choose another format.")
+        array = array.astype(np.uint16)
+    with whole_file(path, ending) as temporary:
+        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG" if ending == ".png" else "TIFF")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+            pages = getattr(image, "n_frames", 1)
+            if pages > 1:
+                raise UserError(f"{path}: the file holds {pages} pages, an image has one; save each page as a file.")
+            yield image
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: the image is too large to open ({error}); cut it into tiles.") from error
+    except _BROKEN as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{path}: not a readable image, damaged or cut short ({reason}); copy it again.") from error
+
+
+def _read_array(path: Path, palette_indices: bool) -> Array:
+    with _opened(path) as image:
+        image.load()
+        if image.mode in ("P", "PA") and palette_indices and not _grey_palette(image):
+            return np.asarray(image.getchannel("P") if image.mode == "PA" else image)[None]
+        array: Array
+        if image.mode in ("P", "PA"):
+            array = np.asarray(image.convert("RGB"))
+            array = array[..., :1] if _grey_palette(image) else array
+        elif image.mode in _GREY_MODES:
+            array = np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
+        else:
+            array = np.asarray(image.convert("RGB"))
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    """Whether every colour of the palette is a grey: then the image is a grey one, stored in another way."""
+    colours = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
