@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM ask for an orderly end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import TracebackType
+from typing import Any
+
+
+class StopSignal:
+    """Use as a context manager. The first Ctrl-C or SIGTERM sets `asked`; a second one acts as if we were not there."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._owner = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if os.getpid() != self._owner:  # a loader's process inherited this; Ctrl-C reaches it too and is not for it
+            if number == signal.SIGTERM:
+                os._exit(0)
+            return
+        self.asked = True
+        self._hand_back()

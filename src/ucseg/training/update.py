@@ -1,0 +1,145 @@
+"""One update of a method's weights on whatever device and precision, and the watch over figures that are not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ucseg.errors import UserError
+from ucseg.methods.base import Method
+from ucseg.randomness import derive_seed
+from ucseg.training.device import channels_last, convolutions_to
+from ucseg.training.optim import learning_rate, make_optimizer, set_learning_rate
+from ucseg.types import Batch, Progress
+
+if TYPE_CHECKING:
+    from ucseg.training.trainer import TrainConfig
+
+GRADIENT_NORM = "gradient norm"
+
+
+class _TrainingStep(nn.Module):
+    """The method's `step` as a forward pass, which is where fabric applies precision and, later, gradient exchange."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(
+        self, labelled: Tensor, label: Tensor, unlabelled: dict[str, Tensor], at: _At
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        batch = Batch(labelled, label, unlabelled, at.batch.labelled_cases, at.batch.unlabelled_cases)
+        output = self.method.step(batch, at.progress)
+        return output.terms, output.metrics
+
+
+class _At:
+    """Carries progress and case names past fabric, which searches plain collections and dataclasses for tensors."""
+
+    def __init__(self, progress: Progress, batch: Batch) -> None:
+        self.progress = progress
+        self.batch = batch
+
+
+@dataclass
+class _Watched:
+    """Figures of one step that have to be finite, maybe still being computed on the device."""
+
+    step: int
+    names: list[str]
+    values: Tensor
+    batch: Batch
+
+
+class Updater:
+    """Makes updates. The method is moved to fabric's device, and its convolutions laid out, in place.
+
+    Attributes:
+        optimizer: torch's own, for its state.
+    """
+
+    def __init__(self, method: Method, fabric: Fabric, config: TrainConfig) -> None:
+        self.method, self.fabric, self.config = method, fabric, config
+        method.to(fabric.device)
+        self._layout = channels_last(method.problem.dims) if config.channels_last else None
+        if self._layout is not None:
+            convolutions_to(method, self._layout)
+        self.optimizer = make_optimizer(method, config.lr, config.momentum, config.weight_decay)
+        self._module, self._wrapped = fabric.setup(_TrainingStep(method), self.optimizer)
+        self._watched: _Watched | None = None
+
+    def update(self, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One step: forward, backward, clip, update, the method's own `after_update`.
+
+        Returns:
+            Detached loss terms and metrics, on the device.
+
+        Raises:
+            UserError: a term of this step (on a GPU: of the step before) or its gradient is not finite.
+        """
+        config = self.config
+        # Dropout and the like draw from the global generator: made a function of the step, as every other draw.
+        torch.manual_seed(derive_seed(progress.seed, "step", progress.step, 0, progress.rank))
+        self.method.train()
+        set_learning_rate(self.optimizer, learning_rate(config.lr, config.schedule, progress.step, progress.total))
+        batch = self._to_device(batch)
+        terms, metrics = self._module(batch.labelled, batch.label, batch.unlabelled, _At(progress, batch))
+        self.fabric.backward(torch.stack(list(terms.values())).sum())
+        terms = {name: value.detach() for name, value in terms.items()}
+        if config.clip_grad_norm is not None:
+            norm = self.fabric.clip_gradients(
+                self._module, self._wrapped, max_norm=config.clip_grad_norm, error_if_nonfinite=False
+            )
+            assert norm is not None
+            metrics = {**metrics, GRADIENT_NORM: norm.detach()}
+        self._watch(progress, batch, terms, metrics)
+        self._wrapped.step()
+        self._wrapped.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.method.after_update(progress)
+        return terms, metrics
+
+    def check_finite(self) -> None:
+        """Raise if the last step's figures are not finite. To be called before anything of it reaches the disk."""
+        watched, self._watched = self._watched, None
+        if watched is None or bool(torch.isfinite(watched.values).all()):
+            return
+        figures = zip(watched.names, watched.values.tolist(), strict=True)
+        bad = ", ".join(f"{name} = {value}" for name, value in figures if not math.isfinite(value))
+        cases = ", ".join(dict.fromkeys([*watched.batch.labelled_cases, *watched.batch.unlabelled_cases]))
+        raise UserError(
+            f"step {watched.step}: the loss is not finite ({bad}); the cases of the batch are {cases}; "
+            "nothing of this step was saved. Look at these cases with 'ucseg check', "
+            "or train with a smaller learning rate (--set lr=...) or --precision fp32."
+        )
+
+    def _watch(
+        self, progress: Progress, batch: Batch, terms: Mapping[str, Tensor], metrics: Mapping[str, Tensor]
+    ) -> None:
+        """On a GPU look at the step before, which has been computed by now: looking at this one would stall the GPU."""
+        self.check_finite()
+        watched = dict(terms)
+        if GRADIENT_NORM in metrics:
+            watched[GRADIENT_NORM] = metrics[GRADIENT_NORM]
+        self._watched = _Watched(progress.step + 1, list(watched), torch.stack(list(watched.values())), batch)
+        if self.fabric.device.type == "cpu":  # nothing runs ahead there: stop before the update
+            self.check_finite()
+
+    def _to_device(self, batch: Batch) -> Batch:
+        def image(tensor: Tensor) -> Tensor:
+            tensor = tensor.to(self.fabric.device, non_blocking=True)
+            return tensor if self._layout is None else tensor.contiguous(memory_format=self._layout)
+
+        return Batch(
+            image(batch.labelled),
+            batch.label.to(self.fabric.device, non_blocking=True),
+            {view: image(tensor) for view, tensor in batch.unlabelled.items()},
+            batch.labelled_cases,
+            batch.unlabelled_cases,
+        )
