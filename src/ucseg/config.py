@@ -92,7 +92,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: this is not valid YAML ({str(error).splitlines()[0]}); mend it or make it anew.") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: this is not valid YAML ({reason}); mend it or make it anew.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected 'key: value' lines; mend the file or make it anew.")
     return values

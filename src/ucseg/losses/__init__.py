@@ -1,0 +1,1 @@
+"""Losses: functions of tensors, one equation each, with an oracle in tests/oracles."""

@@ -1,0 +1,116 @@
+"""CCP, cross-subnet consistency preservation: contrast of class prototypes (IFE) and of regions (IC).
+
+CORRECTION (method.md): everything that enters a dot product is L2-normalised. Without it the gradients at the start are
+tens to hundreds of times the supervised ones.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ucseg.losses.segmentation import one_hot
+from ucseg.networks.blocks import ADAPTIVE_MEAN
+
+TEMPERATURE = 0.3
+
+
+def class_prototypes(features: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean feature of each class in each image, over the mask resized to the feature grid.
+
+    Args:
+        features: B x K x S'.
+        label: B x S class indices.
+
+    Returns:
+        (prototypes B x C x K, L2-normalised; present B x C bool: false where the class is absent from the image).
+    """
+    # Area averaging keeps structures that are smaller than a feature voxel, with the weight that they have.
+    mask = ADAPTIVE_MEAN[features.ndim - 2](one_hot(label, classes), features.shape[2:]).flatten(2)
+    weight = mask.sum(dim=2)
+    with torch.autocast(features.device.type, enabled=False):
+        mean = torch.einsum("bks,bcs->bck", features.flatten(2).float(), mask) / weight.clamp_min(1e-6)[..., None]
+    return F.normalize(mean, dim=2), weight > 0
+
+
+class PrototypeMemory(nn.Module):
+    """First-in-first-out memory of class prototypes, one ring and one write pointer a class.
+
+    CORRECTION (method.md): a pointer a class (a shared one leaves most of the memory at its start for ever), no random
+    start: only what was written counts.
+
+    Args:
+        classes: C.
+        width: K, channels of a feature.
+        entries: M, entries a class.
+    """
+
+    values: Tensor
+    written: Tensor
+
+    def __init__(self, classes: int, width: int, entries: int) -> None:
+        super().__init__()
+        self.entries = entries
+        # One slot more than there are entries: what must not be stored goes there, so that no step asks the device
+        # how many prototypes there are.
+        self.register_buffer("values", torch.zeros(classes, entries + 1, width))
+        self.register_buffer("written", torch.zeros(classes, dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, prototypes: Tensor, keep: Tensor) -> None:
+        """Store prototypes B x C x K where `keep` (B x C bool), in batch order."""
+        prototypes, keep = prototypes[-self.entries :], keep[-self.entries :]
+        order = keep.long().cumsum(dim=0) - 1
+        slot = torch.where(keep, (self.written + order) % self.entries, self.entries)
+        classes = torch.arange(len(self.written), device=slot.device).expand_as(slot)
+        self.values[classes, slot] = prototypes.to(self.values.dtype)
+        self.written += keep.sum(dim=0)
+
+    @property
+    def filled(self) -> Tensor:
+        """C x M bool: entries that hold a prototype."""
+        return torch.arange(self.entries, device=self.written.device) < self.written[:, None]
+
+    def contrast(self, prototypes: Tensor, present: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+        """IFE: InfoNCE of prototypes B x C x K, mean over those `present` (B x C bool) whose class has entries.
+
+        Positive: the mean of the class's memory. Negatives: all entries of the other classes. Zero while no class that
+        is present has both.
+        """
+        values, filled = self.values[:, : self.entries], self.filled
+        count = filled.sum(dim=1)
+        positive = (values * filled[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
+        with torch.autocast(prototypes.device.type, enabled=False):
+            similar = (prototypes * positive).sum(dim=2) / temperature
+            others = prototypes @ values.flatten(0, 1).T / temperature
+        others = others.reshape(*prototypes.shape[:2], *filled.shape)
+        own = torch.eye(len(count), dtype=torch.bool, device=count.device)[None, :, :, None]
+        others = others.masked_fill(own | ~filled[None, None], float("-inf")).flatten(2)
+        loss = torch.logsumexp(torch.cat([similar[..., None], others], dim=2), dim=2) - similar
+        has_negative = (count.sum() - count) > 0
+        valid = present & (count > 0) & has_negative
+        return torch.where(valid, loss, torch.zeros_like(loss)).sum() / valid.sum().clamp_min(1)
+
+
+def region_consistency(
+    features_1: Tensor, features_2: Tensor, regions: int = 3, temperature: float = TEMPERATURE
+) -> Tensor:
+    """IC: a region of one subnet against the same region of the other, the other's remaining regions as negatives.
+
+    CORRECTION (method.md): normalised, and in both directions.
+
+    Args:
+        features_1, features_2: B x K x S', the same level of both subnets.
+        regions: both are average-pooled to this many regions an axis (fewer where the grid is smaller).
+    """
+    grid = [min(regions, size) for size in features_1.shape[2:]]
+    # B x K x grid -> (B * regions) x K: negatives are taken over the whole batch.
+    a, b = (
+        F.normalize(ADAPTIVE_MEAN[f.ndim - 2](f.float(), grid).flatten(2).transpose(1, 2).flatten(0, 1), dim=1)
+        for f in (features_1, features_2)
+    )
+    with torch.autocast(a.device.type, enabled=False):
+        similarity = a @ b.T / temperature
+    same = torch.arange(len(similarity), device=similarity.device)
+    return 0.5 * (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same))

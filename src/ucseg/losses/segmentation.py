@@ -1,0 +1,72 @@
+"""Cross-entropy and Dice, for sigmoid ("binary": one foreground class) and softmax outputs alike."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def class_probabilities(logits: Tensor, binary: bool) -> Tensor:
+    """sigma of method.md: per-class sigmoid for one foreground class, softmax over the classes otherwise."""
+    return logits.sigmoid() if binary else logits.softmax(dim=1)
+
+
+def normalised_probabilities(logits: Tensor, binary: bool) -> Tensor:
+    """Probabilities that sum to one over the classes: the per-class sigmoids are divided by their sum."""
+    probabilities = class_probabilities(logits.float(), binary)
+    return probabilities / probabilities.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def one_hot(label: Tensor, classes: int) -> Tensor:
+    """B x S class indices -> B x C x S float32."""
+    return torch.stack([label == c for c in range(classes)], dim=1).float()
+
+
+def cross_entropy(logits: Tensor, label: Tensor, binary: bool) -> Tensor:
+    """Mean over voxels; per-class binary cross-entropy (mean over classes too) where `binary`, softmax otherwise.
+
+    Args:
+        logits: B x C x S.
+        label: B x S class indices.
+    """
+    if binary:
+        return F.binary_cross_entropy_with_logits(logits, one_hot(label, logits.shape[1]))
+    return F.cross_entropy(logits, label)
+
+
+def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5) -> Tensor:
+    """1 - mean over classes of soft Dice, its sums taken over the batch and all spatial axes (Milletari et al. 2016).
+
+    CORRECTION (method.md): all spatial axes; the published 3D code leaves one out.
+
+    Args:
+        probabilities: B x C x S, sigma of the logits.
+        label: B x S class indices.
+        smooth: makes a class that is absent from target and prediction count as right.
+    """
+    target = one_hot(label, probabilities.shape[1])
+    axes = (0, *range(2, probabilities.ndim))
+    overlap = (probabilities * target).sum(dim=axes)
+    size = probabilities.sum(dim=axes) + target.sum(dim=axes)
+    return 1.0 - ((2.0 * overlap + smooth) / (size + smooth)).mean()
+
+
+def segmentation_loss(logits: Tensor, label: Tensor, binary: bool) -> Tensor:
+    """CE(z, y) + Dice(sigma(z), y)."""
+    return cross_entropy(logits, label, binary) + dice_loss(class_probabilities(logits, binary), label)
+
+
+def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
+    """Dice of the argmax over the whole batch, mean over the foreground classes present in label or prediction.
+
+    A scalar tensor; one when there is no foreground in either. No gradient.
+    """
+    classes = logits.shape[1]
+    predicted, target = one_hot(logits.argmax(dim=1), classes), one_hot(label, classes)
+    axes = (0, *range(2, logits.ndim))
+    overlap = (predicted * target).sum(dim=axes)[1:]
+    size = (predicted.sum(dim=axes) + target.sum(dim=axes))[1:]
+    present = size > 0
+    dice = torch.where(present, 2.0 * overlap / size.clamp_min(1.0), torch.zeros_like(size))
+    return torch.where(present.any(), dice.sum() / present.sum().clamp_min(1), torch.ones_like(dice.sum()))

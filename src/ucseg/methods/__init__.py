@@ -1,0 +1,30 @@
+"""The methods. Adding one: its file, one line of METHODS, one page in docs/methods."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ucseg.config import build
+from ucseg.errors import UserError
+from ucseg.methods.base import Method
+from ucseg.methods.supervised import Supervised
+from ucseg.methods.uc_seg import UCSeg
+from ucseg.types import Problem
+
+METHODS: dict[str, type[Method]] = {"supervised": Supervised, "uc_seg": UCSeg}
+
+
+def build_method(name: str, settings: Mapping[str, Any], problem: Problem) -> Method:
+    """The method called `name`, with these settings laid over its defaults.
+
+    Raises:
+        UserError: unknown method or setting; the message names the nearest known one.
+    """
+    if name not in METHODS:
+        close = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known methods: {', '.join(METHODS)}."
+        raise UserError(f"there is no method '{name}'; {hint}")
+    method = METHODS[name]
+    return method(build(method.Config, settings, f"method {name}"), problem)

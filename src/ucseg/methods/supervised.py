@@ -1,0 +1,59 @@
+"""Supervised training on the labelled cases only: the baseline on the same footing, and with all labels the ceiling.
+
+The networks, the supervised loss L_sup = CE + Dice + L_u and the batches of labelled images are UC-Seg's. With two
+networks they are trained side by side without seeing each other, and their mean is predicted.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
+from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks import build_network
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.uncertainty import vacuity
+
+
+class SupervisedConfig(Strict):
+    """Settings of the supervised baseline."""
+
+    networks: tuple[str, ...] = Field(("unet",), min_length=1)  # e.g. ("unet", "vnet"): both, and their mean
+    calibration_weight: float = Field(1.0, ge=0)
+    beta_start: float = Field(BETA_START, gt=0, le=1)
+
+
+class Supervised(Method):
+    """See the module's docstring. It asks for no view of the unlabelled images."""
+
+    Config = SupervisedConfig
+    views = ()
+
+    def __init__(self, config: SupervisedConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.config = config
+        self.networks = nn.ModuleDict({name: build_network(name, problem) for name in config.networks})
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup of each network; none of them shares a parameter with another, so their sum trains each alone."""
+        config, terms = self.config, {}
+        beta = annealing(progress.fraction, config.beta_start)
+        for name, network in self.networks.items():
+            z, _ = network(batch.labelled)
+            calibration = config.calibration_weight * calibration_loss(z, batch.label, beta)
+            terms[f"supervised_{name}"] = segmentation_loss(z, batch.label, self.problem.binary) + calibration
+        return StepOutput(terms)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """The mean of the networks' probabilities and of their vacuities."""
+        logits = {name: network(image)[0] for name, network in self.networks.items()}
+        members = {name: normalised_probabilities(z, self.problem.binary) for name, z in logits.items()}
+        return Prediction(
+            torch.stack(list(members.values())).mean(dim=0),
+            torch.stack([vacuity(z) for z in logits.values()]).mean(dim=0),
+            members,
+        )

@@ -1,0 +1,209 @@
+"""UC-Seg: uncertainty-aware cross-training (Huang et al., IEEE TIP 34:5543-5556, 2025, doi 10.1109/TIP.2025.3599783).
+
+Two networks of different structure correct each other in feature space (CCP), and a learned module (UPG) fuses their
+predictions, weighted by how uncertain each of them is, into the pseudo-labels that train both.
+docs/methods/uc_seg.md maps every equation to a symbol here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.components import largest_components
+from ucseg.config import Strict
+from ucseg.losses.consistency import prediction_consistency
+from ucseg.losses.contrastive import TEMPERATURE, PrototypeMemory, class_prototypes, region_consistency
+from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
+from ucseg.losses.segmentation import hard_dice, normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.mixing import paste, sample_box
+from ucseg.networks import build_network
+from ucseg.networks.pseudo_label_generator import Gate, PseudoLabelGenerator
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.uncertainty import vacuity
+
+Terms = dict[str, Tensor]
+
+
+class UCSegConfig(Strict):
+    """Defaults are the published ones (method.md) unless a comment says otherwise. A weight of zero switches off."""
+
+    subnets: tuple[str, str] = ("unet", "vnet")
+    upg: bool = True  # false: the mean of the two subnets' logits instead
+    gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
+    residual: bool = True  # DEVIATION: see PseudoLabelGenerator
+    pseudo_label_mode: Literal["train", "evaluation"] = "train"  # dropout and batch statistics on, or off
+    component_filter: bool = True  # largest component of pseudo-labels, for the plan's one_component classes
+    calibration_weight: float = Field(1.0, ge=0)
+    beta_start: float = Field(BETA_START, gt=0, le=1)
+    lambda_max: float = Field(1.0, ge=0)  # DEVIATION: published 15, which belongs to 50,000 steps
+    lambda_ramp: float = Field(0.6, ge=0, le=1)  # share of the steps
+    consistency_weight: float = Field(0.5, ge=0)
+    ife_weight: float = Field(0.2, ge=0)
+    ic_weight: float = Field(0.1, ge=0)
+    levels: tuple[int, ...] = (3, 4, 5)  # encoder levels of the CCP terms, counted from 1
+    temperature: float = Field(TEMPERATURE, gt=0)
+    memory_entries: int | None = Field(None, ge=1)  # none: 1,440 in 2D, 144 in 3D
+    memory_threshold: tuple[float, float] | None = None  # Dice at t = 0 and t = T; none: .5, .96 in 2D, .2, .76 in 3D
+    mixing: bool = True
+    mixing_start: float | None = Field(None, ge=0, le=1)  # share of the steps; none: 0.24 in 2D, 0.12 in 3D
+    mixing_box: float = Field(2 / 3, gt=0, le=1)
+
+
+class UCSeg(Method):
+    """See the module's docstring."""
+
+    Config = UCSegConfig
+
+    def __init__(self, config: UCSegConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        flat = problem.dims == 2
+        self.config = config
+        subnets = [build_network(name, problem) for name in config.subnets]
+        self.subnets = nn.ModuleList(subnets)
+        if config.upg:
+            self.upg = PseudoLabelGenerator(
+                problem.dims, problem.classes, problem.patch, problem.token, config.gate, config.residual
+            )
+        entries = config.memory_entries or (1440 if flat else 144)
+        self.memories = nn.ModuleDict(
+            {
+                f"{k}_{level}": PrototypeMemory(problem.classes, subnet.widths[level - 1], entries)
+                for k, subnet in enumerate(subnets)
+                for level in config.levels
+            }
+        )
+        self.memory_threshold = config.memory_threshold or ((0.5, 0.96) if flat else (0.2, 0.76))
+        share = config.mixing_start
+        self.mixing_start = share if share is not None else (0.24 if flat else 0.12)
+
+    def fuse(self, z: list[Tensor]) -> Tensor:
+        """UPG, steps 1-4: z_p."""
+        if not self.config.upg:
+            return (z[0] + z[1]) / 2
+        fused: Tensor = self.upg(z[0], z[1], vacuity(z[0]), vacuity(z[1]))
+        return fused
+
+    def forward_both(self, image: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Logits and encoder features of the chosen levels, of both subnets."""
+        outputs = [subnet(image) for subnet in self.subnets]
+        return [z for z, _ in outputs], [[f[level - 1] for level in self.config.levels] for _, f in outputs]
+
+    @torch.no_grad()
+    def pseudo_label(self, z: list[Tensor], image: Tensor) -> Tensor:
+        """UPG, steps 5-6: y_hat = sg(hard(z_p)), hard() being an argmax over classes (CORRECTION).
+
+        The unlabelled half goes through the fusion head by itself: it needs no graph, which saves half of the head.
+        """
+        if self.config.pseudo_label_mode == "evaluation":
+            self.eval()
+            z = self.forward_both(image)[0]
+        label = self.fuse(z).argmax(dim=1)
+        self.train()
+        if self.config.component_filter and self.problem.one_component:
+            filtered = [largest_components(one, self.problem.one_component) for one in label.cpu().numpy()]
+            label = torch.stack([torch.from_numpy(one) for one in filtered]).to(label.device)
+        return label
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """The total of method.md, "Losses", as one weighted term each."""
+        config, labelled, unlabelled = self.config, batch.labelled, batch.unlabelled["image"]
+        n = len(labelled)
+        z, features = self.forward_both(torch.cat([labelled, unlabelled]))
+        z_p = self.fuse([z_k[:n] for z_k in z])
+        y_hat = self.pseudo_label([z_k[n:] for z_k in z], unlabelled)
+
+        raw = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat)
+        if config.mixing and progress.fraction >= self.mixing_start:
+            image, target = self.mix(batch, y_hat, progress)
+            z_mixed, features_mixed = self.forward_both(image)
+            mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target)
+            raw = {name: (value + mixed[name]) / 2 for name, value in raw.items()}
+
+        ramp = math.exp(-5 * (1 - min(1.0, progress.fraction / max(config.lambda_ramp, 1e-9))) ** 2)
+        weights = {
+            "pseudo": 0.5 * config.lambda_max * ramp,
+            "consistency": 0.5 * config.consistency_weight,
+            "ife": 0.5 * config.ife_weight,
+            "ic": config.ic_weight,
+        }
+        beta = annealing(progress.fraction, config.beta_start)
+        terms = {
+            "supervised_1": 0.5 * self.supervised(z[0][:n], batch.label, beta),
+            "supervised_2": 0.5 * self.supervised(z[1][:n], batch.label, beta),
+            "supervised_fused": self.supervised(z_p, batch.label, beta),
+        }
+        terms |= {name: weights[name.split("_")[0]] * value for name, value in raw.items()}
+        metrics = self.remember(z, features, torch.cat([batch.label, y_hat]), n, progress)
+        return StepOutput(terms, metrics)
+
+    def supervised(self, z: Tensor, label: Tensor, beta: float) -> Tensor:
+        """L_sup(z) = CE(z, y) + Dice(sigma(z), y) + L_u(z, y)."""
+        loss = segmentation_loss(z, label, self.problem.binary)
+        return loss + self.config.calibration_weight * calibration_loss(z, label, beta)
+
+    def cross_terms(self, z: list[Tensor], features: list[list[Tensor]], z_target: list[Tensor], y: Tensor) -> Terms:
+        """L_pseudo, L_cons and L_IFE of each subnet, and L_IC, unweighted; `y` is the target of `z_target`."""
+        config, binary = self.config, self.problem.binary
+        terms: Terms = {}
+        for k in (0, 1):
+            if config.lambda_max:
+                terms[f"pseudo_{k + 1}"] = segmentation_loss(z_target[k], y, binary)
+            if config.consistency_weight:
+                terms[f"consistency_{k + 1}"] = prediction_consistency(z[k], z[1 - k], binary)
+            if config.ife_weight:
+                predicted = z[k].detach().argmax(dim=1)
+                losses = [
+                    memory.contrast(*class_prototypes(f, predicted, self.problem.classes), config.temperature)
+                    for f, memory in self.with_memory(k, features)
+                ]
+                terms[f"ife_{k + 1}"] = torch.stack(losses).mean()
+        if config.ic_weight:
+            pairs = zip(*features, strict=True)
+            terms["ic"] = torch.stack([region_consistency(a, b, 3, config.temperature) for a, b in pairs]).mean()
+        return terms
+
+    def with_memory(self, k: int, features: list[list[Tensor]]) -> list[tuple[Tensor, PrototypeMemory]]:
+        """Each chosen level's features of subnet k, with its memory."""
+        memories = [cast(PrototypeMemory, self.memories[f"{k}_{level}"]) for level in self.config.levels]
+        return list(zip(features[k], memories, strict=True))
+
+    def mix(self, batch: Batch, y_hat: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+        """Copy-paste: labelled and unlabelled images in pairs, as many as the smaller half of the batch has."""
+        generator = progress.generator("mixing")
+        box = sample_box(tuple(y_hat.shape[1:]), self.config.mixing_box, generator)
+        n = min(len(batch.label), len(y_hat))
+        ours, theirs = (batch.labelled[:n], batch.label[:n]), (batch.unlabelled["image"][:n], y_hat[:n])
+        if torch.rand((), generator=generator) < 0.5:
+            ours, theirs = theirs, ours
+        return paste(ours[0], theirs[0], box), paste(ours[1], theirs[1], box)
+
+    @torch.no_grad()
+    def remember(self, z: list[Tensor], features: list[list[Tensor]], y: Tensor, n: int, progress: Progress) -> Terms:
+        """Fill the feature memory once a subnet's labelled hard Dice of the batch is above the rising threshold."""
+        first, last = self.memory_threshold
+        threshold = first + (last - first) * progress.fraction
+        metrics: Terms = {}
+        for k in (0, 1):
+            dice = hard_dice(z[k][:n], y[:n])
+            metrics[f"dice_{k + 1}"] = dice
+            if self.config.ife_weight:
+                for f, memory in self.with_memory(k, features):
+                    prototypes, present = class_prototypes(f, y, self.problem.classes)
+                    memory.push(prototypes, present & (dice > threshold))
+        return metrics
+
+    def predict(self, image: Tensor) -> Prediction:
+        """z_p is the model's prediction; the two subnets are its members."""
+        z, _ = self.forward_both(image)
+        z_p, binary = self.fuse(z), self.problem.binary
+        members = {
+            name if name not in self.config.subnets[:k] else f"{name}_{k + 1}": normalised_probabilities(z[k], binary)
+            for k, name in enumerate(self.config.subnets)
+        }
+        return Prediction(normalised_probabilities(z_p, binary), vacuity(z_p), members)

@@ -1,0 +1,18 @@
+"""Networks. Each returns (logits, encoder feature maps), so that any two can be a pair of subnets."""
+
+from __future__ import annotations
+
+from ucseg.errors import UserError
+from ucseg.networks.unet import UNet
+from ucseg.networks.vnet import VNet
+from ucseg.types import Problem
+
+Network = UNet | VNet
+NETWORKS: dict[str, type[Network]] = {"unet": UNet, "vnet": VNet}
+
+
+def build_network(name: str, problem: Problem) -> Network:
+    """The network called `name` for this problem; a UserError lists the known ones."""
+    if name not in NETWORKS:
+        raise UserError(f"there is no network '{name}'; known networks: {', '.join(NETWORKS)}.")
+    return NETWORKS[name](problem.dims, problem.channels, problem.classes)

@@ -1,0 +1,78 @@
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597) in the widths of UC-Seg's first subnet."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ucseg.networks.blocks import BATCH_NORM, CONV, LINEAR, MAX_POOL, InstanceNorm, crop_to, pad_to_multiple
+
+WIDTHS = (16, 32, 64, 128, 256)
+DROPOUT_2D = (0.05, 0.1, 0.2, 0.3, 0.5)
+DROPOUT_3D = (0.0, 0.0, 0.0, 0.0, 0.3)
+HEAD_DROPOUT = {2: 0.0, 3: 0.3}
+
+
+class DoubleConv(nn.Module):
+    """Two 3^n convolutions, each with norm and activation: batch norm + leaky ReLU (2D), instance norm + ReLU (3D)."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+
+        def norm_and_activation() -> list[nn.Module]:
+            if dims == 2:
+                return [BATCH_NORM[dims](outputs), nn.LeakyReLU(0.01)]
+            return [InstanceNorm(outputs), nn.ReLU()]
+
+        # The norm takes any bias away again, so the convolutions have none.
+        self.layers = nn.Sequential(
+            CONV[dims](inputs, outputs, 3, padding=1, bias=False),
+            *norm_and_activation(),
+            nn.Dropout(dropout),
+            CONV[dims](outputs, outputs, 3, padding=1, bias=False),
+            *norm_and_activation(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x inputs x S -> B x outputs x S."""
+        out: Tensor = self.layers(x)
+        return out
+
+
+class UNet(nn.Module):
+    """Max-pool down, linear up-sampling and concatenation.
+
+    Args:
+        dims: 2 or 3.
+        channels: image channels Cin.
+        classes: C, background included.
+        widths: channels of the encoder levels.
+    """
+
+    def __init__(self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+        super().__init__()
+        self.dims = dims
+        self.widths = widths
+        dropout = DROPOUT_2D if dims == 2 else DROPOUT_3D
+        self.encoder = nn.ModuleList(
+            DoubleConv(dims, a, b, p) for a, b, p in zip((channels, *widths), widths, dropout, strict=False)
+        )
+        self.reduce = nn.ModuleList(CONV[dims](b, a, 1) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True))
+        self.decoder = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in widths[-2::-1])
+        self.head_dropout = nn.Dropout(HEAD_DROPOUT[dims])
+        self.head = CONV[dims](widths[0], classes, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
+        shape = tuple(image.shape[2:])
+        x = pad_to_multiple(image, (2 ** (len(self.widths) - 1),) * self.dims)
+        features: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            x = block(x if level == 0 else MAX_POOL[self.dims](x, 2))
+            features.append(x)
+        for reduce, block, skip in zip(self.reduce, self.decoder, features[-2::-1], strict=True):
+            x = F.interpolate(reduce(x), size=skip.shape[2:], mode=LINEAR[self.dims], align_corners=False)
+            x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
+        logits = self.head(self.head_dropout(x))
+        return crop_to(logits, shape).float(), features

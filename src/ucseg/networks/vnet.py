@@ -1,0 +1,84 @@
+"""V-Net (Milletari et al. 2016, arXiv:1606.04797) in the widths of UC-Seg's second subnet: no norm, additive skips."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, pad_to_multiple
+
+WIDTHS = (16, 32, 64, 128, 256)
+CONVOLUTIONS = (1, 2, 3, 3, 3)
+
+
+class ConvStack(nn.Sequential):
+    """`count` 3^n convolutions, each with ReLU."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, count: int) -> None:
+        layers: list[nn.Module] = []
+        for index in range(count):
+            layers += [CONV[dims](inputs if index == 0 else outputs, outputs, 3, padding=1), nn.ReLU()]
+        super().__init__(*layers)
+
+
+class VNet(nn.Module):
+    """Strided 2^n convolutions down, transposed 2^n convolutions up, additive skips, He initialisation.
+
+    Args:
+        dims: 2 or 3.
+        channels: image channels Cin.
+        classes: C, background included.
+        widths: channels of the encoder levels.
+    """
+
+    def __init__(self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+        super().__init__()
+        self.dims = dims
+        self.widths = widths
+        pairs = list(itertools.pairwise(widths))
+        counts = CONVOLUTIONS[: len(widths)]
+        self.encoder = nn.ModuleList(
+            ConvStack(dims, channels if level == 0 else width, width, count)
+            for level, (width, count) in enumerate(zip(widths, counts, strict=True))
+        )
+        self.down = nn.ModuleList(nn.Sequential(CONV[dims](a, b, 2, stride=2), nn.ReLU()) for a, b in pairs)
+        self.up = nn.ModuleList(
+            nn.Sequential(TRANSPOSED[dims](b, a, 2, stride=2), nn.ReLU()) for a, b in reversed(pairs)
+        )
+        self.decoder = nn.ModuleList(
+            ConvStack(dims, width, width, count) for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)
+        )
+        self.head = CONV[dims](widths[0], classes, 1)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+                he_initialise(module)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
+        shape = tuple(image.shape[2:])
+        x = pad_to_multiple(image, (2 ** (len(self.widths) - 1),) * self.dims)
+        features: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            x = block(x if level == 0 else self.down[level - 1](x))
+            features.append(x)
+        for up, block, skip in zip(self.up, self.decoder, features[-2::-1], strict=True):
+            x = block(up(x) + skip)
+        return crop_to(self.head(x), shape).float(), features
+
+
+def he_initialise(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> None:
+    """He et al. 2015 (arXiv:1502.01852): variance 2 / fan-in, so that ReLU layers without a norm keep their scale.
+
+    The fan-in of a transposed convolution whose stride equals its kernel is its number of input channels alone:
+    each output voxel sees one input voxel. (torch would count the output channels times the kernel.)
+    """
+    if isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        fan_in = module.in_channels
+    else:
+        fan_in = module.weight[0].numel()
+    with torch.no_grad():
+        module.weight.normal_(0.0, (2.0 / fan_in) ** 0.5)
+        if module.bias is not None:
+            module.bias.zero_()
