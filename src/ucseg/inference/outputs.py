@@ -1,0 +1,193 @@
+"""What prediction leaves on disk, file by file, so that a broken scan or a kill costs one case and no more.
+
+<case>.<ending>                          mask, in the scan's format and geometry
+uncertainty/<case>.<ending>              vacuity, float32
+probabilities/<class>/<case>.<ending>    on request: probability of each class, background included, float32
+members/<network>/<case>.<ending>        on request: the single networks' masks
+cases.csv                                a line a case, failed ones too
+prediction.json                          which weights and settings made this folder
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucseg.data.formats import map_suffix, mask_suffix, write_like
+from ucseg.data.manifest import CONFIG_FILE
+from ucseg.data.plan import Plan
+from ucseg.errors import UserError
+from ucseg.inference.inputs import Input
+from ucseg.inference.predictor import CasePrediction
+from ucseg.methods.base import Method
+from ucseg.training.run_folder import read_json, replace_file, write_json
+from ucseg.types import Array, Geometry, Scan
+
+TABLE_EVERY = 2.0
+"""Seconds between two writings of cases.csv: with thousands of images it would take longer than predicting."""
+
+Row = dict[str, str | float]
+
+
+class PredictionFolder:
+    """The folder of one prediction.
+
+    Args:
+        path: is made if it is not there.
+        plan: gives the classes' names and the unit of volumes.
+        items: what will be predicted.
+        settings: what decides the results, kept in prediction.json.
+        resume: keep what an earlier call with the same settings has finished.
+
+    Raises:
+        UserError: the folder is a dataset or a training run, holds a scan that is to be predicted, or was made with
+            other settings and `resume` is on.
+    """
+
+    def __init__(
+        self, path: Path, plan: Plan, items: Sequence[Input], settings: dict[str, Any], *, resume: bool = False
+    ) -> None:
+        if (path / CONFIG_FILE).exists() or (path / "config.json").exists():
+            raise UserError(f"{path}: this is the folder of a dataset or of a run; choose another --out.")
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: this is a file; choose another --out.")
+        inside = [item.file for item in items if item.file.resolve().is_relative_to(path.resolve())]
+        if inside:
+            raise UserError(
+                f"{inside[0]}: lies in {path}, where results go and could overwrite it; choose another --out."
+            )
+        self.path = path
+        self.plan = plan
+        self.rows: list[Row] = []
+        self._finished: dict[str, Row] = {}
+        self._written = -math.inf
+        about = path / "prediction.json"
+        if resume and about.exists():
+            earlier = read_json(about)
+            differing = [key for key, value in settings.items() if earlier.get(key) != value]
+            if differing:
+                raise UserError(
+                    f"{path}: was made with another {differing[0]} ({earlier.get(differing[0])}, now "
+                    f"{settings[differing[0]]}), so it cannot be resumed; choose another --out or leave out --resume."
+                )
+            self._finished = {str(row["case"]): row for row in self._read_table()}
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(about, settings)
+
+    @property
+    def failed(self) -> list[Row]:
+        """The cases that could not be predicted."""
+        return [row for row in self.rows if row["status"] == "failed"]
+
+    def mask_file(self, item: Input) -> Path:
+        """Where a case's mask goes."""
+        return self.path / f"{item.case}{mask_suffix(item.file)}"
+
+    def keep_finished(self, item: Input) -> bool:
+        """Take over a case that an earlier call has finished; False if it has to be predicted."""
+        row = self._finished.get(item.case)
+        if row is None or row["status"] != "ok" or row["file"] != str(item.file) or not self.mask_file(item).exists():
+            return False
+        self._add(row)
+        return True
+
+    def write(self, item: Input, scan: Scan, prediction: CasePrediction) -> Row:
+        """Write all files of a case, the mask last, and its line."""
+        maps = f"{item.case}{map_suffix(item.file)}"
+        mask = self.mask_file(item)
+        _write(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
+        if prediction.probabilities is not None:
+            for index, name in self.plan.classes.items():
+                _write(prediction.probabilities[index], scan, self.path / "probabilities" / file_name(name) / maps)
+        for name, member in prediction.members.items():
+            _write(member, scan, self.path / "members" / file_name(name) / mask.name)
+        _write(prediction.mask, scan, mask)
+        row: Row = {"case": item.case, "file": str(item.file), "status": "ok", "reason": "", "mask": mask.name}
+        row |= volumes(prediction.mask, scan.geometry, self.plan.classes)
+        row["mean_uncertainty"] = float(prediction.uncertainty.mean(dtype=np.float64))
+        row["failure_score"] = prediction.failure_score
+        self._add(row)
+        return row
+
+    def fail(self, item: Input, reason: str) -> None:
+        """Note a case that could not be predicted. What an earlier call wrote for it is not touched."""
+        self._add({"case": item.case, "file": str(item.file), "status": "failed", "reason": reason})
+
+    def save_table(self) -> None:
+        """Write cases.csv, whole or not at all."""
+        columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.plan), "mean_uncertainty"]
+        out = io.StringIO()
+        writer = csv.DictWriter(out, [*columns, "failure_score"], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _text(value) for key, value in row.items()} for row in self.rows)
+        text = out.getvalue()
+
+        def write(part: Path) -> None:
+            part.write_text(text, encoding="utf-8")
+
+        replace_file(self.path / "cases.csv", write)
+        self._written = time.monotonic()
+
+    def _add(self, row: Row) -> None:
+        self.rows.append(row)
+        if time.monotonic() - self._written > TABLE_EVERY:
+            self.save_table()
+
+    def _read_table(self) -> list[Row]:
+        file = self.path / "cases.csv"
+        if not file.exists():
+            return []
+        with file.open(encoding="utf-8", newline="") as lines:
+            return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def volumes(mask: Array, geometry: Geometry, classes: dict[int, str]) -> Row:
+    """Size of each foreground class: ml for scans in mm (their voxels may be oblique), voxels for plain images."""
+    counts = np.bincount(mask.ravel(), minlength=len(classes))
+    if geometry.unit == "px":
+        return {column: int(counts[i]) for i, column in zip(classes, _columns(classes, "px"), strict=True) if i}
+    one = abs(float(np.linalg.det(geometry.affine[:-1, :-1]))) / 1000  # mm^3 -> ml
+    return {column: float(counts[i]) * one for i, column in zip(classes, _columns(classes, "ml"), strict=True) if i}
+
+
+def volume_columns(plan: Plan) -> list[str]:
+    """Names of the volume columns of cases.csv, background apart."""
+    return _columns(plan.classes, "px" if plan.unit == "px" else "ml")[1:]
+
+
+def weights_digest(method: Method) -> str:
+    """A short name for exactly these weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(method.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_name(name: str) -> str:
+    """A class's or network's name as a folder's name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "_"
+
+
+def _columns(classes: dict[int, str], unit: str) -> list[str]:
+    return [f"{name}_{unit}" for name in classes.values()]
+
+
+def _write(array: Array, like: Scan, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_like(array, like, path)
+
+
+def _text(value: str | float) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)

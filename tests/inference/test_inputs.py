@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ucseg.data.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.errors import UserError
+from ucseg.inference.inputs import find_inputs
+from ucseg.types import Case
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    files = [folder / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return files
+
+
+def test_folders_give_their_scans_and_nothing_else(tmp_path: Path) -> None:
+    touch(tmp_path, "b.nii.gz", "A.NRRD", "sub/c.png", "notes.txt", "._b.nii.gz", ".hidden/d.png", "out/b.nii.gz")
+    found = find_inputs([tmp_path], tmp_path / "out")
+    assert {(item.case, item.file.relative_to(tmp_path).as_posix()) for item in found} == {
+        ("b", "b.nii.gz"),
+        ("A", "A.NRRD"),
+        ("c", "sub/c.png"),
+    }
+
+
+def test_a_file_named_twice_is_predicted_once(tmp_path: Path) -> None:
+    (file,) = touch(tmp_path, "a.png")
+    assert len(find_inputs([file, tmp_path, tmp_path / "." / "a.png"], tmp_path / "out")) == 1
+
+
+def test_equal_names_are_told_apart(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/t1/scan.nii", "p2/t1/scan.nii", "p2/Scan.nii.gz", "only.nii", "x.png", "x.jpg", "p1/x_png.png")
+    names = {item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o")}
+    assert names["only.nii"] == "only"
+    assert names["p1/t1/scan.nii"] == "p1_t1_scan"
+    assert names["p2/t1/scan.nii"] == "p2_t1_scan"
+    assert len({name.casefold() for name in names.values()}) == len(names) == 7
+    assert all("/" not in name for name in names.values())
+
+
+def test_paths_that_are_not_there_and_empty_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.png: there is no such file"):
+        find_inputs([tmp_path / "nowhere.png"], tmp_path / "out")
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(UserError, match="no scan in this folder"):
+        find_inputs([tmp_path], tmp_path / "out")
+
+
+def test_datasets_give_the_images_of_a_split_under_their_case_names(tmp_path: Path) -> None:
+    images = touch(tmp_path, "data/p1/t1.nii", "data/p2/t1.nii", "data/p3/t1.nii")
+    splits = ["train", "test", "test"]
+    cases = [
+        Case(f"case{i}", f"s{i}", file, None, split) for i, (file, split) in enumerate(zip(images, splits, strict=True))
+    ]
+    config = DatasetConfig(
+        name="d", root="../data", dims=3, modality="mri", channels=1, classes={0: "background", 1: "organ"}
+    )
+    save_dataset(Dataset(tmp_path / "set", config, cases))
+    for path in (tmp_path / "set", tmp_path / "set" / "dataset.yaml"):
+        assert [item.case for item in find_inputs([path], tmp_path / "out")] == ["case1", "case2"]
+    assert len(find_inputs([tmp_path / "set"], tmp_path / "out", "all")) == 3
+    with pytest.raises(UserError, match="no cases in its split 'validation'"):
+        find_inputs([tmp_path / "set"], tmp_path / "out", "validation")
+    with pytest.raises(UserError, match="--split tset is not known"):
+        find_inputs([tmp_path / "set"], tmp_path / "out", "tset")
