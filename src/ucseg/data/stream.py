@@ -183,7 +183,7 @@ def _order(seed: int, purpose: str, cases: int, epoch: int) -> Array:
 def _open(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise UserError(
             f"{path}: this prepared file cannot be read ({error}); delete it and start again, it is then made anew."
         ) from None
@@ -214,7 +214,7 @@ def _foreground_voxel(path: Path, rng: np.random.Generator) -> tuple[int, ...] |
     return tuple(int(index) for index in np.unravel_index(voxels[rng.integers(len(voxels))], shape))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _foreground(path: Path) -> tuple[tuple[int, ...], list[Array]]:
     """Shape of a label, and for each foreground class in it the flat indices of some of its voxels."""
     label = _open(path)
