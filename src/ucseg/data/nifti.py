@@ -1,5 +1,8 @@
 """NIfTI-1 and NIfTI-2, by nibabel: any affine (sheared ones too), any byte order, scaled integers."""
 
+# nibabel is only partly annotated:
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import gzip
@@ -60,6 +63,7 @@ def write(array: Array, like: Scan, path: Path) -> None:
     header.set_data_shape(shape)
     header.set_slope_inter(1, 0)
     header.set_intent("none")
+    header.extensions.clear()  # they tell of the image, and may name the patient
     header["cal_min"] = header["cal_max"] = 0  # the display window of the image
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine nibabel leaves sform, qform and their codes as they stand in the header.
@@ -74,7 +78,12 @@ def write(array: Array, like: Scan, path: Path) -> None:
 
 def _load(path: Path) -> Any:
     try:
-        image = nib.load(path)
+        image = nib.load(path, mmap=False)  # mapped voxels would crash if the file changed under them
+    except ImageFileError as error:
+        raise UserError(
+            f"{path}: the content is not NIfTI ({_reason(error, path)}); check that its ending is right "
+            "(.nii.gz if compressed, .nii if not), or export it again."
+        ) from error
     except _BROKEN as error:
         raise UserError(_damaged(path, error)) from error
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
@@ -100,5 +109,9 @@ def _geometry(image: Any) -> Geometry:
 
 
 def _damaged(path: Path, error: BaseException) -> str:
-    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return f"{path}: not a readable NIfTI file, damaged or cut short ({reason}); copy or export it again."
+    return f"{path}: the file is damaged or cut short ({_reason(error, path)}); copy or export it again."
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    lines = str(error).replace(str(path), path.name).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

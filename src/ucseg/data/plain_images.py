@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
+from PIL import Image, UnidentifiedImageError
 
 from ucseg.data.atomic import whole_file
 from ucseg.errors import UserError
@@ -16,6 +17,7 @@ from ucseg.types import Array, Geometry, Scan
 
 # What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError).
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, zlib.error)
+_EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -61,6 +63,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: the image is too large to open ({error}); cut it into tiles.") from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path}: the content is not PNG, JPEG or TIFF, or damaged at its start; copy it again."
+        ) from error
     except _BROKEN as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(f"{path}: not a readable image, damaged or cut short ({reason}); copy it again.") from error
@@ -68,6 +74,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _read_array(path: Path, palette_indices: bool) -> Array:
     with _opened(path) as image:
+        tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
         image.load()
         if image.mode in ("P", "PA") and palette_indices and not _grey_palette(image):
             return np.asarray(image.getchannel("P") if image.mode == "PA" else image)[None]
@@ -75,6 +82,9 @@ def _read_array(path: Path, palette_indices: bool) -> Array:
         if image.mode in ("P", "PA"):
             array = np.asarray(image.convert("RGB"))
             array = array[..., :1] if _grey_palette(image) else array
+        elif image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
+            array = _deep(path, str(image.format))
+            array = array[..., :1] if image.mode in _GREY_MODES else array[..., :3]
         elif image.mode in _GREY_MODES:
             array = np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
         else:
@@ -83,6 +93,15 @@ def _read_array(path: Path, palette_indices: bool) -> Array:
         array = array.astype(np.uint8)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+
+
+def _deep(path: Path, kind: str) -> Array:
+    """H x W x C of an image with several channels of 16 bits, which pillow would cut down to 8."""
+    try:
+        array: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{kind}ImageIO"))
+    except RuntimeError as error:
+        raise UserError(f"{path}: the 16-bit image cannot be read, it may be damaged; copy it again.") from error
+    return array
 
 
 def _grey_palette(image: Image.Image) -> bool:
