@@ -1,0 +1,148 @@
+"""`ucseg evaluate`: predicted masks against references; numbers a case and class, with intervals."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ucseg.evaluation.results import ClassSummary, Evaluation
+    from ucseg.evaluation.statistics import Interval
+
+_SHOWN = 5
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks (or one mask).")],
+    references: Annotated[Path, typer.Argument(help="Folder of reference masks (or one mask), or a dataset.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json and cases.csv.")],
+    split: Annotated[str, typer.Option(help="Of a dataset: train, validation, test or all.")] = "test",
+    tolerance: Annotated[float, typer.Option(help="Of surface Dice, in mm (px for plain images).")] = 2.0,
+    classes: Annotated[
+        str | None, typer.Option(help="Names for a folder of masks: 1=anterior,2=posterior. Default: all values.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Regular expression for the subject in a reference's name, e.g. '^(\\d+)_'.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Threads. Default: one a processor, at most 8.", min=1)] = None,
+) -> Evaluation:
+    """Compare predicted masks with references, case by case and class by class.
+
+    Dice, Jaccard, HD95, ASSD and surface Dice, in mm where scans have a spacing and in px otherwise; means with
+    bootstrap 95 % intervals over subjects; classes missed or invented. A class that neither mask has is undefined and
+    counted apart; one that only one of them has gets Dice 0 and the image's diagonal as distance. A case that cannot be
+    compared is named, the others are done, and the exit code is 2.
+
+    Returns:
+        Everything that was found: `.cases`, `.summary`, `.overall`, `.mean("dice")`, `.missing`, ...
+
+    Raises:
+        UserError: there was nothing to compare; or, at the end, some cases could not be compared.
+    """
+    from ucseg.evaluation.evaluate import Settings, evaluate_folder
+
+    _refuse_to_overwrite(out, predictions, references)
+    options = {"--split": split, "--tolerance": tolerance, "--classes": classes, "--subject": subject, "--seed": seed}
+    words = ["ucseg", "evaluate", str(predictions), str(references), "--out", str(out)]
+    words += [str(word) for option in options.items() if option[1] is not None for word in option]
+    settings = Settings(split, _class_names(classes) if classes is not None else None, tolerance, subject, seed)
+    with progress_bar() as bar:
+        task = bar.add_task("evaluating", total=None)
+        result = evaluate_folder(
+            predictions,
+            references,
+            settings,
+            workers=workers,
+            command=shlex.join(words),
+            report=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    result.save(out)
+    output.print(_table(result))
+    _say_what_is_not_in_it(result)
+    console.print(f"{len(result.cases)} cases evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written.")
+    if result.failed:
+        raise UserError(
+            "\n".join(
+                [
+                    *result.failed.values(),
+                    f"{len(result.failed)} of {len(result.failed) + len(result.cases)} cases could not be compared; "
+                    "the others are done.",
+                ]
+            )
+        )
+    return result
+
+
+def _refuse_to_overwrite(out: Path, predictions: Path, references: Path) -> None:
+    """Other folders have a cases.csv too."""
+    taken = {place.absolute().resolve() for place in (predictions, references) if place.is_dir()}
+    others = ("dataset.yaml", "prediction.json", "config.json")
+    if out.absolute().resolve() in taken or any((out / name).exists() for name in others):
+        raise UserError(f"{out}: this folder holds the masks, a dataset, a prediction or a run; choose another --out.")
+
+
+def _class_names(text: str) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for part in text.split(","):
+        label, equals, name = (piece.strip() for piece in part.partition("="))
+        if not (label.isdecimal() and equals and name) or int(label) in names:
+            raise UserError(
+                f"--classes {text}: '{part}' is not of the form 1=name, each number once, e.g. 1=liver,2=tumour."
+            )
+        names[int(label)] = name
+    if not any(names):
+        raise UserError(f"--classes {text}: there is no class but the background (0); name at least one.")
+    return names
+
+
+def _table(result: Evaluation) -> Table:
+    from rich.table import Table
+
+    title = f"{len(result.cases)} cases, distances in {result.unit}; mean and 95 % interval"
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    for head in ["Dice", "Jaccard", "HD95", "ASSD", f"surface Dice\nat {result.tolerance:g}"]:
+        table.add_column(head, justify="right")
+    for head in ["missed", "false\npositive", "both\nempty"]:
+        table.add_column(head, justify="right")
+    for row in [*result.summary, result.overall] if len(result.summary) > 1 else result.summary:
+        table.add_row(*_cells(row), end_section=True)
+    return table
+
+
+def _cells(row: ClassSummary) -> list[str]:
+    figures = [_figure(interval, 2 if name in ("hd95", "assd") else 3) for name, interval in row.metrics.items()]
+    return [row.name, *figures, str(row.missed), str(row.false_positives), str(row.both_empty)]
+
+
+def _figure(interval: Interval, digits: int) -> str:
+    if math.isnan(interval.mean):
+        return "undefined"
+    bounds = "" if math.isnan(interval.low) else f"\n[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{interval.mean:.{digits}f}{bounds}"
+
+
+def _say_what_is_not_in_it(result: Evaluation) -> None:
+    if result.unit == "mixed":
+        console.print(
+            "Some cases are in mm and some in px, so distances have no mean; evaluate them apart.", style="yellow"
+        )
+    _list("references have no prediction and are not in the means", result.missing)
+    _list("cases have no reference mask", result.unreferenced)
+    _list("predictions were not used", [f"{Path(file).name} {why}" for file, why in result.unmatched.items()])
+
+
+def _list(what: str, names: list[str]) -> None:
+    if names:
+        more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        console.print(f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}.", style="yellow")

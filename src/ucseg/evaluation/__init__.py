@@ -1,0 +1,1 @@
+"""How good are the masks: metrics a case and class, their statistics, calibration of the uncertainty."""

@@ -1,0 +1,195 @@
+"""A folder of predictions against references: read, compare, sum up. Nothing is dropped without being named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucseg import __version__
+from ucseg.data.formats import read_header, suffix
+from ucseg.data.manifest import Dataset
+from ucseg.data.masks import mask_values, read_label
+from ucseg.errors import UserError
+from ucseg.evaluation.matching import Pair, grid_difference, match
+from ucseg.evaluation.metrics import ClassMetrics, case_metrics, worst_distance
+from ucseg.evaluation.results import CaseResult, Evaluation
+from ucseg.types import Array
+
+_GREY = 32  # more values than that in a plain image: a picture or a lossy mask, not classes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the numbers.
+
+    Attributes:
+        split: of a dataset: "train", "validation", "test" or "all".
+        classes: class index -> name for folders of masks; None: every value that occurs. A dataset has its own.
+        tolerance: of surface Dice, in mm (px for plain images).
+        subject: regular expression for the subject in a reference's name; None: each case is a subject, or as the
+            dataset says.
+        seed: of the bootstrap.
+    """
+
+    split: str = "test"
+    classes: Mapping[int, str] | None = None
+    tolerance: float = 2.0
+    subject: str | None = None
+    seed: int = 0
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    settings: Settings | None = None,
+    *,
+    workers: int | None = None,
+    command: str = "",
+    report: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Compare masks with references, case by case. Writes nothing: see `Evaluation.save`.
+
+    Args:
+        predictions, references: see `matching.match`.
+        settings: None: the defaults.
+        workers: threads; None: one a processor, at most 8.
+        command: kept in the result, to repeat it.
+        report: called with (cases done, cases).
+
+    Raises:
+        UserError: the settings are wrong, or there is nothing to compare. A single case that cannot be compared is
+            named in the result (`failed`), and the others go on.
+    """
+    settings = settings or Settings()
+    if not settings.tolerance >= 0:
+        raise UserError(f"--tolerance {settings.tolerance} is not a distance; give 0 or more.")
+    found = match(predictions, references, settings.split, settings.subject)
+    if found.dataset is not None and settings.classes is not None:
+        raise UserError("--classes is for folders of masks; a dataset's classes are in its dataset.yaml.")
+    classes = found.dataset.config.classes if found.dataset is not None else settings.classes
+
+    results: dict[str, CaseResult] = {}
+    failed: dict[str, str] = {}
+    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    try:
+        jobs = {pool.submit(_compare, pair, found.dataset, classes, settings.tolerance): pair for pair in found.pairs}
+        for done, job in enumerate(as_completed(jobs), start=1):
+            case = jobs[job].reference.case
+            try:
+                results[case] = job.result()
+            except UserError as error:
+                failed[case] = str(error)
+            if report is not None:
+                report(done, len(jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    ordered = [results[pair.reference.case] for pair in found.pairs if pair.reference.case in results]
+    if not ordered:
+        raise UserError("\n".join(["no case could be evaluated:", *failed.values()]))
+    return Evaluation(
+        cases=_complete(ordered, classes),
+        tolerance=settings.tolerance,
+        seed=settings.seed,
+        failed=dict(sorted(failed.items())),
+        missing=[reference.case for reference in found.missing],
+        unmatched={str(file): reason for file, reason in sorted(found.unmatched.items())},
+        unreferenced=found.unreferenced,
+        provenance=_provenance(predictions, references, settings, command, found.dataset),
+    )
+
+
+def _compare(pair: Pair, dataset: Dataset | None, classes: Mapping[int, str] | None, tolerance: float) -> CaseResult:
+    """One case.
+
+    Raises:
+        UserError: a file cannot be read, holds no classes, or the grids differ.
+    """
+    reference = pair.reference
+    shape, geometry, _ = read_header(pair.prediction)
+    # In a dataset the image has the geometry; its mask may be a plain image of another size.
+    grid_shape, grid, _ = read_header(reference.image or reference.mask)
+    difference = grid_difference(shape, geometry, grid_shape, grid)
+    if difference is not None:
+        raise UserError(
+            f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}; "
+            "bring the prediction back to the grid of its scan."
+        )
+    predicted = _class_indices(pair.prediction, classes)
+    true = (
+        read_label(reference.mask, grid_shape, dataset.config)
+        if dataset is not None
+        else _class_indices(reference.mask, classes)
+    )
+    if true.shape != predicted.shape:
+        raise UserError(f"{reference.mask}: has another shape than its image; check that they belong together.")
+    names = classes if classes is not None else _names(predicted, true)
+    rows = case_metrics(predicted, true, names, grid.spacing, tolerance)
+    return CaseResult(reference.case, reference.subject, grid.unit, worst_distance(grid_shape, grid.spacing), rows)
+
+
+def _class_indices(path: Path, classes: Mapping[int, str] | None) -> Array:
+    """S, whole numbers. A mask of 0 and 255 only, as paint programs save them, is a mask of 0 and 1."""
+    values = mask_values(path)
+    if values.dtype.kind == "f":
+        whole = np.rint(values)
+        if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
+            raise UserError(f"{path}: holds fractions or NaN, so it is a map and not a mask; name a folder of masks.")
+        values = whole.astype(np.int32)
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    occurring = np.unique(values)
+    if values.dtype == np.uint8 and set(occurring.tolist()) <= {0, 255} and (classes is None or 255 not in classes):
+        return (values // 255).astype(np.uint8)
+    if classes is None and suffix(path) in (".png", ".jpg", ".jpeg", ".tif", ".tiff") and len(occurring) > _GREY:
+        raise UserError(
+            f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask; "
+            "evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold."
+        )
+    unknown = [
+        int(value) for value in occurring if value < 0 or (classes is not None and int(value) not in (0, *classes))
+    ]
+    if unknown:
+        listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
+        raise UserError(
+            f"{path}: holds values that are no classes ({listed}); name them with --classes or mend the mask."
+        )
+    return values
+
+
+def _names(predicted: Array, true: Array) -> dict[int, str]:
+    return {int(label): f"class {label}" for label in np.union1d(np.unique(predicted), np.unique(true)) if label != 0}
+
+
+def _complete(cases: list[CaseResult], classes: Mapping[int, str] | None) -> list[CaseResult]:
+    """Where classes were found along the way, give each case a row for those that only other cases have."""
+    if classes is not None:
+        return cases
+    every = {row["label"]: row["name"] for case in cases for row in case.rows}
+    nothing = np.zeros((1, 1), dtype=np.uint8)
+    absent = {row["label"]: row for row in case_metrics(nothing, nothing, every, (1.0, 1.0))}
+    complete = []
+    for case in cases:
+        rows: dict[int, ClassMetrics] = {row["label"]: row for row in case.rows}
+        filled = [rows.get(label, absent[label]) for label in sorted(every)]
+        complete.append(CaseResult(case.case, case.subject, case.unit, case.worst_distance, filled))
+    return complete
+
+
+def _provenance(
+    predictions: Path, references: Path, settings: Settings, command: str, dataset: Dataset | None
+) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "command": command,
+        "predictions": str(predictions),
+        "references": str(references),
+        "dataset": dataset.config.name if dataset is not None else None,
+        "split": settings.split if dataset is not None else None,
+        "subject": settings.subject,
+    }

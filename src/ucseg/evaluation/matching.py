@@ -1,0 +1,200 @@
+"""Which prediction belongs to which reference, and whether the two lie on the same grid."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.data.formats import SUFFIXES, stem
+from ucseg.data.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
+from ucseg.data.subjects import find_subjects
+from ucseg.errors import UserError
+from ucseg.types import SPLITS, Geometry
+
+_MASK_ENDING = re.compile(r"[_-](mask|seg|segmentation|annotation|label|gt)$", re.IGNORECASE)
+_DISPLACEMENT = 0.05  # of a voxel's shortest edge: headers round, resampled grids differ by far more
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A mask to compare with. `image` is the scan it belongs to where a dataset knows it."""
+
+    case: str
+    subject: str
+    mask: Path
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction and its reference."""
+
+    prediction: Path
+    reference: Reference
+
+
+@dataclass
+class Matches:
+    """What belongs together, and every file that belongs to nothing.
+
+    Attributes:
+        pairs: sorted by case.
+        missing: references without a prediction.
+        unmatched: predictions without a reference -> why.
+        unreferenced: cases of the dataset's split that have no mask at all.
+        dataset: where the references come from one.
+    """
+
+    pairs: list[Pair]
+    missing: list[Reference]
+    unmatched: dict[Path, str]
+    unreferenced: list[str] = field(default_factory=list)
+    dataset: Dataset | None = None
+
+
+def match(predictions: Path, references: Path, split: str = "test", subject: str | None = None) -> Matches:
+    """Pair predictions with references by name.
+
+    Args:
+        predictions: a mask, or a folder of masks (sub-folders, where maps and single networks' masks lie, are not
+            entered), named X as the case or its image, or X_mask, X_seg, X_segmentation, X_Annotation.
+        references: the same, sub-folders included; or a dataset, of which every known mask of the split is
+            a reference, masks hidden from training included.
+        split: of a dataset: "train", "validation", "test" or "all".
+        subject: regular expression that finds the subject in a reference's name (not for datasets: they know).
+
+    Raises:
+        UserError: a place does not exist or holds nothing readable, or no prediction has a reference.
+    """
+    predicted = _files(predictions, deep=False)
+    dataset = _dataset(references)
+    unreferenced: list[str] = []
+    if dataset is not None:
+        if subject is not None:
+            raise UserError("--subject is for folders of masks; a dataset's subjects are in its cases.csv.")
+        known, aliases, unreferenced = _of_dataset(dataset, split)
+    else:
+        known, aliases = _of_folder(references, subject)
+    if references.is_file() and predictions.is_file() and dataset is None:
+        return Matches([Pair(predictions, known[0])], [], {})
+    pairs, unmatched = _pair(predicted, known, aliases)
+    if not pairs:
+        examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
+        raise UserError(
+            f"{predictions}: no prediction there has the name of a reference in {references} ({examples}); "
+            "a prediction is named like its case or its image."
+        )
+    done = {pair.reference.case for pair in pairs}
+    missing = [reference for reference in known if reference.case not in done]
+    return Matches(pairs, missing, unmatched, unreferenced, dataset)
+
+
+def grid_difference(
+    shape: tuple[int, ...], geometry: Geometry, other_shape: tuple[int, ...], other: Geometry
+) -> str | None:
+    """Why two grids are not the same one, in words; None if they are.
+
+    They are when shapes agree and no corner voxel is displaced by more than a twentieth of a voxel's shortest edge.
+    """
+    if shape != other_shape:
+        return f"it has {_times(shape)} voxels, the reference {_times(other_shape)}"
+    if geometry.unit != other.unit:
+        return f"it is in {geometry.unit}, the reference in {other.unit}"
+    corners = np.array([[*corner, 1.0] for corner in itertools.product(*((0, count - 1) for count in shape))])
+    displaced = float(np.linalg.norm(corners @ (geometry.affine - other.affine).T, axis=1).max())
+    if displaced <= _DISPLACEMENT * min(other.spacing):
+        return None
+    away = f"{displaced:.3g} {other.unit}"
+    return f"its voxels lie up to {away} away from the reference's (spacing, origin or direction differ)"
+
+
+def _dataset(path: Path) -> Dataset | None:
+    return load_dataset(path) if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file() else None
+
+
+def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], dict[str, set[str]], list[str]]:
+    if split not in (*SPLITS, "all"):
+        raise UserError(f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
+    cases = [case for case in dataset.cases if split in (case.split, "all")]
+    masks = reference_masks(dataset)
+    known = [Reference(case.case, case.subject, masks[case.case], case.image) for case in cases if case.case in masks]
+    if not known:
+        raise UserError(f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split.")
+    aliases = {reference.case: {stem(reference.mask)} for reference in known}
+    for reference in known:
+        if reference.image is not None:
+            aliases[reference.case].add(stem(reference.image))
+    return known, aliases, [case.case for case in cases if case.case not in masks]
+
+
+def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[str, set[str]]]:
+    files = _files(path, deep=True)
+    stems = [stem(file) for file in files]
+    plain = {name for name in stems if _MASK_ENDING.search(name) is None}
+    marked = {_MASK_ENDING.sub("", name) for name in stems if _MASK_ENDING.search(name)}
+    # Beside X_seg, a file X is the image.
+    files = [file for file in files if stem(file) not in plain & marked]
+    repeated = [name for name in {stem(file) for file in files} if sum(stem(file) == name for file in files) > 1]
+    if repeated:
+        raise UserError(
+            f"{path}: several files are called '{min(repeated)}'; name the folder that holds the reference masks only."
+        )
+    names = {stem(file): (stem(file), file.name) for file in files}
+    subjects = find_subjects(names, subject).of if subject is not None else {name: name for name in names}
+    known = [Reference(stem(file), subjects[stem(file)], file) for file in files]
+    return known, {name: {_MASK_ENDING.sub("", name)} for name in names}
+
+
+def _pair(
+    predicted: list[Path], known: list[Reference], aliases: dict[str, set[str]]
+) -> tuple[list[Pair], dict[Path, str]]:
+    by_name = {reference.case: reference for reference in known}
+    by_alias: dict[str, list[Reference]] = defaultdict(list)
+    for case, others in aliases.items():
+        for other in others:
+            by_alias[other].append(by_name[case])
+    unmatched: dict[Path, str] = {}
+    taken: dict[str, Pair] = {}
+    # Names that agree as they are go first, so that X_seg does not take the place of X.
+    for file in sorted(predicted, key=lambda file: (stem(file) not in by_name, file.name)):
+        name = stem(file)
+        reduced = _MASK_ENDING.sub("", name)
+        found = [by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced]
+        if not found and reduced in by_name:
+            found = [by_name[reduced]]
+        if not found:
+            unmatched[file] = "has no reference"
+        elif len(found) > 1:
+            unmatched[file] = f"fits {len(found)} references: {', '.join(sorted(one.mask.name for one in found))}"
+        elif found[0].case in taken:
+            unmatched[file] = (
+                f"is a second prediction of {found[0].case}, beside {taken[found[0].case].prediction.name}"
+            )
+        else:
+            taken[found[0].case] = Pair(file, found[0])
+    return sorted(taken.values(), key=lambda pair: pair.reference.case), unmatched
+
+
+def _files(path: Path, deep: bool) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such file or folder.")
+    inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
+    files = sorted(
+        file for file in inside
+        if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
+    )  # fmt: skip
+    if not files:
+        raise UserError(f"{path}: there is no mask in this folder; readable are {', '.join(sorted(SUFFIXES))}.")
+    return files
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,210 @@
+"""What an evaluation found: every case, the means over them, and the two files that keep both."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucseg.data.atomic import whole_file
+from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, ClassMetrics
+from ucseg.evaluation.statistics import RESAMPLES, Interval, bootstrap_interval
+from ucseg.types import Array
+
+DEFINITIONS = {
+    "dice": "2 |P and R| / (|P| + |R|)",
+    "jaccard": "|P and R| / |P or R|",
+    "hd95": "larger of the two directed distances that 95 % of the surface (by area) does not exceed",
+    "assd": "mean distance over both surfaces together, by area",
+    "surface_dice": "share of both surfaces together, by area, within the tolerance of the other",
+    "surface": "between voxels, as marching cubes draws it; elements weighted by area (length in 2D)",
+    "both empty": "undefined: left out of the means and counted",
+    "one empty": "dice, jaccard and surface_dice 0; hd95 and assd the diagonal of the image (worst_distance)",
+    "mean": "over cases for each class; 'all' is the mean of the classes' means",
+    "interval": f"95 % percentile bootstrap, {RESAMPLES} resamples of whole subjects",
+}
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case.
+
+    Attributes:
+        unit: of its distances, "mm" or "px".
+        worst_distance: what a missed or false class gets as distance: the image's diagonal.
+        rows: one a foreground class.
+    """
+
+    case: str
+    subject: str
+    unit: str
+    worst_distance: float
+    rows: list[ClassMetrics]
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """A class over all cases (or all classes together, label None).
+
+    Attributes:
+        metrics: metric -> mean and interval.
+        evaluated, missed, false_positives, both_empty: numbers of cases (of cases and classes, for all together).
+    """
+
+    label: int | None
+    name: str
+    metrics: dict[str, Interval]
+    evaluated: int
+    missed: int
+    false_positives: int
+    both_empty: int
+
+
+@dataclass
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        cases: those that were compared.
+        tolerance: of surface Dice, in `unit`.
+        seed: of the bootstrap.
+        failed: case -> why it could not be compared.
+        missing: cases with a reference and no prediction.
+        unmatched: prediction file -> why it was not used.
+        unreferenced: cases of the dataset's split without any mask.
+        provenance: version, command and where things came from.
+    """
+
+    cases: list[CaseResult]
+    tolerance: float
+    seed: int
+    failed: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unmatched: dict[str, str] = field(default_factory=dict)
+    unreferenced: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """Of the distances: "mm", "px", or "mixed" (then distances have no mean)."""
+        units = {case.unit for case in self.cases}
+        return units.pop() if len(units) == 1 else "mixed"
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Foreground class -> name."""
+        return {row["label"]: row["name"] for row in self.cases[0].rows}
+
+    def values(self, metric: str) -> Array:
+        """Cases x classes float64 of one metric; NaN where undefined."""
+        return np.array([[row[metric] for row in case.rows] for case in self.cases], dtype=np.float64).reshape(  # type: ignore[literal-required]
+            len(self.cases), len(self.classes)
+        )
+
+    def case_means(self, metric: str) -> dict[str, float]:
+        """Case -> mean over its defined classes; NaN when it has none. For `paired_difference` of two evaluations."""
+        table = self.values(metric)
+        return {
+            case.case: float(row[~np.isnan(row)].mean()) if (~np.isnan(row)).any() else math.nan
+            for case, row in zip(self.cases, table, strict=True)
+        }
+
+    def mean(self, metric: str = "dice") -> float:
+        """Mean of the classes' means."""
+        return self.overall.metrics[metric].mean
+
+    @cached_property
+    def summary(self) -> list[ClassSummary]:
+        """One a foreground class."""
+        return [self._summary([column], label, name) for column, (label, name) in enumerate(self.classes.items())]
+
+    @cached_property
+    def overall(self) -> ClassSummary:
+        """All classes together: the mean of their means, with whole subjects drawn for its interval."""
+        return self._summary(list(range(len(self.classes))), None, "all")
+
+    def save(self, folder: Path) -> None:
+        """Write metrics.json and cases.csv, each whole or not at all.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        for name, text in (("cases.csv", self._table()), ("metrics.json", self._json())):
+            with whole_file(folder / name, Path(name).suffix) as part:
+                part.write_text(text, encoding="utf-8")
+
+    def _summary(self, columns: list[int], label: int | None, name: str) -> ClassSummary:
+        subjects = [case.subject for case in self.cases]
+        metrics = {}
+        for metric in METRICS:
+            values = self.values(metric)[:, columns]
+            if metric in DISTANCES and self.unit == "mixed":
+                values = np.full_like(values, math.nan)
+            metrics[metric] = bootstrap_interval(values, self.seed, subjects=subjects)
+        statuses = [case.rows[column]["status"] for case in self.cases for column in columns]
+        return ClassSummary(
+            label,
+            name,
+            metrics,
+            evaluated=len(statuses),
+            missed=statuses.count(MISSED),
+            false_positives=statuses.count(FALSE_POSITIVE),
+            both_empty=statuses.count(BOTH_EMPTY),
+        )
+
+    def _json(self) -> str:
+        content = {
+            **self.provenance,
+            "unit": self.unit,
+            "settings": {"tolerance": self.tolerance, "seed": self.seed, "resamples": RESAMPLES, "level": 0.95},
+            "classes": {str(label): name for label, name in self.classes.items()},
+            "cases": len(self.cases),
+            "subjects": len({case.subject for case in self.cases}),
+            "all": asdict(self.overall),
+            "by_class": [asdict(one) for one in self.summary],
+            "failed": self.failed,
+            "missing_predictions": self.missing,
+            "unmatched_predictions": self.unmatched,
+            "cases_without_reference": self.unreferenced,
+            "definitions": DEFINITIONS,
+        }
+        return json.dumps(_without_nan(content), indent=2, ensure_ascii=False) + "\n"
+
+    def _table(self) -> str:
+        columns = ["case", "subject", "class", "name", "status", *METRICS, "true_positives", "false_positives"]
+        columns += ["false_negatives", "unit", "worst_distance", "note"]
+        out = io.StringIO()
+        writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for case in self.cases:
+            for row in case.rows:
+                figures = {key: _text(value) for key, value in row.items() if key != "label"}
+                about = {"case": case.case, "subject": case.subject, "class": row["label"], "unit": case.unit}
+                writer.writerow({**figures, **about, "worst_distance": _text(case.worst_distance)})
+        for case_name, reason in self.failed.items():
+            writer.writerow({"case": case_name, "status": "failed", "note": reason})
+        for case_name in self.missing:
+            writer.writerow({"case": case_name, "status": "no prediction"})
+        return out.getvalue()
+
+
+def _text(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: undefined figures are null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
