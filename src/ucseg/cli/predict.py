@@ -88,5 +88,5 @@ def predict(
             f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}); "
             "the others are done."
         )
-    console.print(f"{len(items)} cases predicted into {out}.")
+    console.print(f"{len(items)} {'case' if len(items) == 1 else 'cases'} predicted into {out}.")
     return folder

@@ -1,0 +1,149 @@
+"""From a scan to a prediction: sizes, slices, colours, components, and what cannot be predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from threshold_run import Threshold, plan_2d, plan_3d
+
+from ucseg.data.plan import Plan
+from ucseg.errors import UserError
+from ucseg.inference.predictor import Predictor
+from ucseg.types import Geometry, Prediction, Scan
+
+
+def predictor(plan: Plan, **options: object) -> Predictor:
+    return Predictor(Threshold(Threshold.Config(), plan.problem), plan, "cpu", **options)  # type: ignore[arg-type]
+
+
+def scan_of(array: np.ndarray, spacing: tuple[float, ...] | None = None) -> Scan:
+    dims = array.ndim - 1
+    geometry = Geometry(np.eye(dims + 1), "px") if spacing is None else Geometry(np.diag([*spacing, 1.0]))
+    return Scan(array, geometry, Path("scan.ext"))
+
+
+def speckle(*shape: int) -> np.ndarray:
+    image = np.random.default_rng(5).uniform(0, 1, shape).astype(np.float32)
+    image.flat[0], image.flat[-1] = 0, 1
+    return image
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 1, 9), (3, 5, 2), (17, 16, 15), (40, 1, 33)])
+@pytest.mark.parametrize("slice_axis", [None, 0, 1, 2])
+def test_volumes_of_any_size(shape: tuple[int, ...], slice_axis: int | None) -> None:
+    plan = plan_3d(spacing=(1, 1, 1))
+    if slice_axis is not None:
+        plan = plan_3d(spacing=(1, 1, 1), dims=2, slice_axis=slice_axis, patch=(16, 16), token=(8, 8))
+    image = speckle(1, *shape)
+    found = predictor(plan).predict_scan(scan_of(image, (1, 1, 1)))
+    assert found.mask.dtype == np.uint8
+    np.testing.assert_array_equal(found.mask, image[0] > 0.5)
+    np.testing.assert_array_equal(found.members["high"], image[0] > 0.75)
+    assert found.uncertainty.shape == shape
+    assert found.probabilities is None
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 50), (16, 16), (37, 53)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_plain_images_of_any_size(shape: tuple[int, ...], channels: int) -> None:
+    image = np.repeat(speckle(1, *shape), channels, axis=0)
+    found = predictor(plan_2d(channels=channels)).predict_scan(scan_of(image), probabilities=True)
+    np.testing.assert_array_equal(found.mask, image[0] > 0.5)
+    assert found.probabilities is not None
+    assert found.probabilities.shape == (2, *shape)
+
+
+def test_images_resized_to_one_size_come_back_in_their_own() -> None:
+    image = np.zeros((1, 61, 90), np.float32)
+    image[:, 20:50, 30:80] = 1
+    found = predictor(plan_2d(size=(32, 32), patch=(32, 32))).predict_scan(scan_of(image))
+    assert found.mask.shape == (61, 90)
+    overlap = (found.mask == 1) & (image[0] > 0)
+    assert 2 * overlap.sum() / (found.mask.sum() + image.sum()) > 0.93
+
+
+def test_batches_of_windows_do_not_change_the_answer() -> None:
+    scan = scan_of(speckle(1, 40, 33, 20), (1, 1, 1))
+    one, many = (predictor(plan_3d(spacing=(1.1, 1, 1)), batch=batch).predict_scan(scan) for batch in (1, 7))
+    np.testing.assert_array_equal(one.mask, many.mask)
+    np.testing.assert_array_equal(one.uncertainty, many.uncertainty)
+
+
+def test_only_the_largest_component_stays_where_the_plan_says_so() -> None:
+    image = np.zeros((1, 30, 30), np.float32)
+    image[:, 2:12, 2:12] = 1
+    image[:, 20:24, 20:24] = 1
+    plan = plan_2d(one_component=(1,))
+    assert predictor(plan).predict_scan(scan_of(image)).mask.sum() == 100
+    assert predictor(plan, components=False).predict_scan(scan_of(image)).mask.sum() == 116
+    assert predictor(plan_2d()).predict_scan(scan_of(image)).mask.sum() == 116
+    label, _ = predictor(plan).predict_prepared(image)
+    assert label.sum() == 100
+
+
+def test_prepared_cases_give_labels_and_probabilities() -> None:
+    image = speckle(1, 20, 40)
+    label, probabilities = predictor(plan_2d()).predict_prepared(image.astype(np.float16))
+    assert probabilities.shape == (2, 20, 40)
+    np.testing.assert_array_equal(label, image[0].astype(np.float16) > 0.5)
+
+
+def test_failure_score_measures_the_members() -> None:
+    image = np.concatenate([np.zeros(40), np.full(10, 0.6), np.full(10, 1.0)]).astype(np.float32).reshape(1, 6, 10)
+    # "low" (above 0.25) has 20 voxels, "high" (above 0.75) has 10 of them.
+    assert predictor(plan_2d()).predict_scan(scan_of(image)).failure_score == pytest.approx(1 - 2 * 10 / 30)
+
+
+def test_modules_come_back_in_the_mode_they_were_in() -> None:
+    plan = plan_2d()
+    method = Threshold(Threshold.Config(), plan.problem)
+    method.student, method.teacher = torch.nn.Dropout(), torch.nn.Dropout()
+    method.train()
+    method.teacher.eval()
+    seen = []
+
+    def predict(image: torch.Tensor) -> Prediction:
+        seen.append((method.training, method.student.training))
+        return Threshold.predict(method, image)
+
+    method.predict = predict  # type: ignore[method-assign]
+    Predictor(method, plan, "cpu").predict_prepared(speckle(1, 16, 16))
+    assert seen == [(False, False)]
+    assert (method.training, method.student.training, method.teacher.training) == (True, True, False)
+
+
+def test_grey_image_for_a_colour_model() -> None:
+    with pytest.raises(
+        UserError, match=r"scan\.ext: this image has one channel \(grey\) but the model was trained on 3"
+    ):
+        predictor(plan_2d(channels=3)).predict_scan(scan_of(speckle(1, 20, 20)))
+
+
+def test_colour_image_for_a_grey_model() -> None:
+    with pytest.raises(UserError, match=r"scan\.ext: has 3 channels"):
+        predictor(plan_2d()).predict_scan(scan_of(speckle(3, 20, 20)))
+
+
+def test_wrong_rank_and_unit() -> None:
+    with pytest.raises(UserError, match=r"scan\.ext: this is a 2D scan"):
+        predictor(plan_3d()).predict_scan(scan_of(speckle(1, 20, 20)))
+    with pytest.raises(UserError, match=r"scan\.ext: the plan is for scans with a spacing in mm"):
+        predictor(plan_3d()).predict_scan(scan_of(speckle(1, 20, 20, 20)))
+
+
+def test_values_that_are_no_numbers() -> None:
+    image = speckle(1, 20, 20)
+    image[0, 3, 3] = np.nan
+    with pytest.raises(UserError, match=r"scan\.ext: has NaN or infinite values"):
+        predictor(plan_2d()).predict_scan(scan_of(image))
+
+
+def test_a_network_that_has_diverged_is_not_believed() -> None:
+    plan = plan_2d()
+    method = Threshold(Threshold.Config(), plan.problem)
+    method.predict = lambda image: Prediction(image.repeat(1, 2, 1, 1), image * torch.nan)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"scan\.ext: the network's answer is not finite"):
+        Predictor(method, plan, "cpu").predict_scan(scan_of(speckle(1, 20, 20)))
