@@ -111,14 +111,20 @@ def test_rotation_is_rigid_in_the_units_of_spacing(spacing):
 
 
 def test_the_strongest_distortion_does_not_fold():
-    shape = (60, 60)
     ramp = torch.stack(torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij"))
-    settings = AugmentationConfig(distortion=1.0, distortion_strength=0.399)
-    for seed in range(10):
-        moved, _ = apply_spatial(sample_spatial(np.random.default_rng(seed), settings, shape), ramp)
+    for seed in range(20):
+        signs = np.random.default_rng(seed).choice([-1, 1], (2, 8, 8))
+        moved, _ = apply_spatial(SpatialParams(displacement=0.399 * 12 * signs), ramp)  # five cells of 12 voxels
         inner = moved.numpy()[:, 8:-8, 8:-8]  # nearer the border the mirror image is seen
         (a, b), (c, d) = np.gradient(inner[0]), np.gradient(inner[1])
         assert (a * d - b * c > 0).all()
+
+
+def test_distortion_stays_below_its_strength():
+    settings = AugmentationConfig(distortion=1.0, distortion_cells=4, distortion_strength=0.3)
+    drawn = [sample_spatial(np.random.default_rng(seed), settings, (40, 80)).displacement for seed in range(40)]
+    largest = np.abs(drawn).max((0, 2, 3)) / [10, 20]
+    assert (largest <= 0.3).all() and (largest > 0.25).all()
 
 
 def test_quarter_turns_need_planes_of_equal_edges_and_spacing():

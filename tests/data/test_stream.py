@@ -1,7 +1,6 @@
 """The two streams: what a batch holds, that it is a function of (seed, step, rank), and that nobody's request leaks."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 
 from ucseg.data.augment import AugmentationConfig
 from ucseg.data.plan import Plan
+from ucseg.data.prepare import PreparedCase
 from ucseg.data.stream import Stream, loader
 from ucseg.errors import UserError
 
@@ -35,12 +35,11 @@ def make_plan(patch=(16, 16), labelled=2, unlabelled=3, augmentation=LIVELY, sli
 
 
 def make_case(folder, name, image, label=None):
-    """A stand-in with the fields of a prepared case."""
     np.save(folder / f"{name}.npy", image)
     if label is not None:
         np.save(folder / f"{name}_label.npy", label)
     path = None if label is None else folder / f"{name}_label.npy"
-    return SimpleNamespace(case=name, subject=name, image=folder / f"{name}.npy", label=path, shape=image.shape[1:])
+    return PreparedCase(name, name, folder / f"{name}.npy", path, image.shape[1:])
 
 
 @pytest.fixture
@@ -240,6 +239,7 @@ def test_workers_change_nothing(cases, workers):
     assert len(expected) == len(here) == len(elsewhere)
     assert all(same(a, b) and same(a, c) for a, b, c in zip(expected, here, elsewhere, strict=True))
     assert torch.equal(torch.get_rng_state(), state)  # a network's own draws must not shift
+    assert same(next(loader(stream, 4, 9, workers, rank=1)), stream.batch(4, 1))
 
 
 def test_a_finished_run_has_no_batches_left(cases):

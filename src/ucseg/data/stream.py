@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ucseg.data.augment import apply_intensity, apply_spatial, sample_intensity, sample_spatial
 from ucseg.data.plan import Plan
+from ucseg.data.prepare import PreparedCase
 from ucseg.errors import UserError
 from ucseg.randomness import numpy_generator
 from ucseg.types import Array, Batch
-
-if TYPE_CHECKING:
-    from ucseg.data.prepare import PreparedCase
 
 FOREGROUND_VOXELS = 10_000  # of a class and case remembered as crop centres, evenly spread; nnU-Net's number
 PREFETCH = 4  # batches each worker has ready
@@ -83,7 +81,7 @@ class Stream:
 
     def _case(self, half: str, cases: list[PreparedCase], size: int, step: int, slot: int) -> PreparedCase:
         epoch, place = divmod(step * size * self.ranks + slot, len(cases))
-        return cases[_order(self.seed, f"order-{half}", len(cases), epoch)[place]]
+        return cases[int(_order(self.seed, f"order-{half}", len(cases), epoch)[place])]
 
     def _labelled(self, step: int, slot: int) -> tuple[Tensor, Tensor, str]:
         case = self._case("labelled", self.labelled, self.plan.labelled_batch, step, slot)
