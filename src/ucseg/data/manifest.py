@@ -21,6 +21,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from ucseg.config import Strict, build, read_yaml
+from ucseg.data.atomic import whole_file
 from ucseg.errors import UserError
 from ucseg.types import SPLITS, Case
 
@@ -138,7 +139,6 @@ def save_dataset(dataset: Dataset, hidden: Mapping[str, Path] | None = None) -> 
         hidden: case -> mask that training must not see.
     """
     folder, root = dataset.folder, dataset.root
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [
         (
             case.case,
@@ -247,9 +247,8 @@ def _csv_text(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _write_text(file: Path, text: str) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    with whole_file(file, file.suffix) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _absolute(path: Path) -> Path:

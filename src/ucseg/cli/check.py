@@ -1,0 +1,53 @@
+"""`ucseg check`: all problems of a dataset in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ucseg.cli.terminal import console, output, progress_bar
+
+if TYPE_CHECKING:
+    from ucseg.data.check import Finding
+
+
+def check(
+    dataset: Annotated[Path, typer.Argument(help="Folder that `ucseg init` wrote, or its dataset.yaml.")],
+) -> list[Finding]:
+    """Is this dataset sound? Reports all problems at once, each with its file, what was found and how to mend it.
+
+    Exit code 0 when nothing or only warnings were found, 2 when there are errors.
+
+    Args:
+        dataset: folder or dataset.yaml.
+
+    Returns:
+        the warnings, when there are no errors.
+
+    Raises:
+        UnsoundDatasetError: (a UserError) there are errors; its `findings` are all of them and the warnings.
+    """
+    from rich.table import Table
+
+    from ucseg.data.check import UnsoundDatasetError, check_dataset
+    from ucseg.data.manifest import load_dataset
+
+    loaded = load_dataset(dataset)
+    with progress_bar() as bar:
+        task = bar.add_task("checking", total=len(loaded.cases))
+        findings = check_dataset(loaded, lambda: bar.advance(task))
+    if not findings:
+        console.print(f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to mend.")
+        return findings
+    table = Table("", "file", "finding", "mend", show_lines=len(findings) < 40)
+    for finding in findings:
+        table.add_row(finding.severity, finding.file, finding.finding, finding.mend)
+    output.print(table)
+    errors = sum(finding.severity == "error" for finding in findings)
+    summary = f"{loaded.config.name}: {len(loaded.cases)} cases, {errors} errors, {len(findings) - errors} warnings"
+    if errors:
+        raise UnsoundDatasetError(f"{summary}; mend the errors before training.", findings)
+    console.print(f"{summary}.")
+    return findings

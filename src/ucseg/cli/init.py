@@ -1,0 +1,142 @@
+"""`ucseg init`: from a folder of scans to a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ucseg.cli.terminal import console, output, progress_bar
+
+if TYPE_CHECKING:
+    from ucseg.data.importing import Understood
+    from ucseg.data.manifest import Dataset
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder with images and masks, searched to any depth.")],
+    out: Annotated[Path, typer.Option(help="Folder for dataset.yaml and cases.csv.")],
+    images: Annotated[
+        str | None, typer.Option(help="Which files are images, e.g. 'scans/*.nii.gz' (in quotes).")
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="Which files are masks, e.g. '*_lesion.nii.gz' (in quotes).")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Regular expression whose group 1, in a file's name or path, is the subject.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="'background,liver,tumour' or '1=liver,2=tumour'; default: as the masks hold.")
+    ] = None,
+    modality: Annotated[str | None, typer.Option(help="mri, ct, ultrasound, rgb or other; default: a guess.")] = None,
+    mask_threshold: Annotated[
+        float | None, typer.Option(help="Foreground is where the mask is greater; default: from the masks.")
+    ] = None,
+    fill_outlines: Annotated[
+        bool | None,
+        typer.Option("--fill-outlines/--no-fill-outlines", help="Masks are drawn contours; default: from the masks."),
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Validation cases, '10%' or '25'; default: the folder's own, or 10%.")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Test cases, '20%' or '60'; default: the folder's own, or 20%.")
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(help="Show training only so many masks ('10%' or '8') and hide the others; default: show all."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split and of --labelled.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is already there.")] = False,
+) -> Dataset:
+    """Pair the images and masks of a folder, split them by subject, and write a dataset.
+
+    Images pair with masks by folder (images/labels, image/mask, imagesTr/labelsTr, ...) and by name (X_mask, X_seg,
+    X_segmentation, X_Annotation, same name). An image without a mask is unlabelled. No scan is copied or changed.
+
+    For one seed, validation and test cases do not depend on --labelled, and the labelled set of 5% lies inside
+    that of 10%.
+
+    Args:
+        folder: the data root; paths in cases.csv are relative to it.
+        out: gets dataset.yaml, cases.csv and, with `labelled`, hidden.csv.
+        images, masks: patterns relative to the folder; "*" also crosses folders.
+        subject: regular expression; by default BIDS `sub-`, `patientNNN`, `X_slice_N`, shared leading digits.
+        classes: names; a list that does not begin with "background" is numbered from 1.
+        modality: decides normalisation and augmentation.
+        mask_threshold: for masks of grey levels.
+        fill_outlines: None: when the masks are thin closed contours.
+        validation, test: amounts of cases with a mask, drawn by whole subjects.
+        labelled: amount of training masks that stay visible, by whole subjects.
+        seed: of the draws.
+        overwrite: replace an existing dataset.
+
+    Returns:
+        the dataset as training sees it.
+
+    Raises:
+        UserError: nothing usable in the folder, an option that cannot be met, or a dataset already in `out`.
+    """
+    from ucseg.data.importing import ImportOptions, understand
+    from ucseg.data.manifest import CONFIG_FILE, Dataset, root_for, save_dataset
+    from ucseg.data.splits import split_cases
+    from ucseg.errors import UserError
+
+    if (out / CONFIG_FILE).exists() and not overwrite:
+        raise UserError(f"{out}: there already is a dataset; choose another --out, or replace it with --overwrite.")
+    options = ImportOptions(images, masks, subject, classes, modality, mask_threshold, fill_outlines)
+    with progress_bar() as bar:
+        tasks = {}
+
+        def advance(stage: str, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.advance(tasks[stage])
+
+        found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
+    cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
+    dataset = Dataset(out.absolute(), found.config, cases)
+    save_dataset(dataset, hidden)
+    _print(folder, found, dataset, len(hidden))
+    return dataset
+
+
+def _print(folder: Path, found: Understood, dataset: Dataset, hidden: int) -> None:
+    from rich.table import Table
+
+    config = found.config
+    names = ", ".join(f"{index} {name}" for index, name in config.classes.items())
+    masked = sum(case.mask is not None for case in found.cases)
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("folder", str(folder))
+    facts.add_row(
+        "cases", f"{len(found.cases)}: {masked} with a mask, {len(found.cases) - masked} without (unlabelled)"
+    )
+    facts.add_row("subjects", found.subject_rule)
+    facts.add_row(
+        "images", f"{config.dims}D, {config.channels} channel{'s' if config.channels > 1 else ''}, {config.modality}"
+    )
+    facts.add_row("shapes", found.shapes)
+    facts.add_row("spacing", found.spacing)
+    facts.add_row("classes", names)
+    if config.mask_threshold is not None:
+        facts.add_row("masks", f"foreground is above {config.mask_threshold:g}")
+    if config.fill_outlines:
+        facts.add_row("", "outlines are filled")
+    output.print(facts)
+    splits = Table("split", "cases", "labelled", "unlabelled", "subjects")
+    for split, cases in (("train", dataset.training), ("validation", dataset.validation), ("test", dataset.test)):
+        labelled = sum(case.mask is not None for case in cases)
+        row = (len(cases), labelled, len(cases) - labelled, len({case.subject for case in cases}))
+        splits.add_row(split, *map(str, row))
+    output.print(splits)
+    if hidden:
+        output.print(f"{hidden} training masks are hidden: listed in hidden.csv, which evaluation alone reads.")
+    for note in found.notes:
+        output.print(f"note: {note}")
+    if found.left_out:
+        output.print(f"left out ({len(found.left_out)}):")
+        for item in found.left_out:
+            output.print(f"  {item.file.relative_to(folder)}: {item.reason}")
+    console.print(f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")

@@ -1,0 +1,302 @@
+"""Is this dataset sound? Every problem at once, each with its file, what was found, and how to mend it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ucseg.data.formats import read_header, read_scan
+from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
+from ucseg.data.masks import read_label
+from ucseg.data.parallel import for_each
+from ucseg.data.plan import read_plan
+from ucseg.data.splits import subjects_in_two_splits
+from ucseg.data.survey import reason_of
+from ucseg.errors import UserError
+from ucseg.types import Array, Case, Geometry, Scan
+
+Severity = Literal["error", "warning"]
+
+PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
+"""Labelled half of a batch in the paper, by dims; a plan.yaml beside dataset.yaml says what it really is."""
+
+GEOMETRY_TOLERANCE = 0.1
+"""Image and mask corners may part by this many voxel edges: headers round, and round differently."""
+
+_SHEAR_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem.
+
+    Attributes:
+        file: where it is, relative to the data root if it lies there.
+        finding: what is wrong.
+        mend: what to do.
+        severity: "error": training or its figures would be wrong; "warning": worth a look.
+    """
+
+    file: str
+    finding: str
+    mend: str
+    severity: Severity
+
+
+class UnsoundDatasetError(UserError):
+    """A dataset has errors; `findings` are all its errors and warnings."""
+
+    def __init__(self, message: str, findings: list[Finding]) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+@dataclass
+class _Examined:
+    case: Case
+    findings: list[Finding] = field(default_factory=list)
+    image_digest: str | None = None
+    label_digest: str | None = None
+    classes: frozenset[int] = frozenset()
+
+
+def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> list[Finding]:
+    """Read every image and every visible mask, in parallel, and tell all that is wrong. Hidden masks are not opened.
+
+    Args:
+        dataset: as loaded.
+        done: called after each case, for a progress bar.
+
+    Returns:
+        findings, errors first, then by file.
+    """
+    examined = for_each(lambda case: _examine(case, dataset), dataset.cases, done)
+    findings = [finding for one in examined for finding in one.findings]
+    findings += _duplicates(examined, dataset)
+    findings += _subjects(dataset)
+    findings += _amounts(dataset)
+    findings += _unseen_classes(examined, dataset)
+    findings += _companion_files(dataset)
+    return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
+
+
+def geometry_distance(one: Geometry, other: Geometry, shape: Sequence[int]) -> float:
+    """How far apart two geometries put the corner voxels, at most, in shortest voxel edges of the first one."""
+    corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in shape))], dtype=float).T
+    apart = np.linalg.norm((one.affine - other.affine) @ corners, axis=0).max()
+    return float(apart / min(one.spacing))
+
+
+def shear(geometry: Geometry) -> float:
+    """The greatest |cosine| between two axes of the voxel grid; 0 when they are at right angles."""
+    axes = geometry.affine[:-1, :-1] / np.linalg.norm(geometry.affine[:-1, :-1], axis=0)
+    return float(np.abs(axes.T @ axes - np.eye(geometry.dims)).max())
+
+
+def _examine(case: Case, dataset: Dataset) -> _Examined:
+    out = _Examined(case)
+    name = _name(case.image, dataset)
+    shape: tuple[int, ...] | None = None
+    geometry: Geometry | None = None
+    try:
+        scan = read_scan(case.image)
+    except UserError as error:
+        out.findings.append(_from_error(error, case.image, dataset))
+    else:
+        shape, geometry = scan.array.shape[1:], scan.geometry
+        out.image_digest = _digest(scan.array)
+        out.findings += [Finding(name, *rest) for rest in _of_image(scan, dataset.config)]
+    if case.mask is None:
+        return out
+    mask_name = _name(case.mask, dataset)
+    if case.mask == case.image:
+        out.findings.append(
+            Finding(mask_name, "the image is its own mask", f"name the right mask in {CASES_FILE}", "error")
+        )
+        return out
+    try:
+        # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
+        label = read_label(case.mask, shape or read_header(case.mask)[0], dataset.config)
+        other = read_header(case.mask)[1]
+    except UserError as error:
+        out.findings.append(_from_error(error, case.mask, dataset))
+        return out
+    out.label_digest = _digest(label)
+    out.classes = frozenset(np.flatnonzero(np.bincount(label.ravel())).tolist())
+    if out.classes <= {0}:
+        out.findings.append(
+            Finding(
+                mask_name,
+                "the mask is empty: all background",
+                f"right if there is nothing to see; otherwise draw it, or empty its field in {CASES_FILE}",
+                "warning",
+            )
+        )
+    if geometry is not None and geometry.unit == "mm" and other.affine.shape == geometry.affine.shape:
+        out.findings += [Finding(mask_name, *rest) for rest in _of_geometry(geometry, other, shape or ())]
+    return out
+
+
+def _of_image(scan: Scan, config: DatasetConfig) -> Iterable[tuple[str, str, Severity]]:
+    array, geometry = scan.array, scan.geometry
+    if geometry.dims != config.dims:
+        yield (
+            f"the image is {geometry.dims}D, the dataset {config.dims}D",
+            f"remove the case, or mend dims in {CONFIG_FILE}",
+            "error",
+        )
+    if len(array) != config.channels:
+        yield (
+            f"the image has {len(array)} channels, the dataset {config.channels}",
+            "convert the image, or remove the case",
+            "error",
+        )
+    if array.dtype.kind == "f":
+        broken = int(array.size - np.isfinite(array).sum())
+        if broken:
+            yield (
+                f"{broken} of {array.size} voxels are NaN or infinite",
+                "replace them, e.g. by the background's value, or remove the case",
+                "error",
+            )
+            array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0) if broken < array.size else array
+    if array.min() == array.max():
+        yield (
+            f"the image is constant: every voxel is {array.flat[0]:g}",
+            "export it again, or remove the case",
+            "error",
+        )
+    slant = shear(geometry)
+    if slant > _SHEAR_TOLERANCE:
+        degrees = float(np.degrees(np.arcsin(min(1.0, slant))))
+        yield (
+            f"the axes of the affine are not at right angles (off by {degrees:.2f} degrees)",
+            "resample the scan to a grid with right angles (gantry tilt), or export the header again",
+            "warning",
+        )
+
+
+def _of_geometry(image: Geometry, mask: Geometry, shape: Sequence[int]) -> Iterable[tuple[str, str, Severity]]:
+    distance = geometry_distance(image, mask, shape)
+    if distance > GEOMETRY_TOLERANCE:
+        yield (
+            f"the mask's geometry differs from its image's: corners lie up to {distance:.3g} voxel edges apart",
+            "resample the mask to the image's grid, or mend the header that is wrong",
+            "error" if distance > 1 else "warning",
+        )
+
+
+def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
+    groups: dict[str, list[_Examined]] = defaultdict(list)
+    for one in examined:
+        if one.image_digest is not None:
+            groups[one.image_digest].append(one)
+    for same in groups.values():
+        if len(same) < 2:
+            continue
+        first, *others = same
+        listed = ", ".join(f"{_name(one.case.image, dataset)} ({one.case.split})" for one in others)
+        masks = {one.label_digest for one in same if one.label_digest is not None}
+        contradiction = "; their masks differ" if len(masks) > 1 else ""
+        splits = {one.case.split for one in same}
+        text = f"({first.case.split}) the same image as {listed}{contradiction}"
+        yield Finding(
+            _name(first.case.image, dataset),
+            f"leak: {text}" if len(splits) > 1 else text,
+            f"keep one of them in {CASES_FILE}",
+            "error" if len(splits) > 1 else "warning",
+        )
+
+
+def _subjects(dataset: Dataset) -> Iterable[Finding]:
+    for subject, splits in subjects_in_two_splits(dataset.cases).items():
+        names = [case.case for case in dataset.cases if case.subject == subject]
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        yield Finding(
+            CASES_FILE,
+            f"leak: subject '{subject}' is in {' and '.join(splits)} ({listed})",
+            "give all its cases one split, or mend the subject column",
+            "error",
+        )
+
+
+def _amounts(dataset: Dataset) -> Iterable[Finding]:
+    labelled = len(dataset.labelled)
+    plan_file = dataset.folder / "plan.yaml"
+    batch = (
+        read_plan(plan_file).labelled_batch if plan_file.is_file() else PUBLISHED_LABELLED_BATCH[dataset.config.dims]
+    )
+    if labelled == 0:
+        yield Finding(CASES_FILE, "no training case has a mask", "give some training cases their masks", "error")
+    elif labelled < batch:
+        yield Finding(
+            CASES_FILE,
+            f"{labelled} labelled training cases are fewer than the {batch} of a batch",
+            f"they will repeat within a batch; label more, or plan with labelled_batch={labelled}",
+            "warning",
+        )
+    if not dataset.validation:
+        yield Finding(
+            CASES_FILE,
+            "there is no validation case",
+            "give some cases the split 'validation' to choose weights",
+            "warning",
+        )
+    for split, cases in (("validation", dataset.validation), ("test", dataset.test)):
+        bare = sum(case.mask is None for case in cases)
+        if bare:
+            yield Finding(
+                CASES_FILE,
+                f"{bare} of {len(cases)} {split} cases have no mask",
+                "they cannot be measured; give them masks, or the split 'train' to use them as unlabelled",
+                "warning",
+            )
+
+
+def _unseen_classes(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
+    seen = {index for one in examined if one.case.split == "train" for index in one.classes}
+    if not seen:
+        return
+    for index, name in dataset.config.classes.items():
+        if index not in seen and not name.startswith("unused"):
+            yield Finding(
+                CONFIG_FILE,
+                f"no labelled training mask holds class {index} '{name}'",
+                "label a case that has it, or remove the class if it is the last one",
+                "warning",
+            )
+
+
+def _companion_files(dataset: Dataset) -> Iterable[Finding]:
+    folders: dict[Path, int] = defaultdict(int)
+    for path in dataset.root.rglob("._*"):
+        folders[path.parent] += 1
+    for folder, count in folders.items():
+        yield Finding(
+            _name(folder / "._*", dataset), f"{count} companion files of macOS, no scans", "delete them", "warning"
+        )
+
+
+def _from_error(error: UserError, path: Path, dataset: Dataset) -> Finding:
+    """A reader's sentence "what is wrong; what to do." as a finding."""
+    finding, _, mend = reason_of(error, path).rstrip(".").rpartition("; ")
+    if not finding:
+        finding, mend = mend, f"put the file there, or remove the case from {CASES_FILE}"
+    return Finding(_name(path, dataset), finding, mend, "error")
+
+
+def _name(path: Path, dataset: Dataset) -> str:
+    return path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else str(path)
+
+
+def _digest(array: Array) -> str:
+    digest = hashlib.blake2b(f"{array.shape}{array.dtype.str}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""What the files of a folder hold, before anything is decided: sizes, channels, mask values, drawn outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ucseg.data.formats import read_header, read_scan, suffix
+from ucseg.data.masks import mask_values
+from ucseg.data.parallel import for_each
+from ucseg.errors import UserError
+from ucseg.types import Array, Case, Geometry
+
+MANY = 256
+"""A mask with more distinct values than this holds no class numbers; its values are not listed."""
+
+_OUTLINE_SAMPLE = 40
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """Of an image's header: S, geometry, channels."""
+
+    shape: tuple[int, ...]
+    geometry: Geometry
+    channels: int
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """Of a mask file's voxels.
+
+    Attributes:
+        shape: S.
+        counts: value -> number of voxels, ascending; None when there are more than MANY values.
+        low, high: least and greatest value.
+        whole: all values are whole numbers.
+        lossy: the format (JPEG) does not keep values.
+        outline: whether the mask is a thin closed contour; None when not looked at.
+    """
+
+    shape: tuple[int, ...]
+    counts: dict[float, int] | None
+    low: float
+    high: float
+    whole: bool
+    lossy: bool
+    outline: bool | None
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A case's facts; a text in their place says why the file cannot be used."""
+
+    case: Case
+    image: ImageFacts | str
+    mask: MaskFacts | str | None
+
+
+def survey_cases(cases: Sequence[Case], done: Callable[[], None] | None = None) -> list[Surveyed]:
+    """Look into every image's header and every mask's voxels, in parallel. Broken files become reasons, not errors.
+
+    Args:
+        cases: with or without masks.
+        done: called after each case, for a progress bar.
+    """
+    masked = [case.case for case in cases if case.mask is not None]
+    every = max(1, len(masked) // _OUTLINE_SAMPLE)
+    sample = set(masked[::every])
+
+    def look(case: Case) -> Surveyed:
+        mask = None if case.mask is None else _mask_facts(case.mask, case.case in sample)
+        return Surveyed(case, _image_facts(case.image), mask)
+
+    return for_each(look, cases, done)
+
+
+def lowest_values(images: Sequence[Path], most: int = 8) -> list[float]:
+    """The 1st percentile of some images, evenly picked: air is about -1000 in CT. Unreadable files are passed over."""
+    found = []
+    for path in images[:: max(1, len(images) // most)][:most]:
+        try:
+            values = read_scan(path).array
+        except UserError:
+            continue  # reported by `ucseg check`; this is only a guess of the modality
+        found.append(float(np.percentile(values[np.isfinite(values)], 1)) if np.isfinite(values).any() else 0.0)
+    return found
+
+
+def reason_of(error: UserError, path: Path) -> str:
+    """An error's sentence without the file name that leads it, for lists that show the file beside it."""
+    return str(error).removeprefix(f"{path}: ")
+
+
+def is_outline(foreground: Array) -> bool:
+    """Whether a 2D mask is a closed line, at most ten pixels thick, around at least as much area again.
+
+    Args:
+        foreground: H x W bool.
+    """
+    area = int(foreground.sum())
+    if area == 0 or area > 0.25 * foreground.size:
+        return False
+    rows, columns = ndimage.find_objects(foreground.astype(np.uint8))[0]
+    cut = np.pad(foreground[rows, columns], 1)
+    if int(ndimage.binary_fill_holes(cut).sum()) < 2 * area:
+        return False
+    return bool(ndimage.distance_transform_edt(cut).max() <= 5)
+
+
+def _image_facts(path: Path) -> ImageFacts | str:
+    try:
+        return ImageFacts(*read_header(path))
+    except UserError as error:
+        return reason_of(error, path)
+
+
+def _mask_facts(path: Path, look_for_outline: bool) -> MaskFacts | str:
+    try:
+        values = mask_values(path)
+    except UserError as error:
+        return reason_of(error, path)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return "the mask holds NaN or infinite values; export it again."
+    whole = True
+    if values.dtype.kind == "f":
+        rounded = np.rint(values)
+        whole = bool(np.abs(values - rounded).max() <= 1e-3)
+        values = rounded if whole else values
+    found, counts = _distinct(values)
+    outline = None
+    if look_for_outline and values.ndim == 2 and len(found) > 1:
+        outline = is_outline(values > (found[0] + found[-1]) / 2)
+    return MaskFacts(
+        shape=values.shape,
+        counts={float(v): int(n) for v, n in zip(found, counts, strict=True)} if len(found) <= MANY else None,
+        low=float(found[0]),
+        high=float(found[-1]),
+        whole=whole,
+        lossy=suffix(path) in (".jpg", ".jpeg"),
+        outline=outline,
+    )
+
+
+def _distinct(values: Array) -> tuple[Array, Array]:
+    """Sorted distinct values and their numbers; counting beats sorting for bytes."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel(), minlength=256)
+        found = np.flatnonzero(counts)
+        return found, counts[found]
+    return np.unique(values, return_counts=True)
