@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,8 @@ from ucseg.errors import UserError
 
 PACKAGES = ("ucseg", "torch", "lightning-fabric", "numpy", "scipy", "scikit-image", "SimpleITK", "nibabel", "pillow")
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts.
-FREE_ON_RESUME = frozenset({"train.device", "train.workers", "train.save_every", "train.log_every"})
+# A dataset may have moved: its cases and their content are in the configuration and may not differ.
+FREE_ON_RESUME = frozenset({"train.device", "train.workers", "train.save_every", "train.log_every", "dataset"})
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
@@ -29,6 +31,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # safetensors gives its files to their owner alone
         temporary.replace(path)
         if os.name == "posix":  # the new name itself must outlive a power cut
             folder = os.open(path.parent, os.O_RDONLY)
@@ -229,11 +232,17 @@ def _commit() -> str | None:
         return None  # no git on this machine: the versions above still say what ran
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 _MISSING = object()
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:
-    return repr(values[key]) if key in values else "not there"
+    return textwrap.shorten(repr(values[key]), 100, placeholder="...") if key in values else "not there"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -84,6 +85,7 @@ class StepReport:
 class FitResult:
     """How a run ended. `last` and `best` are validation results with their "step"; None without validation."""
 
+    run: Path
     steps: int
     seconds: float
     last: dict[str, Any] | None = None
@@ -117,7 +119,7 @@ def fit(
     state = State.load(run.state_file) if run.state_file.exists() else None
     if state is not None and state.step >= config.steps:
         last, best = state.notes.get("last"), state.notes.get("best")
-        return FitResult(state.step, float(state.notes["seconds"]), last, best, already_finished=True)
+        return FitResult(run.path, state.step, float(state.notes["seconds"]), last, best, already_finished=True)
     loop = _Loop(method, run, config, validate, on_step, state)
     del state  # as large as the weights and the optimiser: not to be held through the run
     return loop.run_to_end(loader_factory)
@@ -160,7 +162,8 @@ class _Loop:
                 self._steps(loader_factory, stop)
         finally:
             self.log.close()
-        return FitResult(self.done, self.notes["seconds"], self.notes.get("last"), self.notes.get("best"))
+        last, best = self.notes.get("last"), self.notes.get("best")
+        return FitResult(self.run.path, self.done, self.notes["seconds"], last, best)
 
     def _steps(self, loader_factory: LoaderFactory, stop: StopSignal) -> None:
         config = self.config

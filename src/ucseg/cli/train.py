@@ -1,0 +1,224 @@
+"""`ucseg train`: from a dataset to a run folder with weights, the record of how they came about, and what next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.errors import UserError
+
+if TYPE_CHECKING:
+    from ucseg.data.manifest import Dataset
+    from ucseg.data.plan import Plan
+    from ucseg.data.prepare import Prepared
+    from ucseg.training.trainer import FitResult, StepReport
+
+PLAN_FILE = "plan.yaml"
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Dataset that `ucseg init` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    method: Annotated[str | None, typer.Option(help="uc_seg (default) or supervised.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates to make; every schedule scales with them.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    set: Annotated[  # the command line's word
+        list[str] | None,
+        typer.Option(help="key=value: method.KEY, plan.KEY, or a setting of training such as lr. May be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    plan: Annotated[Path | None, typer.Option(help="Another plan than the dataset's plan.yaml.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the prepared cases.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that load batches; they change no result.")] = None,
+) -> FitResult:
+    """Train a method on a dataset, from few labels and many scans.
+
+    RUN then holds config.json, plan.yaml, environment.json, metrics.jsonl and the weights: last, and best on the
+    validation cases. Ctrl-C saves; the same command with --resume goes on, to the same result as without a stop.
+
+    Returns:
+        Where the run is and its last and best validation figures.
+
+    Raises:
+        UserError: a setting, a file or the run folder is not as it should be; or the loss is not finite.
+        Interrupted: stopped by the user, after saving.
+    """
+    import torch
+
+    from ucseg.config import build, merge
+    from ucseg.data.manifest import load_dataset
+    from ucseg.data.plan import write_plan
+    from ucseg.data.prepare import prepare
+    from ucseg.data.stream import Stream, loader
+    from ucseg.inference.validation import validation_dice
+    from ucseg.methods import build_method
+    from ucseg.randomness import derive_seed
+    from ucseg.training.run_folder import RunFolder
+    from ucseg.training.trainer import TrainConfig, fit
+
+    run = RunFolder(out)
+    run.require(resume)
+    before: Mapping[str, Any] = run.config if resume else {}
+    options = {"steps": steps, "seed": seed, "device": device, "precision": precision, "workers": workers}
+    asked = _settings(set or [], {key: value for key, value in options.items() if value is not None})
+    config = build(TrainConfig, merge(before.get("train", {}), asked["train"]), "train")
+
+    data = load_dataset(dataset)
+    chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"])
+    old_name = before.get("method", {}).get("name", "uc_seg")
+    name = method or old_name
+    overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    model = build_method(name, overrides, chosen.problem)
+    prepared = prepare(data, chosen, cache, config.workers)
+    if not prepared.validation:
+        console.print("There are no validation cases: the last weights are kept, none can be called the best.")
+
+    settings = build(model.Config, overrides, f"method {name}").model_dump(mode="json")
+    complete = {
+        "dataset": str(data.folder),
+        "method": {"name": name, "config": settings},
+        "train": config.model_dump(mode="json"),
+        "problem": vars(chosen.problem),
+        "plan": chosen.model_dump(mode="json"),
+        "cases": _cases(prepared),
+    }
+    if resume:
+        run.resume(complete)
+    else:
+        run.begin(complete, lambda path: write_plan(chosen, path))
+    stream = Stream(prepared.labelled, prepared.unlabelled, chosen, config.seed, model.views)
+    processes = config.workers if config.workers is not None else min(4, (os.cpu_count() or 1) - 1)
+    with progress_bar() as bar:
+        result = fit(
+            model,
+            lambda start: loader(stream, start, config.steps, processes),
+            run,
+            config,
+            (lambda trained: validation_dice(trained, chosen, prepared.validation, config.precision))
+            if prepared.validation
+            else None,
+            on_step=_Display(bar, name).show,
+        )
+    _say_how_it_ended(result, data, prepared)
+    return result
+
+
+def _settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """--set texts and options -> settings of "method", "plan" and "train"; misplaced ones are said to be."""
+    from ucseg.config import parse_overrides
+    from ucseg.data.plan import Plan
+    from ucseg.methods import METHODS
+    from ucseg.training.trainer import TrainConfig
+
+    given = parse_overrides(texts)
+    rooms: dict[str, dict[str, Any]] = {}
+    for room, example in (("method", "--method supervised, or --set method.KEY=VALUE"), ("plan", "--plan FILE")):
+        values = given.pop(room, {})
+        if not isinstance(values, dict):
+            raise UserError(f"'--set {room}={values}' sets a whole {room}; use {example}.")
+        rooms[room] = values
+    homes = {
+        "plan": {*Plan.model_fields},
+        "method": {key for one in METHODS.values() for key in one.Config.model_fields},
+    }
+    for key, value in given.items():
+        home = next((room for room, keys in homes.items() if key in keys and key not in TrainConfig.model_fields), None)
+        if home:
+            raise UserError(f"'--set {key}=...' is a setting of the {home}; write --set {home}.{key}=...")
+        if key in options and options[key] != value:
+            raise UserError(f"--{key} {options[key]} and --set {key}={value} contradict each other; give one of them.")
+    return {**rooms, "train": {**given, **options}}
+
+
+def _plan(data: Dataset, file: Path | None, overrides: Mapping[str, Any]) -> Plan:
+    """The plan of a file or of the dataset, which gets one if it has none, with `overrides` laid over it."""
+    from ucseg.config import merge
+    from ucseg.data.plan import make_plan, plan_from, read_plan, write_plan
+
+    own = data.folder / PLAN_FILE
+    if file is None and not own.exists():
+        console.print("No plan yet: looking at the training cases to make one.")
+        write_plan(make_plan(data), own)
+        console.print(f"Wrote {own}; edit it to train otherwise.")
+    base = read_plan(file or own)
+    if not overrides:
+        return base
+    return plan_from(merge(base.model_dump(mode="json"), overrides), "--set plan")
+
+
+def _cases(prepared: Prepared) -> dict[str, Any]:
+    """What is trained and validated on, and a digest of its content: a resumed run must find the same."""
+    import hashlib
+
+    content = hashlib.blake2b(digest_size=8)
+    names: dict[str, Any] = {}
+    for part in ("labelled", "unlabelled", "validation"):
+        cases = getattr(prepared, part)
+        names[part] = [case.case for case in cases]
+        for case in cases:  # the names of prepared files hold digests of the scans' content
+            content.update(f"{part} {case.image.name} {case.label.name if case.label else ''}\n".encode())
+    return {**names, "content": content.hexdigest()}
+
+
+class _Display:
+    """Losses (smoothed), the last validation and the time left on the bar; a line stays for each validation."""
+
+    def __init__(self, bar: Any, name: str) -> None:
+        self.bar, self.name = bar, name
+        self.task: Any = None
+        self.smooth: dict[str, float] = {}
+        self.validated = 0
+
+    def show(self, report: StepReport) -> None:
+        """Take in a report of the loop."""
+        now: dict[str, float] = {}
+        for term, value in report.terms.items():  # supervised_1 and supervised_2 are shown as one
+            kind = term.split("_")[0]
+            now[kind] = now.get(kind, 0.0) + value
+        self.smooth = {kind: 0.9 * self.smooth.get(kind, value) + 0.1 * value for kind, value in now.items()}
+        losses = "  ".join(f"{kind} {value:.3f}" for kind, value in self.smooth.items())
+        measured = report.validation
+        dice = f"  Dice {measured['dice']:.3f}" if measured else ""
+        wide = console.width >= 90 + len(losses)
+        text = f"{self.name}  {losses if wide else f'loss {sum(self.smooth.values()):.3f}'}{dice}"
+        if self.task is None:
+            self.task = self.bar.add_task(text, total=report.total, completed=report.done)
+        self.bar.update(self.task, completed=report.done, description=text)
+        if measured and measured["step"] != self.validated:
+            self.validated = int(measured["step"])
+            if self.validated == report.done:
+                console.print(f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}")
+
+
+def _say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> None:
+    from rich.table import Table
+
+    if result.already_finished:
+        console.print(f"{result.run}: this run was finished already, at step {result.steps}; nothing was done.")
+    rows = {name: row for name, row in (("last", result.last), ("best", result.best)) if row}
+    if rows:
+        kinds = [key for key in rows["last"] if key.startswith("dice")]
+        heads = ["prediction" if key == "dice" else key.removeprefix("dice_").replace("class_", "") for key in kinds]
+        table = Table("weights", "step", *heads, title=f"Dice on {len(prepared.validation)} validation cases")
+        for name, row in rows.items():
+            table.add_row(name, str(row["step"]), *(f"{row[key]:.4f}" if key in row else "" for key in kinds))
+        output.print(table)
+    for case, reason in prepared.left_out:
+        console.print(f"left out: {case}: {reason}", style="yellow")
+    console.print(
+        f"{result.steps} steps in {result.seconds / 60:.1f} min; weights, settings and log are in {result.run}."
+    )
+    console.print("Next, masks with uncertainty for scans of your own:")
+    console.print(f"  ucseg predict {result.run} SCANS --out PREDICTIONS")
+    if data.test:
+        console.print("or for the dataset's test cases, and how good they are:")
+        console.print(f"  ucseg predict {result.run} {data.folder} --out {result.run / 'test'}")
+        console.print(f"  ucseg evaluate {result.run / 'test'} {data.folder} --out {result.run / 'test-metrics'}")

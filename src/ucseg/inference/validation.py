@@ -1,0 +1,72 @@
+"""How good a method is on prepared validation cases: what training watches and chooses its best weights by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ucseg.data.plan import Plan
+from ucseg.inference.predictor import Predictor
+from ucseg.methods.base import Method
+from ucseg.types import Array
+
+if TYPE_CHECKING:
+    from ucseg.data.prepare import PreparedCase
+
+
+def validation_dice(
+    method: Method, plan: Plan, cases: Sequence[PreparedCase], precision: str = "auto"
+) -> dict[str, float]:
+    """Mean foreground Dice on the network's grid, whole cases, on the device where the method is.
+
+    For each class the mean over the cases that have it in the label or the prediction (both empty: undefined, left
+    out), then the mean over classes. NaN when no case has any foreground.
+
+    Args:
+        method: it comes back in the mode it was in.
+        plan: the plan it is trained with.
+        cases: prepared cases with a label.
+        precision: as in training.
+
+    Returns:
+        "dice" of the prediction; "dice_NAME" of each single network; with several foreground classes also
+        "dice_class_NAME" of the prediction.
+    """
+    predictor = Predictor(method, plan, next(method.parameters()).device, precision=precision)
+    classes = len(plan.classes)
+    found: dict[str, list[Array]] = {}
+    for case in cases:
+        assert case.label is not None
+        image = np.asarray(np.load(case.image, mmap_mode="r"), np.float32)
+        reference = np.load(case.label, mmap_mode="r")
+        prediction = predictor._predict_grid(image, None)
+        named = {"dice": prediction.probabilities} | {f"dice_{k}": v for k, v in prediction.members.items()}
+        for name, probabilities in named.items():
+            label = predictor._one_component(probabilities[0].argmax(dim=0).numpy().astype(np.uint8))
+            found.setdefault(name, []).append(foreground_dice(label, reference, classes))
+    means = {name: _mean(np.stack(rows), axis=0) for name, rows in found.items()}
+    figures = {name: float(_mean(by_class, axis=0)) for name, by_class in means.items()}
+    if classes > 2:
+        figures |= {f"dice_class_{plan.classes[c]}": float(means["dice"][c - 1]) for c in range(1, classes)}
+    return figures
+
+
+def foreground_dice(label: Array, reference: Array, classes: int) -> Array:
+    """Dice of the classes 1..C-1 of two maps of class indices; NaN where neither has the class."""
+    pairs = np.bincount(label.astype(np.int64).ravel() * classes + reference.ravel(), minlength=classes**2)
+    confusion = pairs.reshape(classes, classes).astype(float)
+    sizes = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:]
+    overlap = 2 * confusion.diagonal()[1:]
+    dice: Array = np.divide(overlap, sizes, out=np.full(classes - 1, np.nan), where=sizes > 0)
+    return dice
+
+
+def _mean(values: Array, axis: int) -> Array:
+    """Mean of the values that are not NaN; NaN, without a warning, where there are none."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    mean: Array = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return mean
