@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
-from ucseg.config import Strict, build, read_yaml
+from ucseg.config import Strict, build, merge, read_yaml
+from ucseg.data.atomic import whole_file
 from ucseg.data.augment import AugmentationConfig
+from ucseg.data.fingerprint import Fingerprint, take_fingerprint
+from ucseg.data.manifest import Dataset
+from ucseg.data.sizing import DIVISOR, batch_for, patch_for, target_spacing, token_for, whole_size
+from ucseg.errors import UserError
 from ucseg.types import Problem
-
-DIVISOR = 16
-"""Patch edges are multiples of this: both subnets halve the grid four times."""
 
 
 class IntensityWindow(Strict):
@@ -42,7 +43,7 @@ class Plan(Strict):
     unit: Literal["mm", "px"] = Field(description="unit of spacing; px: plain images")
     spacing: tuple[float, ...] = Field(description="voxel edges that scans are resampled to, one per axis of a scan")
     size: tuple[int, int] | None = Field(
-        default=None, description="plain images: every image is resized to this; null: not"
+        default=None, description="2D: every image or slice is resized to this; null: to spacing"
     )
     patch: tuple[int, ...] = Field(description=f"training patch in voxels, multiples of {DIVISOR}")
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
@@ -83,6 +84,13 @@ class Plan(Strict):
             raise ValueError(f"edges must be multiples of {DIVISOR}; the nearest is {near}")
         return value
 
+    @field_validator("size")
+    @classmethod
+    def _plane(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        if value is not None and info.data.get("dims") == 3:
+            raise ValueError("is for 2D networks: volumes are resampled to a spacing")
+        return value
+
     @field_validator("patch", "token")
     @classmethod
     def _rank(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
@@ -108,6 +116,12 @@ class Plan(Strict):
         if patch is not None and any(edge > whole for edge, whole in zip(value, patch, strict=False)):
             raise ValueError(f"is larger than patch = {list(patch)}")
         return value
+
+    @field_validator("spacing", mode="before")
+    @classmethod
+    def _isotropic(cls, value: Any, info: ValidationInfo) -> Any:
+        rank = info.data.get("dims", 1) if info.data.get("slice_axis") is None else 3
+        return (value,) * rank if isinstance(value, int | float) else value
 
     @field_validator("spacing")
     @classmethod
@@ -150,19 +164,12 @@ class Plan(Strict):
 def write_plan(plan: Plan, path: Path) -> None:
     """Write a plan as commented YAML, all or nothing."""
     lines = []
-    for key, value in plan.model_dump(mode="json").items():
+    for key, value in plan.model_dump().items():
         lines.append(f"# {Plan.model_fields[key].description}")
         flow = None if isinstance(value, list | dict) else False  # short lists and mappings on one line
         lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=110).rstrip())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write("\n".join(lines) + "\n")
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path, ".yaml") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 def read_plan(path: Path) -> Plan:
@@ -177,3 +184,78 @@ def read_plan(path: Path) -> Plan:
 def plan_from(values: Mapping[str, Any], where: str) -> Plan:
     """A checked plan from plain values; `where` names their origin in errors."""
     return build(Plan, values, where)
+
+
+def make_plan(
+    dataset: Dataset,
+    dims: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> Plan:
+    """Choose a plan from the data.
+
+    Args:
+        dataset: its training cases are looked at, labelled and unlabelled; no validation or test case is.
+        dims: rank of the network; None: that of the scans. 2 on volumes: they are cut into slices.
+        overrides: values of the plan to use instead of the chosen ones; what depends on them is chosen to fit.
+        fingerprint: of this dataset and `dims`, if it was taken already.
+
+    Raises:
+        UserError: the data give no plan (no masks, scans of several kinds), or an override cannot be.
+    """
+    config, given = dataset.config, dict(overrides or {})
+    dims = check_dims(given.pop("dims", dims), config.dims)
+    seen = fingerprint or take_fingerprint(dataset, dims)
+    values: dict[str, Any] = {"dims": dims, "unit": seen.unit, "channels": config.channels, "classes": config.classes}
+    sliced = dims < config.dims
+
+    def settle(key: str, chosen: Any) -> Any:
+        values[key] = given.pop(key, chosen)
+        return values[key]
+
+    slice_axis = settle("slice_axis", seen.slice_axis if sliced else None)
+    across = slice_axis if sliced and slice_axis in range(config.dims) else None
+    spacing = _numbers("spacing", settle("spacing", target_spacing(seen.spacings, across)), config.dims)
+    plane = [axis for axis in range(config.dims) if axis != across]
+    median = np.median(seen.shapes * seen.spacings / spacing, axis=0)[plane]
+    size = settle("size", whole_size(seen.shapes) if seen.unit == "px" else None)
+    whole = tuple(int(edge) for edge in _numbers("size", size, dims)) if size is not None else None
+    patch = settle("patch", whole or patch_for(median))
+    edges = tuple(int(edge) for edge in _numbers("patch", patch, dims))
+    settle("token", token_for(edges))
+    settle("labelled_batch", batch_for(edges))
+    settle("unlabelled_batch", values["labelled_batch"])
+    normalisation = settle("normalisation", NORMALISATION.get(config.modality, "zscore"))
+    settle("nonzero", config.modality == "mri" and seen.zero_share >= 0.2)
+    window = seen.ct_window if normalisation == "ct" else None
+    values["ct_window"] = merge(window or {}, given.pop("ct_window", None) or {}) or None
+    settle("one_component", seen.one_component)
+    augmentation = AugmentationConfig.default(dims, config.modality).model_dump()
+    changes = given.pop("augmentation", None) or {}
+    values["augmentation"] = merge(augmentation, changes) if isinstance(changes, Mapping) else changes
+    return plan_from({**values, **given}, "plan")  # what is left of `given` is unknown, and is said to be
+
+
+NORMALISATION = {"ct": "ct", "rgb": "rgb"}
+"""By modality; every other is z-scored: MRI and ultrasound have no scale of their own."""
+
+
+def check_dims(dims: Any, native: int) -> Literal[2, 3]:
+    """The network's rank; `native` is that of the scans."""
+    if dims is None:
+        dims = native
+    if dims not in (2, 3) or dims > native:
+        raise UserError(
+            f"dims = {dims!r} cannot be: the scans are {native}D, so it is {' or '.join('23'[: native - 1])}."
+        )
+    return 2 if dims == 2 else 3
+
+
+def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
+    """An override of one number, or one number an axis, checked before anything is derived from it."""
+    numbers = [value] * rank if isinstance(value, int | float) else value
+    if not isinstance(numbers, list | tuple) or len(numbers) != rank:
+        raise UserError(f"plan: setting '{key}' = {value!r}: needs one number, or {rank} (one an axis).")
+    if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
+        raise UserError(f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
+    return tuple(float(n) for n in numbers)

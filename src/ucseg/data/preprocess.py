@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import nibabel.orientations
 import numpy as np
 from scipy.sparse import csr_array
 
+from ucseg.data.orientation import canonical_axes, from_canonical, to_canonical
 from ucseg.data.plan import Plan
 from ucseg.errors import UserError
 from ucseg.types import Array, Geometry, Scan
@@ -45,21 +45,6 @@ class Grid:
         return tuple(self.source_shape[axis] for axis in self.order)
 
 
-def canonical_axes(geometry: Geometry, source: Path) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Which axis of a scan, and in which direction, is closest to each world axis: (order, flips) as in `Grid`.
-
-    Raises:
-        UserError: the affine does not span the space.
-    """
-    if geometry.unit == "px":
-        return tuple(range(geometry.dims)), (False,) * geometry.dims
-    if not np.isfinite(geometry.affine).all() or abs(np.linalg.det(geometry.affine)) < 1e-12:
-        raise UserError(f"{source}: the affine is singular, so the scan's axes have no direction; mend its header.")
-    orientation = nibabel.orientations.io_orientation(geometry.affine)  # type: ignore[no-untyped-call]
-    order = np.argsort(orientation[:, 0])
-    return tuple(int(axis) for axis in order), tuple(bool(orientation[axis, 1] < 0) for axis in order)
-
-
 def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path) -> Grid:
     """The network's grid for a scan of S = `shape`.
 
@@ -75,12 +60,13 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
         raise UserError(f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out.")
     order, flips = canonical_axes(geometry, source)
     before = [(shape[axis], geometry.spacing[axis]) for axis in order]
+    after = [max(1, round(n * edge / target)) for (n, edge), target in zip(before, plan.spacing, strict=True)]
     if plan.size is not None:
         after = list(plan.size)
-    else:
-        after = [max(1, round(n * edge / target)) for (n, edge), target in zip(before, plan.spacing, strict=True)]
+        if plan.slice_axis is not None:
+            after.insert(plan.slice_axis, 0)
     if plan.slice_axis is not None:
-        after[plan.slice_axis] = before[plan.slice_axis][0]
+        after[plan.slice_axis] = before[plan.slice_axis][0]  # slices are looked at one by one, as they were taken
     spacing = tuple(n * edge / m for (n, edge), m in zip(before, after, strict=True))
     return Grid(shape, order, flips, tuple(after), spacing)
 
@@ -96,13 +82,13 @@ def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
         UserError: rank, unit or channels are not the plan's, or the image has NaN or infinite values.
     """
     grid = grid_of(scan.array.shape[1:], scan.geometry, plan, scan.source)
-    image = normalise(_orient(_with_channels(scan, plan.channels), grid), plan, scan.source)
+    image = normalise(to_canonical(_with_channels(scan, plan.channels), grid.order, grid.flips), plan, scan.source)
     return resample(image, grid.shape), grid
 
 
 def label_to_network_grid(label: Array, grid: Grid) -> Array:
     """A label, S uint8 in the scan's axes, on the network's grid: each voxel gets the class that fills most of it."""
-    label = _orient(label[None], grid)
+    label = to_canonical(label[None], grid.order, grid.flips)
     if label.shape[1:] == grid.shape:
         return np.ascontiguousarray(label[0])
     present = np.unique(label)
@@ -118,16 +104,7 @@ def label_to_network_grid(label: Array, grid: Grid) -> Array:
 def from_network_grid(array: Array, grid: Grid) -> Array:
     """Values on the network's grid, C x S float32, brought to the scan's own axes and shape (linearly), C x S."""
     array = resample(array, grid.canonical_shape)
-    array = _flip(array, grid.flips).transpose(0, *(1 + np.argsort(grid.order)))
-    return np.ascontiguousarray(array)
-
-
-def _orient(array: Array, grid: Grid) -> Array:
-    return _flip(array.transpose(0, *(1 + axis for axis in grid.order)), grid.flips)
-
-
-def _flip(array: Array, flips: tuple[bool, ...]) -> Array:
-    return array[(slice(None), *(slice(None, None, -1 if flip else 1) for flip in flips))]
+    return np.ascontiguousarray(from_canonical(array, grid.order, grid.flips))
 
 
 def _with_channels(scan: Scan, channels: int) -> Array:

@@ -1,0 +1,53 @@
+"""`ucseg prepare`: resample and normalise every case once, so that training only has to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ucseg.cli.terminal import console, output
+
+if TYPE_CHECKING:
+    from ucseg.data.prepare import Prepared
+
+
+def prepare(
+    dataset: Annotated[Path, typer.Argument(help="Folder that `ucseg init` wrote.")],
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Plan to follow; made and written if there is none.", show_default="DATASET/plan.yaml"),
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the arrays.", show_default="DATASET/cache")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Most processes.", show_default="one a core")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> Prepared:
+    """Prepare the training and validation cases of a dataset; cases that are there and unchanged are kept.
+
+    A case that cannot be prepared is named with its reason and left out; the others are done.
+
+    Returns:
+        The prepared cases, and those left out.
+
+    Raises:
+        UserError: a file of the dataset or the plan cannot be read, or no labelled case could be prepared.
+    """
+    from ucseg.data.manifest import load_dataset
+    from ucseg.data.plan import make_plan, read_plan, write_plan
+    from ucseg.data.prepare import prepare as prepare_dataset
+
+    data = load_dataset(dataset)
+    path = plan or data.folder / "plan.yaml"
+    if plan is None and not path.exists():
+        write_plan(make_plan(data), path)
+        console.print(f"no plan yet: chosen from the data and written to {path}")
+    prepared = prepare_dataset(data, read_plan(path), cache, workers, progress)
+
+    counts = f"{len(prepared.labelled)} labelled, {len(prepared.unlabelled)} unlabelled, {len(prepared.validation)}"
+    output.print(f"prepared {counts} validation cases; {prepared.made} made now")
+    for case, reason in prepared.left_out:
+        console.print(f"left out {case}: {reason}", style="yellow")
+    if prepared.left_out:
+        console.print(f"{len(prepared.left_out)} cases were left out; training goes on without them.", style="yellow")
+    return prepared
