@@ -19,10 +19,11 @@ from ucseg.inference.failure_score import failure_score
 from ucseg.inference.sliding_window import sliding_window
 from ucseg.methods.base import Method
 from ucseg.training.checkpoint import load_method
-from ucseg.training.device import channels_last, choose_device, choose_precision
+from ucseg.training.device import channels_last, choose_device, choose_precision, convolutions_to
 from ucseg.types import Array, Prediction, Scan
 
 Report = Callable[[float], None]
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Predictor:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.method = method.to(self.device)
         self.plan = plan
+        if precision not in PRECISIONS:
+            raise UserError(f"--precision {precision} is not known; use one of {', '.join(PRECISIONS)}.")
         self.precision = choose_precision(precision, self.device)
         self.overlap = overlap
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
@@ -97,6 +100,7 @@ class Predictor:
             UserError: the folder is not a run or has no such checkpoint.
         """
         method, plan, _ = load_method(Path(run), checkpoint)
+        convolutions_to(method, channels_last(plan.dims))
         return cls(method, plan, device, precision=precision, components=components)
 
     def predict_prepared(self, image: Array, report: Report | None = None) -> tuple[Array, Array]:
@@ -105,10 +109,10 @@ class Predictor:
         Returns:
             S class indices, component filter applied, and C x S float32 probabilities.
         """
-        prediction = self._predict_grid(image, report)
+        prediction = self.predict_grid(image, report)
         probabilities = prediction.probabilities[0].numpy()
         label = _index_dtype(probabilities.argmax(axis=0), len(probabilities))
-        return self._one_component(label), probabilities
+        return self.keep_components(label), probabilities
 
     def predict_scan(
         self, scan: Scan, *, probabilities: bool = False, members: bool = True, report: Report | None = None
@@ -127,7 +131,7 @@ class Predictor:
         """
         self._check_channels(scan)
         image, grid = to_network_grid(scan, self.plan)
-        prediction = self._predict_grid(image, report)
+        prediction = self.predict_grid(image, report)
         del image
         if not bool(torch.isfinite(prediction.uncertainty).all()):
             raise UserError(f"{scan.source}: the network's answer is not finite; try --precision fp32, or train anew.")
@@ -137,11 +141,11 @@ class Predictor:
         fused = prediction.probabilities[0].numpy()
         uncertainty = from_network_grid(prediction.uncertainty[0].numpy(), grid)[0]
         return CasePrediction(
-            mask=self._one_component(_most_probable(fused, grid)),
+            mask=self.keep_components(_most_probable(fused, grid)),
             uncertainty=uncertainty.astype(np.float32, copy=False),
             failure_score=score,
             probabilities=from_network_grid(fused, grid) if probabilities else None,
-            members={name: self._one_component(_most_probable(member, grid)) for name, member in own.items()}
+            members={name: self.keep_components(_most_probable(member, grid)) for name, member in own.items()}
             if members
             else {},
         )
@@ -155,10 +159,12 @@ class Predictor:
                 f"{self.plan.channels} channels; predict it with a model trained on grey images."
             )
 
-    def _one_component(self, label: Array) -> Array:
+    def keep_components(self, label: Array) -> Array:
+        """S class indices with the component filter applied, if it is on."""
         return largest_components(label, self.plan.one_component) if self.components else label
 
-    def _predict_grid(self, image: Array, report: Report | None) -> Prediction:
+    def predict_grid(self, image: Array, report: Report | None = None) -> Prediction:
+        """As `predict_prepared`, but all that the method says: 1 x C x S probabilities, uncertainty, members (CPU)."""
         axis = self.plan.slice_axis
         if axis is None:
             return self._windows(image, self.plan.patch, self._predict_batch, report)

@@ -8,6 +8,7 @@ operating system pages in and out.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import tempfile
@@ -110,13 +111,9 @@ def predict_slabs(
         stacked = torch.from_numpy(np.stack([_cut(image, window) for window in group]))
         values, layout = _stack_channels(predict(stacked.to(device)))
         missing = group[-1][0].inside(shape[0]).stop - done - pending.shape[1]
-        pending = np.concatenate(
-            [
-                pending.reshape(len(values[0]), -1, *shape[1:]),
-                np.zeros((len(values[0]), missing, *shape[1:]), np.float32),
-            ],
-            axis=1,
-        )
+        if missing > 0:
+            rows = np.zeros((values.shape[1], missing, *shape[1:]), np.float32)
+            pending = np.concatenate([pending, rows], axis=1) if pending.size else rows
         for window, value in zip(group, values, strict=True):
             _add(pending, window, value, shape, done)
         later = windows[first + batch : first + batch + 1]
@@ -175,11 +172,9 @@ def _add(total: Array, window: Sequence[AxisWindow], value: Array, shape: Sequen
         target.append(part)
         source.append(slice(part.start - axis.start, part.stop - axis.start))
     target[0] = slice(target[0].start - done, target[0].stop - done)
-    weighted = value[(slice(None), *source)]
-    for i, (axis, part) in enumerate(zip(window, source, strict=True)):
-        weight = axis.weight[part].reshape([-1 if j == i else 1 for j in range(len(window))])
-        weighted = weighted * weight
-    total[(slice(None), *target)] += weighted
+    weights = [axis.weight[part] for axis, part in zip(window, source, strict=True)]
+    weight = functools.reduce(np.multiply.outer, weights)
+    total[(slice(None), *target)] += value[(slice(None), *source)] * weight
 
 
 def _stack_channels(prediction: Prediction) -> tuple[Array, Layout]:

@@ -1,0 +1,209 @@
+"""`ucseg predict` as a user meets it: what it writes, what it says, what it leaves alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from threshold_run import BRIGHT, DARK, Threshold, make_run, plan_2d, plan_3d
+
+from ucseg.cli.main import main
+from ucseg.cli.predict import predict
+from ucseg.errors import Interrupted, UserError
+from ucseg.methods import METHODS
+from ucseg.types import Prediction
+
+
+def image_of(*shape: int, value: int = 255) -> np.ndarray:
+    """Dark, with a bright quarter (rounded down on each side)."""
+    image = np.zeros(shape, np.uint8)
+    image[: shape[0] // 2, : shape[1] // 2] = value
+    return image
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "cases.csv").open(newline="") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return make_run(tmp_path / "run", plan_2d(), monkeypatch)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    folder = tmp_path / "scans"
+    (folder / "more").mkdir(parents=True)
+    Image.fromarray(image_of(40, 30)).save(folder / "a.png")
+    Image.fromarray(image_of(21, 17)).save(folder / "b.tif")
+    Image.fromarray(image_of(10, 10)).save(folder / "more" / "a.png")
+    return folder
+
+
+def test_files_and_table(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = predict(run, [scans], out=out, device="cpu", members=True, probabilities=True)
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    cases = {"scans_a", "b", "more_a"}
+    assert files == (
+        {f"{case}.png" for case in cases}
+        | {f"uncertainty/{case}.tif" for case in cases}
+        | {f"probabilities/{name}/{case}.tif" for case in cases for name in ("background", "organ")}
+        | {f"members/{name}/{case}.png" for case in cases for name in ("low", "high")}
+        | {"cases.csv", "prediction.json"}
+    )
+    mask = np.asarray(Image.open(out / "scans_a.png"))
+    np.testing.assert_array_equal(mask, image_of(40, 30, value=1))
+    doubt = np.asarray(Image.open(out / "uncertainty" / "scans_a.tif"))
+    np.testing.assert_allclose(doubt, np.where(mask == 1, BRIGHT, DARK), atol=1e-6)
+
+    row = table(out)["scans_a"]
+    assert row["file"] == str(scans / "a.png")
+    assert (row["status"], row["reason"], row["mask"]) == ("ok", "", "scans_a.png")
+    assert row["organ_px"] == "300"
+    assert float(row["mean_uncertainty"]) == pytest.approx((BRIGHT + 3 * DARK) / 4, rel=1e-5)
+    assert float(row["failure_score"]) == 0
+    assert [str(one["case"]) for one in folder.rows] == list(table(out))
+
+
+def test_volumes_are_in_millilitres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", plan_3d(spacing=(2.0, 3.0, 5.0)), monkeypatch)
+    voxels = np.zeros((12, 10, 8), np.float32)
+    voxels[:5, :4, :5] = 1
+    nib.save(nib.Nifti1Image(voxels, np.diag([-2.0, 3.0, 5.0, 1.0])), tmp_path / "scan.nii.gz")
+    predict(run, [tmp_path / "scan.nii.gz"], out=tmp_path / "out", device="cpu")
+    assert float(table(tmp_path / "out")["scan"]["organ_ml"]) == pytest.approx(100 * 30 / 1000)
+
+
+def test_a_broken_scan_is_named_and_the_others_are_done(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (scans / "b.tif").read_bytes()
+    (scans / "broken.tif").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8) + np.arange(3, dtype=np.uint8)).save(scans / "colour.png")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), scans / "volume.nii")
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(run), str(scans), "--out", str(out), "--device", "cpu"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "3 of 6 scans could not be predicted" in said
+    rows = table(out)
+    for case, reason in {"broken": "damaged or cut short", "colour": "3 channels", "volume": "3D"}.items():
+        assert rows[case]["status"] == "failed"
+        assert reason in rows[case]["reason"]
+        assert str(scans / case) in rows[case]["reason"]
+        assert rows[case]["reason"] in said
+        assert not list(out.rglob(f"{case}.*"))
+    for case in ("scans_a", "more_a", "b"):
+        assert rows[case]["status"] == "ok"
+        assert (out / f"{case}.png").exists()
+
+
+def test_no_components_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", plan_2d(one_component=(1,)), monkeypatch)
+    image = image_of(20, 20)
+    image[-3:, -3:] = 255
+    Image.fromarray(image).save(tmp_path / "scan.png")
+    sizes = []
+    for option in ([], ["--no-components"]):
+        out = tmp_path / f"out{len(option)}"
+        main_ok(["predict", str(run), str(tmp_path / "scan.png"), "--out", str(out), "--device", "cpu", *option])
+        sizes.append(int(np.asarray(Image.open(out / "scan.png")).sum()))
+    assert sizes == [100, 109]
+
+
+def main_ok(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert not stop.value.code
+
+
+def test_interrupted_then_resumed(run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, calls = tmp_path / "out", []
+    as_it_is = Threshold.predict
+
+    def counting(self: Threshold, image: object) -> Prediction:
+        calls.append(1)
+        if stop_at and len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return as_it_is(self, image)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(METHODS["threshold"], "predict", counting)
+    stop_at = 0
+    predict(run, [scans], out=tmp_path / "whole", device="cpu")
+    needed = stop_at = len(calls)  # the last call belongs to the last case
+    calls.clear()
+    with pytest.raises(Interrupted, match=r"2 of 3 cases are done.*--resume"):
+        predict(run, [scans], out=out, device="cpu")
+    assert set(table(out)) == {"scans_a", "b"}
+    calls.clear()
+    stop_at = 0
+    predict(run, [scans], out=out, device="cpu", resume=True)
+    assert len(calls) == 1, "only what was not done is predicted"
+    assert (out / "cases.csv").read_text() == (tmp_path / "whole" / "cases.csv").read_text()
+    for file in (tmp_path / "whole").glob("*.png"):
+        assert (out / file.name).read_bytes() == file.read_bytes()
+
+    calls.clear()
+    (out / "b.png").unlink()
+    predict(run, [scans], out=out, device="cpu", resume=True)
+    assert (out / "b.png").exists(), "a mask that was removed is made again"
+    assert 0 < len(calls) < needed
+    calls.clear()
+    predict(run, [scans], out=out, device="cpu")
+    assert len(calls) == needed, "without --resume all is done anew"
+
+
+def test_resuming_with_another_model_is_refused(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    predict(run, [scans], out=out, device="cpu")
+    about = json.loads((out / "prediction.json").read_text())
+    assert about["checkpoint"] == "last"
+    with pytest.raises(UserError, match="made with another components"):
+        predict(run, [scans], out=out, device="cpu", components=False, resume=True)
+    before = (out / "cases.csv").read_bytes()
+    other = make_run(tmp_path / "other", plan_2d(), monkeypatch)
+    with pytest.raises(UserError, match="made with another run"):
+        predict(other, [scans], out=out, device="cpu", resume=True)
+    assert (out / "cases.csv").read_bytes() == before
+
+
+def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in [*scans.rglob("*.png"), run / "config.json"]}
+    with pytest.raises(UserError, match=r"a\.png: lies in .*choose another --out"):
+        predict(run, [scans], out=scans, device="cpu")
+    with pytest.raises(UserError, match="folder of a dataset or of a run"):
+        predict(run, [scans], out=run, device="cpu")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset.yaml").touch()
+    with pytest.raises(UserError, match="folder of a dataset or of a run"):
+        predict(run, [scans / "a.png"], out=tmp_path / "set", device="cpu")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoint", "ema"], "there are no weights 'ema'"),
+        (["--checkpoint", "newest"], "'newest' is not known"),
+        (["--device", "tpu9"], "tpu9"),
+        (["--precision", "fp8"], "fp8"),
+    ],
+)
+def test_options_that_cannot_be(
+    run: Path, scans: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(run), str(scans), "--out", str(tmp_path / "out"), *options])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
