@@ -41,10 +41,10 @@ def validation_dice(
         assert case.label is not None
         image = np.asarray(np.load(case.image, mmap_mode="r"), np.float32)
         reference = np.load(case.label, mmap_mode="r")
-        prediction = predictor._predict_grid(image, None)
+        prediction = predictor.predict_grid(image)
         named = {"dice": prediction.probabilities} | {f"dice_{k}": v for k, v in prediction.members.items()}
         for name, probabilities in named.items():
-            label = predictor._one_component(probabilities[0].argmax(dim=0).numpy().astype(np.uint8))
+            label = predictor.keep_components(probabilities[0].argmax(dim=0).numpy().astype(np.uint8))
             found.setdefault(name, []).append(foreground_dice(label, reference, classes))
     means = {name: _mean(np.stack(rows), axis=0) for name, rows in found.items()}
     figures = {name: float(_mean(by_class, axis=0)) for name, by_class in means.items()}
