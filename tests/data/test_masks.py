@@ -161,6 +161,9 @@ def test_a_larger_mask_is_brought_to_the_image_by_its_nearest_pixels(tmp_path):
     small = (ROWS // 20).astype(np.uint8)
     large = save(tmp_path / "large.png", np.kron(small, np.ones((3, 3))))
     assert np.array_equal(read_label(large, SHAPE, settings(classes=3)), small)
+    centres = np.zeros((180, 240))
+    centres[1::3, 1::3] = small
+    assert np.array_equal(read_label(save(tmp_path / "centres.png", centres), SHAPE, settings(classes=3)), small)
     smaller = save(tmp_path / "smaller.png", small[::2, ::2])
     assert np.array_equal(read_label(smaller, SHAPE, settings(classes=3)), np.kron(small[::2, ::2], np.ones((2, 2))))
     squeezed = read_label(save(tmp_path / "wide.png", np.kron(small, np.ones((2, 2)))), (60, 60), settings(classes=3))

@@ -61,7 +61,6 @@ def write(array: Array, like: Scan, path: Path) -> None:
         header.set_xyzt_units("mm")
     header.set_data_dtype(array.dtype)
     header.set_data_shape(shape)
-    header.set_slope_inter(1, 0)
     header.set_intent("none")
     header.extensions.clear()  # they tell of the image, and may name the patient
     header["cal_min"] = header["cal_max"] = 0  # the display window of the image
