@@ -137,12 +137,12 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
         console.print(
             "Some cases are in mm and some in px, so distances have no mean; evaluate them apart.", style="yellow"
         )
-    _list("references have no prediction and are not in the means", result.missing)
-    _list("cases have no reference mask", result.unreferenced)
-    _list("predictions were not used", [f"{Path(file).name} {why}" for file, why in result.unmatched.items()])
+    _list("References without a prediction, not in the means", result.missing)
+    _list("Cases without a reference", result.unreferenced)
+    _list("Predictions that were not used", [f"{Path(file).name} {why}" for file, why in result.unmatched.items()])
 
 
 def _list(what: str, names: list[str]) -> None:
     if names:
         more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        console.print(f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}.", style="yellow")
+        console.print(f"{what}: {len(names)} ({', '.join(names[:_SHOWN])}{more}).", style="yellow")

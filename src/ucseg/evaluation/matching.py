@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,10 +145,16 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
         raise UserError(
             f"{path}: several files are called '{min(repeated)}'; name the folder that holds the reference masks only."
         )
-    names = {stem(file): (stem(file), file.name) for file in files}
-    subjects = find_subjects(names, subject).of if subject is not None else {name: name for name in names}
-    known = [Reference(stem(file), subjects[stem(file)], file) for file in files]
-    return known, {name: {_MASK_ENDING.sub("", name)} for name in names}
+    reduced = Counter(_MASK_ENDING.sub("", stem(file)) for file in files)
+    # X_seg is called X, unless X_mask is there too.
+    cases = [name if reduced[name := _MASK_ENDING.sub("", stem(file))] == 1 else stem(file) for file in files]
+    subjects = dict(zip(cases, cases, strict=True))
+    if subject is not None:
+        subjects = find_subjects(
+            {case: (stem(file), file.name) for case, file in zip(cases, files, strict=True)}, subject
+        ).of
+    known = [Reference(case, subjects[case], file) for case, file in zip(cases, files, strict=True)]
+    return known, {one.case: {stem(one.mask), _MASK_ENDING.sub("", stem(one.mask))} for one in known}
 
 
 def _pair(
@@ -161,8 +167,9 @@ def _pair(
             by_alias[other].append(by_name[case])
     unmatched: dict[Path, str] = {}
     taken: dict[str, Pair] = {}
+    masks = {stem(reference.mask) for reference in known}
     # Names that agree as they are go first, so that X_seg does not take the place of X.
-    for file in sorted(predicted, key=lambda file: (stem(file) not in by_name, file.name)):
+    for file in sorted(predicted, key=lambda file: (stem(file) not in masks, stem(file) not in by_name, file.name)):
         name = stem(file)
         reduced = _MASK_ENDING.sub("", name)
         found = [by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced]

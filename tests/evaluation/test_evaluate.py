@@ -1,0 +1,288 @@
+"""`ucseg evaluate` from files to files: what is in the numbers, what is not, and that it says so."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from ucseg.cli.evaluate import evaluate
+from ucseg.cli.main import main
+from ucseg.data.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.errors import UserError
+from ucseg.evaluation.evaluate import Settings, evaluate_folder
+from ucseg.evaluation.metrics import case_metrics
+from ucseg.types import Array, Case
+
+AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
+
+
+def save(array: Array, path: Path, affine: Array = AFFINE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix in (".png", ".jpg"):
+        Image.fromarray(array).save(path)
+    else:
+        nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def ball(centre: int, label: int = 1) -> Array:
+    mask = np.zeros((12, 10, 8), dtype=np.uint8)
+    mask[centre - 2 : centre + 3, 3:7, 2:6] = label
+    return mask
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Five cases: good, off by one, one class missed, one class invented, and one class that nobody has."""
+    both = ball(3) + ball(9, label=2)
+    predicted = {"a": both, "b": ball(4) + ball(9, label=2), "c": ball(3), "d": both, "e": ball(3)}
+    true = {"a": both, "b": both, "c": both, "d": ball(3), "e": ball(4)}
+    for case in "abcde":
+        save(predicted[case], tmp_path / "p" / f"{case}.nii.gz")
+        save(true[case], tmp_path / "r" / f"{case}_seg.nii.gz")
+    return tmp_path / "p", tmp_path / "r"
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "cases.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_files_hold_every_case_and_what_the_means_are_made_of(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    result = evaluate(*folders, out=tmp_path / "out", classes="1=organ,2=lesion")
+    rows = table(tmp_path / "out")
+    assert [(row["case"], row["name"], row["status"]) for row in rows if row["status"] != "ok"] == [
+        ("c", "lesion", "missed"),
+        ("d", "lesion", "false positive"),
+        ("e", "lesion", "both empty"),
+    ]
+    diagonal = float(np.linalg.norm([12, 20, 24]))
+    assert float(rows[5]["hd95"]) == pytest.approx(diagonal, rel=1e-4)
+    assert {row["unit"] for row in rows} == {"mm"}
+    lesion = [float(row["dice"]) for row in rows if row["name"] == "lesion" and row["dice"]]
+    organ = [float(row["dice"]) for row in rows if row["name"] == "organ"]
+    assert sorted(lesion) == [0, 0, 1, 1]
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    by_class = {one["name"]: one for one in content["by_class"]}
+    assert by_class["lesion"]["metrics"]["dice"]["mean"] == pytest.approx(0.5)
+    assert [by_class["lesion"][key] for key in ("evaluated", "missed", "false_positives", "both_empty")] == [5, 1, 1, 1]
+    assert by_class["lesion"]["metrics"]["dice"]["cases"] == 4
+    overall = content["all"]["metrics"]["dice"]
+    assert overall["mean"] == pytest.approx((0.5 + np.mean(organ)) / 2, rel=1e-5)
+    assert overall["low"] < overall["mean"] < overall["high"]
+    assert (content["unit"], content["cases"], content["settings"]["tolerance"]) == ("mm", 5, 2.0)
+    assert result.mean("dice") == overall["mean"]
+    assert result.case_means("dice")["c"] == pytest.approx(0.5)
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cases.csv", "metrics.json"]
+
+
+def test_the_command_it_notes_repeats_it(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    evaluate(*folders, out=tmp_path / "an out", classes="1=organ,2=big lesion", tolerance=1.5, seed=3)
+    first = (tmp_path / "an out" / "metrics.json").read_text()
+    program, *words = shlex.split(json.loads(first)["command"])
+    (tmp_path / "an out" / "metrics.json").unlink()
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert (program, exit_.value.code) == ("ucseg", 0)
+    assert (tmp_path / "an out" / "metrics.json").read_text() == first
+
+
+def test_threads_change_nothing(folders: tuple[Path, Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    one = evaluate_folder(*folders, workers=1, report=lambda done, total: seen.append((done, total)))
+    four = evaluate_folder(*folders, workers=4)
+    assert seen == [(i, 5) for i in range(1, 6)]
+    assert repr(one.cases) == repr(four.cases)
+    assert repr(one.overall) == repr(four.overall)
+
+
+def test_classes_that_nobody_named_are_those_that_occur_anywhere(folders: tuple[Path, Path]) -> None:
+    result = evaluate_folder(*folders)
+    assert result.classes == {1: "class 1", 2: "class 2"}
+    statuses = {case.case: [row["status"] for row in case.rows] for case in result.cases}
+    assert statuses["e"] == ["ok", "both empty"]
+
+
+def test_a_broken_case_is_named_and_the_others_go_on(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, references = folders
+    moved = AFFINE.copy()
+    moved[0, 3] = 5.0
+    save(ball(3), predictions / "a.nii.gz", moved)
+    save(ball(3)[:, :, :5], predictions / "b.nii.gz")
+    save(np.where(ball(3) > 0, 0.5, 0.0).astype(np.float32), predictions / "c.nii.gz")
+    whole = (references / "d_seg.nii.gz").read_bytes()
+    (references / "d_seg.nii.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", str(predictions), str(references), "--out", str(tmp_path / "out")])
+    assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    assert "a.nii.gz: cannot be compared with a_seg.nii.gz: its voxels lie up to 5 mm away" in said
+    assert (
+        "b.nii.gz: cannot be compared with b_seg.nii.gz: it has 12 x 10 x 5 voxels, the reference 12 x 10 x 8" in said
+    )
+    assert "c.nii.gz: holds fractions or NaN, so it is a map and not a mask" in said
+    assert "d_seg.nii.gz" in said
+    assert "4 of 5 cases could not be compared; the others are done." in said
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert sorted(content["failed"]) == ["a", "b", "c", "d"]
+    assert content["cases"] == 1
+    rows = table(tmp_path / "out")
+    assert [row["status"] for row in rows if row["case"] != "e"] == ["failed"] * 4
+    assert all(row["note"] for row in rows if row["status"] == "failed")
+
+
+def test_when_no_case_can_be_compared_nothing_is_written(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, references = folders
+    for file in predictions.iterdir():
+        save(ball(3)[1:], file)
+    with pytest.raises(UserError, match=r"(?s)no case could be evaluated.*a\.nii\.gz.*e\.nii\.gz"):
+        evaluate(predictions, references, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_reads_masks_its_own_way_and_misses_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lossy grey masks twice the image's size; one test case without prediction; one training mask hidden."""
+    rng = np.random.default_rng(0)
+    cases, truth = [], {}
+    for name, split in (("a", "test"), ("b", "test"), ("c", "train"), ("d", "test")):
+        mask = np.zeros((16, 20), dtype=np.uint8)
+        mask[4:12, 5 : 14 + len(cases)] = 1
+        truth[name] = mask
+        grey = np.kron(mask, np.ones((2, 2))) * 215 + rng.integers(0, 30, size=(32, 40))
+        save(grey.astype(np.uint8), tmp_path / "data" / f"{name}_segmentation.png")
+        save(rng.integers(0, 255, size=(16, 20, 3), dtype=np.uint8), tmp_path / "data" / f"{name}.png")
+        hidden = name == "c"
+        cases.append(
+            Case(
+                name,
+                f"subject {name}",
+                tmp_path / "data" / f"{name}.png",
+                None if hidden else tmp_path / "data" / f"{name}_segmentation.png",
+                split,
+            )
+        )
+        if name != "b":
+            save(np.roll(mask, 1, axis=0), tmp_path / "p" / f"{name}.png")
+    config = DatasetConfig(
+        name="toy", root=str(tmp_path / "data"), dims=2, modality="rgb", channels=3, mask_threshold=127.0,
+        classes={0: "background", 1: "spot"},
+    )  # fmt: skip
+    save_dataset(Dataset(tmp_path / "d", config, cases), {"c": tmp_path / "data" / "c_segmentation.png"})
+    result = evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "out")
+    assert (result.unit, result.missing, [case.case for case in result.cases]) == ("px", ["b"], ["a", "d"])
+    for case in result.cases:
+        expected = case_metrics(np.roll(truth[case.case], 1, axis=0), truth[case.case], {1: "spot"}, (1.0, 1.0))
+        assert case.rows == expected
+    assert [(row["case"], row["status"]) for row in table(tmp_path / "out")] == [
+        ("a", "ok"),
+        ("d", "ok"),
+        ("b", "no prediction"),
+    ]
+    streams = capsys.readouterr()
+    assert "References without a prediction, not in the means: 1 (b)." in streams.err
+    assert "distances in px" in streams.out
+    training = evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "out", split="train")
+    assert [case.case for case in training.cases] == ["c"]
+    with pytest.raises(UserError, match="--classes is for folders of masks"):
+        evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "out", classes="1=spot")
+
+
+def test_masks_from_a_paint_program_are_black_and_white_and_photographs_are_refused(tmp_path: Path) -> None:
+    mask = np.zeros((16, 20), dtype=np.uint8)
+    mask[4:12, 5:14] = 255
+    save(mask, tmp_path / "r" / "a.png")
+    save(mask // 255, tmp_path / "p" / "a.png")
+    assert evaluate_folder(tmp_path / "p", tmp_path / "r").mean("dice") == 1.0
+    save(np.arange(320, dtype=np.uint16).reshape(16, 20).astype(np.uint8), tmp_path / "r" / "a.png")
+    with pytest.raises(UserError, match="a picture or a lossy mask; evaluate against a dataset"):
+        evaluate_folder(tmp_path / "p", tmp_path / "r")
+
+
+def test_scans_with_and_without_spacing_share_no_mean_distance(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for folder in folders:
+        save(ball(3)[:, :, 3], folder / "flat.png")
+    result = evaluate_folder(predictions, references, Settings(classes={1: "organ", 2: "lesion"}))
+    assert result.unit == "mixed"
+    assert np.isnan(result.mean("hd95"))
+    assert result.mean("dice") > 0.5
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"classes": "organ"}, "'organ' is not of the form 1=name"),
+        ({"classes": "1=a,1=b"}, "each number once"),
+        ({"classes": "0=background"}, "no class but the background"),
+        ({"classes": "1=organ"}, "a.nii.gz: holds values that are no classes (2)"),
+        ({"tolerance": -1.0}, "--tolerance -1.0 is not a distance"),
+        ({"tolerance": float("nan")}, "--tolerance nan is not a distance"),
+        ({"subject": "("}, "is not a regular expression"),
+    ],
+)
+def test_wrong_options_are_told(
+    folders: tuple[Path, Path], tmp_path: Path, option: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        evaluate(*folders, out=tmp_path / "out", **option)  # type: ignore[arg-type]
+    assert message in str(error.value)
+
+
+def test_a_table_that_is_there_already_and_not_its_own_is_never_overwritten(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for out in folders:
+        with pytest.raises(UserError, match="choose another --out"):
+            evaluate(predictions, references, out=out)
+    (predictions.parent / "run").mkdir()
+    (predictions.parent / "run" / "config.json").touch()
+    with pytest.raises(UserError, match="choose another --out"):
+        evaluate(predictions, references, out=predictions.parent / "run")
+
+
+@pytest.mark.real
+def test_real_masks_against_themselves_moved_by_a_voxel(shared_data: Path, tmp_path: Path) -> None:
+    labels = shared_data / "hippocampus" / "labels"
+    for file in sorted(labels.glob("hippocampus_00*.nii.gz")):
+        image = nib.load(file)
+        moved = np.roll(np.asarray(image.dataobj), 1, axis=1)
+        nib.save(nib.Nifti1Image(moved.astype(np.uint8), image.affine, image.header), tmp_path / file.name)
+    result = evaluate(tmp_path, labels, out=tmp_path / "out", classes="1=anterior,2=posterior")
+    assert not result.failed
+    assert len(result.cases) == len(list(tmp_path.glob("*.nii.gz"))) > 3
+    for case in result.cases:
+        for row in case.rows:
+            # A shift by one voxel of 1 mm moves no surface by more than that.
+            assert row["hd95"] == 1.0
+            assert 0.1 < row["assd"] < 0.6
+            assert row["surface_dice"] == 1.0
+            assert 0.7 < row["dice"] < 0.95
+
+
+@pytest.mark.real
+def test_a_real_mask_beside_its_image_is_found(shared_data: Path, tmp_path: Path) -> None:
+    """Dermoscopy: the mask is larger than its image, and `ucseg predict` leaves masks on the image's grid."""
+    images = sorted((shared_data / "isic").rglob("*.jpg"))[:3]
+    masks = {image: next((shared_data / "isic").rglob(f"{image.stem}_segmentation.png")) for image in images}
+    cases = [Case(image.stem, image.stem, image, masks[image], "test") for image in images]
+    config = DatasetConfig(
+        name="isic", root=str(shared_data / "isic"), dims=2, modality="rgb", channels=3, mask_threshold=127.0,
+        classes={0: "background", 1: "lesion"},
+    )  # fmt: skip
+    save_dataset(Dataset(tmp_path / "d", config, cases))
+    for image in images:
+        small = Image.open(masks[image]).resize(Image.open(image).size, Image.Resampling.NEAREST)
+        save((np.asarray(small) > 127).astype(np.uint8), tmp_path / "p" / f"{image.stem}.png")
+    result = evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "out")
+    assert (len(result.cases), result.unit) == (3, "px")
+    assert result.mean("dice") > 0.99
+    assert result.mean("hd95") <= 1.0

@@ -1,0 +1,153 @@
+"""Which file is compared with which, and when two grids are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ucseg.data.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.errors import UserError
+from ucseg.evaluation.matching import grid_difference, match
+from ucseg.types import Case, Geometry
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def named(predictions: Path, references: Path, subject: str | None = None) -> dict[str, str]:
+    found = match(predictions, references, subject=subject)
+    return {pair.prediction.name: pair.reference.mask.name for pair in found.pairs}
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["a.nii.gz", "a_mask.nii.gz", "a_seg.nrrd", "a_segmentation.nii", "a_Annotation.mha", "deep/er/a_SEG.nii"],
+)
+def test_a_prediction_finds_its_reference_under_every_usual_name(tmp_path: Path, reference: str) -> None:
+    predictions = touch(
+        tmp_path / "p", "a.nii.gz", "uncertainty/a.nii.gz", "members/u_net/a.nii.gz", "cases.csv", "._a.nii"
+    )
+    references = touch(tmp_path / "r", reference, "ab.nii.gz")
+    assert named(predictions, references) == {"a.nii.gz": Path(reference).name}
+
+
+def test_names_may_be_longer_on_either_side(tmp_path: Path) -> None:
+    predictions = touch(tmp_path / "p", "a_seg.nii.gz", "b.nii.gz", "c_mask.nii.gz")
+    references = touch(tmp_path / "r", "a.nii.gz", "b_seg.nii.gz", "c_seg.nii.gz")
+    assert named(predictions, references) == {
+        "a_seg.nii.gz": "a.nii.gz",
+        "b.nii.gz": "b_seg.nii.gz",
+        "c_mask.nii.gz": "c_seg.nii.gz",
+    }
+
+
+def test_images_beside_their_masks_are_not_taken_for_references(tmp_path: Path) -> None:
+    references = touch(tmp_path / "r", "a.png", "a_Annotation.png", "b.png", "b_Annotation.png")
+    assert named(touch(tmp_path / "p", "a.png", "b.png"), references) == {
+        "a.png": "a_Annotation.png",
+        "b.png": "b_Annotation.png",
+    }
+
+
+def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
+    predictions = touch(tmp_path / "p", "a.nii.gz", "a_seg.nii.gz", "stray.nii.gz", "d.nii.gz")
+    references = touch(tmp_path / "r", "a.nii.gz", "b.nii.gz", "d_seg.nii.gz", "d_mask.nii.gz")
+    found = match(predictions, references)
+    assert [pair.prediction.name for pair in found.pairs] == ["a.nii.gz"]
+    assert [reference.case for reference in found.missing] == ["b", "d_mask", "d_seg"]
+    reasons = {file.name: reason for file, reason in found.unmatched.items()}
+    assert reasons == {
+        "a_seg.nii.gz": "is a second prediction of a, beside a.nii.gz",
+        "d.nii.gz": "fits 2 references: d_mask.nii.gz, d_seg.nii.gz",
+        "stray.nii.gz": "has no reference",
+    }
+
+
+def test_two_files_are_compared_whatever_their_names(tmp_path: Path) -> None:
+    touch(tmp_path, "mine.nii.gz", "theirs.nrrd")
+    assert named(tmp_path / "mine.nii.gz", tmp_path / "theirs.nrrd") == {"mine.nii.gz": "theirs.nrrd"}
+
+
+def test_subjects_of_a_folder_come_from_a_pattern(tmp_path: Path) -> None:
+    names = ["010_HC.png", "010_2HC.png", "011_HC.png"]
+    touch(tmp_path / "p", *names)
+    touch(tmp_path / "r", *names)
+    pairs = match(tmp_path / "p", tmp_path / "r", subject=r"^(\d+)_").pairs
+    assert [pair.reference.subject for pair in pairs] == ["010", "010", "011"]
+    assert len({pair.reference.subject for pair in match(tmp_path / "p", tmp_path / "r").pairs}) == 3
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    root = touch(tmp_path / "data", *(f"images/{name}_0000.nii.gz" for name in "abcdef"), "l/e.nii.gz", "l/a.nii.gz")
+    image = {name: root / "images" / f"{name}_0000.nii.gz" for name in "abcdef"}
+    mask = {name: root / "l" / f"{name}.nii.gz" for name in "abcdef"}
+    cases = [
+        Case("case_a", "anna", image["a"], mask["a"], "test"),
+        Case("case_b", "bert", image["b"], mask["b"], "test"),
+        Case("case_c", "bert", image["c"], None, "test"),
+        Case("case_d", "dora", image["d"], None, "train"),
+        Case("case_e", "emil", image["e"], mask["e"], "train"),
+    ]
+    config = DatasetConfig(
+        name="toy", root=str(root), dims=3, modality="mri", channels=1, classes={0: "background", 1: "organ"}
+    )
+    save_dataset(Dataset(tmp_path / "dataset", config, cases), {"case_d": mask["d"]})
+    return tmp_path / "dataset"
+
+
+def test_a_dataset_answers_for_its_whole_split(tmp_path: Path, dataset: Path) -> None:
+    predictions = touch(tmp_path / "p", "case_a.nii.gz", "case_e.nii.gz")
+    found = match(predictions, dataset)
+    assert [(pair.prediction.name, pair.reference.subject) for pair in found.pairs] == [("case_a.nii.gz", "anna")]
+    assert [reference.case for reference in found.missing] == ["case_b"]
+    assert found.unreferenced == ["case_c"]
+    assert list(found.unmatched.values()) == ["has no reference"]
+
+
+def test_masks_hidden_from_training_are_references(tmp_path: Path, dataset: Path) -> None:
+    found = match(touch(tmp_path / "p", "case_d.nii.gz", "e_0000.nii.gz"), dataset / "dataset.yaml", split="train")
+    assert [(pair.reference.case, pair.reference.mask.name) for pair in found.pairs] == [
+        ("case_d", "d.nii.gz"),
+        ("case_e", "e.nii.gz"),
+    ]
+
+
+def test_mistakes_are_told(tmp_path: Path, dataset: Path) -> None:
+    predictions = touch(tmp_path / "p", "x.nii.gz")
+    with pytest.raises(UserError, match="no prediction there has the name of a reference"):
+        match(predictions, touch(tmp_path / "r", "y.nii.gz"))
+    with pytest.raises(UserError, match="several files are called 'y'"):
+        match(predictions, touch(tmp_path / "r", "images/y.nii.gz"))
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        match(tmp_path / "nowhere", tmp_path / "r")
+    with pytest.raises(UserError, match="there is no mask in this folder"):
+        match(touch(tmp_path / "empty", "cases.csv"), tmp_path / "r")
+    with pytest.raises(UserError, match="--split tests is not known"):
+        match(predictions, dataset, split="tests")
+    with pytest.raises(UserError, match="has no case with a mask"):
+        match(predictions, dataset, split="validation")
+    with pytest.raises(UserError, match="--subject is for folders"):
+        match(predictions, dataset, subject="x")
+
+
+def test_grids_are_compared_with_a_tolerance() -> None:
+    affine = np.diag([0.7, 0.7, 3.0, 1.0])
+    affine[:3, 3] = [-90.0, 120.0, -500.0]
+    shape, geometry = (256, 256, 100), Geometry(affine)
+    rounded = Geometry(affine.astype(np.float32).astype(np.float64) * (1 + 1e-7))
+    assert grid_difference(shape, rounded, shape, geometry) is None
+    moved, turned, stretched = affine.copy(), affine.copy(), affine.copy()
+    moved[0, 3] += 0.35
+    turned[:, 0] *= -1
+    stretched[2, 2] *= 1.01  # 1 % of 100 slices of 3 mm: 3 mm at the far end
+    for wrong, distance in ((moved, "0.35 mm"), (turned, "357 mm"), (stretched, "2.97 mm")):
+        assert f"{distance} away" in (grid_difference(shape, Geometry(wrong), shape, geometry) or "")
+    assert "256 x 100 x 256 voxels" in (grid_difference((256, 100, 256), geometry, shape, geometry) or "")
+    assert "it is in px, the reference in mm" in (grid_difference(shape, Geometry(affine, "px"), shape, geometry) or "")
