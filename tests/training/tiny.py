@@ -1,15 +1,14 @@
 """A method and a data stream so small that a run takes a second, yet with all that a run must keep.
 
 Dropout draws from the global generator, batch norm has running buffers, a memory is written by the step, a teacher
-follows by momentum. Run as a script it trains in a folder, for the tests that kill it.
+follows by momentum.
 """
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,6 @@ class TinyMethod(Method):
         self.student, self.teacher = self._network(), self._network().requires_grad_(False)
         self.memory: Tensor
         self.register_buffer("memory", torch.zeros(4))
-        self.grad_seen: list[float] = []
 
     def _network(self) -> nn.Module:
         three = self.problem.dims == 3
@@ -84,7 +82,7 @@ def make_method(seed: int = 0, dims: int = 2, **settings: object) -> TinyMethod:
     return TinyMethod(TinyConfig.model_validate(settings), problem(dims))
 
 
-def batches(seed: int = 0, dims: int = 2):  # type: ignore[no-untyped-def]
+def batches(seed: int = 0, dims: int = 2) -> Callable[[int], Iterator[Batch]]:
     """A loader factory whose batch is a function of the step."""
 
     def loader(start: int) -> Iterator[Batch]:
@@ -118,35 +116,14 @@ def run_config(config: TrainConfig, **method: object) -> dict[str, object]:
     }
 
 
-def train(folder: Path, config: TrainConfig, resume: bool = False, dims: int = 2, **options: object) -> FitResult:
+def train(
+    folder: Path, config: TrainConfig, *, resume: bool = False, dims: int = 2, loader: Any = None, **method: object
+) -> FitResult:
     """Begin or resume a tiny run in a folder."""
     run = RunFolder(folder)
     if resume:
-        run.resume(run_config(config))
+        run.resume(run_config(config, **method))
     else:
-        run.begin(run_config(config))
-    return fit(make_method(config.seed, dims), batches(config.seed, dims), run, config, validate, **options)  # type: ignore[arg-type]
-
-
-def main() -> None:
-    """python tiny.py FOLDER STEPS PRECISION SLOW: trains in FOLDER, resuming what is there; each step sleeps SLOW s."""
-    torch.set_num_threads(1)
-    folder, steps, precision, slow = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-    config = TrainConfig(steps=steps, precision=precision, save_every=0, log_every=1, ema=0.9, device="cpu")  # type: ignore[arg-type]
-    plain = batches()
-
-    def loader(start: int) -> Iterator[Batch]:
-        for batch in plain(start):
-            time.sleep(slow)
-            yield batch
-
-    run = RunFolder(folder)
-    if run.started:
-        run.resume(run_config(config))
-    else:
-        run.begin(run_config(config))
-    fit(make_method(), loader, run, config, validate)
-
-
-if __name__ == "__main__":
-    main()
+        run.begin(run_config(config, **method))
+    model = make_method(config.seed, dims, **method)
+    return fit(model, loader or batches(config.seed, dims), run, config, validate)

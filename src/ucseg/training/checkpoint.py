@@ -67,9 +67,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     plain = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
     seen: set[int] = set()
     for name, value in plain.items():
-        if value.data_ptr() in seen and value.numel():
+        storage = value.untyped_storage().data_ptr()
+        if storage in seen:
             plain[name] = value.clone()
-        seen.add(value.data_ptr())
+        seen.add(storage)
     notes = {"ucseg": json.dumps(dict(header))}
     replace_file(path, lambda temporary: save_file(plain, temporary, metadata=notes))
 

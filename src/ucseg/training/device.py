@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Literal
 
 import torch
@@ -56,8 +55,6 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 def make_fabric(device: torch.device, precision: Precision) -> Fabric:
     """Lightning-fabric for one device. Weights stay float32; bf16 means autocast."""
     devices: int | list[int] = [device.index] if device.index is not None and device.type == "cuda" else 1
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it announces the precision at each start
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(
         accelerator=device.type, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true"
     )

@@ -57,6 +57,11 @@ class _Watched:
     batch: Batch
 
 
+def runs_ahead(device: torch.device) -> bool:
+    """Whether Python queues work on the device and waits for it only when it asks for a value."""
+    return device.type != "cpu"
+
+
 class Updater:
     """Makes updates. The method is moved to fabric's device, and its convolutions laid out, in place.
 
@@ -122,13 +127,13 @@ class Updater:
     def _watch(
         self, progress: Progress, batch: Batch, terms: Mapping[str, Tensor], metrics: Mapping[str, Tensor]
     ) -> None:
-        """On a GPU look at the step before, which has been computed by now: looking at this one would stall the GPU."""
+        """Stop before the update; on a GPU look at the step before, since looking at this one would stall the GPU."""
         self.check_finite()
         watched = dict(terms)
         if GRADIENT_NORM in metrics:
             watched[GRADIENT_NORM] = metrics[GRADIENT_NORM]
         self._watched = _Watched(progress.step + 1, list(watched), torch.stack(list(watched.values())), batch)
-        if self.fabric.device.type == "cpu":  # nothing runs ahead there: stop before the update
+        if not runs_ahead(self.fabric.device):
             self.check_finite()
 
     def _to_device(self, batch: Batch) -> Batch:

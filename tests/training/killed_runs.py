@@ -1,0 +1,109 @@
+"""Kills training runs with SIGKILL, again and again until they get through, and tells how often it did.
+
+    python killed_runs.py FOLDER PRECISION    -> {"kills": n, "at": [steps saved at each kill]}
+
+FOLDER/whole is one run without a stop, FOLDER/killed the other. Half of the kills come after a random time, from
+outside; the others at a counted call of fsync or replace, just before or just after it: in the middle of saving.
+Runs are forked, so that torch is loaded once; nothing may be computed here before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from tiny import train
+
+from ucseg.training.run_folder import RunFolder
+from ucseg.training.trainer import TrainConfig
+
+STEPS = 24
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Process id of a child that does `work`."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        torch.set_num_threads(1)
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def die_at(call: int, after: bool) -> None:
+    """Let this process kill itself at the `call`-th fsync or replace."""
+    count = 0
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == call and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments)
+            if count == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapped
+
+    os.fsync, os.replace = dying(os.fsync), dying(os.replace)
+
+
+def main() -> None:
+    folder, precision = Path(sys.argv[1]), sys.argv[2]
+    config = TrainConfig(
+        steps=STEPS, precision=precision, save_every=0, log_every=1, ema=0.9, device="cpu", validate_every=5
+    )  # type: ignore[arg-type]
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(lambda: _go(folder / "whole", config)), 0)[1]) == 0
+    rng = random.Random(0)
+    at = []
+    while True:
+        by_count = len(at) % 2 == 0
+        call, after = rng.randint(1, 40), rng.random() < 0.5
+
+        def work(by_count: bool = by_count, call: int = call, after: bool = after) -> None:
+            if by_count:
+                die_at(call, after)
+            _go(folder / "killed", config)
+
+        child = forked(work)
+        if not by_count:
+            time.sleep(rng.uniform(0.0, 0.3))
+            os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, f"the run failed by itself: {code}"
+        at.append(_saved(folder / "killed"))
+    print(json.dumps({"kills": len(at), "at": at}))
+
+
+def _go(folder: Path, config: TrainConfig) -> None:
+    train(folder, config, resume=RunFolder(folder).started)
+
+
+def _saved(folder: Path) -> int:
+    state = RunFolder(folder).state_file
+    if not state.exists():
+        return 0
+    with safe_open(state, "pt") as file:
+        return int(json.loads(file.metadata()["ucseg"])["step"])
+
+
+if __name__ == "__main__":
+    main()

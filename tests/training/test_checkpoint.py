@@ -1,0 +1,174 @@
+"""Weights of a run come back as they were, or one sentence says what is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ucseg.data.plan import Plan, write_plan
+from ucseg.errors import UserError
+from ucseg.methods import build_method
+from ucseg.training.average import WeightAverage
+from ucseg.training.checkpoint import State, load_method, save_tensors, save_weights
+from ucseg.training.optim import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer
+from ucseg.training.run_folder import RunFolder, read_json, write_json
+
+PLAN = Plan.model_validate(
+    {
+        "dims": 2, "unit": "px", "spacing": (1, 1), "size": 16, "patch": 16, "token": 8, "labelled_batch": 1,
+        "unlabelled_batch": 1, "channels": 1, "classes": {0: "background", 1: "organ"}, "normalisation": "unit",
+    }
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run of the supervised method with last weights."""
+    torch.manual_seed(0)
+    method = build_method("supervised", {"networks": ["vnet"]}, PLAN.problem)
+    folder = RunFolder(tmp_path / "run")
+    settings = method.config.model_dump(mode="json")  # type: ignore[union-attr,operator]
+    config = {"method": {"name": "supervised", "config": settings}, "problem": asdict(PLAN.problem)}
+    folder.begin(config, lambda path: write_plan(PLAN, path))
+    save_weights(folder, "last", method.state_dict(), {"step": 7})
+    return folder
+
+
+def test_a_method_comes_back_with_its_settings_weights_and_plan(run: RunFolder) -> None:
+    torch.manual_seed(0)
+    before = build_method("supervised", {"networks": ["vnet"]}, PLAN.problem).eval()
+    method, plan, config = load_method(run.path)
+    assert plan == PLAN
+    assert config["method"]["config"]["networks"] == ["vnet"]
+    assert not method.training
+    image = torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(method.predict(image).probabilities, before.predict(image).probabilities)
+
+
+def test_missing_weights_say_which_there_are(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no weights 'best' \(it needs validation cases\); there is: last"):
+        load_method(run.path, "best")
+    with pytest.raises(UserError, match=r"no weights 'ema' .*ema=0.99"):
+        load_method(run.path, "ema")
+    with pytest.raises(UserError, match="'newest' is not known; use one of last, best, ema"):
+        load_method(run.path, "newest")
+    with pytest.raises(UserError, match="no training run is in this folder"):
+        load_method(tmp_path)
+
+
+def test_damaged_weights_are_named(run: RunFolder) -> None:
+    file = run.weights_file("last")
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"PK\x03\x04 not safetensors"):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"last\.safetensors: the weights cannot be read"):
+            load_method(run.path)
+    save_file({"a": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match="not written by ucseg"):
+        load_method(run.path)
+    with pytest.raises(UserError, match="not a state"):
+        save_tensors(file, {"a": torch.zeros(1)}, {"step": 1, "notes": {}})
+        State.load(file)
+
+
+def test_weights_of_another_method_are_refused(run: RunFolder) -> None:
+    other = build_method("supervised", {"networks": ["unet"]}, PLAN.problem)
+    save_weights(run, "last", other.state_dict(), {"step": 7})
+    with pytest.raises(UserError, match=r"does not fit the method of config\.json \(differs in networks\."):
+        load_method(run.path)
+
+
+def test_json_that_was_damaged_is_named(run: RunFolder) -> None:
+    run.config_file.write_text('{"method": {}}')
+    with pytest.raises(UserError, match=r"config\.json: method or problem is missing"):
+        load_method(run.path)
+    run.config_file.write_text("[1]")
+    with pytest.raises(UserError, match="does not hold named values"):
+        load_method(run.path)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "state.safetensors"
+    save_tensors(file, {"a": torch.ones(3)}, {})
+
+    def full_disk(_: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("ucseg.training.checkpoint.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_tensors(file, {"a": torch.zeros(3)}, {})
+    assert torch.equal(load_file(file)["a"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+def test_tensors_that_share_storage_are_all_written(tmp_path: Path) -> None:
+    whole = torch.arange(6.0)
+    save_tensors(
+        tmp_path / "x.safetensors", {"a": whole, "b": whole, "c": whole[:3], "d": whole[3:], "e": whole.t()}, {}
+    )
+    back = load_file(tmp_path / "x.safetensors")
+    assert torch.equal(back["a"], whole)
+    assert torch.equal(back["b"], whole)
+    assert torch.equal(back["c"], whole[:3])
+    assert torch.equal(back["d"], whole[3:])
+
+
+def test_files_can_be_read_by_others_as_the_umask_says(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
+    (tmp_path / "plain").write_text("")
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"dice": float("nan"), "far": [float("inf"), 1.5], "path": Path("a"), "t": (1,)})
+    assert read_json(tmp_path / "x.json") == {"dice": None, "far": [None, 1.5], "path": "a", "t": [1]}
+
+
+def test_the_optimiser_goes_on_as_if_never_saved() -> None:
+    """Momentum comes back with the parameter's memory layout and for the right parameter."""
+
+    def steps(module: nn.Module, optimizer: torch.optim.Optimizer, seeds: range) -> None:
+        for seed in seeds:
+            image = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            module(image).square().mean().backward()
+            optimizer.step()
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 3)).to(memory_format=torch.channels_last)
+        module[0].bias.requires_grad_(False)  # type: ignore[union-attr]
+        return module
+
+    whole, parts = fresh(), fresh()
+    steps(whole, make_optimizer(whole, 0.1, 0.9, 1e-3), range(6))
+    first = make_optimizer(parts, 0.1, 0.9, 1e-3)
+    steps(parts, first, range(3))
+    second = make_optimizer(parts, 0.1, 0.9, 1e-3)
+    restore_optimizer(second, {k: v.contiguous() for k, v in optimizer_tensors(first).items()})
+    steps(parts, second, range(3, 6))
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert second.state[parts[0].weight]["momentum_buffer"].is_contiguous(memory_format=torch.channels_last)  # type: ignore[index,union-attr]
+
+
+def test_learning_rates() -> None:
+    assert [learning_rate(1.0, "linear", t, 4) for t in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [learning_rate(1.0, "poly", t, 4) for t in range(4)] == pytest.approx([1.0, 0.75**0.9, 0.5**0.9, 0.25**0.9])
+    assert {learning_rate(0.3, "constant", t, 4) for t in range(4)} == {0.3}
+
+
+def test_an_average_shares_nothing_with_the_weights() -> None:
+    module = nn.Linear(2, 2)
+    average = WeightAverage(module, 0.9)
+    kept = average.tensors["weight"].clone()
+    with torch.no_grad():
+        module.weight.add_(1.0)
+    assert torch.equal(average.tensors["weight"], kept)

@@ -1,0 +1,155 @@
+"""A run that is stopped, killed or resumed in any way ends as if nothing had happened, or says why it cannot go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from killed_runs import STEPS
+from safetensors.torch import load_file
+from tiny import batches, train
+
+from ucseg.errors import Interrupted, UserError
+from ucseg.training.run_folder import RunFolder
+from ucseg.training.trainer import TrainConfig
+from ucseg.types import Batch
+
+FP32 = {"device": "cpu", "precision": "fp32"}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Equal weights, optimiser and averages bit for bit, equal figures but for the clock, and nothing left over."""
+    assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir())
+    for file in sorted(one.glob("*.safetensors")):
+        here, there = load_file(file), load_file(other / file.name)
+        assert here.keys() == there.keys()
+        assert all(torch.equal(here[name], there[name]) for name in here), file.name
+    for name in ("last.json", "best.json"):
+        assert json.loads((one / name).read_text()) == json.loads((other / name).read_text())
+    timeless = [[{**x, "seconds": 0} for x in RunFolder(folder).metrics()] for folder in (one, other)]
+    assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_killed_at_any_moment_ends_bit_identical(tmp_path: Path, precision: str) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("killed_runs.py")), str(tmp_path), precision]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["kills"] >= 6
+    assert len(set(told["at"])) >= 3, "the kills came at too few different steps to show anything"
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert RunFolder(tmp_path / "killed").metrics()[-1]["step"] == STEPS
+
+
+def stopping_at(step: int, number: int) -> Any:
+    """A loader that sends this process a signal while the batch of `step` is asked for."""
+
+    def loader(start: int) -> Iterator[Batch]:
+        for at, batch in enumerate(batches()(start), start):
+            if at == step:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    return loader
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
+    config = TrainConfig(steps=20, log_every=1, ema=0.9, **FP32)  # type: ignore[arg-type]
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped after step 6 of 20") as stop:
+        train(tmp_path / "stopped", config, loader=stopping_at(5, number))
+    assert f"ucseg train DATA --out {tmp_path / 'stopped'} --resume" in str(stop.value)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert json.loads((tmp_path / "stopped/last.json").read_text())["step"] == 6  # usable for prediction as it is
+    train(tmp_path / "stopped", config, resume=True)
+    train(tmp_path / "whole", config)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+    starts = json.loads((tmp_path / "stopped/environment.json").read_text())["starts"]
+    assert [start["from_step"] for start in starts] == [0, 6]
+
+
+def test_a_run_is_not_overwritten_and_none_is_resumed_from_nothing(tmp_path: Path) -> None:
+    config = TrainConfig(steps=2, **FP32)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no run to resume"):
+        train(tmp_path / "run", config, resume=True)
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", config)
+    before = (tmp_path / "run/last.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"a run in this folder already.*--resume"):
+        train(tmp_path / "run", config)
+    assert (tmp_path / "run/last.safetensors").read_bytes() == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="this is a file"):
+        train(tmp_path / "file", config)
+
+
+def test_resuming_a_finished_run_does_nothing_and_says_so(tmp_path: Path) -> None:
+    config = TrainConfig(steps=3, **FP32)  # type: ignore[arg-type]
+    first = train(tmp_path / "run", config)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    again = train(tmp_path / "run", config, resume=True)
+    assert again.already_finished
+    assert not first.already_finished
+    assert (again.steps, again.last, again.best) == (first.steps, first.last, first.best)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 12}, r"'train.steps' was 10 when the run began and is 12 now"),
+        ({"lr": 0.5}, r"'train.lr' was 0.01 when the run began and is 0.5 now"),
+        ({"seed": 1}, r"'train.seed' was 0"),
+    ],
+)
+def test_resuming_with_another_setting_names_it(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    settings = {"steps": 10, **FP32}
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", TrainConfig(**settings), loader=stopping_at(3, signal.SIGINT))
+    with pytest.raises(UserError, match=words):
+        train(tmp_path / "run", TrainConfig(**(settings | change)), resume=True)
+    with pytest.raises(UserError, match=r"'method.config.width' was 8 when the run began and is 4 now"):
+        train(tmp_path / "run", TrainConfig(**settings), resume=True, width=4)
+
+
+def test_settings_that_change_no_result_may_change_on_resume(tmp_path: Path) -> None:
+    settings = {"steps": 10, "log_every": 1, **FP32}
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", TrainConfig(**settings), loader=stopping_at(3, signal.SIGINT))
+    train(tmp_path / "run", TrainConfig(**settings, workers=3, save_every=1.0), resume=True)
+    train(tmp_path / "whole", TrainConfig(**settings))
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_run_killed_before_its_first_save_begins_anew(tmp_path: Path) -> None:
+    config = TrainConfig(steps=4, log_every=1, **FP32)  # type: ignore[arg-type]
+    run = RunFolder(tmp_path / "run")
+    train(tmp_path / "whole", config)
+    run.begin(RunFolder(tmp_path / "whole").config)
+    run.metrics_file.write_text('{"step": 1, "loss": 9.0}\n{"step": 2, "lo')  # what the killed process had logged
+    (run.path / ".state.safetensors.1.part").write_bytes(b"half")
+    train(run.path, config, resume=True)
+    assert_same_run(tmp_path / "whole", run.path)
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    settings = {"steps": 10, **FP32}
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", TrainConfig(**settings), loader=stopping_at(3, signal.SIGINT))
+    file = tmp_path / "run/state.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"state\.safetensors: .*cannot be read"):
+        train(tmp_path / "run", TrainConfig(**settings), resume=True)
+    (tmp_path / "run/config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
+        train(tmp_path / "run", TrainConfig(**settings), resume=True)
