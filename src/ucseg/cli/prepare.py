@@ -49,5 +49,7 @@ def prepare(
     for case, reason in prepared.left_out:
         console.print(f"left out {case}: {reason}", style="yellow")
     if prepared.left_out:
-        console.print(f"{len(prepared.left_out)} cases were left out; training goes on without them.", style="yellow")
+        number = len(prepared.left_out)
+        said = "1 case was" if number == 1 else f"{number} cases were"
+        console.print(f"{said} left out; training goes on without.", style="yellow")
     return prepared

@@ -104,7 +104,10 @@ def take_fingerprint(dataset: Dataset, dims: int | None = None) -> Fingerprint:
     if len(labelled) > MEASURED_CASES:
         draw = numpy_generator(0, "fingerprint").choice(len(labelled), MEASURED_CASES, replace=False)
         chosen = [labelled[i] for i in sorted(draw)]
-    measured = for_each(lambda case: _measure(case, dataset.config, across), chosen)
+    measured: list[_Measured | str] = []
+    at_once = 4 if rank == 3 else len(chosen)  # volumes: a few in memory, however many cores there are
+    for start in range(0, len(chosen), at_once):
+        measured += for_each(lambda case: _measure(case, dataset.config, across), chosen[start : start + at_once])
     left_out += [(case.case, found) for case, found in zip(chosen, measured, strict=True) if isinstance(found, str)]
     found = [one for one in measured if not isinstance(one, str)]
     if not found:

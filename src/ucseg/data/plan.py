@@ -59,10 +59,10 @@ class Plan(Strict):
         default=False, description="zscore over nonzero voxels only: the air around the body is exactly zero"
     )
     ct_window: IntensityWindow | None = Field(
-        default=None, description="clip to low..high, then subtract mean, divide by std"
+        default=None, validate_default=True, description="clip to low..high, then subtract mean, divide by std"
     )
     one_component: tuple[int, ...] = Field(
-        (), description="classes that are one connected component in nearly every mask"
+        default=(), description="classes that are one connected component in nearly every mask"
     )
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
 
@@ -155,6 +155,14 @@ class Plan(Strict):
             raise ValueError("normalisation 'ct' needs low, high, mean and std")
         return value
 
+    @field_validator("one_component")
+    @classmethod
+    def _foreground(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        classes = len(info.data.get("classes", ()))
+        if classes and not all(0 < one < classes for one in value):
+            raise ValueError(f"holds class indices from 1 to {classes - 1}")
+        return value
+
     @property
     def problem(self) -> Problem:
         """What a network must know of the data."""
@@ -166,7 +174,7 @@ def write_plan(plan: Plan, path: Path) -> None:
     lines = []
     for key, value in plan.model_dump().items():
         lines.append(f"# {Plan.model_fields[key].description}")
-        flow = None if isinstance(value, list | dict) else False  # short lists and mappings on one line
+        flow = None if isinstance(value, tuple | dict) else False  # short lists and mappings on one line
         lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=110).rstrip())
     with whole_file(path, ".yaml") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
@@ -228,11 +236,10 @@ def make_plan(
     normalisation = settle("normalisation", NORMALISATION.get(config.modality, "zscore"))
     settle("nonzero", config.modality == "mri" and seen.zero_share >= 0.2)
     window = seen.ct_window if normalisation == "ct" else None
-    values["ct_window"] = merge(window or {}, given.pop("ct_window", None) or {}) or None
+    values["ct_window"] = _laid_over(window, given.pop("ct_window", window))
     settle("one_component", seen.one_component)
     augmentation = AugmentationConfig.default(dims, config.modality).model_dump()
-    changes = given.pop("augmentation", None) or {}
-    values["augmentation"] = merge(augmentation, changes) if isinstance(changes, Mapping) else changes
+    values["augmentation"] = _laid_over(augmentation, given.pop("augmentation", {}))
     return plan_from({**values, **given}, "plan")  # what is left of `given` is unknown, and is said to be
 
 
@@ -249,6 +256,11 @@ def check_dims(dims: Any, native: int) -> Literal[2, 3]:
             f"dims = {dims!r} cannot be: the scans are {native}D, so it is {' or '.join('23'[: native - 1])}."
         )
     return 2 if dims == 2 else 3
+
+
+def _laid_over(chosen: Mapping[str, Any] | None, given: Any) -> Any:
+    """Overrides of single values inside a chosen group; the plan's check refuses what is no group of values."""
+    return merge(chosen or {}, given) if isinstance(given, Mapping) else given
 
 
 def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
