@@ -29,7 +29,7 @@ def check(
     Raises:
         UnsoundDatasetError: (a UserError) there are errors; its `findings` are all of them and the warnings.
     """
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ucseg.data.check import UnsoundDatasetError, check_dataset
     from ucseg.data.manifest import load_dataset
@@ -41,7 +41,7 @@ def check(
     if not findings:
         console.print(f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to mend.")
         return findings
-    table = Table("", "file", "finding", "mend", show_lines=len(findings) < 40)
+    table = Table("", Column("file", overflow="fold"), "finding", "mend", show_lines=len(findings) < 40)
     for finding in findings:
         table.add_row(finding.severity, finding.file, finding.finding, finding.mend)
     output.print(table)

@@ -134,9 +134,9 @@ def _print(folder: Path, found: Understood, dataset: Dataset, hidden: int) -> No
     if hidden:
         output.print(f"{hidden} training masks are hidden: listed in hidden.csv, which evaluation alone reads.")
     for note in found.notes:
-        output.print(f"note: {note}")
+        output.print(f"note: {note}", soft_wrap=True)
     if found.left_out:
         output.print(f"left out ({len(found.left_out)}):")
         for item in found.left_out:
-            output.print(f"  {item.file.relative_to(folder)}: {item.reason}")
+            output.print(f"  {item.file.relative_to(folder)}: {item.reason}", soft_wrap=True)
     console.print(f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")

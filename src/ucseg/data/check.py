@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from ucseg.data.duplicates import digest, nearly_equal_pairs, thumbnail
 from ucseg.data.formats import read_header, read_scan
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
@@ -64,6 +64,7 @@ class _Examined:
     findings: list[Finding] = field(default_factory=list)
     image_digest: str | None = None
     label_digest: str | None = None
+    thumbnail: Array | None = None
     classes: frozenset[int] = frozenset()
 
 
@@ -80,6 +81,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     examined = for_each(lambda case: _examine(case, dataset), dataset.cases, done)
     findings = [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
+    findings += _near_duplicates(examined, dataset)
     findings += _subjects(dataset)
     findings += _amounts(dataset)
     findings += _unseen_classes(examined, dataset)
@@ -111,7 +113,9 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
         out.findings.append(_from_error(error, case.image, dataset))
     else:
         shape, geometry = scan.array.shape[1:], scan.geometry
-        out.image_digest = _digest(scan.array)
+        out.image_digest = digest(scan.array)
+        if np.isfinite(scan.array).all():
+            out.thumbnail = thumbnail(scan.array)
         out.findings += [Finding(name, *rest) for rest in _of_image(scan, dataset.config)]
     if case.mask is None:
         return out
@@ -128,7 +132,7 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
     except UserError as error:
         out.findings.append(_from_error(error, case.mask, dataset))
         return out
-    out.label_digest = _digest(label)
+    out.label_digest = digest(label)
     out.classes = frozenset(np.flatnonzero(np.bincount(label.ravel())).tolist())
     if out.classes <= {0}:
         out.findings.append(
@@ -205,13 +209,29 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
         listed = ", ".join(f"{_name(one.case.image, dataset)} ({one.case.split})" for one in others)
         masks = {one.label_digest for one in same if one.label_digest is not None}
         contradiction = "; their masks differ" if len(masks) > 1 else ""
-        splits = {one.case.split for one in same}
+        leak = len({one.case.split for one in same}) > 1
         text = f"({first.case.split}) the same image as {listed}{contradiction}"
         yield Finding(
             _name(first.case.image, dataset),
-            f"leak: {text}" if len(splits) > 1 else text,
+            f"leak: {text}" if leak else text,
             f"keep one of them in {CASES_FILE}",
-            "error" if len(splits) > 1 else "warning",
+            "error" if leak else "warning",
+        )
+
+
+def _near_duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
+    """Only a warning, even across splits: whether two images are too much alike is for a person to judge."""
+    for i, j, likeness in nearly_equal_pairs([one.thumbnail for one in examined]):
+        one, other = examined[i], examined[j]
+        if one.image_digest == other.image_digest or one.case.subject == other.case.subject:
+            continue
+        leak = "possible leak: " if one.case.split != other.case.split else ""
+        yield Finding(
+            _name(one.case.image, dataset),
+            f"{leak}({one.case.split}) nearly the same image as {_name(other.case.image, dataset)} "
+            f"({other.case.split}), correlation {likeness:.4f}",
+            f"look at both; if they show the same, give them one subject and one split in {CASES_FILE}",
+            "warning",
         )
 
 
@@ -294,9 +314,3 @@ def _from_error(error: UserError, path: Path, dataset: Dataset) -> Finding:
 
 def _name(path: Path, dataset: Dataset) -> str:
     return path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else str(path)
-
-
-def _digest(array: Array) -> str:
-    digest = hashlib.blake2b(f"{array.shape}{array.dtype.str}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

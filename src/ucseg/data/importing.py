@@ -12,9 +12,10 @@ import numpy as np
 
 from ucseg.config import build
 from ucseg.data.classes import choose_reading, labels_of_dataset_json, parse_classes
+from ucseg.data.file_roles import LeftOut
 from ucseg.data.manifest import DatasetConfig, Modality
 from ucseg.data.masks import read_label
-from ucseg.data.pairing import LeftOut, find_cases
+from ucseg.data.pairing import find_cases
 from ucseg.data.parallel import for_each
 from ucseg.data.survey import ImageFacts, MaskFacts, Surveyed, lowest_values, reason_of, survey_cases
 from ucseg.errors import UserError
@@ -127,12 +128,14 @@ def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> 
     readable = []
     for one in surveyed:
         if isinstance(one.image, str):
-            left_out.append(LeftOut(one.case.image, one.image))
+            left_out += _with_mask(one.case, one.image)
         else:
             readable.append((one, (one.image.geometry.dims, one.image.channels)))
     if not readable:
-        first = left_out[-1]
-        raise UserError(f"{folder}: none of {len(surveyed)} images can be read; e.g. {first.file.name}: {first.reason}")
+        first = surveyed[0]
+        raise UserError(
+            f"{folder}: none of {len(surveyed)} images can be read; e.g. {first.case.image.name}: {first.image}"
+        )
     (dims, channels), _ = Counter(kind for _, kind in readable).most_common(1)[0]
     usable = []
     for one, kind in readable:
@@ -140,10 +143,13 @@ def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> 
             usable.append(one)
         else:
             words = f"{kind[0]}D with {kind[1]} channel(s), most images are {dims}D with {channels}"
-            left_out.append(
-                LeftOut(one.case.image, f"the image is {words}; convert it, or make a dataset of its kind.")
-            )
+            left_out += _with_mask(one.case, f"the image is {words}; convert it, or make a dataset of its kind.")
     return usable, dims, channels
+
+
+def _with_mask(case: Case, reason: str) -> list[LeftOut]:
+    mask = [] if case.mask is None else [LeftOut(case.mask, f"its image {case.image.name} is left out.")]
+    return [LeftOut(case.image, reason), *mask]
 
 
 def _misfits(

@@ -62,7 +62,7 @@ def find_subjects(names: Mapping[str, tuple[str, str]], regex: str | None = None
 
 
 def _subjects(of: dict[str, str], rule: str, notes: list[str] | None = None) -> Subjects:
-    return Subjects(of, f"{rule} ({len(set(of.values()))} subjects)", notes or [])
+    return Subjects(of, f"{len(set(of.values()))}: {rule}", notes or [])
 
 
 def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:

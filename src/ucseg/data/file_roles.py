@@ -1,0 +1,188 @@
+"""Which files of a folder are images and which are masks, and what an image and its mask have in common.
+
+A file is a mask when its folder says so (labels, masks, labelsTr, ...) or its name does (X_mask, X_seg,
+X_Annotation, ...), or when the user gives a pattern.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import translate
+from pathlib import Path, PurePosixPath
+
+from ucseg.data.formats import SUFFIXES, stem
+from ucseg.errors import UserError
+
+_IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
+_MASK_FOLDER = re.compile(
+    r"(masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[_-]?truths?|contours?)(?P<set>Tr|Ts|Val)?",
+    re.IGNORECASE,
+)
+_IMAGE_WORDS = r"(image|img|scan|orig|original)"
+_MASK_WORDS = r"(masks?|labels?|seg|segmentation|annotation|gt|ground[_-]?truth|contour)([_-]?manual)?"
+_IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[_.-])?{_IMAGE_WORDS}", re.IGNORECASE)
+_MASK_NAME = re.compile(rf"(?:(?P<key>.+)[_.-])?{_MASK_WORDS}", re.IGNORECASE)
+_SPLIT_FOLDERS = {
+    "train": re.compile(r"(train|training|trainset|traindataset|tr)", re.IGNORECASE),
+    "validation": re.compile(r"(val|valid|validation|valset|validationset|validationdataset)", re.IGNORECASE),
+    "test": re.compile(r"(test|testing|testset|testdataset|ts)", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is no part of the dataset, and why."""
+
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """A readable file and its role.
+
+    Attributes:
+        path: of the file.
+        folders: below the data root, without the one that says "images" or "masks".
+        key: what an image and its mask have in common; "" when the name only says "image" or "mask".
+        is_mask: its role.
+    """
+
+    path: Path
+    folders: tuple[str, ...]
+    key: str
+    is_mask: bool
+
+
+def scan_files(
+    folder: Path, images_glob: str | None, masks_glob: str | None, skip: set[Path]
+) -> tuple[list[ScanFile], list[LeftOut]]:
+    """All readable files below a folder with their roles, and the other files with reasons.
+
+    Raises:
+        UserError: a pattern finds nothing.
+    """
+    left_out: list[LeftOut] = []
+    readable: list[Path] = []
+    for path in _walk(folder, skip):
+        reason = _why_not_a_scan(path)
+        if reason is None:
+            readable.append(path)
+        elif reason:
+            left_out.append(LeftOut(path, reason))
+    return _roles(folder, readable, images_glob, masks_glob, left_out), left_out
+
+
+def own_split(relative: Path) -> str:
+    """The split that a folder of the path names, the outermost first; "" when none does."""
+    for part in relative.parts[:-1]:
+        role = _IMAGE_FOLDER.fullmatch(part)
+        word = (role.group("set") or "") if role else part
+        for split, pattern in _SPLIT_FOLDERS.items():
+            if pattern.fullmatch(word):
+                return split
+    return ""
+
+
+def _walk(folder: Path, skip: set[Path]) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.absolute() in skip:
+            continue
+        if path.is_dir():
+            if not path.name.startswith(".") and path.name != "__MACOSX":
+                yield from _walk(path, skip)
+        else:
+            yield path
+
+
+def _why_not_a_scan(path: Path) -> str | None:
+    """None: it may be a scan. "": a file that nobody would take for one (dataset.json, .DS_Store, voxels of .mhd)."""
+    name = path.name.lower()
+    if name.startswith("._"):
+        return "a companion file of macOS, not a scan; it can be deleted"
+    if name.startswith(".") or name in {"dataset.json", "thumbs.db"}:
+        return ""
+    # A detached header (.mhd, .nhdr) keeps its voxels in another file.
+    if name.endswith((".raw", ".zraw", ".raw.gz")) and list(path.parent.glob("*.[mn]h[d]*")):
+        return ""
+    if not name.endswith(tuple(SUFFIXES)):
+        return f"files ending in '{path.suffix}' are not read here"
+    return None
+
+
+def _roles(
+    folder: Path, paths: list[Path], images_glob: str | None, masks_glob: str | None, left_out: list[LeftOut]
+) -> list[ScanFile]:
+    is_image = _Matcher(folder, images_glob)
+    is_mask = _Matcher(folder, masks_glob)
+    found = []
+    for path in paths:
+        relative = path.relative_to(folder)
+        # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
+        by_mask, by_image = is_mask(relative), is_image(relative)
+        like_mask = masks_glob is None and _looks_like_mask(relative)
+        if by_mask is not None or like_mask:
+            found.append(_file(path, relative, True, by_mask))
+        elif by_image is not None or (images_glob is None and not _looks_like_mask(relative)):
+            found.append(_file(path, relative, False, by_image))
+        else:
+            left_out.append(LeftOut(path, "does not match --images or --masks"))
+    for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
+        if pattern is not None and not any(file.is_mask is wanted for file in found):
+            raise UserError(f"{folder}: {option} '{pattern}' matches no file there that can be read.")
+    return found
+
+
+class _Matcher:
+    """Matches paths against a pattern; of a name with one star, tells what the star stands for."""
+
+    def __init__(self, folder: Path, pattern: str | None) -> None:
+        self.whole: re.Pattern[str] | None = None
+        self.star: re.Pattern[str] | None = None
+        if pattern is None:
+            return
+        pattern = pattern.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
+        self.whole = re.compile(translate(pattern))
+        name = PurePosixPath(pattern).name
+        if name.count("*") == 1 and not set(name) & set("?["):
+            before, after = name.split("*")
+            self.star = re.compile(re.escape(before) + "(.*)" + re.escape(after))
+
+    def __call__(self, relative: Path) -> str | None:
+        """None: no match. Otherwise the text of the star, "" when there is no single one."""
+        path = relative.as_posix()
+        # "**/x" also means x in the folder itself.
+        if self.whole is None or not (self.whole.fullmatch(path) or self.whole.fullmatch("./" + path)):
+            return None
+        star = self.star.fullmatch(relative.name) if self.star is not None else None
+        return star.group(1) if star else ""
+
+
+def _looks_like_mask(relative: Path) -> bool:
+    for part in reversed(relative.parts[:-1]):
+        if _MASK_FOLDER.fullmatch(part):
+            return True
+        if _IMAGE_FOLDER.fullmatch(part):
+            return False
+    return relative.name.lower().endswith(".seg.nrrd") or _MASK_NAME.fullmatch(stem(relative)) is not None
+
+
+def _file(path: Path, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
+    name = stem(relative)
+    match = (_MASK_NAME if is_mask else _IMAGE_NAME).fullmatch(name)
+    key = (match.group("key") or "") if match else name
+    if star and PurePosixPath(star).name == star:
+        # The star may have swallowed the ending ("*_seg*"), which is not part of the key.
+        key = stem(Path(star)) if star.lower().endswith(tuple(SUFFIXES)) else star
+        inner = (_MASK_NAME if is_mask else _IMAGE_NAME).fullmatch(key)
+        key = (inner.group("key") or "") if inner else key
+    folders = []
+    for part in relative.parts[:-1]:
+        role = _IMAGE_FOLDER.fullmatch(part) or _MASK_FOLDER.fullmatch(part)
+        if role is None:
+            folders.append(part)
+        elif role.group("set"):
+            folders.append(role.group("set"))
+    return ScanFile(path, tuple(folders), key, is_mask)
