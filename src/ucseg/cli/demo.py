@@ -1,0 +1,252 @@
+"""`ucseg demo`: the whole way on scans that it draws itself, in a few minutes, ending in a report with pictures."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ucseg.cli.terminal import console, output
+from ucseg.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from ucseg.data.manifest import Dataset
+    from ucseg.evaluation.gallery import GalleryCase
+    from ucseg.evaluation.results import Evaluation
+    from ucseg.evaluation.statistics import PairedDifference
+
+METHODS = {"supervised": "Supervised", "uc_seg": "UC-Seg"}
+PARTS = ("run", "masks", "numbers")  # folders of each method
+SIZE = (64, 64)
+VALIDATION, TEST = 6, 40
+SHOWN = 6
+NEXT_STEPS = """\
+ucseg init YOUR_SCANS --out my-dataset      # pairs images with masks; an image without a mask is unlabelled
+ucseg check my-dataset                      # what is wrong with the files, if anything
+ucseg train my-dataset --out my-run         # makes a plan, prepares, trains UC-Seg
+ucseg predict my-run NEW_SCANS --out my-masks
+ucseg evaluate my-masks REFERENCE_MASKS --out my-numbers"""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured.
+
+    Attributes:
+        report: the HTML file.
+        evaluations: method -> its numbers on the test cases.
+        seconds: method -> seconds of training.
+        total_seconds: of the whole demo.
+    """
+
+    report: Path
+    evaluations: dict[str, Evaluation]
+    seconds: dict[str, float]
+    total_seconds: float
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("ucseg-demo"),
+    look: Annotated[str, typer.Option(help="mri, ultrasound or endoscopy.")] = "ultrasound",
+    seed: Annotated[int, typer.Option(help="Of the drawing, the split and the training.", min=0)] = 0,
+    labelled: Annotated[int, typer.Option(help="Training cases whose mask is shown.", min=1)] = 6,
+    unlabelled: Annotated[int, typer.Option(help="Training cases whose mask is hidden.", min=1)] = 80,
+    steps: Annotated[int, typer.Option(help="Updates of each method.", min=1)] = 400,
+) -> DemoResult:
+    """Show the whole way on synthetic scans: few labels in, a report with pictures and numbers out.
+
+    Draws a small data set, hides most masks, trains a supervised baseline and UC-Seg on the same cases and steps,
+    predicts held-out cases, and writes OUT/report.html. Needs no data and no network; takes a few minutes on two
+    cores. The scans are drawn by a program: the numbers say nothing of clinical performance.
+
+    Args:
+        out: is made anew when an earlier demo made it; any other folder that is not empty is refused.
+
+    Returns:
+        The report's file and everything that was measured.
+
+    Raises:
+        UserError: an unknown look, or a folder that holds something else.
+        Interrupted: stopped by the user.
+    """
+    import numpy as np
+
+    from ucseg.cli.init import init
+    from ucseg.cli.plan import plan
+    from ucseg.cli.prepare import prepare
+    from ucseg.data.synthetic import LOOKS, NOTICE, draw_dataset
+    from ucseg.evaluation.statistics import paired_difference
+
+    if look not in LOOKS:
+        raise UserError(f"there is no look '{look}'; use one of: {', '.join(LOOKS)}.")
+    begun = time.monotonic()
+    _clear(out)
+    scans, dataset = out / "scans", out / "dataset"
+    console.print(f"Note: {NOTICE}.", style="yellow")
+    total = labelled + unlabelled + VALIDATION + TEST
+    console.print(f"Drawing {total} {look} scans into {scans}.")
+    draw_dataset(scans, look, total, SIZE, seed)
+
+    amounts: dict[str, Any] = {"validation": str(VALIDATION), "test": str(TEST), "labelled": str(labelled)}
+    modality = {"endoscopy": "rgb"}.get(look, look)
+    _show("init", scans, out=dataset, modality=modality, classes="background,organ", **amounts, seed=seed)
+    data = init(scans, out=dataset, modality=modality, classes="background,organ", **amounts, seed=seed)
+    batches = ["labelled_batch=4", "unlabelled_batch=4"]
+    _show("plan", dataset, set=batches)
+    chosen = plan(dataset, set=batches)
+    _show("prepare", dataset)
+    prepare(dataset)
+    seconds, evaluations = {}, {}
+    for method in METHODS:
+        seconds[method], evaluations[method] = _train_and_test(method, out, dataset, steps, seed)
+
+    first, second = (evaluations[method].case_means("dice") for method in METHODS)
+    difference = paired_difference(np.array(list(second.values())), np.array(list(first.values())), seed)
+    report = out / "report.html"
+    result = DemoResult(report, evaluations, seconds, time.monotonic() - begun)
+    facts = {
+        "Scans": f"{total} synthetic {look} images of {SIZE[0]} x {SIZE[1]} px, drawn with seed {seed}",
+        "Training": f"{labelled + unlabelled} scans, {labelled} of them labelled "
+        f"({labelled / (labelled + unlabelled):.0%}); the masks of the other {unlabelled} were hidden",
+        "Validation and test": f"{VALIDATION} and {TEST} scans, not trained on",
+        "Steps": f"{steps} for each method, {chosen.labelled_batch} labelled scans a step"
+        f" (UC-Seg: and {chosen.unlabelled_batch} unlabelled)",
+        "Time": f"{result.total_seconds:.0f} s in all",
+    }
+    _write_report(result, data, look, seed, facts, difference)
+    output.print()
+    output.print(f"{NOTICE[0].upper()}{NOTICE[1:]}.")
+    output.print(f"Dice on {TEST} test scans: " + "; ".join(_figure(METHODS[m], e) for m, e in evaluations.items()))
+    output.print(_verdict(difference), soft_wrap=True)
+    output.print(f"{result.total_seconds:.0f} s in all. Report: {report}", soft_wrap=True)
+    output.print(f"\nWith your own scans, type next:\n\n{NEXT_STEPS}", soft_wrap=True)
+    return result
+
+
+def _train_and_test(method: str, out: Path, dataset: Path, steps: int, seed: int) -> tuple[float, Evaluation]:
+    """Seconds of training, and the numbers on the test cases."""
+    from ucseg.cli.evaluate import evaluate
+    from ucseg.cli.predict import predict
+    from ucseg.cli.train import train
+
+    run, masks, numbers = (out / f"{method}-{part}" for part in PARTS)
+    try:
+        _show("train", dataset, out=run, method=method, steps=steps, seed=seed)
+        fitted = train(dataset, out=run, method=method, steps=steps, seed=seed)
+        _show("predict", run, dataset, out=masks)
+        predict(run, [dataset], out=masks)
+    except Interrupted:
+        raise Interrupted("The demo was stopped; 'ucseg demo' starts it anew.") from None
+    _show("evaluate", masks, dataset, out=numbers)
+    return fitted.seconds, evaluate(masks, dataset, out=numbers)
+
+
+def _clear(out: Path) -> None:
+    """An earlier demo's things go; anything else stays and is a reason to stop."""
+    import shutil
+
+    marker = out / "this-folder-is-a-ucseg-demo"
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: this is a file; choose another --out.")
+    if out.exists() and any(out.iterdir()) and not marker.exists():
+        raise UserError(f"{out}: this folder holds something other than a demo; choose another --out.")
+    parts = [f"{method}-{part}" for method in METHODS for part in PARTS]
+    for name in ("scans", "dataset", *parts):
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / "report.html").unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+def _show(verb: str, *arguments: Path, **options: Any) -> None:
+    """What one would type to do the same."""
+    words = ["ucseg", verb, *map(str, arguments)]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{name}", str(one)]
+    console.print(f"\n$ {shlex.join(words)}", style="bold")
+
+
+def _figure(name: str, evaluation: Evaluation) -> str:
+    dice = evaluation.overall.metrics["dice"]
+    return f"{name} {dice.mean:.3f} [{dice.low:.3f}, {dice.high:.3f}]"
+
+
+def _verdict(difference: PairedDifference) -> str:
+    """What the numbers say, no more: one synthetic set and one seed."""
+    words = "no difference can be told"
+    if difference.low > 0:
+        words = "UC-Seg is ahead"
+    elif difference.high < 0:
+        words = "UC-Seg is behind"
+    return (
+        f"Dice of UC-Seg minus supervised, case by case: {difference.mean:+.3f} (95 % interval {difference.low:+.3f} "
+        f"to {difference.high:+.3f}, {difference.cases} scans): {words} on this one synthetic set with this one seed."
+    )
+
+
+def _write_report(
+    result: DemoResult, data: Dataset, look: str, seed: int, facts: dict[str, str], difference: PairedDifference
+) -> None:
+    import ucseg
+    from ucseg.evaluation.gallery import colour_scale, draw_row, legend, spread, write_page
+
+    ours = list(METHODS)[-1]
+    scores = {method: evaluation.case_means("dice") for method, evaluation in result.evaluations.items()}
+    cases = [_gallery_case(result.report.parent, data, case, scores) for case in spread(scores[ours], SHOWN)]
+    highest = max(float(case.uncertainty.max()) for case in cases)
+    table = [
+        {
+            "method": METHODS[method],
+            "name": row.name,
+            "dice": row.metrics["dice"],
+            "hd95": row.metrics["hd95"],
+            "missed": row.missed,
+            "seconds": result.seconds[method],
+        }
+        for method, evaluation in result.evaluations.items()
+        for row in evaluation.summary
+    ]
+    rows = [{"case": case.case, "pictures": draw_row(case, highest)} for case in cases]
+    values = {
+        "look": look,
+        "version": ucseg.__version__,
+        "seed": seed,
+        "facts": list(facts.items()),
+        "test_cases": len(scores[ours]),
+        "unit": result.evaluations[ours].unit,
+        "table": table,
+        "verdict": _verdict(difference),
+        "ranked_by": METHODS[ours],
+        "classes": legend(data.config.classes),
+        "scale": colour_scale(),
+        "highest": highest,
+        "rows": rows,
+        "columns": len(rows[0]["pictures"]),
+        "next_steps": NEXT_STEPS,
+    }
+    write_page(result.report, "demo_report.html.j2", values)
+
+
+def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[str, float]]) -> GalleryCase:
+    from ucseg.data.formats import map_suffix, mask_suffix, read_scan
+    from ucseg.data.manifest import reference_masks
+    from ucseg.data.masks import read_label
+    from ucseg.evaluation.gallery import GalleryCase
+
+    case = next(case for case in data.test if case.case == name)
+    image = read_scan(case.image)
+    ours = list(METHODS)[-1]
+    return GalleryCase(
+        name,
+        image.array,
+        read_label(reference_masks(data)[name], image.array.shape[1:], data.config),
+        {METHODS[m]: read_scan(out / f"{m}-masks" / f"{name}{mask_suffix(case.image)}").array[0] for m in METHODS},
+        {METHODS[method]: scores[method][name] for method in METHODS},
+        read_scan(out / f"{ours}-masks" / "uncertainty" / f"{name}{map_suffix(case.image)}").array[0],
+        image.geometry.spacing,
+    )
