@@ -282,6 +282,19 @@ def test_an_existing_dataset_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert len(again.cases) == 3, "the dataset's own folder inside the data is no data"
 
 
+def test_what_was_left_out_is_told_even_when_no_dataset_can_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume(tmp_path / "images" / "a.nii.gz")
+    volume(tmp_path / "images" / "b.nii.gz", np.zeros((4, 4, 4, 2), np.float32))
+    volume(tmp_path / "labels" / "b.nii.gz", label())
+    with pytest.raises(UserError, match="None of the 1 cases has a mask"):
+        ucseg.init(tmp_path, out=tmp_path / "set")
+    printed = capsys.readouterr().out
+    assert "images/b.nii.gz: the file is 4D" in printed
+    assert "labels/b.nii.gz: its image b.nii.gz is left out" in printed
+
+
 def test_no_image_and_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image was found"):
         ucseg.init(tmp_path, out=tmp_path / "set")

@@ -95,14 +95,16 @@ def init(
             bar.advance(tasks[stage])
 
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
+    # Before the split, which may fail: what was left out is often the reason.
+    _print_understood(folder, found)
     cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
     dataset = Dataset(out.absolute(), found.config, cases)
     save_dataset(dataset, hidden)
-    _print(folder, found, dataset, len(hidden))
+    _print_splits(dataset, len(hidden))
     return dataset
 
 
-def _print(folder: Path, found: Understood, dataset: Dataset, hidden: int) -> None:
+def _print_understood(folder: Path, found: Understood) -> None:
     from rich.table import Table
 
     config = found.config
@@ -125,6 +127,17 @@ def _print(folder: Path, found: Understood, dataset: Dataset, hidden: int) -> No
     if config.fill_outlines:
         facts.add_row("", "outlines are filled")
     output.print(facts)
+    for note in found.notes:
+        output.print(f"note: {note}", soft_wrap=True)
+    if found.left_out:
+        output.print(f"left out ({len(found.left_out)}):")
+        for item in found.left_out:
+            output.print(f"  {item.file.relative_to(folder)}: {item.reason}", soft_wrap=True)
+
+
+def _print_splits(dataset: Dataset, hidden: int) -> None:
+    from rich.table import Table
+
     splits = Table("split", "cases", "labelled", "unlabelled", "subjects")
     for split, cases in (("train", dataset.training), ("validation", dataset.validation), ("test", dataset.test)):
         labelled = sum(case.mask is not None for case in cases)
@@ -133,10 +146,4 @@ def _print(folder: Path, found: Understood, dataset: Dataset, hidden: int) -> No
     output.print(splits)
     if hidden:
         output.print(f"{hidden} training masks are hidden: listed in hidden.csv, which evaluation alone reads.")
-    for note in found.notes:
-        output.print(f"note: {note}", soft_wrap=True)
-    if found.left_out:
-        output.print(f"left out ({len(found.left_out)}):")
-        for item in found.left_out:
-            output.print(f"  {item.file.relative_to(folder)}: {item.reason}", soft_wrap=True)
     console.print(f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")
