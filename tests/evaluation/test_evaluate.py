@@ -218,13 +218,30 @@ def test_scans_with_and_without_spacing_share_no_mean_distance(folders: tuple[Pa
     assert result.mean("dice") > 0.5
 
 
+def test_undefined_figures_are_null_and_not_a_word_that_json_does_not_know(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prediction, reference = folders[0] / "e.nii.gz", folders[1] / "e_seg.nii.gz"
+    evaluate(prediction, reference, out=tmp_path / "out", classes="organ,lesion")
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text(), parse_constant=refuse)
+    organ, lesion = content["by_class"]
+    assert lesion["metrics"]["dice"] == {"mean": None, "low": None, "high": None, "cases": 0}
+    assert organ["metrics"]["dice"]["mean"] == content["all"]["metrics"]["dice"]["mean"] > 0.5
+    assert organ["metrics"]["dice"]["low"] is None, "one subject has no interval"
+    assert "undefined" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"classes": "organ"}, "'organ' is not of the form 1=name"),
-        ({"classes": "1=a,1=b"}, "each number once"),
+        ({"classes": "1=organ,lesion"}, "is not of the form"),
+        ({"classes": "1=a,1=b"}, "is not a class number of its own"),
         ({"classes": "0=background"}, "no class but the background"),
-        ({"classes": "1=organ"}, "a.nii.gz: holds values that are no classes (2)"),
+        ({"classes": "1=organ,3=cyst"}, "a.nii.gz: holds values that are no classes (2)"),
         ({"tolerance": -1.0}, "--tolerance -1.0 is not a distance"),
         ({"tolerance": float("nan")}, "--tolerance nan is not a distance"),
         ({"subject": "("}, "is not a regular expression"),

@@ -92,10 +92,12 @@ def test_a_tolerance_of_whole_voxels_holds_for_spacings_that_a_header_rounded() 
     assert row["surface_dice"] == 1.0
 
 
-def test_a_percentile_that_falls_on_the_end_of_an_element_takes_that_element() -> None:
-    twenty = SurfaceDistances(np.arange(20.0), np.full(20, 0.1), np.zeros(1), np.ones(1))
-    assert twenty.hausdorff(95.0) == 18.0
-    assert twenty.hausdorff(95.1) == 19.0
+@pytest.mark.parametrize("area", [0.1, 0.7, 1 / 3, math.sqrt(0.5), 1.1])
+def test_a_percentile_that_falls_on_the_end_of_an_element_takes_that_element(area: float) -> None:
+    for count in range(20, 400, 20):
+        equal = SurfaceDistances(np.arange(float(count)), np.full(count, area), np.zeros(1), np.ones(1))
+        assert equal.hausdorff(95.0) == count * 19 // 20 - 1, "rounding in the sum of the areas went a whole element on"
+        assert equal.hausdorff(95.01) == count * 19 // 20
 
 
 def test_weights_decide_means_and_percentiles() -> None:

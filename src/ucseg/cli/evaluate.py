@@ -28,7 +28,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Of a dataset: train, validation, test or all.")] = "test",
     tolerance: Annotated[float, typer.Option(help="Of surface Dice, in mm (px for plain images).")] = 2.0,
     classes: Annotated[
-        str | None, typer.Option(help="Names for a folder of masks: 1=anterior,2=posterior. Default: all values.")
+        str | None,
+        typer.Option(help="For a folder of masks: anterior,posterior or 1=liver,7=spleen. Default: all values."),
     ] = None,
     subject: Annotated[
         str | None, typer.Option(help="Regular expression for the subject in a reference's name, e.g. '^(\\d+)_'.")
@@ -92,17 +93,13 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path) -> None
 
 
 def _class_names(text: str) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for part in text.split(","):
-        label, equals, name = (piece.strip() for piece in part.partition("="))
-        if not (label.isdecimal() and equals and name) or int(label) in names:
-            raise UserError(
-                f"--classes {text}: '{part}' is not of the form 1=name, each number once, e.g. 1=liver,2=tumour."
-            )
-        names[int(label)] = name
-    if not any(names):
+    from ucseg.data.classes import parse_classes
+
+    # Numbers that nobody named are filled in for training; here a value that nobody named is a mistake in the mask.
+    named = {label: name for label, name in parse_classes(text).items() if name != f"unused_{label}"}
+    if not any(named):
         raise UserError(f"--classes {text}: there is no class but the background (0); name at least one.")
-    return names
+    return named
 
 
 def _table(result: Evaluation) -> Table:
