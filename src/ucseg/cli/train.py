@@ -60,6 +60,7 @@ def train(
     from ucseg.inference.validation import validation_dice
     from ucseg.methods import build_method
     from ucseg.randomness import derive_seed
+    from ucseg.training.device import choose_device
     from ucseg.training.run_folder import RunFolder
     from ucseg.training.trainer import TrainConfig, fit
 
@@ -70,6 +71,7 @@ def train(
     asked = _settings(set or [], {key: value for key, value in options.items() if value is not None})
     config = build(TrainConfig, merge(before.get("train", {}), asked["train"]), "train")
 
+    choose_device(config.device)  # before minutes of preparing
     data = load_dataset(dataset)
     chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"])
     old_name = before.get("method", {}).get("name", "uc_seg")
@@ -151,7 +153,11 @@ def _plan(data: Dataset, file: Path | None, overrides: Mapping[str, Any]) -> Pla
     base = read_plan(file or own)
     if not overrides:
         return base
-    return plan_from(merge(base.model_dump(mode="json"), overrides), "--set plan")
+    try:
+        return plan_from(merge(base.model_dump(mode="json"), overrides), "--set plan")
+    except UserError as error:
+        hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
+        raise UserError(f"{error}\n{hint}") from None
 
 
 def _cases(prepared: Prepared) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
@@ -55,6 +56,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 def make_fabric(device: torch.device, precision: Precision) -> Fabric:
     """Lightning-fabric for one device. Weights stay float32; bf16 means autocast."""
     devices: int | list[int] = [device.index] if device.index is not None and device.type == "cuda" else 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision at each start
     return Fabric(
         accelerator=device.type, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true"
     )

@@ -1,0 +1,180 @@
+"""`ucseg train` from the outside: a folder of small scans in, a run out, and the mistakes one makes with its words."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import ucseg
+from ucseg.data.manifest import Dataset as Manifest
+from ucseg.data.manifest import DatasetConfig, load_dataset, save_dataset
+from ucseg.errors import Interrupted, UserError
+from ucseg.training.checkpoint import load_method
+from ucseg.training.run_folder import RunFolder
+from ucseg.types import Case
+
+SMALL = [
+    "plan.size=[32, 32]", "plan.patch=[32, 32]", "plan.token=[8, 8]", "plan.labelled_batch=2",
+    "plan.unlabelled_batch=2", "log_every=1", "validate_every=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen 32 x 32 images of a bright disc; eight to train on, four of these labelled, three to validate on."""
+    root = tmp_path_factory.mktemp("scans")
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(14):
+        y, x = np.mgrid[:32, :32]
+        centre = rng.integers(10, 22, 2)
+        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 40
+        image = np.clip(90 * disc + rng.normal(80, 15, disc.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(root / f"scan{number}.png")
+        Image.fromarray(disc.astype(np.uint8)).save(root / f"scan{number}_mask.png")
+        split = "train" if number < 8 else "validation" if number < 11 else "test"
+        mask = root / f"scan{number}_mask.png" if number not in range(4, 8) else None
+        cases.append(Case(f"scan{number}", f"s{number}", root / f"scan{number}.png", mask, split))
+    config = DatasetConfig(
+        name="discs", root=str(root), dims=2, modality="ultrasound", channels=1, classes={0: "background", 1: "disc"}
+    )
+    save_dataset(Manifest(root / "dataset", config, cases))
+    return root / "dataset"
+
+
+def train(scans: Path, out: Path, **words: Any) -> Any:
+    words = {"method": "supervised", "steps": 4, "workers": 0, "device": "cpu", "set": SMALL} | words
+    return ucseg.train(scans, out, **words)
+
+
+@pytest.mark.parametrize("method", ["supervised", "uc_seg"])
+def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method: str, capsys: Any) -> None:
+    result = train(scans, tmp_path / "run", method=method)
+    assert (scans / "plan.yaml").exists()
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.json", "plan.yaml", "environment.json", "metrics.jsonl", "state.safetensors",
+        "last.safetensors", "last.json", "best.safetensors", "best.json",
+    }  # fmt: skip
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["method"]["name"] == method
+    assert "calibration_weight" in config["method"]["config"]
+    assert config["train"]["momentum"] == 0.9
+    assert config["cases"]["labelled"] == ["scan0", "scan1", "scan2", "scan3"]
+    assert config["cases"]["unlabelled"] == ["scan4", "scan5", "scan6", "scan7"]
+    assert config["cases"]["validation"] == ["scan8", "scan9", "scan10"]
+    assert [x["step"] for x in RunFolder(tmp_path / "run").metrics() if "validation" in x] == [2, 4]
+    members = {"supervised": {"dice_unet"}, "uc_seg": {"dice_unet", "dice_vnet"}}[method]
+    assert set(result.last) == {"step", "dice"} | members
+    trained, plan, _ = load_method(result.run, "best")
+    assert plan.patch == (32, 32)
+    prediction = trained.predict(torch.zeros(1, 1, 32, 32))
+    assert torch.allclose(prediction.probabilities.sum(1), torch.ones(1, 32, 32), atol=1e-5)
+    said = capsys.readouterr()
+    assert "Dice on 3 validation cases" in said.out
+    assert f"ucseg predict {tmp_path / 'run'}" in said.err
+    assert f"ucseg evaluate {tmp_path / 'run'}" in said.err
+
+
+def test_training_learns_the_discs(scans: Path, tmp_path: Path) -> None:
+    result = train(scans, tmp_path / "run", steps=60, set=[*SMALL, "validate_every=30", "lr=0.05"])
+    assert result.best["dice"] > 0.8
+
+
+def test_workers_change_nothing(scans: Path, tmp_path: Path) -> None:
+    train(scans, tmp_path / "none", workers=0)
+    train(scans, tmp_path / "two", workers=2)
+    none, two = (load_file(tmp_path / name / "state.safetensors") for name in ("none", "two"))
+    assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+def test_stop_and_resume_without_repeating_the_words(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder knows method, plan and settings; only words that contradict it are refused."""
+    whole = train(scans, tmp_path / "whole", method="uc_seg", set=[*SMALL, "method.ic_weight=0.3"])
+    with monkeypatch.context() as patch:
+        from ucseg.methods.uc_seg import UCSeg
+
+        step = UCSeg.step
+
+        def stopping(self: UCSeg, batch: Any, progress: Any) -> Any:
+            if progress.step == 1:
+                signal.raise_signal(signal.SIGINT)
+            return step(self, batch, progress)
+
+        patch.setattr(UCSeg, "step", stopping)
+        with pytest.raises(Interrupted, match="after step 2 of 4"):
+            train(scans, tmp_path / "run", method="uc_seg", set=[*SMALL, "method.ic_weight=0.3"])
+    for words, message in (
+        ({"steps": 8}, r"'train.steps' was 4 when the run began and is 8 now"),
+        ({"method": "supervised"}, r"'method.name' was 'uc_seg'"),
+        ({"set": ["method.ic_weight=0.2"]}, r"'method.config.ic_weight' was 0.3 .* is 0.2 now"),
+        ({"set": ["plan.labelled_batch=3"]}, r"'plan.labelled_batch' was 2"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ucseg.train(scans, tmp_path / "run", resume=True, **words)  # type: ignore[arg-type]
+    again = ucseg.train(scans, tmp_path / "run", resume=True)
+    assert (again.last, again.best) == (whole.last, whole.best)
+    one, other = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_cases_that_changed_in_between_are_noticed(scans: Path, tmp_path: Path) -> None:
+    train(scans, tmp_path / "run")
+    data = load_dataset(scans)
+    fewer = Manifest(tmp_path / "fewer", data.config, data.cases[1:])
+    save_dataset(fewer)
+    (tmp_path / "fewer/plan.yaml").write_bytes((scans / "plan.yaml").read_bytes())
+    with pytest.raises(UserError, match=r"'cases.labelled' was \['scan0'"):
+        ucseg.train(tmp_path / "fewer", tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"set": ["stepz=3"]}, "unknown setting 'stepz'; did you mean 'steps'"),
+        ({"set": ["mixing=false"]}, r"a setting of the method; write --set method\.mixing="),
+        ({"set": ["patch=32"]}, r"a setting of the plan; write --set plan\.patch="),
+        ({"set": ["method.lamda_max=1"], "method": "uc_seg"}, "'lamda_max'; did you mean 'lambda_max'"),
+        ({"set": ["plan.pach=32"]}, "'pach'; did you mean 'patch'"),
+        ({"set": ["plan.patch=4096"]}, "'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits"),
+        ({"set": ["method=supervised"]}, "use --method supervised"),
+        ({"set": ["lr=fast"]}, "'lr' = 'fast'"),
+        ({"set": ["lr"]}, "not of the form key=value"),
+        ({"set": ["steps=3"]}, "--steps 4 and --set steps=3 contradict"),
+        ({"steps": 0}, "'steps' = 0"),
+        ({"method": "uc_sge"}, "there is no method 'uc_sge'; did you mean 'uc_seg'"),
+        ({"precision": "fp16"}, "'precision' = 'fp16'"),
+        ({"device": "cuda:99"}, "'cuda:99' is not there"),
+        ({"plan": Path("nowhere.yaml")}, "nowhere.yaml: there is no such file"),
+        ({"resume": True}, "no run to resume"),
+    ],
+)
+def test_mistakes_are_named_before_a_run_begins(
+    scans: Path, tmp_path: Path, words: dict[str, Any], message: str
+) -> None:
+    if "set" not in words:
+        words["set"] = SMALL
+    with pytest.raises(UserError, match=message):
+        train(scans, tmp_path / "run", **words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_cases_left_out_are_named_at_the_end(scans: Path, tmp_path: Path, capsys: Any) -> None:
+    data = load_dataset(scans)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n half")
+    cases = [*data.cases, Case("broken", "b", broken, None, "train")]
+    save_dataset(Manifest(tmp_path / "dataset", data.config, cases))
+    (tmp_path / "dataset/plan.yaml").write_bytes((scans / "plan.yaml").read_bytes())
+    train(tmp_path / "dataset", tmp_path / "run")
+    assert "left out: broken: " in capsys.readouterr().err
