@@ -52,7 +52,8 @@ def plan(
     for key in (*keys, "normalisation", "one_component"):
         value = getattr(chosen, key)
         if value not in (None, ()):
-            output.print(f"{key:<16} {' x '.join(map(str, value)) if isinstance(value, tuple) else value}")
+            between = ", " if key == "one_component" else " x "
+            output.print(f"{key:<16} {between.join(map(str, value)) if isinstance(value, tuple) else value}")
     for case, reason in seen.left_out:
         console.print(f"left out {case}: {reason}", style="yellow")
     output.print(f"written  {path}")
