@@ -6,6 +6,9 @@ tens to hundreds of times the supervised ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -91,6 +94,38 @@ class PrototypeMemory(nn.Module):
         has_negative = (count.sum() - count) > 0
         valid = present & (count > 0) & has_negative
         return torch.where(valid, loss, torch.zeros_like(loss)).sum() / valid.sum().clamp_min(1)
+
+
+class FeatureMemory(nn.ModuleList):
+    """A subnet's memory: one `PrototypeMemory` for each of its chosen encoder levels.
+
+    Args:
+        classes: C.
+        widths: channels of those levels.
+        entries: M, entries a class and level.
+    """
+
+    def __init__(self, classes: int, widths: Sequence[int], entries: int) -> None:
+        super().__init__(PrototypeMemory(classes, width, entries) for width in widths)
+        self.classes = classes
+
+    def levels(self) -> list[PrototypeMemory]:
+        """The memories, lowest level first."""
+        return cast(list[PrototypeMemory], list(self))
+
+    def push(self, features: Sequence[Tensor], label: Tensor, allowed: Tensor) -> None:
+        """Store the prototypes of B images (features of each level, label B x S) if `allowed` (a bool scalar)."""
+        for level, memory in zip(features, self.levels(), strict=True):
+            prototypes, present = class_prototypes(level, label, self.classes)
+            memory.push(prototypes, present & allowed)
+
+    def contrast(self, features: Sequence[Tensor], label: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+        """L_IFE: the mean over levels of `PrototypeMemory.contrast`."""
+        losses = [
+            memory.contrast(*class_prototypes(level, label, self.classes), temperature)
+            for level, memory in zip(features, self.levels(), strict=True)
+        ]
+        return torch.stack(losses).mean()
 
 
 def region_consistency(

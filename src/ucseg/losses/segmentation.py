@@ -14,8 +14,9 @@ def class_probabilities(logits: Tensor, binary: bool) -> Tensor:
 
 def normalised_probabilities(logits: Tensor, binary: bool) -> Tensor:
     """Probabilities that sum to one over the classes: the per-class sigmoids are divided by their sum."""
-    probabilities = class_probabilities(logits.float(), binary)
-    return probabilities / probabilities.sum(dim=1, keepdim=True).clamp_min(1e-12)
+    logits = logits.float()
+    # Dividing sigmoids by their sum is the softmax of their logarithms, which does not underflow.
+    return (F.logsigmoid(logits) if binary else logits).softmax(dim=1)
 
 
 def one_hot(label: Tensor, classes: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 Two networks of different structure correct each other in feature space (CCP), and a learned module (UPG) fuses their
 predictions, weighted by how uncertain each of them is, into the pseudo-labels that train both.
-docs/methods/uc_seg.md maps every equation to a symbol here.
+docs/methods/uc_seg.md maps every equation to a symbol here. Longer than 150 lines: a fifth of it are the settings, a
+name, a default and a source for every number of the method, so that each part can be switched off by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ucseg.components import largest_components
 from ucseg.config import Strict
 from ucseg.losses.consistency import prediction_consistency
-from ucseg.losses.contrastive import TEMPERATURE, PrototypeMemory, class_prototypes, region_consistency
+from ucseg.losses.contrastive import TEMPERATURE, FeatureMemory, region_consistency
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import hard_dice, normalised_probabilities, segmentation_loss
 from ucseg.methods.base import Method
@@ -71,12 +72,9 @@ class UCSeg(Method):
                 problem.dims, problem.classes, problem.patch, problem.token, config.gate, config.residual
             )
         entries = config.memory_entries or (1440 if flat else 144)
-        self.memories = nn.ModuleDict(
-            {
-                f"{k}_{level}": PrototypeMemory(problem.classes, subnet.widths[level - 1], entries)
-                for k, subnet in enumerate(subnets)
-                for level in config.levels
-            }
+        self.memories = nn.ModuleList(
+            FeatureMemory(problem.classes, [subnet.widths[level - 1] for level in config.levels], entries)
+            for subnet in subnets
         )
         self.memory_threshold = config.memory_threshold or ((0.5, 0.96) if flat else (0.2, 0.76))
         share = config.mixing_start
@@ -158,20 +156,15 @@ class UCSeg(Method):
                 terms[f"consistency_{k + 1}"] = prediction_consistency(z[k], z[1 - k], binary)
             if config.ife_weight:
                 predicted = z[k].detach().argmax(dim=1)
-                losses = [
-                    memory.contrast(*class_prototypes(f, predicted, self.problem.classes), config.temperature)
-                    for f, memory in self.with_memory(k, features)
-                ]
-                terms[f"ife_{k + 1}"] = torch.stack(losses).mean()
+                terms[f"ife_{k + 1}"] = self.memory(k).contrast(features[k], predicted, config.temperature)
         if config.ic_weight:
             pairs = zip(*features, strict=True)
             terms["ic"] = torch.stack([region_consistency(a, b, 3, config.temperature) for a, b in pairs]).mean()
         return terms
 
-    def with_memory(self, k: int, features: list[list[Tensor]]) -> list[tuple[Tensor, PrototypeMemory]]:
-        """Each chosen level's features of subnet k, with its memory."""
-        memories = [cast(PrototypeMemory, self.memories[f"{k}_{level}"]) for level in self.config.levels]
-        return list(zip(features[k], memories, strict=True))
+    def memory(self, k: int) -> FeatureMemory:
+        """The feature memory of subnet k."""
+        return cast(FeatureMemory, self.memories[k])
 
     def mix(self, batch: Batch, y_hat: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         """Copy-paste: labelled and unlabelled images in pairs, as many as the smaller half of the batch has."""
@@ -193,9 +186,7 @@ class UCSeg(Method):
             dice = hard_dice(z[k][:n], y[:n])
             metrics[f"dice_{k + 1}"] = dice
             if self.config.ife_weight:
-                for f, memory in self.with_memory(k, features):
-                    prototypes, present = class_prototypes(f, y, self.problem.classes)
-                    memory.push(prototypes, present & (dice > threshold))
+                self.memory(k).push(features[k], y, dice > threshold)
         return metrics
 
     def predict(self, image: Tensor) -> Prediction:
