@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,8 +28,9 @@ class InstanceNorm(nn.GroupNorm):
         super().__init__(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x S -> B x C x S float32."""
-        return super().forward(x.float())
+        """B x C x S -> B x C x S float32. A single voxel comes out as the shift."""
+        # Not nn.GroupNorm's own: it refuses one image of one voxel, which the lowest level of a small scan is.
+        return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
 
 
 def pad_to_multiple(x: Tensor, multiple: tuple[int, ...]) -> Tensor:
