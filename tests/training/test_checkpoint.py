@@ -148,10 +148,10 @@ def test_the_optimiser_goes_on_as_if_never_saved() -> None:
         return module
 
     whole, parts = fresh(), fresh()
-    steps(whole, make_optimizer(whole, 0.1, 0.9, 1e-3), range(6))
-    first = make_optimizer(parts, 0.1, 0.9, 1e-3)
+    steps(whole, make_optimizer(whole, "sgd", 0.1, 0.9, 1e-3), range(6))
+    first = make_optimizer(parts, "sgd", 0.1, 0.9, 1e-3)
     steps(parts, first, range(3))
-    second = make_optimizer(parts, 0.1, 0.9, 1e-3)
+    second = make_optimizer(parts, "sgd", 0.1, 0.9, 1e-3)
     restore_optimizer(second, {k: v.contiguous() for k, v in optimizer_tensors(first).items()})
     steps(parts, second, range(3, 6))
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):

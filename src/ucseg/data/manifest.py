@@ -257,4 +257,5 @@ def _absolute(path: Path) -> Path:
 
 
 def _relative(path: Path, root: Path) -> str:
+    path, root = _absolute(path), _absolute(root)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

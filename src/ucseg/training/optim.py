@@ -9,11 +9,20 @@ import torch
 from torch import Tensor, nn
 
 Schedule = Literal["linear", "poly", "constant"]
+OptimizerName = Literal["sgd", "adamw"]
 
 
-def make_optimizer(module: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """Stochastic gradient descent over the parameters that train. Teachers (no gradient) are left out."""
+def make_optimizer(
+    module: nn.Module, name: OptimizerName, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimiser over the parameters that train. Teachers (no gradient) are left out.
+
+    "sgd" is UC-Seg's; "adamw" (Loshchilov & Hutter 2019, arXiv:1711.05101; `momentum` is its first beta) moves every
+    weight at the same pace, which short runs need where a network has no norm layers.
+    """
     trained = [p for p in module.parameters() if p.requires_grad]
+    if name == "adamw":
+        return torch.optim.AdamW(trained, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay)
     return torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 

@@ -19,7 +19,7 @@ from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State, restore_weights, save_weights
 from ucseg.training.device import choose_device, choose_precision, make_fabric
-from ucseg.training.optim import Schedule, learning_rate, optimizer_tensors, restore_optimizer
+from ucseg.training.optim import OptimizerName, Schedule, learning_rate, optimizer_tensors, restore_optimizer
 from ucseg.training.run_folder import MetricsLog, RunFolder
 from ucseg.training.stopping import StopSignal
 from ucseg.training.update import Updater
@@ -39,9 +39,10 @@ class TrainConfig(Strict):
         precision: "bf16" autocast, "fp32", or "auto": bf16 where the device has it in hardware.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         channels_last: lay images and convolution weights out with the channels of a voxel together.
+        optimizer: "sgd", or "adamw" (then lr about 1e-3).
         lr: learning rate at the first step.
         schedule: how it decays to 0 at T.
-        momentum, weight_decay: of SGD.
+        momentum, weight_decay: of the optimiser.
         clip_grad_norm: upper bound of the gradient's norm; None does not clip. 12 is nnU-Net's.
         ema: decay of the averaged weights; 0 keeps none.
         validate_every: steps between validations; None: a tenth of `steps`. The last step is always validated.
@@ -55,6 +56,7 @@ class TrainConfig(Strict):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = "auto"
     channels_last: bool = True
+    optimizer: OptimizerName = "sgd"
     lr: float = Field(0.01, gt=0)
     schedule: Schedule = "linear"
     momentum: float = Field(0.9, ge=0, lt=1)

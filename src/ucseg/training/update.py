@@ -75,7 +75,7 @@ class Updater:
         self._layout = channels_last(method.problem.dims) if config.channels_last else None
         if self._layout is not None:
             convolutions_to(method, self._layout)
-        self.optimizer = make_optimizer(method, config.lr, config.momentum, config.weight_decay)
+        self.optimizer = make_optimizer(method, config.optimizer, config.lr, config.momentum, config.weight_decay)
         self._module, self._wrapped = fabric.setup(_TrainingStep(method), self.optimizer)
         self._watched: _Watched | None = None
 
