@@ -1,0 +1,60 @@
+"""Copy-paste against loops, and what must hold of the box over many draws."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+
+from ucseg.mixing import paste, sample_box
+from ucseg.types import Progress
+
+
+@pytest.mark.parametrize("shape", [(9, 6), (6, 9, 3)])
+def test_the_box_takes_two_thirds_of_each_side_at_every_place_alike(shape: tuple[int, ...]) -> None:
+    starts: list[Counter[int]] = [Counter() for _ in shape]
+    draws = 900
+    for t in range(draws):
+        box = sample_box(shape, 2 / 3, Progress(t, draws).generator("mixing"))
+        for axis, (side, size) in enumerate(zip(box, shape, strict=True)):
+            assert side.stop - side.start == 2 * size // 3
+            assert 0 <= side.start and side.stop <= size
+            starts[axis][side.start] += 1
+    for counter, size in zip(starts, shape, strict=True):
+        places = size - 2 * size // 3 + 1
+        assert set(counter) == set(range(places)), "the first and the last place occur too"
+        assert all(abs(count - draws / places) < 5 * (draws / places) ** 0.5 for count in counter.values())
+
+
+def test_the_box_is_a_function_of_seed_and_step() -> None:
+    def box(step: int, seed: int) -> tuple[slice[int, int, None], ...]:
+        return sample_box((96, 96, 96), 2 / 3, Progress(step, 100, seed).generator("mixing"))
+
+    assert box(5, 1) == box(5, 1)
+    assert len({str(box(step, 1)) for step in range(9)}) > 1
+    assert len({str(box(5, seed)) for seed in range(9)}) > 1
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_the_box_has_a_voxel_at_least_and_the_whole_image_at_most(share: float) -> None:
+    box = sample_box((5, 7), share, torch.Generator().manual_seed(0))
+    assert [side.stop - side.start for side in box] == ([1, 1] if share < 1 else [5, 7])
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (3, 6, 4)])
+def test_inside_the_box_is_the_foreground_and_outside_the_background(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    background, foreground = torch.randn(2, 2, 3, *shape, generator=generator)
+    labels = torch.randint(0, 4, (2, 2, *shape), generator=generator)
+    box = sample_box(shape, 2 / 3, generator)
+    before = background.clone()
+    image, target = paste(background, foreground, box), paste(labels[0], labels[1], box)
+    for voxel in itertools.product(*(range(n) for n in shape)):
+        inside = all(side.start <= i < side.stop for i, side in zip(voxel, box, strict=True))
+        for b in range(2):
+            source = foreground if inside else background
+            assert torch.equal(image[(b, slice(None), *voxel)], source[(b, slice(None), *voxel)])
+            assert target[(b, *voxel)] == labels[(int(inside), b, *voxel)]
+    assert torch.equal(background, before)
