@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from threshold_run import BRIGHT, DARK, Threshold, make_run, plan_2d, plan_3d
 
+import ucseg
 from ucseg.cli.main import main
 from ucseg.cli.predict import predict
 from ucseg.errors import Interrupted, UserError
@@ -104,6 +105,12 @@ def test_a_broken_scan_is_named_and_the_others_are_done(
     for case in ("scans_a", "more_a", "b"):
         assert rows[case]["status"] == "ok"
         assert (out / f"{case}.png").exists()
+
+
+def test_python_call_takes_plain_text(run: Path, scans: Path, tmp_path: Path) -> None:
+    folder = ucseg.predict(str(run), str(scans / "b.tif"), out=str(tmp_path / "out"), device="cpu")
+    assert [row["case"] for row in folder.rows] == ["b"]
+    assert folder.failed == []
 
 
 def test_no_components_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
