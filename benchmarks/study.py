@@ -140,7 +140,7 @@ def run_cell(study: Study, cell: Cell, work: Path, extra: list[str]) -> dict[str
 
 
 def evaluate(predictions: Path, dataset: Path, out: Path) -> dict[str, Any]:
-    """Mean of each metric over the test cases, and counts. (Here rather than by the verb: a process each takes longer.)"""
+    """Mean of each metric over the test cases, and counts; in this process: one for each verb would take longer."""
     found = evaluate_folder(predictions, dataset, Settings(split="test"), workers=1)
     found.save(out)
     if found.failed or found.missing:
