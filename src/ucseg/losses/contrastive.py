@@ -63,11 +63,14 @@ class PrototypeMemory(nn.Module):
     @torch.no_grad()
     def push(self, prototypes: Tensor, keep: Tensor) -> None:
         """Store prototypes B x C x K where `keep` (B x C bool), in batch order."""
-        prototypes, keep = prototypes[-self.entries :], keep[-self.entries :]
         order = keep.long().cumsum(dim=0) - 1
-        slot = torch.where(keep, (self.written + order) % self.entries, self.entries)
+        # Of more than `entries` at once the last stay.
+        stays = keep & (keep.sum(dim=0) - order <= self.entries)
+        slot = torch.where(stays, (self.written + order) % self.entries, self.entries)
         classes = torch.arange(len(self.written), device=slot.device).expand_as(slot)
         self.values[classes, slot] = prototypes.to(self.values.dtype)
+        # Which of several writes to the spare slot comes last is chance; equal runs must have equal state.
+        self.values[:, self.entries] = 0.0
         self.written += keep.sum(dim=0)
 
     @property
