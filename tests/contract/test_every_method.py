@@ -1,0 +1,258 @@
+"""The contract of methods/base.py, held by every method in METHODS x {2D, 3D}. A new method is tested by its name."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem, make_sgd, step, terms_of, update
+from torch import Tensor
+
+from ucseg.methods import METHODS
+from ucseg.methods.base import Method
+from ucseg.types import Batch, Problem, Progress
+
+BOTH_RANKS = pytest.mark.parametrize("dims", [2, 3])
+EVERY_METHOD = pytest.mark.parametrize("name", list(METHODS))
+# In 3D, where a step is slow, binary and multi-class are tested where the difference can matter.
+EVERY_PROBLEM = pytest.mark.parametrize(("dims", "classes"), [(2, 2), (2, 4), (3, 2), (3, 3)])
+
+
+def unsupervised(names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith("supervised")]
+
+
+@dataclass
+class Looked:
+    """A method's second step, and the gradient of each of its terms in each trainable parameter."""
+
+    method: Method
+    loss: Tensor
+    terms: dict[str, Tensor]
+    gradients: dict[str, dict[str, Tensor | None]]
+
+    def norm(self, term: str, inside: str = "") -> float:
+        """L2 norm of a term's gradient in the parameters whose name contains `inside`."""
+        found = [g for name, g in self.gradients[term].items() if g is not None and inside in name]
+        return float(torch.stack([g.norm() for g in found]).norm()) if found else 0.0
+
+
+@pytest.fixture(scope="module", params=[(name, dims) for name in METHODS for dims in (2, 3)], ids=str)
+def looked(request: pytest.FixtureRequest) -> Iterator[Looked]:
+    """After one update: what starts at zero (the fusion's last layer) has left it, and memories have entries."""
+    name, dims = request.param
+    problem = make_problem(dims, classes=3 if dims == 2 else 2)
+    method = make_method(name, problem, ALL_AT_ONCE.get(name))
+    count = 2 if dims == 2 else 1
+    update(method, make_sgd(method), make_batch(method, problem, count, count, seed=1), Progress(98, 100))
+    output = step(method, make_batch(method, problem, count, count, seed=2), LATE)
+    trainable = {key: p for key, p in method.named_parameters() if p.requires_grad}
+    gradients = {}
+    for term, value in output.terms.items():
+        found = torch.autograd.grad(value, list(trainable.values()), retain_graph=True, allow_unused=True)
+        gradients[term] = dict(zip(trainable, found, strict=True))
+    yield Looked(method, output.loss, output.terms, gradients)
+
+
+def test_the_terms_are_finite_scalars_and_their_sum_is_the_loss(looked: Looked) -> None:
+    assert all(value.shape == () and torch.isfinite(value) for value in looked.terms.values())
+    total = sum(float(value.detach()) for value in looked.terms.values())
+    assert float(looked.loss.detach()) == pytest.approx(total, rel=1e-6)
+
+
+def test_each_unsupervised_term_trains_the_student_at_full_weight(looked: Looked) -> None:
+    terms = unsupervised(list(looked.terms))
+    assert bool(terms) == bool(looked.method.views)
+    for term in terms:
+        assert looked.norm(term) > 1e-8, f"{term} trains nothing"
+
+
+def test_every_trainable_parameter_is_reached_by_a_finite_gradient(looked: Looked) -> None:
+    for key, parameter in looked.method.named_parameters():
+        found = [gradients[key] for gradients in looked.gradients.values() if key in gradients]
+        reached = [g for g in found if g is not None and bool((g != 0).any())]
+        assert bool(reached) == parameter.requires_grad, key
+        assert all(bool(torch.isfinite(g).all()) for g in reached), key
+
+
+def test_no_two_tensors_of_the_state_share_storage(looked: Looked) -> None:
+    """A teacher that shares storage with its student is its student; and safetensors could not save it."""
+    tensors = {**dict(looked.method.named_parameters()), **dict(looked.method.named_buffers())}
+    places = [tensor.untyped_storage().data_ptr() for tensor in tensors.values()]
+    assert len(set(places)) == len(places)
+    assert set(looked.method.state_dict()) == set(tensors), "all state is in parameters and persistent buffers"
+
+
+@EVERY_METHOD
+@BOTH_RANKS
+def test_images_labels_and_every_requested_view_change_the_loss(name: str, dims: int) -> None:
+    problem = make_problem(dims)
+    method = make_method(name, problem)
+    count = 2 if dims == 2 else 1
+    batch = make_batch(method, problem, count, count)
+    assert set(batch.unlabelled) == set(method.views)
+
+    def total(changed: Batch) -> float:
+        return sum(terms_of(method, changed).values())
+
+    base = total(batch)
+    assert total(batch) == base, "a step is a function of weights, batch, progress and seed"
+    for view, image in batch.unlabelled.items():
+        assert total(dataclasses.replace(batch, unlabelled={**batch.unlabelled, view: image.flip(2)})) != base, view
+    if dims == 2:
+        assert total(dataclasses.replace(batch, labelled=batch.labelled.flip(2))) != base
+        assert total(dataclasses.replace(batch, label=batch.label.flip(1))) != base
+
+
+def test_a_batch_has_no_place_for_labels_of_unlabelled_images() -> None:
+    fields = {field.name for field in dataclasses.fields(Batch)}
+    assert fields == {"labelled", "label", "unlabelled", "labelled_cases", "unlabelled_cases"}
+
+
+@EVERY_METHOD
+@BOTH_RANKS
+def test_the_same_seed_gives_the_same_weights_and_a_resumed_run_equals_an_uninterrupted_one(
+    name: str, dims: int
+) -> None:
+    problem = make_problem(dims, classes=2)
+    count = 2 if dims == 2 else 1
+    batches = [make_batch(METHODS[name], problem, count, count, seed=seed) for seed in range(2)]
+
+    whole = make_method(name, problem, ALL_AT_ONCE.get(name))
+    optimizer = make_sgd(whole)
+    for at, batch in enumerate(batches):
+        update(whole, optimizer, batch, Progress(50 + at, 100))
+
+    first = make_method(name, problem, ALL_AT_ONCE.get(name))
+    optimizer = make_sgd(first)
+    update(first, optimizer, batches[0], Progress(50, 100))
+    saved, moments = save(first.state_dict()), copy.deepcopy(optimizer.state_dict())
+    again = make_method(name, problem, ALL_AT_ONCE.get(name), seed=99)
+    again.load_state_dict(load(saved))
+    optimizer = make_sgd(again)
+    optimizer.load_state_dict(moments)
+    update(again, optimizer, batches[1], Progress(51, 100))
+
+    expected, found, start = whole.state_dict(), again.state_dict(), load(saved)
+    assert list(expected) == list(found)
+    assert all(torch.equal(expected[key], found[key]) for key in expected), "bit for bit"
+    assert any(not torch.equal(start[key], found[key]) for key in expected)
+
+
+@EVERY_METHOD
+@EVERY_PROBLEM
+def test_predictions_of_any_size_are_distributions_with_uncertainty_and_do_not_change(
+    name: str, dims: int, classes: int
+) -> None:
+    problem = make_problem(dims, classes, channels=3 if dims == 2 else 1)
+    method = make_method(name, problem).eval()
+    before = copy.deepcopy(method.state_dict())
+    for shape in ((32, 48), (37, 21), (5, 3)) if dims == 2 else ((17, 10, 21), (5, 7, 4)):
+        image = torch.randn(1, problem.channels, *shape, generator=torch.Generator().manual_seed(3))
+        with torch.no_grad():
+            first, second = method.predict(image), method.predict(image)
+        assert first.probabilities.shape == (1, classes, *shape)
+        assert first.uncertainty.shape == (1, 1, *shape)
+        assert first.probabilities.dtype == first.uncertainty.dtype == torch.float32
+        for probabilities in (first.probabilities, *first.members.values()):
+            assert probabilities.shape == first.probabilities.shape
+            assert (probabilities >= 0).all()
+            torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(1, *shape))
+        assert (first.uncertainty > 0).all() and (first.uncertainty <= 1).all()
+        assert torch.equal(first.probabilities, second.probabilities)
+        assert torch.equal(first.uncertainty, second.uncertainty)
+    assert all(torch.equal(value, method.state_dict()[key]) for key, value in before.items()), "predict changes nothing"
+
+
+@EVERY_METHOD
+def test_an_image_is_predicted_alike_alone_and_in_a_batch(name: str) -> None:
+    problem = make_problem(2)
+    method = make_method(name, problem).eval()
+    images = make_batch(method, problem, 3, 1).labelled
+    with torch.no_grad():
+        together, alone = method.predict(images), method.predict(images[1:2])
+    torch.testing.assert_close(together.probabilities[1:2], alone.probabilities, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together.uncertainty[1:2], alone.uncertainty, rtol=1e-4, atol=1e-5)
+
+
+def finite_with_gradients(method: Method, batch: Batch) -> None:
+    """Two steps, so that what the first one remembers is used; the second one's gradients are finite."""
+    step(method, batch)
+    output = step(method, batch)
+    output.loss.backward()
+    assert all(bool(torch.isfinite(value)) for value in output.terms.values()), output.terms
+    assert all(bool(torch.isfinite(p.grad).all()) for p in method.parameters() if p.grad is not None)
+    assert any(p.grad is not None and bool((p.grad != 0).any()) for p in method.parameters())
+
+
+@EVERY_METHOD
+@pytest.mark.parametrize(
+    ("dims", "labelled", "unlabelled", "shape"),
+    [
+        (2, 1, 1, (32, 32)),
+        (2, 1, 3, (37, 21)),
+        (2, 3, 1, (21, 50)),
+        (3, 1, 2, (19, 10, 21)),
+    ],
+)
+def test_odd_sizes_and_unequal_halves_work(
+    name: str, dims: int, labelled: int, unlabelled: int, shape: tuple[int, ...]
+) -> None:
+    problem = make_problem(dims, classes=2)
+    method = make_method(name, problem, ALL_AT_ONCE.get(name))
+    finite_with_gradients(method, make_batch(method, problem, labelled, unlabelled, shape=shape))
+
+
+def only(value: int, batch: Batch) -> Batch:
+    return dataclasses.replace(batch, label=torch.full_like(batch.label, value))
+
+
+@EVERY_METHOD
+@pytest.mark.parametrize(("dims", "classes"), [(2, 2), (2, 4), (3, 3)])
+def test_labels_without_foreground_or_with_one_class_alone_work(name: str, dims: int, classes: int) -> None:
+    problem: Problem = make_problem(dims, classes, one_component=(1,))
+    method = make_method(name, problem, ALL_AT_ONCE.get(name))
+    batch = make_batch(method, problem, 1, 1)
+    finite_with_gradients(method, only(0, batch))
+    if dims == 2:
+        finite_with_gradients(method, only(classes - 1, batch))
+
+
+@EVERY_METHOD
+@BOTH_RANKS
+def test_constant_images_work(name: str, dims: int) -> None:
+    """An empty corner of a scan: every norm sees zero variance."""
+    problem = make_problem(dims)
+    method = make_method(name, problem)
+    batch = make_batch(method, problem, 1, 1)
+    blank = {view: torch.zeros_like(image) for view, image in batch.unlabelled.items()}
+    output = step(method, dataclasses.replace(batch, labelled=torch.zeros_like(batch.labelled), unlabelled=blank))
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    assert all(bool(torch.isfinite(p.grad).all()) for p in method.parameters() if p.grad is not None)
+
+
+@EVERY_METHOD
+@BOTH_RANKS
+def test_bf16_autocast_gives_finite_losses_close_to_those_of_fp32(name: str, dims: int) -> None:
+    problem = make_problem(dims)
+    method = make_method(name, problem, ALL_AT_ONCE.get(name))
+    batch = make_batch(method, problem, 1, 1)
+    with torch.no_grad():
+        step(method, batch)
+    full = terms_of(method, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = terms_of(method, batch)
+        output = step(method, batch)
+        prediction = method.eval().predict(batch.labelled)
+    output.loss.backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in method.parameters() if p.grad is not None)
+    assert prediction.probabilities.dtype == torch.float32
+    torch.testing.assert_close(prediction.probabilities.sum(dim=1), torch.ones(1, *problem.patch))
+    for term, value in full.items():
+        assert half[term] == pytest.approx(value, rel=0.1, abs=0.05), term

@@ -1,0 +1,171 @@
+"""The two subnets are the ones of the paper, in 2D and in 3D, and take images of any size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ucseg.errors import UserError
+from ucseg.networks import NETWORKS, build_network
+from ucseg.networks.blocks import InstanceNorm, crop_to, pad_to_multiple
+from ucseg.networks.pseudo_label_generator import PseudoLabelGenerator
+from ucseg.types import Problem
+
+EVERY_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
+BOTH_RANKS = pytest.mark.parametrize("dims", [2, 3])
+WIDTHS = (16, 32, 64, 128, 256)
+CONVOLUTION = (nn.Conv2d, nn.Conv3d)
+
+
+def make(name: str, dims: int, classes: int = 3, channels: int = 2) -> nn.Module:
+    torch.manual_seed(0)
+    return build_network(name, Problem(dims, channels, classes, (32,) * dims, (8,) * dims))
+
+
+@EVERY_NETWORK
+@BOTH_RANKS
+def test_logits_on_the_images_grid_and_five_feature_maps_each_half_of_the_one_above(name: str, dims: int) -> None:
+    network = make(name, dims).eval()
+    shape = (48, 32) if dims == 2 else (32, 16, 16)
+    with torch.no_grad():
+        logits, features = network(torch.randn(1, 2, *shape))
+    assert logits.shape == (1, 3, *shape) and logits.dtype == torch.float32
+    assert [tuple(f.shape) for f in features] == [
+        (1, width, *(size // 2**level for size in shape)) for level, width in enumerate(WIDTHS)
+    ]
+    assert network.widths == WIDTHS
+
+
+@EVERY_NETWORK
+@BOTH_RANKS
+def test_any_size_works_down_to_one_voxel(name: str, dims: int) -> None:
+    network = make(name, dims).eval()
+    for shape in ((37, 21), (3, 50), (1, 1)) if dims == 2 else ((5, 17, 9), (1, 1, 1)):
+        with torch.no_grad():
+            logits, features = network(torch.randn(1, 2, *shape))
+        assert logits.shape == (1, 3, *shape)
+        assert bool(torch.isfinite(logits).all()) and len(features) == 5
+
+
+@EVERY_NETWORK
+def test_a_size_that_needs_no_padding_is_what_padding_by_hand_gives(name: str) -> None:
+    network = make(name, 2).eval()
+    image = torch.randn(1, 2, 27, 32)
+    padded = torch.cat([image, image[:, :, -1:].expand(-1, -1, 5, -1)], dim=2)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image)[0], network(padded)[0][:, :, :27])
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 9, 4)])
+def test_padding_repeats_the_last_values_and_cropping_takes_it_back(shape: tuple[int, ...]) -> None:
+    x = torch.randn(2, 3, *shape)
+    padded = pad_to_multiple(x, (4,) * len(shape))
+    assert [size % 4 for size in padded.shape[2:]] == [0] * len(shape)
+    assert torch.equal(crop_to(padded, shape), x)
+    index = [torch.arange(size).clamp_max(old - 1) for size, old in zip(padded.shape[2:], shape, strict=True)]
+    expected = x[(slice(None), slice(None), *torch.meshgrid(*index, indexing="ij"))]
+    assert torch.equal(padded, expected)
+
+
+@BOTH_RANKS
+def test_unet_has_two_normed_convolutions_a_level_and_the_published_dropout(dims: int) -> None:
+    network = make("unet", dims)
+    norm = nn.BatchNorm2d if dims == 2 else InstanceNorm
+    activation = nn.LeakyReLU if dims == 2 else nn.ReLU
+    blocks = [*network.encoder, *network.decoder]
+    assert len(blocks) == 9
+    for block, width in zip(blocks, (*WIDTHS, *WIDTHS[-2::-1]), strict=True):
+        layers = list(block.modules())
+        convolutions = [m for m in layers if isinstance(m, CONVOLUTION)]
+        assert [(set(c.kernel_size), c.out_channels) for c in convolutions] == [({3}, width)] * 2
+        assert sum(isinstance(m, norm) for m in layers) == sum(isinstance(m, activation) for m in layers) == 2
+    rates = [next(m.p for m in block.modules() if isinstance(m, nn.Dropout)) for block in network.encoder]
+    assert rates == ([0.05, 0.1, 0.2, 0.3, 0.5] if dims == 2 else [0.0, 0.0, 0.0, 0.0, 0.3])
+    assert network.head_dropout.p == (0.0 if dims == 2 else 0.3)
+    assert not any(isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d)) for m in network.modules())
+
+
+@BOTH_RANKS
+def test_vnet_has_one_two_three_convolutions_a_level_no_norm_and_strided_steps(dims: int) -> None:
+    network = make("vnet", dims)
+    counts = [
+        [sum(isinstance(m, CONVOLUTION) for m in stack) for stack in side]
+        for side in (network.encoder, network.decoder)
+    ]
+    assert counts == [[1, 2, 3, 3, 3], [3, 3, 2, 1]]
+    for stack in [*network.encoder, *network.decoder]:
+        kernels = [set(m.kernel_size) for m in stack if isinstance(m, CONVOLUTION)]
+        assert all(kernel == {3} for kernel in kernels)
+    for step in [*network.down, *network.up]:
+        assert set(step[0].kernel_size) == set(step[0].stride) == {2}
+    assert not any("Norm" in type(m).__name__ or isinstance(m, nn.Dropout) for m in network.modules())
+
+
+def test_vnet_adds_its_skips() -> None:
+    """With everything below cut off, the decoder sees the encoder's features themselves."""
+    network = make("vnet", 2).eval()
+    seen: list[Tensor] = []
+    network.decoder[-1].register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    with torch.no_grad():
+        nn.init.zeros_(network.up[-1][0].weight)
+        _, features = network(torch.randn(1, 2, 32, 32))
+    torch.testing.assert_close(seen[0], features[0])
+
+
+@BOTH_RANKS
+def test_vnet_starts_by_he_so_that_depth_without_norm_keeps_the_scale(dims: int) -> None:
+    network = make("vnet", dims)
+    for module in network.modules():
+        if isinstance(module, CONVOLUTION) and module.weight.numel() > 5000:
+            fan_in = module.in_channels * 3**dims if module.kernel_size[0] == 3 else module.in_channels * 2**dims
+            assert float(module.weight.detach().std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+            assert module.bias is not None and not module.bias.any()
+    shape = (64, 64) if dims == 2 else (32, 32, 16)
+    with torch.no_grad():
+        _, features = network(torch.randn(1, 2, *shape))
+    # Of the upper levels: on the lowest grids of a small image most of what a kernel sees is zero padding.
+    sizes = [float(f.pow(2).mean().sqrt()) for f in features[:3]]
+    assert all(0.5 < size < 2 for size in sizes), sizes
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (4, 6, 3)])
+def test_instance_norm_is_torchs(shape: tuple[int, ...]) -> None:
+    ours, theirs = InstanceNorm(4), (nn.InstanceNorm2d if len(shape) == 2 else nn.InstanceNorm3d)(4, affine=True)
+    with torch.no_grad():
+        for module in (ours, theirs):
+            module.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))
+            module.bias.copy_(torch.tensor([0.0, 1.0, 2.0, -3.0]))
+    x = 3 + 2 * torch.randn(2, 4, *shape)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    assert ours(x.bfloat16()).dtype == torch.float32
+
+
+def test_instance_norm_of_a_single_voxel_is_the_shift() -> None:
+    """The lowest level of a scan of 16 voxels an axis, predicted one at a time, has one voxel."""
+    module = InstanceNorm(3)
+    with torch.no_grad():
+        module.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(module(torch.randn(1, 3, 1, 1, 1)).flatten(), torch.tensor([1.0, 2.0, 3.0]))
+
+
+@BOTH_RANKS
+def test_dropout_is_off_in_evaluation_and_on_in_training(dims: int) -> None:
+    network, image = make("unet", dims), torch.randn(2, 2, *((32, 32) if dims == 2 else (32, 16, 16)))
+    with torch.no_grad():
+        assert not torch.equal(network(image)[0], network(image)[0])
+        network.eval()
+        assert torch.equal(network(image)[0], network(image)[0])
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (29, 40), (3, 3)])
+def test_the_pseudo_label_generator_takes_any_size(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    module = PseudoLabelGenerator(2, 3, (32, 32), (8, 8), "softmax", True).eval()
+    z_1, z_2, u_1, u_2 = (torch.rand(2, c, *shape) for c in (3, 3, 1, 1))
+    assert module(z_1, z_2, u_1, u_2).shape == (2, 3, *shape)
+
+
+def test_an_unknown_network_is_told_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet"):
+        make("resnet", 2)
