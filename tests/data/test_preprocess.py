@@ -171,7 +171,7 @@ def test_intensities() -> None:
     flat = Geometry(np.eye(3), "px")
     rgb = a_plan(dims=2, unit="px", channels=3, normalisation="rgb")
     for top, kind in ((255, np.uint8), (65535, np.uint16), (1, np.float32)):
-        image = np.array([0, top], kind).reshape(1, 1, 2)  # one grey channel is taken for all three
+        image = np.array([0, top], kind).reshape(1, 1, 2).repeat(3, axis=0)
         assert to_network_grid(Scan(image, flat, SOURCE), rgb)[0].tolist() == [[[-2, 2]]] * 3
 
     unit = a_plan(dims=2, unit="px", normalisation="unit")

@@ -117,7 +117,7 @@ def test_modules_come_back_in_the_mode_they_were_in() -> None:
 
 def test_grey_image_for_a_colour_model() -> None:
     with pytest.raises(
-        UserError, match=r"scan\.ext: this image has one channel \(grey\) but the model was trained on 3"
+        UserError, match=r"scan\.ext: has 1 channel, the model's images have 3; convert it or leave it out"
     ):
         predictor(plan_2d(channels=3)).predict_scan(scan_of(speckle(1, 20, 20)))
 

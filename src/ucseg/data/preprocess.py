@@ -111,11 +111,13 @@ def _with_channels(scan: Scan, channels: int) -> Array:
     array, found = scan.array, scan.array.shape[0]
     if found == channels:
         return array
-    if found == 1:
-        return np.repeat(array, channels, axis=0)
     if channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
         return array[:1]  # a grey image saved as RGB
-    raise UserError(f"{scan.source}: has {found} channels, the plan has {channels}; convert it or leave it out.")
+    # A grey image repeated three times would be accepted, and be unlike anything the model has seen.
+    raise UserError(
+        f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; "
+        "convert it or leave it out."
+    )
 
 
 def normalise(image: Array, plan: Plan, source: Path) -> Array:

@@ -129,7 +129,6 @@ class Predictor:
             UserError: the scan's axes, unit or channels are not those of the training scans; it has NaN or infinite
                 values; the network's answer is not finite.
         """
-        self._check_channels(scan)
         image, grid = to_network_grid(scan, self.plan)
         prediction = self.predict_grid(image, report)
         del image
@@ -149,15 +148,6 @@ class Predictor:
             if members
             else {},
         )
-
-    def _check_channels(self, scan: Scan) -> None:
-        # A grey image repeated three times would be accepted and be unlike anything the model has seen.
-        channels = scan.array.shape[0]
-        if channels == 1 and self.plan.channels > 1:
-            raise UserError(
-                f"{scan.source}: this image has one channel (grey) but the model was trained on "
-                f"{self.plan.channels} channels; predict it with a model trained on grey images."
-            )
 
     def keep_components(self, label: Array) -> Array:
         """S class indices with the component filter applied, if it is on."""
