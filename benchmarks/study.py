@@ -52,7 +52,7 @@ STUDIES = {
         ("5%", "10%"),
         seeds=3,
         steps=300,
-        train=("lr=0.03",),  # V-Net has no norm and learns nothing in 300 steps at 0.01
+        train=("lr=0.03", "validate_every=100"),  # V-Net has no norm and learns nothing in 300 steps at 0.01
     ),
     "isic": Study(
         ("--validation", "40", "--test", "120"),
@@ -61,7 +61,14 @@ STUDIES = {
         seeds=3,
         steps=600,
     ),
-    "kvasir": Study((), ("size=112", "labelled_batch=4", "unlabelled_batch=4"), ("10%",), seeds=2, steps=1500),
+    "kvasir": Study(
+        (),
+        ("size=112", "labelled_batch=4", "unlabelled_batch=4"),
+        ("10%",),
+        seeds=2,
+        steps=1500,
+        train=("validate_every=300",),
+    ),
 }
 
 
@@ -123,7 +130,12 @@ def run_cell(study: Study, cell: Cell, work: Path, extra: list[str]) -> dict[str
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     result["training_seconds"] = log[-1]["seconds"]
     result["validation"] = {str(line["step"]): line["validation"] for line in log if "validation" in line}
+    chosen = {weights: json.loads((run / f"{weights}.json").read_text())["step"] for weights in ("last", "best")}
+    result["steps_of_weights"] = chosen
     for weights in ("last", "best"):
+        if weights == "best" and chosen["best"] == chosen["last"]:
+            result["test"]["best"] = result["test"]["last"]  # the same weights
+            break
         predictions = work / "predictions" / f"{cell.name}-{weights}"
         ucseg("predict", run, dataset, "--out", predictions, "--checkpoint", weights, "--members", "--resume")
         names = {"prediction": predictions} | {m.name: m for m in sorted((predictions / "members").iterdir())}
