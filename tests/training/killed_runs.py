@@ -2,7 +2,7 @@
 
     python killed_runs.py FOLDER PRECISION    -> {"kills": n, "at": [steps saved at each kill]}
 
-FOLDER/whole is one run without a stop, FOLDER/killed the other. Half of the kills come after a random time, from
+FOLDER/whole is one run without a stop, FOLDER/killed the other. Half of the kills come at a random time, from
 outside; the others at a counted call of fsync or replace, just before or just after it: in the middle of saving.
 Runs are forked, so that torch is loaded once; nothing may be computed here before.
 """
@@ -27,7 +27,7 @@ from tiny import train
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.trainer import TrainConfig
 
-STEPS = 24
+STEPS = 18
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -69,7 +69,7 @@ def main() -> None:
     config = TrainConfig(
         steps=STEPS, precision=precision, save_every=0, log_every=1, ema=0.9, device="cpu", validate_every=5
     )  # type: ignore[arg-type]
-    assert os.waitstatus_to_exitcode(os.waitpid(forked(lambda: _go(folder / "whole", config)), 0)[1]) == 0
+    assert _wait(forked(lambda: _go(folder / "whole", config))) == 0
     rng = random.Random(0)
     at = []
     while True:
@@ -82,15 +82,29 @@ def main() -> None:
             _go(folder / "killed", config)
 
         child = forked(work)
-        if not by_count:
-            time.sleep(rng.uniform(0.0, 0.3))
-            os.kill(child, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = _wait(child) if by_count else _kill_from_outside(child, folder / "killed", rng.uniform(0.0, 0.06))
         if code == 0:
             break
         assert code == -signal.SIGKILL, f"the run failed by itself: {code}"
         at.append(_saved(folder / "killed"))
     print(json.dumps({"kills": len(at), "at": at}))
+
+
+def _wait(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _kill_from_outside(child: int, folder: Path, delay: float) -> int:
+    """Kill a run `delay` seconds after it saved for the first time; a busy machine must not keep it from its start."""
+    state, begun = RunFolder(folder).state_file, time.time_ns()
+    while not (state.exists() and state.stat().st_mtime_ns > begun):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    return _wait(child)
 
 
 def _go(folder: Path, config: TrainConfig) -> None:

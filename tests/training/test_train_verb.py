@@ -85,7 +85,7 @@ def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method
 
 
 def test_training_learns_the_discs(scans: Path, tmp_path: Path) -> None:
-    result = train(scans, tmp_path / "run", steps=60, set=[*SMALL, "validate_every=30", "lr=0.05"])
+    result = train(scans, tmp_path / "run", steps=40, set=[*SMALL, "validate_every=20", "lr=0.05"])
     assert result.best["dice"] > 0.8
 
 
