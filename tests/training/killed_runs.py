@@ -25,7 +25,7 @@ from safetensors import safe_open
 from tiny import train
 
 from ucseg.training.run_folder import RunFolder
-from ucseg.training.trainer import TrainConfig
+from ucseg.training.settings import TrainConfig
 
 STEPS = 18
 

@@ -19,7 +19,7 @@ from tiny import batches, train
 
 from ucseg.errors import Interrupted, UserError
 from ucseg.training.run_folder import RunFolder
-from ucseg.training.trainer import TrainConfig
+from ucseg.training.settings import TrainConfig
 from ucseg.types import Batch
 
 FP32 = {"device": "cpu", "precision": "fp32"}

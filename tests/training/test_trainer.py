@@ -19,7 +19,8 @@ from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State
 from ucseg.training.device import choose_device, choose_precision
 from ucseg.training.run_folder import RunFolder
-from ucseg.training.trainer import FitResult, TrainConfig, fit
+from ucseg.training.settings import TrainConfig
+from ucseg.training.trainer import FitResult, fit
 from ucseg.types import Batch, Progress
 
 

@@ -18,7 +18,8 @@ from ucseg.config import Strict
 from ucseg.methods.base import Method
 from ucseg.randomness import derive_seed, torch_generator
 from ucseg.training.run_folder import RunFolder
-from ucseg.training.trainer import FitResult, TrainConfig, fit
+from ucseg.training.settings import TrainConfig
+from ucseg.training.trainer import FitResult, fit
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

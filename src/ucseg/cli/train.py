@@ -62,7 +62,8 @@ def train(
     from ucseg.randomness import derive_seed
     from ucseg.training.device import choose_device
     from ucseg.training.run_folder import RunFolder
-    from ucseg.training.trainer import TrainConfig, fit
+    from ucseg.training.settings import TrainConfig
+    from ucseg.training.trainer import fit
 
     run = RunFolder(out)
     run.require(resume)
@@ -118,7 +119,7 @@ def _settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dict[st
     from ucseg.config import parse_overrides
     from ucseg.data.plan import Plan
     from ucseg.methods import METHODS
-    from ucseg.training.trainer import TrainConfig
+    from ucseg.training.settings import TrainConfig
 
     given = parse_overrides(texts)
     rooms: dict[str, dict[str, Any]] = {}

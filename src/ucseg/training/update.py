@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from lightning_fabric import Fabric
@@ -16,10 +15,8 @@ from ucseg.methods.base import Method
 from ucseg.randomness import derive_seed
 from ucseg.training.device import channels_last, convolutions_to
 from ucseg.training.optim import learning_rate, make_optimizer, set_learning_rate
+from ucseg.training.settings import TrainConfig
 from ucseg.types import Batch, Progress
-
-if TYPE_CHECKING:
-    from ucseg.training.trainer import TrainConfig
 
 GRADIENT_NORM = "gradient norm"
 

@@ -1,0 +1,53 @@
+"""How to train, whatever the method."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ucseg.config import Strict
+from ucseg.training.optim import OptimizerName, Schedule
+
+
+class TrainConfig(Strict):
+    """How to train, whatever the method. Defaults for the optimiser are UC-Seg's published ones (method.md).
+
+    Attributes:
+        steps: T, updates to make; every schedule scales with it.
+        seed: of every random draw.
+        precision: "bf16" autocast, "fp32", or "auto": bf16 where the device has it in hardware.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        channels_last: lay images and convolution weights out with the channels of a voxel together.
+        optimizer: "sgd", or "adamw" (then lr about 1e-3).
+        lr: learning rate at the first step.
+        schedule: how it decays to 0 at T.
+        momentum, weight_decay: of the optimiser.
+        clip_grad_norm: upper bound of the gradient's norm; None does not clip. 12 is nnU-Net's.
+        ema: decay of the averaged weights; 0 keeps none.
+        validate_every: steps between validations; None: a tenth of `steps`. The last step is always validated.
+        save_every: seconds between saves of the resumable state; it is also saved at each validation.
+        log_every: steps between lines of metrics.jsonl.
+        workers: processes that load batches; None lets the loader choose. They change nothing in the result.
+    """
+
+    steps: int = Field(10_000, ge=1)
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    device: str = "auto"
+    channels_last: bool = True
+    optimizer: OptimizerName = "sgd"
+    lr: float = Field(0.01, gt=0)
+    schedule: Schedule = "linear"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-5, ge=0)
+    clip_grad_norm: float | None = Field(12.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+    validate_every: int | None = Field(None, ge=1)
+    save_every: float = Field(120.0, ge=0)
+    log_every: int = Field(10, ge=1)
+    workers: int | None = Field(None, ge=0)
+
+    def validates_after(self, done: int) -> bool:
+        """Whether validation follows once `done` steps are done."""
+        return done == self.steps or done % (self.validate_every or max(1, self.steps // 10)) == 0
