@@ -1,0 +1,63 @@
+"""Write docs/results.md from the files in benchmarks/results: python benchmarks/tables.py"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+HEAD = """\
+# Results
+
+Written by `python benchmarks/tables.py` from the files in `benchmarks/results`, each of which holds the command, the
+commit, the machine and every cell. Same labelled cases, same steps, same labelled images and augmentation for every
+model; test cases are seen by no training and no choice. "Mean of both" is the mean of the two supervised networks'
+probabilities. Dice is the mean over foreground classes; the first figure is the mean over training seeds, the second
+their standard deviation. "Gap closed" is (UC-Seg - mean of both) / (ceiling - mean of both), the ceiling being the
+mean of both networks trained with all labels for the same steps. These are short runs on a small CPU: they compare
+methods, and are not the best that any of them can do.
+"""
+
+
+def figure(value: dict[str, Any], digits: int) -> str:
+    """Mean and spread of a row's entry."""
+    spread = "" if value["sd"] is None else f" ± {value['sd']:.{digits}f}"
+    return f"{value['mean']:.{digits}f}{spread}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """One study as a section."""
+    definition = result["definition"]
+    seeds = sorted({cell["seed"] for cell in result["cells"]})
+    lines = [
+        f"## {result['study']}",
+        "",
+        f"{definition['steps']} steps, seeds {', '.join(map(str, seeds))}; commit `{result['commit'][:10]}`; "
+        f"settings {', '.join((*definition['plan'], *definition['train'])) or 'as planned'}.",
+        "",
+        "| labelled | model | Dice, last | Dice, best on validation | HD95, last | gap closed, last | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    best = {(row["labelled"], row["model"]): row for row in result["summary"] if row["weights"] == "best"}
+    for row in result["summary"]:
+        if row["weights"] == "last":
+            other = best[row["labelled"], row["model"]]
+            gap = f"{row['gap_closed']:.0%}" if "gap_closed" in row else ""
+            cells = [row["labelled"], row["model"], figure(row["dice"], 3), figure(other["dice"], 3)]
+            cells += [figure(row["hd95"], 1), gap, f"{row['training_seconds']:.0f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"    {result['command']}", ""]
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    return "\n".join([HEAD, *(table(result) for result in results if "study" in result)])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(f"wrote {PAGE}")
