@@ -84,10 +84,9 @@ def train(
     if not prepared.validation:
         console.print("There are no validation cases: the last weights are kept, none can be called the best.")
 
-    settings = build(model.Config, overrides, f"method {name}").model_dump(mode="json")
     complete = {
         "dataset": str(data.folder),
-        "method": {"name": name, "config": settings},
+        "method": {"name": name, "config": model.config.model_dump(mode="json")},
         "train": config.model_dump(mode="json"),
         "problem": vars(chosen.problem),
         "plan": chosen.model_dump(mode="json"),

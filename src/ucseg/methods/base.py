@@ -23,10 +23,12 @@ class Method(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Strict]]
+    config: Strict
     views: ClassVar[tuple[str, ...]] = ("image",)
 
     def __init__(self, config: Strict, problem: Problem) -> None:
         super().__init__()
+        self.config = config
         self.problem = problem
 
     @abstractmethod

@@ -31,11 +31,11 @@ class Supervised(Method):
     """See the module's docstring. It asks for no view of the unlabelled images."""
 
     Config = SupervisedConfig
+    config: SupervisedConfig
     views = ()
 
     def __init__(self, config: SupervisedConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.config = config
         self.networks = nn.ModuleDict({name: build_network(name, problem) for name in config.networks})
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:

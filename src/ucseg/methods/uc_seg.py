@@ -60,11 +60,11 @@ class UCSeg(Method):
     """See the module's docstring."""
 
     Config = UCSegConfig
+    config: UCSegConfig
 
     def __init__(self, config: UCSegConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         flat = problem.dims == 2
-        self.config = config
         subnets = [build_network(name, problem) for name in config.subnets]
         self.subnets = nn.ModuleList(subnets)
         if config.upg:
@@ -100,9 +100,10 @@ class UCSeg(Method):
         """
         if self.config.pseudo_label_mode == "evaluation":
             self.eval()
-            z = self.forward_both(image)[0]
-        label = self.fuse(z).argmax(dim=1)
-        self.train()
+            label = self.fuse(self.forward_both(image)[0]).argmax(dim=1)
+            self.train()
+        else:
+            label = self.fuse(z).argmax(dim=1)
         if self.config.component_filter and self.problem.one_component:
             filtered = [largest_components(one, self.problem.one_component) for one in label.cpu().numpy()]
             label = torch.stack([torch.from_numpy(one) for one in filtered]).to(label.device)
