@@ -20,7 +20,7 @@ def test_the_box_takes_two_thirds_of_each_side_at_every_place_alike(shape: tuple
         box = sample_box(shape, 2 / 3, Progress(t, draws).generator("mixing"))
         for axis, (side, size) in enumerate(zip(box, shape, strict=True)):
             assert side.stop - side.start == 2 * size // 3
-            assert 0 <= side.start and side.stop <= size
+            assert side.start >= 0 and side.stop <= size
             starts[axis][side.start] += 1
     for counter, size in zip(starts, shape, strict=True):
         places = size - 2 * size // 3 + 1
