@@ -74,10 +74,12 @@ def test_each_unsupervised_term_trains_the_student_at_full_weight(looked: Looked
 
 def test_every_trainable_parameter_is_reached_by_a_finite_gradient(looked: Looked) -> None:
     for key, parameter in looked.method.named_parameters():
-        found = [gradients[key] for gradients in looked.gradients.values() if key in gradients]
-        reached = [g for g in found if g is not None and bool((g != 0).any())]
-        assert bool(reached) == parameter.requires_grad, key
-        assert all(bool(torch.isfinite(g).all()) for g in reached), key
+        found = [of_term[key] for of_term in looked.gradients.values() if key in of_term]
+        gradients = [g for g in found if g is not None]
+        assert all(bool(torch.isfinite(g).all()) for g in gradients), key
+        # A shift of all keys moves every score of a query alike, and softmax takes it away: only rounding is left.
+        reached = any(float(g.norm()) > 1e-8 for g in gradients) or key.endswith("attention.key.bias")
+        assert reached == parameter.requires_grad, key
 
 
 def test_no_two_tensors_of_the_state_share_storage(looked: Looked) -> None:
