@@ -37,8 +37,8 @@ def table(result: dict[str, Any]) -> str:
         f"{definition['steps']} steps, seeds {', '.join(map(str, seeds))}; commit `{result['commit'][:10]}`; "
         f"settings {', '.join((*definition['plan'], *definition['train'])) or 'as planned'}.",
         "",
-        "| labelled | model | Dice, last | Dice, best on validation | HD95, last | gap closed, last | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| labelled | model | Dice, last | Dice, best on validation | HD95, last | gap closed, last |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     best = {(row["labelled"], row["model"]): row for row in result["summary"] if row["weights"] == "best"}
     for row in result["summary"]:
@@ -46,7 +46,7 @@ def table(result: dict[str, Any]) -> str:
             other = best[row["labelled"], row["model"]]
             gap = f"{row['gap_closed']:.0%}" if "gap_closed" in row else ""
             cells = [row["labelled"], row["model"], figure(row["dice"], 3), figure(other["dice"], 3)]
-            cells += [figure(row["hd95"], 1), gap, f"{row['training_seconds']:.0f}"]
+            cells += [figure(row["hd95"], 1), gap]
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"    {result['command']}", ""]
     return "\n".join(lines)
