@@ -1,5 +1,8 @@
 """The two streams: what a batch holds, that it is a function of (seed, step, rank), and that nobody's request leaks."""
 
+import multiprocessing
+import os
+import signal
 from collections import Counter
 
 import numpy as np
@@ -240,6 +243,17 @@ def test_workers_change_nothing(cases, workers):
     assert all(same(a, b) and same(a, c) for a, b, c in zip(expected, here, elsewhere, strict=True))
     assert torch.equal(torch.get_rng_state(), state)  # a network's own draws must not shift
     assert same(next(loader(stream, 4, 9, workers, rank=1)), stream.batch(4, 1))
+
+
+def test_a_worker_leaves_stopping_to_the_main_process(cases):
+    # A scheduler ends a job by a signal to all its processes; a dead worker would turn that into a traceback.
+    stream = Stream(cases[0], cases[1], make_plan(), 7, ("image",))
+    batches = loader(stream, 0, 6, 1)
+    assert same(next(batches), stream.batch(0))
+    for worker in multiprocessing.active_children():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker.pid, number)
+    assert all(same(batch, stream.batch(step)) for step, batch in enumerate(batches, start=1))
 
 
 def test_a_finished_run_has_no_batches_left(cases):

@@ -169,6 +169,7 @@ class _Steps(Dataset[dict[str, Any] | str]):
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @lru_cache(maxsize=64)
