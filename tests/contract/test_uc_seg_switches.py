@@ -11,6 +11,7 @@ import torch
 from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem, step, terms_of
 from torch import Tensor
 
+from ucseg.losses.contrastive import class_prototypes
 from ucseg.losses.segmentation import one_hot, segmentation_loss
 from ucseg.methods.uc_seg import UCSeg
 from ucseg.types import Batch, Progress
@@ -306,3 +307,20 @@ def test_memories_stay_empty_without_ife_and_below_the_threshold(batch: Batch) -
         assert output.metrics["dice_1"].shape == () and not output.metrics["dice_1"].requires_grad
     one_class = dataclasses.replace(batch, label=torch.zeros_like(batch.label))
     assert all(math.isfinite(value) for value in second_step(make(), one_class).values())
+
+
+def test_a_step_remembers_labelled_images_by_their_mask_and_unlabelled_ones_by_their_pseudo_label(batch: Batch) -> None:
+    """After one step each class has as many entries as there are images in which mask or pseudo-label has it."""
+    method = make({"subnets": ("vnet", "vnet"), "upg": False, "mixing": False})
+    with torch.no_grad():
+        z, features = method.forward_both(torch.cat([batch.labelled, batch.unlabelled["image"]]))
+        y = torch.cat([batch.label, method.pseudo_label([z_k[2:] for z_k in z], batch.unlabelled["image"])])
+        step(method, batch)
+    for k in (0, 1):
+        for f, memory in zip(features[k], method.memory(k).levels(), strict=True):
+            prototypes, present = class_prototypes(f, y, 3)
+            assert int(present[2:, 1:].sum()) > 0, "foreground is pseudo-labelled"
+            for c in range(3):
+                expected = prototypes[:, c][present[:, c]]
+                torch.testing.assert_close(memory.values[c, : len(expected)], expected)
+                assert int(memory.written[c]) == len(expected)
