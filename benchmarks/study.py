@@ -52,7 +52,7 @@ STUDIES = {
         ("5%", "10%"),
         seeds=3,
         steps=300,
-        train=("lr=0.03", "validate_every=100"),  # V-Net has no norm and learns nothing in 300 steps at 0.01
+        train=("lr=0.03", "validate_every=150"),  # V-Net has no norm and learns nothing in 300 steps at 0.01
     ),
     "isic": Study(
         ("--validation", "40", "--test", "120"),
@@ -60,6 +60,7 @@ STUDIES = {
         ("2%", "5%"),
         seeds=3,
         steps=600,
+        train=("validate_every=300",),
     ),
     "kvasir": Study(
         (),

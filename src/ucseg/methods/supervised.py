@@ -7,7 +7,7 @@ networks they are trained side by side without seeing each other, and their mean
 from __future__ import annotations
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ucseg.config import Strict
@@ -25,6 +25,13 @@ class SupervisedConfig(Strict):
     networks: tuple[str, ...] = Field(("unet",), min_length=1)  # e.g. ("unet", "vnet"): both, and their mean
     calibration_weight: float = Field(1.0, ge=0)
     beta_start: float = Field(BETA_START, gt=0, le=1)
+
+    @field_validator("networks")
+    @classmethod
+    def _each_once(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(networks)) < len(networks):
+            raise ValueError("each network can be named once")
+        return networks
 
 
 class Supervised(Method):

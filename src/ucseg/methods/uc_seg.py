@@ -9,7 +9,7 @@ name, a default and a source for every number of the method, so that each part c
 from __future__ import annotations
 
 import math
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -43,16 +43,16 @@ class UCSegConfig(Strict):
     calibration_weight: float = Field(1.0, ge=0)
     beta_start: float = Field(BETA_START, gt=0, le=1)
     lambda_max: float = Field(1.0, ge=0)  # DEVIATION: published 15, which belongs to 50,000 steps
-    lambda_ramp: float = Field(0.6, ge=0, le=1)  # share of the steps
+    lambda_ramp: float = Field(0.2, ge=0, le=1)  # share of the steps. DEVIATION: published 0.6, of 50,000 steps
     consistency_weight: float = Field(0.5, ge=0)
     ife_weight: float = Field(0.2, ge=0)
     ic_weight: float = Field(0.1, ge=0)
-    levels: tuple[int, ...] = (3, 4, 5)  # encoder levels of the CCP terms, counted from 1
+    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((3, 4, 5), min_length=1)  # of the CCP terms
     temperature: float = Field(TEMPERATURE, gt=0)
     memory_entries: int | None = Field(None, ge=1)  # none: 1,440 in 2D, 144 in 3D
     memory_threshold: tuple[float, float] | None = None  # Dice at t = 0 and t = T; none: .5, .96 in 2D, .2, .76 in 3D
     mixing: bool = True
-    mixing_start: float | None = Field(None, ge=0, le=1)  # share of the steps; none: 0.24 in 2D, 0.12 in 3D
+    mixing_start: float = Field(0.1, ge=0, le=1)  # share of the steps. DEVIATION: published 0.24 in 2D, 0.12 in 3D
     mixing_box: float = Field(2 / 3, gt=0, le=1)
 
 
@@ -77,8 +77,6 @@ class UCSeg(Method):
             for subnet in subnets
         )
         self.memory_threshold = config.memory_threshold or ((0.5, 0.96) if flat else (0.2, 0.76))
-        share = config.mixing_start
-        self.mixing_start = share if share is not None else (0.24 if flat else 0.12)
 
     def fuse(self, z: list[Tensor]) -> Tensor:
         """UPG, steps 1-4: z_p."""
@@ -118,13 +116,14 @@ class UCSeg(Method):
         y_hat = self.pseudo_label([z_k[n:] for z_k in z], unlabelled)
 
         raw = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat)
-        if config.mixing and progress.fraction >= self.mixing_start:
+        if config.mixing and progress.fraction >= config.mixing_start:
             image, target = self.mix(batch, y_hat, progress)
             z_mixed, features_mixed = self.forward_both(image)
             mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target)
             raw = {name: (value + mixed[name]) / 2 for name, value in raw.items()}
 
-        ramp = math.exp(-5 * (1 - min(1.0, progress.fraction / max(config.lambda_ramp, 1e-9))) ** 2)
+        rise = min(1.0, progress.fraction / config.lambda_ramp) if config.lambda_ramp else 1.0
+        ramp = math.exp(-5 * (1 - rise) ** 2)
         weights = {
             "pseudo": 0.5 * config.lambda_max * ramp,
             "consistency": 0.5 * config.consistency_weight,
@@ -144,7 +143,8 @@ class UCSeg(Method):
     def supervised(self, z: Tensor, label: Tensor, beta: float) -> Tensor:
         """L_sup(z) = CE(z, y) + Dice(sigma(z), y) + L_u(z, y)."""
         loss = segmentation_loss(z, label, self.problem.binary)
-        return loss + self.config.calibration_weight * calibration_loss(z, label, beta)
+        weight = self.config.calibration_weight
+        return loss + weight * calibration_loss(z, label, beta) if weight else loss
 
     def cross_terms(self, z: list[Tensor], features: list[list[Tensor]], z_target: list[Tensor], y: Tensor) -> Terms:
         """L_pseudo, L_cons and L_IFE of each subnet, and L_IC, unweighted; `y` is the target of `z_target`."""

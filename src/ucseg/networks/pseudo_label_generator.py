@@ -47,7 +47,7 @@ class UncertaintyAttention(nn.Module):
         self.position = nn.Parameter(torch.randn(1, width, *grid) * 0.02)
         self.dropout = nn.Dropout(DROPOUT)
         self.query = nn.Linear(width, HEADS * self.head_width)
-        self.key = nn.Linear(width, HEADS * self.head_width)
+        self.key = nn.Linear(width, HEADS * self.head_width, bias=False)  # the softmax would cancel a bias
         self.value = nn.Linear(width, HEADS * self.head_width)
         self.project = nn.Linear(HEADS * self.head_width, width)
         self.mlp = nn.Sequential(nn.Linear(width, MLP_WIDTH), nn.GELU(), nn.Linear(MLP_WIDTH, width))
@@ -62,13 +62,11 @@ class UncertaintyAttention(nn.Module):
         if tuple(position.shape[2:]) != grid:
             position = F.interpolate(position, size=grid, mode=LINEAR[self.dims], align_corners=False)
         position = position.flatten(2).transpose(1, 2)
+        tokens = self.dropout(self.embed_query(query) + position)
+        others = self.dropout(self.embed_context(context) + position)
         q, k, v = (
-            layer(self.dropout(x + position)).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
-            for layer, x in (
-                (self.query, self.embed_query(query)),
-                (self.key, self.embed_context(context)),
-                (self.value, self.embed_context(context)),
-            )
+            layer(x).unflatten(-1, (HEADS, self.head_width)).transpose(1, 2)
+            for layer, x in ((self.query, tokens), (self.key, others), (self.value, others))
         )
         x = self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         x = x + self.mlp(x)
