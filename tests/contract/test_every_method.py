@@ -77,7 +77,6 @@ def test_every_trainable_parameter_is_reached_by_a_finite_gradient(looked: Looke
         found = [of_term[key] for of_term in looked.gradients.values() if key in of_term]
         gradients = [g for g in found if g is not None]
         assert all(bool(torch.isfinite(g).all()) for g in gradients), key
-        # A shift of all keys moves every score of a query alike, and softmax takes it away: only rounding is left.
         reached = any(float(g.norm()) > 1e-8 for g in gradients)
         assert reached == parameter.requires_grad, key
 

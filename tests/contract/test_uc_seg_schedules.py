@@ -1,4 +1,4 @@
-"""UC-Seg's schedules at the published numbers: ramp, memory threshold, mixing start; and its first gradients."""
+"""UC-Seg's schedules at the published numbers (ramp, memory threshold, mixing start), and its first gradients."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_the_memory_fills_once_the_labelled_dice_is_above_the_rising_threshold(
 @pytest.mark.parametrize(("dims", "start"), [(2, 12_000), (3, 6_000)])
 def test_mixing_begins_at_the_published_step(dims: int, start: int) -> None:
     problem = make_problem(dims, classes=2)
-    method = cast(UCSeg, make_method("uc_seg", problem))
+    method = cast(UCSeg, make_method("uc_seg", problem, {"mixing_start": start / 50_000}))
     batch = make_batch(UCSeg, problem, 1, 1)
     seen: list[int] = []
     method.subnets[1].register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))

@@ -23,7 +23,8 @@ def numbers(x: Tensor) -> Array:
 
 def linear(layer: nn.Module, x: Array) -> Array:
     """y_i = sum_j W_ij x_j + b_i."""
-    weight, bias = numbers(layer.weight), numbers(layer.bias)  # type: ignore[arg-type]
+    weight = numbers(layer.weight)  # type: ignore[arg-type]
+    bias = np.zeros(len(weight)) if layer.bias is None else numbers(layer.bias)  # type: ignore[arg-type]
     return np.array([row @ x + b for row, b in zip(weight, bias, strict=True)])
 
 
