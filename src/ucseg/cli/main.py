@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from types import FunctionType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ucseg import __all__ as VERBS
 from ucseg import __version__
+from ucseg.cli.calls import without_return_type
 from ucseg.errors import Interrupted, UserError
 
 EXIT_USER = 2
@@ -51,7 +50,7 @@ def _app(words: list[str]) -> typer.Typer:
     chosen = words[0] if words else ""
     for verb in [chosen] if chosen in VERBS else VERBS:
         function = getattr(import_module(f"ucseg.cli.{verb}"), verb)
-        app.command(verb, help=_help(function.__doc__))(_without_return_type(function))
+        app.command(verb, help=_help(function.__doc__))(without_return_type(function))
     return app
 
 
@@ -75,17 +74,6 @@ def _root(
 def _help(doc: str | None) -> str:
     """A docstring up to its first section (Args, Returns, Raises): the rest speaks to Python callers."""
     return re.split(r"\n\s*(?:Args|Returns|Raises|Attributes|Example):", doc or "", maxsplit=1)[0].strip()
-
-
-def _without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function for typer, which evaluates annotations: result types are imported for type checkers only."""
-    assert isinstance(function, FunctionType)
-    copy = FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
-    return copy
 
 
 def _say(message: str) -> None:

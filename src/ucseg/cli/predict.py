@@ -50,9 +50,7 @@ def predict(
     from ucseg.inference.outputs import PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
 
-    run, out = Path(run), Path(out)  # from Python also text, and one scan without a list around it
-    given: object = inputs
-    items = find_inputs([Path(given)] if isinstance(given, str | Path) else [Path(one) for one in inputs], out, split)
+    items = find_inputs(inputs, out, split)
     predictor = Predictor.from_run(run, checkpoint, device, precision=precision, components=components)
     settings = {
         "run": str(run.absolute()),

@@ -1,0 +1,42 @@
+"""A verb called from Python: paths may be plain text, and one path may stand where several may."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+
+def without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function with annotations that can be evaluated: result types are imported for type checkers only."""
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
+    return copy
+
+
+def with_paths(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, its arguments of type Path (or list of Path) taken as text too."""
+    hints = typing.get_type_hints(without_return_type(function))
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        for name, value in given.arguments.items():
+            kinds = {hints.get(name), *typing.get_args(hints.get(name))}
+            if list[Path] in kinds:
+                several = [value] if isinstance(value, str | Path) else value
+                given.arguments[name] = None if several is None else [Path(one) for one in several]
+            elif Path in kinds and isinstance(value, str):
+                given.arguments[name] = Path(value)
+        return function(*given.args, **given.kwargs)
+
+    return call
