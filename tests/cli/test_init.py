@@ -329,7 +329,7 @@ def test_the_command_line_tells_errors_by_table_and_exit_code(
     told = capsys.readouterr()
     assert "images/4.png" in told.out
     assert "there is no such file" in told.out
-    assert "20 cases, 1 errors, 0 warnings; mend the errors before training." in told.err
+    assert "20 cases, 1 error, 0 warnings; mend the errors before training." in told.err
     with pytest.raises(UnsoundDatasetError) as error:
         ucseg.check(tmp_path / "set")
     assert [finding.file for finding in error.value.findings] == ["images/4.png"]

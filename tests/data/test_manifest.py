@@ -113,7 +113,7 @@ def test_tables_saved_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
         ("cases.csv", "case,subject,image,split\n", "column 'mask' is missing"),
         ("cases.csv", HEADER, "there are no cases in it"),
         ("cases.csv", None, "there is no such file"),
-        ("dataset.yaml", None, "there is no dataset.yaml; make a dataset with 'ucseg init"),
+        ("dataset.yaml", None, "no dataset.yaml here; if these are scans, make a dataset of them first: ucseg init"),
         ("dataset.yaml", "name: [", "not valid YAML"),
     ],
 )

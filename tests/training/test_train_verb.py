@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import ucseg
+from ucseg.config import read_yaml
 from ucseg.data.manifest import Dataset as Manifest
 from ucseg.data.manifest import DatasetConfig, load_dataset, save_dataset
 from ucseg.errors import Interrupted, UserError
@@ -47,6 +48,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="discs", root=str(root), dims=2, modality="ultrasound", channels=1, classes={0: "background", 1: "disc"}
     )
     save_dataset(Manifest(root / "dataset", config, cases))
+    ucseg.plan(root / "dataset")
     return root / "dataset"
 
 
@@ -55,10 +57,23 @@ def train(scans: Path, out: Path, **words: Any) -> Any:
     return ucseg.train(scans, out, **words)
 
 
+def test_without_a_plan_one_is_made_and_settings_of_one_run_are_not_kept(scans: Path, tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    for name in ("dataset.yaml", "cases.csv"):
+        (dataset / name).write_text((scans / name).read_text().replace("root: ..", f"root: {scans.parent}"))
+    train(
+        dataset, tmp_path / "larger", set=["plan.size=48", "plan.labelled_batch=1"]
+    )  # the patch follows from the size
+    assert read_yaml(tmp_path / "larger" / "plan.yaml")["patch"] == [48, 48]
+    assert not (dataset / "plan.yaml").exists()
+    train(dataset, tmp_path / "planned", steps=1, set=[])
+    assert read_yaml(dataset / "plan.yaml") == read_yaml(tmp_path / "planned" / "plan.yaml")
+
+
 @pytest.mark.parametrize("method", ["supervised", "uc_seg"])
 def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method: str, capsys: Any) -> None:
     result = train(scans, tmp_path / "run", method=method)
-    assert (scans / "plan.yaml").exists()
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
         "config.json", "plan.yaml", "environment.json", "metrics.jsonl", "state.safetensors",

@@ -46,7 +46,9 @@ def check(
         table.add_row(finding.severity, finding.file, finding.finding, finding.mend)
     output.print(table)
     errors = sum(finding.severity == "error" for finding in findings)
-    summary = f"{loaded.config.name}: {len(loaded.cases)} cases, {errors} errors, {len(findings) - errors} warnings"
+    warnings = len(findings) - errors
+    counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+    summary = f"{loaded.config.name}: {len(loaded.cases)} cases, {counts}"
     if errors:
         raise UnsoundDatasetError(f"{summary}; mend the errors before training.", findings)
     console.print(f"{summary}.")

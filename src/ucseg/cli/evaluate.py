@@ -75,7 +75,8 @@ def evaluate(
         raise UserError(
             "\n".join(
                 [
-                    *result.failed.values(),
+                    *list(result.failed.values())[:_SHOWN],
+                    *([f"... and {len(result.failed) - _SHOWN} more"] if len(result.failed) > _SHOWN else []),
                     f"{len(result.failed)} of {len(result.failed) + len(result.cases)} cases could not be compared; "
                     "the others are done.",
                 ]
@@ -108,7 +109,7 @@ def _table(result: Evaluation) -> Table:
     title = f"{len(result.cases)} cases, distances in {result.unit}; mean and 95 % interval"
     table = Table(title=title, title_justify="left")
     table.add_column("class")
-    for head in ["Dice", "Jaccard", "HD95", "ASSD", f"surface Dice\nat {result.tolerance:g}"]:
+    for head in ["Dice", "Jaccard", "HD95", "ASSD", f"surface Dice\nat {result.tolerance:g} {result.unit}"]:
         table.add_column(head, justify="right")
     for head in ["missed", "false\npositive", "both\nempty"]:
         table.add_column(head, justify="right")

@@ -84,9 +84,9 @@ def predict(
     finally:
         folder.save_table()
     if folder.failed:
+        others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
-            f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}); "
-            "the others are done."
+            f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}){others}"
         )
     console.print(f"{len(items)} {'case' if len(items) == 1 else 'cases'} predicted into {out}.")
     return folder

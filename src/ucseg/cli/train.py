@@ -81,6 +81,10 @@ def train(
     torch.manual_seed(derive_seed(config.seed, "weights"))
     model = build_method(name, overrides, chosen.problem)
     prepared = prepare(data, chosen, cache, config.workers)
+    for case, reason in prepared.left_out:
+        console.print(f"left out: {case}: {reason}", style="yellow")
+    if model.views and not prepared.unlabelled:
+        console.print("All training cases are labelled: there is nothing for semi-supervision to learn from.")
     if not prepared.validation:
         console.print("There are no validation cases: the last weights are kept, none can be called the best.")
 
@@ -148,6 +152,8 @@ def _plan(data: Dataset, file: Path | None, overrides: Mapping[str, Any]) -> Pla
     own = data.folder / PLAN_FILE
     if file is None and not own.exists():
         console.print("No plan yet: looking at the training cases to make one.")
+        if overrides:  # fitted to them, and of this run alone
+            return make_plan(data, overrides=overrides)
         write_plan(make_plan(data), own)
         console.print(f"Wrote {own}; edit it to train otherwise.")
     base = read_plan(file or own)

@@ -121,8 +121,13 @@ def load_dataset(path: Path | str) -> Dataset:
     """
     path = _absolute(Path(path))
     config_file = path / CONFIG_FILE if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder.")
     if not config_file.is_file():
-        raise UserError(f"{path}: there is no {CONFIG_FILE}; make a dataset with 'ucseg init FOLDER --out {path}'.")
+        raise UserError(
+            f"{path}: there is no {CONFIG_FILE} here; if these are scans, make a dataset of them first: "
+            f"ucseg init {path} --out DATASET"
+        )
     folder = config_file.parent
     config = build(DatasetConfig, read_yaml(config_file), str(config_file))
     root = _absolute(folder / config.root)

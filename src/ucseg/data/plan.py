@@ -267,7 +267,10 @@ def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
     """An override of one number, or one number an axis, checked before anything is derived from it."""
     numbers = [value] * rank if isinstance(value, int | float) else value
     if not isinstance(numbers, list | tuple) or len(numbers) != rank:
-        raise UserError(f"plan: setting '{key}' = {value!r}: needs one number, or {rank} (one an axis).")
+        example = str([32, 48, 64][:rank]).replace(" ", "")
+        raise UserError(
+            f"plan: setting '{key}' = {value!r}: needs one number, or {rank} (one an axis) as in {key}={example}."
+        )
     if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
         raise UserError(f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
     return tuple(float(n) for n in numbers)

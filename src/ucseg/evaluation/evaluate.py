@@ -118,7 +118,8 @@ def _compare(pair: Pair, dataset: Dataset | None, classes: Mapping[int, str] | N
     if difference is not None:
         raise UserError(
             f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}; "
-            "bring the prediction back to the grid of its scan."
+            "bring the prediction back to the grid of its scan, or, where masks differ in size from their images, "
+            "give the dataset in place of the folder of masks."
         )
     predicted = _class_indices(pair.prediction, classes)
     true = (

@@ -66,7 +66,10 @@ def _of_folder(folder: Path, out: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and here / name != out)
         files += [here / name for name in sorted(names) if name.lower().endswith(tuple(SUFFIXES)) and name[0] != "."]
     if not files:
-        raise UserError(f"{folder}: there is no scan in this folder; readable are {', '.join(sorted(SUFFIXES))}.")
+        raise UserError(
+            f"{folder}: there is no scan in this folder; readable are {', '.join(sorted(SUFFIXES))} "
+            "(convert DICOM series to NIfTI first)."
+        )
     return files
 
 

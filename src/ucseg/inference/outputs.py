@@ -71,7 +71,11 @@ class PredictionFolder:
         self._finished: dict[str, Row] = {}
         self._written = -math.inf
         about = path / "prediction.json"
-        if resume and about.exists():
+        if about.exists() and not resume:
+            raise UserError(
+                f"{path}: there are predictions here already; choose another --out, or go on with them by --resume."
+            )
+        if about.exists():
             earlier = read_json(about)
             differing = [key for key, value in settings.items() if earlier.get(key) != value]
             if differing:
