@@ -15,9 +15,10 @@ Written by `python benchmarks/tables.py` from the files in `benchmarks/results`,
 commit, the machine and every cell. Same labelled cases, same steps, same labelled images and augmentation for every
 model; test cases are seen by no training and no choice. "Mean of both" is the mean of the two supervised networks'
 probabilities. Dice is the mean over foreground classes; the first figure is the mean over training seeds, the second
-their standard deviation. "Gap closed" is (UC-Seg - mean of both) / (ceiling - mean of both), the ceiling being the
-mean of both networks trained with all labels for the same steps. These are short runs on a small CPU: they compare
-methods, and are not the best that any of them can do.
+their standard deviation. "Gap closed" is (UC-Seg - supervised) / (ceiling - supervised), where supervised is the best
+of the three supervised models with the same labels and the ceiling the best of the three with all labels, after the
+same steps. These are short runs on a small CPU: they compare methods, and are not the best that any of them can do;
+with all labels so few steps have not converged either, so the ceiling is a low one.
 """
 
 
@@ -37,15 +38,21 @@ def table(result: dict[str, Any]) -> str:
         f"{definition['steps']} steps, seeds {', '.join(map(str, seeds))}; commit `{result['commit'][:10]}`; "
         f"settings {', '.join((*definition['plan'], *definition['train'])) or 'as planned'}.",
         "",
-        "| labelled | model | Dice, last | Dice, best on validation | HD95, last | gap closed, last |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| labelled | model | seeds | Dice, last | Dice, best on validation | HD95, last | gap closed, last |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     best = {(row["labelled"], row["model"]): row for row in result["summary"] if row["weights"] == "best"}
     for row in result["summary"]:
         if row["weights"] == "last":
             other = best[row["labelled"], row["model"]]
             gap = f"{row['gap_closed']:.0%}" if "gap_closed" in row else ""
-            cells = [row["labelled"], row["model"], figure(row["dice"], 3), figure(other["dice"], 3)]
+            cells = [
+                row["labelled"],
+                row["model"],
+                str(len(row["dice"]["seeds"])),
+                figure(row["dice"], 3),
+                figure(other["dice"], 3),
+            ]
             cells += [figure(row["hd95"], 1), gap]
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"    {result['command']}", ""]
