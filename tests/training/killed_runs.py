@@ -74,7 +74,7 @@ def main() -> None:
     at = []
     while True:
         by_count = len(at) % 2 == 0
-        call, after = rng.randint(1, 40), rng.random() < 0.5
+        call, after = rng.randint(1, 14), rng.random() < 0.5
 
         def work(by_count: bool = by_count, call: int = call, after: bool = after) -> None:
             if by_count:
@@ -82,7 +82,7 @@ def main() -> None:
             _go(folder / "killed", config)
 
         child = forked(work)
-        code = _wait(child) if by_count else _kill_from_outside(child, folder / "killed", rng.uniform(0.0, 0.06))
+        code = _wait(child) if by_count else _kill_from_outside(child, folder / "killed", rng.uniform(0.0, 0.004))
         if code == 0:
             break
         assert code == -signal.SIGKILL, f"the run failed by itself: {code}"
@@ -95,13 +95,17 @@ def _wait(child: int) -> int:
 
 
 def _kill_from_outside(child: int, folder: Path, delay: float) -> int:
-    """Kill a run `delay` seconds after it saved for the first time; a busy machine must not keep it from its start."""
+    """Kill a run `delay` seconds after it saved for the first time.
+
+    From the save on, so that a busy machine does not keep the run from its start; and soon after it, so that a fast one
+    does not get through before the kill.
+    """
     state, begun = RunFolder(folder).state_file, time.time_ns()
     while not (state.exists() and state.stat().st_mtime_ns > begun):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
+        time.sleep(0.0005)
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     return _wait(child)
