@@ -241,8 +241,8 @@ def main() -> None:
     out = words.out or RESULTS / f"{words.study}.json"
     about = {
         "study": words.study,
-        "command": f"OMP_NUM_THREADS=1 python benchmarks/study.py {words.study} --data SCANS --work WORK "
-        + " ".join(f"--set {setting}" for setting in words.set),
+        "command": f"OMP_NUM_THREADS=1 python benchmarks/study.py {words.study} --data SCANS --work WORK"
+        + "".join(f" --set {setting}" for setting in words.set),
         "definition": dict(vars(study)),
         **machine(),
     }
