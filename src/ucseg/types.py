@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from ucseg.randomness import torch_generator
 
 Array = npt.NDArray[Any]
 SPLITS = ("train", "validation", "test")
+# How the intensities of a view of the unlabelled images are changed. "weak": not at all; "plan": as those of labelled
+# images; "strong": as weak-to-strong methods need it. Its geometry is that of all views.
+Strength = Literal["weak", "plan", "strong"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Batch:
         labelled: B_l x Cin x S float32.
         label: B_l x S int64.
         unlabelled: one B_u x Cin x S tensor a view the method asked for. Views share geometry, not intensities.
+            A method that asks for none has no unlabelled half.
         labelled_cases, unlabelled_cases: names, for error messages only.
     """
 
@@ -159,7 +163,8 @@ class Prediction:
 
     Attributes:
         probabilities: B x C x S float32, summing to one over C.
-        uncertainty: B x 1 x S float32 in (0, 1]: vacuity of the Dirichlet.
+        uncertainty: B x 1 x S float32 in (0, 1]: vacuity of the Dirichlet where the method trains it, normalised
+            entropy otherwise.
         members: probabilities of the single networks, by name, each B x C x S. Their disagreement is the
             failure score; with them each network can be evaluated by itself.
     """

@@ -32,7 +32,7 @@ class TinyMethod(Method):
     """Student with dropout and batch norm, teacher by momentum, a memory buffer."""
 
     Config = TinyConfig
-    views = ("image",)
+    views = {"image": "plan"}
 
     def __init__(self, config: TinyConfig, problem: Problem) -> None:
         super().__init__(config, problem)

@@ -92,6 +92,29 @@ class AugmentationConfig(Strict):
             return base.model_copy(update={"flip": 0.5, "affine": 0.5, "distortion": 0.25, "dropout": 0.5})
         return base.model_copy(update={"foreground": 1 / 3, "flip": 0.5, "rotate90": 0.75})
 
+    def strong(self) -> Self:
+        """The same geometry with strong intensity changes, for "strong" views (FixMatch, arXiv:2001.07685).
+
+        The transforms are UniMatch's (Yang et al. 2023, arXiv:2208.09910: colour jitter 0.8, blur 0.5) where they make
+        sense for any modality, twice as strong as this config's own; CutMix is the methods'. Boxes of the image that
+        the plan's coarse dropout would set to its minimum are left out: they hide what a pseudo-label is about.
+        """
+        return self.model_copy(
+            update={
+                "dropout": 0.0,
+                "contrast": 0.8,
+                "gain": min(2 * self.gain, 0.9),
+                "offset": 2 * self.offset,
+                "gamma": 0.5,
+                "gamma_range": (self.gamma_range[0] ** 1.5, self.gamma_range[1] ** 1.5),
+                "noise": 0.5,
+                "noise_std": (0.0, 2 * self.noise_std[1]),
+                "blur": 0.5,
+                "channel": 0.8,
+                "channel_gain": min(2 * self.channel_gain, 0.9),
+            }
+        )
+
 
 @dataclass(frozen=True)
 class SpatialParams:

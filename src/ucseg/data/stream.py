@@ -10,7 +10,7 @@ A batch is a pure function of (seed, step, rank). Each slot of each half has gen
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ucseg.data.plan import Plan
 from ucseg.data.prepare import PreparedCase
 from ucseg.errors import UserError
 from ucseg.randomness import numpy_generator
-from ucseg.types import Array, Batch
+from ucseg.types import Array, Batch, Strength
 
 FOREGROUND_VOXELS = 10_000  # of a class and case remembered as crop centres, evenly spread; nnU-Net's number
 PREFETCH = 4  # batches each worker has ready
@@ -39,7 +39,8 @@ class Stream:
         unlabelled: prepared cases without; if there are none, unlabelled views come from the labelled images.
         plan: patch, batch halves, slice axis and augmentation.
         seed: of every draw.
-        views: names of the unlabelled views; they share geometry, not intensities. (): no unlabelled half.
+        views: names of the unlabelled views and how strongly each is changed; they share geometry, not intensities.
+            Empty: no unlabelled half.
         ranks: number of processes that train together. Each gets whole batch halves of its own.
 
     Raises:
@@ -52,7 +53,7 @@ class Stream:
         unlabelled: Sequence[PreparedCase],
         plan: Plan,
         seed: int,
-        views: Sequence[str],
+        views: Mapping[str, Strength],
         *,
         ranks: int = 1,
     ) -> None:
@@ -60,7 +61,7 @@ class Stream:
             raise UserError("training needs at least one case with a mask, and there is none; add masks to cases.csv.")
         self.labelled = list(labelled)
         self.unlabelled = list(unlabelled) or self.labelled
-        self.plan, self.seed, self.views, self.ranks = plan, seed, tuple(views), ranks
+        self.plan, self.seed, self.views, self.ranks = plan, seed, dict(views), ranks
         across = plan.slice_axis
         self._box = plan.patch if across is None else (*plan.patch[:across], 1, *plan.patch[across:])
         self._spacing = tuple(edge for axis, edge in enumerate(plan.spacing) if axis != across)
@@ -105,11 +106,18 @@ class Stream:
         image = self._cut(case.image, _corner(case.shape, self._box, rng, None))
         rng = numpy_generator(self.seed, "unlabelled/geometry", step, slot)
         moved, _ = apply_spatial(sample_spatial(rng, self.plan.augmentation, self.plan.patch, self._spacing), image)
-        return {view: self._look(f"unlabelled/look/{view}", moved, step, slot) for view in self.views}, case.case
+        looks = {
+            view: self._look(f"unlabelled/look/{view}", moved, step, slot, strength)
+            for view, strength in self.views.items()
+        }
+        return looks, case.case
 
-    def _look(self, purpose: str, image: Tensor, step: int, slot: int) -> Tensor:
+    def _look(self, purpose: str, image: Tensor, step: int, slot: int, strength: Strength = "plan") -> Tensor:
+        if strength == "weak":
+            return image
+        settings = self.plan.augmentation if strength == "plan" else self.plan.augmentation.strong()
         rng = numpy_generator(self.seed, purpose, step, slot)
-        return apply_intensity(sample_intensity(rng, self.plan.augmentation, self.plan.patch, len(image)), image)
+        return apply_intensity(sample_intensity(rng, settings, self.plan.patch, len(image)), image)
 
     def _cut(self, path: Path, starts: tuple[int, ...]) -> Tensor:
         """A patch of an image (C x S float32) or a label (S uint8), padded with 0 where the case is smaller.

@@ -6,25 +6,26 @@ A method is its networks plus one `step`. It knows no files, devices, optimisers
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 
 class Method(nn.Module, ABC):
     """Base of every method.
 
-    A subclass sets `Config` (its equations' numbers, with defaults and sources) and `views` (the differently augmented
-    views of the unlabelled images that it wants; an empty tuple asks for none). All its state, memories included,
+    A subclass sets `Config` (its equations' numbers, with defaults and sources) and `views` (names of the differently
+    augmented views of the unlabelled images that it wants, and how strongly each is changed; none: no such images). All its state, memories included,
     lives in parameters and buffers, so that saving the state dict saves the method.
     """
 
     Config: ClassVar[type[Strict]]
     config: Strict
-    views: ClassVar[tuple[str, ...]] = ("image",)
+    views: ClassVar[Mapping[str, Strength]] = {"image": "plan"}
 
     def __init__(self, config: Strict, problem: Problem) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ class Supervised(Method):
 
     Config = SupervisedConfig
     config: SupervisedConfig
-    views = ()
+    views = {}
 
     def __init__(self, config: SupervisedConfig, problem: Problem) -> None:
         super().__init__(config, problem)
