@@ -15,6 +15,7 @@ SOURCE = Path(ucseg.__file__).parent
 ROOM_LEVEL = {
     **dict.fromkeys(["errors", "randomness", "types", "config"], 0),
     **dict.fromkeys(["data", "networks", "losses", "uncertainty", "mixing", "components"], 1),
+    **dict.fromkeys(["schedules", "teacher", "ensemble", "perturbation"], 1),
     "methods": 2,
     "training": 3,
     "inference": 4,

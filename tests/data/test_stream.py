@@ -18,6 +18,9 @@ from ucseg.errors import UserError
 PLAIN = AugmentationConfig()
 LIVELY = AugmentationConfig(flip=0.5, rotate90=0.5, affine=0.5, distortion=0.5, dropout=0.5, contrast=0.5, noise=0.5)
 
+IMAGE = {"image": "plan"}
+PAIR = {"student": "plan", "teacher": "plan"}
+
 
 def make_plan(patch=(16, 16), labelled=2, unlabelled=3, augmentation=LIVELY, slice_axis=None, channels=1):
     rank = len(patch) if slice_axis is None else 3
@@ -69,7 +72,7 @@ def same(a, b):
 
 
 def test_shapes_dtypes_and_names(cases):
-    batch = Stream(*cases, make_plan(), 0, {"student": "plan", "teacher": "plan"}).batch(0)
+    batch = Stream(*cases, make_plan(), 0, PAIR).batch(0)
     assert batch.labelled.shape == (2, 1, 16, 16) and batch.labelled.dtype == torch.float32
     assert batch.label.shape == (2, 16, 16) and batch.label.dtype == torch.int64
     assert {view: tuple(image.shape) for view, image in batch.unlabelled.items()} == {
@@ -82,14 +85,14 @@ def test_shapes_dtypes_and_names(cases):
 
 def test_a_batch_is_a_function_of_seed_step_and_rank(cases):
     plan = make_plan()
-    stream = Stream(*cases, plan, 3, {"image": "plan"}, ranks=2)
+    stream = Stream(*cases, plan, 3, IMAGE, ranks=2)
     for step in range(5):
         stream.batch(step)
-    assert same(stream.batch(7, 1), Stream(*cases, plan, 3, {"image": "plan"}, ranks=2).batch(7, 1))
+    assert same(stream.batch(7, 1), Stream(*cases, plan, 3, IMAGE, ranks=2).batch(7, 1))
     for other in (
         stream.batch(8, 1),
         stream.batch(7, 0),
-        Stream(*cases, plan, 4, {"image": "plan"}, ranks=2).batch(7, 1),
+        Stream(*cases, plan, 4, IMAGE, ranks=2).batch(7, 1),
     ):
         assert not torch.equal(stream.batch(7, 1).labelled, other.labelled)
 
@@ -98,9 +101,9 @@ def test_the_labelled_half_does_not_depend_on_the_unlabelled_one(cases):
     labelled, unlabelled = cases
     plain = Stream(labelled, unlabelled, make_plan(), 0, ())
     others = [
-        Stream(labelled, unlabelled, make_plan(), 0, {"image": "plan"}),
-        Stream(labelled, unlabelled[:2], make_plan(unlabelled=5), 0, {"student": "plan", "teacher": "plan"}),
-        Stream(labelled, [], make_plan(), 0, {"image": "plan"}),
+        Stream(labelled, unlabelled, make_plan(), 0, IMAGE),
+        Stream(labelled, unlabelled[:2], make_plan(unlabelled=5), 0, PAIR),
+        Stream(labelled, [], make_plan(), 0, IMAGE),
     ]
     for step in (0, 1, 9):
         expected = plain.batch(step)
@@ -113,7 +116,7 @@ def test_the_labelled_half_does_not_depend_on_the_unlabelled_one(cases):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_every_case_comes_once_an_epoch(cases, ranks):
-    stream = Stream(*cases, make_plan(labelled=3, unlabelled=2), 0, {"image": "plan"}, ranks=ranks)
+    stream = Stream(*cases, make_plan(labelled=3, unlabelled=2), 0, IMAGE, ranks=ranks)
     batches = [stream.batch(step, rank) for step in range(35) for rank in range(ranks)]
     for names, pool in (
         ([name for batch in batches for name in batch.labelled_cases], cases[0]),
@@ -125,8 +128,8 @@ def test_every_case_comes_once_an_epoch(cases, ranks):
 
 
 def test_two_ranks_see_what_one_with_twice_the_slots_sees(cases):
-    one = Stream(*cases, make_plan(labelled=4, unlabelled=6), 0, {"image": "plan"}).batch(3)
-    two = Stream(*cases, make_plan(labelled=2, unlabelled=3), 0, {"image": "plan"}, ranks=2)
+    one = Stream(*cases, make_plan(labelled=4, unlabelled=6), 0, IMAGE).batch(3)
+    two = Stream(*cases, make_plan(labelled=2, unlabelled=3), 0, IMAGE, ranks=2)
     halves = [two.batch(3, rank) for rank in range(2)]
     assert torch.equal(one.labelled, torch.cat([half.labelled for half in halves]))
     assert torch.equal(one.unlabelled["image"], torch.cat([half.unlabelled["image"] for half in halves]))
@@ -134,7 +137,7 @@ def test_two_ranks_see_what_one_with_twice_the_slots_sees(cases):
 
 def test_views_share_geometry_and_not_intensities(cases):
     settings = AugmentationConfig(flip=0.5, rotate90=0.5, affine=1.0, distortion=1.0, contrast=1.0)
-    batch = Stream(*cases, make_plan(augmentation=settings), 0, {"student": "plan", "teacher": "plan"}).batch(2)
+    batch = Stream(*cases, make_plan(augmentation=settings), 0, PAIR).batch(2)
     student, teacher = batch.unlabelled["student"], batch.unlabelled["teacher"]
     for a, b in zip(student, teacher, strict=True):
         assert not torch.allclose(a, b, atol=1e-2)
@@ -143,7 +146,7 @@ def test_views_share_geometry_and_not_intensities(cases):
 
 
 def test_without_unlabelled_cases_views_come_from_the_labelled_images(cases):
-    batch = Stream(cases[0], [], make_plan(), 0, {"image": "plan"}).batch(0)
+    batch = Stream(cases[0], [], make_plan(), 0, IMAGE).batch(0)
     assert set(batch.unlabelled_cases) <= {case.case for case in cases[0]}
     assert batch.unlabelled["image"].shape == (3, 1, 16, 16)
 
@@ -200,7 +203,7 @@ def test_foreground_crops_of_an_empty_label_are_random_ones(tmp_path):
 def test_small_cases_are_padded_about_their_centre(tmp_path):
     image = np.full((2, 11, 30), 5, np.float16)
     case = make_case(tmp_path, "small", image, np.full((11, 30), 2, np.uint8))
-    stream = Stream([case], [case], make_plan(augmentation=PLAIN, channels=2), 0, {"image": "plan"})
+    stream = Stream([case], [case], make_plan(augmentation=PLAIN, channels=2), 0, IMAGE)
     batch = stream.batch(0)
     rows = torch.zeros(16, dtype=torch.bool)
     rows[2:13] = True
@@ -220,9 +223,7 @@ def test_slices_of_a_volume(tmp_path, axis):
 
     def slices(foreground):
         settings = AugmentationConfig(foreground=foreground)
-        stream = Stream(
-            [case], [case], make_plan(labelled=4, augmentation=settings, slice_axis=axis), 0, {"image": "plan"}
-        )
+        stream = Stream([case], [case], make_plan(labelled=4, augmentation=settings, slice_axis=axis), 0, IMAGE)
         batches = [stream.batch(step) for step in range(20)]
         for batch in batches:
             assert batch.labelled.shape == (4, 1, 16, 16) and batch.label.shape == (4, 16, 16)
@@ -239,7 +240,7 @@ def test_slices_of_a_volume(tmp_path, axis):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(cases, workers):
-    stream = Stream(*cases, make_plan(), 0, {"student": "plan", "teacher": "plan"})
+    stream = Stream(*cases, make_plan(), 0, PAIR)
     expected = [stream.batch(step) for step in range(2, 9)]
     torch.manual_seed(0)
     state = torch.get_rng_state()
@@ -253,7 +254,7 @@ def test_workers_change_nothing(cases, workers):
 
 def test_a_worker_leaves_stopping_to_the_main_process(cases):
     # A scheduler ends a job by a signal to all its processes; a dead worker would turn that into a traceback.
-    stream = Stream(cases[0], cases[1], make_plan(), 7, {"image": "plan"})
+    stream = Stream(cases[0], cases[1], make_plan(), 7, IMAGE)
     batches = loader(stream, 0, 6, 1)
     assert same(next(batches), stream.batch(0))
     for worker in multiprocessing.active_children():

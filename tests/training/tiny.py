@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class TinyMethod(Method):
     """Student with dropout and batch norm, teacher by momentum, a memory buffer."""
 
     Config = TinyConfig
-    views = {"image": "plan"}
+    views: ClassVar = {"image": "plan"}
 
     def __init__(self, config: TinyConfig, problem: Problem) -> None:
         super().__init__(config, problem)

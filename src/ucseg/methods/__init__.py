@@ -9,11 +9,18 @@ from typing import Any
 from ucseg.config import build
 from ucseg.errors import UserError
 from ucseg.methods.base import Method
+from ucseg.methods.cps import CPS
+from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.uc_seg import UCSeg
 from ucseg.types import Problem
 
-METHODS: dict[str, type[Method]] = {"supervised": Supervised, "uc_seg": UCSeg}
+METHODS: dict[str, type[Method]] = {
+    "supervised": Supervised,
+    "mean_teacher": MeanTeacher,
+    "cps": CPS,
+    "uc_seg": UCSeg,
+}
 
 
 def build_method(name: str, settings: Mapping[str, Any], problem: Problem) -> Method:

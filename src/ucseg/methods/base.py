@@ -19,8 +19,8 @@ class Method(nn.Module, ABC):
     """Base of every method.
 
     A subclass sets `Config` (its equations' numbers, with defaults and sources) and `views` (names of the differently
-    augmented views of the unlabelled images that it wants, and how strongly each is changed; none: no such images). All its state, memories included,
-    lives in parameters and buffers, so that saving the state dict saves the method.
+    augmented views of the unlabelled images that it wants, and how strongly each is changed; none: no such images).
+    All its state, memories included, lives in parameters and buffers, so that saving the state dict saves the method.
     """
 
     Config: ClassVar[type[Strict]]

@@ -6,6 +6,8 @@ networks they are trained side by side without seeing each other, and their mean
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class Supervised(Method):
 
     Config = SupervisedConfig
     config: SupervisedConfig
-    views = {}
+    views: ClassVar = {}
 
     def __init__(self, config: SupervisedConfig, problem: Problem) -> None:
         super().__init__(config, problem)

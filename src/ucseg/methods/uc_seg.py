@@ -8,7 +8,6 @@ name, a default and a source for every number of the method, so that each part c
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, cast
 
 import torch
@@ -23,8 +22,9 @@ from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import hard_dice, normalised_probabilities, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.mixing import paste, sample_box
-from ucseg.networks import build_network
+from ucseg.networks import build_network, member_names
 from ucseg.networks.pseudo_label_generator import Gate, PseudoLabelGenerator
+from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 from ucseg.uncertainty import vacuity
 
@@ -122,10 +122,8 @@ class UCSeg(Method):
             mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target)
             raw = {name: (value + mixed[name]) / 2 for name, value in raw.items()}
 
-        rise = min(1.0, progress.fraction / config.lambda_ramp) if config.lambda_ramp else 1.0
-        ramp = math.exp(-5 * (1 - rise) ** 2)
         weights = {
-            "pseudo": 0.5 * config.lambda_max * ramp,
+            "pseudo": 0.5 * config.lambda_max * sigmoid_ramp(progress.fraction, config.lambda_ramp),
             "consistency": 0.5 * config.consistency_weight,
             "ife": 0.5 * config.ife_weight,
             "ic": config.ic_weight,
@@ -194,8 +192,6 @@ class UCSeg(Method):
         """z_p is the model's prediction; the two subnets are its members."""
         z, _ = self.forward_both(image)
         z_p, binary = self.fuse(z), self.problem.binary
-        members = {
-            name if name not in self.config.subnets[:k] else f"{name}_{k + 1}": normalised_probabilities(z[k], binary)
-            for k, name in enumerate(self.config.subnets)
-        }
+        names = member_names(self.config.subnets)
+        members = {name: normalised_probabilities(z_k, binary) for name, z_k in zip(names, z, strict=True)}
         return Prediction(normalised_probabilities(z_p, binary), vacuity(z_p), members)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ucseg.errors import UserError
 from ucseg.networks.unet import UNet
 from ucseg.networks.vnet import VNet
@@ -16,3 +18,8 @@ def build_network(name: str, problem: Problem) -> Network:
     if name not in NETWORKS:
         raise UserError(f"there is no network '{name}'; known networks: {', '.join(NETWORKS)}.")
     return NETWORKS[name](problem.dims, problem.channels, problem.classes)
+
+
+def member_names(names: Sequence[str]) -> list[str]:
+    """Names by which the networks of a method are told apart: ("unet", "unet") -> ["unet", "unet_2"]."""
+    return [name if name not in names[:k] else f"{name}_{k + 1}" for k, name in enumerate(names)]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import BATCH_NORM, CONV, LINEAR, MAX_POOL, InstanceNorm, crop_to, pad_to_multiple
+from ucseg.networks.blocks import (
+    BATCH_NORM,
+    CONV,
+    LINEAR,
+    MAX_POOL,
+    TRANSPOSED,
+    InstanceNorm,
+    crop_to,
+    pad_to_multiple,
+)
 
+UpSampling = Literal["linear", "nearest", "transposed"]
 WIDTHS = (16, 32, 64, 128, 256)
 DROPOUT_2D = (0.05, 0.1, 0.2, 0.3, 0.5)
 DROPOUT_3D = (0.0, 0.0, 0.0, 0.0, 0.3)
@@ -40,6 +52,47 @@ class DoubleConv(nn.Module):
         return out
 
 
+class UNetDecoder(nn.Module):
+    """The way up: up-sampling, concatenation with the encoder's features, two convolutions, and a head.
+
+    Args:
+        up: "linear" and "nearest" interpolate after a 1^n convolution, "transposed" is a 2^n convolution of stride two.
+    """
+
+    def __init__(self, dims: int, classes: int, widths: tuple[int, ...] = WIDTHS, up: UpSampling = "linear") -> None:
+        super().__init__()
+        self.dims, self.up = dims, up
+        self.widths = widths[-2::-1]
+        steps = zip(widths[-2::-1], widths[:0:-1], strict=True)
+        self.reduce = nn.ModuleList(
+            TRANSPOSED[dims](b, a, 2, stride=2) if up == "transposed" else CONV[dims](b, a, 1) for a, b in steps
+        )
+        self.blocks = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in self.widths)
+        self.head_dropout = nn.Dropout(HEAD_DROPOUT[dims])
+        self.head = CONV[dims](widths[0], classes, 1)
+
+    def maps(self, features: list[Tensor]) -> list[Tensor]:
+        """Encoder features, finest first -> decoder maps, coarsest first, of `widths` channels; the last is full size.
+
+        The size of a map is that of the encoder's features of its level.
+        """
+        x, maps = features[-1], []
+        for reduce, block, skip in zip(self.reduce, self.blocks, features[-2::-1], strict=True):
+            x = reduce(x)
+            if self.up == "linear":
+                x = F.interpolate(x, size=skip.shape[2:], mode=LINEAR[self.dims], align_corners=False)
+            elif self.up == "nearest":
+                x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
+            x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
+            maps.append(x)
+        return maps
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Encoder features, finest first -> logits of the padded image, B x C x S' float32."""
+        logits: Tensor = self.head(self.head_dropout(self.maps(features)[-1]))
+        return logits.float()
+
+
 class UNet(nn.Module):
     """Max-pool down, linear up-sampling and concatenation.
 
@@ -58,21 +111,18 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(
             DoubleConv(dims, a, b, p) for a, b, p in zip((channels, *widths), widths, dropout, strict=False)
         )
-        self.reduce = nn.ModuleList(CONV[dims](b, a, 1) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True))
-        self.decoder = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in widths[-2::-1])
-        self.head_dropout = nn.Dropout(HEAD_DROPOUT[dims])
-        self.head = CONV[dims](widths[0], classes, 1)
+        self.decoder = UNetDecoder(dims, classes, widths)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
-        shape = tuple(image.shape[2:])
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """B x Cin x S -> one feature map an encoder level, finest first. Any S: padded to what the levels divide."""
         x = pad_to_multiple(image, (2 ** (len(self.widths) - 1),) * self.dims)
         features: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else MAX_POOL[self.dims](x, 2))
             features.append(x)
-        for reduce, block, skip in zip(self.reduce, self.decoder, features[-2::-1], strict=True):
-            x = F.interpolate(reduce(x), size=skip.shape[2:], mode=LINEAR[self.dims], align_corners=False)
-            x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
-        logits = self.head(self.head_dropout(x))
-        return crop_to(logits, shape).float(), features
+        return features
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
+        features = self.encode(image)
+        return crop_to(self.decoder(features), tuple(image.shape[2:])), features

@@ -1,0 +1,57 @@
+"""CPS, cross pseudo supervision (Chen, Yuan, Zeng & Wang, CVPR 2021, arXiv:2106.01226).
+
+Two networks with different initial weights; each one's hard prediction is the other's label, on all images:
+
+    L = sum_k L_sup(z_k, y) + w(t) [ CE(z_1, argmax z_2) + CE(z_2, argmax z_1) ],  w(t) = weight * ramp(t)
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.segmentation import cross_entropy, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks import build_network, member_names
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class CPSConfig(Strict):
+    """Settings of CPS."""
+
+    networks: tuple[str, str] = ("unet", "unet")  # the paper's are two of a kind; any two can be named
+    cross_weight: float = Field(1.5, ge=0)  # the paper's on PASCAL VOC without CutMix
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. DEVIATION: the paper has none
+
+
+class CPS(Method):
+    """See the module's docstring."""
+
+    Config = CPSConfig
+    config: CPSConfig
+
+    def __init__(self, config: CPSConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.networks = nn.ModuleList(build_network(name, problem) for name in config.networks)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup of each network, and each one's cross-entropy with the other's hard prediction."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        image = torch.cat([batch.labelled, batch.unlabelled["image"]])
+        z = [network(image)[0] for network in self.networks]
+        weight = config.cross_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        terms = {}
+        for k in (0, 1):
+            terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
+            terms[f"cross_{k + 1}"] = weight * cross_entropy(z[k], z[1 - k].detach().argmax(dim=1), binary)
+        return StepOutput(terms)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """The mean of both networks. DEVIATION: the paper keeps the first one alone, which is a member here."""
+        names = member_names(self.config.networks)
+        logits = {name: network(image)[0] for name, network in zip(names, self.networks, strict=True)}
+        return mean_prediction(logits, self.problem.binary)

@@ -1,0 +1,80 @@
+"""Mean teacher (Tarvainen & Valpola, NeurIPS 2017, arXiv:1703.01780), for segmentation as in UA-MT's comparison.
+
+A student is trained on the labelled images and, on the unlabelled ones, towards the probabilities of a teacher that is
+the running mean of its weights. Student and teacher see differently augmented views with different noise:
+
+    L = L_sup(f(x_l), y) + w(t) mean |sigma(f(x_u + e)) - sg sigma(f'(x_u' + e'))|^2,  w(t) = weight * ramp(t)
+    theta' = d theta' + (1 - d) theta
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks import build_network
+from ucseg.perturbation import gaussian_noise
+from ucseg.schedules import sigmoid_ramp
+from ucseg.teacher import follow, make_teacher
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class MeanTeacherConfig(Strict):
+    """Settings of mean teacher."""
+
+    network: str = "unet"
+    decay: float = Field(0.99, ge=0, lt=1)  # UA-MT's code; the paper: 0.99 while ramping up, then 0.999
+    noise: float = Field(0.1, ge=0)  # standard deviation, in the units of normalised images; UA-MT's code
+    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: UA-MT's code 0.1, with a ramp over all of training
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here, for comparisons
+    predict_with: Literal["teacher", "student"] = "teacher"  # the paper's
+
+
+class MeanTeacher(Method):
+    """See the module's docstring."""
+
+    Config = MeanTeacherConfig
+    config: MeanTeacherConfig
+    views: ClassVar = {"student": "plan", "teacher": "plan"}
+
+    def __init__(self, config: MeanTeacherConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.student = build_network(config.network, problem)
+        self.teacher = make_teacher(self.student)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup and the consistency of student and teacher on the unlabelled images."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        seen = gaussian_noise(batch.unlabelled["student"], config.noise, progress.generator("student noise"))
+        z, _ = self.student(torch.cat([batch.labelled, seen]))
+        target = self.teach(batch, progress)
+        weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        return StepOutput(
+            {
+                "supervised": segmentation_loss(z[:n], batch.label, binary),
+                "consistency": weight * F.mse_loss(class_probabilities(z[n:], binary), target),
+            }
+        )
+
+    @torch.no_grad()
+    def teach(self, batch: Batch, progress: Progress) -> Tensor:
+        """sigma(f'(x_u' + e')), with the teacher's own view, noise and dropout."""
+        seen = gaussian_noise(batch.unlabelled["teacher"], self.config.noise, progress.generator("teacher noise"))
+        return class_probabilities(self.teacher(seen)[0], self.problem.binary)
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the teacher."""
+        follow(self.teacher, self.student, self.config.decay, progress.step)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the teacher says (or the student)."""
+        network = self.teacher if self.config.predict_with == "teacher" else self.student
+        return mean_prediction({self.config.network: network(image)[0]}, self.problem.binary)
