@@ -1,4 +1,4 @@
-"""Copy-paste mixing: image and target together, one box for the whole batch."""
+"""Mixing of images and their targets: copy-paste of boxes, and mixup."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def paste(background: Tensor, foreground: Tensor, box: tuple[slice[int, int, Non
     inside: Any = (..., *box)
     mixed[inside] = foreground[inside]
     return mixed
+
+
+def mixup(x: Tensor, share: float) -> Tensor:
+    """Each of B x ... mixed with the next one of the batch: share x_i + (1 - share) x_(i+1) (Zhang et al. 2018)."""
+    return share * x + (1.0 - share) * x.roll(-1, dims=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,3 +25,59 @@ def channel_dropout(x: Tensor, rate: float, generator: torch.Generator) -> Tenso
     kept = torch.rand(x.shape[:2], generator=generator) >= rate
     mask = kept.to(x.device, x.dtype).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
     return x * mask / (1.0 - rate)
+
+
+def feature_noise(x: Tensor, generator: torch.Generator, bound: float = 0.3) -> Tensor:
+    """Features B x K x S times 1 + n, n uniform in +-`bound`, the same for all images of the batch (CCT, F-Noise)."""
+    noise = (torch.rand(x.shape[1:], generator=generator) * 2.0 - 1.0) * bound
+    return x * (1.0 + noise.to(x.device, x.dtype))
+
+
+def feature_dropout(x: Tensor, generator: torch.Generator, low: float = 0.7, high: float = 0.9) -> Tensor:
+    """Features B x K x S without their most active voxels (CCT, F-Drop).
+
+    A voxel is dropped where the mean over channels is above a share, drawn from [`low`, `high`], of its maximum.
+    """
+    attention = x.detach().mean(dim=1, keepdim=True)
+    share = low + (high - low) * float(torch.rand((), generator=generator))
+    kept = attention < attention.flatten(1).amax(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) * share
+    # On a grid of a few voxels all can be alike, and nothing would be left.
+    return x * (kept | ~kept.flatten(1).any(dim=1).reshape(-1, *(1,) * (x.ndim - 1)))
+
+
+PERTURBATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "feature_noise": feature_noise,
+    "channel_dropout": lambda x, generator: channel_dropout(x, 0.5, generator),
+    "feature_dropout": feature_dropout,
+}
+
+
+def adversarial_change(
+    says: Callable[[Tensor], Tensor], image: Tensor, radius: float, generator: torch.Generator, reach: float = 0.01
+) -> Tensor:
+    """The small change of each image that alters what is said of it most (Miyato et al. 2018, arXiv:1704.03976).
+
+    One power iteration: the gradient of the squared difference after a step in a random direction.
+
+    Args:
+        says: B x Cin x S images -> any tensor of probabilities.
+        image: B x Cin x S.
+        radius: root mean square of the change, a voxel.
+        reach: that of the random step.
+
+    Returns:
+        B x Cin x S, no gradient.
+    """
+    axes = tuple(range(1, image.ndim))
+
+    def unit(x: Tensor) -> Tensor:
+        return x / x.square().mean(dim=axes, keepdim=True).sqrt().clamp_min(1e-12)
+
+    start = unit(torch.randn(image.shape, generator=generator)).to(image.device) * reach
+    with torch.no_grad():
+        before = says(image)
+    with torch.enable_grad():
+        start.requires_grad_()
+        distance = (says(image + start) - before).square().sum()
+        (direction,) = torch.autograd.grad(distance, start)
+    return unit(direction.float()) * radius

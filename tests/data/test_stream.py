@@ -145,6 +145,22 @@ def test_views_share_geometry_and_not_intensities(cases):
         assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] == pytest.approx(1, abs=1e-4)
 
 
+def test_a_weak_view_is_the_image_itself_and_a_strong_one_is_changed_more_than_the_plans(cases):
+    views = {"weak": "weak", "plan": "plan", "strong": "strong"}
+    settings = AugmentationConfig(flip=0.5, rotate90=0.5, contrast=0.2, gain=0.05, offset=0.05)
+    stream = Stream(*cases, make_plan(augmentation=settings, unlabelled=8), 0, views)
+    untouched = Stream(
+        *cases, make_plan(augmentation=settings.model_copy(update={"contrast": 0.0}), unlabelled=8), 0, IMAGE
+    )
+    change = {"plan": 0.0, "strong": 0.0}
+    for step in range(4):
+        looks = stream.batch(step).unlabelled
+        assert torch.equal(looks["weak"], untouched.batch(step).unlabelled["image"])
+        for name in change:
+            change[name] += float((looks[name] - looks["weak"]).abs().mean())
+    assert change["strong"] > 3 * change["plan"] > 0
+
+
 def test_without_unlabelled_cases_views_come_from_the_labelled_images(cases):
     batch = Stream(cases[0], [], make_plan(), 0, IMAGE).batch(0)
     assert set(batch.unlabelled_cases) <= {case.case for case in cases[0]}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ucseg.losses.consistency import prediction_consistency
+from ucseg.losses.consistency import masked_mean, prediction_consistency, symmetric_divergence
 from ucseg.losses.evidential import annealing, calibration_loss
 from ucseg.losses.segmentation import (
     cross_entropy,
@@ -238,3 +238,29 @@ def test_normalised_probabilities_sum_to_one_however_low_all_logits_are() -> Non
     found = normalised_probabilities(z, True)
     assert float(found.sum()) == pytest.approx(1.0)
     assert int(found.argmax(dim=1)) == 1
+
+
+@EVERY_PROBLEM
+def test_symmetric_divergence_is_the_mean_of_both_kullback_leibler_divergences(shape: Voxel, classes: int) -> None:
+    a, b = random_logits(shape, classes, 1), random_logits(shape, classes, 2)
+    total, count = 0.0, 0
+    for voxel in voxels(shape):
+        p, q = ([v / sum(s) for v in s] for s in (sigma(column(a, voxel)), sigma(column(b, voxel))))
+        forth = sum(x * math.log(x / y) for x, y in zip(p, q, strict=True))
+        back = sum(y * math.log(y / x) for x, y in zip(p, q, strict=True))
+        total, count = total + (forth + back) / 2, count + 1
+    assert float(symmetric_divergence(a, b, classes == 2)) == pytest.approx(total / count, rel=1e-4)
+    assert float(symmetric_divergence(a, a, classes == 2)) == 0.0
+
+
+def test_symmetric_divergence_is_finite_between_opposite_certainties() -> None:
+    z = torch.tensor([300.0, -300.0]).reshape(1, 2, 1, 1).requires_grad_()
+    value = symmetric_divergence(z, -z.detach(), True)
+    value.backward()
+    assert torch.isfinite(value) and z.grad is not None and torch.isfinite(z.grad).all()
+
+
+def test_masked_mean_counts_what_is_inside_and_is_zero_without_any() -> None:
+    values = torch.tensor([1.0, 2.0, 30.0])
+    assert float(masked_mean(values, torch.tensor([True, True, False]))) == 1.5
+    assert float(masked_mean(values, torch.zeros(3, dtype=torch.bool))) == 0.0

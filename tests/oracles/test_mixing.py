@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from ucseg.mixing import paste, sample_box
+from ucseg.mixing import mixup, paste, sample_box
 from ucseg.types import Progress
 
 
@@ -58,3 +58,9 @@ def test_inside_the_box_is_the_foreground_and_outside_the_background(shape: tupl
             assert torch.equal(image[(b, slice(None), *voxel)], source[(b, slice(None), *voxel)])
             assert target[(b, *voxel)] == labels[(int(inside), b, *voxel)]
     assert torch.equal(background, before)
+
+
+def test_mixup_pairs_each_image_with_the_next_and_the_last_with_the_first() -> None:
+    x = torch.tensor([0.0, 1.0, 10.0]).reshape(3, 1, 1, 1).expand(3, 2, 4, 4)
+    assert mixup(x, 0.25)[:, 0, 0, 0].tolist() == [0.75, 7.75, 2.5]
+    assert torch.equal(mixup(x[:1], 0.3), x[:1]), "alone, an image is mixed with itself"

@@ -1,4 +1,4 @@
-"""Prediction consistency between two subnets (method.md, "Losses")."""
+"""Agreement between two predictions: UC-Seg's prediction consistency (method.md, "Losses"), masks, divergences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucseg.losses.segmentation import class_probabilities
+from ucseg.losses.segmentation import class_probabilities, log_normalised_probabilities
 
 
 def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tensor:
@@ -25,3 +25,15 @@ def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tenso
     # log(1 - p): one minus a float32 softmax can be exactly zero.
     log_q = torch.log1p(-log_p.exp().clamp_max(1.0 - 1e-6))
     return -(target * log_p + (1.0 - target) * log_q).mean()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask` (same shape, bool) holds; zero where it holds nowhere."""
+    mask = mask.to(values.dtype)
+    return (values * mask).sum() / mask.sum().clamp_min(1.0)
+
+
+def symmetric_divergence(logits_1: Tensor, logits_2: Tensor, binary: bool) -> Tensor:
+    """1/2 [KL(p_1 | p_2) + KL(p_2 | p_1)] of B x C x S logits, mean over voxels; both receive the gradient."""
+    log_1, log_2 = (log_normalised_probabilities(z, binary) for z in (logits_1, logits_2))
+    return 0.5 * ((log_1.exp() - log_2.exp()) * (log_1 - log_2)).sum(dim=1).mean()

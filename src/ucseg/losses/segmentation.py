@@ -14,9 +14,14 @@ def class_probabilities(logits: Tensor, binary: bool) -> Tensor:
 
 def normalised_probabilities(logits: Tensor, binary: bool) -> Tensor:
     """Probabilities that sum to one over the classes: the per-class sigmoids are divided by their sum."""
+    return log_normalised_probabilities(logits, binary).exp()
+
+
+def log_normalised_probabilities(logits: Tensor, binary: bool) -> Tensor:
+    """Logarithm of `normalised_probabilities`, finite however sure the logits are."""
     logits = logits.float()
     # Dividing sigmoids by their sum is the softmax of their logarithms, which does not underflow.
-    return (F.logsigmoid(logits) if binary else logits).softmax(dim=1)
+    return (F.logsigmoid(logits) if binary else logits).log_softmax(dim=1)
 
 
 def one_hot(label: Tensor, classes: int) -> Tensor:

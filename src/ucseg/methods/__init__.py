@@ -9,16 +9,28 @@ from typing import Any
 from ucseg.config import build
 from ucseg.errors import UserError
 from ucseg.methods.base import Method
+from ucseg.methods.cct import CCT
 from ucseg.methods.cps import CPS
+from ucseg.methods.entropy_min import EntropyMin
+from ucseg.methods.ict import ICT
 from ucseg.methods.mean_teacher import MeanTeacher
+from ucseg.methods.r_drop import RDrop
+from ucseg.methods.ss_net import SSNet
 from ucseg.methods.supervised import Supervised
+from ucseg.methods.ua_mt import UAMT
 from ucseg.methods.uc_seg import UCSeg
 from ucseg.types import Problem
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
+    "entropy_min": EntropyMin,
     "mean_teacher": MeanTeacher,
+    "ua_mt": UAMT,
+    "ict": ICT,
+    "cct": CCT,
     "cps": CPS,
+    "r_drop": RDrop,
+    "ss_net": SSNet,
     "uc_seg": UCSeg,
 }
 

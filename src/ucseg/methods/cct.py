@@ -1,0 +1,70 @@
+"""CCT, cross-consistency training (Ouali, Hudelot & Tami, CVPR 2020, arXiv:2003.09005).
+
+Auxiliary decoders see perturbed features of the shared encoder and should say what the main decoder says:
+
+    L = L_sup(g(h(x_l)), y) + w(t) 1/K sum_k mean |sigma(g_k(pi_k(h(x_u)))) - sg sigma(g(h(x_u)))|^2
+
+The perturbations pi_k are the paper's feature noise, random dropout of channels, and feature dropout.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks.blocks import crop_to
+from ucseg.networks.unet import UNet, UNetDecoder
+from ucseg.perturbation import PERTURBATIONS
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+Name = Literal["feature_noise", "channel_dropout", "feature_dropout"]
+
+
+class CCTConfig(Strict):
+    """Settings of CCT."""
+
+    perturbations: tuple[Name, ...] = Field(get_args(Name), min_length=1)  # an auxiliary decoder each
+    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 30, with a longer ramp
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. The paper's: 0.1
+
+
+class CCT(Method):
+    """See the module's docstring. The network is a U-Net, whose skips are perturbed like its lowest level."""
+
+    Config = CCTConfig
+    config: CCTConfig
+
+    def __init__(self, config: CCTConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        self.auxiliary = nn.ModuleDict(
+            {name: UNetDecoder(problem.dims, problem.classes) for name in config.perturbations}
+        )
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup, and the consistency of each auxiliary decoder with the main one."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        image = torch.cat([batch.labelled, batch.unlabelled["image"]])
+        z, features = self.network(image)
+        target = class_probabilities(z[n:].detach(), binary)
+        weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp) / len(self.auxiliary)
+        terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
+        for name, decoder in self.auxiliary.items():
+            generator = progress.generator(name)
+            perturbed = [PERTURBATIONS[name](level[n:], generator) for level in features]
+            said = crop_to(decoder(perturbed), tuple(image.shape[2:]))
+            terms[f"consistency_{name}"] = weight * F.mse_loss(class_probabilities(said, binary), target)
+        return StepOutput(terms)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the main decoder says."""
+        return mean_prediction({"unet": self.network(image)[0]}, self.problem.binary)

@@ -1,0 +1,54 @@
+"""Entropy minimisation (Grandvalet & Bengio, NeurIPS 2004; for segmentation Vu et al., CVPR 2019, arXiv:1811.12833).
+
+Predictions on unlabelled images should be sure:
+
+    L = L_sup(f(x_l), y) + w(t) mean [ -sum_c p_c log p_c / log C ],  p = softmax(f(x_u)),  w(t) = weight * ramp(t)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks import build_network
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.uncertainty import entropy
+
+
+class EntropyMinConfig(Strict):
+    """Settings of entropy minimisation."""
+
+    network: str = "unet"
+    entropy_weight: float = Field(0.1, ge=0)  # as semi-supervised comparisons use it; Vu et al., for domains: 0.001
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here
+
+
+class EntropyMin(Method):
+    """See the module's docstring."""
+
+    Config = EntropyMinConfig
+    config: EntropyMinConfig
+
+    def __init__(self, config: EntropyMinConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.network = build_network(config.network, problem)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup and the entropy of the unlabelled images' probabilities."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        z, _ = self.network(torch.cat([batch.labelled, batch.unlabelled["image"]]))
+        weight = config.entropy_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        unsure = entropy(normalised_probabilities(z[n:], binary)).mean() / math.log(z.shape[1])
+        return StepOutput({"supervised": segmentation_loss(z[:n], batch.label, binary), "entropy": weight * unsure})
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the network says."""
+        return mean_prediction({self.config.network: self.network(image)[0]}, self.problem.binary)

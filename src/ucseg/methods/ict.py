@@ -1,0 +1,74 @@
+"""ICT, interpolation consistency training (Verma et al., IJCAI 2019, arXiv:1903.03825).
+
+The student's prediction of a mix of two unlabelled images should be the mix of the teacher's predictions:
+
+    x_m = lambda x_i + (1 - lambda) x_j,  lambda ~ Beta(a, a)
+    L = L_sup(f(x_l), y) + w(t) mean |sigma(f(x_m)) - sg [lambda sigma(f'(x_i)) + (1 - lambda) sigma(f'(x_j))]|^2
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.mixing import mixup
+from ucseg.networks import build_network
+from ucseg.randomness import numpy_generator
+from ucseg.schedules import sigmoid_ramp
+from ucseg.teacher import follow, make_teacher
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class ICTConfig(Strict):
+    """Settings of ICT."""
+
+    network: str = "unet"
+    alpha: float = Field(0.2, gt=0)  # of the Beta distribution; the paper tries 0.1 to 1 and finds little difference
+    decay: float = Field(0.99, ge=0, lt=1)  # the paper's 0.999 is for hundreds of thousands of steps
+    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 10 to 100, for classification
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here
+    predict_with: Literal["teacher", "student"] = "teacher"  # the paper's
+
+
+class ICT(Method):
+    """See the module's docstring."""
+
+    Config = ICTConfig
+    config: ICTConfig
+
+    def __init__(self, config: ICTConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.student = build_network(config.network, problem)
+        self.teacher = make_teacher(self.student)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup and the consistency of interpolations. Each image is mixed with the next one of the batch."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        image = batch.unlabelled["image"]
+        with torch.no_grad():
+            target = class_probabilities(self.teacher(image)[0], binary)
+        draw = numpy_generator(progress.seed, "mixup", progress.step, 0, progress.rank)
+        share = float(draw.beta(config.alpha, config.alpha))
+        z, _ = self.student(torch.cat([batch.labelled, mixup(image, share)]))
+        weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        consistency = F.mse_loss(class_probabilities(z[n:], binary), mixup(target, share))
+        return StepOutput(
+            {"supervised": segmentation_loss(z[:n], batch.label, binary), "consistency": weight * consistency}
+        )
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the teacher."""
+        follow(self.teacher, self.student, self.config.decay, progress.step)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the teacher says (or the student)."""
+        network = self.teacher if self.config.predict_with == "teacher" else self.student
+        return mean_prediction({self.config.network: network(image)[0]}, self.problem.binary)

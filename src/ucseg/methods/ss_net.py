@@ -1,0 +1,120 @@
+"""SS-Net: smoothness and class separation (Wu et al., MICCAI 2022, arXiv:2203.01324).
+
+Predictions resist the small change of the image that would alter them most (virtual adversarial training, Miyato et al.
+2018, arXiv:1704.03976), on all images; and projected voxel features are drawn to the memory of their own class:
+
+    r = rho * argmax_|d|=1 D(sigma(f(x + xi d)), sigma(f(x))),   L_smooth = Dice(sigma(f(x + r)), argmax f(x))
+    L_class = mean over voxels v of class c of  1 - cos(q(g(v)), m),  m in memory of class c
+    L = L_sup + w(t) (L_smooth + L_class)
+
+g, q: projection and prediction heads. Memory: g of labelled voxels that are predicted right, the surest first.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.contrastive import PrototypeMemory
+from ucseg.losses.segmentation import class_probabilities, dice_loss, normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks.blocks import crop_to
+from ucseg.networks.unet import WIDTHS, UNet
+from ucseg.perturbation import adversarial_change
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class SSNetConfig(Strict):
+    """Settings of SS-Net."""
+
+    radius: float = Field(0.02, gt=0)  # rho, root mean square a voxel; published: norm 6 of 256^2 pixels, 0.023
+    smooth_weight: float = Field(1.0, ge=0)
+    class_weight: float = Field(1.0, ge=0)
+    width: int = Field(32, ge=1)  # of projected features
+    entries: int = Field(256, ge=1)  # of the memory, a class
+    voxels: int = Field(32, ge=1)  # of a class that enter the memory in a step
+    samples: int = Field(256, ge=1)  # voxels of a class drawn to the memory in a step: all of them would fill a GPU
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here
+
+
+class SSNet(Method):
+    """See the module's docstring. The network is a U-Net; voxel features are its decoder's last map."""
+
+    Config = SSNetConfig
+    config: SSNetConfig
+
+    def __init__(self, config: SSNetConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        self.project = nn.Sequential(
+            nn.Linear(WIDTHS[0], config.width), nn.ReLU(), nn.Linear(config.width, config.width)
+        )
+        self.match = nn.Sequential(
+            nn.Linear(config.width, config.width), nn.ReLU(), nn.Linear(config.width, config.width)
+        )
+        self.memory = PrototypeMemory(problem.classes, config.width, config.entries)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits B x C x S and voxel features B x K x S."""
+        decoder, shape = self.network.decoder, tuple(image.shape[2:])
+        features = decoder.maps(self.network.encode(image))[-1]
+        return crop_to(decoder.head(decoder.head_dropout(features)).float(), shape), crop_to(features, shape)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup, L_smooth and L_class."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        image = torch.cat([batch.labelled, batch.unlabelled["image"]])
+        z, features = self(image)
+        said = z.detach().argmax(dim=1)
+        weight = sigmoid_ramp(progress.fraction, config.ramp)
+        terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
+        if config.smooth_weight:
+            change = adversarial_change(
+                lambda x: class_probabilities(self(x)[0], binary), image, config.radius, progress.generator("direction")
+            )
+            moved = class_probabilities(self(image + change)[0], binary)
+            terms["smooth"] = weight * config.smooth_weight * dice_loss(moved, said)
+        if config.class_weight:
+            label = torch.cat([batch.label, said[n:]])
+            terms["class"] = weight * config.class_weight * self.separation(features, label, progress)
+            self.remember(z[:n].detach(), features[:n].detach(), batch.label)
+        return StepOutput(terms)
+
+    def separation(self, features: Tensor, label: Tensor, progress: Progress) -> Tensor:
+        """L_class of random voxels of each class (features B x K x S, label B x S); zero while the memory is empty."""
+        flat, of = features.movedim(1, -1).flatten(0, -2), label.flatten()
+        # A class's voxels come first in a random order that ranks them; which are its own is weighed, not looked up.
+        draw = torch.rand(len(of), generator=progress.generator("voxels")).to(of.device)
+        losses, counts = [], []
+        for c in range(self.problem.classes):
+            rank = torch.where(of == c, draw, 2.0)
+            score, chosen = rank.topk(min(self.config.samples, len(of)), largest=False)
+            q = F.normalize(self.match(self.project(flat[chosen])).float(), dim=1)
+            filled = self.memory.filled[c].float()
+            near = (q @ self.memory.values[c, :-1].T.clone() * filled).sum(dim=1) / filled.sum().clamp_min(1)
+            valid = (score < 2.0) & (filled.sum() > 0)
+            losses.append(torch.where(valid, 1.0 - near, torch.zeros_like(near)).sum())
+            counts.append(valid.sum())
+        return torch.stack(losses).sum() / torch.stack(counts).sum().clamp_min(1)
+
+    @torch.no_grad()
+    def remember(self, z: Tensor, features: Tensor, label: Tensor) -> None:
+        """Fill the memory with projections of labelled voxels predicted right, the surest of each class."""
+        flat, of = features.movedim(1, -1).flatten(0, -2), label.flatten()
+        confidence, said = normalised_probabilities(z, self.problem.binary).max(dim=1)
+        entries, keep = [], []
+        for c in range(self.problem.classes):
+            right = (of == c) & (said.flatten() == c)
+            score, chosen = torch.where(right, confidence.flatten(), -1.0).topk(min(self.config.voxels, len(of)))
+            entries.append(F.normalize(self.project(flat[chosen]).float(), dim=1))
+            keep.append(score > 0)
+        self.memory.push(torch.stack(entries, dim=1), torch.stack(keep, dim=1))
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the network says."""
+        return mean_prediction({"unet": self(image)[0]}, self.problem.binary)

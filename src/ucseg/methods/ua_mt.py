@@ -1,0 +1,94 @@
+"""UA-MT, uncertainty-aware mean teacher (Yu et al., MICCAI 2019, arXiv:1907.07034).
+
+A mean teacher whose targets count only where it is sure. Its uncertainty is the entropy of its mean prediction over K
+passes with dropout and noise (MC dropout); the threshold rises over training:
+
+    p^ = mean_k softmax(f'(x_u + e_k)),  U = -sum_c p^_c log p^_c,  H(t) = (3/4 + ramp_T(t)/4) log C
+    L = L_sup(f(x_l), y) + w(t) sum [U < H] |sigma(f(x_u + e)) - sg sigma(f'(x_u + e'))|^2 / sum [U < H]
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.consistency import masked_mean
+from ucseg.losses.segmentation import class_probabilities, normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks import build_network
+from ucseg.perturbation import gaussian_noise
+from ucseg.schedules import sigmoid_ramp
+from ucseg.teacher import follow, make_teacher
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.uncertainty import entropy
+
+
+class UAMTConfig(Strict):
+    """Settings of UA-MT; defaults are the paper's unless a comment says otherwise."""
+
+    network: str = "unet"
+    decay: float = Field(0.99, ge=0, lt=1)
+    noise: float = Field(0.1, ge=0)  # standard deviation, in the units of normalised images
+    passes: int = Field(8, ge=1)  # K
+    threshold: tuple[float, float] = (0.75, 1.0)  # at t = 0 and t = T, as parts of log C
+    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: published 0.1, with a ramp over all of training
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here, for comparisons
+    predict_with: Literal["teacher", "student"] = "student"
+
+
+class UAMT(Method):
+    """See the module's docstring."""
+
+    Config = UAMTConfig
+    config: UAMTConfig
+    views: ClassVar = {"student": "plan", "teacher": "plan"}
+
+    def __init__(self, config: UAMTConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.student = build_network(config.network, problem)
+        self.teacher = make_teacher(self.student)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup, and the consistency where the teacher is sure."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        seen = gaussian_noise(batch.unlabelled["student"], config.noise, progress.generator("student noise"))
+        z, _ = self.student(torch.cat([batch.labelled, seen]))
+        target, uncertainty = self.teach(batch, progress)
+        first, last = config.threshold
+        threshold = (first + (last - first) * sigmoid_ramp(progress.fraction, 1.0)) * math.log(self.problem.classes)
+        sure = uncertainty < threshold
+        distance = (class_probabilities(z[n:], binary) - target).square().mean(dim=1, keepdim=True)
+        weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        return StepOutput(
+            {
+                "supervised": segmentation_loss(z[:n], batch.label, binary),
+                "consistency": weight * masked_mean(distance, sure),
+            },
+            {"sure": sure.float().mean()},
+        )
+
+    @torch.no_grad()
+    def teach(self, batch: Batch, progress: Progress) -> tuple[Tensor, Tensor]:
+        """The teacher's target (its first pass), B_u x C x S, and U, B_u x 1 x S in nats."""
+        noise, binary = progress.generator("teacher noise"), self.problem.binary
+        passes = [
+            self.teacher(gaussian_noise(batch.unlabelled["teacher"], self.config.noise, noise))[0]
+            for _ in range(self.config.passes)
+        ]
+        mean = torch.stack([normalised_probabilities(z, binary) for z in passes]).mean(dim=0)
+        return class_probabilities(passes[0], binary), entropy(mean)
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the teacher."""
+        follow(self.teacher, self.student, self.config.decay, progress.step)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the student says, as in the paper's code (or the teacher)."""
+        network = self.teacher if self.config.predict_with == "teacher" else self.student
+        return mean_prediction({self.config.network: network(image)[0]}, self.problem.binary)
