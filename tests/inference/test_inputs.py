@@ -20,7 +20,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
 
 def test_folders_give_their_scans_and_nothing_else(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii.gz", "A.NRRD", "sub/c.png", "notes.txt", "._b.nii.gz", ".hidden/d.png", "out/b.nii.gz")
-    found = find_inputs([tmp_path], tmp_path / "out")
+    found, _ = find_inputs([tmp_path], tmp_path / "out")
     assert {(item.case, item.file.relative_to(tmp_path).as_posix()) for item in found} == {
         ("b", "b.nii.gz"),
         ("A", "A.NRRD"),
@@ -30,12 +30,14 @@ def test_folders_give_their_scans_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_file_named_twice_is_predicted_once(tmp_path: Path) -> None:
     (file,) = touch(tmp_path, "a.png")
-    assert len(find_inputs([file, tmp_path, tmp_path / "." / "a.png"], tmp_path / "out")) == 1
+    assert len(find_inputs([file, tmp_path, tmp_path / "." / "a.png"], tmp_path / "out")[0]) == 1
 
 
 def test_equal_names_are_told_apart(tmp_path: Path) -> None:
     touch(tmp_path, "p1/t1/scan.nii", "p2/t1/scan.nii", "p2/Scan.nii.gz", "only.nii", "x.png", "x.jpg", "p1/x_png.png")
-    names = {item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o")}
+    names = {
+        item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o")[0]
+    }
     assert names["only.nii"] == "only"
     assert names["p1/t1/scan.nii"] == "p1_t1_scan"
     assert names["p2/t1/scan.nii"] == "p2_t1_scan"
@@ -51,6 +53,17 @@ def test_paths_that_are_not_there_and_empty_folders(tmp_path: Path) -> None:
         find_inputs([tmp_path], tmp_path / "out")
 
 
+def test_inputs_that_give_nothing_do_not_stop_the_others_and_are_told_together(tmp_path: Path) -> None:
+    (scan,) = touch(tmp_path, "a.png")
+    (tmp_path / "empty").mkdir()
+    paths = [tmp_path / "empty", scan, tmp_path / "nowhere.png"]
+    found, problems = find_inputs(paths, tmp_path / "out")
+    assert [item.file for item in found] == [scan]
+    assert len(problems) == 2 and "no scan" in problems[0] and "nowhere.png" in problems[1]
+    with pytest.raises(UserError, match=r"(?s)no scan in this folder.*nowhere\.png: there is no such file"):
+        find_inputs([paths[0], paths[2]], tmp_path / "out")
+
+
 def test_datasets_give_the_images_of_a_split_under_their_case_names(tmp_path: Path) -> None:
     images = touch(tmp_path, "data/p1/t1.nii", "data/p2/t1.nii", "data/p3/t1.nii")
     splits = ["train", "test", "test"]
@@ -62,8 +75,8 @@ def test_datasets_give_the_images_of_a_split_under_their_case_names(tmp_path: Pa
     )
     save_dataset(Dataset(tmp_path / "set", config, cases))
     for path in (tmp_path / "set", tmp_path / "set" / "dataset.yaml"):
-        assert [item.case for item in find_inputs([path], tmp_path / "out")] == ["case1", "case2"]
-    assert len(find_inputs([tmp_path / "set"], tmp_path / "out", "all")) == 3
+        assert [item.case for item in find_inputs([path], tmp_path / "out")[0]] == ["case1", "case2"]
+    assert len(find_inputs([tmp_path / "set"], tmp_path / "out", "all")[0]) == 3
     with pytest.raises(UserError, match="no cases in its split 'validation'"):
         find_inputs([tmp_path / "set"], tmp_path / "out", "validation")
     with pytest.raises(UserError, match="--split tset is not known"):

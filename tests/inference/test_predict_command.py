@@ -107,6 +107,13 @@ def test_a_broken_scan_is_named_and_the_others_are_done(
         assert (out / f"{case}.png").exists()
 
 
+def test_an_input_without_scans_is_named_and_the_others_are_done(run: Path, scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"1 of the inputs gave no scan \(named above\); the \d+ of the others are in"):
+        predict(run, [tmp_path / "empty", scans], out=tmp_path / "out", device="cpu")
+    assert table(tmp_path / "out")
+
+
 def test_python_call_takes_plain_text(run: Path, scans: Path, tmp_path: Path) -> None:
     folder = ucseg.predict(str(run), str(scans / "b.tif"), out=str(tmp_path / "out"), device="cpu")
     assert [row["case"] for row in folder.rows] == ["b"]

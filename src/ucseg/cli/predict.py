@@ -36,7 +36,8 @@ def predict(
 
     Writes DIR/CASE (the mask, in the scan's own format and geometry), DIR/uncertainty/CASE and DIR/cases.csv (volume
     per class, mean uncertainty, and a failure score: 1 - Dice between the networks' masks). A scan that cannot be
-    predicted is named there with the reason, the others are done, and the exit code is 2.
+    predicted is named there with the reason, the others are done, and the exit code is 2; so it is where one of
+    several inputs gives no scan at all.
 
     Returns:
         The written folder; `.rows` are the lines of cases.csv.
@@ -50,7 +51,9 @@ def predict(
     from ucseg.inference.outputs import PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
 
-    items = find_inputs(inputs, out, split)
+    items, problems = find_inputs(inputs, out, split)
+    for problem in problems:
+        console.print(problem, style="red")
     predictor = Predictor.from_run(run, checkpoint, device, precision=precision, components=components)
     settings = {
         "run": str(run.absolute()),
@@ -87,6 +90,10 @@ def predict(
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
             f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}){others}"
+        )
+    if problems:
+        raise UserError(
+            f"{len(problems)} of the inputs gave no scan (named above); the {len(items)} of the others are in {out}."
         )
     console.print(f"{len(items)} {'case' if len(items) == 1 else 'cases'} predicted into {out}.")
     return folder

@@ -22,8 +22,8 @@ class Input:
     file: Path
 
 
-def find_inputs(paths: Sequence[Path], out: Path, split: str = "test") -> list[Input]:
-    """Files, folders and datasets as a list of scans.
+def find_inputs(paths: Sequence[Path], out: Path, split: str = "test") -> tuple[list[Input], list[str]]:
+    """Files, folders and datasets as a list of scans, and what is wrong with the paths that give none.
 
     Args:
         paths: files; folders, of which every readable file is taken, sub-folders included; datasets (the folder that
@@ -32,23 +32,33 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test") -> list[I
         split: "train", "validation", "test" or "all".
 
     Raises:
-        UserError: a path is not there, holds nothing readable, or the split is unknown or empty.
+        UserError: no path gives a scan (it is not there, holds nothing readable, its split is empty); unknown split.
     """
     if split not in (*SPLITS, "all"):
         raise UserError(f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     named: dict[Path, str] = {}
+    problems = []
     for path in map(_absolute, paths):
-        if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file():
-            found = _of_dataset(path, split)
-        elif path.is_dir():
-            found = {file: stem(file) for file in _of_folder(path, _absolute(out))}
-        elif path.is_file():
-            found = {path: stem(path)}
-        else:
-            raise UserError(f"{path}: there is no such file or folder.")
+        try:
+            found = _of_path(path, _absolute(out), split)
+        except UserError as error:
+            problems.append(str(error))
+            continue
         for file, name in found.items():
             named.setdefault(file, name)
-    return [Input(case, file) for file, case in _unique(named).items()]
+    if not named:
+        raise UserError("\n".join(problems))
+    return [Input(case, file) for file, case in _unique(named).items()], problems
+
+
+def _of_path(path: Path, out: Path, split: str) -> dict[Path, str]:
+    if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file():
+        return _of_dataset(path, split)
+    if path.is_dir():
+        return {file: stem(file) for file in _of_folder(path, out)}
+    if path.is_file():
+        return {path: stem(path)}
+    raise UserError(f"{path}: there is no such file or folder.")
 
 
 def _of_dataset(path: Path, split: str) -> dict[Path, str]:
