@@ -10,6 +10,7 @@ from ucseg.config import build
 from ucseg.errors import UserError
 from ucseg.methods.base import Method
 from ucseg.methods.cps import CPS
+from ucseg.methods.cross_teaching import CrossTeaching
 from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.uc_seg import UCSeg
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "cps": CPS,
+    "cross_teaching": CrossTeaching,
     "uc_seg": UCSeg,
 }
 
