@@ -11,6 +11,7 @@ from ucseg.errors import UserError
 from ucseg.methods.base import Method
 from ucseg.methods.cps import CPS
 from ucseg.methods.cross_teaching import CrossTeaching
+from ucseg.methods.deep_co_training import DeepCoTraining
 from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.uc_seg import UCSeg
@@ -21,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     "mean_teacher": MeanTeacher,
     "cps": CPS,
     "cross_teaching": CrossTeaching,
+    "deep_co_training": DeepCoTraining,
     "uc_seg": UCSeg,
 }
 
