@@ -15,6 +15,7 @@ from ucseg.methods.deep_co_training import DeepCoTraining
 from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.uc_seg import UCSeg
+from ucseg.methods.urpc import URPC
 from ucseg.types import Problem
 
 METHODS: dict[str, type[Method]] = {
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
     "cps": CPS,
     "cross_teaching": CrossTeaching,
     "deep_co_training": DeepCoTraining,
+    "urpc": URPC,
     "uc_seg": UCSeg,
 }
 
