@@ -12,6 +12,7 @@ from ucseg.methods.base import Method
 from ucseg.methods.cps import CPS
 from ucseg.methods.cross_teaching import CrossTeaching
 from ucseg.methods.deep_co_training import DeepCoTraining
+from ucseg.methods.mc_net import MCNet
 from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.uc_seg import UCSeg
@@ -25,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     "cross_teaching": CrossTeaching,
     "deep_co_training": DeepCoTraining,
     "urpc": URPC,
+    "mc_net": MCNet,
     "uc_seg": UCSeg,
 }
 
