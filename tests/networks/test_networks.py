@@ -187,5 +187,5 @@ def test_the_pseudo_label_generator_takes_any_size(shape: tuple[int, int]) -> No
 
 
 def test_an_unknown_network_is_told_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet"):
+    with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet, swin_unet"):
         make("resnet", 2)

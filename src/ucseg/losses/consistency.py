@@ -1,4 +1,4 @@
-"""Agreement between two predictions: UC-Seg's prediction consistency (method.md, "Losses"), masks, divergences."""
+"""Agreement between several predictions of the same images: of two subnets (method.md, "Losses"), of scales, of decoders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ucseg.losses.segmentation import class_probabilities, log_normalised_probabilities
+from ucseg.uncertainty import entropy
 
 
 def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tensor:
@@ -37,3 +38,36 @@ def symmetric_divergence(logits_1: Tensor, logits_2: Tensor, binary: bool) -> Te
     """1/2 [KL(p_1 | p_2) + KL(p_2 | p_1)] of B x C x S logits, mean over voxels; both receive the gradient."""
     log_1, log_2 = (log_normalised_probabilities(z, binary) for z in (logits_1, logits_2))
     return 0.5 * ((log_1.exp() - log_2.exp()) * (log_1 - log_2)).sum(dim=1).mean()
+
+
+def rectified_consistency(probabilities: Tensor) -> Tensor:
+    """Several predictions against their mean, rectified by uncertainty (URPC, Luo et al. 2021, arXiv:2012.07042).
+
+    mean over s of  mean(exp(-D_s) (p_s - p_c)^2) / mean(exp(-D_s)) + mean(D_s),  D_s = KL(p_s || p_c), p_c the mean.
+
+    Args:
+        probabilities: S x B x C x (spatial) of S predictions, summing to one over C.
+    """
+    mean = probabilities.mean(dim=0, keepdim=True)
+    log_ratio = probabilities.clamp_min(1e-8).log() - mean.clamp_min(1e-8).log()
+    distance = (probabilities * log_ratio).sum(dim=2, keepdim=True)
+    certain = (-distance).exp()
+    each = tuple(range(1, probabilities.ndim))
+    squared = (certain * (probabilities - mean) ** 2).mean(dim=each) / certain.mean(dim=each)
+    return (squared + distance.mean(dim=each)).mean()
+
+
+def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
+    """p^(1/T) / (p^(1/T) + (1-p)^(1/T)) of each class by itself, towards zero and one (MC-Net, arXiv:2103.02911)."""
+    power = 1.0 / temperature
+    yes, no = probabilities**power, (1.0 - probabilities) ** power
+    return yes / (yes + no)
+
+
+def jensen_shannon(probabilities: Tensor) -> Tensor:
+    """Jensen-Shannon divergence, mean over voxels: H(mean_s p_s) - mean_s H(p_s).
+
+    Args:
+        probabilities: S x B x C x (spatial) of S predictions, summing to one over C.
+    """
+    return entropy(probabilities.mean(dim=0)).mean() - torch.stack([entropy(p) for p in probabilities]).mean()

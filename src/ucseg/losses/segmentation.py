@@ -41,6 +41,17 @@ def cross_entropy(logits: Tensor, label: Tensor, binary: bool) -> Tensor:
     return F.cross_entropy(logits, label)
 
 
+def soft_cross_entropy(logits: Tensor, target: Tensor, binary: bool) -> Tensor:
+    """H(q, p) = -sum_c q_c log p_c, mean over voxels, p being `normalised_probabilities` of the logits.
+
+    Args:
+        logits: B x C x S.
+        target: q, B x C x S, summing to one over C.
+    """
+    logits = logits.float()
+    return F.cross_entropy(F.logsigmoid(logits) if binary else logits, target)
+
+
 def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5) -> Tensor:
     """1 - mean over classes of soft Dice, its sums taken over the batch and all spatial axes (Milletari et al. 2016).
 

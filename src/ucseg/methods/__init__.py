@@ -11,14 +11,18 @@ from ucseg.errors import UserError
 from ucseg.methods.base import Method
 from ucseg.methods.cct import CCT
 from ucseg.methods.cps import CPS
+from ucseg.methods.cross_teaching import CrossTeaching
+from ucseg.methods.deep_co_training import DeepCoTraining
 from ucseg.methods.entropy_min import EntropyMin
 from ucseg.methods.ict import ICT
+from ucseg.methods.mc_net import MCNet
 from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.r_drop import RDrop
 from ucseg.methods.ss_net import SSNet
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.ua_mt import UAMT
 from ucseg.methods.uc_seg import UCSeg
+from ucseg.methods.urpc import URPC
 from ucseg.types import Problem
 
 METHODS: dict[str, type[Method]] = {
@@ -31,6 +35,10 @@ METHODS: dict[str, type[Method]] = {
     "cps": CPS,
     "r_drop": RDrop,
     "ss_net": SSNet,
+    "cross_teaching": CrossTeaching,
+    "deep_co_training": DeepCoTraining,
+    "urpc": URPC,
+    "mc_net": MCNet,
     "uc_seg": UCSeg,
 }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ucseg.errors import UserError
+from ucseg.networks.swin_unet import SwinUNet
 from ucseg.networks.unet import UNet
 from ucseg.networks.vnet import VNet
 from ucseg.types import Problem
 
-Network = UNet | VNet
-NETWORKS: dict[str, type[Network]] = {"unet": UNet, "vnet": VNet}
+Network = UNet | VNet | SwinUNet
+NETWORKS: dict[str, type[Network]] = {"unet": UNet, "vnet": VNet, "swin_unet": SwinUNet}
 
 
 def build_network(name: str, problem: Problem) -> Network:

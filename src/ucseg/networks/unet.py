@@ -101,9 +101,12 @@ class UNet(nn.Module):
         channels: image channels Cin.
         classes: C, background included.
         widths: channels of the encoder levels.
+        up: how the decoder up-samples.
     """
 
-    def __init__(self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(
+        self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS, up: UpSampling = "linear"
+    ) -> None:
         super().__init__()
         self.dims = dims
         self.widths = widths
@@ -111,7 +114,7 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(
             DoubleConv(dims, a, b, p) for a, b, p in zip((channels, *widths), widths, dropout, strict=False)
         )
-        self.decoder = UNetDecoder(dims, classes, widths)
+        self.decoder = UNetDecoder(dims, classes, widths, up)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """B x Cin x S -> one feature map an encoder level, finest first. Any S: padded to what the levels divide."""

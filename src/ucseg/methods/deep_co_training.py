@@ -1,0 +1,89 @@
+"""Deep co-training (Qiao et al., ECCV 2018, arXiv:1803.05984; for segmentation Peng et al. 2020, arXiv:1903.11233).
+
+Two networks agree on the unlabelled images (Jensen-Shannon divergence). So that they do not become the same network,
+each must resist what misleads the other: g_k(x) = x + e sign(grad_x CE(z_k(x), y)), y the label, or k's own hard
+prediction where there is none.
+
+    L = sum_k L_sup(z_k, y) + w_a(t) [ H((p_1 + p_2)/2) - (H(p_1) + H(p_2))/2 ]        on unlabelled images
+        + w_d(t) [ H(sg p_1(x), p_2(g_1(x))) + H(sg p_2(x), p_1(g_2(x))) ]              on all images
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.consistency import jensen_shannon
+from ucseg.losses.segmentation import cross_entropy, normalised_probabilities, segmentation_loss, soft_cross_entropy
+from ucseg.methods.base import Method
+from ucseg.networks import build_network, member_names
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class DeepCoTrainingConfig(Strict):
+    """Settings of deep co-training."""
+
+    networks: tuple[str, str] = ("unet", "unet")  # the papers' are two of a kind; any two can be named
+    agreement_weight: float = Field(1.0, ge=0)  # DEVIATION: Qiao et al. 10, for one label an image instead of a voxel
+    diversity_weight: float = Field(0.5, ge=0)  # Qiao et al.
+    # e, in the units of normalised images. DEVIATION: Qiao et al. 0.02, of images in [0, 1] with deviations near 0.2.
+    step_size: float = Field(0.1, gt=0)
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps, of both weights; that of every method here
+
+
+class DeepCoTraining(Method):
+    """See the module's docstring."""
+
+    Config = DeepCoTrainingConfig
+    config: DeepCoTrainingConfig
+
+    def __init__(self, config: DeepCoTrainingConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.networks = nn.ModuleList(build_network(name, problem) for name in config.networks)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup of each network, their agreement, and what each makes of the other's adversarial images."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        image = torch.cat([batch.labelled, batch.unlabelled["image"]])
+        outputs = [self.attack(network, image, batch.label) for network in self.networks]
+        z, adversarial = zip(*outputs, strict=True)
+        p = [normalised_probabilities(z_k, binary) for z_k in z]
+        ramp = sigmoid_ramp(progress.fraction, config.ramp)
+        terms = {}
+        for k, network in enumerate(self.networks):
+            misled = network(adversarial[1 - k])[0]
+            terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
+            terms[f"diversity_{k + 1}"] = (
+                config.diversity_weight * ramp * soft_cross_entropy(misled, p[1 - k].detach(), binary)
+            )
+        agreement = jensen_shannon(torch.stack([p_k[n:] for p_k in p]))
+        return StepOutput({**terms, "agreement": config.agreement_weight * ramp * agreement})
+
+    def attack(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """A network's logits of all images, and the images g_k(x) that mislead it.
+
+        Args:
+            network: gets no gradient of its parameters here.
+            image: B x Cin x S, the labelled ones first.
+            label: B_l x S of the labelled ones.
+        """
+        image = image.detach()
+        with torch.enable_grad():
+            seen = image.clone().requires_grad_()
+            z = network(seen)[0]
+            target = torch.cat([label, z[len(label) :].detach().argmax(dim=1)])
+            # Only the sign counts; the sum over voxels instead of their mean keeps half precision from underflowing.
+            loss = cross_entropy(z, target, self.problem.binary) * target.numel()
+            # The graph is kept: the same logits are used in the losses.
+            (gradient,) = torch.autograd.grad(loss, seen, retain_graph=True)
+        return z, image + self.config.step_size * gradient.sign()
+
+    def predict(self, image: Tensor) -> Prediction:
+        """The mean of both networks, which are its members."""
+        names = member_names(self.config.networks)
+        logits = {name: network(image)[0] for name, network in zip(names, self.networks, strict=True)}
+        return mean_prediction(logits, self.problem.binary)

@@ -1,0 +1,73 @@
+"""MC-Net+, mutual consistency (Wu et al., MICCAI 2021, arXiv:2103.02911; MedIA 81:102530, 2022, arXiv:2109.09960).
+
+One encoder with K decoders that differ only in how they up-sample. Where they differ, the image is hard; each is drawn
+to the sharpened predictions of the others, on all images:
+
+    L = sum_k L_sup(z_k, y) + w(t) sum_{k != j} mean |p_k - sg s(p_j)|^2,  w(t) = weight * ramp(t)
+    s(p) = p^(1/T) / (p^(1/T) + (1 - p)^(1/T))
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.consistency import sharpen
+from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks import member_names
+from ucseg.networks.blocks import crop_to
+from ucseg.networks.unet import UNet, UNetDecoder, UpSampling
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class MCNetConfig(Strict):
+    """Settings of MC-Net."""
+
+    decoders: tuple[UpSampling, ...] = Field(("transposed", "linear", "nearest"), min_length=2)  # MC-Net: the first two
+    temperature: float = Field(0.1, gt=0, le=1)
+    consistency_weight: float = Field(1.0, ge=0)
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. DEVIATION: the code 0.4
+
+
+class MCNet(Method):
+    """See the module's docstring."""
+
+    Config = MCNetConfig
+    config: MCNetConfig
+
+    def __init__(self, config: MCNetConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        first, *others = config.decoders
+        self.network = UNet(problem.dims, problem.channels, problem.classes, up=first)
+        self.others = nn.ModuleList(UNetDecoder(problem.dims, problem.classes, up=up) for up in others)
+
+    def decode(self, image: Tensor) -> list[Tensor]:
+        """Logits of each decoder from the same features of the encoder."""
+        features = self.network.encode(image)
+        return [crop_to(decoder(features), tuple(image.shape[2:])) for decoder in (self.network.decoder, *self.others)]
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup of each decoder, and each one's squared distance to the sharpened predictions of the others."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        z = self.decode(torch.cat([batch.labelled, batch.unlabelled["image"]]))
+        p = [class_probabilities(z_k, binary) for z_k in z]
+        # DEVIATION: the published code lets the gradient through the target too; the paper calls it a pseudo-label.
+        target = [sharpen(p_k.detach(), config.temperature) for p_k in p]
+        weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        terms = {}
+        for k in range(len(z)):
+            apart = [F.mse_loss(p[k], target[j]) for j in range(len(z)) if j != k]
+            terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
+            terms[f"consistency_{k + 1}"] = weight * torch.stack(apart).sum()
+        return StepOutput(terms)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """The mean of the decoders. DEVIATION: the published tests take the first one, which is a member here."""
+        names = member_names(self.config.decoders)
+        return mean_prediction(dict(zip(names, self.decode(image), strict=True)), self.problem.binary)

@@ -1,0 +1,82 @@
+"""URPC, uncertainty rectified pyramid consistency (Luo et al., MICCAI 2021, arXiv:2012.07042; MedIA 80:102517, 2022).
+
+One network with a head on each map of its decoder. On the unlabelled images the predictions p_s of the S scales, at
+full size, are drawn to their mean p_c, each voxel counting the less the further a scale is from the mean there:
+
+    L = (1/S) sum_s L_sup(z_s, y) + w(t) (1/S) sum_s [ mean(w_s |p_s - p_c|^2) / mean(w_s) + mean D_s ]
+    w_s = exp(-D_s),  D_s = KL(p_s || p_c) = sum_c p_s log(p_s / p_c),  w(t) = weight * ramp(t)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.consistency import rectified_consistency
+from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks.blocks import CONV, LINEAR, crop_to
+from ucseg.networks.unet import UNet
+from ucseg.perturbation import channel_dropout, gaussian_noise
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class URPCConfig(Strict):
+    """Settings of URPC."""
+
+    scales: int = Field(4, ge=2, le=4)  # the finest maps of the decoder; the paper's 4 are all of them
+    # DEVIATION: the code perturbs each map in one way: dropout of 0.5, of its strongest voxels, or uniform noise.
+    dropout: float = Field(0.3, ge=0, lt=1)  # of a coarse map's channels, before its head
+    noise: float = Field(0.1, ge=0)  # standard deviation, of a coarse map, before its head
+    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the code 0.1, with a ramp over all of training
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here, for comparisons
+
+
+class URPC(Method):
+    """See the module's docstring."""
+
+    Config = URPCConfig
+    config: URPCConfig
+
+    def __init__(self, config: URPCConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        # The finest scale has the network's own head.
+        widths = self.network.decoder.widths[-config.scales : -1]
+        self.heads = nn.ModuleList(CONV[problem.dims](width, problem.classes, 1) for width in widths)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Deep supervision on the labelled images, rectified consistency of the scales on the unlabelled ones."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        z = self.pyramid(torch.cat([batch.labelled, batch.unlabelled["image"]]), progress)
+        p = torch.stack([normalised_probabilities(z_s[n:], binary) for z_s in z])
+        weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        return StepOutput(
+            {
+                "supervised": torch.stack([segmentation_loss(z_s[:n], batch.label, binary) for z_s in z]).mean(),
+                "consistency": weight * rectified_consistency(p),
+            }
+        )
+
+    def pyramid(self, image: Tensor, progress: Progress) -> list[Tensor]:
+        """Logits of each scale at the image's size, coarsest first, the coarse ones from perturbed maps."""
+        config, decoder, shape = self.config, self.network.decoder, tuple(image.shape[2:])
+        maps = decoder.maps(self.network.encode(image))
+        full = tuple(maps[-1].shape[2:])
+        logits = []
+        for scale, (head, x) in enumerate(zip(self.heads, maps[-config.scales : -1], strict=True)):
+            seen = channel_dropout(x, config.dropout, progress.generator("dropout", scale))
+            seen = gaussian_noise(seen, config.noise, progress.generator("noise", scale))
+            z = F.interpolate(head(seen).float(), size=full, mode=LINEAR[self.problem.dims], align_corners=False)
+            logits.append(crop_to(z, shape))
+        finest: Tensor = decoder.head(decoder.head_dropout(maps[-1])).float()
+        return [*logits, crop_to(finest, shape)]
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the finest scale says."""
+        return mean_prediction({"unet": self.network(image)[0]}, self.problem.binary)

@@ -1,0 +1,159 @@
+"""A small U-shaped transformer: Swin blocks (Liu et al. 2021, arXiv:2103.14030) in the shape of Swin-Unet (Cao et al.
+2021, arXiv:2105.05537), for images of either rank and in the widths of the other networks.
+
+DEVIATION from Swin-Unet, whose weights come from ImageNet: here it must learn from scratch from few images. So patches
+are embedded by convolutions at full and half resolution (Xiao et al. 2021, arXiv:2106.14881), which also keep the fine
+skips that a patch of 4^n voxels loses; attention works from a quarter of the resolution downwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, pad_to_multiple
+from ucseg.networks.unet import DoubleConv
+
+WIDTHS = (16, 32, 64, 128, 256)
+STEM = 2  # levels of convolutions, above those of attention
+WINDOW = {2: 8, 3: 4}  # 64 tokens a window in either rank
+HEAD_WIDTH = 32
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside windows of a grid, with a learned bias for each relative position.
+
+    Shifted windows are cut from the grid padded by half a window at its start; padding is no key. That is what Swin's
+    masked cyclic shift computes, without wrapping one end round to the other.
+
+    Args:
+        shifted: cut the windows half a window off.
+    """
+
+    def __init__(self, dims: int, width: int, shifted: bool) -> None:
+        super().__init__()
+        self.window, self.heads, self.shifted = WINDOW[dims], width // HEAD_WIDTH, shifted
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.bias = nn.Parameter(torch.randn(self.heads, *(2 * self.window - 1,) * dims) * 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x S x K -> B x S x K. Any grid S; a window is never larger than the grid."""
+        grid = tuple(x.shape[1:-1])
+        window = tuple(min(self.window, size) for size in grid)
+        # Where one window holds the whole axis there is nothing to shift.
+        first = [w // 2 if self.shifted and size > w else 0 for size, w in zip(grid, window, strict=True)]
+        last = [-(size + f) % w for size, f, w in zip(grid, first, window, strict=True)]
+        pads = [0, 0, *(pad for pair in zip(reversed(first), reversed(last), strict=True) for pad in pair)]
+        is_key = cut_windows(F.pad(x.new_ones(1, *grid, 1, dtype=torch.float32), pads), window)[..., 0] > 0
+        tokens = cut_windows(F.pad(x, pads), window)
+        # B x windows x heads x tokens x head width, three times.
+        q, k, v = self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1)).movedim(-2, 2).unbind(-2)
+        score = (q @ k.transpose(-1, -2)).float() * HEAD_WIDTH**-0.5 + self.relative_bias(window)
+        score = score.masked_fill(~is_key[:, :, None, None], float("-inf"))
+        out = (score.softmax(dim=-1).to(v.dtype) @ v).movedim(2, -2).flatten(-2)
+        padded = tuple(size + f + e for size, f, e in zip(grid, first, last, strict=True))
+        inside: Any = (slice(None), *(slice(f, f + size) for f, size in zip(first, grid, strict=True)))
+        joined: Tensor = self.project(join_windows(out, padded, window)[inside])
+        return joined
+
+    def relative_bias(self, window: tuple[int, ...]) -> Tensor:
+        """heads x N x N: the bias of each pair of a window's N tokens."""
+        place = torch.stack(torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij")).flatten(1)
+        apart = place[:, :, None] - place[:, None] + self.window - 1
+        index: Any = (slice(None), *apart.to(self.bias.device))
+        return self.bias[index]
+
+
+def cut_windows(x: Tensor, window: tuple[int, ...]) -> Tensor:
+    """B x S x K -> B x windows x tokens x K; S must be a multiple of `window`."""
+    dims = len(window)
+    pairs = [value for size, w in zip(x.shape[1:-1], window, strict=True) for value in (size // w, w)]
+    order = [0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1]
+    return x.reshape(len(x), *pairs, -1).permute(order).reshape(len(x), -1, math.prod(window), x.shape[-1])
+
+
+def join_windows(x: Tensor, grid: tuple[int, ...], window: tuple[int, ...]) -> Tensor:
+    """The inverse of `cut_windows` for a grid S = `grid`."""
+    dims = len(window)
+    counts = [size // w for size, w in zip(grid, window, strict=True)]
+    order = [axis for pair in zip(range(1, dims + 1), range(dims + 1, 2 * dims + 1), strict=True) for axis in pair]
+    return x.reshape(len(x), *counts, *window, -1).permute(0, *order, 2 * dims + 1).reshape(len(x), *grid, -1)
+
+
+class SwinBlock(nn.Module):
+    """Pre-norm attention in windows and a perceptron of four times the width, each added to its input."""
+
+    def __init__(self, dims: int, width: int, shifted: bool) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = WindowAttention(dims, width, shifted)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x S x K -> B x S x K."""
+        x = x + self.attention(self.norm_1(x))
+        out: Tensor = x + self.mlp(self.norm_2(x))
+        return out
+
+
+class SwinStage(nn.Module):
+    """A 1^n convolution if the width changes, then a pair of blocks: windows as they are, and shifted ones."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.embed = CONV[dims](inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.blocks = nn.Sequential(SwinBlock(dims, outputs, False), SwinBlock(dims, outputs, True))
+        self.norm = nn.LayerNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x inputs x S -> B x outputs x S."""
+        out: Tensor = self.norm(self.blocks(self.embed(x).movedim(1, -1)))
+        return out.movedim(-1, 1)
+
+
+class SwinUNet(nn.Module):
+    """Two levels of convolutions and three of windowed attention, on the way down and up again.
+
+    Patch merging is a 2^n convolution of stride two, patch expanding a transposed one: the linear maps of the papers.
+
+    Args:
+        dims: 2 or 3.
+        channels: image channels Cin.
+        classes: C, background included.
+        widths: channels of the encoder levels.
+    """
+
+    def __init__(self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+        super().__init__()
+        self.dims = dims
+        self.widths = widths
+        pairs = list(itertools.pairwise(widths))
+
+        def stage(level: int, inputs: int) -> nn.Module:
+            width = widths[level]
+            return DoubleConv(dims, inputs, width, 0.0) if level < STEM else SwinStage(dims, inputs, width)
+
+        self.encoder = nn.ModuleList(stage(level, w if level else channels) for level, w in enumerate(widths))
+        self.down = nn.ModuleList(CONV[dims](a, b, 2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(TRANSPOSED[dims](b, a, 2, stride=2) for a, b in reversed(pairs))
+        self.decoder = nn.ModuleList(stage(level, 2 * widths[level]) for level in reversed(range(len(pairs))))
+        self.head = CONV[dims](widths[0], classes, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
+        shape = tuple(image.shape[2:])
+        x = pad_to_multiple(image, (2 ** (len(self.widths) - 1),) * self.dims)
+        features: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            x = block(x if level == 0 else self.down[level - 1](x))
+            features.append(x)
+        for up, block, skip in zip(self.up, self.decoder, features[-2::-1], strict=True):
+            x = up(x)
+            x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
+        return crop_to(self.head(x), shape).float(), features
