@@ -1,4 +1,4 @@
-"""Agreement between several predictions of the same images: of two subnets (method.md, "Losses"), of scales, of decoders."""
+"""Agreement between several predictions of the same images: of two subnets (method.md), of scales, of decoders."""
 
 from __future__ import annotations
 
