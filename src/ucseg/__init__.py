@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ucseg.cli.check import check
+    from ucseg.cli.compare import compare
     from ucseg.cli.demo import demo
     from ucseg.cli.evaluate import evaluate
     from ucseg.cli.init import init
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # In the order in which one uses them.
-__all__ = ["init", "check", "plan", "prepare", "train", "predict", "evaluate", "demo"]  # noqa: RUF022
+__all__ = ["init", "check", "plan", "prepare", "train", "predict", "evaluate", "compare", "demo"]  # noqa: RUF022
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,8 @@ ROOM_LEVEL = {
     "training": 3,
     "inference": 4,
     "evaluation": 5,
-    "cli": 6,
+    "comparison": 6,
+    "cli": 7,
 }
 STRANGERS = [
     ("data", "methods"),

@@ -98,7 +98,7 @@ def init(
     # Before the split, which may fail: what was left out is often the reason.
     _print_understood(folder, found)
     cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
-    dataset = Dataset(out.absolute(), found.config, cases)
+    dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed}), cases)
     save_dataset(dataset, hidden)
     _print_splits(dataset, len(hidden))
     return dataset

@@ -17,14 +17,17 @@ console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_
 output = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
-def progress_bar() -> Progress:
-    """A progress display on stderr: description, bar, n/m, time gone, time left. Use as a context manager."""
+def progress_bar(own_estimate: bool = False) -> Progress:
+    """A progress display on stderr: description, bar, n/m, time gone, time left. Use as a context manager.
+
+    With `own_estimate` the time left is not guessed from the speed of the bar: tasks say it in their field `left`.
+    """
+    left = [TextColumn("{task.fields[left]}")] if own_estimate else [TextColumn("left"), TimeRemainingColumn()]
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        *left,
         console=console,
     )

@@ -62,14 +62,14 @@ def train(
     from ucseg.randomness import derive_seed
     from ucseg.training.device import choose_device
     from ucseg.training.run_folder import RunFolder
-    from ucseg.training.settings import TrainConfig
+    from ucseg.training.settings import TrainConfig, sort_settings
     from ucseg.training.trainer import fit
 
     run = RunFolder(out)
     run.require(resume)
     before: Mapping[str, Any] = run.config if resume else {}
     options = {"steps": steps, "seed": seed, "device": device, "precision": precision, "workers": workers}
-    asked = _settings(set or [], {key: value for key, value in options.items() if value is not None})
+    asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
     config = build(TrainConfig, merge(before.get("train", {}), asked["train"]), "train")
 
     choose_device(config.device)  # before minutes of preparing
@@ -115,33 +115,6 @@ def train(
         )
     _say_how_it_ended(result, data, prepared)
     return result
-
-
-def _settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """--set texts and options -> settings of "method", "plan" and "train"; misplaced ones are said to be."""
-    from ucseg.config import parse_overrides
-    from ucseg.data.plan import Plan
-    from ucseg.methods import METHODS
-    from ucseg.training.settings import TrainConfig
-
-    given = parse_overrides(texts)
-    rooms: dict[str, dict[str, Any]] = {}
-    for room, example in (("method", "--method supervised, or --set method.KEY=VALUE"), ("plan", "--plan FILE")):
-        values = given.pop(room, {})
-        if not isinstance(values, dict):
-            raise UserError(f"'--set {room}={values}' sets a whole {room}; use {example}.")
-        rooms[room] = values
-    homes = {
-        "plan": {*Plan.model_fields},
-        "method": {key for one in METHODS.values() for key in one.Config.model_fields},
-    }
-    for key, value in given.items():
-        home = next((room for room, keys in homes.items() if key in keys and key not in TrainConfig.model_fields), None)
-        if home:
-            raise UserError(f"'--set {key}=...' is a setting of the {home}; write --set {home}.{key}=...")
-        if key in options and options[key] != value:
-            raise UserError(f"--{key} {options[key]} and --set {key}={value} contradict each other; give one of them.")
-    return {**rooms, "train": {**given, **options}}
 
 
 def _plan(data: Dataset, file: Path | None, overrides: Mapping[str, Any]) -> Plan:

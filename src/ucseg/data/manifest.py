@@ -46,6 +46,7 @@ class DatasetConfig(Strict):
         classes: class index -> name, 0 is background; the indices are the values in the masks (after thresholding).
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
         fill_outlines: the masks are drawn contours; their inside is the foreground.
+        seed: of the splits and of the choice of labelled cases.
     """
 
     name: str = Field(min_length=1)
@@ -56,6 +57,7 @@ class DatasetConfig(Strict):
     classes: dict[int, str]
     mask_threshold: float | None = None
     fill_outlines: bool = False
+    seed: int = 0
 
     @field_validator("classes")
     @classmethod

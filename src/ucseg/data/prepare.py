@@ -108,7 +108,7 @@ def prepare(
     useless = "a validation case without a mask measures nothing; give it one, or make it a training case."
     left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]
     cases = dataset.training + [case for case in dataset.validation if case.mask is not None]
-    digests = for_each(_content_digest, cases)
+    digests = for_each(content_digest, cases)
     done: dict[str, PreparedCase | str] = {}
     missing: list[_Task] = []
     for case, digest in zip(cases, digests, strict=True):
@@ -172,7 +172,7 @@ def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _content_digest(case: Case) -> str:
+def content_digest(case: Case) -> str:
     """Of image and mask; or "!" and why there is none."""
     total = hashlib.blake2b(digest_size=8)
     for path in [case.image] + ([case.mask] if case.mask is not None else []):

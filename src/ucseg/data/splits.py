@@ -84,7 +84,7 @@ def split_cases(
     done = [
         replace(case, split=place.get(case.subject, "train")) if case.case in fresh else case for case in cases
     ]  # fmt: skip
-    hidden = _hide(done, labelled, seed)
+    hidden = hide_masks(done, labelled, seed)
     done = [replace(case, mask=None) if case.case in hidden else case for case in done]
     if not any(case.split == "train" and case.mask is not None for case in done):
         raise UserError(
@@ -107,7 +107,12 @@ def _has_own(cases: Iterable[Case], split: str) -> bool:
     return any(case.split == split and case.mask is not None for case in cases)
 
 
-def _hide(cases: list[Case], labelled: Amount | None, seed: int) -> dict[str, Path]:
+def hide_masks(cases: Sequence[Case], labelled: Amount | None, seed: int) -> dict[str, Path]:
+    """Training masks by case that are not to be seen when `labelled` of them are; the 5 % shown are among the 10 %.
+
+    Raises:
+        UserError: an amount that cannot be read, or more than there are.
+    """
     if labelled is None:
         return {}
     subjects: dict[str, list[Case]] = defaultdict(list)

@@ -105,10 +105,10 @@ def legend(classes: Mapping[int, str]) -> list[tuple[str, str]]:
     return [(name, f"rgb{COLOURS[(label - 1) % len(COLOURS)]}") for label, name in sorted(classes.items()) if label]
 
 
-def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Fill a template of this folder; write it whole or not at all. Text is escaped; a missing value is an error."""
+def write_page(path: Path, template: str, values: Mapping[str, Any], package: str = "ucseg.evaluation") -> None:
+    """Fill a template of a package; write it whole or not at all. Text is escaped; a missing value is an error."""
     environment = Environment(
-        loader=PackageLoader("ucseg.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader(package, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     text = environment.get_template(template).render(values)
 

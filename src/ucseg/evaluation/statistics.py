@@ -132,6 +132,19 @@ def paired_difference(
     )
 
 
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's (1979) adjusted p of several tests, in their order; a NaN is no test and stays NaN.
+
+    The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it.
+    """
+    tests = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
+    adjusted, highest = [math.nan] * len(p), 0.0
+    for rank, (value, place) in enumerate(tests):
+        highest = max(highest, min(1.0, value * (len(tests) - rank)))
+        adjusted[place] = highest
+    return adjusted
+
+
 def _signed_rank(difference: Array, names: Array) -> float:
     if len(difference) == 0:
         return math.nan

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
-from ucseg.config import Strict
+from ucseg.config import Strict, parse_overrides
+from ucseg.data.plan import Plan
+from ucseg.errors import UserError
+from ucseg.methods import METHODS
 from ucseg.training.optim import OptimizerName, Schedule
 
 
@@ -51,3 +55,29 @@ class TrainConfig(Strict):
     def validates_after(self, done: int) -> bool:
         """Whether validation follows once `done` steps are done."""
         return done == self.steps or done % (self.validate_every or max(1, self.steps // 10)) == 0
+
+
+def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """--set texts and options, sorted into settings of "method", "plan" and "train".
+
+    Raises:
+        UserError: a text is not key=value, belongs elsewhere (the message says where), or contradicts an option.
+    """
+    given = parse_overrides(texts)
+    rooms: dict[str, dict[str, Any]] = {}
+    for room, example in (("method", "--method supervised, or --set method.KEY=VALUE"), ("plan", "--plan FILE")):
+        values = given.pop(room, {})
+        if not isinstance(values, dict):
+            raise UserError(f"'--set {room}={values}' sets a whole {room}; use {example}.")
+        rooms[room] = values
+    homes = {
+        "plan": {*Plan.model_fields},
+        "method": {key for one in METHODS.values() for key in one.Config.model_fields},
+    }
+    for key, value in given.items():
+        home = next((room for room, keys in homes.items() if key in keys and key not in TrainConfig.model_fields), None)
+        if home:
+            raise UserError(f"'--set {key}=...' is a setting of the {home}; write --set {home}.{key}=...")
+        if key in options and options[key] != value:
+            raise UserError(f"--{key} {options[key]} and --set {key}={value} contradict each other; give one of them.")
+    return {**rooms, "train": {**given, **options}}

@@ -1,0 +1,279 @@
+"""`ucseg compare`: methods on the same cases and steps, over labelled amounts and seeds; what may be said of them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from ucseg.comparison.grid import Cell
+    from ucseg.comparison.processes import Job
+    from ucseg.comparison.report import Study
+    from ucseg.comparison.setup import Setup
+    from ucseg.comparison.summary import Summary
+
+CELL = "ucseg.cli.compare_cell"
+
+
+def compare(
+    dataset: Annotated[Path, typer.Argument(help="Dataset that `ucseg init` wrote, with all its masks visible.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison.")],
+    labelled: Annotated[list[str], typer.Option(help="Labelled amounts: '5%,10%' or '8,16' (cases).")],
+    methods: Annotated[list[str] | None, typer.Option(help="Methods: 'uc_seg,mean_teacher'. Default: uc_seg.")] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option(help="Methods with settings: 'uc_seg,uc_seg:method.mixing=false:lr=0.02'.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
+    steps: Annotated[int | None, typer.Option(help="Updates of every run.", show_default="as of train")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="What the others are compared with.", show_default="uc_seg, or the first method")
+    ] = None,
+    test_on: Annotated[
+        list[Path] | None, typer.Option(help="Another dataset to measure the same models on. May be repeated.")
+    ] = None,
+    set: Annotated[  # the command line's word
+        list[str] | None, typer.Option(help="key=value: a setting of training for every run, e.g. lr=0.03.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Of surface Dice, in mm (px for plain images).")] = 2.0,
+    jobs: Annotated[int, typer.Option(help="Runs at once; each gets its share of the cores.", min=1)] = 1,
+) -> Summary:
+    """Compare methods on the same cases: every method at every labelled amount with every seed.
+
+    Supervised training at the same labels (U-Net, V-Net and their mean) and with all labels, the ceiling, is always
+    there. OUT gets index.html, table.csv, cases.csv and summary.json, made anew after every finished run, with the last
+    and the best-on-validation weights measured on the dataset's test cases.
+
+    Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is finished; other steps,
+    settings, plan or cases are refused. A run that fails is named at the end, the others are done, the exit code is 2,
+    and the same command tries it again.
+
+    Returns:
+        Rows (a variant at an amount, with one kind of weights, on one test set) and comparisons with the reference.
+
+    Raises:
+        UserError: something is wrong with the words or the data; or, at the end, some runs failed.
+        Interrupted: stopped by the user, after saving.
+    """
+    from ucseg.comparison.grid import ALL, split_list
+    from ucseg.comparison.processes import only_one, run_jobs
+    from ucseg.comparison.setup import Wanted, set_up
+
+    lists = {
+        "labelled": split_list(labelled),
+        "methods": split_list(methods or []),
+        "variants": split_list(variants or []),
+    }
+    options = {**lists, "seeds": seeds, "steps": steps, "reference": reference, "test-on": test_on or [],
+               "set": set or [], "tolerance": tolerance, "out": out}  # fmt: skip
+    wanted = Wanted(
+        dataset,
+        out,
+        [ALL if text == "100%" else text for text in lists["labelled"]],
+        lists["methods"] + lists["variants"] or ["uc_seg"],
+        seeds,
+        steps,
+        reference,
+        set or [],
+        test_on or [],
+        tolerance,
+        _command(dataset, options),
+    )
+    setup = set_up(wanted)
+    study = setup.study
+    with only_one(out) as held:
+        board = _Board(setup, jobs)
+        todo = board.unfinished()
+        _write_data(setup, {cell.labelled for cell in todo})
+        board.report()  # of earlier calls, and of what has changed in the words
+        tasks = [board.job(cell) for cell in todo]
+        with board.shown():
+            ended = run_jobs(tasks, jobs, board.on_end, board.on_wait, held)
+    if not ended:
+        raise Interrupted(
+            f"Stopped; {len(board.done)} of {len(study.cells)} runs are finished and what ran was saved. "
+            f"The same command goes on; what there is so far: {out / 'index.html'}"
+        )
+    summary = board.report()
+    _print(study, summary)
+    console.print(f"Tables, pictures and every case: {out / 'index.html'}")
+    if board.failed:
+        lines = [f"{cell}: {reason} (log: {board.log(cell)})" for cell, reason in board.failed.items()]
+        done = (
+            f"{len(board.failed)} of {len(study.cells)} runs failed; the others are done. The same command tries again:"
+        )
+        raise UserError("\n".join([done, *lines]))
+    return summary
+
+
+def _command(dataset: Path, options: dict[str, Any]) -> str:
+    words = ["ucseg", "compare", str(dataset)]
+    for name, value in options.items():
+        if isinstance(value, list) and name not in ("set", "test-on"):
+            value = ",".join(value) or None  # noqa: PLW2901
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{name}", str(one)] if one is not None else []
+    return shlex.join(words)
+
+
+def _write_data(setup: Setup, amounts: set[str]) -> None:
+    """The definition, the plan, and the derived datasets with their cases prepared in the one cache."""
+    from ucseg.comparison.datasets import write_amount
+    from ucseg.data.manifest import load_dataset
+    from ucseg.data.plan import write_plan
+    from ucseg.data.prepare import prepare
+
+    out = setup.study.out
+    setup.definition.save(out)
+    write_plan(setup.plan, out / "plan.yaml")
+    left_out: dict[str, str] = {}
+    for text, amount in setup.amounts.items():
+        if text in amounts:
+            derived = write_amount(amount, out / "datasets")
+            left_out |= dict(prepare(load_dataset(derived), setup.plan, out / "cache", setup.config.workers).left_out)
+    setup.study.notes.extend(f"Left out of training and validation: {case}: {why}" for case, why in left_out.items())
+    for note in setup.study.notes:
+        console.print(f"note: {note}", style="yellow")
+
+
+class _Board:
+    """Which runs are finished, which failed, and what is shown of it."""
+
+    def __init__(self, setup: Setup, jobs: int) -> None:
+        from ucseg.comparison.cell import finished
+
+        self.setup, self.jobs, self.study = setup, jobs, setup.study
+        self.tests = list(self.study.tests)
+        found = {cell: finished(self.study.out, cell.name, self.tests) for cell in self.study.cells}
+        self.done = {cell: result for cell, result in found.items() if result is not None}
+        self.failed: dict[Cell, str] = {}
+        self.by_name = {cell.name: cell for cell in self.study.cells}
+        self.running: list[str] = []
+
+    def unfinished(self) -> list[Cell]:
+        """In the order in which they are to run."""
+        return [cell for cell in self.study.cells if cell not in self.done]
+
+    def log(self, cell: Cell) -> Path:
+        """All that a cell's process prints."""
+        return self.study.out / "logs" / f"{cell.name}.log"
+
+    def job(self, cell: Cell) -> Job:
+        """The process of a cell."""
+        from ucseg.comparison.cell import Task
+        from ucseg.comparison.grid import file_name
+        from ucseg.comparison.processes import Job, cores, python
+
+        config, out = self.setup.config, self.study.out.absolute()
+        workers = config.workers if config.workers is not None else max(0, min(4, cores() // self.jobs - 1))
+        task = Task(
+            name=cell.name,
+            out=str(out),
+            dataset=str(out / "datasets" / file_name(cell.labelled)),
+            source=str(self.setup.dataset.folder),
+            method=cell.variant.method,
+            settings=[*self.setup.common, *cell.variant.all_settings],
+            seed=cell.seed,
+            steps=config.steps,
+            device=config.device,
+            workers=workers,
+            tests=self.tests,
+            members=cell.variant.members,
+            tolerance=self.study.settings["tolerance"],
+        )
+        return Job(cell.name, python(CELL, json.dumps(vars(task))), self.log(cell))
+
+    def on_end(self, job: Job, code: int) -> None:
+        """Take in what a process left behind."""
+        from ucseg.comparison.cell import finished
+        from ucseg.comparison.processes import failure_reason
+
+        cell = self.by_name[job.name]
+        result = finished(self.study.out, cell.name, self.tests) if code == 0 else None
+        if result is None:
+            self.failed[cell] = failure_reason(job.log, code)
+            console.print(f"failed: {cell}: {self.failed[cell]}", style="red")
+        else:
+            self.done[cell] = result
+            seconds = result["training"]["seconds"]
+            console.print(f"{len(self.done)} of {len(self.study.cells)}: {cell}: trained in {seconds:.0f} s")
+        self.report()
+
+    def report(self) -> Summary:
+        """The four files, of what is finished."""
+        from ucseg.comparison.report import write_report
+
+        return write_report(self.study, self.done, self.failed)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """A bar over the whole grid."""
+        with progress_bar(own_estimate=True) as self.bar:
+            self.task = self.bar.add_task("comparing", total=len(self.study.cells), left="")
+            yield
+
+    def on_wait(self, running: list[str]) -> None:
+        """Bring the bar up to date."""
+        from ucseg.comparison.progress import cells_done, seconds_left, training_so_far
+        from ucseg.comparison.words import duration
+
+        steps = self.setup.config.steps
+        now = {self.by_name[name]: training_so_far(self.study.out / "runs" / name) for name in running}
+        waiting = [cell for cell in self.unfinished() if cell not in now and cell not in self.failed]
+        left = seconds_left(waiting, now, self.done, steps, self.jobs)
+        said = "; ".join(map(str, now)) if len(now) < 3 else f"{len(now)} runs at once"
+        self.bar.update(
+            self.task,
+            completed=cells_done(len(self.done) + len(self.failed), now, steps),
+            description=said,
+            left="" if left is None else f"left about {duration(left)}",
+        )
+
+
+def _print(study: Study, summary: Summary) -> None:
+    from rich.table import Table
+
+    from ucseg.comparison import words
+    from ucseg.comparison.cell import WEIGHTS
+    from ucseg.comparison.report import in_order
+
+    compared = {(one.test, one.labelled, one.weights, one.variant): one for one in summary.comparisons}
+    for test, title in study.tests.items():
+        for weights in WEIGHTS:
+            rows = [row for row in in_order(study, summary.rows) if (row.test, row.weights) == (test, weights)]
+            if not rows:
+                continue
+            table = Table(title=f"{title}: {rows[0].subjects} subjects, {weights} weights", title_justify="left")
+            for head in ("labelled", "variant"):
+                table.add_column(head)
+            for head in ("seeds", "Dice, 95 % interval", "spread", "HD95", "gap\nclosed", "against\nreference", "p"):
+                table.add_column(head, justify="right")
+            table.add_column("")
+            for number, row in enumerate(rows):
+                one = compared.get((test, row.labelled, weights, row.variant))
+                dice, hd95 = row.metrics["dice"], row.metrics["hd95"]
+                table.add_row(
+                    row.labelled,
+                    row.variant,
+                    str(len(row.seeds)),
+                    words.figure_text(dice.mean, dice.low, dice.high, 3),
+                    words.number(dice.spread, ".3f"),
+                    words.number(hd95.mean, ".1f"),
+                    words.number(row.gap_closed, ".0%"),
+                    words.number(one.difference, "+.3f") if one else "",
+                    words.p_text(one.p_holm) if one else "",
+                    one.verdict if one else "reference" if row.variant == study.reference else "",
+                    end_section=number + 1 < len(rows) and rows[number + 1].labelled != row.labelled,
+                )
+            output.print(table)
+            for amount in study.amounts:
+                for said in words.verdicts(summary, (test, amount, weights)):
+                    output.print(f"{amount}: {said}", soft_wrap=True)

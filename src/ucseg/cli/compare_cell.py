@@ -1,0 +1,32 @@
+"""The process of one cell of `ucseg compare`: joins the verb that trains with what measures. Not a verb itself.
+
+python -m ucseg.cli.compare_cell TASK, where TASK is a `Task` as JSON. Exit codes as of every verb.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ucseg.cli.main import EXIT_INTERRUPTED, EXIT_USER
+from ucseg.errors import Interrupted, UserError
+
+
+def run(text: str) -> int:
+    """Run the cell; what is wrong is the last thing printed."""
+    try:
+        from ucseg.cli.train import train
+        from ucseg.comparison.cell import Task, run_cell
+
+        run_cell(Task(**json.loads(text)), train)
+    except UserError as error:
+        print("\n".join(f"ucseg: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return EXIT_USER
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"ucseg: stopped {stop}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1]))

@@ -1,0 +1,217 @@
+"""One cell in a process of its own: train, then measure the last and the best weights on every test set."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ucseg import __version__
+from ucseg.comparison.datasets import Cohort, cohort
+from ucseg.data.atomic import whole_file
+from ucseg.data.formats import read_scan
+from ucseg.data.masks import read_label
+from ucseg.errors import UserError
+from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
+from ucseg.inference.predictor import Predictor
+from ucseg.training.run_folder import RunFolder, environment, read_json
+from ucseg.types import Array
+
+if TYPE_CHECKING:
+    from ucseg.training.trainer import FitResult
+
+WEIGHTS = ("last", "best")
+COLUMNS = ("network", "weights", "case", "subject", "class", "status", *METRICS, "unit")
+"""Of the rows in a cell's file. `network` is empty for the method's prediction."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a cell's process must know; plain values, since they go through its command line.
+
+    Attributes:
+        name: of the cell, and of its run's folder and files.
+        out: the comparison's folder.
+        dataset: to train on, with its hidden masks left out.
+        source: the dataset that it was derived from, with the test cases.
+        method, settings, seed, steps, device, workers: as for `ucseg train`.
+        tests: keys of the test sets.
+        members: report the single networks too.
+        tolerance: of surface Dice.
+    """
+
+    name: str
+    out: str
+    dataset: str
+    source: str
+    method: str
+    settings: list[str]
+    seed: int
+    steps: int
+    device: str
+    workers: int
+    tests: list[str]
+    members: bool
+    tolerance: float
+
+    @property
+    def run(self) -> Path:
+        """Folder of the training run."""
+        return Path(self.out) / "runs" / self.name
+
+    @property
+    def file(self) -> Path:
+        """The result."""
+        return result_file(Path(self.out), self.name)
+
+
+def result_file(out: Path, name: str) -> Path:
+    """Where a cell's result is, once there is one."""
+    return out / "cells" / f"{name}.json"
+
+
+def finished(out: Path, name: str, tests: Sequence[str]) -> dict[str, Any] | None:
+    """A cell's result if it has been measured on all these test sets."""
+    file = result_file(out, name)
+    if not file.exists():
+        return None
+    found = read_json(file)
+    return found if set(tests) <= set(found["tests"]) else None
+
+
+def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
+    """Do what is not done yet of a cell; its file is replaced after training and after each test set.
+
+    Args:
+        task: the cell.
+        train: the verb.
+
+    Raises:
+        UserError: training or all of a test set failed.
+        Interrupted: training was stopped, and saved.
+    """
+    result = read_json(task.file) if task.file.exists() else None
+    if result is None:
+        fitted = train(
+            Path(task.dataset),
+            out=task.run,
+            method=task.method,
+            steps=task.steps,
+            seed=task.seed,
+            set=task.settings,
+            resume=RunFolder(task.run).started,
+            plan=Path(task.out) / "plan.yaml",
+            cache=Path(task.out) / "cache",
+            device=task.device,
+            workers=task.workers,
+        )
+        training = {"seconds": fitted.seconds, **_peaks(), "last": fitted.last, "best": fitted.best}
+        result = {"ucseg": __version__, "environment": environment(), "training": training, "tests": {}}
+        result["environment"].pop("command")  # this very task
+        result["evaluation_seconds"] = 0.0
+        _save(result, task.file)
+    for key in task.tests:
+        if key not in result["tests"]:
+            begun = time.monotonic()
+            result["tests"][key] = _measure(task, cohort(key, Path(task.source)))
+            result["evaluation_seconds"] += time.monotonic() - begun
+            _save(result, task.file)
+
+
+def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
+    """Rows of COLUMNS of both weights, and cases that could not be measured with the reason."""
+    rows: list[list[Any]] = []
+    left_out: dict[str, str] = {}
+    chosen = {weights: _known(task.run, weights) for weights in WEIGHTS}
+    # Written at the same step, and not of the averaged weights: the same file twice.
+    same = chosen["best"].get("step") == chosen["last"].get("step") and chosen["best"].get("weights") == "last"
+    for weights in WEIGHTS:
+        if not chosen[weights]:
+            continue  # no validation case ever had a foreground: there is no best
+        if weights == "best" and same:
+            rows += [[row[0], weights, *row[2:]] for row in rows]
+            continue
+        predictor = Predictor.from_run(task.run, weights, task.device, precision=_precision(task.run))
+        for case in tests.cases:
+            try:
+                rows += [
+                    [network, weights, case.case, case.subject, row["name"], row["status"]]
+                    + [row[metric] for metric in METRICS]  # type: ignore[literal-required]
+                    + [unit]
+                    for network, unit, row in _case_rows(predictor, task, tests, case.image, case.mask)
+                ]
+            except UserError as error:
+                left_out[case.case] = str(error)
+    if not rows:
+        raise UserError("\n".join([f"{tests.title}: no case could be measured:", *left_out.values()]))
+    return {"rows": rows, "left_out": left_out}
+
+
+def _case_rows(
+    predictor: Predictor, task: Task, tests: Cohort, image: Path, mask: Path | None
+) -> Iterator[tuple[str, str, ClassMetrics]]:
+    assert mask is not None
+    scan = read_scan(image)
+    predicted = predictor.predict_scan(scan, members=task.members)
+    classes = predictor.plan.classes
+    reference = tests.to_model(read_label(mask, scan.array.shape[1:], tests.dataset.config), classes)
+    masks: dict[str, Array] = {"": predicted.mask}
+    if len(predicted.members) > 1:
+        masks |= predicted.members
+    for network, one in masks.items():
+        for row in case_metrics(one, reference, classes, scan.geometry.spacing, task.tolerance):
+            yield network, scan.geometry.unit, row
+
+
+def _known(run: Path, weights: str) -> dict[str, Any]:
+    file = run / f"{weights}.json"
+    return read_json(file) if file.exists() else {}
+
+
+def _precision(run: Path) -> str:
+    return str(RunFolder(run).config["train"]["precision"])
+
+
+def _save(result: Mapping[str, Any], file: Path) -> None:
+    with whole_file(file, ".json") as part:
+        part.write_text(_json(result), encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON, undefined figures as null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
+
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def _peaks() -> dict[str, int | None]:
+    """Most memory of this process so far, in bytes, and of its GPU."""
+    import torch
+
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {"peak_bytes": _peak(), "gpu_peak_bytes": gpu}
+
+
+def _peak() -> int | None:
+    # The kernel's own figure first: getrusage's includes what the parent held when this process was started.
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,169 @@
+"""The data of a comparison: a dataset a labelled amount, whose other masks are out of training's reach; test sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.comparison.grid import ALL, file_name
+from ucseg.data.formats import read_header
+from ucseg.data.manifest import Dataset, load_dataset, reference_masks, save_dataset
+from ucseg.data.parallel import for_each
+from ucseg.data.prepare import content_digest
+from ucseg.data.splits import hide_masks
+from ucseg.errors import UserError
+from ucseg.types import Array, Case
+
+OWN_TEST = "test"
+"""Key of the dataset's own test split; other test sets go by their folder."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A labelled amount.
+
+    Attributes:
+        text: as given, or "all".
+        dataset: the training cases, of which only so many have a mask, and the validation cases. No test case.
+    """
+
+    text: str
+    dataset: Dataset
+
+    @property
+    def labelled(self) -> list[str]:
+        """Names of the labelled training cases."""
+        return [case.case for case in self.dataset.labelled]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Cases to evaluate on, each with its reference.
+
+    Attributes:
+        key: what results are filed under.
+        title: for people.
+        dataset: that the cases are of; its classes may be numbered in another order than the model's.
+        cases: `mask` is the reference.
+        left_out: how many cases of the split have no reference.
+    """
+
+    key: str
+    title: str
+    dataset: Dataset
+    cases: list[Case]
+    left_out: int
+
+    def to_model(self, label: Array, classes: Mapping[int, str]) -> Array:
+        """A reference (S, this dataset's class indices) in the model's numbering; classes belong together by name."""
+        number = {name: index for index, name in classes.items()}
+        table = np.zeros(max(self.dataset.config.classes) + 1, np.uint8)
+        for index, name in self.dataset.config.classes.items():
+            table[index] = number[name] if index else 0
+        return np.asarray(table[label])
+
+
+def labelled_amounts(dataset: Dataset, texts: Sequence[str]) -> tuple[list[Amount], list[str]]:
+    """The amounts, smallest first, "all" last and there in any case; and what is wrong with them, a line each.
+
+    The cases shown are those that `ucseg init --labelled` shows with the dataset's seed: the same for every method
+    and seed, and those of 5 % are among those of 10 %.
+    """
+    folder = dataset.folder  # of the derived dataset only once it is written; nothing reads it before
+    config = dataset.config.model_copy(update={"root": str(dataset.root)})
+    cases = [case for case in dataset.cases if case.split != "test"]
+    everything = Amount(ALL, Dataset(folder, config, cases))
+    found: dict[tuple[str, ...], Amount] = {}
+    problems = []
+    for text in dict.fromkeys(texts):
+        if text == ALL:
+            continue
+        try:
+            hidden = hide_masks(cases, text, config.seed)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        shown = [replace(case, mask=None) if case.case in hidden else case for case in cases]
+        amount = Amount(text, Dataset(folder, config, shown))
+        if not amount.labelled:
+            problems.append(f"--labelled {text} leaves no labelled case for training; ask for at least one.")
+        elif tuple(amount.labelled) in found:
+            same = found[tuple(amount.labelled)].text
+            count = len(amount.labelled)
+            problems.append(f"--labelled {same} and {text} show the same {count} cases; give one of them.")
+        elif hidden:
+            found[tuple(amount.labelled)] = amount
+        else:
+            problems.append(f"--labelled {text} shows every mask that there is; write '{ALL}' for that.")
+    return [*sorted(found.values(), key=lambda one: len(one.labelled)), everything], problems
+
+
+def write_amount(amount: Amount, folder: Path) -> Path:
+    """Write the derived dataset. Masks that it hides are listed nowhere in it: the dataset it came from has them."""
+    place = (folder / file_name(amount.text)).absolute()
+    save_dataset(replace(amount.dataset, folder=place))
+    return place
+
+
+def own_cohort(dataset: Dataset) -> Cohort:
+    """The dataset's test split."""
+    masks = reference_masks(dataset)
+    return _with_references(OWN_TEST, f"{dataset.config.name}, test split", dataset, dataset.test, masks)
+
+
+def other_cohort(path: Path) -> Cohort:
+    """The test split of another dataset; of one without a test split all cases that have a mask."""
+    dataset = load_dataset(path)
+    masks = reference_masks(dataset)
+    tested = [case for case in dataset.test if case.case in masks]
+    what, cases = ("test split", dataset.test) if tested else ("all cases with a mask", dataset.cases)
+    return _with_references(str(dataset.folder), f"{dataset.config.name}, {what}", dataset, cases, masks)
+
+
+def cohort(key: str, dataset: Path) -> Cohort:
+    """The test set of a key: the dataset's own, or another one."""
+    return own_cohort(load_dataset(dataset)) if key == OWN_TEST else other_cohort(Path(key))
+
+
+def mismatch(own: Dataset, other: Cohort) -> str | None:
+    """Why models of one dataset cannot be measured on another, in words; None if they can."""
+    here, there = own.config, other.dataset.config
+    names = [{name for index, name in config.classes.items() if index} for config in (here, there)]
+    say = f"--test-on {other.dataset.folder}: "
+    if not other.cases:
+        return say + "none of its cases has a mask to compare with; name a dataset that has."
+    if names[0] != names[1]:
+        listed = [", ".join(sorted(one)) for one in names]
+        return say + f"its classes are {listed[1]}, those of {own.folder} {listed[0]}; give them the same names."
+    for what in ("dims", "channels"):
+        if getattr(here, what) != getattr(there, what):
+            return (
+                say + f"has {what} {getattr(there, what)}, {own.folder} {getattr(here, what)}; they must be the same."
+            )
+    units = [read_header(data.cases[0].image)[1].unit for data in (own, other.dataset)]
+    if units[0] != units[1]:
+        return (
+            say
+            + f"its images are in {units[1]}, those of {own.folder} in {units[0]}; models cannot go from one to the other."
+        )
+    return None
+
+
+def digest(cases: Iterable[Case]) -> str:
+    """Of which cases there are, whose they are and what their files hold."""
+    listed = sorted(cases, key=lambda case: case.case)
+    total = hashlib.blake2b(digest_size=8)
+    for case, content in zip(listed, for_each(content_digest, listed), strict=True):
+        total.update(f"{case.case} {case.subject} {content}\n".encode())
+    return total.hexdigest()
+
+
+def _with_references(
+    key: str, title: str, dataset: Dataset, cases: Sequence[Case], masks: Mapping[str, Path]
+) -> Cohort:
+    chosen = [replace(case, mask=masks[case.case]) for case in cases if case.case in masks]
+    return Cohort(key, title, dataset, chosen, len(cases) - len(chosen))

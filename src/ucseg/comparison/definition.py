@@ -1,0 +1,147 @@
+"""What makes the cells of a comparison comparable: written when it begins, held against every later call."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ucseg.comparison.datasets import Amount, Cohort, digest
+from ucseg.comparison.processes import LOCK
+from ucseg.data.atomic import whole_file
+from ucseg.data.manifest import Dataset
+from ucseg.data.plan import Plan, make_plan, plan_from, read_plan
+from ucseg.errors import UserError
+from ucseg.training.run_folder import read_json
+from ucseg.training.settings import TrainConfig
+
+FILE = "comparison.json"
+# Where and how fast cells compute, and how often they save or log, may differ between them; seeds are the grid's.
+FREE = {"seed", "device", "workers", "save_every", "log_every"}
+OTHERS = ("dataset.yaml", "config.json", "prediction.json", "metrics.json")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """All that cells have in common, as plain values.
+
+    `fixed` may not change: training settings, plan, tolerance, content of the splits. `labelled` (amount -> cases) and
+    `tests` (test set -> content) may grow. `plan_from` says in words where the plan came from.
+    """
+
+    fixed: dict[str, Any]
+    labelled: dict[str, list[str]]
+    tests: dict[str, str]
+    plan_from: str
+
+    def save(self, out: Path) -> None:
+        """Write it into the comparison's folder."""
+        with whole_file(out / FILE, ".json") as part:
+            part.write_text(json.dumps(vars(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def earlier(out: Path) -> Definition | None:
+    """The definition of the comparison in a folder; None if there is none.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    if (out / FILE).is_file():
+        try:
+            return Definition(**read_json(out / FILE))
+        except TypeError:
+            raise UserError(f"{out / FILE}: is not what ucseg compare writes; choose another --out.") from None
+    if out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
+        what = next((f"holds a {name}" for name in OTHERS if (out / name).exists()), "is not empty")
+        raise UserError(f"{out}: {what} and is no comparison; choose another --out.")
+    return None
+
+
+def choose_plan(dataset: Dataset, smallest: Amount, before: Definition | None) -> tuple[Plan, str]:
+    """One plan for every amount, and where it came from.
+
+    The dataset's own if it has one. Otherwise it is made with the masks of the smallest amount alone: a plan fitted
+    to all masks would tell the runs with few labels about the hidden ones.
+    """
+    own = dataset.folder / "plan.yaml"
+    if own.exists():
+        return read_plan(own), f"{own}, as it was"
+    if before is not None:
+        return plan_from(before.fixed["plan"], str(FILE)), before.plan_from
+    said = f"made from the training images and the {len(smallest.labelled)} masks of --labelled {smallest.text}"
+    return make_plan(smallest.dataset), said
+
+
+def define(
+    dataset: Dataset,
+    amounts: Sequence[Amount],
+    tests: Sequence[Cohort],
+    plan: Plan,
+    plan_from: str,
+    config: TrainConfig,
+    tolerance: float,
+) -> Definition:
+    """The definition of a comparison; reads every file of the dataset once."""
+    train = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
+    fixed = {
+        "train": train,
+        "plan": json.loads(plan.model_dump_json()),
+        "tolerance": tolerance,
+        "classes": {str(index): name for index, name in dataset.config.classes.items()},
+        "content of the training cases": digest(dataset.training),
+        "content of the validation cases": digest(dataset.validation),
+    }
+    return Definition(
+        fixed,
+        {amount.text: amount.labelled for amount in amounts},
+        {test.key: digest(test.cases) for test in tests},
+        plan_from,
+    )
+
+
+def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
+    """What holds from here on: `now`, and the amounts and test sets of earlier calls.
+
+    Raises:
+        UserError: a line for each thing that would make finished cells incomparable with new ones.
+    """
+    if before is None:
+        return now
+    pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(before.fixed, now.fixed)]
+    pairs += [
+        (f"labelled cases of {amount}", before.labelled[amount], cases)
+        for amount, cases in now.labelled.items()
+        if amount in before.labelled
+    ]
+    pairs += [
+        (f"content of {key}", before.tests[key], value) for key, value in now.tests.items() if key in before.tests
+    ]
+    wrong = [
+        f"{out}: '{name.removeprefix('train.')}' was {_short(old)} when this comparison began and is {_short(new)} now, "
+        "so new cells could not be compared with finished ones; go back to what it was, or choose another --out."
+        for name, old, new in pairs
+        if old != new
+    ]
+    if wrong:
+        raise UserError("\n".join(wrong))
+    return Definition(
+        now.fixed, {**before.labelled, **now.labelled}, {**before.tests, **now.tests}, before.plan_from
+    )  # fmt: skip
+
+
+def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
+    found = []
+    for group in sorted(old.keys() | new.keys()):
+        one, other = old.get(group), new.get(group)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += [(group, key, one.get(key), other.get(key)) for key in sorted(one.keys() | other.keys())]
+        else:
+            found.append((group, "", one, other))
+    return found
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(json.dumps(value, ensure_ascii=False), 80, placeholder="...")

@@ -1,0 +1,151 @@
+"""Which runs a comparison consists of: variants of methods x labelled amounts x seeds, and the ceiling."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ucseg.config import build
+from ucseg.errors import UserError
+from ucseg.methods import METHODS
+from ucseg.training.settings import TrainConfig, sort_settings
+
+ALL = "all"
+"""The labelled amount of the ceiling."""
+BASELINE = "supervised"
+# Both networks in one run, which do not see each other: the fair baseline of a method with one network is U-Net
+# alone, that of a method with two networks their mean.
+BASELINE_SETTINGS = ("method.networks=[unet,vnet]",)
+COMMON = ("steps", "seed", "plan")
+"""What no variant may have of its own, or nothing would be compared."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with settings of its own; `text` is how the user wrote it, e.g. "uc_seg:method.mixing=false"."""
+
+    text: str
+    method: str
+    settings: tuple[str, ...] = ()
+
+    @property
+    def all_settings(self) -> tuple[str, ...]:
+        """With those that every baseline has; the user's own come last and win."""
+        return (*BASELINE_SETTINGS, *self.settings) if self.method == BASELINE else self.settings
+
+    @property
+    def members(self) -> bool:
+        """Whether its single networks are reported too."""
+        return self.method == BASELINE
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of the grid."""
+
+    variant: Variant
+    labelled: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{file_name(self.variant.text)}-{file_name(self.labelled)}-seed{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.variant.text}, {self.labelled} labelled, seed {self.seed}"
+
+
+def split_list(texts: str | Iterable[str]) -> list[str]:
+    """ "a,b" or ["a", "b,c"] -> single words. Commas inside brackets do not separate."""
+    whole = ",".join([texts] if isinstance(texts, str) else texts)
+    return [word.strip() for word in _split(whole, ",") if word.strip()]
+
+
+def parse_variants(texts: Sequence[str]) -> tuple[list[Variant], list[str]]:
+    """Variants, the baseline first whether it was named or not; and what is wrong with the others, a line each."""
+    variants, problems = [Variant(BASELINE, BASELINE)], []
+    for text in dict.fromkeys(texts):
+        method, *settings = [part.strip() for part in _split(text, ":")]
+        variant = Variant(":".join([method, *settings]), method, tuple(settings))
+        try:
+            check_settings(variant, [])
+        except UserError as error:
+            problems += [f"variant '{text}': {line}" for line in str(error).splitlines()]
+            continue
+        if variant not in variants:
+            variants.append(variant)
+    return variants, problems
+
+
+def check_settings(variant: Variant, common: Sequence[str], steps: int | None = None) -> TrainConfig:
+    """The settings of training that a variant ends up with.
+
+    Raises:
+        UserError: unknown method or setting, or one that must be the same for all.
+    """
+    if variant.method not in METHODS:
+        close = difflib.get_close_matches(variant.method, METHODS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known methods: {', '.join(METHODS)}."
+        raise UserError(f"there is no method '{variant.method}'; {hint}")
+    for setting in variant.settings:
+        key, equals, _ = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"'{setting}' is not of the form key=value, e.g. uc_seg:method.mixing=false.")
+        if key.strip().split(".")[0] in COMMON:
+            raise UserError(f"'{key.strip()}' must be the same for all that is compared; give it to none.")
+    options = {} if steps is None else {"steps": steps}
+    found = sort_settings([*common, *variant.all_settings], options)
+    build(METHODS[variant.method].Config, found["method"], f"method {variant.method}")
+    return build(TrainConfig, found["train"], "train")
+
+
+def check_common(settings: Sequence[str], steps: int | None) -> TrainConfig:
+    """The settings of training that every cell shares.
+
+    Raises:
+        UserError: a setting that is unknown, or belongs to the grid, the plan or a method.
+    """
+    for setting in settings:
+        room = setting.partition("=")[0].strip().split(".")[0]
+        if room == "plan":
+            raise UserError(f"'--set {setting}': the plan is made beforehand, with ucseg plan DATASET --set KEY=VALUE.")
+        if room == "method":
+            raise UserError(f"'--set {setting}': give it to the method, as in --variants uc_seg:{setting}")
+        if room == "seed":
+            raise UserError(f"'--set {setting}': seeds are 0, 1, ... up to --seeds.")
+    found = sort_settings(list(settings), {} if steps is None else {"steps": steps})
+    return build(TrainConfig, found["train"], "train")
+
+
+def cells(variants: Sequence[Variant], amounts: Sequence[str], seeds: int) -> list[Cell]:
+    """The grid, seed by seed so that one stopped early has whole seeds; within a seed the cheap baseline first."""
+    grid = []
+    for seed in range(seeds):
+        for variant in sorted(variants, key=lambda one: one.method != BASELINE):
+            ceiling = [ALL] if variant.text == BASELINE and ALL not in amounts else []
+            grid += [Cell(variant, labelled, seed) for labelled in [*amounts, *ceiling]]
+    return grid
+
+
+def file_name(text: str) -> str:
+    """A name that file systems take and that can be read; a digest tells apart what would become the same."""
+    readable = text.replace(":", "+").replace("%", "pct")
+    clean = re.sub(r"[^\w.=+-]", "_", readable)[:80]
+    if clean == readable:
+        return clean
+    return f"{clean}-{hashlib.blake2b(text.encode(), digest_size=3).hexdigest()}"
+
+
+def _split(text: str, separator: str) -> list[str]:
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{(") - (letter in ")}]")
+        if letter == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

@@ -1,0 +1,170 @@
+"""Cells as processes: so many at once, each with its log; a failure ends only itself, Ctrl-C ends all in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ucseg.errors import UserError
+from ucseg.training.stopping import StopSignal
+
+POLL = 0.2  # seconds
+PATIENCE = 60.0  # seconds that processes get to save themselves when this one has to end
+LOCK = ".lock"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process to run: its command, and the file that takes all it prints."""
+
+    name: str
+    command: list[str]
+    log: Path
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: subprocess.Popen[bytes]
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    at_once: int,
+    on_end: Callable[[Job, int], None],
+    on_wait: Callable[[list[str]], None] = lambda running: None,
+    keep_open: Sequence[int] = (),
+) -> bool:
+    """Run all jobs, `at_once` of them at a time.
+
+    The first Ctrl-C or SIGTERM is passed on once, so that they can save themselves, and is waited for; after a second
+    one they are killed.
+
+    Args:
+        jobs: in the order in which they begin.
+        at_once: each gets this share of the cores as threads.
+        on_end: called with each job that has ended by itself and its exit code (negative: killed by that signal).
+        on_wait: called a few times a second with the names of the jobs that run.
+        keep_open: file descriptors that the processes hold too.
+
+    Returns:
+        False if it was stopped.
+    """
+    waiting, running = list(jobs), list[_Running]()
+    told = False
+    with StopSignal() as stop:
+        try:
+            while waiting or running:
+                ended = [one for one in running if one.process.poll() is not None]
+                running = [one for one in running if one not in ended]
+                while waiting and len(running) < at_once and not stop.asked:
+                    running.append(_start(waiting.pop(0), at_once, keep_open))
+                for one in ended:  # after its successor has begun: what is done here takes a moment
+                    if not stop.asked or one.process.returncode == 0:
+                        on_end(one.job, one.process.returncode)
+                if stop.asked:
+                    waiting.clear()
+                    if not told:
+                        _signal(running, signal.SIGINT)
+                        told = True
+                on_wait([one.job.name for one in running])
+                if running:
+                    time.sleep(POLL)
+        except KeyboardInterrupt:
+            raise  # the second one: no more patience
+        except BaseException:
+            _signal(running, signal.SIGINT)
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline and any(one.process.poll() is None for one in running):
+                time.sleep(POLL)
+            raise
+        finally:
+            for one in running:
+                if one.process.poll() is None:
+                    one.process.kill()
+                    one.process.wait()
+    return not stop.asked
+
+
+def failure_reason(log: Path, code: int) -> str:
+    """Why a job failed, in one line: its own last words, or the signal that killed it."""
+    if code < 0:
+        likely = ", most likely for want of memory" if -code == 9 else ""
+        return f"was killed by signal {-code}{likely}"
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    own = [line.removeprefix("ucseg: ") for line in lines if line.startswith("ucseg: ")]
+    return " ".join(own) or (lines or [f"ended with exit code {code} and said nothing"])[-1]
+
+
+@contextmanager
+def only_one(out: Path) -> Iterator[list[int]]:
+    """Hold the comparison's folder; yields the descriptor that cells keep open too, for they may outlive a killed parent.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        yield []
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{out}: another 'ucseg compare', or a cell that it began, is at work here; wait for it or end it."
+            ) from None
+        yield [file.fileno()]
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def python(module: str, *words: str) -> list[str]:
+    """The command that runs a module with this very interpreter."""
+    return [sys.executable, "-m", module, *words]
+
+
+def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> _Running:
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ)
+    for name in THREADS:
+        share = max(1, cores() // at_once)
+        given = environment.get(name, "")
+        environment[name] = str(min(share, int(given)) if given.isdigit() and int(given) else share)
+    with job.log.open("wb") as log:
+        return _Running(job, _popen(job.command, log, environment, keep_open))
+
+
+def _popen(
+    command: list[str], log: IO[bytes], environment: dict[str, str], keep_open: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on once.
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=os.name == "posix",
+        pass_fds=keep_open,
+    )
+
+
+def _signal(running: Sequence[_Running], number: int) -> None:
+    for one in running:
+        if one.process.poll() is None:
+            one.process.send_signal(number)

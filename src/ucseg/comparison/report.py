@@ -1,0 +1,263 @@
+"""The files of a comparison: cases.csv, table.csv, summary.json and index.html, made anew after every cell."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ucseg import __version__
+from ucseg.comparison import words
+from ucseg.comparison.cell import WEIGHTS
+from ucseg.comparison.figures import boxes, colours, differences, label_efficiency
+from ucseg.comparison.grid import ALL, Cell
+from ucseg.comparison.summary import Comparison, Row, Summary, case_table, summarise
+from ucseg.data.atomic import whole_file
+from ucseg.evaluation.gallery import write_page
+from ucseg.evaluation.metrics import METRICS
+
+PAGE, TABLE, CASES, SUMMARY = "index.html", "table.csv", "cases.csv", "summary.json"
+CASE_COLUMNS = [
+    "test",
+    "case",
+    "subject",
+    "class",
+    "variant",
+    "labelled",
+    "seed",
+    "weights",
+    "status",
+    *METRICS,
+    "unit",
+]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, for people and for the files.
+
+    Attributes:
+        out: the comparison's folder.
+        cells: the whole grid, in order.
+        amounts: labelled amount -> number of labelled cases, in order; the last is "all".
+        tests: key of a test set -> its title.
+        reference: what the others are compared with.
+        facts: name and value of what is told at the page's top.
+        settings: that made it, as plain values.
+        command: to repeat it.
+        notes: what a reader should know besides.
+    """
+
+    out: Path
+    cells: list[Cell]
+    amounts: dict[str, int]
+    tests: dict[str, str]
+    reference: str
+    facts: dict[str, str]
+    settings: dict[str, Any]
+    command: str
+    notes: list[str] = field(default_factory=list)
+
+
+def write_report(study: Study, done: Mapping[Cell, Mapping[str, Any]], failed: Mapping[Cell, str]) -> Summary:
+    """Write the four files, each whole or not at all.
+
+    Args:
+        study: what is compared.
+        done: results of the finished cells.
+        failed: why those that failed did.
+    """
+    ordered = {cell: done[cell] for cell in study.cells if cell in done}
+    table = case_table(ordered)
+    table = table[table["test"].isin(list(study.tests))]
+    summary = summarise(table, ordered, study.reference)
+    titled = table.assign(test=table["test"].map(study.tests))
+    _write(study.out / CASES, lambda part: titled[CASE_COLUMNS].to_csv(part, index=False, float_format="%.6g"))
+    flat = pd.DataFrame(flat_rows(study, summary))
+    _write(study.out / TABLE, lambda part: flat.to_csv(part, index=False, float_format="%.6g"))
+    text = json.dumps(_plain(_everything(study, ordered, failed, summary)), indent=1, ensure_ascii=False) + "\n"
+    _write(study.out / SUMMARY, lambda part: part.write_text(text, encoding="utf-8"))
+    write_page(study.out / PAGE, "compare_page.html.j2", _page(study, table, ordered, failed, summary), __package__)
+    return summary
+
+
+def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
+    """A line a row of the summary, its comparison with the reference beside it."""
+    compared = {(one.test, one.labelled, one.weights, one.variant): one for one in summary.comparisons}
+    lines = []
+    for row in in_order(study, summary.rows):
+        line: dict[str, Any] = {
+            "test": study.tests[row.test],
+            "labelled": row.labelled,
+            "labelled_cases": study.amounts[row.labelled],
+            "weights": row.weights,
+            "variant": row.variant,
+            "seeds": len(row.seeds),
+            "subjects": row.subjects,
+            "cases": row.cases,
+        }
+        for metric, figure in row.metrics.items():
+            line |= {metric: figure.mean} | {
+                f"{metric}_{key}": getattr(figure, key) for key in ("spread", "low", "high")
+            }
+        line |= {f"dice {name}": value for name, value in row.dice_by_class.items()}
+        one = compared.get((row.test, row.labelled, row.weights, row.variant))
+        line |= {
+            "gap_closed": row.gap_closed,
+            "difference": one.difference if one else math.nan,
+            "p": one.p if one else math.nan,
+            "p_holm": one.p_holm if one else math.nan,
+            "verdict": one.verdict if one else "reference" if row.variant == study.reference else "",
+            "training_seconds": row.seconds,
+            "peak_gib": row.peak_bytes / 2**30,
+        }
+        lines.append(line)
+    return lines
+
+
+def in_order(study: Study, rows: Sequence[Row]) -> list[Row]:
+    """Rows by test set, labelled amount and weights, each in the grid's order."""
+    tests, amounts = list(study.tests), list(study.amounts)
+    return sorted(
+        rows, key=lambda row: (tests.index(row.test), amounts.index(row.labelled), WEIGHTS.index(row.weights))
+    )
+
+
+def code_versions(done: Mapping[Cell, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Version and commit -> cells that were made with it: more than one is worth knowing."""
+    found: dict[str, list[str]] = {}
+    for cell, result in done.items():
+        commit = result["environment"].get("commit")
+        found.setdefault(f"{result['ucseg']}" + (f" ({commit})" if commit else ""), []).append(cell.name)
+    return found
+
+
+def _everything(
+    study: Study, done: Mapping[Cell, Mapping[str, Any]], failed: Mapping[Cell, str], summary: Summary
+) -> dict[str, Any]:
+    return {
+        "ucseg": __version__,
+        "command": study.command,
+        "settings": study.settings,
+        "labelled_cases": study.amounts,
+        "tests": study.tests,
+        "reference": study.reference,
+        "facts": study.facts,
+        "notes": study.notes,
+        "rules": list(words.RULES),
+        "finished": len(done),
+        "cells": len(study.cells),
+        "failed": {cell.name: reason for cell, reason in failed.items()},
+        "code": code_versions(done),
+        "machines": _distinct([result["environment"] for result in done.values()]),
+        "rows": [asdict(row) for row in in_order(study, summary.rows)],
+        "comparisons": [asdict(one) for one in summary.comparisons],
+        "gap_undefined": [[*place, reason] for place, reason in summary.gaps.items()],
+        "training": {cell.name: result["training"] for cell, result in done.items()},
+        "left_out": {
+            cell.name: lost for cell, result in done.items()
+            if (lost := {study.tests[key]: one["left_out"] for key, one in result["tests"].items()
+                         if key in study.tests and one["left_out"]})
+        },
+    }  # fmt: skip
+
+
+def _page(
+    study: Study,
+    table: pd.DataFrame,
+    done: Mapping[Cell, Mapping[str, Any]],
+    failed: Mapping[Cell, str],
+    summary: Summary,
+) -> dict[str, Any]:
+    rows = in_order(study, summary.rows)
+    shade = colours(rows)
+    most = study.amounts[ALL]
+    fractions = {amount: count / most for amount, count in study.amounts.items()}
+    sections = []
+    for test, title in study.tests.items():
+        for weights in WEIGHTS:
+            own = [row for row in rows if (row.test, row.weights) == (test, weights)]
+            if not own:
+                continue
+            part = table[(table["test"] == test) & (table["weights"] == weights)]
+            places = [(amount, (test, amount, weights)) for amount in study.amounts]
+            sections.append(
+                {
+                    "title": title,
+                    "weights": weights,
+                    "subjects": max(row.subjects for row in own),
+                    "cases": max(row.cases for row in own),
+                    "unit": part["unit"].iloc[0],
+                    "rows": [_cells(study, row, summary.comparisons) for row in own],
+                    "classes": sorted({name for row in own for name in row.dice_by_class}),
+                    "words": [(amount, said) for amount, place in places if (said := words.verdicts(summary, place))],
+                    "boxes": boxes(part, list(study.amounts), shade),
+                    "curves": label_efficiency(own, fractions, shade),
+                    "differences": differences(part, study.reference, list(study.amounts), shade),
+                }
+            )
+    return {
+        "version": __version__,
+        "study": study,
+        "finished": len(done),
+        "failed": [(str(cell), reason) for cell, reason in failed.items()],
+        "sections": sections,
+        "rules": words.RULES,
+        "versions": code_versions(done),
+    }
+
+
+def _cells(study: Study, row: Row, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """A row as text."""
+    one = next(
+        (c for c in comparisons if (c.test, c.labelled, c.weights, c.variant)
+         == (row.test, row.labelled, row.weights, row.variant)), None
+    )  # fmt: skip
+    return {
+        "labelled": f"{row.labelled} ({study.amounts[row.labelled]})",
+        "variant": row.variant,
+        "seeds": len(row.seeds),
+        "dice": words.figure_text(*_bounds(row, "dice"), 3),
+        "spread": words.number(row.metrics["dice"].spread, ".3f"),
+        "hd95": words.figure_text(*_bounds(row, "hd95"), 1),
+        "assd": words.figure_text(*_bounds(row, "assd"), 2),
+        "by_class": {name: words.number(value, ".3f") for name, value in row.dice_by_class.items()},
+        "gap": words.number(row.gap_closed, ".0%"),
+        "difference": words.number(one.difference, "+.3f") if one else "",
+        "p": words.p_text(one.p_holm) if one else "",
+        "verdict": one.verdict if one else "reference" if row.variant == study.reference else "",
+        "seconds": words.number(row.seconds, ".0f", ""),
+        "memory": words.number(row.peak_bytes / 2**30, ".2f", ""),
+    }
+
+
+def _bounds(row: Row, metric: str) -> tuple[float, float, float]:
+    figure = row.metrics[metric]
+    return figure.mean, figure.low, figure.high
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: undefined figures are null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    with whole_file(path, path.suffix) as part:
+        write(part)

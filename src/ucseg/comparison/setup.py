@@ -1,0 +1,199 @@
+"""From the user's words to a comparison that can begin, or all that is wrong with them at once. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ucseg.comparison.datasets import Amount, Cohort, labelled_amounts, mismatch, other_cohort, own_cohort
+from ucseg.comparison.definition import Definition, agree, choose_plan, define, earlier
+from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check_settings, parse_variants
+from ucseg.comparison.report import Study
+from ucseg.data.manifest import Dataset, load_dataset, reference_masks
+from ucseg.data.plan import Plan
+from ucseg.data.splits import subjects_in_two_splits
+from ucseg.errors import UserError
+from ucseg.methods import build_method
+from ucseg.training.device import choose_device
+from ucseg.training.settings import TrainConfig, sort_settings
+
+DEFAULT_REFERENCE = "uc_seg"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for; lists are split into single words."""
+
+    dataset: Path
+    out: Path
+    labelled: list[str]
+    variants: list[str]
+    seeds: int
+    steps: int | None
+    reference: str | None
+    settings: list[str]
+    test_on: list[Path]
+    tolerance: float
+    command: str
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A comparison that can begin."""
+
+    study: Study
+    dataset: Dataset
+    plan: Plan
+    config: TrainConfig
+    definition: Definition
+    amounts: dict[str, Amount]
+    common: list[str]
+
+
+def set_up(wanted: Wanted) -> Setup:
+    """Check everything that can be checked before training.
+
+    Raises:
+        UserError: a line for each thing that is wrong.
+    """
+    problems: list[str] = []
+
+    def tried(work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except UserError as error:
+            problems.extend(str(error).splitlines())
+            return None
+
+    before = tried(lambda: earlier(wanted.out))
+    dataset: Dataset | None = tried(lambda: load_dataset(wanted.dataset))
+    config: TrainConfig | None = tried(lambda: check_common(wanted.settings, wanted.steps))
+    if config is not None:
+        device = config.device
+        tried(lambda: choose_device(device))
+    variants, wrong = parse_variants(wanted.variants)
+    problems += wrong
+    if wanted.seeds < 1:
+        problems.append(f"--seeds {wanted.seeds}: give at least 1.")
+    if not wanted.tolerance >= 0:
+        problems.append(f"--tolerance {wanted.tolerance} is not a distance; give 0 or more.")
+    reference = _reference(wanted, variants, problems)
+    amounts: list[Amount] = []
+    cohorts: list[Cohort] = []
+    if dataset is not None:
+        amounts, wrong = labelled_amounts(dataset, wanted.labelled)
+        problems += wrong + _unusable(dataset, wanted)
+        cohorts = [found for path in wanted.test_on if (found := tried(lambda path=path: other_cohort(path)))]  # type: ignore[misc]
+        problems += [text for one in cohorts if (text := mismatch(dataset, one))]
+    if problems or dataset is None or config is None:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+
+    cohorts = [own_cohort(dataset), *cohorts]
+    plan, plan_from = choose_plan(dataset, amounts[0], before)
+    for variant in variants:
+        tried(lambda variant=variant: _build(variant, wanted, plan))  # type: ignore[misc]
+    if problems:
+        raise UserError("\n".join(problems))
+    now = define(dataset, amounts, cohorts, plan, plan_from, config, wanted.tolerance)
+    definition = agree(before, now, wanted.out)
+    asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
+    grid = cells(variants, asked, wanted.seeds)
+    study = _study(wanted, dataset, amounts, cohorts, grid, reference, config, definition)
+    return Setup(study, dataset, plan, config, definition, {one.text: one for one in amounts}, wanted.settings)
+
+
+def _reference(wanted: Wanted, variants: Sequence[Variant], problems: list[str]) -> str:
+    named = [variant.text for variant in variants]
+    if wanted.reference is None:
+        first = next((variant.text for variant in variants if variant.text in wanted.variants), named[0])
+        return DEFAULT_REFERENCE if DEFAULT_REFERENCE in named else first
+    variant = wanted.reference.partition("/")[0]
+    if wanted.reference not in named and not any(one.text == variant and one.members for one in variants):
+        problems.append(f"--reference {wanted.reference} is not compared; choose one of {', '.join(named)}.")
+    return wanted.reference
+
+
+def _unusable(dataset: Dataset, wanted: Wanted) -> list[str]:
+    masks = reference_masks(dataset)
+    found = []
+    if not any(case.case in masks for case in dataset.test):
+        found.append(f"{dataset.folder}: has no test case with a mask to measure on; make it with ucseg init --test.")
+    if not any(case.mask is not None for case in dataset.validation):
+        found.append(
+            f"{dataset.folder}: has no validation case with a mask to choose weights by; "
+            "make it with ucseg init --validation."
+        )
+    if not wanted.labelled:
+        found.append("--labelled: give the labelled amounts to compare at, e.g. 5%,10%.")
+    return found
+
+
+def _build(variant: Variant, wanted: Wanted, plan: Plan) -> None:
+    """Settings that only the plan or a network can refuse."""
+    try:
+        check_settings(variant, wanted.settings, wanted.steps)
+        if variant.settings:
+            build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
+    except UserError as error:
+        raise UserError("\n".join(f"variant '{variant.text}': {line}" for line in str(error).splitlines())) from None
+
+
+def _study(
+    wanted: Wanted,
+    dataset: Dataset,
+    amounts: Sequence[Amount],
+    cohorts: Sequence[Cohort],
+    grid: list[Cell],
+    reference: str,
+    config: TrainConfig,
+    definition: Definition,
+) -> Study:
+    counts = {amount.text: len(amount.labelled) for amount in amounts}
+    most = counts[ALL]
+    facts = {
+        "Dataset": dataset.config.name,
+        "Training": f"{len(dataset.training)} cases, {most} with a mask; shown: "
+        + "; ".join(f"{text}: {count}" for text, count in counts.items()),
+        "Validation": f"{sum(case.mask is not None for case in dataset.validation)} cases",
+        "Test": "; ".join(f"{one.title}: {len(one.cases)} cases" for one in cohorts),
+        "Steps": f"{config.steps}, seeds 0 to {wanted.seeds - 1}" if wanted.seeds > 1 else f"{config.steps}, seed 0",
+        "Plan": definition.plan_from,
+        "Settings of all": ", ".join(wanted.settings) or "defaults",
+        "Reference": reference,
+    }
+    settings = {
+        "dataset": str(dataset.folder),
+        "labelled": wanted.labelled,
+        "variants": list(dict.fromkeys(cell.variant.text for cell in grid)),
+        "seeds": wanted.seeds,
+        "tolerance": wanted.tolerance,
+        "train": config.model_dump(mode="json", exclude={"seed"}),
+    }
+    titles: dict[str, str] = {}
+    for one in cohorts:  # two datasets of one name are told apart by their folders
+        taken = one.title in titles.values()
+        titles[one.key] = f"{one.title} ({one.dataset.folder})" if taken else one.title
+    notes = _notes(dataset, cohorts)
+    return Study(wanted.out, grid, counts, titles, reference, facts, settings, wanted.command, notes)
+
+
+def _notes(dataset: Dataset, cohorts: Sequence[Cohort]) -> list[str]:
+    notes = []
+    training = {case.case for case in dataset.training}
+    hidden = sum(case in training for case in reference_masks(dataset)) - len(dataset.labelled)
+    if hidden:
+        notes.append(
+            f"{dataset.folder} hides {hidden} training masks: 'all' is the {len(dataset.labelled)} that it shows, and "
+            "percentages are of these. Made without --labelled it would show all."
+        )
+    shared = subjects_in_two_splits(dataset.cases)
+    if shared:
+        notes.append(
+            f"{len(shared)} subjects lie in more than one split (e.g. {next(iter(shared))}): figures may be too good."
+        )
+    for one in cohorts:
+        if one.left_out:
+            notes.append(f"{one.title}: {one.left_out} cases without a mask are not measured.")
+    return notes

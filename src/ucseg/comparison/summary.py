@@ -1,0 +1,276 @@
+"""What the finished cells say: a row a variant, its comparison with the reference, the gap that it closes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ucseg.comparison.cell import COLUMNS
+from ucseg.comparison.grid import ALL, Cell
+from ucseg.evaluation.metrics import METRICS
+from ucseg.evaluation.statistics import Interval, PairedDifference, bootstrap_interval, holm, paired_difference
+from ucseg.types import Array
+
+MAIN = "dice"
+"""The metric that is tested; the others are described."""
+LEVEL = 0.05
+BETTER, WORSE, WITHIN_NOISE, UNKNOWN = "better", "worse", "within noise", "not known yet"
+
+KEYS = ["test", "labelled", "weights", "variant"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric of a variant: mean over subjects, standard deviation over seeds (NaN for one seed), interval of the mean."""
+
+    mean: float
+    spread: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant at one labelled amount, with one kind of weights, on one test set.
+
+    Attributes:
+        variant: the variant as given; its single networks as "supervised/unet".
+        baseline: whether it is supervised.
+        seeds: that are finished.
+        subjects, cases: with a defined value.
+        metrics: all classes together. Of a case the mean over its classes and over seeds, of a subject over its cases.
+        dice_by_class: class -> mean.
+        gap_closed: share of the way from the best baseline at this amount to the best ceiling; NaN where undefined.
+        seconds, peak_bytes: of training, mean over seeds; NaN for single networks, which share the run of both.
+    """
+
+    test: str
+    labelled: str
+    weights: str
+    variant: str
+    baseline: bool
+    seeds: tuple[int, ...]
+    subjects: int
+    cases: int
+    metrics: dict[str, Figure]
+    dice_by_class: dict[str, float]
+    gap_closed: float
+    seconds: float
+    peak_bytes: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant against the reference on the same subjects and the seeds that both have.
+
+    Attributes:
+        difference, low, high: Dice of the variant minus that of the reference, mean over subjects and its interval.
+        p, p_holm: Wilcoxon's signed-rank test over subjects; adjusted for all variants of this amount and weights.
+        spread: the larger of both variants' standard deviations over seeds; NaN with one seed.
+    """
+
+    test: str
+    labelled: str
+    weights: str
+    variant: str
+    reference: str
+    seeds: tuple[int, ...]
+    subjects: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    spread: float
+    verdict: str
+
+
+@dataclass
+class Summary:
+    """Rows and comparisons in the grid's order; `gaps` says in which (test, labelled, weights) a gap is undefined."""
+
+    rows: list[Row]
+    comparisons: list[Comparison]
+    gaps: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+
+def case_table(done: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
+    """Every case, class, variant and seed of the finished cells: KEYS, seed, baseline, and COLUMNS but the network."""
+    parts = []
+    for cell, result in done.items():
+        for test, found in result["tests"].items():
+            part = pd.DataFrame(found["rows"], columns=list(COLUMNS))
+            part.insert(0, "test", test)
+            part.insert(1, "labelled", cell.labelled)
+            part.insert(2, "variant", [row_name(cell.variant.text, network) for network in part.pop("network")])
+            part.insert(3, "seed", cell.seed)
+            part["baseline"] = cell.variant.members
+            parts.append(part)
+    if not parts:
+        return pd.DataFrame(columns=[*KEYS, "seed", *COLUMNS[2:], "baseline"])
+    table = pd.concat(parts, ignore_index=True)
+    return table.astype(dict.fromkeys(METRICS, float))
+
+
+def row_name(variant: str, network: str) -> str:
+    """A variant's prediction, or one of its networks by itself."""
+    return f"{variant}/{network}" if network else variant
+
+
+def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], reference: str) -> Summary:
+    """Rows, comparisons and gaps of the finished cells."""
+    groups = {key: part for key, part in table.groupby(KEYS, sort=False)}
+    by_subject = {key: subject_values(part, MAIN) for key, part in groups.items()}
+    rows = [_row(key, part, done) for key, part in groups.items()]
+    places = dict.fromkeys((row.test, row.labelled, row.weights) for row in rows)
+    gaps: dict[tuple[str, str, str], str] = {}
+    closed: dict[tuple[str, ...], float] = {}
+    for place in places:
+        closed |= _gaps(place, rows, gaps)
+    rows = [Row(**{**vars(row), "gap_closed": closed.get(_key(row), math.nan)}) for row in rows]
+    comparisons = []
+    for place in places:
+        variants = {key[3]: values for key, values in by_subject.items() if key[:3] == place}
+        if reference in variants:
+            comparisons += _comparisons(place, variants, reference)
+    return Summary(rows, comparisons, gaps)
+
+
+def subject_values(part: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Subjects x seeds. Of a case the mean over its classes, of a subject the mean over its cases; undefined left out."""
+    by_case = part.groupby(["seed", "subject", "case"])[metric].mean()
+    return by_case.groupby(["seed", "subject"]).mean().unstack("seed")
+
+
+def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]]) -> Row:
+    test, labelled, weights, variant = key
+    metrics = {}
+    for metric in METRICS:
+        # Distances in mm and in px have no mean.
+        mixed = metric in ("hd95", "assd") and part["unit"].nunique() > 1
+        values = subject_values(part, metric)
+        metrics[metric] = Figure(math.nan, math.nan, math.nan, math.nan) if mixed else _figure(values)
+    training = [
+        result["training"]
+        for cell, result in done.items()
+        if (cell.variant.text, cell.labelled) == (variant, labelled) and test in result["tests"]
+    ]
+    by_class = {str(name): float(subject_values(one, MAIN).mean(axis=1).mean()) for name, one in part.groupby("class")}
+    return Row(
+        test=test,
+        labelled=labelled,
+        weights=weights,
+        variant=variant,
+        baseline=bool(part["baseline"].iloc[0]),
+        seeds=tuple(sorted(int(seed) for seed in part["seed"].unique())),
+        subjects=int(subject_values(part, MAIN).mean(axis=1).notna().sum()),
+        cases=int(part.loc[part[MAIN].notna(), "case"].nunique()),
+        metrics=metrics,
+        dice_by_class=by_class,
+        gap_closed=math.nan,
+        seconds=_mean([one["seconds"] for one in training]),
+        peak_bytes=_mean([one["gpu_peak_bytes"] or one["peak_bytes"] or math.nan for one in training]),
+    )
+
+
+def _figure(values: pd.DataFrame) -> Figure:
+    interval = _interval(tuple(values.mean(axis=1)))
+    return Figure(interval.mean, _spread(values), interval.low, interval.high)
+
+
+def _spread(values: pd.DataFrame) -> float:
+    """Sample standard deviation over seeds of the mean over subjects."""
+    return float(values.mean(axis=0).std(ddof=1)) if values.shape[1] > 1 else math.nan
+
+
+def _gaps(
+    place: tuple[str, str, str], rows: Sequence[Row], undefined: dict[tuple[str, str, str], str]
+) -> dict[tuple[str, ...], float]:
+    """Share of the gap that each semi-supervised variant of a place closes; why there is none goes to `undefined`."""
+    test, labelled, weights = place
+    here = [row for row in rows if (row.test, row.labelled, row.weights) == place]
+    others = [row for row in here if not row.baseline]
+    # In the baseline's favour: its best network, or their mean, by the very figures that are compared.
+    floor = max((row.metrics[MAIN].mean for row in here if row.baseline), default=math.nan)
+    tops = [row for row in rows if row.baseline and (row.test, row.labelled, row.weights) == (test, ALL, weights)]
+    ceiling = max((row.metrics[MAIN].mean for row in tops), default=math.nan)
+    if labelled == ALL or not others:
+        return {}
+    if math.isnan(floor) or math.isnan(ceiling):
+        undefined[place] = "its baseline or the ceiling is not finished"
+        return {}
+    if ceiling <= floor:
+        undefined[place] = f"the ceiling ({ceiling:.3f}) is not above the best baseline ({floor:.3f})"
+        return {}
+    return {_key(row): (row.metrics[MAIN].mean - floor) / (ceiling - floor) for row in others}
+
+
+def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFrame], reference: str) -> list[Comparison]:
+    found = []
+    for variant, values in variants.items():
+        if variant == reference:
+            continue
+        seeds = sorted(set(values.columns) & set(variants[reference].columns))
+        ours, theirs = values[seeds], variants[reference][seeds]
+        ours, theirs = ours.align(theirs, join="outer", axis=0)
+        paired = _paired(tuple(ours.mean(axis=1)), tuple(theirs.mean(axis=1)))
+        spreads = [_spread(ours), _spread(theirs)]
+        found.append((variant, tuple(map(int, seeds)), paired, max(spreads) if len(seeds) > 1 else math.nan))
+    adjusted = holm([paired.p for _, _, paired, _ in found])
+    return [
+        Comparison(
+            *place,
+            variant,
+            reference,
+            seeds,
+            paired.cases,
+            paired.mean,
+            paired.low,
+            paired.high,
+            paired.p,
+            p,
+            spread,
+            verdict(paired.mean, p, spread),
+        )
+        for (variant, seeds, paired, spread), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def verdict(difference: float, p_holm: float, spread: float) -> str:
+    """better, worse or within noise. With one seed the spread is not known (NaN), and p decides alone."""
+    if math.isnan(difference) or math.isnan(p_holm):
+        return UNKNOWN
+    if p_holm >= LEVEL or (not math.isnan(spread) and abs(difference) <= spread):
+        return WITHIN_NOISE
+    return BETTER if difference > 0 else WORSE
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return (row.test, row.labelled, row.weights, row.variant)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+# The page is made anew after every cell: what did not change is not drawn ten thousand times again.
+
+
+@lru_cache(maxsize=4096)
+def _interval(values: tuple[float, ...]) -> Interval:
+    return bootstrap_interval(_array(values))
+
+
+@lru_cache(maxsize=4096)
+def _paired(a: tuple[float, ...], b: tuple[float, ...]) -> PairedDifference:
+    return paired_difference(_array(a), _array(b))
+
+
+def _array(values: tuple[float, ...]) -> Array:
+    return np.asarray(values, dtype=np.float64)
