@@ -1,0 +1,137 @@
+"""The comparisons of methods on real data: `ucseg compare` with the words of each study, and what came out kept here.
+
+    OMP_NUM_THREADS=1 python benchmarks/compare.py hippocampus --data SCANS --work WORK --jobs 2
+
+The dataset, all its masks visible, is made in WORK with `ucseg init` and `ucseg plan`. Finished cells are copied to
+benchmarks/results/compare/STUDY as they come, and taken from there when the command is given again, on this machine or
+another one: a study of hours can be done in pieces. WORK holds the report (index.html).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "compare"
+KEPT = ("comparison.json", "summary.json", "table.csv")
+ALL = "mean_teacher,ua_mt,cps,cross_teaching,urpc,mc_net,unimatch,bcp,uc_seg"
+FEW = "mean_teacher,cps,unimatch,bcp,uc_seg"
+ABLATION = ",".join(
+    [
+        "uc_seg",
+        "uc_seg:method.ife_weight=0:method.ic_weight=0",  # without CCP
+        "uc_seg:method.ife_weight=0",
+        "uc_seg:method.ic_weight=0",
+        "uc_seg:method.upg=false",  # the mean of the two subnets
+        "uc_seg:method.gate=none",  # fusion without uncertainty
+        "uc_seg:method.mixing=false",
+        "uc_seg:method.calibration_weight=0",
+        "uc_seg:method.subnets=[unet,unet]",
+        "uc_seg:method.residual=false",
+        "uc_seg:method.pseudo_label_mode=evaluation",
+    ]
+)
+HIPPOCAMPUS = ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "20", "--test", "60")
+# Anterior and posterior are told apart by where they lie: turns and flips along that axis would hide it.
+HIPPOCAMPUS_PLAN = ("labelled_batch=2", "unlabelled_batch=2", "augmentation.rotate90=0", "augmentation.flip_axes=[0]")
+# V-Net has no norm and learns too slowly at 0.01.
+HIPPOCAMPUS_TRAINING = "--set lr=0.03 --set validate_every=200"
+FLAT_PLAN = ("size=112", "labelled_batch=4", "unlabelled_batch=4")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Words of `ucseg init`, settings of `ucseg plan`, and words of `ucseg compare`."""
+
+    init: tuple[str, ...]
+    plan: tuple[str, ...]
+    compare: str
+
+
+STUDIES = {
+    "hippocampus": Study(
+        HIPPOCAMPUS,
+        HIPPOCAMPUS_PLAN,
+        f"--methods {ALL} --labelled 5%,10% --seeds 3 --steps 600 {HIPPOCAMPUS_TRAINING}",
+    ),
+    "kvasir": Study(
+        (),
+        FLAT_PLAN,
+        f"--methods {ALL} --labelled 10% --seeds 2 --steps 4000 --set validate_every=500",
+    ),
+    "isic": Study(
+        ("--validation", "40", "--test", "120"),
+        FLAT_PLAN,
+        f"--methods {FEW} --labelled 5% --seeds 2 --steps 1200 --set validate_every=300",
+    ),
+    "hc18": Study(
+        ("--fill-outlines", "--validation", "10%", "--test", "20%"),
+        FLAT_PLAN,
+        f"--methods {FEW} --labelled 5% --seeds 2 --steps 600 --set validate_every=200",
+    ),
+    "ablation": Study(
+        HIPPOCAMPUS,
+        HIPPOCAMPUS_PLAN,
+        f"--variants {ABLATION} --labelled 5% --seeds 2 --steps 600 {HIPPOCAMPUS_TRAINING}",
+    ),
+}
+
+
+def ucseg(*words: str | Path) -> None:
+    """One verb in a process of its own; stops this one if it fails."""
+    subprocess.run([sys.executable, "-m", "ucseg.cli.main", *map(str, words)], check=True)
+
+
+def copy_new(source: Path, target: Path) -> None:
+    """Cells and summaries that `target` does not have, or has in an older version."""
+    files = [*(source / "cells").glob("*.json"), *(source / name for name in KEPT)]
+    for file in files:
+        copy = target / file.relative_to(source)
+        if file.exists() and (not copy.exists() or copy.read_bytes() != file.read_bytes()):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the scans")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the dataset and the runs")
+    parser.add_argument("--jobs", default="2", help="runs at once")
+    words = parser.parse_args()
+    study, work = STUDIES[words.study], words.work.absolute()
+    dataset, out, kept = work / "data", work / "comparison", RESULTS / words.study
+    if not (dataset / "plan.yaml").exists():
+        ucseg("init", words.data, "--out", dataset, *study.init, "--seed", "0", "--overwrite")
+        ucseg("plan", dataset, *(word for setting in study.plan for word in ("--set", setting)))
+    if not out.exists() and kept.exists():
+        copy_new(kept, out)
+    command = [
+        sys.executable,
+        "-m",
+        "ucseg.cli.main",
+        "compare",
+        str(dataset),
+        "--out",
+        str(out),
+        *study.compare.split(),
+    ]
+    with subprocess.Popen([*command, "--jobs", words.jobs]) as running:
+        try:
+            while running.poll() is None:
+                time.sleep(20)
+                copy_new(out, kept)
+        except KeyboardInterrupt:
+            running.wait()  # it has been interrupted too, and saves
+    copy_new(out, kept)
+    sys.exit(running.returncode)
+
+
+if __name__ == "__main__":
+    main()
