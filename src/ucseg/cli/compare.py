@@ -35,7 +35,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
     steps: Annotated[int | None, typer.Option(help="Updates of every run.", show_default="as of train")] = None,
     reference: Annotated[
-        str | None, typer.Option(help="What the others are compared with.", show_default="uc_seg, or the first method")
+        str | None, typer.Option(help="What the others are held against.", show_default="uc_seg, or the first")
     ] = None,
     test_on: Annotated[
         list[Path] | None, typer.Option(help="Another dataset to measure the same models on. May be repeated.")
