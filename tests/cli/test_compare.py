@@ -187,7 +187,7 @@ def test_all_that_is_wrong_is_said_before_anything_begins(data: Path, tmp_path: 
         ucseg.compare(tmp_path / "bare", out=tmp_path / "out", labelled="2")
     draw_dataset(tmp_path / "scans", "ultrasound", 2, (32, 32), 1)
     ucseg.init(tmp_path / "scans", out=tmp_path / "liver", test="0", validation="0", classes="background,liver")
-    with pytest.raises(UserError, match="its classes are liver, those of .* organ"):
+    with pytest.raises(UserError, match=r"its classes are liver, those of .* organ"):
         compare(data, tmp_path / "out", test_on=tmp_path / "liver")
     assert no_process == []
 
