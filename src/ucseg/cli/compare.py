@@ -52,8 +52,8 @@ def compare(
     there. OUT gets index.html, table.csv, cases.csv and summary.json, made anew after every finished run, with the last
     and the best-on-validation weights measured on the dataset's test cases.
 
-    Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is finished; other
-    steps, settings, plan or cases are refused. A run that fails is named at the end, the others are done, the exit code is 2,
+    Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is done; other steps,
+    settings, plan or cases are refused. A run that fails is named at the end, the others are done, the exit code is 2,
     and the same command tries it again.
 
     Returns:
