@@ -17,6 +17,8 @@ from ucseg.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+# One run in place of a grid: what more methods, amounts and seeds do is tested where they are.
+SMALL_GRID = {"--methods": "supervised", "--labelled": "1", "--seeds": "1", "--steps": "1"}
 SMALL = ["--set", "plan.labelled_batch=1", "--set", "plan.unlabelled_batch=1", "--steps", "2", "--workers", "0"]
 
 
@@ -45,12 +47,17 @@ def test_the_commands_of_the_readme_run_one_after_the_other(scans: Path) -> None
             if "--steps" in words:
                 del words[words.index("--steps") : words.index("--steps") + 2]
             words += [] if "--resume" in words else SMALL
+        if words[0] == "compare":
+            for option, value in SMALL_GRID.items():
+                words[words.index(option) + 1] = value
+            words += ["--set", "workers=0"]
         main_without_exit(words)
-    assert set(verbs) == {"init", "check", "plan", "prepare", "train", "predict", "evaluate"}
+    assert set(verbs) == {"init", "check", "plan", "prepare", "train", "predict", "evaluate", "compare"}
     for run in ("RUN", "BASELINE", "RUN-1", "ABLATION"):
         assert (scans / run / "last.safetensors").exists()
     assert len(list((scans / "MASKS").glob("synthetic*.png"))) == 2
     assert (scans / "NUMBERS" / "metrics.json").exists()
+    assert (scans / "COMPARED" / "index.html").exists()
 
 
 def test_the_python_of_the_readme_runs(scans: Path) -> None:

@@ -35,7 +35,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
     steps: Annotated[int | None, typer.Option(help="Updates of every run.", show_default="as of train")] = None,
     reference: Annotated[
-        str | None, typer.Option(help="What the others are compared with.", show_default="uc_seg, or the first method")
+        str | None, typer.Option(help="What the others are held against.", show_default="uc_seg, or the first")
     ] = None,
     test_on: Annotated[
         list[Path] | None, typer.Option(help="Another dataset to measure the same models on. May be repeated.")
@@ -52,7 +52,7 @@ def compare(
     there. OUT gets index.html, table.csv, cases.csv and summary.json, made anew after every finished run, with the last
     and the best-on-validation weights measured on the dataset's test cases.
 
-    Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is finished; other steps,
+    Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is done; other steps,
     settings, plan or cases are refused. A run that fails is named at the end, the others are done, the exit code is 2,
     and the same command tries it again.
 

@@ -146,10 +146,7 @@ def mismatch(own: Dataset, other: Cohort) -> str | None:
             )
     units = [read_header(data.cases[0].image)[1].unit for data in (own, other.dataset)]
     if units[0] != units[1]:
-        return (
-            say
-            + f"its images are in {units[1]}, those of {own.folder} in {units[0]}; models cannot go from one to the other."
-        )
+        return say + f"its images are in {units[1]}, those of {own.folder} in {units[0]}; models know one unit alone."
     return None
 
 

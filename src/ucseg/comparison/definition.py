@@ -117,11 +117,13 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         if amount in before.labelled
     ]
     pairs += [
-        (f"content of {key}", before.tests[key], value) for key, value in now.tests.items() if key in before.tests
+        (f"content of the cases of {key}", before.tests[key], value)
+        for key, value in now.tests.items()
+        if key in before.tests
     ]
     wrong = [
-        f"{out}: '{name.removeprefix('train.')}' was {_short(old)} when this comparison began and is {_short(new)} now, "
-        "so new cells could not be compared with finished ones; go back to what it was, or choose another --out."
+        f"{out}: '{name.removeprefix('train.')}' was {_short(old)} when this comparison began and is {_short(new)} "
+        "now, so new runs could not be compared with finished ones; go back to what it was, or choose another --out."
         for name, old, new in pairs
         if old != new
     ]

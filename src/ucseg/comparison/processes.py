@@ -83,15 +83,12 @@ def run_jobs(
             raise  # the second one: no more patience
         except BaseException:
             _signal(running, signal.SIGINT)
-            deadline = time.monotonic() + PATIENCE
-            while time.monotonic() < deadline and any(one.process.poll() is None for one in running):
-                time.sleep(POLL)
+            _wait(running)
             raise
         finally:
             for one in running:
-                if one.process.poll() is None:
-                    one.process.kill()
-                    one.process.wait()
+                one.process.kill()  # nothing, if it has ended
+                one.process.wait()
     return not stop.asked
 
 
@@ -107,7 +104,7 @@ def failure_reason(log: Path, code: int) -> str:
 
 @contextmanager
 def only_one(out: Path) -> Iterator[list[int]]:
-    """Hold the comparison's folder; yields the descriptor that cells keep open too, for they may outlive a killed parent.
+    """Hold the comparison's folder; yields the descriptors that cells keep open too: they may outlive a killed parent.
 
     Raises:
         UserError: another process holds it.
@@ -162,6 +159,12 @@ def _popen(
         start_new_session=os.name == "posix",
         pass_fds=keep_open,
     )
+
+
+def _wait(running: Sequence[_Running]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and any(one.process.poll() is None for one in running):
+        time.sleep(POLL)
 
 
 def _signal(running: Sequence[_Running], number: int) -> None:

@@ -193,7 +193,5 @@ def _notes(dataset: Dataset, cohorts: Sequence[Cohort]) -> list[str]:
         notes.append(
             f"{len(shared)} subjects lie in more than one split (e.g. {next(iter(shared))}): figures may be too good."
         )
-    for one in cohorts:
-        if one.left_out:
-            notes.append(f"{one.title}: {one.left_out} cases without a mask are not measured.")
-    return notes
+    lost = {one.title: one.left_out for one in cohorts if one.left_out}
+    return [*notes, *(f"{title}: {count} cases without a mask are not measured." for title, count in lost.items())]

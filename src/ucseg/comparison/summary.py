@@ -27,7 +27,7 @@ KEYS = ["test", "labelled", "weights", "variant"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric of a variant: mean over subjects, standard deviation over seeds (NaN for one seed), interval of the mean."""
+    """A metric of a variant: mean over subjects, its interval, standard deviation over seeds (NaN for one seed)."""
 
     mean: float
     spread: float
@@ -125,7 +125,7 @@ def row_name(variant: str, network: str) -> str:
 
 def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], reference: str) -> Summary:
     """Rows, comparisons and gaps of the finished cells."""
-    groups = {key: part for key, part in table.groupby(KEYS, sort=False)}
+    groups = dict(iter(table.groupby(KEYS, sort=False)))
     by_subject = {key: subject_values(part, MAIN) for key, part in groups.items()}
     rows = [_row(key, part, done) for key, part in groups.items()]
     places = dict.fromkeys((row.test, row.labelled, row.weights) for row in rows)
@@ -143,7 +143,7 @@ def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], refer
 
 
 def subject_values(part: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Subjects x seeds. Of a case the mean over its classes, of a subject the mean over its cases; undefined left out."""
+    """Subjects x seeds. Of a case the mean over its classes, of a subject that over its cases; undefined left out."""
     by_case = part.groupby(["seed", "subject", "case"])[metric].mean()
     return by_case.groupby(["seed", "subject"]).mean().unstack("seed")
 

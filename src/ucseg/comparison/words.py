@@ -10,14 +10,15 @@ FEWEST = 6
 """Subjects below which a two-sided signed-rank test cannot reach 0.05, whatever the difference."""
 
 RULES = (
-    "All had the same labelled cases, steps, batches, augmentation, choice of the best weights and post-processing. Test "
-    "cases were used for these figures only.",
+    "All had the same labelled cases, steps, batches, augmentation, choice of the best weights and post-processing. "
+    "Test cases were used for these figures only.",
     "A case counts with the mean over its classes and over seeds, a subject with the mean over its cases: cases of one "
     "subject are not independent. A class that neither mask has is undefined and left out.",
     "Interval: 95 % percentile bootstrap over subjects. Spread: standard deviation over seeds.",
-    f"Better or worse is said only where Holm's p is below {LEVEL:g} and the difference of the means is larger than the "
-    "larger of both spreads over seeds. Everything else is within noise. p: Wilcoxon's signed-rank test on the subjects' "
-    "Dice, Holm's correction over all comparisons with the reference at one labelled amount and one kind of weights.",
+    f"Better or worse is said only where Holm's p is below {LEVEL:g} and the difference of the means is larger than "
+    "the larger of both spreads over seeds. Everything else is within noise. p: Wilcoxon's signed-rank test on the "
+    "subjects' Dice, with Holm's correction over all comparisons with the reference at one labelled amount and one "
+    "kind of weights.",
     "Supervised U-Net and V-Net are trained in one run without seeing each other: 'supervised' is their mean, "
     "'supervised/unet' and 'supervised/vnet' each by itself. Gap closed: how much of the way from the best of the "
     "supervised rows at this amount to the best of those with all labels.",

@@ -1,0 +1,210 @@
+"""`ucseg compare` from the outside: one small grid from beginning to end, going on with it, and wrong words."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import ucseg
+from ucseg.comparison.processes import Job
+from ucseg.comparison.summary import Summary
+from ucseg.data.synthetic import draw_dataset
+from ucseg.errors import Interrupted, UserError
+
+WORDS = {"classes": "background,organ", "modality": "ultrasound"}
+SMALL = ["labelled_batch=1", "unlabelled_batch=1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset `data`, and `other` from elsewhere."""
+    root = tmp_path_factory.mktemp("compare")
+    draw_dataset(root / "scans", "ultrasound", 12, (32, 32), 0)
+    draw_dataset(root / "elsewhere", "ultrasound", 2, (32, 32), 1)
+    ucseg.init(root / "scans", out=root / "data", validation="2", test="4", **WORDS)
+    ucseg.init(root / "elsewhere", out=root / "other", validation="0", test="0", **WORDS)
+    ucseg.plan(root / "data", set=SMALL)
+    return root
+
+
+def compare(root: Path, out: Path, **words: Any) -> Summary:
+    words = {"methods": "mean_teacher", "labelled": "2", "seeds": 1, "steps": 1, "set": ["workers=0"]} | words
+    return ucseg.compare(root / "data", out=out, **words)
+
+
+@pytest.fixture(scope="module")
+def grid(data: Path) -> Path:
+    """A finished comparison: three runs, each in a process of its own."""
+    compare(data, data / "grid", test_on=data / "other")
+    return data / "grid"
+
+
+@pytest.fixture
+def no_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No process is started; the names of those that would have been."""
+    started: list[str] = []
+
+    def run(jobs: list[Job], at_once: int, on_end: Any, on_wait: Any, keep_open: Any) -> bool:
+        started.extend(job.name for job in jobs)
+        return False
+
+    monkeypatch.setattr("ucseg.comparison.processes.run_jobs", run)
+    return started
+
+
+def test_every_case_class_variant_and_both_weights_are_in_the_tables(grid: Path) -> None:
+    cases = pd.read_csv(grid / "cases.csv", dtype={"labelled": str})
+    assert set(cases["variant"]) == {"supervised", "supervised/unet", "supervised/vnet", "mean_teacher"}
+    assert set(cases["weights"]) == {"last", "best"}
+    per_place = cases.groupby(["test", "labelled", "variant", "weights"])["case"].nunique()
+    assert set(per_place) == {4, 2}
+    assert len(per_place) == 2 * 2 * (3 + 3 + 1)  # test sets, weights, rows of supervised at 2 and all, mean_teacher
+    table = pd.read_csv(grid / "table.csv", dtype={"labelled": str})
+    one = table[(table["variant"] == "supervised/vnet") & (table["labelled"] == "2") & (table["weights"] == "last")]
+    rows = cases[(cases["variant"] == "supervised/vnet") & (cases["labelled"] == "2") & (cases["weights"] == "last")]
+    for title in set(cases["test"]):
+        assert float(one.loc[one["test"] == title, "dice"].iloc[0]) == pytest.approx(
+            rows.loc[rows["test"] == title, "dice"].mean(), abs=1e-5
+        )
+
+
+def test_figures_are_those_of_predict_and_evaluate(grid: Path, data: Path, tmp_path: Path) -> None:
+    ucseg.predict(grid / "runs" / "supervised-2-seed0", data / "data", out=tmp_path / "masks", members=True)
+    found = {"supervised": tmp_path / "masks", "supervised/unet": tmp_path / "masks" / "members" / "unet"}
+    cases = pd.read_csv(grid / "cases.csv", dtype={"labelled": str})
+    for variant, masks in found.items():
+        numbers = ucseg.evaluate(masks, data / "data", out=tmp_path / "numbers")
+        here = cases[(cases["variant"] == variant) & (cases["labelled"] == "2") & (cases["weights"] == "last")]
+        own = here[here["case"].isin(numbers.case_means("dice")) & here["test"].str.contains("test split")]
+        for metric in ("dice", "hd95", "surface_dice"):
+            values = own.set_index("case")[metric].to_dict()
+            assert values == pytest.approx(numbers.case_means(metric), rel=1e-4)
+
+
+def test_a_run_saw_only_the_shown_masks_and_no_test_case(grid: Path) -> None:
+    seen = {
+        run.name: json.loads((run / "config.json").read_text())["cases"] for run in (grid / "runs").iterdir()
+    }  # fmt: skip
+    assert len(seen) == 3
+    tested = set(pd.read_csv(grid / "cases.csv").query("test.str.contains('test split')")["case"])
+    for cases in seen.values():
+        assert not tested & {*cases["labelled"], *cases["unlabelled"], *cases["validation"]}
+    assert seen["supervised-2-seed0"]["labelled"] == seen["mean_teacher-2-seed0"]["labelled"]
+    assert len(seen["mean_teacher-2-seed0"]["labelled"]) == 2
+    assert len(seen["mean_teacher-2-seed0"]["unlabelled"]) == 4
+    assert len(seen["supervised-all-seed0"]["labelled"]) == 6
+
+
+def test_the_page_is_one_file_that_says_it_all(grid: Path) -> None:
+    page = (grid / "index.html").read_text()
+    bare = re.sub(r"data:image/png;base64,[^\"]+", "", page)
+    assert "http" not in bare
+    assert page.count("data:image/png;base64,") == 2 * 2 * 3
+    assert "Not finished" not in page
+    assert "one seed" in page
+    assert "Holm" in page
+    assert "all cases with a mask" in page
+    summary = json.loads((grid / "summary.json").read_text())
+    assert (summary["finished"], summary["cells"], summary["failed"]) == (3, 3, {})
+    assert summary["training"]["mean_teacher-2-seed0"]["peak_bytes"] > 1e8
+    assert summary["reference"] == "mean_teacher"
+
+
+def test_what_is_finished_is_kept_and_only_what_is_new_runs(
+    grid: Path, data: Path, no_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file: file.stat().st_mtime_ns for file in (grid / "cells").iterdir()}
+    with pytest.raises(Interrupted, match="3 of 6 runs are finished"):
+        compare(data, grid, test_on=data / "other", seeds=2)
+    assert no_process == ["supervised-2-seed1", "supervised-all-seed1", "mean_teacher-2-seed1"]
+    assert before == {file: file.stat().st_mtime_ns for file in (grid / "cells").iterdir()}
+    assert "Not finished" in (grid / "index.html").read_text()
+    no_process.clear()
+    monkeypatch.setattr("ucseg.comparison.processes.run_jobs", lambda jobs, *more: not jobs)
+    assert {row.test for row in compare(data, grid).rows} == {"test"}  # fewer test sets: nothing to do
+
+
+def test_other_steps_settings_and_labelled_cases_are_refused(grid: Path, data: Path, no_process: list[str]) -> None:
+    with pytest.raises(UserError, match=r"'steps' was 1 when this comparison began and is 2 now"):
+        compare(data, grid, steps=2)
+    with pytest.raises(UserError, match=r"'lr' was 0.01 .* is 0.5 now"):
+        compare(data, grid, set=["lr=0.5"])
+    assert no_process == []
+
+
+def test_a_failed_run_is_named_the_others_are_done_and_it_is_tried_again(
+    grid: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = {file.name: file.read_text() for file in (grid / "cells").iterdir()}
+    tried: list[list[str]] = []
+
+    def run(jobs: list[Job], at_once: int, on_end: Any, on_wait: Any, keep_open: Any) -> bool:
+        tried.append([job.name for job in jobs])
+        for job in jobs:
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            job.log.write_text("ucseg: no memory left.\n")
+            fails = job.name == "supervised-all-seed0"
+            if not fails:
+                file = tmp_path / "out" / "cells" / f"{job.name}.json"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(cells[file.name])
+            on_wait([job.name])
+            on_end(job, 2 if fails else 0)
+        return True
+
+    monkeypatch.setattr("ucseg.comparison.processes.run_jobs", run)
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            compare(data, tmp_path / "out")
+        assert "1 of 3 runs failed; the others are done" in str(error.value)
+        log = tmp_path / "out" / "logs" / "supervised-all-seed0.log"
+        assert f"supervised, all labelled, seed 0: no memory left. (log: {log})" in str(error.value)
+        assert "no memory left" in (tmp_path / "out" / "index.html").read_text()
+    assert [len(names) for names in tried] == [3, 1]
+    assert "is not finished" in (tmp_path / "out" / "index.html").read_text()  # no ceiling, so no gap
+
+
+def test_all_that_is_wrong_is_said_before_anything_begins(data: Path, tmp_path: Path, no_process: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        compare(
+            data, tmp_path / "out", methods=["uc_sge", "supervised:lr=0.1"], labelled="0,2,50", seeds=0,
+            set=["stepz=3", "plan.patch=8"], reference="cps", test_on=[tmp_path],
+        )  # fmt: skip
+    said = str(error.value)
+    for part in ("'uc_sge'; did you mean 'uc_seg'", "--labelled 0 leaves no", "--labelled 50 asks for 50", "--seeds 0",
+                 "made beforehand", "--reference cps is not compared", "there is no dataset.yaml here"):  # fmt: skip
+        assert part in said
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=r"variant 'supervised:method.networks=\[nunet\]': .*nunet"):
+        compare(data, tmp_path / "out", variants="supervised:method.networks=[nunet]")
+    ucseg.init(data / "scans", out=tmp_path / "bare", test="0", validation="0", **WORDS)
+    with pytest.raises(UserError, match=r"no test case with a mask(.|\n)*no validation case with a mask"):
+        ucseg.compare(tmp_path / "bare", out=tmp_path / "out", labelled="2")
+    draw_dataset(tmp_path / "scans", "ultrasound", 2, (32, 32), 1)
+    ucseg.init(tmp_path / "scans", out=tmp_path / "liver", test="0", validation="0", classes="background,liver")
+    with pytest.raises(UserError, match=r"its classes are liver, those of .* organ"):
+        compare(data, tmp_path / "out", test_on=tmp_path / "liver")
+    assert no_process == []
+
+
+def test_cells_are_started_with_all_that_they_must_know(data: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    tasks: list[dict[str, Any]] = []
+
+    def run(jobs: list[Job], at_once: int, *others: Any) -> bool:
+        tasks.extend(json.loads(job.command[-1]) for job in jobs)
+        return False
+
+    monkeypatch.setattr("ucseg.comparison.processes.run_jobs", run)
+    with pytest.raises(Interrupted, match="The same command goes on"):
+        compare(data, tmp_path / "out", variants="uc_seg:method.mixing=false", set=["lr=0.02"], steps=7)
+    by_name = {task["name"]: task for task in tasks}
+    ablated = by_name["uc_seg+method.mixing=false-2-seed0"]
+    assert ablated["settings"] == ["lr=0.02", "method.mixing=false"]
+    assert by_name["supervised-2-seed0"]["settings"] == ["lr=0.02", "method.networks=[unet,vnet]"]
+    assert {task["steps"] for task in tasks} == {7}
+    assert all(Path(task["dataset"]).is_dir() for task in tasks)

@@ -1,0 +1,130 @@
+"""Derived datasets: which masks they show, and that the others are nowhere in them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ucseg
+from ucseg.comparison.datasets import Cohort, labelled_amounts, mismatch, other_cohort, own_cohort, write_amount
+from ucseg.comparison.definition import Definition, agree, choose_plan, earlier
+from ucseg.data.manifest import Dataset, load_dataset, reference_masks
+from ucseg.data.synthetic import draw_dataset
+from ucseg.errors import UserError
+
+WORDS = {"validation": "2", "test": "3", "classes": "background,organ", "modality": "ultrasound", "seed": 4}
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    draw_dataset(root / "scans", "ultrasound", 15, (32, 32), 0)
+    ucseg.init(root / "scans", out=root / "all", **WORDS)
+    return root
+
+
+def test_shown_masks_are_those_of_init_and_nested(scans: Path) -> None:
+    (two, half, everything), problems = labelled_amounts(load_dataset(scans / "all"), ["50%", "2"])
+    assert problems == []
+    assert [one.text for one in (two, half, everything)] == ["2", "50%", "all"]
+    assert [len(one.labelled) for one in (two, half, everything)] == [2, 5, 10]
+    assert set(two.labelled) < set(half.labelled) < set(everything.labelled)
+    known = ucseg.init(scans / "scans", out=scans / "two", labelled="2", **WORDS)
+    assert two.labelled == [case.case for case in known.labelled]
+
+
+def test_a_derived_dataset_holds_no_trace_of_hidden_masks_or_test_cases(scans: Path, tmp_path: Path) -> None:
+    source = load_dataset(scans / "all")
+    amount = labelled_amounts(source, ["2"])[0][0]
+    folder = write_amount(amount, tmp_path)
+    written = load_dataset(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["cases.csv", "dataset.yaml"]
+    assert len(written.training) == len(source.training)
+    assert [case.mask for case in written.validation] == [case.mask for case in source.validation]
+    assert written.test == []
+    assert set(reference_masks(written)) == {*amount.labelled, *(case.case for case in source.validation)}
+    text = (folder / "cases.csv").read_text()
+    hidden = [case for case in source.labelled if case.case not in amount.labelled]
+    assert hidden
+    assert not any(f"masks/{case.mask.name}" in text for case in hidden if case.mask)
+
+
+@pytest.mark.parametrize(
+    ("amount", "complaint"),
+    [("0", "leaves no labelled case"), ("11", "only 10"), ("some", "is not an amount"), ("100.0%", "write 'all'")],
+)
+def test_amounts_that_cannot_be_are_named(scans: Path, amount: str, complaint: str) -> None:
+    found, problems = labelled_amounts(load_dataset(scans / "all"), ["3", amount])
+    assert [one.text for one in found] == ["3", "all"]
+    assert complaint in problems[0]
+
+
+def test_two_amounts_of_the_same_cases_are_named(scans: Path) -> None:
+    assert "show the same 3 cases" in labelled_amounts(load_dataset(scans / "all"), ["30%", "3"])[1][0]
+
+
+def test_classes_of_another_dataset_belong_together_by_name(scans: Path) -> None:
+    data = load_dataset(scans / "all")
+    other = data.config.model_copy(update={"classes": {0: "nothing", 1: "b", 2: "a"}})
+    cohort = Cohort("x", "x", Dataset(data.folder, other, data.cases), data.test, 0)
+    label = np.array([[0, 1], [2, 2]])
+    assert cohort.to_model(label, {0: "background", 1: "a", 2: "b"}).tolist() == [[0, 2], [1, 1]]
+    said = mismatch(data, cohort)
+    assert said is not None
+    assert "its classes are a, b" in said
+
+
+def test_a_dataset_without_test_split_is_measured_whole(scans: Path, tmp_path: Path) -> None:
+    words = WORDS | {"test": "0", "validation": "0"}
+    ucseg.init(scans / "scans", out=tmp_path / "other", **words)
+    assert len(other_cohort(tmp_path / "other").cases) == 15
+    assert "all cases with a mask" in other_cohort(tmp_path / "other").title
+    assert len(other_cohort(scans / "all").cases) == len(own_cohort(load_dataset(scans / "all")).cases) == 3
+
+
+def test_without_a_plan_one_is_made_from_the_smallest_amount(scans: Path, tmp_path: Path) -> None:
+    shutil.copytree(scans / "scans", tmp_path / "scans")
+    ucseg.init(tmp_path / "scans", out=tmp_path / "data", **WORDS)
+    data = load_dataset(tmp_path / "data")
+    smallest = labelled_amounts(data, ["2", "4"])[0][0]
+    for case in data.labelled:
+        if case.case not in smallest.labelled:
+            assert case.mask is not None
+            case.mask.unlink()  # a hidden mask is not even looked at
+    plan, said = choose_plan(data, smallest, None)
+    assert "the 2 masks of --labelled 2" in said
+    kept = Definition({"plan": plan.model_copy(update={"labelled_batch": 3}).model_dump()}, {}, {}, "earlier words")
+    assert choose_plan(data, smallest, kept)[0].labelled_batch == 3  # finished cells were made with it
+    ucseg.plan(scans / "all", out=tmp_path / "data" / "plan.yaml", set=["labelled_batch=5"])
+    assert choose_plan(data, smallest, kept)[0].labelled_batch == 5
+
+
+def test_what_makes_cells_incomparable_is_named_and_growth_is_not(tmp_path: Path) -> None:
+    before = Definition({"train": {"steps": 4, "lr": 0.01}, "tolerance": 2.0}, {"5%": ["a"]}, {"test": "x"}, "w")
+    grown = Definition(before.fixed, {"10%": ["a", "b"]}, {"test": "x", "other": "y"}, "later words")
+    after = agree(before, grown, tmp_path)
+    assert after == Definition(before.fixed, {"5%": ["a"], "10%": ["a", "b"]}, {"test": "x", "other": "y"}, "w")
+    changed = Definition(
+        {"train": {"steps": 8, "lr": 0.01}, "tolerance": 1.0}, {"5%": ["b"]}, {"test": "z"}, "w"
+    )  # fmt: skip
+    with pytest.raises(UserError) as error:
+        agree(before, changed, tmp_path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    for named in (
+        "'steps' was 4 when this comparison began and is 8",
+        "'tolerance'",
+        "labelled cases of 5%",
+        "of test",
+    ):
+        assert sum(named in line for line in lines) == 1
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    assert earlier(tmp_path / "new") is None
+    (tmp_path / "dataset.yaml").touch()
+    with pytest.raises(UserError, match=r"holds a dataset.yaml and is no comparison"):
+        earlier(tmp_path)

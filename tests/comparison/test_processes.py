@@ -1,0 +1,104 @@
+"""Processes of a grid: one that fails ends only itself, a stop is passed on once, nobody works in the same folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from ucseg.comparison import processes
+from ucseg.comparison.grid import Cell, Variant
+from ucseg.comparison.processes import Job, failure_reason, only_one, run_jobs
+from ucseg.comparison.progress import cells_done, seconds_left, training_so_far
+from ucseg.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "POLL", 0.02)
+
+
+def job(folder: Path, name: str, script: str) -> Job:
+    return Job(name, [sys.executable, "-S", "-E", "-c", script], folder / "logs" / f"{name}.log")
+
+
+def test_a_failure_ends_only_itself_and_its_reason_is_known(tmp_path: Path) -> None:
+    jobs = [
+        job(tmp_path, "good", "print('fine')"),
+        job(tmp_path, "wrong", "print('ucseg: the loss is not finite.'); print('later words'); raise SystemExit(2)"),
+        job(tmp_path, "broken", "raise ValueError('a defect')"),
+        job(tmp_path, "killed", "import os; os.kill(os.getpid(), 9)"),
+        job(tmp_path, "last", "print('fine')"),
+    ]
+    ended: dict[str, int] = {}
+    assert run_jobs(jobs, 2, lambda one, code: ended.update({one.name: code}))
+    assert ended == {"good": 0, "wrong": 2, "broken": 1, "killed": -9, "last": 0}
+    reasons = {one.name: failure_reason(one.log, ended[one.name]) for one in jobs}
+    assert reasons["wrong"] == "the loss is not finite."
+    assert reasons["broken"] == "ValueError: a defect"
+    assert reasons["killed"] == "was killed by signal 9, most likely for want of memory"
+
+
+def test_no_more_run_at_once_than_asked_and_each_has_its_share_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    seen: list[int] = []
+    script = "import os, time; print(os.environ['OMP_NUM_THREADS']); time.sleep(0.1)"
+    jobs = [job(tmp_path, str(number), script) for number in range(5)]
+    run_jobs(jobs, 2, lambda one, code: None, lambda running: seen.append(len(running)))
+    assert max(seen) == 2
+    assert {one.log.read_text().strip() for one in jobs} == {"4"}
+
+
+def test_a_stop_is_passed_on_once_and_waited_for(tmp_path: Path) -> None:
+    saving = """
+import signal, time
+def stop(number, frame):
+    print("asked", flush=True); time.sleep(0.2); print("saved", flush=True); raise SystemExit(130)
+signal.signal(signal.SIGINT, stop)
+print("ready", flush=True)
+time.sleep(30)
+"""
+    jobs = [job(tmp_path, "first", saving), job(tmp_path, "second", "print('never')")]
+    ended: list[str] = []
+    stopped = False
+
+    def wait(running: list[str]) -> None:
+        nonlocal stopped
+        if not stopped and jobs[0].log.exists() and "ready" in jobs[0].log.read_text():
+            stopped = True
+            signal.raise_signal(signal.SIGINT)
+
+    assert not run_jobs(jobs, 1, lambda one, code: ended.append(one.name), wait)
+    assert jobs[0].log.read_text().split() == ["ready", "asked", "saved"]
+    assert not jobs[1].log.exists()
+    assert ended == []  # stopped is not failed
+
+
+def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(UserError, match="is at work here"), only_one(tmp_path):
+        pass
+    with only_one(tmp_path):
+        pass
+
+
+def test_time_left_counts_what_each_variant_takes(tmp_path: Path) -> None:
+    slow, fast, new = (Variant(name, name) for name in ("slow", "fast", "new"))
+    done = {
+        Cell(slow, "5%", 0): {"training": {"seconds": 90.0}, "evaluation_seconds": 10.0},
+        Cell(fast, "5%", 0): {"training": {"seconds": 20.0}, "evaluation_seconds": 0.0},
+    }
+    running = {Cell(slow, "10%", 0): (50, 40.0)}
+    waiting = [Cell(fast, "10%", 0), Cell(new, "5%", 0)]
+    assert seconds_left(waiting, running, done, 100, 1) == pytest.approx(20 + 60 + 50)
+    assert seconds_left([], running, {}, 100, 1) == pytest.approx(40)
+    assert seconds_left(waiting, {}, {}, 100, 1) is None
+    assert cells_done(2, running, 100) == 2.5
+    assert training_so_far(tmp_path) == (0, 0.0)
+    lines = ['{"step": 10, "seconds": 4.5}'] * 500 + ['{"step": 20, "seconds": 9.0}', '{"step": 3']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert training_so_far(tmp_path) == (20, 9.0)

@@ -1,0 +1,168 @@
+"""The figures and words of a comparison against literal computations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ucseg.comparison.cell import COLUMNS
+from ucseg.comparison.grid import Cell, Variant
+from ucseg.comparison.summary import Comparison, Summary, case_table, summarise, verdict
+from ucseg.comparison.words import sentence, verdicts
+from ucseg.evaluation.statistics import holm
+
+SUPERVISED, UC_SEG, OTHER = (Variant(name, name) for name in ("supervised", "uc_seg", "mean_teacher"))
+PLACE = ("test", "5%", "last")
+
+
+def result(dice: dict[str, dict[str, list[float]]], subjects: dict[str, str] | None = None) -> dict[str, Any]:
+    """A cell's file: network -> case -> Dice of each class."""
+    rows = []
+    for network, cases in dice.items():
+        for case, classes in cases.items():
+            subject = (subjects or {}).get(case, case)
+            for number, value in enumerate(classes):
+                figures = dict.fromkeys(COLUMNS[6:-1], value)
+                rows.append([network, "last", case, subject, f"class {number}", "ok", *figures.values(), "mm"])
+    training = {"seconds": 10.0, "peak_bytes": 2**30, "gpu_peak_bytes": None}
+    return {"training": training, "tests": {"test": {"rows": rows, "left_out": {}}}}
+
+
+def summary_of(done: dict[Cell, dict[str, Any]], reference: str = "uc_seg") -> Summary:
+    return summarise(case_table(done), done, reference)
+
+
+def simple(values: dict[str, float]) -> dict[str, list[float]]:
+    return {case: [value] for case, value in values.items()}
+
+
+def test_a_subject_counts_once_with_the_mean_over_its_cases_classes_and_seeds() -> None:
+    subjects = {"a1": "a", "a2": "a", "b1": "b"}
+    done = {
+        Cell(UC_SEG, "5%", seed): result(
+            {"": {"a1": [0.2 + shift, 0.4], "a2": [0.8, math.nan], "b1": [1.0, 0.5]}}, subjects
+        )
+        for seed, shift in ((0, 0.0), (1, 0.2))
+    }
+    row = summary_of(done).rows[0]
+    a = [((0.2 + shift + 0.4) / 2 + 0.8) / 2 for shift in (0.0, 0.2)]
+    b = 0.75
+    assert row.metrics["dice"].mean == pytest.approx((np.mean(a) + b) / 2)
+    assert row.metrics["dice"].spread == pytest.approx(np.std([(one + b) / 2 for one in a], ddof=1))
+    assert (row.subjects, row.cases, row.seeds) == (2, 3, (0, 1))
+    assert row.dice_by_class["class 1"] == pytest.approx((0.4 + 0.5) / 2)
+    assert (row.seconds, row.peak_bytes) == (10.0, 2**30)
+
+
+def literal_wilcoxon(differences: list[float]) -> float:
+    """Two-sided exact p: how many of all 2^n choices of signs have a rank sum as extreme."""
+    order = sorted(differences, key=abs)
+    ranks = range(1, len(order) + 1)
+    positive = sum(rank for rank, value in zip(ranks, order, strict=True) if value > 0)
+    extreme = min(positive, sum(ranks) - positive)
+    sums = [sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign) for signs in
+            itertools.product((0, 1), repeat=len(order))]  # fmt: skip
+    return min(1.0, 2 * sum(one <= extreme for one in sums) / len(sums))
+
+
+def test_p_is_wilcoxons_with_holms_correction() -> None:
+    cases = [f"c{number}" for number in range(9)]
+    ours = {case: 0.5 + 0.03 * number for number, case in enumerate(cases)}
+    down = {case: value - 0.01 * (number + 1) for number, (case, value) in enumerate(ours.items())}
+    mixed = {case: value + 0.01 * (number + 1) * (-1) ** number for number, (case, value) in enumerate(ours.items())}
+    done = {
+        Cell(SUPERVISED, "5%", 0): result({"": simple(down), "unet": simple(mixed), "vnet": simple(down)}),
+        Cell(UC_SEG, "5%", 0): result({"": simple(ours)}),
+    }
+    found = {one.variant: one for one in summary_of(done).comparisons}
+    assert set(found) == {"supervised", "supervised/unet", "supervised/vnet"}
+    for name, values in (("supervised", down), ("supervised/unet", mixed)):
+        differences = [values[case] - ours[case] for case in cases]
+        assert found[name].p == pytest.approx(literal_wilcoxon(differences))
+        assert found[name].difference == pytest.approx(np.mean(differences))
+    assert found["supervised"].p_holm == found["supervised/vnet"].p_holm == pytest.approx(3 * 2 / 2**9)
+    assert found["supervised/unet"].p_holm == pytest.approx(found["supervised/unet"].p)
+    assert found["supervised"].verdict == "worse"
+    assert found["supervised/unet"].verdict == "within noise"
+
+
+def test_holm_against_its_definition() -> None:
+    p = [0.01, 0.04, 0.03, math.nan, 0.005]
+    assert holm(p)[:3] == pytest.approx([0.03, 0.06, 0.06])
+    assert math.isnan(holm(p)[3])
+    assert holm(p)[4] == pytest.approx(0.02)
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_only_seeds_that_both_have_are_compared() -> None:
+    cases = [f"c{number}" for number in range(7)]
+    done = {
+        Cell(UC_SEG, "5%", 0): result({"": {case: [0.5] for case in cases}}),
+        Cell(OTHER, "5%", 0): result({"": {case: [0.6] for case in cases}}),
+        Cell(OTHER, "5%", 1): result({"": {case: [0.1] for case in cases}}),
+    }
+    (one,) = summary_of(done).comparisons
+    assert one.seeds == (0,)
+    assert one.difference == pytest.approx(0.1)
+
+
+def test_the_gap_is_that_to_the_best_supervised_rows() -> None:
+    def cell(**dice: float) -> dict[str, Any]:
+        return result({name.replace("mean", ""): {"c": [value], "d": [value]} for name, value in dice.items()})
+
+    done = {
+        Cell(SUPERVISED, "5%", 0): cell(mean=0.5, unet=0.6, vnet=0.4),
+        Cell(SUPERVISED, "all", 0): cell(mean=0.8, unet=0.7, vnet=0.7),
+        Cell(UC_SEG, "5%", 0): cell(mean=0.65),
+    }
+    found = summary_of(done)
+    gaps = {(row.labelled, row.variant): row.gap_closed for row in found.rows}
+    assert gaps["5%", "uc_seg"] == pytest.approx((0.65 - 0.6) / (0.8 - 0.6))
+    assert all(math.isnan(gap) for place, gap in gaps.items() if place != ("5%", "uc_seg"))
+    done[Cell(SUPERVISED, "all", 0)] = cell(mean=0.55, unet=0.5, vnet=0.6)
+    below = summary_of(done)
+    assert all(math.isnan(row.gap_closed) for row in below.rows)
+    assert "the ceiling (0.600) is not above the best baseline (0.600)" in verdicts(below, PLACE)[-1]
+    del done[Cell(SUPERVISED, "all", 0)]
+    assert "not finished" in summary_of(done).gaps[PLACE]
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "spread", "said"),
+    [
+        (0.05, 0.01, 0.02, "better"),
+        (-0.05, 0.01, 0.02, "worse"),
+        (0.05, 0.05, 0.02, "within noise"),
+        (0.02, 0.01, 0.02, "within noise"),
+        (-0.01, 0.01, 0.02, "within noise"),
+        (0.05, 0.01, math.nan, "better"),
+        (math.nan, math.nan, math.nan, "not known yet"),
+    ],
+)
+def test_the_verdict_needs_both_the_test_and_the_spread(difference: float, p: float, spread: float, said: str) -> None:
+    assert verdict(difference, p, spread) == said
+
+
+def comparison(**change: Any) -> Comparison:
+    values = {
+        "test": "test", "labelled": "5%", "weights": "last", "variant": "cps", "reference": "uc_seg", "seeds": (0, 1),
+        "subjects": 20, "difference": 0.01, "low": -0.01, "high": 0.03, "p": 0.1, "p_holm": 0.3, "spread": 0.02,
+        "verdict": "within noise",
+    }  # fmt: skip
+    return Comparison(**values | change)
+
+
+def test_noise_one_seed_and_too_few_subjects_are_said_in_words() -> None:
+    assert sentence(comparison()).startswith(
+        "cps and uc_seg are within noise of each other: Dice +0.010 [-0.010, +0.030]"
+    )
+    one_seed = sentence(comparison(seeds=(0,), spread=math.nan, verdict="better", p_holm=0.0001))
+    assert "cps is better than uc_seg" in one_seed
+    assert "p < 0.001" in one_seed
+    assert "one seed" in one_seed
+    assert "fewer than 6 subjects" in sentence(comparison(subjects=5))
+    assert "cannot be compared yet" in sentence(comparison(verdict="not known yet"))
