@@ -68,6 +68,6 @@ class MCNet(Method):
         return StepOutput(terms)
 
     def predict(self, image: Tensor) -> Prediction:
-        """The mean of the decoders. DEVIATION: the published tests take the first one, which is a member here."""
+        """The mean of the decoders, which are its members. The published tests report the first one and the mean."""
         names = member_names(self.config.decoders)
         return mean_prediction(dict(zip(names, self.decode(image), strict=True)), self.problem.binary)

@@ -16,7 +16,7 @@ from ucseg.config import Strict
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
 from ucseg.methods.base import Method
-from ucseg.networks import build_network
+from ucseg.networks import build_network, member_names
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 from ucseg.uncertainty import vacuity
 
@@ -60,7 +60,11 @@ class Supervised(Method):
     def predict(self, image: Tensor) -> Prediction:
         """The mean of the networks' probabilities and of their vacuities."""
         logits = {name: network(image)[0] for name, network in self.networks.items()}
-        members = {name: normalised_probabilities(z, self.problem.binary) for name, z in logits.items()}
+        names = member_names(self.config.networks)
+        members = {
+            name: normalised_probabilities(z, self.problem.binary)
+            for name, z in zip(names, logits.values(), strict=True)
+        }
         return Prediction(
             torch.stack(list(members.values())).mean(dim=0),
             torch.stack([vacuity(z) for z in logits.values()]).mean(dim=0),

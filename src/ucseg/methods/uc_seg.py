@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ucseg.components import largest_components
 from ucseg.config import Strict
+from ucseg.errors import UserError
 from ucseg.losses.consistency import prediction_consistency
 from ucseg.losses.contrastive import TEMPERATURE, FeatureMemory, region_consistency
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
@@ -66,6 +67,7 @@ class UCSeg(Method):
         super().__init__(config, problem)
         flat = problem.dims == 2
         subnets = [build_network(name, problem) for name in config.subnets]
+        self.levels = self.shown_levels([subnet.widths for subnet in subnets])
         self.subnets = nn.ModuleList(subnets)
         if config.upg:
             self.upg = PseudoLabelGenerator(
@@ -73,10 +75,27 @@ class UCSeg(Method):
             )
         entries = config.memory_entries or (1440 if flat else 144)
         self.memories = nn.ModuleList(
-            FeatureMemory(problem.classes, [subnet.widths[level - 1] for level in config.levels], entries)
+            FeatureMemory(problem.classes, [subnet.widths[level - 1] for level in self.levels], entries)
             for subnet in subnets
         )
         self.memory_threshold = config.memory_threshold or ((0.5, 0.96) if flat else (0.2, 0.76))
+
+    def shown_levels(self, widths: list[tuple[int, ...]]) -> list[int]:
+        """The levels of the CCP terms that both subnets show; a UserError where the terms need more."""
+        config = self.config
+        levels = [level for level in config.levels if level <= min(map(len, widths))]
+        lacking = [name for name, shown in zip(config.subnets, widths, strict=True) if len(shown) < max(config.levels)]
+        if lacking and (config.ife_weight or config.ic_weight):
+            raise UserError(
+                f"method uc_seg: network '{lacking[0]}' does not show the encoder's feature maps that ife and "
+                "ic compare; choose another one, or set ife_weight=0 and ic_weight=0."
+            )
+        if config.ic_weight and any(widths[0][level - 1] != widths[1][level - 1] for level in levels):
+            raise UserError(
+                f"method uc_seg: the feature maps of '{config.subnets[0]}' and '{config.subnets[1]}' differ in their "
+                "numbers of channels, and the term ic compares them; choose another one, or set ic_weight=0."
+            )
+        return levels
 
     def fuse(self, z: list[Tensor]) -> Tensor:
         """UPG, steps 1-4: z_p."""
@@ -88,7 +107,7 @@ class UCSeg(Method):
     def forward_both(self, image: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
         """Logits and encoder features of the chosen levels, of both subnets."""
         outputs = [subnet(image) for subnet in self.subnets]
-        return [z for z, _ in outputs], [[f[level - 1] for level in self.config.levels] for _, f in outputs]
+        return [z for z, _ in outputs], [[f[level - 1] for level in self.levels] for _, f in outputs]
 
     @torch.no_grad()
     def pseudo_label(self, z: list[Tensor], image: Tensor) -> Tensor:
