@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucseg.losses.segmentation import class_probabilities, log_normalised_probabilities
+from ucseg.losses.segmentation import class_probabilities, cross_entropy, dice_loss, log_normalised_probabilities
+
+PseudoLoss = Literal["ce", "dice"]
 
 
 def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tensor:
@@ -37,3 +41,19 @@ def symmetric_divergence(logits_1: Tensor, logits_2: Tensor, binary: bool) -> Te
     """1/2 [KL(p_1 | p_2) + KL(p_2 | p_1)] of B x C x S logits, mean over voxels; both receive the gradient."""
     log_1, log_2 = (log_normalised_probabilities(z, binary) for z in (logits_1, logits_2))
     return 0.5 * ((log_1.exp() - log_2.exp()) * (log_1 - log_2)).sum(dim=1).mean()
+
+
+def pseudo_label_loss(logits: Tensor, label: Tensor, weight: Tensor, binary: bool, kind: PseudoLoss) -> Tensor:
+    """Cross-entropy or Dice with a pseudo-label.
+
+    Args:
+        logits: B x C x S, receives the gradient.
+        label: B x S class indices.
+        weight: B x S, of each voxel: usually one where the label is sure and zero elsewhere. Cross-entropy is the mean
+            over all voxels, those of weight zero included, as in the code of UniMatch (Yang et al. 2023,
+            arXiv:2208.09910); Dice counts weighted voxels alone.
+        kind: "ce" or "dice".
+    """
+    if kind == "ce":
+        return cross_entropy(logits, label, binary, weight)
+    return dice_loss(class_probabilities(logits, binary), label, weight=weight)

@@ -12,6 +12,7 @@ from ucseg.methods.base import Method
 from ucseg.methods.cct import CCT
 from ucseg.methods.cps import CPS
 from ucseg.methods.entropy_min import EntropyMin
+from ucseg.methods.fixmatch import FixMatch
 from ucseg.methods.ict import ICT
 from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.r_drop import RDrop
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "cps": CPS,
     "r_drop": RDrop,
     "ss_net": SSNet,
+    "fixmatch": FixMatch,
     "uc_seg": UCSeg,
 }
 
