@@ -20,6 +20,7 @@ LATE = Progress(99, 100)
 # Settings with which a method uses every part of itself from its second step on, however badly it predicts.
 ALL_AT_ONCE: dict[str, dict[str, Any]] = {
     "fixmatch": {"threshold": 0.0},
+    "unimatch": {"threshold": 0.0},
     "uc_seg": {"memory_threshold": (-1.0, -1.0)},
 }
 

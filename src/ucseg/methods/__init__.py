@@ -20,6 +20,7 @@ from ucseg.methods.ss_net import SSNet
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.ua_mt import UAMT
 from ucseg.methods.uc_seg import UCSeg
+from ucseg.methods.unimatch import UniMatch
 from ucseg.types import Problem
 
 METHODS: dict[str, type[Method]] = {
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
     "r_drop": RDrop,
     "ss_net": SSNet,
     "fixmatch": FixMatch,
+    "unimatch": UniMatch,
     "uc_seg": UCSeg,
 }
 
