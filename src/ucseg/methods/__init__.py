@@ -9,6 +9,7 @@ from typing import Any
 from ucseg.config import build
 from ucseg.errors import UserError
 from ucseg.methods.base import Method
+from ucseg.methods.bcp import BCP
 from ucseg.methods.cct import CCT
 from ucseg.methods.cps import CPS
 from ucseg.methods.entropy_min import EntropyMin
@@ -35,6 +36,7 @@ METHODS: dict[str, type[Method]] = {
     "ss_net": SSNet,
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
+    "bcp": BCP,
     "uc_seg": UCSeg,
 }
 
