@@ -21,6 +21,7 @@ LATE = Progress(99, 100)
 ALL_AT_ONCE: dict[str, dict[str, Any]] = {
     "fixmatch": {"threshold": 0.0},
     "unimatch": {"threshold": 0.0},
+    "ad_mt": {"threshold": 0.0, "period": 1},
     "uc_seg": {"memory_threshold": (-1.0, -1.0)},
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ucseg.config import build
 from ucseg.errors import UserError
+from ucseg.methods.ad_mt import ADMT
 from ucseg.methods.base import Method
 from ucseg.methods.bcp import BCP
 from ucseg.methods.cct import CCT
@@ -37,6 +38,7 @@ METHODS: dict[str, type[Method]] = {
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
     "bcp": BCP,
+    "ad_mt": ADMT,
     "uc_seg": UCSeg,
 }
 
