@@ -13,6 +13,7 @@ from ucseg.methods.base import Method
 from ucseg.methods.bcp import BCP
 from ucseg.methods.cct import CCT
 from ucseg.methods.cps import CPS
+from ucseg.methods.dycon import DyCON
 from ucseg.methods.entropy_min import EntropyMin
 from ucseg.methods.fixmatch import FixMatch
 from ucseg.methods.ict import ICT
@@ -39,6 +40,7 @@ METHODS: dict[str, type[Method]] = {
     "unimatch": UniMatch,
     "bcp": BCP,
     "ad_mt": ADMT,
+    "dycon": DyCON,
     "uc_seg": UCSeg,
 }
 
