@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 from ucseg.types import Array
 
@@ -24,3 +26,11 @@ def largest_components(label: Array, classes: Iterable[int]) -> Array:
             sizes[0] = 0
             out[(pieces > 0) & (pieces != sizes.argmax())] = 0
     return out
+
+
+def keep_largest(label: Tensor, classes: Collection[int]) -> Tensor:
+    """`largest_components` of each image of a batch, B x S int64 on any device; without classes the label as it is."""
+    if not classes:
+        return label
+    filtered = [torch.from_numpy(largest_components(one, classes)) for one in label.cpu().numpy()]
+    return torch.stack(filtered).to(label.device)

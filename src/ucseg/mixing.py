@@ -1,14 +1,18 @@
-"""Mixing of images and their targets: copy-paste of boxes, and mixup."""
+"""Mixing of images and their targets: copy-paste of boxes, CutMix, and mixup."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+Box: TypeAlias = "tuple[slice[int, int, None], ...]"
 
-def sample_box(shape: tuple[int, ...], share: float, generator: torch.Generator) -> tuple[slice[int, int, None], ...]:
+
+def sample_box(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Box:
     """A random box of `share` of each side of `shape`, anywhere inside."""
     box = []
     for size in shape:
@@ -18,12 +22,59 @@ def sample_box(shape: tuple[int, ...], share: float, generator: torch.Generator)
     return tuple(box)
 
 
-def paste(background: Tensor, foreground: Tensor, box: tuple[slice[int, int, None], ...]) -> Tensor:
+def paste(background: Tensor, foreground: Tensor, box: Box) -> Tensor:
     """`background` with the box of `foreground` in it. Both B x ... x S; the box is over the last axes."""
     mixed = background.clone()
     inside: Any = (..., *box)
     mixed[inside] = foreground[inside]
     return mixed
+
+
+def sample_cutmix_boxes(
+    shape: tuple[int, ...],
+    count: int,
+    generator: torch.Generator,
+    rate: float = 0.5,
+    share: tuple[float, float] = (0.02, 0.4),
+    aspect: tuple[float, float] = (0.3, 1 / 0.3),
+) -> list[Box | None]:
+    """A box for each of `count` images, or none, as in the code of UniMatch (Yang et al. 2023, arXiv:2208.09910).
+
+    Each box has a uniform share of the image's voxels and uniform ratios of its edges to its first one, as parts of
+    the image's. DEVIATION: an edge too long for the image is cut to it; the code draws again.
+
+    Args:
+        shape: of an image, any rank.
+        rate: probability of a box.
+    """
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    boxes: list[Box | None] = []
+    for _ in range(count):
+        if uniform(0, 1) >= rate:
+            boxes.append(None)
+            continue
+        volume = uniform(*share)
+        ratios = [1.0] + [uniform(*aspect) for _ in shape[1:]]
+        mean = math.prod(ratios) ** (1 / len(shape))
+        box = []
+        for size, ratio in zip(shape, ratios, strict=True):
+            edge = min(size, max(1, round(size * volume ** (1 / len(shape)) * ratio / mean)))
+            start = int(torch.randint(size - edge + 1, (), generator=generator))
+            box.append(slice(start, start + edge))
+        boxes.append(tuple(box))
+    return boxes
+
+
+def cutmix(x: Tensor, boxes: Sequence[Box | None]) -> Tensor:
+    """Each of B x ... x S with its box of the next one of the batch in it (Yun et al. 2019, arXiv:1905.04899).
+
+    For images, their targets and what is known of the targets alike. Alone in its batch, an image stays as it is.
+    """
+    rolled = x.roll(-1, dims=0)
+    return torch.stack([x[i] if box is None else paste(x[i], rolled[i], box) for i, box in enumerate(boxes)])
 
 
 def mixup(x: Tensor, share: float) -> Tensor:

@@ -1,8 +1,13 @@
-"""How the weight of an unsupervised term, or a threshold, rises over training."""
+"""How the weight of an unsupervised term, or a threshold, changes over training, and whose turn it is."""
 
 from __future__ import annotations
 
 import math
+
+import torch
+
+from ucseg.randomness import torch_generator
+from ucseg.types import Progress
 
 
 def sigmoid_ramp(fraction: float, share: float) -> float:
@@ -14,3 +19,14 @@ def sigmoid_ramp(fraction: float, share: float) -> float:
     """
     rise = min(1.0, fraction / share) if share else 1.0
     return math.exp(-5.0 * (1.0 - rise) ** 2)
+
+
+def alternation(progress: Progress, longest: int, purpose: str) -> tuple[int, int]:
+    """Two take turns of random length, each of 1 to `longest` steps: (whose turn it is, 0 or 1; steps it had before).
+
+    The lengths are a function of the seed alone: all ranks agree, and nothing about them has to be saved.
+    """
+    generator = torch_generator(progress.seed, purpose)
+    ends = torch.randint(1, longest + 1, (max(progress.total, progress.step + 1),), generator=generator).cumsum(dim=0)
+    turns = torch.searchsorted(ends, torch.arange(progress.step + 1), right=True) % 2
+    return int(turns[-1]), int((turns[:-1] == turns[-1]).sum())

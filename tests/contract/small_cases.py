@@ -18,7 +18,12 @@ PATCH = {2: (32, 32), 3: (32, 16, 16)}
 TOKEN = {2: (8, 8), 3: (8, 8, 8)}
 LATE = Progress(99, 100)
 # Settings with which a method uses every part of itself from its second step on, however badly it predicts.
-ALL_AT_ONCE: dict[str, dict[str, Any]] = {"uc_seg": {"memory_threshold": (-1.0, -1.0)}}
+ALL_AT_ONCE: dict[str, dict[str, Any]] = {
+    "fixmatch": {"threshold": 0.0},
+    "unimatch": {"threshold": 0.0},
+    "ad_mt": {"threshold": 0.0, "period": 1},
+    "uc_seg": {"memory_threshold": (-1.0, -1.0)},
+}
 
 
 def make_problem(dims: int, classes: int = 3, channels: int = 1, one_component: tuple[int, ...] = ()) -> Problem:

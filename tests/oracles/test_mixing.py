@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 
 import pytest
 import torch
 
-from ucseg.mixing import mixup, paste, sample_box
+from ucseg.mixing import cutmix, mixup, paste, sample_box, sample_cutmix_boxes
 from ucseg.types import Progress
 
 
@@ -64,3 +65,31 @@ def test_mixup_pairs_each_image_with_the_next_and_the_last_with_the_first() -> N
     x = torch.tensor([0.0, 1.0, 10.0]).reshape(3, 1, 1, 1).expand(3, 2, 4, 4)
     assert mixup(x, 0.25)[:, 0, 0, 0].tolist() == [0.75, 7.75, 2.5]
     assert torch.equal(mixup(x[:1], 0.3), x[:1]), "alone, an image is mixed with itself"
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (20, 30, 25)])
+def test_cutmix_boxes_have_a_uniform_share_of_the_voxels_and_lie_inside(shape: tuple[int, ...]) -> None:
+    boxes = sample_cutmix_boxes(shape, 600, torch.Generator().manual_seed(0), rate=0.75)
+    found = [box for box in boxes if box is not None]
+    assert 0.7 < len(found) / len(boxes) < 0.8
+    shares, ratios = [], []
+    for box in found:
+        edges = [side.stop - side.start for side in box]
+        assert all(0 <= side.start < side.stop <= size for side, size in zip(box, shape, strict=True))
+        shares.append(math.prod(e / s for e, s in zip(edges, shape, strict=True)))
+        ratios.append((edges[1] / shape[1]) / (edges[0] / shape[0]))
+    assert max(shares) < 0.45 and min(shares) < 0.05
+    assert sum(shares) / len(shares) == pytest.approx(0.2, abs=0.03), "cutting at the image's edge takes a little"
+    assert min(ratios) < 0.6 and max(ratios) > 2.0
+    assert sample_cutmix_boxes(shape, 3, torch.Generator().manual_seed(0), rate=0.0) == [None] * 3
+
+
+def test_cutmix_pastes_the_next_image_into_those_that_have_a_box() -> None:
+    x = torch.arange(3.0).reshape(3, 1, 1, 1).expand(3, 2, 4, 5)
+    box = (slice(1, 3), slice(0, 2))
+    mixed = cutmix(x, [box, None, box])
+    for i, j in itertools.product(range(4), range(5)):
+        inside = 1 <= i < 3 and j < 2
+        assert mixed[:, 0, i, j].tolist() == [1.0 if inside else 0.0, 1.0, 0.0 if inside else 2.0]
+    assert torch.equal(cutmix(x[:, 0], [box, None, box]), mixed[:, 0]), "targets, without channels, alike"
+    assert torch.equal(cutmix(x[:1], [box]), x[:1]), "alone, an image stays as it is"

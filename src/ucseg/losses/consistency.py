@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucseg.losses.segmentation import class_probabilities, log_normalised_probabilities
+from ucseg.losses.segmentation import class_probabilities, cross_entropy, dice_loss, log_normalised_probabilities
 from ucseg.uncertainty import entropy
+
+PseudoLoss = Literal["ce", "dice"]
 
 
 def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tensor:
@@ -71,3 +75,36 @@ def jensen_shannon(probabilities: Tensor) -> Tensor:
         probabilities: S x B x C x (spatial) of S predictions, summing to one over C.
     """
     return entropy(probabilities.mean(dim=0)).mean() - torch.stack([entropy(p) for p in probabilities]).mean()
+
+
+def pseudo_label_loss(logits: Tensor, label: Tensor, weight: Tensor, binary: bool, kind: PseudoLoss) -> Tensor:
+    """Cross-entropy or Dice with a pseudo-label.
+
+    Args:
+        logits: B x C x S, receives the gradient.
+        label: B x S class indices.
+        weight: B x S, of each voxel: usually one where the label is sure and zero elsewhere. Cross-entropy is the mean
+            over all voxels, those of weight zero included, as in the code of UniMatch (Yang et al. 2023,
+            arXiv:2208.09910); Dice counts weighted voxels alone.
+        kind: "ce" or "dice".
+    """
+    if kind == "ce":
+        return cross_entropy(logits, label, binary, weight)
+    return dice_loss(class_probabilities(logits, binary), label, weight=weight)
+
+
+def uncertain_consistency(logits: Tensor, teacher_logits: Tensor, beta: float, binary: bool) -> Tensor:
+    """UnCL of DyCON (Assefa et al. 2025, arXiv:2504.04566), mean over voxels:
+
+    KL(p_t | p_s) / (exp(beta H_s) + exp(beta H_t)) + beta (H_s + H_t), H: entropy in nats.
+
+    Args:
+        logits: B x C x S, the student's; receives the gradient, through the divisor too, as in the paper's code.
+        teacher_logits: B x C x S; no gradient.
+        beta: how much less unsure voxels count, and how much being unsure costs.
+    """
+    log_s, log_t = (log_normalised_probabilities(z, binary) for z in (logits, teacher_logits.detach()))
+    unsure_s, unsure_t = (entropy(log_p.exp()).squeeze(1) for log_p in (log_s, log_t))
+    divergence = (log_t.exp() * (log_t - log_s)).sum(dim=1)
+    weight = (beta * unsure_s).exp() + (beta * unsure_t).exp()
+    return (divergence / weight + beta * (unsure_s + unsure_t)).mean()

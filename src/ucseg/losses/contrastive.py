@@ -1,4 +1,4 @@
-"""CCP, cross-subnet consistency preservation: contrast of class prototypes (IFE) and of regions (IC).
+"""CCP, cross-subnet consistency preservation: contrast of class prototypes (IFE) and of regions (IC); DyCON's FeCL.
 
 CORRECTION (method.md): everything that enters a dot product is L2-normalised. Without it the gradients at the start are
 tens to hundreds of times the supervised ones.
@@ -152,3 +152,38 @@ def region_consistency(
         similarity = a @ b.T / temperature
     same = torch.arange(len(similarity), device=similarity.device)
     return 0.5 * (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same))
+
+
+def focal_contrast(
+    features: Tensor, label: Tensor, unsure: Tensor, teacher: Tensor, temperature: float, gamma: float, hardest: int
+) -> Tensor:
+    """FeCL of DyCON (Assefa et al. 2025, arXiv:2504.04566): contrast of the locations of an image by their class.
+
+    With S the cosine of two features, [S] its part in [0, 1], e = exp(S / temperature), P(i) the other locations of
+    i's class and N(i) those of other classes, the loss of location i is
+
+        mean over k in P(i) of  -F+ log p_ik,   p_ik = e_ik / (e_ik + sum over N(i) of F- e_iq + sum over T(i) of e_it)
+        F+ = (1 - p_ik)^gamma exp(H_i),   F- = [S_iq]^gamma
+
+    T(i): the `hardest` (most similar) of the teacher's features at N(i). Mean over the locations with a P(i).
+
+    Args:
+        features: B x N x K, L2-normalised; receive the gradient.
+        label: B x N class indices.
+        unsure: B x N, H; no gradient.
+        teacher: B x N x K, L2-normalised, at the same locations; no gradient.
+        gamma: zero or at least one.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        similar = features.float() @ features.float().transpose(1, 2)
+        to_teacher = features.float() @ teacher.detach().float().transpose(1, 2)
+    same = label[:, :, None] == label[:, None, :]
+    positive = same & ~torch.eye(label.shape[1], dtype=torch.bool, device=label.device)
+    push = (similar.clamp(0.0, 1.0) ** gamma * (similar / temperature).exp() * ~same).sum(dim=2)
+    hard = to_teacher.masked_fill(same, float("-inf")).topk(min(hardest, label.shape[1]), dim=2).values
+    others = push + (hard / temperature).exp().sum(dim=2)
+    odds = others[:, :, None] * (-similar / temperature).exp()  # (1 - p) / p
+    pull = (odds / (1.0 + odds)) ** gamma * unsure.detach().exp()[:, :, None]
+    loss = pull * torch.log1p(odds) * positive
+    count = positive.sum(dim=2)
+    return (loss.sum(dim=2) / count.clamp_min(1)).sum() / (count > 0).sum().clamp_min(1)

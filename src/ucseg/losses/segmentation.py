@@ -29,16 +29,20 @@ def one_hot(label: Tensor, classes: int) -> Tensor:
     return torch.stack([label == c for c in range(classes)], dim=1).float()
 
 
-def cross_entropy(logits: Tensor, label: Tensor, binary: bool) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, binary: bool, weight: Tensor | None = None) -> Tensor:
     """Mean over voxels; per-class binary cross-entropy (mean over classes too) where `binary`, softmax otherwise.
 
     Args:
         logits: B x C x S.
         label: B x S class indices.
+        weight: B x S, of each voxel; the mean is still over all voxels.
     """
     if binary:
-        return F.binary_cross_entropy_with_logits(logits, one_hot(label, logits.shape[1]))
-    return F.cross_entropy(logits, label)
+        of_class = None if weight is None else weight.unsqueeze(1)
+        return F.binary_cross_entropy_with_logits(logits, one_hot(label, logits.shape[1]), of_class)
+    if weight is None:
+        return F.cross_entropy(logits, label)
+    return (F.cross_entropy(logits, label, reduction="none") * weight).mean()
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, binary: bool) -> Tensor:
@@ -52,7 +56,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, binary: bool) -> Tensor:
     return F.cross_entropy(F.logsigmoid(logits) if binary else logits, target)
 
 
-def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5) -> Tensor:
+def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5, weight: Tensor | None = None) -> Tensor:
     """1 - mean over classes of soft Dice, its sums taken over the batch and all spatial axes (Milletari et al. 2016).
 
     CORRECTION (method.md): all spatial axes; the published 3D code leaves one out.
@@ -61,17 +65,23 @@ def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5) -> Ten
         probabilities: B x C x S, sigma of the logits.
         label: B x S class indices.
         smooth: makes a class that is absent from target and prediction count as right.
+        weight: B x S, of each voxel in both sums. Zero everywhere: no loss.
     """
     target = one_hot(label, probabilities.shape[1])
     axes = (0, *range(2, probabilities.ndim))
+    if weight is not None:
+        target = target * weight.unsqueeze(1)
     overlap = (probabilities * target).sum(dim=axes)
+    if weight is not None:
+        probabilities = probabilities * weight.unsqueeze(1)
     size = probabilities.sum(dim=axes) + target.sum(dim=axes)
     return 1.0 - ((2.0 * overlap + smooth) / (size + smooth)).mean()
 
 
-def segmentation_loss(logits: Tensor, label: Tensor, binary: bool) -> Tensor:
-    """CE(z, y) + Dice(sigma(z), y)."""
-    return cross_entropy(logits, label, binary) + dice_loss(class_probabilities(logits, binary), label)
+def segmentation_loss(logits: Tensor, label: Tensor, binary: bool, weight: Tensor | None = None) -> Tensor:
+    """CE(z, y) + Dice(sigma(z), y), voxels weighted by `weight` (B x S) if it is given."""
+    dice = dice_loss(class_probabilities(logits, binary), label, weight=weight)
+    return cross_entropy(logits, label, binary, weight) + dice
 
 
 def hard_dice(logits: Tensor, label: Tensor) -> Tensor:

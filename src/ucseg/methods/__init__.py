@@ -8,12 +8,16 @@ from typing import Any
 
 from ucseg.config import build
 from ucseg.errors import UserError
+from ucseg.methods.ad_mt import ADMT
 from ucseg.methods.base import Method
+from ucseg.methods.bcp import BCP
 from ucseg.methods.cct import CCT
 from ucseg.methods.cps import CPS
 from ucseg.methods.cross_teaching import CrossTeaching
 from ucseg.methods.deep_co_training import DeepCoTraining
+from ucseg.methods.dycon import DyCON
 from ucseg.methods.entropy_min import EntropyMin
+from ucseg.methods.fixmatch import FixMatch
 from ucseg.methods.ict import ICT
 from ucseg.methods.mc_net import MCNet
 from ucseg.methods.mean_teacher import MeanTeacher
@@ -22,6 +26,7 @@ from ucseg.methods.ss_net import SSNet
 from ucseg.methods.supervised import Supervised
 from ucseg.methods.ua_mt import UAMT
 from ucseg.methods.uc_seg import UCSeg
+from ucseg.methods.unimatch import UniMatch
 from ucseg.methods.urpc import URPC
 from ucseg.types import Problem
 
@@ -39,6 +44,11 @@ METHODS: dict[str, type[Method]] = {
     "deep_co_training": DeepCoTraining,
     "urpc": URPC,
     "mc_net": MCNet,
+    "fixmatch": FixMatch,
+    "unimatch": UniMatch,
+    "bcp": BCP,
+    "ad_mt": ADMT,
+    "dycon": DyCON,
     "uc_seg": UCSeg,
 }
 

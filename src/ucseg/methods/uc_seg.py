@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ucseg.components import largest_components
+from ucseg.components import keep_largest
 from ucseg.config import Strict
 from ucseg.errors import UserError
 from ucseg.losses.consistency import prediction_consistency
@@ -121,10 +121,7 @@ class UCSeg(Method):
             self.train()
         else:
             label = self.fuse(z).argmax(dim=1)
-        if self.config.component_filter and self.problem.one_component:
-            filtered = [largest_components(one, self.problem.one_component) for one in label.cpu().numpy()]
-            label = torch.stack([torch.from_numpy(one) for one in filtered]).to(label.device)
-        return label
+        return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """The total of method.md, "Losses", as one weighted term each."""

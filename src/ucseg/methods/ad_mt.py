@@ -1,0 +1,116 @@
+"""AD-MT, alternate diverse teaching (Zhao, Wang, Wang, Yuan & Zhou, ECCV 2024, arXiv:2311.17325).
+
+Two teachers follow one student in turns of random length (RPA). In the turn of the first the student learns from
+strongly changed images, in that of the second from CutMix, so that the teachers come to differ in what they have seen.
+Their label is an ensemble of both, each weighted by how sure it is (CCM):
+
+    p^ = sum_k e^(-H(p_k)) p_k / sum_k e^(-H(p_k)),  y^ = argmax p^
+    where the teachers disagree and the student is surer than p^:  y^ = what the student says of the weak view
+    L = L_sup(f(x_l), y) + w(t) mean over sure voxels [1, or v where the teachers disagree] l(f(x_s), y^)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
+from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.mixing import cutmix, sample_cutmix_boxes
+from ucseg.networks import build_network
+from ucseg.schedules import alternation, sigmoid_ramp
+from ucseg.teacher import follow, make_teacher
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.uncertainty import entropy
+
+
+class ADMTConfig(Strict):
+    """Settings of AD-MT; defaults are those of the paper's code unless a comment says otherwise."""
+
+    network: str = "unet"
+    period: int = Field(20, ge=1)  # longest turn in steps; published: half an epoch, 50 on ACDC, 19 on the left atrium
+    decay: float = Field(0.99, ge=0, lt=1)
+    threshold: float | None = Field(None, ge=0, le=1)  # of confidence; none: 0.95 in 2D, 0.8 in 3D
+    loss: PseudoLoss | None = None  # l; none: "dice" in 2D, "ce" in 3D
+    conflict_weight: float = Field(1.0, ge=0)  # v
+    pseudo_weight: float = Field(2.0, ge=0)  # beside half of L_sup in the code
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. The code's: 0.25 to 0.4
+    predict_with: Literal["student", "teachers"] = "student"
+
+
+class ADMT(Method):
+    """See the module's docstring."""
+
+    Config = ADMTConfig
+    config: ADMTConfig
+    views: ClassVar = {"weak": "weak", "strong": "strong"}
+
+    def __init__(self, config: ADMTConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.student = build_network(config.network, problem)
+        # DEVIATION: the code starts teachers of random weights of their own, and copies the student for a while; here
+        # each is a copy of the student after its first step.
+        self.teachers = nn.ModuleList(make_teacher(self.student) for _ in range(2))
+        flat = problem.dims == 2
+        self.threshold = (0.95 if flat else 0.8) if config.threshold is None else config.threshold
+        self.loss: PseudoLoss = config.loss or ("dice" if flat else "ce")
+
+    def turn(self, progress: Progress) -> tuple[int, int]:
+        """Whose turn it is, and how many steps that teacher had before."""
+        return alternation(progress, self.config.period, "turns of teachers")
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup, and the teachers' label as the target of the strong view or of CutMix."""
+        config, binary = self.config, self.problem.binary
+        weak = batch.unlabelled["weak"]
+        boxes = None
+        if self.turn(progress)[0]:
+            boxes = sample_cutmix_boxes(tuple(weak.shape[2:]), len(weak), progress.generator("cutmix"), rate=1.0)
+        changed = cutmix(weak, boxes) if boxes else batch.unlabelled["strong"]
+        z, _ = self.student(torch.cat([batch.labelled, weak, changed]))
+        z_l, z_w, z_s = z.split([len(batch.labelled), len(weak), len(weak)])
+        label, confidence, conflict = self.combat(weak, z_w.detach())
+        sure = (confidence >= self.threshold).float()
+        weight = sure * torch.where(conflict, config.conflict_weight, 1.0) / sure.mean().clamp_min(1e-6)
+        if boxes:
+            label, weight = cutmix(label, boxes), cutmix(weight, boxes)
+        pseudo = pseudo_label_loss(z_s, label, weight, binary, self.loss)
+        ramp = config.pseudo_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        return StepOutput(
+            {"supervised": segmentation_loss(z_l, batch.label, binary), "pseudo": ramp * pseudo},
+            {"sure": sure.mean(), "conflict": conflict.float().mean()},
+        )
+
+    @torch.no_grad()
+    def combat(self, image: Tensor, z_student: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """CCM: y^, its confidence, and where the teachers disagree (bool), each B_u x S.
+
+        CORRECTION: the published 2D code weights both teachers by the sum of their entropies, which is no weight at
+        all; its 3D code is as here. Both compare labels that have CutMix with a student's that have not.
+        """
+        binary = self.problem.binary
+        p = torch.stack([normalised_probabilities(teacher(image)[0], binary) for teacher in self.teachers])
+        share = torch.stack([-entropy(one) for one in p]).softmax(dim=0)
+        confidence, label = (share * p).sum(dim=0).max(dim=1)
+        conflict = p[0].argmax(dim=1) != p[1].argmax(dim=1)
+        own_confidence, own_label = normalised_probabilities(z_student, binary).max(dim=1)
+        surer = conflict & (own_confidence > confidence)
+        return torch.where(surer, own_label, label), torch.where(surer, own_confidence, confidence), conflict
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the teacher whose turn it is."""
+        turn, before = self.turn(progress)
+        follow(self.teachers[turn], self.student, self.config.decay, before)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the student says (or both teachers)."""
+        networks: dict[str, nn.Module] = {"student": self.student}
+        if self.config.predict_with == "teachers":
+            networks = {f"teacher_{k + 1}": teacher for k, teacher in enumerate(self.teachers)}
+        return mean_prediction({name: network(image)[0] for name, network in networks.items()}, self.problem.binary)

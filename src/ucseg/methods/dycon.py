@@ -1,0 +1,136 @@
+"""DyCON, dynamic uncertainty-aware consistency and contrast (Assefa et al., CVPR 2025, arXiv:2504.04566).
+
+A mean teacher whose consistency weighs voxels by how sure both networks are (UnCL), and a contrast of projected
+features that looks at hard pairs and at unsure locations (FeCL):
+
+    L_UnCL = mean over voxels  KL(p_t | p_s) / (e^(b H_s) + e^(b H_t)) + b (H_s + H_t),  b(t) = b_0 (b_T / b_0)^(t/T)
+    L_FeCL: see losses.contrastive.focal_contrast
+    L = L_sup(f(x_l), y) + w(t) (L_UnCL + L_FeCL)
+
+Early, when b is large, unsure voxels are hardly asked to agree, but to become sure; later all have to agree.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.consistency import uncertain_consistency
+from ucseg.losses.contrastive import focal_contrast
+from ucseg.losses.segmentation import normalised_probabilities, one_hot, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.networks.blocks import ADAPTIVE_MEAN, crop_to, pad_to_multiple
+from ucseg.networks.unet import WIDTHS, UNet
+from ucseg.perturbation import gaussian_noise
+from ucseg.schedules import sigmoid_ramp
+from ucseg.teacher import follow, make_teacher
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.uncertainty import entropy
+
+
+class DyCONConfig(Strict):
+    """Settings of DyCON; defaults are those of the paper's code unless a comment says otherwise."""
+
+    decay: float = Field(0.99, ge=0, lt=1)
+    noise: float = Field(0.1, ge=0)  # of the teacher's images; standard deviation, in the units of normalised images
+    beta: tuple[PositiveFloat, PositiveFloat] = (5.0, 0.5)  # b at t = 0 and t = T
+    temperature: float = Field(0.6, ge=0.05)
+    gamma: float = Field(2.0, ge=1)
+    hardest: int = Field(8, ge=1)  # features of the teacher that each location is pushed from; our number
+    width: int = Field(64, ge=1)  # of projected features; our number
+    samples: int = Field(512, ge=2)  # locations of an image, of which all pairs are held in memory; our number
+    consistency_weight: float = Field(0.5, ge=0)
+    contrast_weight: float = Field(0.5, ge=0)
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. DEVIATION: the code has none
+    predict_with: Literal["teacher", "student"] = "student"
+
+
+class ProjectedUNet(nn.Module):
+    """A U-Net, and a projection of its decoder's coarsest map, which is an eighth of the image's size."""
+
+    def __init__(self, problem: Problem, width: int) -> None:
+        super().__init__()
+        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        self.project = nn.Sequential(nn.Linear(WIDTHS[-2], WIDTHS[-2]), nn.ReLU(), nn.Linear(WIDTHS[-2], width))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits B x C x S and the coarse map B x K x S', of the padded image."""
+        decoder = self.network.decoder
+        maps = decoder.maps(self.network.encode(image))
+        logits = decoder.head(decoder.head_dropout(maps[-1])).float()
+        return crop_to(logits, tuple(image.shape[2:])), maps[0]
+
+    def embed(self, coarse: Tensor, chosen: Tensor) -> Tensor:
+        """Projected features of the chosen locations, B x N x width, L2-normalised."""
+        return F.normalize(self.project(coarse.flatten(2).transpose(1, 2)[:, chosen]).float(), dim=2)
+
+
+def to_grid(x: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Mean of B x K x S over each cell of the coarse grid, B x K x N. Padded as the network pads images."""
+    dims = x.ndim - 2
+    padded = pad_to_multiple(x, (2 ** (len(WIDTHS) - 1),) * dims)
+    return ADAPTIVE_MEAN[dims](padded, grid).flatten(2)
+
+
+class DyCON(Method):
+    """See the module's docstring."""
+
+    Config = DyCONConfig
+    config: DyCONConfig
+    views: ClassVar = {"student": "plan", "teacher": "plan"}
+
+    def __init__(self, config: DyCONConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.student = ProjectedUNet(problem, config.width)
+        self.teacher = make_teacher(self.student)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup, L_UnCL and L_FeCL; the last two on all images, as in the code."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        z, coarse = self.student(torch.cat([batch.labelled, batch.unlabelled["student"]]))
+        noisy = torch.cat([batch.labelled, batch.unlabelled["teacher"]])
+        locations = torch.randperm(coarse[0, 0].numel(), generator=progress.generator("locations"))
+        chosen = locations[: config.samples].to(z.device)
+        with torch.no_grad():
+            z_t, coarse_t = self.teacher(gaussian_noise(noisy, config.noise, progress.generator("teacher noise")))
+            seen_t = self.teacher.embed(coarse_t, chosen)
+            # CORRECTION: classes of unlabelled locations are the teacher's; the published code takes those of the
+            # hidden masks, which it has loaded.
+            label = one_hot(torch.cat([batch.label, z_t[n:].argmax(dim=1)]), z.shape[1])
+            unsure = entropy(normalised_probabilities(z, binary))
+            grid = tuple(coarse.shape[2:])
+            classes, unsure = to_grid(label, grid).argmax(dim=1)[:, chosen], to_grid(unsure, grid)[:, 0, chosen]
+        first, last = config.beta
+        beta = first * (last / first) ** progress.fraction
+        contrast = focal_contrast(
+            self.student.embed(coarse, chosen),
+            classes,
+            unsure,
+            seen_t,
+            config.temperature,
+            config.gamma,
+            config.hardest,
+        )
+        weight = sigmoid_ramp(progress.fraction, config.ramp)
+        return StepOutput(
+            {
+                "supervised": segmentation_loss(z[:n], batch.label, binary),
+                "consistency": weight * config.consistency_weight * uncertain_consistency(z, z_t, beta, binary),
+                "contrast": weight * config.contrast_weight * contrast,
+            }
+        )
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the teacher."""
+        follow(self.teacher, self.student, self.config.decay, progress.step)
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the student says, as in the paper's code (or the teacher)."""
+        network = self.teacher if self.config.predict_with == "teacher" else self.student
+        return mean_prediction({"unet": network(image)[0]}, self.problem.binary)

@@ -1,0 +1,73 @@
+"""FixMatch (Sohn et al., NeurIPS 2020, arXiv:2001.07685), for segmentation as UniMatch's baseline (arXiv:2208.09910).
+
+What is surely said of the weak view of an unlabelled image is the label of its strong view:
+
+    q = softmax(f(x_w)),  L = L_sup(f(x_l), y) + w(t) mean over voxels [max_c q_c >= tau] CE(f(x_s), argmax_c q_c)
+
+CutMix pastes a box of another image into the strong view, and with it that image's q.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ucseg.config import Strict
+from ucseg.ensemble import mean_prediction
+from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
+from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.methods.base import Method
+from ucseg.mixing import cutmix, sample_cutmix_boxes
+from ucseg.networks import build_network
+from ucseg.schedules import sigmoid_ramp
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+
+
+class FixMatchConfig(Strict):
+    """Settings of FixMatch."""
+
+    network: str = "unet"
+    threshold: float = Field(0.95, ge=0, le=1)  # tau; of both papers
+    cutmix: float = Field(0.5, ge=0, le=1)  # probability of a box in an image; UniMatch's code
+    loss: PseudoLoss = "ce"  # of the pseudo-label; "dice": as UniMatch's code for medical images
+    pseudo_weight: float = Field(1.0, ge=0)  # both papers'
+    ramp: float = Field(
+        0.2, ge=0, le=1
+    )  # share of the steps; that of every method here. DEVIATION: the papers have none
+
+
+class FixMatch(Method):
+    """See the module's docstring."""
+
+    Config = FixMatchConfig
+    config: FixMatchConfig
+    views: ClassVar = {"weak": "weak", "strong": "strong"}
+
+    def __init__(self, config: FixMatchConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.network = build_network(config.network, problem)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """L_sup and the pseudo-label of the weak view as the strong one's target."""
+        config, binary, n = self.config, self.problem.binary, len(batch.labelled)
+        weak, strong = batch.unlabelled["weak"], batch.unlabelled["strong"]
+        z, _ = self.network(torch.cat([batch.labelled, weak]))
+        confidence, label = normalised_probabilities(z[n:].detach(), binary).max(dim=1)
+        # DEVIATION: the box is of the next image of the batch; UniMatch's code draws a second unlabelled batch for it.
+        boxes = sample_cutmix_boxes(tuple(weak.shape[2:]), len(weak), progress.generator("cutmix"), config.cutmix)
+        # A pass of its own, as in UniMatch's code: batch norm sees strongly changed images apart from the others.
+        z_s, _ = self.network(cutmix(strong, boxes))
+        sure = cutmix((confidence >= config.threshold).float(), boxes)
+        pseudo = pseudo_label_loss(z_s, cutmix(label, boxes), sure, binary, config.loss)
+        weight = config.pseudo_weight * sigmoid_ramp(progress.fraction, config.ramp)
+        return StepOutput(
+            {"supervised": segmentation_loss(z[:n], batch.label, binary), "pseudo": weight * pseudo},
+            {"sure": sure.mean()},
+        )
+
+    def predict(self, image: Tensor) -> Prediction:
+        """What the network says."""
+        return mean_prediction({self.config.network: self.network(image)[0]}, self.problem.binary)
