@@ -155,7 +155,7 @@ def _study(
     facts = {
         "Dataset": dataset.config.name,
         "Training": f"{len(dataset.training)} cases, {most} with a mask; shown: "
-        + "; ".join(f"{text}: {count}" for text, count in counts.items()),
+        + ", ".join(f"{text} ({count})" for text, count in counts.items()),
         "Validation": f"{sum(case.mask is not None for case in dataset.validation)} cases",
         "Test": "; ".join(f"{one.title}: {len(one.cases)} cases" for one in cohorts),
         "Steps": f"{config.steps}, seeds 0 to {wanted.seeds - 1}" if wanted.seeds > 1 else f"{config.steps}, seed 0",

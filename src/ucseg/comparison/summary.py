@@ -72,6 +72,7 @@ class Comparison:
     Attributes:
         difference, low, high: Dice of the variant minus that of the reference, mean over subjects and its interval.
         p, p_holm: Wilcoxon's signed-rank test over subjects; adjusted for all variants of this amount and weights.
+        tests: how many comparisons Holm's correction is over.
         spread: the larger of both variants' standard deviations over seeds; NaN with one seed.
     """
 
@@ -87,8 +88,14 @@ class Comparison:
     high: float
     p: float
     p_holm: float
+    tests: int
     spread: float
     verdict: str
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so few subjects cannot reach the level even if every one of them differed the same way."""
+        return self.tests * 2.0 ** (1 - self.subjects) >= LEVEL
 
 
 @dataclass
@@ -235,6 +242,7 @@ def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFram
             paired.high,
             paired.p,
             p,
+            sum(not math.isnan(one) for one in adjusted),
             spread,
             verdict(paired.mean, p, spread),
         )

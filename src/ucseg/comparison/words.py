@@ -6,9 +6,6 @@ import math
 
 from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Summary
 
-FEWEST = 6
-"""Subjects below which a two-sided signed-rank test cannot reach 0.05, whatever the difference."""
-
 RULES = (
     "All had the same labelled cases, steps, batches, augmentation, choice of the best weights and post-processing. "
     "Test cases were used for these figures only.",
@@ -39,7 +36,7 @@ def sentence(one: Comparison) -> str:
     spread = f"spread over {len(one.seeds)} seeds {one.spread:.3f}"
     if len(one.seeds) < 2:
         spread = "one seed, so how much another seed would change is not known"
-    few = f"; fewer than {FEWEST} subjects can show no difference" if one.subjects < FEWEST else ""
+    few = "; too few for any difference to show" if one.hopeless else ""
     return (
         f"{said}: Dice {one.difference:+.3f}{interval}, p {p_text(one.p_holm)}, {spread}, {one.subjects} subjects{few}."
     )
