@@ -132,7 +132,7 @@ def row_name(variant: str, network: str) -> str:
 
 def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], reference: str) -> Summary:
     """Rows, comparisons and gaps of the finished cells."""
-    groups = dict(iter(table.groupby(KEYS, sort=False)))
+    groups = {tuple(map(str, key)): part for key, part in table.groupby(KEYS, sort=False)}
     by_subject = {key: subject_values(part, MAIN) for key, part in groups.items()}
     rows = [_row(key, part, done) for key, part in groups.items()]
     places = dict.fromkeys((row.test, row.labelled, row.weights) for row in rows)
