@@ -11,8 +11,9 @@ from typing import get_args
 import numpy as np
 
 from ucseg.config import build
+from ucseg.data.addresses import channel_paths
 from ucseg.data.classes import choose_reading, labels_of_dataset_json, parse_classes
-from ucseg.data.file_roles import LeftOut
+from ucseg.data.listing import LeftOut
 from ucseg.data.manifest import DatasetConfig, Modality
 from ucseg.data.masks import read_label
 from ucseg.data.pairing import find_cases
@@ -177,7 +178,7 @@ def _misfits(
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:
-    if channels == 3 and dims == 2:
+    if channels == 3 and dims == 2 and not any(len(channel_paths(one.case.image)) > 1 for one in surveyed):
         return "rgb"
     geometry_unit = {one.image.geometry.unit for one in surveyed if isinstance(one.image, ImageFacts)}
     if geometry_unit == {"px"}:
