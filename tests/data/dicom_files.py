@@ -52,3 +52,38 @@ def save_series(folder: Path, volume: Array, series: str = "1.2.3.4", step: floa
         ds = slice_of(volume[..., index], (10.0, 20.0, 30.0 + step * index), series, **values)
         save(ds, folder / f"{name:03d}.dcm")
     return folder
+
+
+def segmentation(frames: Array, positions: Any, segments: list[int], names: dict[int, str], series: str) -> Dataset:
+    """A binary SEG that refers to a series: frames x rows x columns, each with its position and segment."""
+    ds = slice_of(np.zeros(frames.shape[1:], np.uint8), (0, 0, 0), generate_uid())
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(ds, name)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    ds.Modality, ds.SegmentationType, ds.NumberOfFrames = "SEG", "BINARY", len(frames)
+    ds.BitsAllocated = ds.BitsStored = 1
+    ds.HighBit = 0
+    ds.ReferencedSeriesSequence = [_item(SeriesInstanceUID=series)]
+    ds.SegmentSequence = [_item(SegmentNumber=number, SegmentLabel=name) for number, name in names.items()]
+    measures = _item(PixelSpacing=[0.75, 0.5], SliceThickness=2.0)
+    ds.SharedFunctionalGroupsSequence = [
+        _item(PlaneOrientationSequence=[_item(ImageOrientationPatient=list(AXIAL))], PixelMeasuresSequence=[measures])
+    ]
+    ds.PerFrameFunctionalGroupsSequence = [
+        _item(
+            PlanePositionSequence=[_item(ImagePositionPatient=list(position))],
+            SegmentIdentificationSequence=[_item(ReferencedSegmentNumber=segment)],
+        )
+        for position, segment in zip(positions, segments, strict=True)
+    ]
+    bits = np.packbits(frames.astype(bool).ravel(), bitorder="little").tobytes()
+    ds.PixelData = bits + b"\0" * (len(bits) % 2)
+    ds["PixelData"].VR = "OB"
+    return ds
+
+
+def _item(**values: Any) -> Dataset:
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return item

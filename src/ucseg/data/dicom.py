@@ -77,6 +77,15 @@ def is_plain(path: Path) -> bool:
         return False
 
 
+def stored_pixels(file: Path) -> Array:
+    """Pixels as stored, frames x rows x columns or rows x columns.
+
+    Raises:
+        UserError: they cannot be decoded.
+    """
+    return _pixels(file, raw=True)
+
+
 def _files(path: Path) -> list[DicomFile]:
     """The image files of an address, all of one series.
 

@@ -29,7 +29,8 @@ _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "PatientID", "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient",
     "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "BitsStored",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence",
+    "ReferencedSeriesSequence",
 )  # fmt: skip
 
 
@@ -61,7 +62,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class DicomFile:
-    """What the header of one file says; `slices` is empty where it has no place in the patient."""
+    """What the header of one file says; `slices` is empty where it has no place in the patient.
+
+    `refers` is the series that a segmentation was drawn on.
+    """
 
     file: Path
     series: str
@@ -74,6 +78,7 @@ class DicomFile:
     channels: int
     frames: int
     slices: tuple[Slice, ...]
+    refers: str = ""
 
     @property
     def is_volume(self) -> bool:
@@ -137,9 +142,14 @@ def _understood(path: Path, header: Any) -> DicomFile:
     if "SOPClassUID" not in header:
         raise UserError(f"{path}: the content is not DICOM, or damaged at its start; copy it again.")
     name = header.SOPClassUID.name
-    if not header.get("Rows") or not header.get("Columns"):
+    if "Image" in name and not header.get("Rows"):
+        raise UserError(f"{path}: the file says no size in rows and columns, so it holds no pixels; export it again.")
+    if not header.get("Rows") or not header.get("Columns") or name.startswith("RT Dose"):
         raise UserError(f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
+    if header.get("ModalityLUTSequence") and name.startswith(_VOLUMES):
+        raise UserError(f"{path}: its values go through a table (Modality LUT), which is not read; export it rescaled.")
     image_type = [str(word).upper() for word in header.get("ImageType") or ()]
+    referred = header.get("ReferencedSeriesSequence")
     patient = str(header.get("PatientID") or "")
     return DicomFile(
         file=path,
@@ -153,6 +163,7 @@ def _understood(path: Path, header: Any) -> DicomFile:
         channels=int(header.get("SamplesPerPixel") or 1),
         frames=int(header.get("NumberOfFrames") or 1),
         slices=tuple(_slices(path, header)),
+        refers=str(referred[0].get("SeriesInstanceUID") or "") if referred else "",
     )
 
 

@@ -42,6 +42,7 @@ class ScanFile:
         key: what an image and its mask have in common; "" when the name only says "image" or "mask".
         is_mask: its role.
         subject: a digest of the patient's id where the file states one, else "".
+        series, refers: of DICOM, see `Listed`.
     """
 
     path: Path
@@ -49,6 +50,8 @@ class ScanFile:
     key: str
     is_mask: bool
     subject: str = ""
+    series: str = ""
+    refers: str = ""
 
 
 def scan_files(
@@ -153,4 +156,4 @@ def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanF
             folders.append(part)
         elif role.group("set"):
             folders.append(role.group("set"))
-    return ScanFile(one.path, tuple(folders), key, is_mask, one.subject)
+    return ScanFile(one.path, tuple(folders), key, is_mask, one.subject, one.series, one.refers)

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ucseg.data import arrays, channels, dicom, itk, nifti, plain_images
+from ucseg.data import arrays, channels, dicom, dicom_seg, itk, nifti, plain_images
 from ucseg.data.addresses import channel_paths, first_file, split_part
 from ucseg.data.dicom_slices import ENDINGS as DICOM_SUFFIXES
 from ucseg.data.dicom_slices import files_in, is_dicom
@@ -121,10 +121,15 @@ def read_scan(path: Path) -> Scan:
     return scan
 
 
-def read_mask(path: Path) -> Scan:
-    """As `read_scan`, but a coloured palette yields its indices, and of an HDF5 file the mask comes first."""
+def read_mask(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
+    """As `read_scan`, but a coloured palette yields its indices, and of an HDF5 file the mask comes first.
+
+    A DICOM segmentation is laid on `grid`, S and geometry of its image.
+    """
     path = _existing(path)
     family = _family(path)
+    if family is dicom and dicom_seg.is_segmentation(path):
+        return dicom_seg.read(path, grid)
     return family.read_mask(path) if family in (plain_images, arrays) else read_scan(path)
 
 
@@ -141,6 +146,18 @@ def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
     shape, geometry, count = _family(path).read_header(path)
     _refuse_unusable(path, shape, geometry)
     return shape, geometry, count
+
+
+def lies_on_its_image(path: Path) -> bool:
+    """Whether a mask is laid on its image's grid when it is read, so that its own header has no grid to compare."""
+    return _family(path) is dicom and dicom_seg.is_segmentation(path)
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """Value -> name of the segments that a mask file names itself (.seg.nrrd, DICOM SEG); empty for other files."""
+    if suffix(path) == ".seg.nrrd":
+        return itk.segment_names(path)
+    return dicom_seg.segment_names(path) if lies_on_its_image(path) else {}
 
 
 def files_of(path: Path) -> list[Path]:

@@ -33,6 +33,7 @@ class Listed:
         place: the file or folder that its name and folders are taken from.
         is_mask: True or False where the content says so (arrays called `label`, DICOM segmentations); None: unknown.
         subject: a digest of the patient's id where the file states one, else "".
+        series: SeriesInstanceUID of a DICOM image; refers: that of the image on which a DICOM segmentation was drawn.
     """
 
     path: Path
@@ -40,6 +41,8 @@ class Listed:
     place: Path
     is_mask: bool | None = None
     subject: str = ""
+    series: str = ""
+    refers: str = ""
 
 
 def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOut]]:
@@ -142,7 +145,10 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
                 left_out.append(LeftOut(members[0].file, reason))
             elif members[0].sop_class == SEGMENTATION or not members[0].is_volume:
                 mask = True if members[0].sop_class == SEGMENTATION else None
-                found += [Listed(one.file, one.file.name, one.file, mask, one.subject) for one in members]
+                found += [
+                    Listed(one.file, one.file.name, one.file, mask, one.subject, "" if mask else uid, one.refers)
+                    for one in members
+                ]
             else:
                 usable[uid] = members
         found += _volumes(folder, series, usable)
@@ -166,11 +172,11 @@ def _volumes(folder: Path, series: dict[str, list[DicomFile]], usable: dict[str,
     for uid, files in usable.items():
         first = files[0]
         if all(file.frames > 1 for file in files):
-            found += [Listed(one.file, one.file.name, one.file, None, one.subject) for one in files]
+            found += [Listed(one.file, one.file.name, one.file, None, one.subject, uid) for one in files]
         elif sum(other[0].sop_class != SEGMENTATION for other in series.values()) == 1:
-            found.append(Listed(folder, folder.absolute().name, folder, None, first.subject))
+            found.append(Listed(folder, folder.absolute().name, folder, None, first.subject, uid))
         else:
             own = first.number if first.number and numbers[first.number] == 1 else re.sub(r"\D", "", uid)[-8:]
             name = f"{folder.absolute().name}_series{own}"
-            found.append(Listed(Path(f"{folder}#{uid}"), name, folder, None, first.subject))
+            found.append(Listed(Path(f"{folder}#{uid}"), name, folder, None, first.subject, uid))
     return found

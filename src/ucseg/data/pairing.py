@@ -130,7 +130,12 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
     for image in images:
         exact[image.folders, image.key].append(image)
     waiting = []
+    series = {image.series: image for image in images if image.series}
     for mask in masks:
+        drawn_on = series.get(mask.refers) if mask.refers else None
+        if drawn_on is not None and drawn_on.path not in pairs:  # the file itself says so
+            pairs[drawn_on.path] = mask.path
+            continue
         here = [image for image in exact[mask.folders, mask.key] if image.path not in pairs]
         if len(here) == 1:
             pairs[here[0].path] = mask.path

@@ -210,7 +210,7 @@ def _make(task: _Task) -> PreparedCase | str:
         scan = read_scan(case.image)
         image, grid = to_network_grid(scan, task.plan)
         if case.mask is not None and task.label is not None:
-            label = read_label(case.mask, scan.array.shape[1:], task.config)
+            label = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
             _save(label_to_network_grid(label, grid), task.label)
         fits = np.abs(image).max(initial=0) <= np.finfo(np.float16).max
         _save(image.astype(np.float16) if fits else image, task.image)
