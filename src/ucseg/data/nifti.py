@@ -13,13 +13,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
 
 from ucseg.data.atomic import whole_file
 from ucseg.errors import UserError
 from ucseg.types import Array, Geometry, Scan
 
-_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MGHError)
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
