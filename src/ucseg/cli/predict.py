@@ -51,10 +51,10 @@ def predict(
     from ucseg.inference.outputs import PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
 
-    items, problems = find_inputs(inputs, out, split)
+    predictor = Predictor.from_run(run, checkpoint, device, precision=precision, components=components)
+    items, problems = find_inputs(inputs, out, split, predictor.plan.channels)
     for problem in problems:
         console.print(problem, style="red")
-    predictor = Predictor.from_run(run, checkpoint, device, precision=precision, components=components)
     settings = {
         "run": str(run.absolute()),
         "checkpoint": checkpoint,

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ucseg.data.duplicates import digest, nearly_equal_pairs, thumbnail
-from ucseg.data.formats import read_header, read_scan
+from ucseg.data.formats import lies_on_its_image, read_header, read_scan
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
@@ -127,8 +127,8 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
         return out
     try:
         # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
-        label = read_label(case.mask, shape or read_header(case.mask)[0], dataset.config)
-        other = read_header(case.mask)[1]
+        label = read_label(case.mask, shape or read_header(case.mask)[0], dataset.config, geometry)
+        other = None if lies_on_its_image(case.mask) else read_header(case.mask)[1]
     except UserError as error:
         out.findings.append(_from_error(error, case.mask, dataset))
         return out
@@ -143,7 +143,12 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
                 "warning",
             )
         )
-    if geometry is not None and geometry.unit == "mm" and other.affine.shape == geometry.affine.shape:
+    if (
+        other is not None
+        and geometry is not None
+        and geometry.unit == "mm"
+        and other.affine.shape == geometry.affine.shape
+    ):
         out.findings += [Finding(mask_name, *rest) for rest in _of_geometry(geometry, other, shape or ())]
     return out
 

@@ -7,12 +7,13 @@ X_Annotation, ...), or when the user gives a pattern.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from ucseg.data.formats import SUFFIXES, stem
+from ucseg.data.listing import LeftOut, Listed, list_scans
 from ucseg.errors import UserError
 
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
@@ -32,28 +33,25 @@ _SPLIT_FOLDERS = {
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A file that is no part of the dataset, and why."""
-
-    file: Path
-    reason: str
-
-
-@dataclass(frozen=True)
 class ScanFile:
-    """A readable file and its role.
+    """A readable scan and its role.
 
     Attributes:
-        path: of the file.
+        path: its address, see addresses.py.
         folders: below the data root, without the one that says "images" or "masks".
         key: what an image and its mask have in common; "" when the name only says "image" or "mask".
         is_mask: its role.
+        subject: a digest of the patient's id where the file states one, else "".
+        series, refers: of DICOM, see `Listed`.
     """
 
     path: Path
     folders: tuple[str, ...]
     key: str
     is_mask: bool
+    subject: str = ""
+    series: str = ""
+    refers: str = ""
 
 
 def scan_files(
@@ -64,15 +62,8 @@ def scan_files(
     Raises:
         UserError: a pattern finds nothing.
     """
-    left_out: list[LeftOut] = []
-    readable: list[Path] = []
-    for path in _walk(folder, skip):
-        reason = _why_not_a_scan(path)
-        if reason is None:
-            readable.append(path)
-        elif reason:
-            left_out.append(LeftOut(path, reason))
-    return _roles(folder, readable, images_glob, masks_glob, left_out), left_out
+    listed, left_out = list_scans(folder, skip)
+    return _roles(folder, listed, images_glob, masks_glob, left_out), left_out
 
 
 def own_split(relative: Path) -> str:
@@ -86,49 +77,29 @@ def own_split(relative: Path) -> str:
     return ""
 
 
-def _walk(folder: Path, skip: set[Path]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.absolute() in skip:
-            continue
-        if path.is_dir():
-            if not path.name.startswith(".") and path.name != "__MACOSX":
-                yield from _walk(path, skip)
-        else:
-            yield path
-
-
-def _why_not_a_scan(path: Path) -> str | None:
-    """None: it may be a scan. "": a file that nobody would take for one (dataset.json, .DS_Store, voxels of .mhd)."""
-    name = path.name.lower()
-    if name.startswith("._"):
-        return "a companion file of macOS, not a scan; it can be deleted"
-    if name.startswith(".") or name in {"dataset.json", "thumbs.db"}:
-        return ""
-    # A detached header (.mhd, .nhdr) keeps its voxels in another file.
-    if name.endswith((".raw", ".zraw", ".raw.gz")) and list(path.parent.glob("*.[mn]h[d]*")):
-        return ""
-    if not name.endswith(tuple(SUFFIXES)):
-        return f"files ending in '{path.suffix}' are not read here"
-    return None
-
-
 def _roles(
-    folder: Path, paths: list[Path], images_glob: str | None, masks_glob: str | None, left_out: list[LeftOut]
+    folder: Path, listed: Sequence[Listed], images_glob: str | None, masks_glob: str | None, left_out: list[LeftOut]
 ) -> list[ScanFile]:
     is_image = _Matcher(folder, images_glob)
     is_mask = _Matcher(folder, masks_glob)
     found = []
-    for path in paths:
-        relative = path.relative_to(folder)
+    for one in listed:
+        relative = one.place.relative_to(folder).with_name(one.name) if one.place != folder else Path(one.name)
         # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
         by_mask, by_image = is_mask(relative), is_image(relative)
         like_mask = masks_glob is None and _looks_like_mask(relative)
-        if by_mask is not None or like_mask:
-            found.append(_file(path, relative, True, by_mask))
+        if one.is_mask is not None:  # the file itself says what it is
+            matches = (by_mask if one.is_mask else by_image) is not None
+            if matches or (masks_glob if one.is_mask else images_glob) is None:
+                found.append(_file(one, relative, one.is_mask, None))
+            else:
+                left_out.append(LeftOut(one.path, "does not match --images or --masks"))
+        elif by_mask is not None or like_mask:
+            found.append(_file(one, relative, True, by_mask))
         elif by_image is not None or (images_glob is None and not _looks_like_mask(relative)):
-            found.append(_file(path, relative, False, by_image))
+            found.append(_file(one, relative, False, by_image))
         else:
-            left_out.append(LeftOut(path, "does not match --images or --masks"))
+            left_out.append(LeftOut(one.path, "does not match --images or --masks"))
     for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
         if pattern is not None and not any(file.is_mask is wanted for file in found):
             raise UserError(f"{folder}: {option} '{pattern}' matches no file there that can be read.")
@@ -169,7 +140,7 @@ def _looks_like_mask(relative: Path) -> bool:
     return relative.name.lower().endswith(".seg.nrrd") or _MASK_NAME.fullmatch(stem(relative)) is not None
 
 
-def _file(path: Path, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
+def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
     name = stem(relative)
     match = (_MASK_NAME if is_mask else _IMAGE_NAME).fullmatch(name)
     key = (match.group("key") or "") if match else name
@@ -185,4 +156,4 @@ def _file(path: Path, relative: Path, is_mask: bool, star: str | None) -> ScanFi
             folders.append(part)
         elif role.group("set"):
             folders.append(role.group("set"))
-    return ScanFile(path, tuple(folders), key, is_mask)
+    return ScanFile(one.path, tuple(folders), key, is_mask, one.subject, one.series, one.refers)

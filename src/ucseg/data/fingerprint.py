@@ -162,7 +162,7 @@ def _measure(case: Case, config: DatasetConfig, slice_axis: int | None) -> _Meas
     assert case.mask is not None
     try:
         scan = read_scan(case.image)
-        label = read_label(case.mask, scan.array.shape[1:], config)
+        label = read_label(case.mask, scan.array.shape[1:], config, scan.geometry)
         order, _ = canonical_axes(scan.geometry, scan.source)
     except UserError as error:
         return str(error)

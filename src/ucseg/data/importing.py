@@ -11,12 +11,14 @@ from typing import get_args
 import numpy as np
 
 from ucseg.config import build
+from ucseg.data.addresses import channel_paths
 from ucseg.data.classes import choose_reading, labels_of_dataset_json, parse_classes
-from ucseg.data.file_roles import LeftOut
+from ucseg.data.listing import LeftOut
 from ucseg.data.manifest import DatasetConfig, Modality
 from ucseg.data.masks import read_label
 from ucseg.data.pairing import find_cases
 from ucseg.data.parallel import for_each
+from ucseg.data.segments import classes_of, with_classes
 from ucseg.data.survey import ImageFacts, MaskFacts, Surveyed, lowest_values, reason_of, survey_cases
 from ucseg.errors import UserError
 from ucseg.types import Array, Case
@@ -88,7 +90,16 @@ def understand(
     if given is None:
         notes += json_notes
     facts = {one.case.case: one.mask for one in surveyed if isinstance(one.mask, MaskFacts)}
-    reading = choose_reading(facts, given or labels, options.mask_threshold, options.fill_outlines)
+    named = given or labels or classes_of(one.names for one in facts.values())
+    unnamed: dict[str, str] = {}
+    for one in surveyed:
+        if named and one.case.case in facts and one.case.mask is not None:
+            try:
+                facts[one.case.case] = with_classes(one.case.mask, facts[one.case.case], named)
+            except UserError as error:
+                del facts[one.case.case]
+                unnamed[one.case.case] = reason_of(error, one.case.mask)
+    reading = choose_reading(facts, named, options.mask_threshold, options.fill_outlines)
     notes += reading.notes
     modality = options.modality or stated_modality or _guess_modality(surveyed, dims, channels, notes)
     config = build(
@@ -105,7 +116,7 @@ def understand(
         },
         "init",
     )
-    unfit = dict(reading.rejected)
+    unfit = reading.rejected | unnamed
     unfit |= {one.case.case: one.mask for one in surveyed if isinstance(one.mask, str)}
     unfit |= _misfits([one for one in surveyed if one.case.case not in unfit], config, done)
     cases = []
@@ -166,7 +177,7 @@ def _misfits(
         assert isinstance(one.image, ImageFacts)
         assert one.case.mask is not None
         try:
-            read_label(one.case.mask, one.image.shape, config)
+            read_label(one.case.mask, one.image.shape, config, one.image.geometry)
         except UserError as error:
             return reason_of(error, one.case.mask)
         return None
@@ -177,7 +188,7 @@ def _misfits(
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:
-    if channels == 3 and dims == 2:
+    if channels == 3 and dims == 2 and not any(len(channel_paths(one.case.image)) > 1 for one in surveyed):
         return "rgb"
     geometry_unit = {one.image.geometry.unit for one in surveyed if isinstance(one.image, ImageFacts)}
     if geometry_unit == {"px"}:

@@ -60,6 +60,22 @@ def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
     return tuple(int(n) for n in reader.GetSize()[:dims]), _geometry(path, reader, dims), _channels(path, reader)
 
 
+def segment_names(path: Path) -> dict[int, str]:
+    """Value -> name of the segments of a .seg.nrrd file, as 3D Slicer writes them into its header."""
+    values: dict[str, int] = {}
+    names: dict[str, str] = {}
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():  # an empty line ends the header
+                break
+            match = re.match(r"(Segment\d+)_(LabelValue|Name):=(.*)", line.decode("utf-8", "replace").strip())
+            if match and match[2] == "Name":
+                names[match[1]] = match[3].strip()
+            elif match and match[3].strip().isdigit():
+                values[match[1]] = int(match[3])
+    return {values[segment]: name for segment, name in names.items() if segment in values}
+
+
 def write(array: Array, like: Scan, path: Path) -> None:
     """Write S with the spacing, origin and direction of `like`, compressed."""
     ending = path.suffix.lower()

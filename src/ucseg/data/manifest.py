@@ -1,7 +1,7 @@
 """A dataset on disk: dataset.yaml (what it is) and cases.csv (a line a case), small enough to read and edit by hand.
 
     dataset.yaml   name, root of the data, dims, modality, channels, classes, how masks are read
-    cases.csv      case,subject,image,mask,split; paths relative to the root; an empty mask means unlabelled
+    cases.csv      case,subject,image,mask,split; paths relative to the root (see addresses.py); no mask: unlabelled
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
 
 `load_dataset` never opens hidden.csv; only `reference_masks`, which evaluation calls, does.

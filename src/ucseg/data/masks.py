@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from ucseg.data.formats import PLAIN_SUFFIXES, read_mask, suffix
+from ucseg.data.formats import PLAIN_SUFFIXES, read_mask, segment_names, suffix
 from ucseg.data.manifest import DatasetConfig
 from ucseg.errors import UserError
-from ucseg.types import Array
+from ucseg.types import Array, Geometry
 
 
-def read_label(mask_path: Path, image_shape: tuple[int, ...], config: DatasetConfig) -> Array:
+def read_label(
+    mask_path: Path, image_shape: tuple[int, ...], config: DatasetConfig, geometry: Geometry | None = None
+) -> Array:
     """The label of an image.
 
     In this order: values above `config.mask_threshold` become class 1 (lossy JPEG masks, 0/255 masks); outlines are
@@ -24,6 +27,7 @@ def read_label(mask_path: Path, image_shape: tuple[int, ...], config: DatasetCon
         mask_path: any readable format; integers stored as floating point are integers.
         image_shape: S of the image.
         config: of the dataset.
+        geometry: of the image, on which a DICOM segmentation is laid.
 
     Returns:
         S uint8, the classes' indices.
@@ -32,13 +36,42 @@ def read_label(mask_path: Path, image_shape: tuple[int, ...], config: DatasetCon
         UserError: the mask cannot be read, holds values that are no classes, an outline does not close, or its grid is
             not the image's.
     """
-    values = mask_values(mask_path)
+    values = mask_values(mask_path, None if geometry is None else (image_shape, geometry))
+    names = segment_names(mask_path)
+    mapping = numbers_to_classes(mask_path, names, config.classes) if names else None
+    if mapping is not None:  # the names count: one program numbers the liver 1, the next one 2
+        values = _renumbered(values, mapping)
     if config.fill_outlines:  # a thin line does not survive another grid: fill it first
         return _on_grid(_fill_outlines(_classes(values, mask_path, config), mask_path), image_shape, mask_path)
     return _classes(_on_grid(values, image_shape, mask_path), mask_path, config)
 
 
-def mask_values(mask_path: Path) -> Array:
+def _renumbered(values: Array, mapping: Mapping[int, int]) -> Array:
+    out = values.copy()
+    for number, index in mapping.items():
+        out[values == number] = index
+    return out
+
+
+def numbers_to_classes(path: Path, names: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, int] | None:
+    """Segment number -> class index; None where no name is one of the classes: then the number is the class.
+
+    Raises:
+        UserError: some of the names are classes and some are not.
+    """
+    index = {name.lower(): number for number, name in classes.items()}
+    unknown = [name for name in names.values() if name.lower() not in index]
+    if len(unknown) == len(names):
+        return None
+    if unknown:
+        raise UserError(
+            f"{path}: its segment '{unknown[0]}' is none of the classes {', '.join(classes.values())}; "
+            "add it to the classes, or rename the segment."
+        )
+    return {number: index[name.lower()] for number, name in names.items()}
+
+
+def mask_values(mask_path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Array:
     """S: what a mask file holds before any threshold, e.g. to find out which classes there are.
 
     A palette with colours yields its indices; colour images whose channels agree are taken as grey.
@@ -46,7 +79,7 @@ def mask_values(mask_path: Path) -> Array:
     Raises:
         UserError: the mask cannot be read, or is a picture in colours.
     """
-    scan = read_mask(mask_path)
+    scan = read_mask(mask_path, grid)
     first: Array = scan.array[0]
     if any((channel != first).any() for channel in scan.array[1:]):
         raise UserError(

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, by nibabel: any affine (sheared ones too), any byte order, scaled integers."""
+"""NIfTI-1, NIfTI-2 (one file or a .hdr/.img pair) and MGH, by nibabel: any affine, any byte order, scaled integers."""
 
 # nibabel is only partly annotated:
 # mypy: disable-error-code="no-untyped-call"
@@ -13,13 +13,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
 
 from ucseg.data.atomic import whole_file
 from ucseg.errors import UserError
 from ucseg.types import Array, Geometry, Scan
 
-_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MGHError)
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
@@ -28,7 +29,7 @@ def read(path: Path) -> Scan:
     image = _load(path)
     shape = _spatial_shape(path, image)
     try:
-        if path.name.lower().endswith(".gz"):
+        if path.name.lower().endswith((".gz", ".mgz")):
             # Unpacking the whole stream checks its checksum; reading up to the last voxel does not.
             image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
         array = np.asanyarray(image.dataobj)
@@ -37,7 +38,10 @@ def read(path: Path) -> Scan:
     if array.dtype.kind not in "biuf":
         raise UserError(f"{path}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.")
     return Scan(
-        array.astype(array.dtype.newbyteorder("="), copy=False).reshape(1, *shape), _geometry(image), path, image.header
+        array.astype(array.dtype.newbyteorder("="), copy=False).reshape(1, *shape),
+        _geometry(image),
+        path,
+        _one_file(image.header),
     )
 
 
@@ -48,7 +52,12 @@ def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
 
 
 def write(array: Array, like: Scan, path: Path) -> None:
-    """Write X x Y x Z with the header of `like` if that is NIfTI, else with its affine as sform and qform."""
+    """Write X x Y x Z with the header of `like` if that is of the same format, else with its affine alone."""
+    if path.suffix.lower() in (".mgz", ".mgh"):
+        _write_mgh(array, like, path)
+        return
+    if path.suffix.lower() in (".hdr", ".img"):
+        raise UserError(f"{path}: masks are not written as a pair of files; choose .nii or .nii.gz.")
     shape = (*array.shape, 1) if array.ndim == 2 else array.shape
     header, affine = like.header, None
     if isinstance(header, nib.Nifti1Header):
@@ -75,7 +84,42 @@ def write(array: Array, like: Scan, path: Path) -> None:
         nib.save(image, temporary)
 
 
+def _write_mgh(array: Array, like: Scan, path: Path) -> None:
+    affine = None
+    if isinstance(like.header, nib.freesurfer.mghformat.MGHHeader):
+        header = like.header.copy()  # its own numbers: an affine would go through float32 once more
+    else:
+        header, affine = nib.freesurfer.mghformat.MGHHeader(), np.eye(4)
+        dims = like.geometry.dims
+        affine[:dims, :dims], affine[:dims, 3] = like.geometry.affine[:dims, :dims], like.geometry.affine[:dims, dims]
+    if array.dtype not in (np.uint8, np.int16, np.int32, np.float32):
+        array = array.astype(np.int32)
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape((*array.shape, 1)[:3])
+    ending = path.suffix.lower()
+    image = nib.freesurfer.mghformat.MGHImage(array.reshape((*array.shape, 1)[:3]), affine, header)
+    if affine is None:
+        for name in ("goodRASFlag", "delta", "Mdc", "Pxyz_c"):
+            image.header[name] = like.header[name]
+    with whole_file(path, ending) as temporary:
+        nib.save(image, temporary)
+
+
+def _one_file(header: Any) -> Any:
+    """The header of a .hdr/.img pair as that of one file: masks are written so."""
+    if header.__class__ in (nib.nifti1.Nifti1PairHeader, nib.nifti2.Nifti2PairHeader):
+        kind = nib.Nifti2Header if isinstance(header, nib.Nifti2Header) else nib.Nifti1Header
+        header = kind(header.binaryblock, header.endianness, check=False)
+        header["magic"] = kind.single_magic
+        header["vox_offset"] = kind.single_vox_offset
+    return header
+
+
 def _load(path: Path) -> Any:
+    if path.suffix.lower() in (".hdr", ".img"):
+        pair = [path.with_suffix(ending) for ending in (".hdr", ".img", ".HDR", ".IMG")]
+        if sum(file.is_file() for file in {p.resolve() for p in pair}) < 2:
+            raise UserError(f"{path}: .hdr and .img belong together and one is missing; put both into one folder.")
     try:
         image = nib.load(path, mmap=False)  # mapped voxels would crash if the file changed under them
     except ImageFileError as error:
@@ -85,7 +129,13 @@ def _load(path: Path) -> Any:
         ) from error
     except _BROKEN as error:
         raise UserError(_damaged(path, error)) from error
-    if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
+    mgh = isinstance(image, nib.freesurfer.mghformat.MGHImage)
+    if not mgh and not isinstance(image, nib.nifti1.Nifti1Pair):  # all of NIfTI, 1 and 2, are subclasses
+        if isinstance(image, nib.analyze.AnalyzeImage):
+            raise UserError(
+                f"{path}: this is Analyze 7.5, which does not say how the patient lies; "
+                "convert it to NIfTI with a program that knows the scanner's convention."
+            )
         raise UserError(f"{path}: the content is not NIfTI but {type(image).__name__}; convert it to NIfTI.")
     return image
 
@@ -102,8 +152,9 @@ def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:
 
 def _geometry(image: Any) -> Geometry:
     affine = np.array(image.affine, dtype=np.float64)
-    unit = image.header.get_xyzt_units()[0]
-    affine[:3] *= _MILLIMETRES.get(unit, 1.0)  # no stated unit: mm, as every viewer takes it
+    if isinstance(image.header, nib.Nifti1Header):
+        unit = image.header.get_xyzt_units()[0]
+        affine[:3] *= _MILLIMETRES.get(unit, 1.0)  # no stated unit: mm, as every viewer takes it
     return Geometry(affine)
 
 

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ucseg.data.file_roles import LeftOut, ScanFile, own_split, scan_files
+from ucseg.data.addresses import channel_address, first_file
+from ucseg.data.file_roles import ScanFile, own_split, scan_files
 from ucseg.data.formats import SUFFIXES, stem
+from ucseg.data.listing import LeftOut
 from ucseg.data.subjects import find_subjects
 from ucseg.errors import UserError
 from ucseg.types import Case
@@ -70,7 +72,9 @@ def find_cases(
         )
     relative = {image.path: image.path.relative_to(folder).as_posix() for image in images}
     subjects = find_subjects(
-        {names[image.path]: (stem(image.path), relative[image.path]) for image in images}, subject_regex
+        {names[image.path]: (stem(image.path), relative[image.path]) for image in images},
+        subject_regex,
+        {names[image.path]: image.subject for image in images if image.subject},
     )
     cases = [
         Case(
@@ -78,7 +82,7 @@ def find_cases(
             subjects.of[names[image.path]],
             image.path,
             pairs.get(image.path),
-            own_split(image.path.relative_to(folder)),
+            own_split(first_file(image.path).relative_to(folder)),
         )
         for image in images
     ]
@@ -87,7 +91,7 @@ def find_cases(
 
 
 def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: list[LeftOut]) -> list[ScanFile]:
-    """nnU-Net names channels CASE_0000, CASE_0001: the first is the case, the others are left out.
+    """nnU-Net names channels CASE_0000, CASE_0001, ...: together they are one case.
 
     Only where some CASE_0000 has a mask CASE; otherwise four digits are a number like any other.
     """
@@ -102,14 +106,20 @@ def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: lis
     if not named:
         return images
     kept = []
+    groups: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
     for file in images:
         match = channel[file.path]
         if match is None:
             kept.append(file)
-        elif match["channel"] == "0000":
-            kept.append(ScanFile(file.path, file.folders, match["key"], False))
         else:
-            left_out.append(LeftOut(file.path, f"a further channel of {match['key']}; one file a case is read"))
+            groups[file.folders, match["key"]].append(file)
+    for (folders, key), group in groups.items():
+        address = channel_address([file.path for file in group])
+        if address is not None:
+            kept.append(ScanFile(address, folders, key, False, group[0].subject))
+            continue
+        reason = f"the channels of {key} are not numbered 0000, 0001, ... in one format; mend their names"
+        left_out += [LeftOut(file.path, reason) for file in group]
     return kept
 
 
@@ -120,7 +130,12 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
     for image in images:
         exact[image.folders, image.key].append(image)
     waiting = []
+    series = {image.series: image for image in images if image.series}
     for mask in masks:
+        drawn_on = series.get(mask.refers) if mask.refers else None
+        if drawn_on is not None and drawn_on.path not in pairs:  # the file itself says so
+            pairs[drawn_on.path] = mask.path
+            continue
         here = [image for image in exact[mask.folders, mask.key] if image.path not in pairs]
         if len(here) == 1:
             pairs[here[0].path] = mask.path
@@ -162,7 +177,7 @@ def _case_names(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -
         parts = [*image.folders, image.key] if spell_out else [image.key]
         name = "_".join(part for part in parts if part) or stem(image.path)
         if name in owner:
-            other = owner[name].relative_to(folder)
+            other = owner[name].relative_to(folder).as_posix()
             left_out.append(
                 LeftOut(
                     image.path,

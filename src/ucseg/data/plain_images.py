@@ -1,4 +1,7 @@
-"""PNG, JPEG and TIFF: images without a geometry of their own, in pixels. By pillow; 16-bit colour by SimpleITK."""
+"""PNG, JPEG and TIFF: images without a geometry of their own, in pixels. By pillow; 16-bit colour by SimpleITK.
+
+A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,35 @@ _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 
 def read(path: Path) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
-    return Scan(_read_array(path, palette_indices=False), Geometry(np.eye(3), "px"), path)
+    return _scan(_read_array(path, palette_indices=False), path)
 
 
 def read_mask(path: Path) -> Scan:
     """As `read`, but a coloured palette yields its indices: in masks the colours are only there to be looked at."""
-    return Scan(_read_array(path, palette_indices=True), Geometry(np.eye(3), "px"), path)
+    return _scan(_read_array(path, palette_indices=True), path)
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a file is a TIFF of several pages; False also where it cannot be read."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        return len(read_header(path)[0]) == 3
+    except UserError:
+        return False
 
 
 def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, identity geometry in px, and channels."""
     with _opened(path) as image:
+        pages = _pages(path, image)
         grey = _grey_palette(image) if image.mode in ("P", "PA") else image.mode in _GREY_MODES
-        return (image.height, image.width), Geometry(np.eye(3), "px"), 1 if grey else 3
+        shape = (image.height, image.width) if pages == 1 else (pages, image.height, image.width)
+        return shape, Geometry(np.eye(1 + len(shape)), "px"), 1 if grey or pages > 1 else 3
 
 
 def write(array: Array, like: Scan, path: Path) -> None:
-    """Write H x W: masks of 8 or 16 bit as PNG or TIFF, float32 maps as TIFF. No geometry is written."""
+    """Write H x W: masks of 8 or 16 bit as PNG or TIFF, float32 maps and stacks as TIFF. No geometry is written."""
     ending = path.suffix.lower()
     if ending in (".jpg", ".jpeg"):
         raise UserError(f"{path}: JPEG changes the values of a mask; choose .png (masks) or .tif (maps).")
@@ -49,6 +64,13 @@ def write(array: Array, like: Scan, path: Path) -> None:
         if array.size and (array.min() < 0 or array.max() > 65535):
             raise UserError(f"{path}: plain images hold mask values from 0 to 65535 only; choose another format.")
         array = array.astype(np.uint16)
+    if array.ndim == 3:
+        if ending == ".png":
+            raise UserError(f"{path}: PNG cannot hold a stack of slices; choose .tif.")
+        pages = [Image.fromarray(np.ascontiguousarray(page)) for page in array]
+        with whole_file(path, ending) as temporary:
+            pages[0].save(temporary, format="TIFF", save_all=True, append_images=pages[1:])
+        return
     with whole_file(path, ending) as temporary:
         Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG" if ending == ".png" else "TIFF")
 
@@ -57,9 +79,6 @@ def write(array: Array, like: Scan, path: Path) -> None:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
-            pages = getattr(image, "n_frames", 1)
-            if pages > 1:
-                raise UserError(f"{path}: the file holds {pages} pages, an image has one; save each page as a file.")
             yield image
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: the image is too large to open ({error}); cut it into tiles.") from error
@@ -72,8 +91,37 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: not a readable image, damaged or cut short ({reason}); copy it again.") from error
 
 
+def _scan(array: Array, path: Path) -> Scan:
+    return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
+
+
+def _pages(path: Path, image: Image.Image) -> int:
+    """How many pages a file holds, all looked at: only grey ones of one size and depth make a stack."""
+    pages = int(getattr(image, "n_frames", 1))
+    if pages == 1:
+        return 1
+    if image.format != "TIFF":
+        raise UserError(f"{path}: the file holds {pages} pictures, an image is one; save each as a file.")
+    kinds = set()
+    for page in range(pages):
+        image.seek(page)
+        kinds.add((image.mode, image.size))
+    image.seek(0)
+    if len(kinds) > 1:
+        raise UserError(
+            f"{path}: the file holds {pages} pages that differ in size or kind, so they are no stack of slices; "
+            "save the page that is meant as a file of its own."
+        )
+    if image.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L", "F", "P"):
+        raise UserError(f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+    return pages
+
+
 def _read_array(path: Path, palette_indices: bool) -> Array:
     with _opened(path) as image:
+        pages = _pages(path, image)
+        if pages > 1:
+            return _read_stack(path, image, pages, palette_indices)
         tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
         image.load()
         if image.mode in ("P", "PA") and palette_indices and not _grey_palette(image):
@@ -93,6 +141,22 @@ def _read_array(path: Path, palette_indices: bool) -> Array:
         array = array.astype(np.uint8)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+
+
+def _read_stack(path: Path, image: Image.Image, pages: int, palette_indices: bool) -> Array:
+    """1 x pages x H x W."""
+    slices = []
+    for page in range(pages):
+        image.seek(page)
+        image.load()
+        if image.mode == "P" and not _grey_palette(image) and not palette_indices:
+            raise UserError(f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+        grey = image.convert("L") if image.mode == "P" and _grey_palette(image) else image
+        slices.append(np.asarray(grey))
+    array = np.stack(slices)[None]
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _deep(path: Path, kind: str) -> Array:

@@ -28,8 +28,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from ucseg.data.addresses import first_file
 from ucseg.data.atomic import whole_file
-from ucseg.data.formats import read_scan
+from ucseg.data.formats import files_of, read_scan
 from ucseg.data.manifest import Dataset, DatasetConfig
 from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
@@ -176,25 +177,19 @@ def content_digest(case: Case) -> str:
     """Of image and mask; or "!" and why there is none."""
     total = hashlib.blake2b(digest_size=8)
     for path in [case.image] + ([case.mask] if case.mask is not None else []):
-        for part in _files(path):
+        try:
+            files = files_of(path)
+        except UserError as error:
+            return f"!{error}"
+        if path not in files:  # which array, which channels, which series
+            total.update(str(path)[len(str(first_file(path).parent)) :].encode())
+        for part in files:
             try:
                 with part.open("rb") as file:
                     total.update(hashlib.file_digest(file, "blake2b").digest())
             except OSError as error:
                 return f"!{part}: cannot be read ({error.strerror}); mend cases.csv or bring the file back."
     return total.hexdigest()
-
-
-def _files(path: Path) -> list[Path]:
-    """A scan's files: a detached header (.mhd, .nhdr) names a second one that holds the voxels."""
-    if path.suffix.lower() not in (".mhd", ".nhdr"):
-        return [path]
-    try:
-        named = re.search(r"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", path.read_text("latin-1"), re.I | re.M)
-    except OSError:
-        return [path]  # reading it to hash it says what is wrong
-    data = path.parent / named[1] if named else path
-    return [path, data] if data != path and data.is_file() else [path]
 
 
 def _entry(task: _Task) -> PreparedCase | None:
@@ -215,7 +210,7 @@ def _make(task: _Task) -> PreparedCase | str:
         scan = read_scan(case.image)
         image, grid = to_network_grid(scan, task.plan)
         if case.mask is not None and task.label is not None:
-            label = read_label(case.mask, scan.array.shape[1:], task.config)
+            label = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
             _save(label_to_network_grid(label, grid), task.label)
         fits = np.abs(image).max(initial=0) <= np.finfo(np.float16).max
         _save(image.astype(np.float16) if fits else image, task.image)

@@ -30,7 +30,9 @@ class Subjects:
     notes: list[str] = field(default_factory=list)
 
 
-def find_subjects(names: Mapping[str, tuple[str, str]], regex: str | None = None) -> Subjects:
+def find_subjects(
+    names: Mapping[str, tuple[str, str]], regex: str | None = None, stated: Mapping[str, str] | None = None
+) -> Subjects:
     """Tell subjects apart.
 
     Args:
@@ -38,27 +40,36 @@ def find_subjects(names: Mapping[str, tuple[str, str]], regex: str | None = None
         regex: searched in the name, then in the path; group 1, or the whole match when it has no group.
             None: BIDS `sub-`, `patientNNN`, `X_slice_N`, then leading digits that several files share (`010_HC`,
             `010_2HC`), whichever fits first; otherwise every case is its own subject.
+        stated: case -> who the file itself says it shows (DICOM); goes before the rules where all cases state it.
 
     Raises:
         UserError: the regex is broken, or some names do not match it.
     """
     if regex is not None:
         return _by_regex(names, regex)
+    notes: list[str] = []
+    if stated and len(stated) == len(names):
+        if len(set(stated.values())) > 1 or len(names) == 1:
+            return _subjects(dict(stated), "by the patient's id in DICOM, of which only a digest is kept")
+        # Anonymised sets often give everybody one id.
+        notes = ["all DICOM files state the same patient id, so subjects are told by names instead."]
     for words, pattern in _NAMED_RULES:
         matches = {case: pattern.search(name) or pattern.search(path) for case, (name, path) in names.items()}
         fitting = {case: match.group(1) for case, match in matches.items() if match}
         if 2 * len(fitting) >= len(names):
-            return _subjects({case: fitting.get(case, case) for case in names}, f"by {words}")
+            return _subjects({case: fitting.get(case, case) for case in names}, f"by {words}", notes)
     digits = {case: _LEADING_DIGITS.match(name) for case, (name, _) in names.items()}
     of = {case: match.group(1) if match else case for case, match in digits.items()}
     sizes = Counter(of.values())
     if len(sizes) == len(names):
-        return _subjects({case: case for case in names}, _OWN)
+        return _subjects({case: case for case in names}, _OWN, notes)
     # One year before all names ("2018_0001") is not one subject.
     if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4):
-        return _subjects(of, "by the leading digits of the name, which several files share; otherwise use --subject")
+        return _subjects(
+            of, "by the leading digits of the name, which several files share; otherwise use --subject", notes
+        )
     note = f"names begin with {len(sizes)} numbers that files share; if these are subjects, say --subject '^(\\d+)_'."
-    return _subjects({case: case for case in names}, _OWN, [note])
+    return _subjects({case: case for case in names}, _OWN, [*notes, note])
 
 
 def _subjects(of: dict[str, str], rule: str, notes: list[str] | None = None) -> Subjects:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from ucseg.data.formats import read_header, read_scan, suffix
+from ucseg.data.formats import read_header, read_scan, segment_names, suffix
 from ucseg.data.masks import mask_values
 from ucseg.data.parallel import for_each
 from ucseg.errors import UserError
@@ -41,6 +41,7 @@ class MaskFacts:
         whole: all values are whole numbers.
         lossy: the format (JPEG) does not keep values.
         outline: whether the mask is a thin closed contour; None when not looked at.
+        names: value -> name, of files that name their segments.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +51,7 @@ class MaskFacts:
     whole: bool
     lossy: bool
     outline: bool | None
+    names: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def _image_facts(path: Path) -> ImageFacts | str:
 def _mask_facts(path: Path, look_for_outline: bool) -> MaskFacts | str:
     try:
         values = mask_values(path)
+        names = segment_names(path)
     except UserError as error:
         return reason_of(error, path)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -143,6 +146,7 @@ def _mask_facts(path: Path, look_for_outline: bool) -> MaskFacts | str:
         whole=whole,
         lossy=suffix(path) in (".jpg", ".jpeg"),
         outline=outline,
+        names=names,
     )
 
 

@@ -123,7 +123,7 @@ def _compare(pair: Pair, dataset: Dataset | None, classes: Mapping[int, str] | N
         )
     predicted = _class_indices(pair.prediction, classes)
     true = (
-        read_label(reference.mask, grid_shape, dataset.config)
+        read_label(reference.mask, grid_shape, dataset.config, grid)
         if dataset is not None
         else _class_indices(reference.mask, classes)
     )

@@ -8,28 +8,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ucseg.data.addresses import exists, first_file
 from ucseg.data.formats import SUFFIXES, stem
+from ucseg.data.listing import Listed, list_scans, merge_channels
 from ucseg.data.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
 from ucseg.types import SPLITS
 
+_TOLD = ("not a readable DICOM file", "its series goes on")
+"""Reasons to leave out a DICOM file of a folder that the user has to know of: a scan may be missing for it."""
+
 
 @dataclass(frozen=True)
 class Input:
-    """A scan to predict; `case` names its results and is unique."""
+    """A scan to predict: its address (see addresses.py), and the unique name of its results."""
 
     case: str
     file: Path
 
 
-def find_inputs(paths: Sequence[Path], out: Path, split: str = "test") -> tuple[list[Input], list[str]]:
+def find_inputs(
+    paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1
+) -> tuple[list[Input], list[str]]:
     """Files, folders and datasets as a list of scans, and what is wrong with the paths that give none.
 
     Args:
-        paths: files; folders, of which every readable file is taken, sub-folders included; datasets (the folder that
+        paths: files; folders, of which every readable scan is taken, sub-folders included; datasets (the folder that
             `ucseg init` wrote or its dataset.yaml), of which the images of `split` are taken under their case names.
         out: where results will go; never taken as an input.
         split: "train", "validation", "test" or "all".
+        channels: of the model's images; so many files CASE_0000, CASE_0001, ... of one channel are one scan.
 
     Raises:
         UserError: no path gives a scan (it is not there, holds nothing readable, its split is empty); unknown split.
@@ -37,10 +45,10 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test") -> tuple[
     if split not in (*SPLITS, "all"):
         raise UserError(f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     named: dict[Path, str] = {}
-    problems = []
+    problems: list[str] = []
     for path in map(_absolute, paths):
         try:
-            found = _of_path(path, _absolute(out), split)
+            found = _of_path(path, _absolute(out), split, channels, problems)
         except UserError as error:
             problems.append(str(error))
             continue
@@ -51,12 +59,12 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test") -> tuple[
     return [Input(case, file) for file, case in _unique(named).items()], problems
 
 
-def _of_path(path: Path, out: Path, split: str) -> dict[Path, str]:
+def _of_path(path: Path, out: Path, split: str, channels: int, problems: list[str]) -> dict[Path, str]:
     if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file():
         return _of_dataset(path, split)
     if path.is_dir():
-        return {file: stem(file) for file in _of_folder(path, out)}
-    if path.is_file():
+        return _of_folder(path, out, channels, problems)
+    if exists(path):
         return {path: stem(path)}
     raise UserError(f"{path}: there is no such file or folder.")
 
@@ -69,18 +77,22 @@ def _of_dataset(path: Path, split: str) -> dict[Path, str]:
     return {case.image: case.case for case in cases}
 
 
-def _of_folder(folder: Path, out: Path) -> list[Path]:
-    files = []
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and here / name != out)
-        files += [here / name for name in sorted(names) if name.lower().endswith(tuple(SUFFIXES)) and name[0] != "."]
-    if not files:
+def _of_folder(folder: Path, out: Path, channels: int, problems: list[str]) -> dict[Path, str]:
+    listed, left_out = list_scans(folder, {out})
+    # The label beside an image in one file is no scan. Other files may be anything: only DICOM that fails is told.
+    scans = [one for one in listed if not one.is_mask]
+    problems += [f"{one.file}: {one.reason}" for one in left_out if one.reason.startswith(_TOLD)]
+    if not scans:
         raise UserError(
-            f"{folder}: there is no scan in this folder; readable are {', '.join(sorted(SUFFIXES))} "
-            "(convert DICOM series to NIfTI first)."
+            f"{folder}: there is no scan in this folder; readable are DICOM series and {', '.join(sorted(SUFFIXES))}."
         )
-    return files
+    names = {one.path: _name(one) for one in scans}
+    merged = merge_channels(list(names), channels)
+    return {path: names.get(path) or stem(path) for path in merged}
+
+
+def _name(one: Listed) -> str:
+    return stem(Path(one.name)) if one.place.is_file() else one.name
 
 
 def _unique(named: dict[Path, str]) -> dict[Path, str]:
@@ -110,7 +122,7 @@ def _told_apart(group: list[Path], named: dict[Path, str]) -> list[str]:
         names = []
         for file in group:
             parents = file.parent.parts[1:][-depth:] if depth else ()
-            names.append("_".join([*parents, named[file], *([file.suffix[1:]] if ending else [])]))
+            names.append("_".join([*parents, named[file], *([first_file(file).suffix[1:]] if ending else [])]))
         if len({name.casefold() for name in names}) == len(group):
             return names
     return names  # files whose whole paths differ by case only; numbers will tell them apart
