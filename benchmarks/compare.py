@@ -10,7 +10,6 @@ another one: a study of hours can be done in pieces. WORK holds the report (inde
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import time
@@ -87,14 +86,13 @@ def ucseg(*words: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "ucseg.cli.main", *map(str, words)], check=True)
 
 
-def copy_new(source: Path, target: Path) -> None:
-    """Cells and summaries that `target` does not have, or has in an older version."""
-    files = [*(source / "cells").glob("*.json"), *(source / name for name in KEPT)]
-    for file in files:
+def copy_new(source: Path, target: Path, old: str, new: str) -> None:
+    """Cells and summaries that `target` has not, or older ones; `old` in them, a path, becomes `new`."""
+    for file in [*(source / "cells").glob("*.json"), *(source / name for name in KEPT)]:
         copy = target / file.relative_to(source)
-        if file.exists() and (not copy.exists() or copy.read_bytes() != file.read_bytes()):
+        if file.exists() and (not copy.exists() or copy.stat().st_mtime_ns < file.stat().st_mtime_ns):
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, copy)
+            copy.write_text(file.read_text().replace(old, new))
 
 
 def main() -> None:
@@ -111,7 +109,7 @@ def main() -> None:
         ucseg("init", words.data, "--out", dataset, *study.init, "--seed", "0", "--overwrite")
         ucseg("plan", dataset, *(word for setting in study.plan for word in ("--set", setting)))
     if not out.exists() and kept.exists():
-        copy_new(kept, out)
+        copy_new(kept, out, "WORK", str(work))
     command = [
         sys.executable,
         "-m",
@@ -126,10 +124,10 @@ def main() -> None:
         try:
             while running.poll() is None:
                 time.sleep(20)
-                copy_new(out, kept)
+                copy_new(out, kept, str(work), "WORK")
         except KeyboardInterrupt:
             running.wait()  # it has been interrupted too, and saves
-    copy_new(out, kept)
+    copy_new(out, kept, str(work), "WORK")
     sys.exit(running.returncode)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+COSTS = (("seconds", 60), ("peak_bytes", 2**30))
 HEAD = """\
 # Results
 
@@ -59,10 +60,49 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def comparison(name: str, result: dict[str, Any]) -> str:
+    """One comparison of methods (summary.json of `ucseg compare`) as a section, last weights."""
+    verdicts = {
+        (one["test"], one["labelled"], one["variant"]): one["verdict"]
+        for one in result["comparisons"]
+        if one["weights"] == "last"
+    }
+    rows = {(row["test"], row["labelled"], row["variant"], row["weights"]): row for row in result["rows"]}
+    finished = (
+        "" if result["finished"] == result["cells"] else f" {result['finished']} of {result['cells']} runs finished."
+    )
+    lines = [
+        f"## Comparison: {name}",
+        "",
+        *(f"- {key}: {text}" for key, text in result["facts"].items() if key != "Dataset"),
+        "",
+        f"Verdicts are against `{result['reference']}`.{finished}",
+        "",
+        "| test | labelled | method | seeds | Dice, last [95 % interval] ± seeds | best | gap closed | min | GiB | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (test, labelled, variant, weights), row in rows.items():
+        if weights == "last":
+            dice, best = row["metrics"]["dice"], rows.get((test, labelled, variant, "best"))
+            spread = "" if dice["spread"] is None else f" ± {dice['spread']:.3f}"
+            cells = [test, labelled, f"`{variant}`", str(len(row["seeds"]))]
+            cells += [f"{dice['mean']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}]{spread}"]
+            cells += [f"{best['metrics']['dice']['mean']:.3f}" if best else ""]
+            cells += ["" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}"]
+            cells += ["" if row[key] is None else f"{row[key] / unit:.2f}" for key, unit in COSTS]
+            lines.append(f"| {' | '.join([*cells, verdicts.get((test, labelled, variant), '')])} |")
+    lines += ["", f"    OMP_NUM_THREADS=1 python benchmarks/compare.py {name} --data SCANS --work WORK", ""]
+    return "\n".join(lines)
+
+
 def page() -> str:
     """The whole page."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    return "\n".join([HEAD, *(table(result) for result in results if "study" in result)])
+    compared = [
+        comparison(path.parent.name, json.loads(path.read_text()))
+        for path in sorted(RESULTS.glob("compare/*/summary.json"))
+    ]
+    return "\n".join([HEAD, *(table(result) for result in results if "study" in result), *compared])
 
 
 if __name__ == "__main__":
