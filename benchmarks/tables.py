@@ -78,7 +78,7 @@ def comparison(name: str, result: dict[str, Any]) -> str:
         "",
         f"Verdicts are against `{result['reference']}`.{finished}",
         "",
-        "| test | labelled | method | seeds | Dice, last [95 % interval] ± seeds | best | gap closed | min | GiB | verdict |",
+        "| test | labelled | method | seeds | Dice, last [95 %] ± seeds | best | gap closed | min | GiB | verdict |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (test, labelled, variant, weights), row in rows.items():
