@@ -48,6 +48,7 @@ def grid(data: Path) -> Path:
 def no_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No process is started; the names of those that would have been."""
     started: list[str] = []
+    monkeypatch.setattr("ucseg.comparison.figures._uri", lambda figure: "data:,")  # drawing takes longest
 
     def run(jobs: list[Job], at_once: int, on_end: Any, on_wait: Any, keep_open: Any) -> bool:
         started.extend(job.name for job in jobs)
@@ -142,6 +143,7 @@ def test_a_failed_run_is_named_the_others_are_done_and_it_is_tried_again(
 ) -> None:
     cells = {file.name: file.read_text() for file in (grid / "cells").iterdir()}
     tried: list[list[str]] = []
+    monkeypatch.setattr("ucseg.comparison.figures._uri", lambda figure: "data:,")
 
     def run(jobs: list[Job], at_once: int, on_end: Any, on_wait: Any, keep_open: Any) -> bool:
         tried.append([job.name for job in jobs])

@@ -87,6 +87,7 @@ def compare(
         tolerance,
         _command(dataset, options),
     )
+    console.print("Looking at words, cases and files: nothing begins before all is well.")
     setup = set_up(wanted)
     study = setup.study
     with only_one(out) as held:
@@ -102,7 +103,7 @@ def compare(
             f"Stopped; {len(board.done)} of {len(study.cells)} runs are finished and what ran was saved. "
             f"The same command goes on; what there is so far: {out / 'index.html'}"
         )
-    summary = board.report()
+    summary = board.summary
     _print(study, summary)
     console.print(f"Tables, pictures and every case: {out / 'index.html'}")
     if board.failed:
@@ -207,11 +208,11 @@ class _Board:
             console.print(f"{len(self.done)} of {len(self.study.cells)}: {cell}: trained in {seconds:.0f} s")
         self.report()
 
-    def report(self) -> Summary:
-        """The four files, of what is finished."""
+    def report(self) -> None:
+        """Make the four files anew, of what is finished."""
         from ucseg.comparison.report import write_report
 
-        return write_report(self.study, self.done, self.failed)
+        self.summary = write_report(self.study, self.done, self.failed)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
