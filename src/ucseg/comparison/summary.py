@@ -204,18 +204,25 @@ def _gaps(
     here = [row for row in rows if (row.test, row.labelled, row.weights) == place]
     others = [row for row in here if not row.baseline]
     # In the baseline's favour: its best network, or their mean, by the very figures that are compared.
-    floor = max((row.metrics[MAIN].mean for row in here if row.baseline), default=math.nan)
+    floor = _best([row for row in here if row.baseline])
     tops = [row for row in rows if row.baseline and (row.test, row.labelled, row.weights) == (test, ALL, weights)]
-    ceiling = max((row.metrics[MAIN].mean for row in tops), default=math.nan)
+    ceiling = _best(tops)
     if labelled == ALL or not others:
         return {}
-    if math.isnan(floor) or math.isnan(ceiling):
+    if floor is None or ceiling is None:
         undefined[place] = "its baseline or the ceiling is not finished"
         return {}
-    if ceiling <= floor:
-        undefined[place] = f"the ceiling ({ceiling:.3f}) is not above the best baseline ({floor:.3f})"
+    gap, spread = ceiling.mean - floor.mean, np.fmax(ceiling.spread, floor.spread)  # NaN with one seed
+    if gap <= 0 or gap <= spread:
+        said = f"the ceiling ({ceiling.mean:.3f}) is not above the best baseline ({floor.mean:.3f})"
+        undefined[place] = said + (" by more than the spread over seeds" if gap > 0 else "")
         return {}
-    return {_key(row): (row.metrics[MAIN].mean - floor) / (ceiling - floor) for row in others}
+    return {_key(row): (row.metrics[MAIN].mean - floor.mean) / gap for row in others}
+
+
+def _best(rows: Sequence[Row]) -> Figure | None:
+    known = [row.metrics[MAIN] for row in rows if not math.isnan(row.metrics[MAIN].mean)]
+    return max(known, key=lambda one: one.mean, default=None)
 
 
 def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFrame], reference: str) -> list[Comparison]:

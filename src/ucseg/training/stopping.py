@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import TracebackType
 from typing import Any
 
+SAME = 1.0
+"""Seconds within which a second signal is the first once more: a cluster signals every process of a job, and the parent
+among them passes it on to its children."""
+
 
 class StopSignal:
-    """Use as a context manager. The first Ctrl-C or SIGTERM sets `asked`; a second one acts as if we were not there."""
+    """Use as a context manager. The first Ctrl-C or SIGTERM sets `asked`; a later one acts as if we were not there."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._since = 0.0
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
 
@@ -37,5 +43,8 @@ class StopSignal:
             if number == signal.SIGTERM:
                 os._exit(0)
             return
-        self.asked = True
-        self._hand_back()
+        if not self.asked:
+            self.asked, self._since = True, time.monotonic()
+        elif time.monotonic() - self._since > SAME:
+            self._hand_back()
+            signal.raise_signal(number)
