@@ -23,7 +23,7 @@ def run(text: str) -> int:
         print("\n".join(f"ucseg: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return EXIT_USER
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"ucseg: stopped {stop}", file=sys.stderr)
+        print(f"ucseg: {str(stop) or 'stopped.'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
