@@ -18,8 +18,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "compare"
 KEPT = ("comparison.json", "summary.json", "table.csv")
-ALL = "mean_teacher,ua_mt,cps,cross_teaching,urpc,mc_net,unimatch,bcp,uc_seg"
-FEW = "mean_teacher,cps,unimatch,bcp,uc_seg"
+ALL = "uc_seg,mean_teacher,ua_mt,cps,cross_teaching,urpc,mc_net,unimatch,bcp"
+FEW = "uc_seg,mean_teacher,cps,unimatch,bcp"
 ABLATION = ",".join(
     [
         "uc_seg",
@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the scans")
     parser.add_argument("--work", type=Path, required=True, help="folder for the dataset and the runs")
     parser.add_argument("--jobs", default="2", help="runs at once")
+    parser.add_argument("--methods", help="only these of the study's, to have them first; the others can follow")
     words = parser.parse_args()
     study, work = STUDIES[words.study], words.work.absolute()
     dataset, out, kept = work / "data", work / "comparison", RESULTS / words.study
@@ -110,6 +111,9 @@ def main() -> None:
         ucseg("plan", dataset, *(word for setting in study.plan for word in ("--set", setting)))
     if not out.exists() and kept.exists():
         copy_new(kept, out, "WORK", str(work))
+    compared = study.compare.split()
+    if words.methods:
+        compared[compared.index("--methods") + 1] = words.methods
     command = [
         sys.executable,
         "-m",
@@ -118,7 +122,7 @@ def main() -> None:
         str(dataset),
         "--out",
         str(out),
-        *study.compare.split(),
+        *compared,
     ]
     with subprocess.Popen([*command, "--jobs", words.jobs]) as running:
         try:

@@ -21,7 +21,7 @@ def test_each_network_has_the_others_argmax_as_label(classes: int) -> None:
     torch.manual_seed(7)
     again = copy.deepcopy(method.networks)
     with torch.no_grad():
-        z_1, z_2 = (network(torch.cat([batch.labelled, batch.unlabelled["image"]]))[0] for network in again)
+        z_1, z_2 = (network(torch.cat([batch.labelled, batch.unlabelled["image"]]))[0] for network in again.values())
     assert found["cross_1"] == pytest.approx(2 * float(cross_entropy(z_1, z_2.argmax(dim=1), classes == 2)), rel=1e-4)
     assert found["cross_2"] == pytest.approx(2 * float(cross_entropy(z_2, z_1.argmax(dim=1), classes == 2)), rel=1e-4)
 
@@ -29,7 +29,7 @@ def test_each_network_has_the_others_argmax_as_label(classes: int) -> None:
 def test_a_networks_terms_train_it_alone_and_it_starts_unlike_the_other() -> None:
     method = make_method("cps", make_problem(2))
     assert isinstance(method, CPS)
-    first, second = (list(network.parameters()) for network in method.networks)
+    first, second = (list(network.parameters()) for network in method.networks.values())
     assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
     output = step(method, make_batch(method, method.problem))
     for k, (own, other) in enumerate([(first, second), (second, first)], start=1):

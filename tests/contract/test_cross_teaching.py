@@ -22,7 +22,7 @@ def test_the_loss_is_the_papers_equation(classes: int) -> None:
     found = terms_of(method, batch, seed=3)
     torch.manual_seed(3)
     with torch.no_grad():
-        z = [network(image)[0][2:].double() for network in method.networks]
+        z = [network(image)[0][2:].double() for network in method.networks.values()]
     for k in (0, 1):
         p = z[k].sigmoid() if classes == 2 else z[k].softmax(dim=1)
         target = one_hot(z[1 - k].argmax(dim=1), classes).double()
@@ -35,7 +35,7 @@ def test_the_loss_is_the_papers_equation(classes: int) -> None:
 
 def test_one_network_is_convolutional_and_the_other_a_transformer_and_both_are_members() -> None:
     method, batch = make()
-    assert [type(network) for network in method.networks] == [UNet, SwinUNet]
+    assert [type(network) for network in method.networks.values()] == [UNet, SwinUNet]
     with torch.no_grad():
         prediction = method.eval().predict(batch.labelled)
     assert list(prediction.members) == ["unet", "swin_unet"]
@@ -45,7 +45,7 @@ def test_one_network_is_convolutional_and_the_other_a_transformer_and_both_are_m
 def test_each_network_learns_from_the_other_and_gives_it_no_gradient() -> None:
     method, batch = make()
     for name, value in step(method, batch).terms.items():
-        for k, network in enumerate(method.networks):
+        for k, network in enumerate(method.networks.values()):
             gradients = torch.autograd.grad(value, list(network.parameters()), retain_graph=True, allow_unused=True)
             assert any(g is not None for g in gradients) == name.endswith(str(k + 1)), name
 

@@ -50,7 +50,7 @@ def test_the_loss_is_the_papers_equation(classes: int) -> None:
     found = terms_of(method, batch)
     image = torch.cat([batch.labelled, batch.unlabelled["image"]])
     p, adversarial = [], []
-    for network in method.networks:
+    for network in method.networks.values():
         seen = image.clone().requires_grad_()
         z = network(seen)[0]
         p.append(normalised_probabilities(z.detach(), binary))
@@ -58,7 +58,7 @@ def test_the_loss_is_the_papers_equation(classes: int) -> None:
         assert seen.grad is not None
         adversarial.append(image + 0.1 * seen.grad.sign())
     with torch.no_grad():
-        for k, network in enumerate(method.networks):
+        for k, network in enumerate(method.networks.values()):
             misled = normalised_probabilities(network(adversarial[1 - k])[0], binary)
             expected = -(p[1 - k] * misled.log()).sum(dim=1).mean()
             assert found[f"diversity_{k + 1}"] == pytest.approx(0.5 * float(expected), rel=1e-3)
@@ -70,7 +70,7 @@ def test_an_adversarial_image_misleads_its_network_and_differs_by_the_step_size(
     method = make(dims).eval()
     batch = make_batch(method, method.problem, 1, 1)
     image = torch.cat([batch.labelled, batch.unlabelled["image"]])
-    for network in method.networks:
+    for network in method.networks.values():
         z, adversarial = method.attack(network, image, batch.label)
         target = torch.cat([batch.label, z[1:].argmax(dim=1)])
         with torch.no_grad():
@@ -91,7 +91,7 @@ def test_the_attack_leaves_no_gradient_and_none_comes_through_it(half: bool) -> 
     assert all(p.grad is None for p in method.parameters())
     assert batch.labelled.grad is None and not batch.labelled.requires_grad
     for k in (0, 1):
-        for j, network in enumerate(method.networks):
+        for j, network in enumerate(method.networks.values()):
             gradients = torch.autograd.grad(
                 output.terms[f"diversity_{k + 1}"], list(network.parameters()), retain_graph=True, allow_unused=True
             )

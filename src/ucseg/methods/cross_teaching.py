@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
 from ucseg.losses.segmentation import class_probabilities, dice_loss, segmentation_loss
 from ucseg.methods.base import Method
-from ucseg.networks import build_network, member_names
+from ucseg.networks import build_networks
 from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
@@ -38,13 +38,13 @@ class CrossTeaching(Method):
 
     def __init__(self, config: CrossTeachingConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.networks = nn.ModuleList(build_network(name, problem) for name in config.networks)
+        self.networks = build_networks(config.networks, problem)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup of each network, and the Dice loss of each with the other's hard prediction."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
-        z = [network(image)[0] for network in self.networks]
+        z = [network(image)[0] for network in self.networks.values()]
         weight = config.cross_weight * sigmoid_ramp(progress.fraction, config.ramp)
         terms = {}
         for k in (0, 1):
@@ -55,6 +55,4 @@ class CrossTeaching(Method):
 
     def predict(self, image: Tensor) -> Prediction:
         """The mean of both networks. DEVIATION: the paper keeps the convolutional one, which is a member here."""
-        names = member_names(self.config.networks)
-        logits = {name: network(image)[0] for name, network in zip(names, self.networks, strict=True)}
-        return mean_prediction(logits, self.problem.binary)
+        return mean_prediction({name: f(image)[0] for name, f in self.networks.items()}, self.problem.binary)

@@ -19,7 +19,7 @@ from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import jensen_shannon
 from ucseg.losses.segmentation import cross_entropy, normalised_probabilities, segmentation_loss, soft_cross_entropy
 from ucseg.methods.base import Method
-from ucseg.networks import build_network, member_names
+from ucseg.networks import build_networks
 from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
@@ -43,18 +43,18 @@ class DeepCoTraining(Method):
 
     def __init__(self, config: DeepCoTrainingConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.networks = nn.ModuleList(build_network(name, problem) for name in config.networks)
+        self.networks = build_networks(config.networks, problem)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup of each network, their agreement, and what each makes of the other's adversarial images."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
-        outputs = [self.attack(network, image, batch.label) for network in self.networks]
+        outputs = [self.attack(network, image, batch.label) for network in self.networks.values()]
         z, adversarial = zip(*outputs, strict=True)
         p = [normalised_probabilities(z_k, binary) for z_k in z]
         ramp = sigmoid_ramp(progress.fraction, config.ramp)
         terms = {}
-        for k, network in enumerate(self.networks):
+        for k, network in enumerate(self.networks.values()):
             misled = network(adversarial[1 - k])[0]
             terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
             terms[f"diversity_{k + 1}"] = (
@@ -84,6 +84,4 @@ class DeepCoTraining(Method):
 
     def predict(self, image: Tensor) -> Prediction:
         """The mean of both networks, which are its members."""
-        names = member_names(self.config.networks)
-        logits = {name: network(image)[0] for name, network in zip(names, self.networks, strict=True)}
-        return mean_prediction(logits, self.problem.binary)
+        return mean_prediction({name: f(image)[0] for name, f in self.networks.items()}, self.problem.binary)

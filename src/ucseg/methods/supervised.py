@@ -10,13 +10,13 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
 from ucseg.methods.base import Method
-from ucseg.networks import build_network, member_names
+from ucseg.networks import build_networks
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 from ucseg.uncertainty import vacuity
 
@@ -45,7 +45,7 @@ class Supervised(Method):
 
     def __init__(self, config: SupervisedConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.networks = nn.ModuleDict({name: build_network(name, problem) for name in config.networks})
+        self.networks = build_networks(config.networks, problem)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup of each network; none of them shares a parameter with another, so their sum trains each alone."""
@@ -60,11 +60,7 @@ class Supervised(Method):
     def predict(self, image: Tensor) -> Prediction:
         """The mean of the networks' probabilities and of their vacuities."""
         logits = {name: network(image)[0] for name, network in self.networks.items()}
-        names = member_names(self.config.networks)
-        members = {
-            name: normalised_probabilities(z, self.problem.binary)
-            for name, z in zip(names, logits.values(), strict=True)
-        }
+        members = {name: normalised_probabilities(z, self.problem.binary) for name, z in logits.items()}
         return Prediction(
             torch.stack(list(members.values())).mean(dim=0),
             torch.stack([vacuity(z) for z in logits.values()]).mean(dim=0),

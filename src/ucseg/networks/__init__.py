@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from ucseg.errors import UserError
 from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
 from ucseg.networks.swin_unet import SwinUNet
@@ -34,3 +36,10 @@ def member_names(names: Sequence[str]) -> list[str]:
     """
     names = [name.replace(":", "_") for name in names]
     return [name if name not in names[:k] else f"{name}_{k + 1}" for k, name in enumerate(names)]
+
+
+def build_networks(names: Sequence[str], problem: Problem) -> nn.ModuleDict:
+    """The networks of a method, each with its own initial weights, by `member_names`."""
+    return nn.ModuleDict(
+        {key: build_network(name, problem) for key, name in zip(member_names(names), names, strict=True)}
+    )
