@@ -6,16 +6,19 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 # Threads of the numerical libraries: more than the cores of a small machine only makes tests slower.
 THREADS ?= 2
-ENV := OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS)
+THREADS_EACH = $(THREADS)
+ENV = OMP_NUM_THREADS=$(THREADS_EACH) MKL_NUM_THREADS=$(THREADS_EACH) OPENBLAS_NUM_THREADS=$(THREADS_EACH)
 
 .PHONY: demo test lint install clean
 
 demo: $(STAMP)
 	$(ENV) $(VENV)/bin/ucseg demo
 
+# As many tests at once as there are THREADS, each on one: the tensors of tests are too small to share among cores.
 # A test that hangs prints where it stands after five minutes.
+test: THREADS_EACH := 1
 test: lint
-	$(ENV) $(VENV)/bin/python -m pytest -rs -o faulthandler_timeout=300
+	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) -rs -o faulthandler_timeout=300
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
