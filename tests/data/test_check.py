@@ -221,3 +221,19 @@ def test_geometry_measures() -> None:
     assert geometry_distance(straight, straight, (4, 4, 4)) == 0
     longer = Geometry(np.diag([2.0, 2.0, 5.5, 1.0]))
     assert geometry_distance(straight, longer, (4, 4, 4)) == pytest.approx(3 * 0.5 / 2)
+
+
+def test_volumes_may_test_a_model_of_slices_but_not_train_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cases = []
+    for i, split in enumerate(["train"] * 12 + ["validation", "test"]):
+        shape = (30, 32) if split == "train" else (4, 30, 32)
+        label = np.zeros(shape, np.uint8)
+        label[..., 5:9, 5:9] = 1
+        np.savez(tmp_path / f"{i}.npz", image=rng.normal(label, 1.0).astype(np.float32), label=label)
+        cases.append(Case(str(i), str(i), tmp_path / f"{i}.npz", Path(f"{tmp_path}/{i}.npz#label"), split))
+    classes = {0: "background", 1: "organ"}
+    config = DatasetConfig(name="test", root=str(tmp_path), dims=2, modality="mri", channels=1, classes=classes)
+    assert not check_dataset(Dataset(tmp_path, config, cases))
+    cases[-1] = replace(cases[-1], split="train")
+    assert any("3D, the dataset 2D" in finding.finding for finding in check_dataset(Dataset(tmp_path, config, cases)))

@@ -152,6 +152,21 @@ def test_slices_of_volumes(tmp_path: Path) -> None:
     assert make_plan(data, overrides={"dims": 2, "size": 64}).patch == (64, 64)
 
 
+def test_volumes_without_a_spacing(tmp_path: Path) -> None:
+    cases = []
+    for index in range(2):
+        path = tmp_path / f"{index}.npz"
+        np.savez(path, image=mri(index, (12, 60, 90)), label=two_class_label((12, 60, 90)))
+        cases.append(Case(str(index), str(index), path, Path(f"{path}#label"), "train"))
+    classes = {0: "background", 1: "one", 2: "two"}
+    config = DatasetConfig(name="test", root=str(tmp_path), dims=3, modality="mri", channels=1, classes=classes)
+    data = Dataset(tmp_path, config, cases)
+    plan = make_plan(data)
+    assert (plan.unit, plan.size, plan.spacing, plan.patch) == ("px", None, (1, 1, 1), (32, 64, 96))
+    sliced = make_plan(data, dims=2)
+    assert (sliced.slice_axis, sliced.size) == (0, (48, 80))
+
+
 def test_components_of_a_volume_and_of_its_slices() -> None:
     arch = np.zeros((5, 5, 3), np.uint8)
     arch[0, :, 1] = arch[4, :, 1] = arch[:, 4, 1] = 1  # one piece in its plane, two legs in the rows below the top

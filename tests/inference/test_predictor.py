@@ -65,6 +65,19 @@ def test_images_resized_to_one_size_come_back_in_their_own() -> None:
     assert 2 * overlap.sum() / (found.mask.sum() + image.sum()) > 0.93
 
 
+def test_a_stack_is_predicted_as_its_slices_are_where_the_plan_is_of_slices() -> None:
+    volume = speckle(1, 4, 40, 36) * np.array([1, 3, 0.2, 5], np.float32)[:, None, None]
+    one = predictor(plan_2d(size=(32, 32), patch=(16, 16), normalisation="unit", one_component=(1,)))
+    found = one.predict_scan(scan_of(volume), probabilities=True)
+    assert found.mask.any(axis=(1, 2)).all()
+    for index in range(4):
+        single = one.predict_scan(scan_of(volume[:, index]), probabilities=True)
+        np.testing.assert_array_equal(found.mask[index], single.mask)
+        np.testing.assert_array_equal(found.members["low"][index], single.members["low"])
+        np.testing.assert_allclose(found.uncertainty[index], single.uncertainty, atol=1e-6)
+        np.testing.assert_allclose(found.probabilities[:, index], single.probabilities, atol=1e-6)
+
+
 def test_batches_of_windows_do_not_change_the_answer() -> None:
     scan = scan_of(speckle(1, 40, 33, 20), (1, 1, 1))
     one, many = (predictor(plan_3d(spacing=(1.1, 1, 1)), batch=batch).predict_scan(scan) for batch in (1, 7))

@@ -18,7 +18,7 @@ from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
 from ucseg.data.plan import read_plan
 from ucseg.data.splits import subjects_in_two_splits
-from ucseg.data.survey import reason_of
+from ucseg.data.survey import is_stack_to_measure, reason_of
 from ucseg.errors import UserError
 from ucseg.types import Array, Case, Geometry, Scan
 
@@ -116,7 +116,7 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
         out.image_digest = digest(scan.array)
         if np.isfinite(scan.array).all():
             out.thumbnail = thumbnail(scan.array)
-        out.findings += [Finding(name, *rest) for rest in _of_image(scan, dataset.config)]
+        out.findings += [Finding(name, *rest) for rest in _of_image(scan, case, dataset.config)]
     if case.mask is None:
         return out
     mask_name = _name(case.mask, dataset)
@@ -153,9 +153,9 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
     return out
 
 
-def _of_image(scan: Scan, config: DatasetConfig) -> Iterable[tuple[str, str, Severity]]:
+def _of_image(scan: Scan, case: Case, config: DatasetConfig) -> Iterable[tuple[str, str, Severity]]:
     array, geometry = scan.array, scan.geometry
-    if geometry.dims != config.dims:
+    if geometry.dims != config.dims and not is_stack_to_measure(case, geometry, config.dims):
         yield (
             f"the image is {geometry.dims}D, the dataset {config.dims}D",
             f"remove the case, or mend dims in {CONFIG_FILE}",

@@ -51,10 +51,14 @@ def thumbnail(image: Array) -> Array | None:
 
 def nearly_equal_pairs(thumbnails: Sequence[Array | None]) -> list[tuple[int, int, float]]:
     """(i, j, correlation) with i < j of all pairs above NEARLY_THE_SAME; a few rows at a time, for large sets."""
-    index = [i for i, vector in enumerate(thumbnails) if vector is not None]
-    if not index:
-        return []
-    vectors = np.stack([vector for vector in thumbnails if vector is not None])
+    pairs = []
+    for length in {len(vector) for vector in thumbnails if vector is not None}:  # slices and volumes are not alike
+        index = [i for i, vector in enumerate(thumbnails) if vector is not None and len(vector) == length]
+        pairs += _pairs_among(np.stack([vector for i in index if (vector := thumbnails[i]) is not None]), index)
+    return pairs
+
+
+def _pairs_among(vectors: Array, index: Sequence[int]) -> list[tuple[int, int, float]]:
     pairs = []
     for start in range(0, len(index), _ROWS_AT_ONCE):
         likeness = vectors[start : start + _ROWS_AT_ONCE] @ vectors.T

@@ -30,7 +30,8 @@ class Fingerprint:
     Attributes:
         unit: "mm" or "px".
         shapes, spacings: N x n, a row a readable case.
-        slice_axis: the axis of largest median spacing; the last one where none is larger.
+        slice_axis: the axis of largest median spacing; without a spacing that of fewest voxels; the last one where none
+            stands out.
         labelled, unlabelled: how many readable cases of each.
         zero_share: median share of an image's voxels that are exactly zero.
         foreground: sampled intensities inside the labelled foreground.
@@ -97,7 +98,8 @@ def take_fingerprint(dataset: Dataset, dims: int | None = None) -> Fingerprint:
     if not labelled:
         raise UserError(f"{dataset.folder}: no labelled training case can be read; {left_out[0][1]}")
     spacings = np.array([head[1] for _, head in good], float)
-    slice_axis = _slice_axis(np.median(spacings, axis=0))
+    voxels = np.median([head[0] for _, head in good], axis=0)
+    slice_axis = _slice_axis(1 / voxels if units == {"px"} else np.median(spacings, axis=0))
 
     across = slice_axis if dims is not None and dims < rank else None
     chosen = labelled

@@ -16,10 +16,18 @@ from ucseg.data.classes import choose_reading, labels_of_dataset_json, parse_cla
 from ucseg.data.listing import LeftOut
 from ucseg.data.manifest import DatasetConfig, Modality
 from ucseg.data.masks import read_label
-from ucseg.data.pairing import find_cases
+from ucseg.data.pairing import Found, find_cases
 from ucseg.data.parallel import for_each
 from ucseg.data.segments import classes_of, with_classes
-from ucseg.data.survey import ImageFacts, MaskFacts, Surveyed, lowest_values, reason_of, survey_cases
+from ucseg.data.survey import (
+    ImageFacts,
+    MaskFacts,
+    Surveyed,
+    is_stack_to_measure,
+    lowest_values,
+    reason_of,
+    survey_cases,
+)
 from ucseg.errors import UserError
 from ucseg.types import Array, Case
 
@@ -81,8 +89,21 @@ def understand(
     """
     if options.modality is not None and options.modality not in get_args(Modality):
         raise UserError(f"--modality '{options.modality}' is not one of {', '.join(get_args(Modality))}; choose one.")
-    given = parse_classes(options.classes) if options.classes is not None else None
+    if options.classes is not None:
+        parse_classes(options.classes)  # before minutes of reading
     found = find_cases(folder, options.images, options.masks, options.subject, skip)
+    return understand_cases(folder, found, options, root, done)
+
+
+def understand_cases(
+    folder: Path,
+    found: Found,
+    options: ImportOptions,
+    root: str,
+    done: Callable[[str, int], None] | None = None,
+) -> Understood:
+    """As `understand`, of cases that were found already: `images`, `masks` and `subject` of the options are not used."""
+    given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
     surveyed = survey_cases(found.cases, _stage("reading headers and masks", len(found.cases), done))
     surveyed, dims, channels = _usable(surveyed, left_out, folder)
@@ -127,7 +148,7 @@ def understand(
             cases.append(replace(one.case, mask=None))
         else:
             cases.append(one.case)
-    images = [one.image for one in surveyed if isinstance(one.image, ImageFacts)]
+    images = [one.image for one in surveyed if isinstance(one.image, ImageFacts) and len(one.image.shape) == dims]
     return Understood(
         config, cases, sorted(left_out, key=lambda item: item.file), found.subject_rule,
         _shapes(images), _spacing(images), notes,
@@ -150,7 +171,9 @@ def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> 
     (dims, channels), _ = Counter(kind for _, kind in readable).most_common(1)[0]
     usable = []
     for one, kind in readable:
-        if kind == (dims, channels):
+        assert isinstance(one.image, ImageFacts)
+        stack = kind[1] == channels and is_stack_to_measure(one.case, one.image.geometry, dims)
+        if kind == (dims, channels) or stack:
             usable.append(one)
         else:
             words = f"{kind[0]}D with {kind[1]} channel(s), most images are {dims}D with {channels}"

@@ -163,6 +163,13 @@ class Plan(Strict):
             raise ValueError(f"holds class indices from 1 to {classes - 1}")
         return value
 
+    def is_stack(self, dims: int, unit: str) -> bool:
+        """Whether a scan is to be taken slice by slice, along its first axis, though the plan is of single slices.
+
+        Sets that are published as slices for training and volumes for testing (ACDC) are so; neither has a spacing.
+        """
+        return (dims, unit, self.unit, len(self.spacing)) == (3, "px", "px", 2)
+
     @property
     def problem(self) -> Problem:
         """What a network must know of the data."""
@@ -226,7 +233,7 @@ def make_plan(
     spacing = _numbers("spacing", settle("spacing", target_spacing(seen.spacings, across)), config.dims)
     plane = [axis for axis in range(config.dims) if axis != across]
     median = np.median(seen.shapes * seen.spacings / spacing, axis=0)[plane]
-    size = settle("size", whole_size(seen.shapes) if seen.unit == "px" else None)
+    size = settle("size", whole_size(seen.shapes[:, plane]) if seen.unit == "px" and dims == 2 else None)
     whole = tuple(int(edge) for edge in _numbers("size", size, dims)) if size is not None else None
     patch = settle("patch", whole or patch_for(median))
     edges = tuple(int(edge) for edge in _numbers("patch", patch, dims))

@@ -51,6 +51,9 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
     Raises:
         UserError: the scan's rank or unit is not the plan's.
     """
+    if plan.is_stack(geometry.dims, geometry.unit):
+        slice_grid = grid_of(shape[1:], Geometry(geometry.affine[1:, 1:], "px"), plan, source)
+        return Grid(shape, (0, 1, 2), (False,) * 3, (shape[0], *slice_grid.shape), (1.0, *slice_grid.spacing))
     if geometry.dims != len(plan.spacing):
         raise UserError(
             f"{source}: this is a {geometry.dims}D scan, but the plan is for {len(plan.spacing)}D scans; leave it out."
@@ -82,8 +85,11 @@ def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
         UserError: rank, unit or channels are not the plan's, or the image has NaN or infinite values.
     """
     grid = grid_of(scan.array.shape[1:], scan.geometry, plan, scan.source)
-    image = normalise(to_canonical(_with_channels(scan, plan.channels), grid.order, grid.flips), plan, scan.source)
-    return resample(image, grid.shape), grid
+    image = to_canonical(_with_channels(scan, plan.channels), grid.order, grid.flips)
+    if plan.is_stack(scan.geometry.dims, scan.geometry.unit):  # as each slice was in training
+        slices = [normalise(image[:, index], plan, scan.source) for index in range(image.shape[1])]
+        return resample(np.stack(slices, axis=1), grid.shape), grid
+    return resample(normalise(image, plan, scan.source), grid.shape), grid
 
 
 def label_to_network_grid(label: Array, grid: Grid) -> Array:

@@ -81,6 +81,11 @@ def survey_cases(cases: Sequence[Case], done: Callable[[], None] | None = None) 
     return for_each(look, cases, done)
 
 
+def is_stack_to_measure(case: Case, geometry: Geometry, dims: int) -> bool:
+    """Whether a volume belongs to a dataset of slices: one to validate or test on, slice by slice (see Plan.is_stack)."""
+    return case.split in ("validation", "test") and (dims, geometry.dims, geometry.unit) == (2, 3, "px")
+
+
 def lowest_values(images: Sequence[Path], most: int = 8) -> list[float]:
     """The 1st percentile of some images, evenly picked: air is about -1000 in CT. Unreadable files are passed over."""
     found = []

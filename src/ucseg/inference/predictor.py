@@ -151,11 +151,18 @@ class Predictor:
 
     def keep_components(self, label: Array) -> Array:
         """S class indices with the component filter applied, if it is on."""
-        return largest_components(label, self.plan.one_component) if self.components else label
+        if not self.components:
+            return label
+        if self._is_stack(label.ndim):  # the plan knows components of slices only
+            return np.stack([largest_components(one, self.plan.one_component) for one in label])
+        return largest_components(label, self.plan.one_component)
+
+    def _is_stack(self, dims: int) -> bool:
+        return self.plan.is_stack(dims, self.plan.unit)
 
     def predict_grid(self, image: Array, report: Report | None = None) -> Prediction:
         """As `predict_prepared`, but all that the method says: 1 x C x S probabilities, uncertainty, members (CPU)."""
-        axis = self.plan.slice_axis
+        axis = 0 if self._is_stack(image.ndim - 1) else self.plan.slice_axis
         if axis is None:
             return self._windows(image, self.plan.patch, self._predict_batch, report)
         # A 2D network on a volume: windows one slice thick, so that slices share batches like any other windows.
