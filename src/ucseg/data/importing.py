@@ -102,7 +102,7 @@ def understand_cases(
     root: str,
     done: Callable[[str, int], None] | None = None,
 ) -> Understood:
-    """As `understand`, of cases that were found already: `images`, `masks` and `subject` of the options are not used."""
+    """As `understand`, of cases found already: `images`, `masks` and `subject` of the options are not used."""
     given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
     surveyed = survey_cases(found.cases, _stage("reading headers and masks", len(found.cases), done))

@@ -82,7 +82,7 @@ def survey_cases(cases: Sequence[Case], done: Callable[[], None] | None = None) 
 
 
 def is_stack_to_measure(case: Case, geometry: Geometry, dims: int) -> bool:
-    """Whether a volume belongs to a dataset of slices: one to validate or test on, slice by slice (see Plan.is_stack)."""
+    """Whether a volume belongs to a dataset of slices: one to validate or test on (see Plan.is_stack)."""
     return case.split in ("validation", "test") and (dims, geometry.dims, geometry.unit) == (2, 3, "px")
 
 
