@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,6 +49,9 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     fields = model.model_fields
     for part in location[:-1]:
         inner = fields[str(part)].annotation if str(part) in fields else None
+        inner = get_args(inner)[-1] if get_origin(inner) is dict else inner
+        if inner is None:
+            continue  # the key of a mapping whose values are settings
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             break
         fields = inner.model_fields

@@ -109,7 +109,9 @@ def test_a_broken_scan_is_named_and_the_others_are_done(
 
 def test_an_input_without_scans_is_named_and_the_others_are_done(run: Path, scans: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"1 of the inputs gave no scan \(named above\); the \d+ of the others are in"):
+    with pytest.raises(
+        UserError, match=r"Some of the inputs were left out \(named above\); the \d+ scans of the others"
+    ):
         predict(run, [tmp_path / "empty", scans], out=tmp_path / "out", device="cpu")
     assert table(tmp_path / "out")
 

@@ -11,6 +11,7 @@ from ucseg.cli.terminal import console, progress_bar
 from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
+    from ucseg.inference.inputs import Input
     from ucseg.inference.outputs import PredictionFolder
 
 
@@ -23,6 +24,12 @@ def predict(
         bool, typer.Option("--probabilities", help="Also write each class's probability.")
     ] = False,
     members: Annotated[bool, typer.Option("--members", help="Also write each network's own mask.")] = False,
+    dicom_seg: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-seg", help="Also write DICOM SEG and the uncertainty as a Parametric Map (DICOM inputs)."
+        ),
+    ] = False,
     split: Annotated[str, typer.Option(help="Of datasets: train, validation, test or all.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Weights: last, best (on validation cases) or ema.")] = "last",
     components: Annotated[
@@ -39,6 +46,10 @@ def predict(
     predicted is named there with the reason, the others are done, and the exit code is 2; so it is where one of
     several inputs gives no scan at all.
 
+    With --dicom-seg, for DICOM series: DIR/dicom/CASE.dcm and DIR/dicom/uncertainty/CASE.dcm refer to the series and
+    lie in its frame of reference. RUN/codes.yaml says which codes the segments get. Other inputs are named and left
+    out.
+
     Returns:
         The written folder; `.rows` are the lines of cases.csv.
 
@@ -46,25 +57,35 @@ def predict(
         UserError: nothing could be begun; or, at the end, some scans could not be predicted.
         Interrupted: stopped by the user; what is done is kept.
     """
+    from ucseg.data.dicom_results import Algorithm
+    from ucseg.data.segment_codes import read_codes
     from ucseg.inference.cases import predict_case
     from ucseg.inference.inputs import find_inputs
-    from ucseg.inference.outputs import PredictionFolder, weights_digest
+    from ucseg.inference.outputs import DicomOutput, PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
+    from ucseg.training.run_folder import RunFolder
 
     predictor = Predictor.from_run(run, checkpoint, device, precision=precision, components=components)
     items, problems = find_inputs(inputs, out, split, predictor.plan.channels)
+    if dicom_seg:
+        items = _dicom_series(items, problems)
     for problem in problems:
         console.print(problem, style="red")
+    weights = weights_digest(predictor.method)
     settings = {
         "run": str(run.absolute()),
         "checkpoint": checkpoint,
-        "weights": weights_digest(predictor.method),
+        "weights": weights,
         "components": components,
         "precision": predictor.precision,
         "probabilities": probabilities,
         "members": members,
+        "dicom_seg": dicom_seg,
     }
-    folder = PredictionFolder(out, predictor.plan, items, settings, resume=resume)
+    dicom = (
+        DicomOutput(read_codes(run), Algorithm(RunFolder(run).config["method"]["name"], weights)) if dicom_seg else None
+    )
+    folder = PredictionFolder(out, predictor.plan, items, settings, resume=resume, dicom=dicom)
     try:
         with progress_bar() as bar:
             task = bar.add_task("predicting", total=len(items))
@@ -93,7 +114,24 @@ def predict(
         )
     if problems:
         raise UserError(
-            f"{len(problems)} of the inputs gave no scan (named above); the {len(items)} of the others are in {out}."
+            f"Some of the inputs were left out (named above); the {len(items)} scans of the others are in {out}."
         )
     console.print(f"{len(items)} {'case' if len(items) == 1 else 'cases'} predicted into {out}.")
     return folder
+
+
+def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:
+    """Those that can have a DICOM segmentation; the others become one problem."""
+    from ucseg.data.formats import is_dicom_volume
+
+    found = [item for item in items if is_dicom_volume(item.file)]
+    others = [item.file for item in items if item not in found]
+    if others:
+        which = f"{others[0]}: is" if len(others) == 1 else f"{len(others)} inputs (e.g. {others[0]}) are"
+        problems.append(
+            f"{which} no DICOM series of CT, MR, PET or the like, and --dicom-seg writes what refers to one; "
+            "leave out --dicom-seg for masks in the format of the scan."
+        )
+    if not found:
+        raise UserError("\n".join(problems))
+    return found

@@ -56,6 +56,7 @@ def train(
     from ucseg.data.manifest import load_dataset
     from ucseg.data.plan import write_plan
     from ucseg.data.prepare import prepare
+    from ucseg.data.segment_codes import save_codes
     from ucseg.data.stream import Stream, loader
     from ucseg.inference.validation import validation_dice
     from ucseg.methods import build_method
@@ -100,6 +101,7 @@ def train(
         run.resume(complete)
     else:
         run.begin(complete, lambda path: write_plan(chosen, path))
+        save_codes(data.config.codes, chosen.classes, run.path)
     stream = Stream(prepared.labelled, prepared.unlabelled, chosen, config.seed, model.views)
     processes = config.workers if config.workers is not None else min(4, (os.cpu_count() or 1) - 1)
     with progress_bar() as bar:

@@ -148,6 +148,14 @@ def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
     return shape, geometry, count
 
 
+def is_dicom_volume(path: Path) -> bool:
+    """Whether a path is a DICOM volume; True also for DICOM that cannot be read (reading it will say why)."""
+    try:
+        return len(channel_paths(path)) == 1 and _family(path) is dicom and not dicom.is_plain(path)
+    except UserError:
+        return False
+
+
 def lies_on_its_image(path: Path) -> bool:
     """Whether a mask is laid on its image's grid when it is read, so that its own header has no grid to compare."""
     return _family(path) is dicom and dicom_seg.is_segmentation(path)

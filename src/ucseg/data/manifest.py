@@ -1,6 +1,6 @@
 """A dataset on disk: dataset.yaml (what it is) and cases.csv (a line a case), small enough to read and edit by hand.
 
-    dataset.yaml   name, root of the data, dims, modality, channels, classes, how masks are read
+    dataset.yaml   name, root of the data, dims, modality, channels, classes, how masks are read, codes for DICOM
     cases.csv      case,subject,image,mask,split; paths relative to the root (see addresses.py); no mask: unlabelled
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
 
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ucseg.config import Strict, build, read_yaml
 from ucseg.data.atomic import whole_file
+from ucseg.data.segment_codes import SegmentCodes
 from ucseg.errors import UserError
 from ucseg.types import SPLITS, Case
 
@@ -47,6 +48,7 @@ class DatasetConfig(Strict):
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
         fill_outlines: the masks are drawn contours; their inside is the foreground.
         seed: of the splits and of the choice of labelled cases.
+        codes: class index -> what DICOM segmentations call it (see segment_codes.py); none needs any.
     """
 
     name: str = Field(min_length=1)
@@ -58,6 +60,7 @@ class DatasetConfig(Strict):
     mask_threshold: float | None = None
     fill_outlines: bool = False
     seed: int = 0
+    codes: dict[int, SegmentCodes] = Field(default_factory=dict)
 
     @field_validator("classes")
     @classmethod
@@ -70,6 +73,14 @@ class DatasetConfig(Strict):
         if not all(names) or len(set(names)) < len(names):
             raise ValueError("every class needs a name of its own")
         return dict(sorted(classes.items()))
+
+    @field_validator("codes")
+    @classmethod
+    def _codes_are_of_classes(cls, codes: dict[int, SegmentCodes], info: ValidationInfo) -> dict[int, SegmentCodes]:
+        wrong = [index for index in codes if index == 0 or index not in info.data.get("classes", codes)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no class of the foreground; codes are given by class number, 1, 2, ...")
+        return codes
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ucseg.data import dicom_results
 from ucseg.data.formats import read_scan
 from ucseg.errors import UserError
 from ucseg.inference.inputs import Input
@@ -36,13 +37,15 @@ def predict_case(
     """
     try:
         scan = read_scan(item.file)
+        source = dicom_results.source_of(scan) if folder.dicom else None  # what is wrong there is said before the work
         prediction = predictor.predict_scan(scan, probabilities=probabilities, members=members, report=report)
+        objects = folder.dicom_objects(source, prediction) if source else None
     except UserError as error:
         reason = str(error)
     except (MemoryError, torch.OutOfMemoryError):
         reason = f"{item.file}: there is not enough memory for this scan; try --device cpu or a machine with more."
     else:
-        folder.write(item, scan, prediction)
+        folder.write(item, scan, prediction, objects)
         return None
     folder.fail(item, reason)
     return reason

@@ -4,6 +4,8 @@
 uncertainty/<case>.<ending>              vacuity, float32
 probabilities/<class>/<case>.<ending>    on request: probability of each class, background included, float32
 members/<network>/<case>.<ending>        on request: the single networks' masks
+dicom/<case>.dcm                         on request: the mask as a DICOM segmentation that refers to its series
+dicom/uncertainty/<case>.dcm             ... and the uncertainty as a Parametric Map
 cases.csv                                a line a case, failed ones too
 prediction.json                          which weights and settings made this folder
 """
@@ -16,15 +18,18 @@ import io
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ucseg.data import dicom_results
 from ucseg.data.formats import map_suffix, mask_suffix, write_like
 from ucseg.data.manifest import CONFIG_FILE
 from ucseg.data.plan import Plan
+from ucseg.data.segment_codes import SegmentCodes
 from ucseg.errors import UserError
 from ucseg.inference.inputs import Input
 from ucseg.inference.predictor import CasePrediction
@@ -38,6 +43,22 @@ TABLE_EVERY = 2.0
 Row = dict[str, str | float]
 
 
+@dataclass(frozen=True)
+class DicomOutput:
+    """What DICOM results say beyond the voxels: codes of the classes by index, and who segmented."""
+
+    codes: Mapping[int, SegmentCodes]
+    algorithm: dicom_results.Algorithm
+
+
+@dataclass(frozen=True)
+class DicomObjects:
+    """A case's results as DICOM, not yet written (pydicom datasets)."""
+
+    segmentation: Any
+    uncertainty: Any
+
+
 class PredictionFolder:
     """The folder of one prediction.
 
@@ -47,6 +68,7 @@ class PredictionFolder:
         items: what will be predicted.
         settings: what decides the results, kept in prediction.json.
         resume: keep what an earlier call with the same settings has finished.
+        dicom: also write DICOM objects, saying this.
 
     Raises:
         UserError: the folder is a dataset or a training run, holds a scan that is to be predicted, or was made with
@@ -54,7 +76,14 @@ class PredictionFolder:
     """
 
     def __init__(
-        self, path: Path, plan: Plan, items: Sequence[Input], settings: dict[str, Any], *, resume: bool = False
+        self,
+        path: Path,
+        plan: Plan,
+        items: Sequence[Input],
+        settings: dict[str, Any],
+        *,
+        resume: bool = False,
+        dicom: DicomOutput | None = None,
     ) -> None:
         if (path / CONFIG_FILE).exists() or (path / "config.json").exists():
             raise UserError(f"{path}: this is the folder of a dataset or of a run; choose another --out.")
@@ -67,6 +96,7 @@ class PredictionFolder:
             )
         self.path = path
         self.plan = plan
+        self.dicom = dicom
         self.rows: list[Row] = []
         self._finished: dict[str, Row] = {}
         self._written = -math.inf
@@ -104,8 +134,24 @@ class PredictionFolder:
         self._add(row)
         return True
 
-    def write(self, item: Input, scan: Scan, prediction: CasePrediction) -> Row:
+    def dicom_objects(self, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
+        """The DICOM objects of a case, for `write`.
+
+        Raises:
+            UserError: the source's headers do not allow it.
+        """
+        assert self.dicom is not None
+        who = self.dicom.algorithm
+        return DicomObjects(
+            dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who),
+            dicom_results.parametric_map(prediction.uncertainty, source, who),
+        )
+
+    def write(self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects | None = None) -> Row:
         """Write all files of a case, the mask last, and its line."""
+        if objects is not None:
+            dicom_results.write(objects.segmentation, self.path / "dicom" / f"{item.case}.dcm")
+            dicom_results.write(objects.uncertainty, self.path / "dicom" / "uncertainty" / f"{item.case}.dcm")
         maps = f"{item.case}{map_suffix(item.file)}"
         mask = self.mask_file(item)
         _write(prediction.uncertainty, scan, self.path / "uncertainty" / maps)

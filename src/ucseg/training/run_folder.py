@@ -15,7 +15,18 @@ from typing import Any
 
 from ucseg.errors import UserError
 
-PACKAGES = ("ucseg", "torch", "lightning-fabric", "numpy", "scipy", "scikit-image", "SimpleITK", "nibabel", "pillow")
+PACKAGES = (
+    "ucseg",
+    "torch",
+    "lightning-fabric",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "SimpleITK",
+    "nibabel",
+    "pillow",
+    "highdicom",
+)
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts.
 # A dataset may have moved: its cases and their content are in the configuration and may not differ.
 FREE_ON_RESUME = frozenset({"train.device", "train.workers", "train.save_every", "train.log_every", "dataset"})
@@ -67,6 +78,7 @@ class RunFolder:
 
     config.json       everything that decides the result: method and its settings, training settings, data
     plan.yaml         how the data were prepared
+    codes.yaml        what DICOM segmentations call the classes; decides no result
     environment.json  versions and machine, one entry a start or resume
     metrics.jsonl     one line a logged step
     state.safetensors the point to resume from: weights, optimiser, step, best, in one file
