@@ -14,6 +14,8 @@ from torch import Tensor
 from ucseg.randomness import torch_generator
 
 Array = npt.NDArray[Any]
+Strides = tuple[tuple[int, ...], ...]
+"""By how much each axis shrinks from one encoder level to the next: a row a step down, a number (1 or 2) an axis."""
 SPLITS = ("train", "validation", "test")
 # How the intensities of a view of the unlabelled images are changed. "weak": not at all; "plan": as those of labelled
 # images; "strong": as weak-to-strong methods need it. Its geometry is that of all views.
@@ -86,6 +88,7 @@ class Problem:
         patch: S of a training patch, in voxels.
         token: edge lengths of the patches into which the pseudo-label generator cuts the uncertainty maps.
         one_component: classes of which a scan has one connected component (for the component filter).
+        strides: from one level of the networks' encoders to the next; None: five levels, each half of the one above.
     """
 
     dims: int
@@ -94,6 +97,7 @@ class Problem:
     patch: tuple[int, ...]
     token: tuple[int, ...]
     one_component: tuple[int, ...] = ()
+    strides: Strides | None = None
 
     @property
     def binary(self) -> bool:

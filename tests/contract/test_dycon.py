@@ -88,7 +88,7 @@ def test_the_contrast_has_the_masks_of_labelled_and_the_teachers_word_for_unlabe
 
 def test_cells_of_an_image_that_was_padded_are_those_of_the_padded_image() -> None:
     x = torch.rand(2, 3, 37, 21)
-    found = to_grid(x, (6, 4)).reshape(2, 3, 6, 4)  # padded to 48 x 32
+    found = to_grid(x, (6, 4), (16, 16)).reshape(2, 3, 6, 4)  # padded to 48 x 32
     padded = F.pad(x, (0, 11, 0, 11), mode="replicate")
     torch.testing.assert_close(found[:, :, 4, 2], padded[:, :, 32:40, 16:24].mean(dim=(2, 3)))
     torch.testing.assert_close(found[:, :, 0, 0], x[:, :, :8, :8].mean(dim=(2, 3)))

@@ -217,6 +217,18 @@ def only(value: int, batch: Batch) -> Batch:
 
 
 @EVERY_METHOD
+def test_networks_follow_the_plan_s_levels_where_axes_differ(name: str) -> None:
+    """Thick slices: three levels, and the first step down leaves the third axis alone."""
+    problem = dataclasses.replace(make_problem(3, 2), patch=(16, 16, 8), strides=((2, 2, 1), (2, 2, 2)))
+    method = make_method(name, problem)
+    output = step(method, make_batch(method, problem, 1, 1))
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    with torch.no_grad():
+        assert method.eval().predict(torch.randn(1, 1, 13, 18, 7)).probabilities.shape == (1, 2, 13, 18, 7)
+
+
+@EVERY_METHOD
 @pytest.mark.parametrize(("dims", "classes"), [(2, 2), (2, 4), (3, 3)])
 def test_labels_without_foreground_or_with_one_class_alone_work(name: str, dims: int, classes: int) -> None:
     problem: Problem = make_problem(dims, classes, one_component=(1,))

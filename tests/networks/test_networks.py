@@ -38,6 +38,25 @@ def test_logits_on_the_images_grid_and_five_feature_maps_each_half_of_the_one_ab
 
 
 @EVERY_NETWORK
+def test_strides_say_how_many_levels_there_are_and_which_axes_each_step_shrinks(name: str) -> None:
+    strides = ((2, 2, 1), (2, 2, 2), (1, 2, 1))
+    network = build_network(name, Problem(3, 1, 2, (16, 32, 8), (4, 4, 4), strides=strides)).eval()
+    with torch.no_grad():
+        logits, features = network(torch.randn(1, 1, 16, 32, 7))
+    assert logits.shape == (1, 2, 16, 32, 7)
+    grids = [(16, 32, 8), (8, 16, 8), (4, 8, 4), (4, 4, 4)]
+    assert [tuple(f.shape[1:]) for f in features] == [(w, *g) for w, g in zip(WIDTHS, grids, strict=False)]
+
+
+@pytest.mark.parametrize("name", ["unet", "vnet"])
+def test_the_default_strides_written_out_are_the_default_weights(name: str) -> None:
+    torch.manual_seed(0)
+    written = build_network(name, Problem(2, 2, 3, (32, 32), (8, 8), strides=((2, 2),) * 4))
+    pairs = zip(make(name, 2).state_dict().items(), written.state_dict().items(), strict=True)
+    assert all(one == other and torch.equal(x, y) for (one, x), (other, y) in pairs)
+
+
+@EVERY_NETWORK
 @BOTH_RANKS
 def test_any_size_works_down_to_one_voxel(name: str, dims: int) -> None:
     network = make(name, dims).eval()

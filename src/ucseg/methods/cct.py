@@ -45,9 +45,12 @@ class CCT(Method):
 
     def __init__(self, config: CCTConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
         self.auxiliary = nn.ModuleDict(
-            {name: UNetDecoder(problem.dims, problem.classes) for name in config.perturbations}
+            {
+                name: UNetDecoder(problem.dims, problem.classes, strides=problem.strides)
+                for name in config.perturbations
+            }
         )
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:

@@ -26,7 +26,7 @@ from ucseg.losses.contrastive import focal_contrast
 from ucseg.losses.segmentation import normalised_probabilities, one_hot, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.networks.blocks import ADAPTIVE_MEAN, crop_to, pad_to_multiple
-from ucseg.networks.unet import WIDTHS, UNet
+from ucseg.networks.unet import UNet
 from ucseg.perturbation import gaussian_noise
 from ucseg.schedules import sigmoid_ramp
 from ucseg.teacher import follow, make_teacher
@@ -52,12 +52,13 @@ class DyCONConfig(Strict):
 
 
 class ProjectedUNet(nn.Module):
-    """A U-Net, and a projection of its decoder's coarsest map, which is an eighth of the image's size."""
+    """A U-Net, and a projection of its decoder's coarsest map, which is an eighth of the image's size (of five levels)."""
 
     def __init__(self, problem: Problem, width: int) -> None:
         super().__init__()
-        self.network = UNet(problem.dims, problem.channels, problem.classes)
-        self.project = nn.Sequential(nn.Linear(WIDTHS[-2], WIDTHS[-2]), nn.ReLU(), nn.Linear(WIDTHS[-2], width))
+        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
+        coarse = self.network.widths[-2]
+        self.project = nn.Sequential(nn.Linear(coarse, coarse), nn.ReLU(), nn.Linear(coarse, width))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits B x C x S and the coarse map B x K x S', of the padded image."""
@@ -71,11 +72,9 @@ class ProjectedUNet(nn.Module):
         return F.normalize(self.project(coarse.flatten(2).transpose(1, 2)[:, chosen]).float(), dim=2)
 
 
-def to_grid(x: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Mean of B x K x S over each cell of the coarse grid, B x K x N. Padded as the network pads images."""
-    dims = x.ndim - 2
-    padded = pad_to_multiple(x, (2 ** (len(WIDTHS) - 1),) * dims)
-    return ADAPTIVE_MEAN[dims](padded, grid).flatten(2)
+def to_grid(x: Tensor, grid: tuple[int, ...], multiple: tuple[int, ...]) -> Tensor:
+    """Mean of B x K x S over each cell of the coarse grid, B x K x N. Padded to `multiple`, as the network pads."""
+    return ADAPTIVE_MEAN[x.ndim - 2](pad_to_multiple(x, multiple), grid).flatten(2)
 
 
 class DyCON(Method):
@@ -104,8 +103,9 @@ class DyCON(Method):
             # hidden masks, which it has loaded.
             label = one_hot(torch.cat([batch.label, z_t[n:].argmax(dim=1)]), z.shape[1])
             unsure = entropy(normalised_probabilities(z, binary))
-            grid = tuple(coarse.shape[2:])
-            classes, unsure = to_grid(label, grid).argmax(dim=1)[:, chosen], to_grid(unsure, grid)[:, 0, chosen]
+            grid, multiple = tuple(coarse.shape[2:]), self.student.network.multiple
+            classes = to_grid(label, grid, multiple).argmax(dim=1)[:, chosen]
+            unsure = to_grid(unsure, grid, multiple)[:, 0, chosen]
         first, last = config.beta
         beta = first * (last / first) ** progress.fraction
         contrast = focal_contrast(

@@ -51,7 +51,7 @@ class SSNet(Method):
 
     def __init__(self, config: SSNetConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
         self.project = nn.Sequential(
             nn.Linear(WIDTHS[0], config.width), nn.ReLU(), nn.Linear(config.width, config.width)
         )

@@ -84,7 +84,9 @@ class UCSeg(Method):
         """The levels of the CCP terms that both subnets show; a UserError where the terms need more."""
         config = self.config
         levels = [level for level in config.levels if level <= min(map(len, widths))]
-        lacking = [name for name, shown in zip(config.subnets, widths, strict=True) if len(shown) < max(config.levels)]
+        # A plan of small patches has fewer levels than the terms name: those that there are then.
+        needed = min(config.levels)
+        lacking = [name for name, shown in zip(config.subnets, widths, strict=True) if len(shown) < needed]
         if lacking and (config.ife_weight or config.ic_weight):
             raise UserError(
                 f"method uc_seg: network '{lacking[0]}' does not show the encoder's feature maps that ife and "

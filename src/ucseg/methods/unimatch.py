@@ -53,7 +53,7 @@ class UniMatch(Method):
 
     def __init__(self, config: UniMatchConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup and the three streams that learn from the weak view."""

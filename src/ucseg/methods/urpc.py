@@ -45,7 +45,7 @@ class URPC(Method):
 
     def __init__(self, config: URPCConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = UNet(problem.dims, problem.channels, problem.classes)
+        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
         # The finest scale has the network's own head.
         widths = self.network.decoder.widths[-config.scales : -1]
         self.heads = nn.ModuleList(CONV[problem.dims](width, problem.classes, 1) for width in widths)

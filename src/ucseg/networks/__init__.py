@@ -26,7 +26,7 @@ def build_network(name: str, problem: Problem) -> Network:
         return MonaiNetwork(name.removeprefix(PREFIX), problem)
     if name not in NETWORKS:
         raise UserError(f"there is no network '{name}'; known networks: {', '.join(NETWORKS)}, or {PREFIX}NAME.")
-    return NETWORKS[name](problem.dims, problem.channels, problem.classes)
+    return NETWORKS[name](problem.dims, problem.channels, problem.classes, strides=problem.strides)
 
 
 def member_names(names: Sequence[str]) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ucseg.types import Strides
 
 
 class VolumeConv(nn.Conv3d):
@@ -48,6 +51,18 @@ class InstanceNorm(nn.GroupNorm):
         """B x C x S -> B x C x S float32. A single voxel comes out as the shift."""
         # Not nn.GroupNorm's own: it refuses one image of one voxel, which the lowest level of a small scan is.
         return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
+
+
+def levels(strides: Strides | None, dims: int, most: int) -> tuple[Strides, tuple[int, ...]]:
+    """The steps down between encoder levels, and the product of each axis: what the levels divide an image by.
+
+    Args:
+        strides: None, or a row for each step down; a step that halves some axes alone is for anisotropic volumes.
+        dims: 2 or 3.
+        most: levels that there are at most; that many where `strides` is None, each half of the one above.
+    """
+    steps = ((2,) * dims,) * (most - 1) if strides is None else strides[: most - 1]
+    return steps, tuple(math.prod(step[axis] for step in steps) for axis in range(dims))
 
 
 def pad_to_multiple(x: Tensor, multiple: tuple[int, ...]) -> Tensor:

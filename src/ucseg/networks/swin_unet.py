@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, pad_to_multiple
+from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, levels, pad_to_multiple
 from ucseg.networks.unet import DoubleConv
+from ucseg.types import Strides
 
 WIDTHS = (16, 32, 64, 128, 256)
 STEM = 2  # levels of convolutions, above those of attention
@@ -126,29 +127,38 @@ class SwinUNet(nn.Module):
         dims: 2 or 3.
         channels: image channels Cin.
         classes: C, background included.
-        widths: channels of the encoder levels.
+        widths: channels of the encoder levels, as many as `strides` make.
+        strides: from one level to the next, as in `Problem`; merging and expanding have these edges.
     """
 
-    def __init__(self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(
+        self,
+        dims: int,
+        channels: int,
+        classes: int,
+        widths: tuple[int, ...] = WIDTHS,
+        strides: Strides | None = None,
+    ) -> None:
         super().__init__()
         self.dims = dims
-        self.widths = widths
-        pairs = list(itertools.pairwise(widths))
+        steps, self.multiple = levels(strides, dims, len(widths))
+        self.widths = widths = widths[: len(steps) + 1]
+        pairs = list(zip(itertools.pairwise(widths), steps, strict=True))
 
         def stage(level: int, inputs: int) -> nn.Module:
             width = widths[level]
             return DoubleConv(dims, inputs, width, 0.0) if level < STEM else SwinStage(dims, inputs, width)
 
         self.encoder = nn.ModuleList(stage(level, w if level else channels) for level, w in enumerate(widths))
-        self.down = nn.ModuleList(CONV[dims](a, b, 2, stride=2) for a, b in pairs)
-        self.up = nn.ModuleList(TRANSPOSED[dims](b, a, 2, stride=2) for a, b in reversed(pairs))
+        self.down = nn.ModuleList(CONV[dims](a, b, s, stride=s) for (a, b), s in pairs)
+        self.up = nn.ModuleList(TRANSPOSED[dims](b, a, s, stride=s) for (a, b), s in reversed(pairs))
         self.decoder = nn.ModuleList(stage(level, 2 * widths[level]) for level in reversed(range(len(pairs))))
         self.head = CONV[dims](widths[0], classes, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
         shape = tuple(image.shape[2:])
-        x = pad_to_multiple(image, (2 ** (len(self.widths) - 1),) * self.dims)
+        x = pad_to_multiple(image, self.multiple)
         features: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else self.down[level - 1](x))

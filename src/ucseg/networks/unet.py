@@ -16,13 +16,15 @@ from ucseg.networks.blocks import (
     TRANSPOSED,
     InstanceNorm,
     crop_to,
+    levels,
     pad_to_multiple,
 )
+from ucseg.types import Strides
 
 UpSampling = Literal["linear", "nearest", "transposed"]
 WIDTHS = (16, 32, 64, 128, 256)
 DROPOUT_2D = (0.05, 0.1, 0.2, 0.3, 0.5)
-DROPOUT_3D = (0.0, 0.0, 0.0, 0.0, 0.3)
+BOTTOM_DROPOUT_3D = 0.3
 HEAD_DROPOUT = {2: 0.0, 3: 0.3}
 
 
@@ -56,16 +58,27 @@ class UNetDecoder(nn.Module):
     """The way up: up-sampling, concatenation with the encoder's features, two convolutions, and a head.
 
     Args:
-        up: "linear" and "nearest" interpolate after a 1^n convolution, "transposed" is a 2^n convolution of stride two.
+        up: "linear" and "nearest" interpolate after a 1^n convolution, "transposed" is a convolution of the stride.
+        strides: of the encoder.
     """
 
-    def __init__(self, dims: int, classes: int, widths: tuple[int, ...] = WIDTHS, up: UpSampling = "linear") -> None:
+    def __init__(
+        self,
+        dims: int,
+        classes: int,
+        widths: tuple[int, ...] = WIDTHS,
+        up: UpSampling = "linear",
+        strides: Strides | None = None,
+    ) -> None:
         super().__init__()
+        steps, _ = levels(strides, dims, len(widths))
+        widths = widths[: len(steps) + 1]
         self.dims, self.up = dims, up
         self.widths = widths[-2::-1]
-        steps = zip(widths[-2::-1], widths[:0:-1], strict=True)
+        pairs = zip(widths[-2::-1], widths[:0:-1], steps[::-1], strict=True)
         self.reduce = nn.ModuleList(
-            TRANSPOSED[dims](b, a, 2, stride=2) if up == "transposed" else CONV[dims](b, a, 1) for a, b in steps
+            TRANSPOSED[dims](b, a, step, stride=step) if up == "transposed" else CONV[dims](b, a, 1)
+            for a, b, step in pairs
         )
         self.blocks = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in self.widths)
         self.head_dropout = nn.Dropout(HEAD_DROPOUT[dims])
@@ -100,28 +113,36 @@ class UNet(nn.Module):
         dims: 2 or 3.
         channels: image channels Cin.
         classes: C, background included.
-        widths: channels of the encoder levels.
+        widths: channels of the encoder levels, as many as `strides` make.
         up: how the decoder up-samples.
+        strides: from one level to the next, as in `Problem`.
     """
 
     def __init__(
-        self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS, up: UpSampling = "linear"
+        self,
+        dims: int,
+        channels: int,
+        classes: int,
+        widths: tuple[int, ...] = WIDTHS,
+        up: UpSampling = "linear",
+        strides: Strides | None = None,
     ) -> None:
         super().__init__()
         self.dims = dims
-        self.widths = widths
-        dropout = DROPOUT_2D if dims == 2 else DROPOUT_3D
+        self.strides, self.multiple = levels(strides, dims, len(widths))
+        self.widths = widths = widths[: len(self.strides) + 1]
+        dropout = DROPOUT_2D if dims == 2 else (*(0.0,) * len(self.strides), BOTTOM_DROPOUT_3D)
         self.encoder = nn.ModuleList(
             DoubleConv(dims, a, b, p) for a, b, p in zip((channels, *widths), widths, dropout, strict=False)
         )
-        self.decoder = UNetDecoder(dims, classes, widths, up)
+        self.decoder = UNetDecoder(dims, classes, widths, up, self.strides)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """B x Cin x S -> one feature map an encoder level, finest first. Any S: padded to what the levels divide."""
-        x = pad_to_multiple(image, (2 ** (len(self.widths) - 1),) * self.dims)
+        x = pad_to_multiple(image, self.multiple)
         features: list[Tensor] = []
         for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else MAX_POOL[self.dims](x, 2))
+            x = block(x if level == 0 else MAX_POOL[self.dims](x, self.strides[level - 1]))
             features.append(x)
         return features
 

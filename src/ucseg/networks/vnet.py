@@ -7,7 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, pad_to_multiple
+from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, levels, pad_to_multiple
+from ucseg.types import Strides
 
 WIDTHS = (16, 32, 64, 128, 256)
 CONVOLUTIONS = (1, 2, 3, 3, 3)
@@ -30,22 +31,31 @@ class VNet(nn.Module):
         dims: 2 or 3.
         channels: image channels Cin.
         classes: C, background included.
-        widths: channels of the encoder levels.
+        widths: channels of the encoder levels, as many as `strides` make.
+        strides: from one level to the next, as in `Problem`; the convolutions down and up have these edges.
     """
 
-    def __init__(self, dims: int, channels: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(
+        self,
+        dims: int,
+        channels: int,
+        classes: int,
+        widths: tuple[int, ...] = WIDTHS,
+        strides: Strides | None = None,
+    ) -> None:
         super().__init__()
         self.dims = dims
-        self.widths = widths
-        pairs = list(itertools.pairwise(widths))
+        steps, self.multiple = levels(strides, dims, len(widths))
+        self.widths = widths = widths[: len(steps) + 1]
+        pairs = list(zip(itertools.pairwise(widths), steps, strict=True))
         counts = CONVOLUTIONS[: len(widths)]
         self.encoder = nn.ModuleList(
             ConvStack(dims, channels if level == 0 else width, width, count)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
-        self.down = nn.ModuleList(nn.Sequential(CONV[dims](a, b, 2, stride=2), nn.ReLU()) for a, b in pairs)
+        self.down = nn.ModuleList(nn.Sequential(CONV[dims](a, b, s, stride=s), nn.ReLU()) for (a, b), s in pairs)
         self.up = nn.ModuleList(
-            nn.Sequential(TRANSPOSED[dims](b, a, 2, stride=2), nn.ReLU()) for a, b in reversed(pairs)
+            nn.Sequential(TRANSPOSED[dims](b, a, s, stride=s), nn.ReLU()) for (a, b), s in reversed(pairs)
         )
         self.decoder = nn.ModuleList(
             ConvStack(dims, width, width, count) for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)
@@ -58,7 +68,7 @@ class VNet(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
         shape = tuple(image.shape[2:])
-        x = pad_to_multiple(image, (2 ** (len(self.widths) - 1),) * self.dims)
+        x = pad_to_multiple(image, self.multiple)
         features: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else self.down[level - 1](x))

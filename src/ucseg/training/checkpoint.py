@@ -165,5 +165,9 @@ def find_weights(run: RunFolder, which: str) -> Path:
 
 def problem_from(values: Mapping[str, Any]) -> Problem:
     """A `Problem` from config.json's plain values."""
-    lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Problem(**lists)
+
+
+    def fixed(value: Any) -> Any:
+        return tuple(map(fixed, value)) if isinstance(value, list) else value
+
+    return Problem(**{key: fixed(value) for key, value in values.items()})
