@@ -1,20 +1,56 @@
-"""The numbers of a plan that follow from shapes and spacings: target spacing, image size, patch, token, batch."""
+"""The numbers of a plan that follow from shapes and spacings. Each comes with the reason that it was chosen for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import count
+from typing import Generic, TypeVar
+
 import numpy as np
 
-from ucseg.types import Array
+from ucseg.types import Array, Strides
 
-DIVISOR = 16
-"""Patch edges are multiples of this: both subnets halve the grid four times."""
+T = TypeVar("T")
+
+LEVELS = 5
+"""Of the networks' encoders, at most: the method's."""
+LEAST_EDGE = 4
+"""No axis is halved to fewer voxels than this (nnU-Net's bottleneck)."""
 PATCH_VOXELS = {2: 256**2, 3: 96**3}
 """Most voxels of a patch, by rank: the paper's largest patches."""
 IMAGE_PIXELS = 224**2
 """Most pixels of a resized plain image: the paper's size."""
+THICK = 3.0
+"""An axis is coarse when its voxels are so many times longer than the shortest (nnU-Net's threshold)."""
+FLAT = 5.0
+FEW_SLICES = 16
+"""Volumes are cut into slices when those are FLAT times thicker than wide and fewer than FEW_SLICES."""
 
 
-def target_spacing(spacings: Array, slice_axis: int | None = None) -> tuple[float, ...]:
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """A value, and why it was chosen: one sentence or two, written where the choice is made."""
+
+    value: T
+    why: str
+
+
+def network_rank(native: int, shape: Array, spacing: Array, slice_axis: int) -> Choice[int]:
+    """2D or 3D, from the median shape and spacing of the scans (canonical axes)."""
+    if native == 2:
+        return Choice(2, "the scans are images")
+    slices, ratio = shape[slice_axis], spacing[slice_axis] / np.delete(spacing, slice_axis).max()
+    seen = f"the median volume has {slices:g} slices, {ratio:.3g} times as thick as wide"
+    if slices < 2 * LEAST_EDGE:
+        return Choice(2, f"{seen}: fewer than {2 * LEAST_EDGE} cannot be halved even once")
+    if ratio > FLAT and slices < FEW_SLICES:
+        return Choice(
+            2, f"{seen}: beyond {FLAT:g} times and with fewer than {FEW_SLICES}, neighbours say little of each other"
+        )
+    return Choice(3, f"{seen}: enough for a network to look across slices")
+
+
+def target_spacing(spacings: Array, slice_axis: int | None = None) -> Choice[tuple[float, ...]]:
     """The spacing to resample to, from those of the cases, N x n: the median.
 
     Where one axis is more than three times coarser than the finest one, the median of that axis would throw away
@@ -23,53 +59,157 @@ def target_spacing(spacings: Array, slice_axis: int | None = None) -> tuple[floa
     """
     target = np.median(spacings, axis=0)
     coarse = int(np.argmax(target))
-    if target[coarse] > 3 * target.min() and coarse != slice_axis:
+    why = "the median of the training scans, labelled or not"
+    if (spacings == spacings[0]).all():
+        why = "that of every training scan: nothing is resampled"
+    if target[coarse] > THICK * target.min() and coarse != slice_axis:
         others = np.delete(target, coarse).max()
         target[coarse] = max(np.percentile(spacings[:, coarse], 10), others)
-    return tuple(float(f"{edge:.5g}") for edge in target)
+        why += (
+            f"; axis {coarse} is more than {THICK:g} times coarser than the finest: its 10th percentile, since the "
+            "median would throw away slices of half the scans"
+        )
+    return Choice(tuple(_round(edge) for edge in target), why)
 
 
-def whole_size(shapes: Array) -> tuple[int, ...]:
+def spacing_that_fits(spacing: tuple[float, ...], structure: Array, plane: list[int]) -> Choice[tuple[float, ...]] | None:
+    """A coarser spacing at which a patch holds the typical structure; None where it does so already: low resolution.
+
+    The finest axes are coarsened first, until all are alike, as in nnU-Net's low resolution.
+
+    Args:
+        spacing: per axis of a scan.
+        structure: its edges in mm, per axis of a scan.
+        plane: the axes that the network sees.
+    """
+    edges = np.array(spacing)[plane]
+    budget, extent = PATCH_VOXELS[len(plane)], np.asarray(structure)[plane]
+    if np.prod(np.ceil(extent / edges)) <= budget:
+        return None
+    while np.prod(np.ceil(extent / edges)) > budget:
+        fine = edges < edges.max() / 1.05 if edges.max() > 2 * edges.min() else np.ones(len(edges), bool)
+        edges = np.where(fine, edges * 1.02, edges)
+    coarse = np.array(spacing)
+    coarse[plane] = edges
+    voxels = " x ".join(f"{edge:.0f}" for edge in np.ceil(extent / np.array(spacing)[plane]))
+    return Choice(
+        tuple(_round(edge) for edge in coarse),
+        f"low resolution: at the scans' own the typical structure ({voxels} voxels) is larger than a patch can be "
+        f"({budget} voxels), and a network that sees only its inside cannot tell where it ends",
+    )
+
+
+def whole_size(shapes: Array) -> Choice[tuple[int, ...]]:
     """The size that plain images are resized to, from their shapes, N x 2: at most 224^2 pixels, never enlarged.
 
     Square where the images' aspects differ by more than a tenth (the papers' way), the common aspect otherwise.
     """
     low, high = np.percentile(shapes[:, 0] / shapes[:, 1], [5, 95])
     height, width = np.median(shapes, axis=0)
+    seen = f"the images have one aspect, {height:g} x {width:g}"
     if high > 1.1 * low:
         height = width = np.sqrt(height * width)
+        seen = "the images differ in aspect, so they become squares"
     pixels = min(IMAGE_PIXELS, height * width)
     rows, columns = (float(edge) * np.sqrt(pixels / (height * width)) for edge in (height, width))
-    fits = [(r, c) for r in _multiples(rows) for c in _multiples(columns) if r * c <= pixels]
+    fits = [(r, c) for r in _sixteenths(rows) for c in _sixteenths(columns) if r * c <= pixels]
+    why = f"{seen}; {'at most the 224^2 pixels of the paper' if pixels == IMAGE_PIXELS else 'never enlarged'}"
     if not fits:
-        return (2 * DIVISOR, 2 * DIVISOR)
-    return min(fits, key=lambda edges: (abs(np.log(edges[0] / edges[1] * columns / rows)), -edges[0] * edges[1]))
+        return Choice((32, 32), f"{seen}; smaller than the networks can work on, so enlarged")
+    best = min(fits, key=lambda edges: (abs(np.log(edges[0] / edges[1] * columns / rows)), -edges[0] * edges[1]))
+    return Choice(best, why)
 
 
-def patch_for(median: Array) -> tuple[int, ...]:
-    """The patch for scans of this median shape: the multiples of 16 nearest to it, within the voxel budget."""
-    edges = [max(2 * DIVISOR, round(float(edge) / DIVISOR) * DIVISOR) for edge in median]
-    while np.prod(edges) > PATCH_VOXELS[len(edges)]:
-        edges[int(np.argmax(edges))] -= DIVISOR
-    return tuple(edges)
+def strides_for(patch: tuple[int, ...], spacing: tuple[float, ...]) -> Choice[Strides]:
+    """The steps from level to level: an axis is halved while four voxels are left of it, the finest axes first.
+
+    An axis of voxels twice as long as the finest waits until the others have caught up (nnU-Net), so that a
+    network's view stays round in the body.
+    """
+    size, edge, steps = np.array(patch), np.array(spacing, float), []
+    waited = False
+    while len(steps) < LEVELS - 1:
+        able = size >= 2 * LEAST_EDGE
+        if not able.any():
+            break
+        halved = able & (edge < 2 * edge[able].min())
+        waited |= bool((able & ~halved).any())
+        steps.append(tuple(int(step) for step in np.where(halved, 2, 1)))
+        size, edge = np.where(halved, -(-size // 2), size), np.where(halved, 2 * edge, edge)
+    bottom = " x ".join(map(str, size))
+    why = f"{len(steps) + 1} levels, the lowest of {bottom}"
+    if len(steps) == LEVELS - 1:
+        why += ": as many as the method has"
+    else:
+        why += f": one more would leave fewer than {LEAST_EDGE} voxels along each axis"
+    if waited:
+        why += "; the coarse axis is halved only once the others are as coarse"
+    return Choice(tuple(steps), why)
 
 
-def token_for(patch: tuple[int, ...]) -> tuple[int, ...]:
+def multiples(strides: Strides | None, dims: int) -> tuple[int, ...]:
+    """What the networks' levels divide the edges of a patch by."""
+    steps = strides if strides is not None else ((2,) * dims,) * (LEVELS - 1)
+    return tuple(int(np.prod([step[axis] for step in steps])) for axis in range(dims))
+
+
+def patch_for(median: Array, spacing: tuple[float, ...], structure: Array | None = None) -> Choice[tuple[int, ...]]:
+    """The patch for scans of this median shape: all of it if the voxel budget allows, else as much, cube-like in mm.
+
+    Args:
+        median: voxels at the target spacing.
+        spacing: the network's axes'.
+        structure: edges in voxels of the typical structure, which the patch is not cut below.
+    """
+    budget, edge = PATCH_VOXELS[len(median)], np.asarray(spacing)
+    least = np.minimum(np.ceil(structure) if structure is not None else 1, np.ceil(median))
+    shape = np.maximum(np.ceil(median), 1)
+    whole = np.prod(shape) <= budget
+    while np.prod(shape) > budget:
+        free = shape > least
+        shape[int(np.argmax(np.where(free if free.any() else True, shape * edge, 0)))] -= 1
+    for trial in count():  # up to multiples of what the levels divide by; where that is too much, down
+        edges = tuple(int(n) for n in np.maximum(shape, 2))
+        if max(edges) < 4 * LEAST_EDGE:
+            edges = tuple(4 * LEAST_EDGE if n == max(edges) else n for n in edges)  # three levels at least
+        divide = multiples(strides_for(edges, spacing).value, len(edges))
+        patch = tuple(-(-n // m) * m for n, m in zip(edges, divide, strict=True))
+        if np.prod(patch) <= budget or trial > 64:
+            break
+        free = np.array([p - m >= at for p, m, at in zip(patch, divide, least, strict=True)])
+        longest = int(np.argmax(np.where(free if free.any() else True, np.array(patch) * edge, 0)))
+        shape[longest] = patch[longest] - divide[longest]
+    why = "holds the median scan whole" if whole else f"as much as {budget} voxels hold, about as long along every axis"
+    if structure is not None and not whole:
+        why += f"; the typical structure is {' x '.join(f'{n:.0f}' for n in structure)} voxels"
+    return Choice(patch, f"{why}; edges are multiples of what the levels divide by")
+
+
+def token_for(patch: tuple[int, ...]) -> Choice[tuple[int, ...]]:
     """Edges into which uncertainty maps are cut: the paper's (14 for 224^2, 16 for 256^2 and 96^3) where they fit.
 
     Smaller ones where fewer than four would lie along an axis, which leaves the attention little to compare.
     """
     if len(patch) == 2 and all(edge % 14 == 0 and edge >= 4 * 14 for edge in patch):
-        return (14,) * 2
-    return tuple(16 if edge >= 4 * 16 else 8 if edge >= 4 * 8 else 4 for edge in patch)
+        return Choice((14,) * 2, "the paper's, of patches that 14 divides")
+    token = tuple(next((n for n in (16, 8, 4, 2) if edge >= 4 * n), 1) for edge in patch)
+    if set(token) == {16}:
+        return Choice(token, "the paper's")
+    return Choice(token, "the largest of 16, 8, 4, ... of which four or more lie along each axis")
 
 
-def batch_for(patch: tuple[int, ...]) -> int:
+def batch_for(patch: tuple[int, ...]) -> Choice[int]:
     """Half a batch: the paper's 12 at 256^2 and 2 at 96^3, by voxels in between, from 2 to 12."""
     reference = {2: 12, 3: 2}[len(patch)]
-    return int(np.clip(reference * PATCH_VOXELS[len(patch)] / np.prod(patch), 2, 12))
+    half = int(np.clip(reference * PATCH_VOXELS[len(patch)] / np.prod(patch), 2, 12))
+    paper = {2: "12 of 256^2", 3: "2 of 96^3"}[len(patch)]
+    return Choice(half, f"as many voxels as the paper's {paper}, from 2 to 12 patches")
 
 
-def _multiples(edge: float) -> list[int]:
-    """The multiples of DIVISOR on both sides of an edge, none below the least edge."""
-    return [max(2 * DIVISOR, int(side(edge / DIVISOR)) * DIVISOR) for side in (np.floor, np.ceil)]
+def _sixteenths(edge: float) -> list[int]:
+    """The multiples of 16 on both sides of an edge, none below 32."""
+    return [max(32, int(side(edge / 16)) * 16) for side in (np.floor, np.ceil)]
+
+
+def _round(edge: float) -> float:
+    return float(f"{edge:.5g}")
