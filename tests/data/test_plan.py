@@ -12,9 +12,11 @@ from PIL import Image
 
 from ucseg.cli.plan import plan as plan_verb
 from ucseg.config import parse_overrides
-from ucseg.data.fingerprint import count_components, take_fingerprint
+from ucseg.data.facts import classes_in
+from ucseg.data.fingerprint import take_fingerprint
 from ucseg.data.manifest import Dataset, DatasetConfig, load_dataset
-from ucseg.data.plan import make_plan, plan_from, read_plan, write_plan
+from ucseg.data.plan import plan_from, read_plan, write_plan
+from ucseg.data.planning import make_plan
 from ucseg.data.sizing import batch_for, patch_for, target_spacing, token_for, whole_size
 from ucseg.errors import UserError
 from ucseg.types import Array, Case
@@ -74,25 +76,25 @@ def mri(seed: int, shape: tuple[int, ...] = (35, 50, 36)) -> Array:
 @pytest.mark.parametrize(
     ("median", "patch", "token", "batch"),
     [
-        ((35, 50, 35), (32, 48, 32), (8, 8, 8), 12),  # hippocampus
+        ((35, 50, 35), (40, 56, 40), (8, 8, 8), 12),  # hippocampus
         ((88, 88, 88), (96, 96, 96), (16, 16, 16), 2),  # the paper's 3D patch
         ((500, 500, 100), (96, 96, 96), (16, 16, 16), 2),  # limited by the budget
-        ((300, 300, 12), (160, 160, 32), (16, 16, 8), 2),  # never below 32
+        ((300, 300, 12), (256, 272, 12), (16, 16, 2), 2),  # no more slices than there are
         ((256, 256), (256, 256), (16, 16), 12),  # ACDC
         ((600, 400), (256, 256), (16, 16), 12),
         ((224, 224), (224, 224), (14, 14), 12),
         ((112, 112), (112, 112), (14, 14), 12),
-        ((20, 50), (32, 48), (8, 8), 12),
+        ((20, 50), (20, 56), (4, 8), 12),
     ],
 )
 def test_patch_token_and_batch(median: tuple[int, ...], patch: Any, token: Any, batch: int) -> None:
-    chosen = patch_for(np.array(median, float))
-    assert (chosen, token_for(chosen), batch_for(chosen)) == (patch, token, batch)
+    chosen = patch_for(np.array(median, float), (1.0,) * len(median)).value
+    assert (chosen, token_for(chosen).value, batch_for(chosen).value) == (patch, token, batch)
 
 
 def test_a_larger_patch_makes_a_smaller_batch() -> None:
-    assert batch_for((512, 512)) == 3
-    assert batch_for((64, 64, 64)) == 6
+    assert batch_for((512, 512)).value == 3
+    assert batch_for((64, 64, 64)).value == 6
 
 
 @pytest.mark.parametrize(
@@ -106,23 +108,23 @@ def test_a_larger_patch_makes_a_smaller_batch() -> None:
     ],
 )
 def test_size_of_plain_images(shapes: list[tuple[int, int]], size: tuple[int, int]) -> None:
-    assert whole_size(np.array(shapes, float)) == size
+    assert whole_size(np.array(shapes, float)).value == size
 
 
 def test_target_spacing() -> None:
-    assert target_spacing(np.array([[1, 1, 1], [1.2, 1, 1], [1.2, 1, 2]])) == (1.2, 1, 1)
+    assert target_spacing(np.array([[1, 1, 1], [1.2, 1, 1], [1.2, 1, 2]])).value == (1.2, 1, 1)
     coarse = np.array([[0.5, 0.5, z] for z in (2, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5)])
-    assert target_spacing(coarse) == (0.5, 0.5, 4.0)  # the 10th percentile of the coarse axis
-    assert target_spacing(coarse, slice_axis=2) == (0.5, 0.5, 5.0)
+    assert target_spacing(coarse).value == (0.5, 0.5, 4.0)  # the 10th percentile of the coarse axis
+    assert target_spacing(coarse, slice_axis=2).value == (0.5, 0.5, 5.0)
     fine = np.array([[1, 1, z] for z in (0.2, 0.2, 4, 4, 4, 4, 4, 4, 4, 4, 4)])
-    assert target_spacing(fine) == (1, 1, 1)  # nothing finer than the other axes
+    assert target_spacing(fine).value == (1, 1, 1)  # nothing finer than the other axes
 
 
 def test_plan_of_volumes(tmp_path: Path) -> None:
     data = volumes(tmp_path, [mri(0), mri(1), mri(2)], [two_class_label(), two_class_label()])
     plan = make_plan(data)
     assert (plan.dims, plan.slice_axis, plan.unit, plan.spacing, plan.size) == (3, None, "mm", (1, 1, 1), None)
-    assert (plan.patch, plan.token) == ((32, 48, 32), (8, 8, 8))
+    assert (plan.patch, plan.token) == ((40, 56, 40), (8, 8, 8))
     assert (plan.normalisation, plan.nonzero, plan.ct_window) == ("zscore", False, None)
     assert plan.one_component == (1,)
     assert plan.problem.classes == 3 and plan.problem.patch == plan.patch and plan.problem.one_component == (1,)
@@ -148,7 +150,7 @@ def test_slices_of_volumes(tmp_path: Path) -> None:
     assert (plan.dims, plan.slice_axis, plan.spacing, plan.patch) == (2, 1, (1, 6, 1), (64, 96))
     isotropic = volumes(tmp_path, images, [label] * 2)
     assert make_plan(isotropic, dims=2).slice_axis == 2
-    assert make_plan(isotropic, dims=2, overrides={"slice_axis": 0}).patch == (32, 96)
+    assert make_plan(isotropic, dims=2, overrides={"slice_axis": 0}).patch == (12, 96)
     assert make_plan(data, overrides={"dims": 2, "size": 64}).patch == (64, 64)
 
 
@@ -162,7 +164,7 @@ def test_volumes_without_a_spacing(tmp_path: Path) -> None:
     config = DatasetConfig(name="test", root=str(tmp_path), dims=3, modality="mri", channels=1, classes=classes)
     data = Dataset(tmp_path, config, cases)
     plan = make_plan(data)
-    assert (plan.unit, plan.size, plan.spacing, plan.patch) == ("px", None, (1, 1, 1), (32, 64, 96))
+    assert (plan.unit, plan.size, plan.spacing, plan.patch) == ("px", None, (1, 1, 1), (12, 64, 96))
     sliced = make_plan(data, dims=2)
     assert (sliced.slice_axis, sliced.size) == (0, (48, 80))
 
@@ -170,11 +172,16 @@ def test_volumes_without_a_spacing(tmp_path: Path) -> None:
 def test_components_of_a_volume_and_of_its_slices() -> None:
     arch = np.zeros((5, 5, 3), np.uint8)
     arch[0, :, 1] = arch[4, :, 1] = arch[:, 4, 1] = 1  # one piece in its plane, two legs in the rows below the top
-    assert count_components(arch) == {1: [1]}
-    assert count_components(arch, slice_axis=2) == {1: [1]}
-    assert count_components(arch, slice_axis=1) == {1: [2, 2, 2, 2, 1]}
+    axes = ((0, 1, 2), (False,) * 3)
+
+    def counted(slice_axis: int) -> tuple[int, int, int]:
+        found = classes_in(arch, *axes, slice_axis)[1]
+        return found.components, found.slices, found.single_slices
+
+    assert counted(2) == (1, 1, 1)
+    assert counted(1) == (1, 5, 1)
     diagonal = np.eye(4, dtype=np.uint8)
-    assert count_components(diagonal) == {1: [1]}
+    assert classes_in(diagonal, (0, 1), (False,) * 2)[1].components == 1
 
 
 def test_ct_window_comes_from_the_labelled_foreground(tmp_path: Path) -> None:
@@ -211,7 +218,7 @@ def test_overriding_a_value_changes_what_depends_on_it(tmp_path: Path) -> None:
     assert make_plan(data, overrides={"size": None}).patch == (256, 256)  # native size, in crops
 
     coarse = make_plan(volumes(tmp_path, [mri(0)], [two_class_label()]), overrides={"spacing": 0.5})
-    assert (coarse.spacing, coarse.patch) == ((0.5, 0.5, 0.5), (64, 96, 64))
+    assert (coarse.spacing, coarse.patch) == ((0.5, 0.5, 0.5), (80, 112, 80))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +262,7 @@ def test_only_training_cases_are_opened_and_broken_ones_named(tmp_path: Path) ->
     data.cases[1].mask.write_bytes(b"not a mask")
     seen = take_fingerprint(data)
     assert sorted(case for case, _ in seen.left_out) == ["case1", "case2"]
-    assert make_plan(data, fingerprint=seen).patch == (32, 48, 32)
+    assert make_plan(data, fingerprint=seen).patch == (40, 56, 40)
 
 
 def test_data_that_give_no_plan(tmp_path: Path) -> None:
@@ -277,10 +284,10 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     write_plan(plan, path)
     assert read_plan(path) == plan
     text = path.read_text()
-    assert "# training patch in voxels" in text and "patch: [32, 48, 32]" in text and "classes: {0: background" in text
+    assert "# training patch in voxels" in text and "patch: [40, 56, 40]" in text and "classes: {0: background" in text
     assert [file.name for file in tmp_path.glob("*part*")] == []
-    path.write_text(text.replace("patch: [32", "patch: [33"))
-    with pytest.raises(UserError, match=r"plan.yaml: setting 'patch'.*multiples of 16"):
+    path.write_text(text.replace("patch: [40", "patch: [41"))
+    with pytest.raises(UserError, match=r"plan.yaml: setting 'patch'.*multiples of 8"):
         read_plan(path)
     path.write_text(text.replace("dims: 3", "dims: ["))
     with pytest.raises(UserError, match="not valid YAML"):
@@ -317,5 +324,5 @@ def test_hippocampus(shared_data: Path, tmp_path: Path) -> None:
         classes={0: "background", 1: "anterior", 2: "posterior"},
     )  # fmt: skip
     plan = make_plan(Dataset(tmp_path, config, cases))
-    assert (plan.spacing, plan.patch, plan.token) == ((1, 1, 1), (32, 48, 32), (8, 8, 8))
+    assert (plan.spacing, plan.patch, plan.token) == ((1, 1, 1), (40, 56, 40), (8, 8, 8))
     assert plan.one_component == (1, 2)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output
+from ucseg.cli.terminal import console, output, progress_bar
 
 if TYPE_CHECKING:
     from ucseg.data.plan import Plan
+    from ucseg.data.planning import Planned
+
+SHOWN = ("dims", "slice_axis", "spacing", "size", "patch", "strides", "token", "labelled_batch", "unlabelled_batch")
 
 
 def plan(
@@ -19,9 +22,10 @@ def plan(
     set: Annotated[
         list[str] | None, typer.Option(help="key=value: a value of the plan to use instead of the chosen one.")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each value was chosen.")] = False,
     out: Annotated[Path | None, typer.Option(help="File to write.", show_default="DATASET/plan.yaml")] = None,
 ) -> Plan:
-    """Choose spacing, patch, batch, normalisation and augmentation from the training cases, and write plan.yaml.
+    """Choose spacing, patch, levels, batch, normalisation and augmentation from the training cases; write plan.yaml.
 
     Whatever depends on a value that is --set is chosen to fit it: --set size=112 also changes patch and token.
 
@@ -34,27 +38,48 @@ def plan(
     from ucseg.config import parse_overrides
     from ucseg.data.fingerprint import take_fingerprint
     from ucseg.data.manifest import load_dataset
-    from ucseg.data.plan import check_dims, make_plan, write_plan
+    from ucseg.data.plan import write_plan
+    from ucseg.data.planning import plan_with_reasons
 
     data = load_dataset(dataset)
     overrides = parse_overrides(set or [])
-    rank = check_dims(overrides.pop("dims", dims), data.config.dims)
-    seen = take_fingerprint(data, rank)
-    chosen = make_plan(data, rank, overrides, seen)
+    with progress_bar() as bar:
+        task = bar.add_task("looking at the scans", total=len(data.training))
+        seen = take_fingerprint(data, lambda: bar.advance(task))
+    planned = plan_with_reasons(data, dims, overrides, seen)
     path = out or data.folder / "plan.yaml"
-    write_plan(chosen, path)
+    write_plan(planned.plan, path, planned.reasons)
+    _show(planned, explain)
+    output.print(f"written  {path}")
+    return planned.plan
 
+
+def _show(planned: Planned, explain: bool) -> None:
+    seen, chosen = planned.seen, planned.plan
     shape = " x ".join(f"{edge:g}" for edge in seen.median_shape)
     spacing = " x ".join(f"{edge:.4g}" for edge in seen.median_spacing)
-    output.print(f"seen     {seen.labelled} labelled and {seen.unlabelled} unlabelled training cases, "
+    output.print(f"seen     {len(seen.labelled)} labelled and {len(seen.unlabelled)} unlabelled training cases, "
                  f"median {shape} at {spacing} {seen.unit}")  # fmt: skip
-    keys = ("dims", "slice_axis", "spacing", "size", "patch", "token", "labelled_batch", "unlabelled_batch")
-    for key in (*keys, "normalisation", "one_component"):
+    for key in (*SHOWN, "normalisation", "one_component", "steps", *(["augmentation"] if explain else [])):
         value = getattr(chosen, key)
-        if value not in (None, ()):
-            between = ", " if key == "one_component" else " x "
-            output.print(f"{key:<16} {between.join(map(str, value)) if isinstance(value, tuple) else value}")
+        if value in (None, ()) and not (explain and key in planned.reasons):
+            continue
+        output.print(f"{key:<16} {_text(key, value)}", soft_wrap=True)
+        if explain and key in planned.reasons:
+            output.print(f"{'':<16} {planned.reasons[key]}", style="dim", soft_wrap=True)
     for case, reason in seen.left_out:
         console.print(f"left out {case}: {reason}", style="yellow")
-    output.print(f"written  {path}")
-    return chosen
+
+
+def _text(key: str, value: object) -> str:
+    if key == "augmentation":
+        return ", ".join(f"{name} {vars(value)[name]:g}" for name in CHANCES if vars(value)[name])
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return ", ".join("x".join(map(str, step)) for step in value)
+    if isinstance(value, tuple):
+        return (", " if key == "one_component" else " x ").join(map(str, value))
+    return str(value) if value is not None else "no"
+
+
+CHANCES = ("foreground", "flip", "rotate90", "affine", "distortion", "dropout")
+"""The probabilities among the augmentation's settings that a plan switches on."""

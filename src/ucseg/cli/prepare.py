@@ -34,7 +34,8 @@ def prepare(
         UserError: a file of the dataset or the plan cannot be read, or no labelled case could be prepared.
     """
     from ucseg.data.manifest import load_dataset
-    from ucseg.data.plan import make_plan, read_plan, write_plan
+    from ucseg.data.plan import read_plan, write_plan
+    from ucseg.data.planning import make_plan
     from ucseg.data.prepare import prepare as prepare_dataset
 
     data = load_dataset(dataset)

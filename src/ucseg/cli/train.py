@@ -122,7 +122,8 @@ def train(
 def _plan(data: Dataset, file: Path | None, overrides: Mapping[str, Any]) -> Plan:
     """The plan of a file or of the dataset, which gets one if it has none, with `overrides` laid over it."""
     from ucseg.config import merge
-    from ucseg.data.plan import make_plan, plan_from, read_plan, write_plan
+    from ucseg.data.plan import plan_from, read_plan, write_plan
+    from ucseg.data.planning import make_plan
 
     own = data.folder / PLAN_FILE
     if file is None and not own.exists():

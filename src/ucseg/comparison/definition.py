@@ -13,7 +13,8 @@ from ucseg.comparison.datasets import Amount, Cohort, digest
 from ucseg.comparison.processes import LOCK
 from ucseg.data.atomic import whole_file
 from ucseg.data.manifest import Dataset
-from ucseg.data.plan import Plan, make_plan, plan_from, read_plan
+from ucseg.data.plan import Plan, plan_from, read_plan
+from ucseg.data.planning import make_plan
 from ucseg.errors import UserError
 from ucseg.training.run_folder import read_json
 from ucseg.training.settings import TrainConfig

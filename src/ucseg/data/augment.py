@@ -39,7 +39,9 @@ class AugmentationConfig(Strict):
 
     # Geometry, shared by image, label and views
     flip: Probability = 0.0  # for each axis apart; published: 0.5
-    flip_axes: tuple[int, ...] | None = None  # None: every axis. Leave out left-right where classes are sides
+    # Axes that flips and turns (two quarter turns reverse two axes) may reverse; None: every axis. Leave out left-right
+    # where classes are sides.
+    flip_axes: tuple[int, ...] | None = None
     rotate90: Probability = 0.0  # 90, 180 or 270 degrees in one plane; published 3D: one of four turns, so 0.75
     affine: Probability = 0.0  # shift, scale and rotation together; published: 0.5
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0625  # largest, as a part of the patch edge; published
@@ -172,7 +174,7 @@ def sample_spatial(
     turn = matrix = shift = displacement = None
     planes = [
         (a, b)
-        for a, b in combinations(range(dims), 2)
+        for a, b in combinations(axes, 2)
         if patch[a] == patch[b] and max(edges[a], edges[b]) <= QUARTER_TURN_SPACING * min(edges[a], edges[b])
     ]
     if planes and rng.random() < config.rotate90:

@@ -135,17 +135,18 @@ class Fingerprint:
         """Pairs of classes that nearly every mask shows in one order along an axis: mirroring would undo it."""
         found = []
         for one, other in combinations(range(1, self.classes), 2):
-            both = [(c[one], c[other]) for name in self.labelled if (c := self.scans[name].classes) and {one, other} <= c.keys()]
-            if len(both) < ORDERED_MASKS:
+            names = [n for n in self.labelled if {one, other} <= (self.scans[n].classes or {}).keys()]
+            if len(names) < ORDERED_MASKS:
                 continue
-            shapes = [self.headers[n].shape for n in self.labelled if {one, other} <= (self.scans[n].classes or {}).keys()]
-            apart = np.array([np.subtract(b.centre, a.centre) * shape for (a, b), shape in zip(both, shapes, strict=True)])
+            both = [(classes[one], classes[other]) for n in names if (classes := self.scans[n].classes)]
+            shapes = np.array([self.headers[name].shape for name in names])
+            apart = np.array([np.subtract(b.centre, a.centre) for a, b in both]) * shapes
             edges = np.array([np.maximum(a.extent, b.extent) for a, b in both])
             far = np.abs(np.median(apart / edges, axis=0)) >= ORDERED_DISTANCE
             before, after = np.mean(apart > 0, axis=0), np.mean(apart < 0, axis=0)
             for axis in np.flatnonzero(far & (np.maximum(before, after) >= ORDERED_SHARE)):
                 pair = (one, other) if before[axis] > after[axis] else (other, one)
-                found.append(Order(int(axis), *pair, len(both)))
+                found.append(Order(int(axis), *pair, len(names)))
         return found
 
 

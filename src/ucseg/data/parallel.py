@@ -12,7 +12,10 @@ Result = TypeVar("Result")
 
 
 def for_each(
-    work: Callable[[Item], Result], items: Sequence[Item], done: Callable[[], None] | None = None
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    done: Callable[[], None] | None = None,
+    most: int | None = None,
 ) -> list[Result]:
     """`work` of every item, in the items' order.
 
@@ -21,8 +24,9 @@ def for_each(
             dropped.
         items: what to work on.
         done: called in this thread after each finished item, for a progress bar.
+        most: items worked on at a time, where each takes much memory; None: 16.
     """
-    pool = ThreadPoolExecutor(max_workers=max(2, min(16, os.cpu_count() or 2)))
+    pool = ThreadPoolExecutor(max_workers=max(2, min(most or 16, os.cpu_count() or 2)))
     try:
         futures = [pool.submit(work, item) for item in items]
         for future in as_completed(futures):

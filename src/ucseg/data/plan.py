@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
-from ucseg.config import Strict, build, merge, read_yaml
+from ucseg.config import Strict, build, read_yaml
 from ucseg.data.atomic import whole_file
 from ucseg.data.augment import AugmentationConfig
-from ucseg.data.fingerprint import Fingerprint, take_fingerprint
-from ucseg.data.manifest import Dataset
-from ucseg.data.sizing import DIVISOR, batch_for, patch_for, target_spacing, token_for, whole_size
-from ucseg.errors import UserError
-from ucseg.types import Problem
+from ucseg.data.sizing import LEVELS, multiples
+from ucseg.types import Problem, Strides
 
 
 class IntensityWindow(Strict):
@@ -42,10 +39,14 @@ class Plan(Strict):
     )
     unit: Literal["mm", "px"] = Field(description="unit of spacing; px: plain images")
     spacing: tuple[float, ...] = Field(description="voxel edges that scans are resampled to, one per axis of a scan")
+    strides: Strides | None = Field(
+        default=None,
+        description="how much each axis shrinks from one level of the networks to the next; null: five levels, halved",
+    )
     size: tuple[int, int] | None = Field(
         default=None, description="2D: every image or slice is resized to this; null: to spacing"
     )
-    patch: tuple[int, ...] = Field(description=f"training patch in voxels, multiples of {DIVISOR}")
+    patch: tuple[int, ...] = Field(description="training patch in voxels, multiples of what the levels divide by")
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, description="labelled patches a step")
     unlabelled_batch: int = Field(ge=1, description="unlabelled patches a step")
@@ -65,6 +66,9 @@ class Plan(Strict):
         default=(), description="classes that are one connected component in nearly every mask"
     )
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
+    steps: int | None = Field(
+        default=None, ge=1, description="updates to make where `ucseg train` is given none; null: its default"
+    )
 
     @field_validator("size", mode="before")
     @classmethod
@@ -76,12 +80,36 @@ class Plan(Strict):
     def _same_on_every_axis(cls, value: Any, info: ValidationInfo) -> Any:
         return (value,) * info.data.get("dims", 1) if isinstance(value, int) else value
 
+    @field_validator("strides", mode="before")
+    @classmethod
+    def _alike_on_every_axis(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        dims = info.data.get("dims", 1)
+        return tuple((step,) * dims if isinstance(step, int) else step for step in value)
+
+    @field_validator("strides")
+    @classmethod
+    def _steps(cls, value: Strides | None, info: ValidationInfo) -> Strides | None:
+        if value is None:
+            return None
+        dims = info.data.get("dims")
+        if not 1 <= len(value) < LEVELS:
+            raise ValueError(f"needs 1 to {LEVELS - 1} steps, since there are at most {LEVELS} levels")
+        if any((dims is not None and len(step) != dims) or set(step) - {1, 2} or 2 not in step for step in value):
+            raise ValueError("a step has a 1 or a 2 for each axis, and at least one 2")
+        return value
+
     @field_validator("size", "patch")
     @classmethod
-    def _divisible(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and any(edge < DIVISOR or edge % DIVISOR for edge in value):
-            near = [max(DIVISOR, round(edge / DIVISOR) * DIVISOR) for edge in value]
-            raise ValueError(f"edges must be multiples of {DIVISOR}; the nearest is {near}")
+    def _divisible(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        if value is not None and "dims" in info.data:
+            divide = multiples(info.data.get("strides"), info.data["dims"])
+            pairs = list(zip(value, divide, strict=False))
+            if any(edge < by or edge % by for edge, by in pairs):
+                said = divide[0] if len(set(divide)) == 1 else list(divide)
+                near = [max(by, round(edge / by) * by) for edge, by in pairs]
+                raise ValueError(f"edges must be multiples of {said}; the nearest is {near}")
         return value
 
     @field_validator("size")
@@ -173,14 +201,17 @@ class Plan(Strict):
     @property
     def problem(self) -> Problem:
         """What a network must know of the data."""
-        return Problem(self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
+        known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
+        return Problem(*known, self.strides)
 
 
-def write_plan(plan: Plan, path: Path) -> None:
-    """Write a plan as commented YAML, all or nothing."""
+def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None) -> None:
+    """Write a plan as commented YAML, all or nothing; with `reasons`, why each value was chosen stands beside it."""
     lines = []
     for key, value in plan.model_dump().items():
         lines.append(f"# {Plan.model_fields[key].description}")
+        if reasons and key in reasons:
+            lines += textwrap.wrap(reasons[key], 110, initial_indent="#   why: ", subsequent_indent="#   ")
         flow = None if isinstance(value, tuple | dict) else False  # short lists and mappings on one line
         lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=110).rstrip())
     with whole_file(path, ".yaml") as temporary:
@@ -199,85 +230,3 @@ def read_plan(path: Path) -> Plan:
 def plan_from(values: Mapping[str, Any], where: str) -> Plan:
     """A checked plan from plain values; `where` names their origin in errors."""
     return build(Plan, values, where)
-
-
-def make_plan(
-    dataset: Dataset,
-    dims: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    fingerprint: Fingerprint | None = None,
-) -> Plan:
-    """Choose a plan from the data.
-
-    Args:
-        dataset: its training cases are looked at, labelled and unlabelled; no validation or test case is.
-        dims: rank of the network; None: that of the scans. 2 on volumes: they are cut into slices.
-        overrides: values of the plan to use instead of the chosen ones; what depends on them is chosen to fit.
-        fingerprint: of this dataset and `dims`, if it was taken already.
-
-    Raises:
-        UserError: the data give no plan (no masks, scans of several kinds), or an override cannot be.
-    """
-    config, given = dataset.config, dict(overrides or {})
-    dims = check_dims(given.pop("dims", dims), config.dims)
-    seen = fingerprint or take_fingerprint(dataset, dims)
-    values: dict[str, Any] = {"dims": dims, "unit": seen.unit, "channels": config.channels, "classes": config.classes}
-    sliced = dims < config.dims
-
-    def settle(key: str, chosen: Any) -> Any:
-        values[key] = given.pop(key, chosen)
-        return values[key]
-
-    slice_axis = settle("slice_axis", seen.slice_axis if sliced else None)
-    across = slice_axis if sliced and slice_axis in range(config.dims) else None
-    spacing = _numbers("spacing", settle("spacing", target_spacing(seen.spacings, across)), config.dims)
-    plane = [axis for axis in range(config.dims) if axis != across]
-    median = np.median(seen.shapes * seen.spacings / spacing, axis=0)[plane]
-    size = settle("size", whole_size(seen.shapes[:, plane]) if seen.unit == "px" and dims == 2 else None)
-    whole = tuple(int(edge) for edge in _numbers("size", size, dims)) if size is not None else None
-    patch = settle("patch", whole or patch_for(median))
-    edges = tuple(int(edge) for edge in _numbers("patch", patch, dims))
-    settle("token", token_for(edges))
-    settle("labelled_batch", batch_for(edges))
-    settle("unlabelled_batch", values["labelled_batch"])
-    normalisation = settle("normalisation", NORMALISATION.get(config.modality, "zscore"))
-    settle("nonzero", config.modality == "mri" and seen.zero_share >= 0.2)
-    window = seen.ct_window if normalisation == "ct" else None
-    values["ct_window"] = _laid_over(window, given.pop("ct_window", window))
-    settle("one_component", seen.one_component)
-    augmentation = AugmentationConfig.default(dims, config.modality).model_dump()
-    values["augmentation"] = _laid_over(augmentation, given.pop("augmentation", {}))
-    return plan_from({**values, **given}, "plan")  # what is left of `given` is unknown, and is said to be
-
-
-NORMALISATION = {"ct": "ct", "rgb": "rgb"}
-"""By modality; every other is z-scored: MRI and ultrasound have no scale of their own."""
-
-
-def check_dims(dims: Any, native: int) -> Literal[2, 3]:
-    """The network's rank; `native` is that of the scans."""
-    if dims is None:
-        dims = native
-    if dims not in (2, 3) or dims > native:
-        raise UserError(
-            f"dims = {dims!r} cannot be: the scans are {native}D, so it is {' or '.join('23'[: native - 1])}."
-        )
-    return 2 if dims == 2 else 3
-
-
-def _laid_over(chosen: Mapping[str, Any] | None, given: Any) -> Any:
-    """Overrides of single values inside a chosen group; the plan's check refuses what is no group of values."""
-    return merge(chosen or {}, given) if isinstance(given, Mapping) else given
-
-
-def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
-    """An override of one number, or one number an axis, checked before anything is derived from it."""
-    numbers = [value] * rank if isinstance(value, int | float) else value
-    if not isinstance(numbers, list | tuple) or len(numbers) != rank:
-        example = str([32, 48, 64][:rank]).replace(" ", "")
-        raise UserError(
-            f"plan: setting '{key}' = {value!r}: needs one number, or {rank} (one an axis) as in {key}={example}."
-        )
-    if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
-        raise UserError(f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
-    return tuple(float(n) for n in numbers)

@@ -72,7 +72,9 @@ def target_spacing(spacings: Array, slice_axis: int | None = None) -> Choice[tup
     return Choice(tuple(_round(edge) for edge in target), why)
 
 
-def spacing_that_fits(spacing: tuple[float, ...], structure: Array, plane: list[int]) -> Choice[tuple[float, ...]] | None:
+def spacing_that_fits(
+    spacing: tuple[float, ...], structure: Array, plane: list[int]
+) -> Choice[tuple[float, ...]] | None:
     """A coarser spacing at which a patch holds the typical structure; None where it does so already: low resolution.
 
     The finest axes are coarsened first, until all are alike, as in nnU-Net's low resolution.
@@ -126,7 +128,8 @@ def strides_for(patch: tuple[int, ...], spacing: tuple[float, ...]) -> Choice[St
     An axis of voxels twice as long as the finest waits until the others have caught up (nnU-Net), so that a
     network's view stays round in the body.
     """
-    size, edge, steps = np.array(patch), np.array(spacing, float), []
+    size, edge = np.array(patch), np.array(spacing, float)
+    steps: list[tuple[int, ...]] = []
     waited = False
     while len(steps) < LEVELS - 1:
         able = size >= 2 * LEAST_EDGE
@@ -153,13 +156,16 @@ def multiples(strides: Strides | None, dims: int) -> tuple[int, ...]:
     return tuple(int(np.prod([step[axis] for step in steps])) for axis in range(dims))
 
 
-def patch_for(median: Array, spacing: tuple[float, ...], structure: Array | None = None) -> Choice[tuple[int, ...]]:
+def patch_for(
+    median: Array, spacing: tuple[float, ...], structure: Array | None = None, strides: Strides | None = None
+) -> Choice[tuple[int, ...]]:
     """The patch for scans of this median shape: all of it if the voxel budget allows, else as much, cube-like in mm.
 
     Args:
         median: voxels at the target spacing.
         spacing: the network's axes'.
         structure: edges in voxels of the typical structure, which the patch is not cut below.
+        strides: of the networks where they are given; None: as `strides_for` will choose them.
     """
     budget, edge = PATCH_VOXELS[len(median)], np.asarray(spacing)
     least = np.minimum(np.ceil(structure) if structure is not None else 1, np.ceil(median))
@@ -172,7 +178,7 @@ def patch_for(median: Array, spacing: tuple[float, ...], structure: Array | None
         edges = tuple(int(n) for n in np.maximum(shape, 2))
         if max(edges) < 4 * LEAST_EDGE:
             edges = tuple(4 * LEAST_EDGE if n == max(edges) else n for n in edges)  # three levels at least
-        divide = multiples(strides_for(edges, spacing).value, len(edges))
+        divide = multiples(strides or strides_for(edges, spacing).value, len(edges))
         patch = tuple(-(-n // m) * m for n, m in zip(edges, divide, strict=True))
         if np.prod(patch) <= budget or trial > 64:
             break

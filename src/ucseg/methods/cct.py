@@ -47,10 +47,7 @@ class CCT(Method):
         super().__init__(config, problem)
         self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
         self.auxiliary = nn.ModuleDict(
-            {
-                name: UNetDecoder(problem.dims, problem.classes, strides=problem.strides)
-                for name in config.perturbations
-            }
+            {name: UNetDecoder(problem.dims, problem.classes, strides=problem.strides) for name in config.perturbations}
         )
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:

@@ -52,7 +52,7 @@ class DyCONConfig(Strict):
 
 
 class ProjectedUNet(nn.Module):
-    """A U-Net, and a projection of its decoder's coarsest map, which is an eighth of the image's size (of five levels)."""
+    """A U-Net, and a projection of its decoder's coarsest map: an eighth of the image's size, of five levels."""
 
     def __init__(self, problem: Problem, width: int) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -63,6 +63,11 @@ def levels(strides: Strides | None, dims: int, most: int) -> tuple[Strides, tupl
     """
     steps = ((2,) * dims,) * (most - 1) if strides is None else strides[: most - 1]
     return steps, tuple(math.prod(step[axis] for step in steps) for axis in range(dims))
+
+
+def strided(kind: Mapping[int, type[nn.Module]], dims: int, inputs: int, outputs: int, step: Any) -> nn.Module:
+    """A convolution (CONV or TRANSPOSED) whose kernel is its stride: a step between two levels."""
+    return kind[dims](inputs, outputs, step, stride=step)
 
 
 def pad_to_multiple(x: Tensor, multiple: tuple[int, ...]) -> Tensor:

@@ -18,6 +18,7 @@ from ucseg.networks.blocks import (
     crop_to,
     levels,
     pad_to_multiple,
+    strided,
 )
 from ucseg.types import Strides
 
@@ -77,8 +78,7 @@ class UNetDecoder(nn.Module):
         self.widths = widths[-2::-1]
         pairs = zip(widths[-2::-1], widths[:0:-1], steps[::-1], strict=True)
         self.reduce = nn.ModuleList(
-            TRANSPOSED[dims](b, a, step, stride=step) if up == "transposed" else CONV[dims](b, a, 1)
-            for a, b, step in pairs
+            strided(TRANSPOSED, dims, b, a, step) if up == "transposed" else CONV[dims](b, a, 1) for a, b, step in pairs
         )
         self.blocks = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in self.widths)
         self.head_dropout = nn.Dropout(HEAD_DROPOUT[dims])

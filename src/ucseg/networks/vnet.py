@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, levels, pad_to_multiple
+from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, levels, pad_to_multiple, strided
 from ucseg.types import Strides
 
 WIDTHS = (16, 32, 64, 128, 256)
@@ -53,9 +53,9 @@ class VNet(nn.Module):
             ConvStack(dims, channels if level == 0 else width, width, count)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
-        self.down = nn.ModuleList(nn.Sequential(CONV[dims](a, b, s, stride=s), nn.ReLU()) for (a, b), s in pairs)
+        self.down = nn.ModuleList(nn.Sequential(strided(CONV, dims, a, b, s), nn.ReLU()) for (a, b), s in pairs)
         self.up = nn.ModuleList(
-            nn.Sequential(TRANSPOSED[dims](b, a, s, stride=s), nn.ReLU()) for (a, b), s in reversed(pairs)
+            nn.Sequential(strided(TRANSPOSED, dims, b, a, s), nn.ReLU()) for (a, b), s in reversed(pairs)
         )
         self.decoder = nn.ModuleList(
             ConvStack(dims, width, width, count) for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)

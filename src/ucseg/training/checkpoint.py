@@ -166,7 +166,6 @@ def find_weights(run: RunFolder, which: str) -> Path:
 def problem_from(values: Mapping[str, Any]) -> Problem:
     """A `Problem` from config.json's plain values."""
 
-
     def fixed(value: Any) -> Any:
         return tuple(map(fixed, value)) if isinstance(value, list) else value
 

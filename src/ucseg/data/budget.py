@@ -1,0 +1,142 @@
+"""What training costs on a machine, as measured there, and what fits its memory and the time that there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ucseg.data.sizing import LEAST_EDGE, Choice, multiples, strides_for
+from ucseg.errors import UserError
+from ucseg.types import Array, Problem, Strides
+
+if TYPE_CHECKING:
+    from ucseg.data.plan import Plan
+
+VALIDATIONS = 10
+"""In a run, by default."""
+FEWEST_STEPS = 2000
+"""Where the time allows fewer updates, batches are made smaller first: a rule of thumb, not a measured optimum."""
+LEAST_BATCH = 2
+SLOW_STEP = 10.0
+"""A step that would take longer, in seconds, is estimated from smaller batches instead of measured."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a training step.
+
+    Attributes:
+        seconds, bytes: of one step; the most memory that it takes.
+        measured: with this batch; otherwise drawn on linearly from smaller ones.
+    """
+
+    seconds: float
+    bytes: float
+    measured: bool = True
+
+
+class Machine(Protocol):
+    """Runs real steps of a method on a device.
+
+    Attributes:
+        name: of method, device and precision, for people.
+        memory: bytes that a step may take.
+    """
+
+    name: str
+    memory: float
+
+    def step(self, problem: Problem, half: int) -> Cost:
+        """A step of `half` labelled and as many unlabelled patches; of infinite memory if the device has too little."""
+        ...
+
+    def validation_seconds(self, plan: Plan, shape: tuple[int, ...]) -> float:
+        """One validation of a run: all its cases, of S = `shape` in the median, on the network's grid."""
+        ...
+
+
+def batch_that_fits(
+    machine: Machine, problem: Problem, wanted: Choice[int], hours: float | None = None
+) -> tuple[Choice[int], Cost]:
+    """Half a batch of at most the patches that are wanted, and what a step of it costs.
+
+    A step of one and of two patches a half is measured; larger ones follow a line through both, since memory and time
+    grow with the batch, and a batch too large would end the process before it could be measured.
+    """
+    one = machine.step(problem, 1)
+    two = machine.step(problem, 2) if one.bytes <= machine.memory / 2 and one.seconds <= SLOW_STEP else None
+
+    def cost(half: int) -> Cost:
+        if two is None:
+            return Cost(half * one.seconds, half * one.bytes, half == 1)
+        grown = [max(b - a, 0.3 * a) for a, b in ((one.seconds, two.seconds), (one.bytes, two.bytes))]
+        return Cost(one.seconds + (half - 1) * grown[0], one.bytes + (half - 1) * grown[1], half <= 2)
+
+    why = [wanted.why] if wanted.why else []
+    fits = [half for half in range(1, wanted.value + 1) if cost(half).bytes <= machine.memory]
+    half = max(fits, default=1)
+    if half < wanted.value:
+        why.append(f"{half} of them fit into {_gib(machine.memory)} of {machine.name}")
+    if hours is not None:
+        enough = [n for n in range(LEAST_BATCH, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
+        timely = max(enough, default=min(half, LEAST_BATCH))
+        if timely < half:
+            why.append(f"fewer, so that {hours:g} hours hold {FEWEST_STEPS} steps, or as many as can be")
+            half = timely
+    found = cost(half)
+    if not found.measured and found.seconds <= SLOW_STEP and found.bytes <= machine.memory:
+        found = machine.step(problem, half)
+    how = "measured" if found.measured else "estimated from smaller batches"
+    why.append(f"a step takes {found.seconds:.3g} s and {_gib(found.bytes)} on {machine.name} ({how})")
+    return Choice(half, "; ".join(why)), found
+
+
+def halve_to_fit(
+    patch: tuple[int, ...], spacing: tuple[float, ...], halvings: int, strides: Strides | None = None
+) -> Choice[tuple[int, ...]]:
+    """A patch of so many times half the voxels, cut along its longest axis in mm, in multiples for its levels."""
+
+    def down(shape: Array) -> tuple[Array, Array]:
+        """To multiples of what the levels of such a patch divide by, and these."""
+        steps = strides or strides_for(tuple(map(int, shape)), spacing).value
+        divide = np.array(multiples(steps, len(patch)))
+        return np.maximum(divide, shape // divide * divide), divide
+
+    shape, divide = down(np.array(patch))
+    while np.prod(shape) > np.prod(patch) / 2**halvings:
+        able = shape - divide >= 2 * LEAST_EDGE
+        if not able.any():
+            break
+        shape[int(np.argmax(np.where(able, shape * np.asarray(spacing), 0)))] -= 1
+        shape, divide = down(shape)
+    whole = " x ".join(map(str, patch))
+    return Choice(tuple(map(int, shape)), f"{whole} is too large for the device's memory even one at a time")
+
+
+def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
+    """Updates for which the time suffices, ten validations and a twentieth for reading and saving included.
+
+    Raises:
+        UserError: not even one step fits.
+    """
+    seconds = 3600 * hours
+    left = 0.95 * seconds - VALIDATIONS * validation
+    steps = int(left / step.seconds)
+    if steps < 1:
+        raise UserError(
+            f"--hours {hours:g}: a step takes {step.seconds:.3g} s and a validation {validation:.3g} s, of which a run "
+            f"has {VALIDATIONS}; give it more time, or a smaller patch."
+        )
+    digits = max(0, len(str(steps)) - 2)
+    rounded = steps // 10**digits * 10**digits
+    return Choice(
+        rounded,
+        f"{hours:g} hours at {step.seconds:.3g} s a step, with {VALIDATIONS} validations of {validation:.3g} s and a "
+        "twentieth for reading and saving; ramps and schedules are parts of the steps, and scale with them",
+    )
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2g} GiB"
