@@ -37,10 +37,13 @@ ABLATION = ",".join(
 )
 HIPPOCAMPUS = ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "20", "--test", "60")
 # Anterior and posterior are told apart by where they lie: turns and flips along that axis would hide it.
-HIPPOCAMPUS_PLAN = ("labelled_batch=2", "unlabelled_batch=2", "augmentation.rotate90=0", "augmentation.flip_axes=[0]")
+HIPPOCAMPUS_PLAN = (
+    *("patch=[32,48,32]", "strides=null", "labelled_batch=2", "unlabelled_batch=2"),
+    *("augmentation.rotate90=0", "augmentation.flip_axes=[0]"),
+)
 # V-Net has no norm and learns too slowly at 0.01.
 HIPPOCAMPUS_TRAINING = "--set lr=0.03 --set validate_every=200"
-FLAT_PLAN = ("size=112", "labelled_batch=4", "unlabelled_batch=4")
+FLAT_PLAN = ("size=112", "strides=null", "labelled_batch=4", "unlabelled_batch=4")
 
 
 @dataclass(frozen=True)

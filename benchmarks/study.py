@@ -48,7 +48,10 @@ STUDIES = {
     "hippocampus": Study(
         ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "20", "--test", "60"),
         # Anterior and posterior are told apart by where they lie: turns and flips along that axis would hide it.
-        ("labelled_batch=2", "unlabelled_batch=2", "augmentation.rotate90=0", "augmentation.flip_axes=[0]"),
+        (
+            *("patch=[32,48,32]", "strides=null", "labelled_batch=2", "unlabelled_batch=2"),
+            *("augmentation.rotate90=0", "augmentation.flip_axes=[0]"),
+        ),
         ("5%", "10%"),
         seeds=3,
         steps=600,
@@ -56,7 +59,7 @@ STUDIES = {
     ),
     "isic": Study(
         ("--validation", "40", "--test", "120"),
-        ("size=112", "labelled_batch=4", "unlabelled_batch=4"),
+        ("size=112", "strides=null", "labelled_batch=4", "unlabelled_batch=4"),
         ("2%", "5%"),
         seeds=3,
         steps=600,
@@ -64,7 +67,7 @@ STUDIES = {
     ),
     "kvasir": Study(
         (),
-        ("size=112", "labelled_batch=4", "unlabelled_batch=4"),
+        ("size=112", "strides=null", "labelled_batch=4", "unlabelled_batch=4"),
         ("10%",),
         seeds=2,
         steps=1500,
