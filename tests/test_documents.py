@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from ucseg.catalogue.page import page as catalogue_page
 from ucseg.cli.main import main
 from ucseg.data.synthetic import draw_dataset
 from ucseg.methods import METHODS
@@ -79,6 +80,10 @@ def test_every_method_has_its_page() -> None:
 def test_the_page_of_results_is_made_from_the_files_of_results() -> None:
     tables = load(ROOT / "benchmarks" / "tables.py")
     assert tables.PAGE.read_text() == tables.page()
+
+
+def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
+    assert (ROOT / "docs" / "datasets.md").read_text() == catalogue_page()
 
 
 def main_without_exit(words: list[str]) -> None:

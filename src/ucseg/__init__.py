@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ucseg.cli.check import check
     from ucseg.cli.compare import compare
+    from ucseg.cli.datasets import datasets
     from ucseg.cli.demo import demo
     from ucseg.cli.evaluate import evaluate
+    from ucseg.cli.import_ import import_
     from ucseg.cli.init import init
     from ucseg.cli.plan import plan
     from ucseg.cli.predict import predict
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # In the order in which one uses them.
-__all__ = ["init", "check", "plan", "prepare", "train", "predict", "evaluate", "compare", "demo"]  # noqa: RUF022
+__all__ = [  # noqa: RUF022
+    "init", "datasets", "import_", "check", "plan", "prepare", "train", "predict", "evaluate", "compare", "demo",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

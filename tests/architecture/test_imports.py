@@ -14,7 +14,7 @@ import ucseg
 SOURCE = Path(ucseg.__file__).parent
 ROOM_LEVEL = {
     **dict.fromkeys(["errors", "randomness", "types", "config"], 0),
-    **dict.fromkeys(["data", "networks", "losses", "uncertainty", "mixing", "components"], 1),
+    **dict.fromkeys(["data", "networks", "losses", "uncertainty", "mixing", "components", "catalogue"], 1),
     **dict.fromkeys(["schedules", "teacher", "ensemble", "perturbation"], 1),
     "methods": 2,
     "training": 3,
@@ -26,6 +26,7 @@ ROOM_LEVEL = {
 STRANGERS = [
     ("data", "methods"),
     *[("data", room) for room in ("networks", "losses", "uncertainty", "mixing")],
+    *[("catalogue", room) for room in ("networks", "losses", "uncertainty", "mixing", "methods")],
 ]
 BANNED_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 LINES, METHOD_LINES, TOLERANCE = 300, 150, 1.1  # "about"

@@ -122,7 +122,7 @@ def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
     # Processor time: what else runs on the machine is not what is measured.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
     for verb in ucseg.__all__:
-        assert f" {verb} " in done.stdout
+        assert f" {verb.rstrip('_')} " in done.stdout  # `import` is a word of Python's own
 
 
 def test_version() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import console, output, stages
 
 if TYPE_CHECKING:
     from ucseg.data.importing import Understood
@@ -79,32 +79,24 @@ def init(
         UserError: nothing usable in the folder, an option that cannot be met, or a dataset already in `out`.
     """
     from ucseg.data.importing import ImportOptions, understand
-    from ucseg.data.manifest import CONFIG_FILE, Dataset, root_for, save_dataset
+    from ucseg.data.manifest import Dataset, refuse_to_replace, root_for, save_dataset
     from ucseg.data.splits import split_cases
-    from ucseg.errors import UserError
 
-    if (out / CONFIG_FILE).exists() and not overwrite:
-        raise UserError(f"{out}: there already is a dataset; choose another --out, or replace it with --overwrite.")
+    refuse_to_replace(out, overwrite)
     options = ImportOptions(images, masks, subject, classes, modality, mask_threshold, fill_outlines)
-    with progress_bar() as bar:
-        tasks = {}
-
-        def advance(stage: str, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.advance(tasks[stage])
-
+    with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
     # Before the split, which may fail: what was left out is often the reason.
-    _print_understood(folder, found)
+    print_understood(folder, found)
     cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed}), cases)
     save_dataset(dataset, hidden)
-    _print_splits(dataset, len(hidden))
+    print_splits(dataset, len(hidden))
     return dataset
 
 
-def _print_understood(folder: Path, found: Understood) -> None:
+def print_understood(folder: Path, found: Understood) -> None:
+    """What a folder was understood as."""
     from rich.table import Table
 
     config = found.config
@@ -135,7 +127,8 @@ def _print_understood(folder: Path, found: Understood) -> None:
             output.print(f"  {item.file.relative_to(folder)}: {item.reason}", soft_wrap=True)
 
 
-def _print_splits(dataset: Dataset, hidden: int) -> None:
+def print_splits(dataset: Dataset, hidden: int) -> None:
+    """How many cases went where, and what to do next."""
     from rich.table import Table
 
     splits = Table("split", "cases", "labelled", "unlabelled", "subjects")

@@ -47,10 +47,10 @@ def _app(words: list[str]) -> typer.Typer:
         no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
     )
     app.callback()(_root)
-    chosen = words[0] if words else ""
-    for verb in [chosen] if chosen in VERBS else VERBS:
+    chosen = [verb for verb in VERBS if words and verb.rstrip("_") == words[0]]  # `import` is a word of Python's own
+    for verb in chosen or VERBS:
         function = getattr(import_module(f"ucseg.cli.{verb}"), verb)
-        app.command(verb, help=_help(function.__doc__))(without_return_type(function))
+        app.command(verb.rstrip("_"), help=_help(function.__doc__))(without_return_type(function))
     return app
 
 

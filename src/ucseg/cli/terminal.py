@@ -6,15 +6,39 @@ Markup is off: a file named "scan[1].nii.gz" must print as it is. Emphasis is gi
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 # Not wrapped: a path broken over two lines cannot be copied.
 console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 # Into a pipe or a file there is no terminal width to respect; 140 columns keep tables whole.
 output = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int], None]]:
+    """A bar a stage: what is given is called with (stage, number of its cases) after each case."""
+    with progress_bar() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(stage: str, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.advance(tasks[stage])
+
+        yield advance
 
 
 def progress_bar(own_estimate: bool = False) -> Progress:

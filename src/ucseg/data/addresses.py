@@ -1,6 +1,7 @@
 """What a path of cases.csv may say beyond one file.
 
     volume.h5#label              one dataset of an HDF5 or .npz file
+    scan.nii.gz#channels         a 4D NIfTI file whose fourth axis holds channels, not time points
     scans/patient1#1.2.840.1     one DICOM series (its SeriesInstanceUID) of a folder that holds several
     case_{0000,0001}.nii.gz      several channels, one file each, in this order, as shells write it
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_CONTAINER = re.compile(r"(.+?\.(?:h5|hdf5|npz))#(.+)", re.IGNORECASE)
+_CONTAINER = re.compile(r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz)?)#(channels)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(?P<before>.+_)(?P<channel>\d{4})(?P<after>(\.[^/]*)?)")
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
@@ -23,7 +24,7 @@ def split_part(path: Path) -> tuple[Path, str]:
     if "#" not in text or path.exists():
         return path, ""
     if match := _CONTAINER.fullmatch(text):  # names of datasets may hold "/" and "#"
-        return Path(match[1]), match[2]
+        return Path(match[1] or match[3]), match[2] or match[4]
     file, _, part = text.rpartition("#")
     return (Path(file), part) if Path(file).is_dir() else (path, "")
 

@@ -31,6 +31,25 @@ def read(paths: list[Path], address: Path, reader: Callable[[Path], Scan]) -> Sc
     return Scan(array, scans[0].geometry, address, scans[0].header)
 
 
+def read_union(scans: list[Scan], address: Path) -> Scan:
+    """The parts of a mask as one: 1 x S, in each voxel the greatest value.
+
+    Raises:
+        UserError: a part is a picture in colours, or of another shape than the first.
+    """
+    greatest = scans[0].array[:1]
+    for scan in scans:
+        if any((channel != scan.array[0]).any() for channel in scan.array[1:]):
+            raise UserError(f"{scan.source}: the mask is a picture in colours; save it with one channel.")
+        if scan.array.shape[1:] != greatest.shape[1:]:
+            raise UserError(
+                f"{scan.source}: has shape {scan.array.shape[1:]}, {scans[0].source.name} {greatest.shape[1:]}; "
+                "masks of one image must have one size."
+            )
+        greatest = np.maximum(greatest, scan.array[:1])
+    return Scan(greatest, scans[0].geometry, address, scans[0].header)
+
+
 def read_header(paths: list[Path], reader: Callable[[Path], Header]) -> Header:
     """Shape, geometry and number of channels; raises as `read`."""
     headers = [reader(path) for path in paths]

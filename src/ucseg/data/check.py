@@ -128,7 +128,9 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
     try:
         # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
         label = read_label(case.mask, shape or read_header(case.mask)[0], dataset.config, geometry)
-        other = None if lies_on_its_image(case.mask) else read_header(case.mask)[1]
+        other = None
+        if geometry is not None and geometry.unit == "mm" and not lies_on_its_image(case.mask):
+            other = read_header(case.mask)[1]
     except UserError as error:
         out.findings.append(_from_error(error, case.mask, dataset))
         return out
@@ -143,12 +145,7 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
                 "warning",
             )
         )
-    if (
-        other is not None
-        and geometry is not None
-        and geometry.unit == "mm"
-        and other.affine.shape == geometry.affine.shape
-    ):
+    if other is not None and geometry is not None and other.affine.shape == geometry.affine.shape:
         out.findings += [Finding(mask_name, *rest) for rest in _of_geometry(geometry, other, shape or ())]
     return out
 

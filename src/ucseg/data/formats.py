@@ -124,8 +124,12 @@ def read_scan(path: Path) -> Scan:
 def read_mask(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
     """As `read_scan`, but a coloured palette yields its indices, and of an HDF5 file the mask comes first.
 
-    A DICOM segmentation is laid on `grid`, S and geometry of its image.
+    A DICOM segmentation is laid on `grid`, S and geometry of its image. Of several files (`x_mask{,_1}.png`), each part
+    of one mask, the greatest value counts.
     """
+    several = channel_paths(Path(path))
+    if len(several) > 1:
+        return channels.read_union([read_mask(one, grid) for one in several], path)
     path = _existing(path)
     family = _family(path)
     if family is dicom and dicom_seg.is_segmentation(path):

@@ -72,7 +72,7 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
 def merge_channels(files: Sequence[Path], channels: int) -> list[Path]:
     """Files CASE_0000, CASE_0001, ... of one channel each as one scan, where there are as many as a case has channels.
 
-    Other files stay as they are.
+    So are 4D NIfTI files whose fourth axis is as long. Other files stay as they are.
     """
     groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for file in files:
@@ -85,8 +85,19 @@ def merge_channels(files: Sequence[Path], channels: int) -> list[Path]:
             single = address is not None and all(read_header(file)[2] == 1 for file in group)
         except UserError:
             single = True  # reading it will say what is wrong
-        merged += [address] if single and address is not None else group
+        merged += [address] if single and address is not None else [_fourth_axis(file, channels) for file in group]
     return merged
+
+
+def _fourth_axis(file: Path, channels: int) -> Path:
+    """A 4D NIfTI file's address where its fourth axis holds so many channels; any other file as it is."""
+    if channels == 1 or suffix(file) not in (".nii", ".nii.gz"):
+        return file
+    address = Path(f"{file}#channels")
+    try:
+        return address if read_header(address)[2] == channels else file
+    except UserError:
+        return file
 
 
 def _walk(folder: Path, skip: set[Path]) -> Iterator[Path]:

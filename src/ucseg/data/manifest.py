@@ -149,6 +149,12 @@ def load_dataset(path: Path | str) -> Dataset:
     return Dataset(folder, config, _read_cases(folder / CASES_FILE, root))
 
 
+def refuse_to_replace(folder: Path, overwrite: bool) -> None:
+    """Raise a UserError if a dataset is in a folder and may not be replaced."""
+    if (folder / CONFIG_FILE).exists() and not overwrite:
+        raise UserError(f"{folder}: there already is a dataset; choose another --out, or replace it with --overwrite.")
+
+
 def save_dataset(dataset: Dataset, hidden: Mapping[str, Path] | None = None) -> None:
     """Write dataset.yaml, cases.csv and, when masks are hidden, hidden.csv; each file whole or not at all.
 

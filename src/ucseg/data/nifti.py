@@ -16,6 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
 
+from ucseg.data.addresses import split_part
 from ucseg.data.atomic import whole_file
 from ucseg.errors import UserError
 from ucseg.types import Array, Geometry, Scan
@@ -25,20 +26,25 @@ _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
 def read(path: Path) -> Scan:
-    """1 x X x Y x Z. A file of rank 2 is one slice; a fourth axis of length one is dropped."""
-    image = _load(path)
-    shape = _spatial_shape(path, image)
+    """C x X x Y x Z. A file of rank 2 is one slice; a fourth axis of length one is dropped.
+
+    C is 1, or the length of the fourth axis where the address ends in #channels.
+    """
+    file, part = split_part(path)
+    image = _load(file)
+    shape, channels = _shape(path, image, part)
     try:
-        if path.name.lower().endswith((".gz", ".mgz")):
+        if file.name.lower().endswith((".gz", ".mgz")):
             # Unpacking the whole stream checks its checksum; reading up to the last voxel does not.
-            image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
+            image = type(image).from_bytes(gzip.decompress(file.read_bytes()))
         array = np.asanyarray(image.dataobj)
     except _BROKEN as error:
         raise UserError(_damaged(path, error)) from error
     if array.dtype.kind not in "biuf":
         raise UserError(f"{path}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.")
+    array = np.moveaxis(array, 3, 0) if part else array[None]
     return Scan(
-        array.astype(array.dtype.newbyteorder("="), copy=False).reshape(1, *shape),
+        np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)).reshape(channels, *shape),
         _geometry(image),
         path,
         _one_file(image.header),
@@ -46,9 +52,11 @@ def read(path: Path) -> Scan:
 
 
 def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
-    """Shape, geometry and channels (always 1)."""
-    image = _load(path)
-    return _spatial_shape(path, image), _geometry(image), 1
+    """Shape, geometry and channels."""
+    file, part = split_part(path)
+    image = _load(file)
+    shape, channels = _shape(path, image, part)
+    return shape, _geometry(image), channels
 
 
 def write(array: Array, like: Scan, path: Path) -> None:
@@ -140,14 +148,17 @@ def _load(path: Path) -> Any:
     return image
 
 
-def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:
+def _shape(path: Path, image: Any, part: str) -> tuple[tuple[int, ...], int]:
+    """Spatial shape and channels."""
     shape = tuple(int(n) for n in image.shape)
-    if any(n != 1 for n in shape[3:]):
+    if part and len(shape) != 4:
+        raise UserError(f"{path}: the file is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}.")
+    if any(n != 1 for n in shape[3:]) and not part:
         raise UserError(
             f"{path}: the file is {len(shape)}D (shape {shape}), a scan has three axes; "
-            "save each time point or channel as a file of its own."
+            f"save each time point as a file of its own, or name the file {path.name}#channels if these are channels."
         )
-    return (*shape, 1, 1)[:3]
+    return (*shape, 1, 1)[:3], shape[3] if part else 1
 
 
 def _geometry(image: Any) -> Geometry:

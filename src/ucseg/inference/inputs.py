@@ -65,7 +65,7 @@ def _of_path(path: Path, out: Path, split: str, channels: int, problems: list[st
     if path.is_dir():
         return _of_folder(path, out, channels, problems)
     if exists(path):
-        return {path: stem(path)}
+        return {merge_channels([path], channels)[0]: stem(path)}
     raise UserError(f"{path}: there is no such file or folder.")
 
 

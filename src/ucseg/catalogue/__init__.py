@@ -1,0 +1,38 @@
+"""The literature's data sets by name: what `ucseg datasets` lists and `ucseg import` reads."""
+
+from __future__ import annotations
+
+import difflib
+
+from ucseg.catalogue.decathlon import DECATHLON
+from ucseg.catalogue.dermoscopy import DERMOSCOPY
+from ucseg.catalogue.endoscopy import ENDOSCOPY
+from ucseg.catalogue.folders import FOLDERS
+from ucseg.catalogue.hdf5_volumes import HDF5_VOLUMES
+from ucseg.catalogue.layout import PublicSet
+from ucseg.catalogue.mri import MRI
+from ucseg.catalogue.ultrasound import ULTRASOUND
+from ucseg.errors import UserError
+
+DATASETS: dict[str, PublicSet] = {
+    **HDF5_VOLUMES,
+    **ENDOSCOPY,
+    **DERMOSCOPY,
+    **ULTRASOUND,
+    **MRI,
+    **DECATHLON,
+    **FOLDERS,
+}
+
+
+def named(name: str) -> PublicSet:
+    """The data set of this name.
+
+    Raises:
+        UserError: there is none; the nearest name is suggested.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASETS, n=1)
+    mend = f"did you mean '{close[0]}'?" if close else "`ucseg datasets` lists them."
+    raise UserError(f"There is no data set '{name}'; {mend}")

@@ -1,0 +1,268 @@
+"""Find the cases of a public data set in a user's folder, by its layouts; or say what is missing and what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from ucseg.catalogue import DATASETS, bids
+from ucseg.catalogue.layout import Layout, Part, PublicSet
+from ucseg.data.formats import stem, suffix
+from ucseg.data.pairing import Found, find_cases
+from ucseg.data.subjects import find_subjects
+from ucseg.errors import UserError
+from ucseg.types import Case
+
+_SHOWN = 4
+_WORD = re.compile(r"\{(\w+)\}")
+
+
+def find(
+    name: str, public: PublicSet, layouts: tuple[Layout, ...], folder: Path, skip: Iterable[Path] = ()
+) -> tuple[Found, Layout]:
+    """The cases of a data set, those of a published list in its order, and the layout they were found in.
+
+    Args:
+        name, public: of the data set, for messages.
+        layouts: the first one that fits is read.
+        folder: searched to any depth.
+        skip: files and folders in it that are no data.
+
+    Raises:
+        UserError: no layout fits (the message says what was expected, what was found, and which other data sets fit),
+            a list is missing, or it names cases that are not there.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; name the folder that holds the data.")
+    tree = _Tree(folder, frozenset(item.absolute() for item in skip))
+    for layout in layouts:
+        if tree.fits(layout) and not tree.missing_lists(layout):
+            break
+    else:
+        raise UserError(_why_not(name, layouts, tree))
+    if layout.convention == "nnunet":
+        found = find_cases(folder, skip=skip)
+        notes = [_words(name, layout), *found.notes]
+        return Found(found.cases, found.left_out, found.subject_rule, notes), layout
+    if layout.convention == "bids":
+        return bids.find(folder, tree.scans, _words(name, layout)), layout
+    return _assembled(tree, layout, [_words(name, layout), *_counted(tree, layout, public)]), layout
+
+
+@dataclass(frozen=True)
+class _File:
+    case: str
+    words: Mapping[str, str]
+    path: Path
+
+
+class _Tree:
+    """All files below a folder, as paths that begin with the folder's own name, so that it may be part of a pattern."""
+
+    def __init__(self, folder: Path, skip: frozenset[Path]) -> None:
+        self.folder = folder.absolute()
+        self.files = {f"{self.folder.name}/{path.relative_to(self.folder).as_posix()}": path
+                      for path in _walk(self.folder, skip)}  # fmt: skip
+
+    @cached_property
+    def scans(self) -> list[Path]:
+        """Those that can be read."""
+        return [path for path in self.files.values() if suffix(path)]
+
+    def match(self, pattern: str, where: Mapping[str, str]) -> dict[tuple[tuple[str, str], ...], list[Path]]:
+        """Words in braces, as pairs -> files."""
+        expression = _expression(pattern.partition("#")[0], where)
+        found = defaultdict(list)
+        for text, path in self.files.items():
+            if (hit := expression.fullmatch(text)) and suffix(path):
+                found[tuple(sorted(hit.groupdict().items()))].append(path)
+        return found
+
+    def fits(self, layout: Layout) -> bool:
+        """Whether there is at least one case of each part that must be there."""
+        if layout.convention:
+            return all(any(_expression(marker, {}).fullmatch(text) for text in self.files) for marker in layout.markers)
+        return all(self._has(part) for part in layout.parts if not part.optional)
+
+    def _has(self, part: Part) -> bool:
+        images = self.match(part.images, part.where)
+        masks = images if part.masks is None else self.match(part.masks, part.where)
+        return not images.keys().isdisjoint(masks)
+
+    def missing_lists(self, layout: Layout) -> list[str]:
+        """The lists that are not there."""
+        names = [name.partition("#")[0] for part in layout.parts for name in part.names]
+        return [name for name in dict.fromkeys(names) if not self._lists(name)]
+
+    def _lists(self, name: str) -> list[Path]:
+        return [path for text, path in self.files.items() if PurePosixPath(text).name == name]
+
+    def names(self, name: str) -> list[str]:
+        """The names in a list.
+
+        Raises:
+            UserError: there are several lists of this name that differ, or it is not a list of names.
+        """
+        file, _, key = name.partition("#")
+        paths = self._lists(file)
+        if len({path.read_bytes() for path in paths}) > 1:
+            raise UserError(
+                f"{paths[0]}: {paths[1]} is another list of the same name; leave the one in the folder that is meant."
+            )
+        try:
+            text = paths[0].read_text(encoding="utf-8-sig")
+            entries = json.loads(text)[key] if key else text.splitlines()
+            found = [str(entry).split(",")[0].strip() for entry in entries]
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{paths[0]}: this is not the published list of names ({error}); copy it again.") from None
+        return [entry.removesuffix(".h5") for entry in found if entry]
+
+
+def _walk(folder: Path, skip: frozenset[Path]) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders
+            if not name.startswith(".") and name != "__MACOSX" and Path(place, name) not in skip
+        )  # fmt: skip
+        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _expression(pattern: str, where: Mapping[str, str]) -> re.Pattern[str]:
+    """Matches a whole path that ends with the pattern."""
+    seen: set[str] = set()
+    text = ""
+    for piece in re.split(r"(\{\w+\}|\*\*|\*)", pattern):
+        word = piece[1:-1] if _WORD.fullmatch(piece) else ""
+        if word and word not in seen:
+            text += f"(?P<{word}>{where.get(word, '[^/]+')})"
+        elif word:
+            text += f"(?P={word})"
+        else:
+            text += {"*": "[^/]*", "**": ".*"}.get(piece) or re.escape(piece)
+        seen.add(word)
+    return re.compile(f"(?:.*/)?{text}", re.IGNORECASE)
+
+
+def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
+    problems: list[str] = []
+    taken: dict[str, Case] = {}
+    subjects: dict[str, str] = {}
+    for part in layout.parts:
+        for file, mask in _pairs(tree, part, problems):
+            choices = [file.case, f"{part.split}_{file.case}", f"{part.images.split('/')[0]}_{file.case}"]
+            case = next((name for name in choices if name not in taken), "")
+            if not case:
+                problems.append(f"{file.path}: a second case of this name; leave one of them in the folder.")
+                continue
+            taken[case] = Case(case, case, file.path, mask, part.split)
+            subjects |= {case: file.words["subject"]} if "subject" in file.words else {}
+    if problems:
+        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise UserError("\n".join([*problems[:_SHOWN], *more]))
+    by_name = find_subjects(
+        {name: (stem(case.image), case.image.relative_to(tree.folder).as_posix()) for name, case in taken.items()}
+    )
+    rule = f"{len(set(subjects.values()))}: as the layout tells" if subjects else by_name.rule
+    of = subjects or by_name.of
+    cases = [Case(name, of[name], case.image, case.mask, case.split) for name, case in taken.items()]
+    return Found(cases, [], rule, notes if subjects else [*notes, *by_name.notes])
+
+
+def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File, Path | None]]:
+    """Images of a part and their masks, in order."""
+    masks = {} if part.masks is None else tree.match(part.masks, part.where)
+    found: dict[str, list[tuple[_File, Path | None]]] = defaultdict(list)
+    for key, paths in sorted(tree.match(part.images, part.where).items()):
+        words = dict(key)
+        case = "_".join([*(text for word, text in key if word not in ("case", "subject")), words["case"]])
+        if len(paths) > 1:
+            problems.append(f"{paths[0]}: {paths[1]} is the same case; leave one of them in the folder.")
+            continue
+        mask = _mask(masks.get(key, []), part, problems)
+        found[case].append((_File(case, words, _address(paths[0], part.images)), mask))
+    if not part.names:
+        for pairs in found.values():
+            yield from pairs
+        return
+    listed = [name for file in part.names for name in tree.names(file)]
+    numbered = {str(int(case)): case for case in found if case.isdigit()}
+    missing = [name for name in listed if name not in found and name not in numbered]
+    if missing:
+        few = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        problems.append(
+            f"{tree.folder}: {' and '.join(part.names)} names {len(listed)} cases, {len(missing)} of them have no file "
+            f"{part.images.partition('#')[0]} ({few}); bring them into the folder: the splits count on all."
+        )
+    repeated = [name for name, count in Counter(listed).items() if count > 1]
+    if repeated:
+        problems.append(f"{tree.folder}: {' and '.join(part.names)} names {repeated[0]} twice; copy the list again.")
+    for name in listed:
+        yield from found.pop(name if name in found else numbered.get(name, ""), [])
+
+
+def _mask(paths: list[Path], part: Part, problems: list[str]) -> Path | None:
+    if not paths or part.masks is None:
+        return None
+    if len(paths) > 1 and not part.several:
+        problems.append(f"{paths[0]}: {paths[1]} is a mask of the same case; leave one of them in the folder.")
+    if len(paths) == 1 or not part.several:
+        return _address(paths[0], part.masks)
+    parents = {path.parent for path in paths}
+    if len(parents) > 1:
+        problems.append(f"{paths[0]}: {paths[-1]} is of the same case in another folder; leave one of them.")
+    stems = sorted(stem(path) for path in paths)
+    shortest = min(stems, key=len)  # x_mask, x_mask_1, x_mask_2 -> x_mask{,_1,_2}
+    ends = ",".join(name.removeprefix(shortest) for name in stems)
+    return paths[0].with_name(f"{shortest}{{{ends}}}{suffix(paths[0])}")
+
+
+def _address(path: Path, pattern: str) -> Path:
+    part = pattern.partition("#")[2]
+    return Path(f"{path}#{part}") if part else path
+
+
+def _words(name: str, layout: Layout) -> str:
+    return f"read as {name}: {layout.words}."
+
+
+def _counted(tree: _Tree, layout: Layout, public: PublicSet) -> Iterator[str]:
+    """A note where a part has another number of cases than was published."""
+    for split, published in public.counts.items():
+        parts = [part for part in layout.parts if part.split == split]
+        here = sum(
+            len(tree.names(name)) for part in parts for name in part.names
+        ) or sum(len(tree.match(part.images, part.where)) for part in parts)  # fmt: skip
+        if parts and here and here != published:
+            yield f"{here} {split or 'cases'}{' cases' if split else ''} here, {published} as published."
+
+
+def _why_not(name: str, layouts: tuple[Layout, ...], tree: _Tree) -> str:
+    near = next((layout for layout in layouts if tree.fits(layout)), None)
+    if near is not None:
+        lists = " and ".join(tree.missing_lists(near))
+        return (
+            f"{tree.folder}: {lists} is missing; {name} is read by its published lists of names, which come with the "
+            "papers' public code. Put them into the folder."
+        )
+    expected = "; or ".join(layout.words for layout in layouts)
+    kinds = Counter(_kind(text) for text in tree.files)
+    shown = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(_SHOWN)) or "no file"
+    others = [other for other, public in DATASETS.items() if other != name and any(map(tree.fits, public.layouts))]
+    if others:
+        mend = f"It looks like {' or '.join(others[:_SHOWN])}: ucseg import {others[0]} {tree.folder}"
+    else:
+        mend = f"No other data set fits either; `ucseg init {tree.folder}` guesses."
+    return f"{tree.folder}: this is not laid out as {name}. Expected: {expected}. Found: {shown}. {mend}"
+
+
+def _kind(text: str) -> str:
+    """A file without what differs from case to case: folders with their numbers starred, and its ending."""
+    path = PurePosixPath(text)
+    parents = [re.sub(r"\d+", "*", part) for part in path.parts[1:-1]]
+    return "/".join([*parents, f"*{''.join(path.suffixes[-2:])}"])

@@ -1,0 +1,135 @@
+"""What is known of a public data set beforehand: how it lies on disk, its classes, its splits, its terms.
+
+A layout is a handful of patterns, and importing is `ucseg init` with these words filled in. Patterns are relative to
+any folder below the one that the user names:
+
+    {case}      the case's name (a file or folder name, or a part of one)
+    {subject}   the subject, where a folder or a part of the name tells it
+    {other}     any other word in braces comes before the case's name, so that names differ: TestDataset/{set}/...
+    *, **       any text without "/"; any text
+    #image      an array of an HDF5 file (see data/addresses.py); #channels the fourth axis of a NIfTI file
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a data set's cases.
+
+    Attributes:
+        split: "train", "validation", "test", or "" where the data set has none: then cases are drawn.
+        images: pattern.
+        masks: pattern with the same words in braces. None: no masks.
+        names: files that list the cases, one name a line, in the published order; several are read one after the
+            other. `FILE.json#KEY` is a list in a JSON file. Empty: every file that matches.
+        where: word in braces -> regular expression that it must match; any text without "/" by default.
+        optional: the data set is complete without it.
+        several: several mask files of one case are the parts of one mask; otherwise they are an error.
+    """
+
+    split: str
+    images: str
+    masks: str | None = None
+    names: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a data set is distributed.
+
+    Attributes:
+        words: in a few words, for people.
+        parts: together all cases.
+        convention: in place of parts, a convention of names that needs more than patterns: "nnunet" (read as `ucseg
+            init` does) or "bids".
+        markers: of a convention, patterns of files that must be there.
+        mask_threshold: as `ucseg init` takes it, where masks are known to be grey levels (lossy JPEG).
+    """
+
+    words: str
+    parts: tuple[Part, ...] = ()
+    convention: Literal["", "nnunet", "bids"] = ""
+    markers: tuple[str, ...] = ()
+    mask_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split that papers report numbers on.
+
+    Attributes:
+        labelled: this many subjects, the first of the published list, are labelled; the masks of the others are hidden.
+            None: all are.
+        of: how many subjects the list names.
+        layout: other parts than the data set's own, such as one of several folds.
+        words: who uses it.
+    """
+
+    words: str
+    labelled: int | None = None
+    of: int | None = None
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that can be had at a public address.
+
+    Attributes:
+        url: where.
+        checksum: "md5:..." or "sha256:..."; "" where none is published: then the first download's is kept.
+        folder: what the archive is unpacked into, below the user's folder, where it has no folder of its own.
+    """
+
+    url: str
+    checksum: str = ""
+    folder: str = ""
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.url.split("?", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1]
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A data set of the literature.
+
+    Attributes:
+        title: what it is, one line.
+        classes: as `--classes` takes them; "" where the folder itself says (dataset.json) or the masks.
+        modality: as `--modality` takes it; "" as `init` guesses.
+        layouts: tried in this order.
+        licence: its terms; "" where none was found.
+        citation: what its makers ask to cite.
+        splits: by the name that `--split` takes.
+        counts: split -> cases as published, to notice an incomplete copy.
+        fill_outlines: as `ucseg init` takes it.
+        downloads: public addresses under an open licence.
+        notes: what a user should know.
+    """
+
+    title: str
+    classes: str
+    modality: str
+    layouts: tuple[Layout, ...]
+    licence: str
+    citation: str
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    fill_outlines: bool | None = None
+    downloads: tuple[Download, ...] = ()
+    notes: str = ""
+
+
+def first(counts: Mapping[int, str], of: int) -> dict[str, Split]:
+    """Splits that label the first so many subjects of the list: {4: "5 %"} of 80 -> "4-of-80"."""
+    return {f"{count}-of-{of}": Split(words, labelled=count, of=of) for count, words in counts.items()}

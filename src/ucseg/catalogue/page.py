@@ -1,0 +1,62 @@
+"""What is known of the data sets, in words: for `ucseg datasets NAME` and for docs/datasets.md, which is made here.
+
+python -m ucseg.catalogue.page > docs/datasets.md
+"""
+
+from __future__ import annotations
+
+from ucseg.catalogue import DATASETS
+from ucseg.catalogue.layout import PublicSet
+
+_INTRODUCTION = """\
+# Data sets by name
+
+<!-- Made by `python -m ucseg.catalogue.page > docs/datasets.md`; a test holds the two together. -->
+
+`ucseg import NAME FOLDER --out DATASET` reads a public data set as its makers or papers share it. Names of folders may
+differ above those that a layout names; what matters are the ends of the paths. No scan is copied. A folder of another
+layout is refused, with what was expected, what was found, and which names fit.
+
+`--split NAME` takes a split that papers report on. The labelled cases are then the first of the published list of
+training cases, which must lie in the folder; the masks of the others are hidden (hidden.csv), nothing is drawn, and
+where the papers have no validation cases there are none: the last weights are what is compared. Without `--split` the
+data set's own parts are kept, and validation and test cases are drawn where it has none, as by `ucseg init`.
+
+A licence or terms that are not stated below could not be verified: ask the makers. The numbers of cases are the
+published ones; an incomplete copy is read, and noted.
+"""
+
+
+def facts_of(public: PublicSet) -> dict[str, list[str]]:
+    """What there is to say of a data set, a list of lines for each key."""
+    counts = ", ".join(f"{count} {split}".strip() for split, count in public.counts.items())
+    facts = {
+        "classes": [public.classes or "as the data say"],
+        "modality": [public.modality or "as the data say"],
+        "cases": [counts] if counts else [],
+        "layouts": [layout.words for layout in public.layouts],
+        "splits": [f"{name}: {split.words}" for name, split in public.splits.items()],
+        "licence": [public.licence or "not known"],
+        "cite": [public.citation],
+        "download": [file.url for file in public.downloads],
+        "notes": [public.notes] if public.notes else [],
+    }
+    return {key: values for key, values in facts.items() if values}
+
+
+def page() -> str:
+    """docs/datasets.md."""
+    blocks = [_INTRODUCTION]
+    for name, public in DATASETS.items():
+        lines = [f"## {name}", f"{public.title}.", ""]
+        for key, values in facts_of(public).items():
+            if len(values) == 1:
+                lines.append(f"- {key}: {values[0]}")
+            else:
+                lines += [f"- {key}:", *(f"  - {value}" for value in values)]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

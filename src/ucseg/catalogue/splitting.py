@@ -1,0 +1,88 @@
+"""Who is trained on, with which masks, in a public data set: as its makers, a paper, or the user say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ucseg.catalogue.layout import Layout, PublicSet, Split
+from ucseg.data.splits import Amount, split_cases
+from ucseg.errors import UserError
+from ucseg.types import Case
+
+
+def chosen_split(name: str, public: PublicSet, split: str | None) -> Split | None:
+    """The published split that was asked for.
+
+    Raises:
+        UserError: the data set has no split of this name.
+    """
+    if split is None:
+        return None
+    if split not in public.splits:
+        known = f"choose one of {', '.join(public.splits)}" if public.splits else "it has none; --labelled draws one"
+        raise UserError(f"--split '{split}' is no published split of {name}; {known}.")
+    return public.splits[split]
+
+
+def layouts_of(public: PublicSet, split: Split | None) -> tuple[Layout, ...]:
+    """Those that a split can be read from: one that counts names needs a layout with a list of them."""
+    if split is None:
+        return public.layouts
+    if split.layout is not None:
+        return (split.layout,)
+    return tuple(layout for layout in public.layouts if any(part.names for part in layout.parts))
+
+
+def divide(
+    cases: Sequence[Case],
+    split: Split | None,
+    validation: Amount | None = None,
+    test: Amount | None = None,
+    labelled: Amount | None = None,
+    seed: int = 0,
+) -> tuple[list[Case], dict[str, Path]]:
+    """Give every case its split, and hide the training masks that are not to be seen.
+
+    With a published split nothing is drawn: the first subjects of the list keep their masks, the others' are hidden,
+    and there are validation cases only if the split has some. Otherwise as `split_cases`; a set of test cases only is
+    taken as it is.
+
+    Args:
+        cases: in the published order.
+        split: None: the data set's own parts, the rest drawn.
+        validation, test, labelled, seed: as `ucseg init` takes them.
+
+    Returns:
+        the cases in their order, and the hidden masks by case.
+
+    Raises:
+        UserError: an amount contradicts the published split or cannot be met, or the list is not the published one.
+    """
+    if split is None:
+        if all(case.split in ("test", "validation") for case in cases):
+            return list(cases), {}
+        return split_cases(cases, validation, test, labelled, seed)
+    amounts = {"--validation": validation, "--test": test, "--labelled": labelled}
+    given = [option for option, amount in amounts.items() if amount is not None]
+    if given:
+        raise UserError(f"{given[0]} contradicts --split, which says it already; leave one of them out.")
+    subjects = list(dict.fromkeys(case.subject for case in cases if case.split == "train"))
+    if split.of is not None and len(subjects) != split.of:
+        raise UserError(
+            f"The list of training cases names {len(subjects)} subjects, the published one {split.of}; the first "
+            f"{split.labelled} of another list are not those of the papers. Use the published list, or --labelled "
+            f"{split.labelled} without --split."
+        )
+    hidden = _hidden(cases, subjects[split.labelled :]) if split.labelled is not None else {}
+    return [replace(case, mask=None) if case.case in hidden else case for case in cases], hidden
+
+
+def _hidden(cases: Sequence[Case], subjects: Sequence[str]) -> dict[str, Path]:
+    unseen = set(subjects)
+    return {
+        case.case: case.mask
+        for case in cases
+        if case.split == "train" and case.subject in unseen and case.mask is not None
+    }

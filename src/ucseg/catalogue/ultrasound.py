@@ -1,0 +1,106 @@
+"""Ultrasound: thyroid nodules (TN3K, DDTI), breast lesions (BUSI), fetal heads (HC18)."""
+
+from __future__ import annotations
+
+from ucseg.catalogue.folders import HALVES
+from ucseg.catalogue.layout import Download, Layout, Part, PublicSet, Split
+
+_ZENODO = "https://zenodo.org/records/1327317/files"
+_TN3K_TEST = Part("test", "test-image/{case}.jpg", "test-mask/{case}.jpg")
+
+
+def _fold(number: int) -> Layout:
+    file = f"tn3k-trainval-fold{number}.json"
+    parts = tuple(
+        Part(split, "trainval-image/{case}.jpg", "trainval-mask/{case}.jpg", (f"{file}#{key}",))
+        for split, key in (("train", "train"), ("validation", "val"))
+    )
+    return Layout(
+        f"trainval-image, trainval-mask, test-image, test-mask and {file}", (*parts, _TN3K_TEST), mask_threshold=127
+    )
+
+
+ULTRASOUND = {
+    "tn3k": PublicSet(
+        title="Thyroid nodules in 3,493 ultrasound images (TN3K)",
+        classes="1=nodule",
+        modality="ultrasound",
+        layouts=(
+            Layout(
+                "trainval-image, trainval-mask, test-image and test-mask",
+                (Part("train", "trainval-image/{case}.jpg", "trainval-mask/{case}.jpg"), _TN3K_TEST),
+                mask_threshold=127,
+            ),
+            HALVES,
+        ),
+        licence="",
+        citation="Gong et al., Computers in Biology and Medicine 155:106389, 2023; Gong et al., ISBI 2021",
+        splits={f"fold{n}": Split(f"fold {n} of the five published ones", layout=_fold(n)) for n in range(5)},
+        counts={"train": 2879, "test": 614},
+        notes="Masks are lossy JPEG. Papers that train on TN3K and DDTI together: unite both in one folder of the form "
+        "`halves`.",
+    ),
+    "ddti": PublicSet(
+        title="Thyroid nodules in 637 ultrasound images (DDTI), with the masks shared beside TN3K",
+        classes="1=nodule",
+        modality="ultrasound",
+        layouts=(
+            Layout(
+                "2_preprocessed_data/stage1/p_image and p_mask",
+                (Part("", "stage1/p_image/{case}.png", "stage1/p_mask/{case}.png"),),
+            ),
+            Layout("1_or_data/image and mask", (Part("", "1_or_data/image/{case}.png", "1_or_data/mask/{case}.png"),)),
+        ),
+        licence="",
+        citation="Pedraza et al., Proc. SPIE 9287, 2015, doi 10.1117/12.2073532",
+        counts={"": 637},
+    ),
+    "busi": PublicSet(
+        title="Breast lesions in 780 ultrasound images, 133 of them normal (BUSI)",
+        classes="1=lesion",
+        modality="ultrasound",
+        layouts=(
+            Layout(
+                "benign, malignant and normal with NAME.png, NAME_mask.png, NAME_mask_1.png, ...",
+                (
+                    Part(
+                        "",
+                        "{case}.png",
+                        "{case}_mask*.png",
+                        where={"case": r"(?:benign|malignant|normal) \(\d+\)"},
+                        several=True,
+                    ),
+                ),
+            ),
+        ),
+        licence="",
+        citation="Al-Dhabyani et al., Data in Brief 28:104863, 2020, doi 10.1016/j.dib.2019.104863",
+        counts={"": 780},
+        notes="The several masks of an image with several lesions are one mask here. Some images are there twice "
+        "(`ucseg check` names them); there are no patient ids.",
+    ),
+    "hc18": PublicSet(
+        title="Fetal heads in 999 ultrasound images (HC18)",
+        classes="1=head",
+        modality="ultrasound",
+        layouts=(
+            Layout(
+                "NAME.png and NAME_Annotation.png",
+                (
+                    Part("", "{case}.png", "{case}_Annotation.png",
+                         where={"case": r"(?P<subject>\d+)_\d*HC"}),
+                ),
+            ),
+        ),
+        licence="CC BY 4.0",
+        citation="van den Heuvel et al., PLoS ONE 13(8):e0200412, 2018",
+        counts={"": 999},
+        fill_outlines=True,
+        downloads=(
+            Download(f"{_ZENODO}/training_set.zip",
+                     "sha256:fd20d7909df892cfbdc0850de18072dbdad4dc3bc0a57202d4cc818d4715de36"),
+        ),
+        notes="Annotations are outlines, which are filled. The leading digits are the exam. The 335 test images have "
+        "no annotations.",
+    ),
+}  # fmt: skip
