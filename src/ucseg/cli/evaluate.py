@@ -23,7 +23,9 @@ _SHOWN = 5
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks (or one mask).")],
-    references: Annotated[Path, typer.Argument(help="Folder of reference masks (or one mask), or a dataset.")],
+    references: Annotated[
+        Path, typer.Argument(help="Folder of reference masks (or one mask; DICOM SEG too), or a dataset.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and cases.csv.")],
     split: Annotated[str, typer.Option(help="Of a dataset: train, validation, test or all.")] = "test",
     tolerance: Annotated[float, typer.Option(help="Of surface Dice, in mm (px for plain images).")] = 2.0,

@@ -81,6 +81,7 @@ def predict(
         "probabilities": probabilities,
         "members": members,
         "dicom_seg": dicom_seg,
+        "classes": {str(index): name for index, name in predictor.plan.classes.items()},
     }
     dicom = (
         DicomOutput(read_codes(run), Algorithm(RunFolder(run).config["method"]["name"], weights)) if dicom_seg else None

@@ -69,6 +69,14 @@ def files_of(path: Path) -> list[Path]:
     return [file.file for file in _files(path)]
 
 
+def series_uid(path: Path) -> str:
+    """SeriesInstanceUID of an image; "" where it cannot be read."""
+    try:
+        return _files(path)[0].series
+    except (UserError, OSError):
+        return ""
+
+
 def is_plain(path: Path) -> bool:
     """Whether the scan is an image without a place in the patient; False also where it cannot be read."""
     try:

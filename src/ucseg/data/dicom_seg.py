@@ -35,6 +35,24 @@ def segment_names(path: Path) -> dict[int, str]:
     return {int(one.SegmentNumber): str(one.get("SegmentLabel") or "") for one in header.SegmentSequence}
 
 
+def referred_series(path: Path) -> str:
+    """SeriesInstanceUID of the images on which a SEG was drawn; "" where it does not say."""
+    return read_file(path).refers
+
+
+def common_grid(paths: Sequence[Path]) -> tuple[tuple[int, ...], Geometry]:
+    """The smallest grid that holds the frames of several SEG of one image; with pixels of other kinds, `read` refuses.
+
+    Raises:
+        UserError: a file cannot be read, or does not say where its frames lie.
+    """
+    files = [read_file(path) for path in paths]
+    for file in files:
+        if not file.slices:
+            raise UserError(f"{file.file}: the segmentation says nowhere where its frames lie; export it again.")
+    return _own_grid([one for file in files for one in file.slices], files[0].shape)
+
+
 def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
     """1 x S uint8: segment numbers, 0 elsewhere.
 
@@ -48,10 +66,10 @@ def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Sc
     file = read_file(path)
     if file.sop_class != SEGMENTATION:
         raise UserError(f"{path}: this is not a DICOM segmentation; use it as an image.")
+    shape, geometry = grid or common_grid([path])
     if not file.slices:
         raise UserError(f"{path}: the segmentation says nowhere where its frames lie; export it again.")
     numbers = _segments(path, len(file.slices))
-    shape, geometry = grid or _own_grid(file.slices, file.shape)
     if len(shape) != 3 or geometry.unit != "mm":
         raise UserError(f"{path}: a DICOM segmentation lies in a volume, but its image is none; pair them anew.")
     frames = stored_pixels(path)

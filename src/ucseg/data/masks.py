@@ -36,17 +36,25 @@ def read_label(
         UserError: the mask cannot be read, holds values that are no classes, an outline does not close, or its grid is
             not the image's.
     """
-    values = mask_values(mask_path, None if geometry is None else (image_shape, geometry))
-    names = segment_names(mask_path)
-    mapping = numbers_to_classes(mask_path, names, config.classes) if names else None
-    if mapping is not None:  # the names count: one program numbers the liver 1, the next one 2
-        values = _renumbered(values, mapping)
+    grid = None if geometry is None else (image_shape, geometry)
+    values = by_names(mask_values(mask_path, grid), mask_path, config.classes)
     if config.fill_outlines:  # a thin line does not survive another grid: fill it first
         return _on_grid(_fill_outlines(_classes(values, mask_path, config), mask_path), image_shape, mask_path)
     return _classes(_on_grid(values, image_shape, mask_path), mask_path, config)
 
 
-def _renumbered(values: Array, mapping: Mapping[int, int]) -> Array:
+def by_names(values: Array, path: Path, classes: Mapping[int, str]) -> Array:
+    """Segment numbers as class indices, where a mask names its segments as the classes are; else as they are.
+
+    The names count: one program numbers the liver 1, the next one 2.
+
+    Raises:
+        UserError: some of the names are classes and some are not.
+    """
+    names = segment_names(path)
+    mapping = numbers_to_classes(path, names, classes) if names else None
+    if mapping is None:
+        return values
     out = values.copy()
     for number, index in mapping.items():
         out[values == number] = index

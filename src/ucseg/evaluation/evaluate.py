@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from ucseg import __version__
-from ucseg.data.formats import read_header, suffix
+from ucseg.data.dicom_seg import common_grid
+from ucseg.data.formats import lies_on_its_image, read_header, segment_names, suffix
 from ucseg.data.manifest import Dataset
-from ucseg.data.masks import mask_values, read_label
+from ucseg.data.masks import by_names, mask_values, read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import ClassMetrics, case_metrics, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
-from ucseg.types import Array
+from ucseg.training.run_folder import read_json
+from ucseg.types import Array, Geometry
 
 _GREY = 32  # more values than that in a plain image: a picture or a lossy mask, not classes
 
@@ -73,12 +75,15 @@ def evaluate_folder(
     if found.dataset is not None and settings.classes is not None:
         raise UserError("--classes is for folders of masks; a dataset's classes are in its dataset.yaml.")
     classes = found.dataset.config.classes if found.dataset is not None else settings.classes
+    named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
 
     results: dict[str, CaseResult] = {}
     failed: dict[str, str] = {}
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
     try:
-        jobs = {pool.submit(_compare, pair, found.dataset, classes, settings.tolerance): pair for pair in found.pairs}
+        jobs = {
+            pool.submit(_compare, pair, found.dataset, classes, named, settings.tolerance): pair for pair in found.pairs
+        }
         for done, job in enumerate(as_completed(jobs), start=1):
             case = jobs[job].reference.case
             try:
@@ -104,39 +109,94 @@ def evaluate_folder(
     )
 
 
-def _compare(pair: Pair, dataset: Dataset | None, classes: Mapping[int, str] | None, tolerance: float) -> CaseResult:
-    """One case.
+def _compare(
+    pair: Pair,
+    dataset: Dataset | None,
+    classes: Mapping[int, str] | None,
+    named: Mapping[int, str],
+    tolerance: float,
+) -> CaseResult:
+    """One case. `named`: the classes that segments with names (.seg.nrrd, DICOM SEG) are looked up in.
 
     Raises:
         UserError: a file cannot be read, holds no classes, or the grids differ.
     """
     reference = pair.reference
-    shape, geometry, _ = read_header(pair.prediction)
-    # In a dataset the image has the geometry; its mask may be a plain image of another size.
-    grid_shape, grid, _ = read_header(reference.image or reference.mask)
-    difference = grid_difference(shape, geometry, grid_shape, grid)
+    grid_shape, grid = _grid(pair)
+    difference = None
+    if not lies_on_its_image(pair.prediction):
+        shape, geometry, _ = read_header(pair.prediction)
+        difference = grid_difference(shape, geometry, grid_shape, grid)
     if difference is not None:
         raise UserError(
             f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}; "
             "bring the prediction back to the grid of its scan, or, where masks differ in size from their images, "
             "give the dataset in place of the folder of masks."
         )
-    predicted = _class_indices(pair.prediction, classes)
+    predicted = _class_indices(pair.prediction, classes, named, (grid_shape, grid))
     true = (
         read_label(reference.mask, grid_shape, dataset.config, grid)
         if dataset is not None
-        else _class_indices(reference.mask, classes)
+        else _class_indices(reference.mask, classes, named, (grid_shape, grid))
     )
     if true.shape != predicted.shape:
         raise UserError(f"{reference.mask}: has another shape than its image; check that they belong together.")
-    names = classes if classes is not None else _names(predicted, true)
+    names = classes if classes is not None else _names(predicted, true, named)
     rows = case_metrics(predicted, true, names, grid.spacing, tolerance)
     return CaseResult(reference.case, reference.subject, grid.unit, worst_distance(grid_shape, grid.spacing), rows)
 
 
-def _class_indices(path: Path, classes: Mapping[int, str] | None) -> Array:
+def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
+    """S and geometry to compare on. In a dataset the image has it: its mask may be a plain image of another size.
+
+    A DICOM SEG has none of its own, only the places of its frames; of two, what holds both.
+    """
+    place = pair.reference.image or pair.reference.mask
+    if lies_on_its_image(place):
+        if lies_on_its_image(pair.prediction):
+            return common_grid([pair.prediction, place])
+        place = pair.prediction
+    shape, geometry, _ = read_header(place)
+    return shape, geometry
+
+
+def _classes_of(predictions: Path) -> dict[int, str]:
+    """Class names that `ucseg predict` noted beside its masks; empty where it did not make them."""
+    note = predictions / "prediction.json"
+    known = read_json(note).get("classes") if note.is_file() else None
+    return {int(index): str(name) for index, name in known.items()} if isinstance(known, dict) else {}
+
+
+def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
+    """Number -> name where all masks that name their segments number them alike; empty where none does.
+
+    Raises:
+        UserError: they do not, so nobody knows which number in the predictions is which.
+    """
+    found: dict[int, tuple[str, Path]] = {}
+    for path in masks:
+        try:
+            names = segment_names(path)
+        except UserError:
+            continue  # reading it will say what is wrong
+        for number, name in names.items():
+            other, where = found.setdefault(number, (name, path))
+            if other.lower() != name.lower():
+                raise UserError(
+                    f"{path}: its segment {number} is '{name}', that of {where.name} is '{other}', so it is unknown "
+                    "which number means what in the predictions; say it, e.g. --classes 1=liver,2=spleen."
+                )
+    return {number: name for number, (name, _) in found.items()}
+
+
+def _class_indices(
+    path: Path,
+    classes: Mapping[int, str] | None,
+    named: Mapping[int, str],
+    grid: tuple[tuple[int, ...], Geometry],
+) -> Array:
     """S, whole numbers. A mask of 0 and 255 only, as paint programs save them, is a mask of 0 and 1."""
-    values = mask_values(path)
+    values = by_names(mask_values(path, grid), path, named)
     if values.dtype.kind == "f":
         whole = np.rint(values)
         if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
@@ -163,8 +223,9 @@ def _class_indices(path: Path, classes: Mapping[int, str] | None) -> Array:
     return values
 
 
-def _names(predicted: Array, true: Array) -> dict[int, str]:
-    return {int(label): f"class {label}" for label in np.union1d(np.unique(predicted), np.unique(true)) if label != 0}
+def _names(predicted: Array, true: Array, named: Mapping[int, str]) -> dict[int, str]:
+    labels = (int(label) for label in np.union1d(np.unique(predicted), np.unique(true)) if label != 0)
+    return {label: named.get(label, f"class {label}") for label in labels}
 
 
 def _complete(cases: list[CaseResult], classes: Mapping[int, str] | None) -> list[CaseResult]:

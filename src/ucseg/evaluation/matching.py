@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import re
 from collections import Counter, defaultdict
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ucseg.data.formats import SUFFIXES, stem
+from ucseg.data import dicom, dicom_seg
+from ucseg.data.addresses import exists
+from ucseg.data.dicom_slices import is_dicom
+from ucseg.data.formats import SUFFIXES, is_dicom_volume, lies_on_its_image, stem
 from ucseg.data.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
 from ucseg.data.subjects import find_subjects
 from ucseg.errors import UserError
@@ -65,7 +69,8 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         predictions: a mask, or a folder of masks (sub-folders, where maps and single networks' masks lie, are not
             entered), named X as the case or its image, or X_mask, X_seg, X_segmentation, X_Annotation.
         references: the same, sub-folders included; or a dataset, of which every known mask of the split is
-            a reference, masks hidden from training included.
+            a reference, masks hidden from training included. A DICOM SEG may have any name if the predictions'
+            cases.csv tells of the series that it refers to.
         split: of a dataset: "train", "validation", "test" or "all".
         subject: regular expression that finds the subject in a reference's name (not for datasets: they know).
 
@@ -81,6 +86,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         known, aliases, unreferenced = _of_dataset(dataset, split)
     else:
         known, aliases = _of_folder(references, subject)
+        _add_predictions_of_series(known, aliases, predictions)
     if references.is_file() and predictions.is_file() and dataset is None:
         return Matches([Pair(predictions, known[0])], [], {})
     pairs, unmatched = _pair(predicted, known, aliases)
@@ -140,6 +146,9 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
     marked = {_MASK_ENDING.sub("", name) for name in stems if _MASK_ENDING.search(name)}
     # Beside X_seg, a file X is the image.
     files = [file for file in files if stem(file) not in plain & marked]
+    stems = [stem(file) for file in files]
+    if len(set(stems)) < len(stems) and all(map(lies_on_its_image, files)):  # "seg.dcm" in the folder of each patient
+        return _named(files, ["_".join(file.relative_to(path).with_suffix("").parts) for file in files], subject)
     repeated = [name for name in {stem(file) for file in files} if sum(stem(file) == name for file in files) > 1]
     if repeated:
         raise UserError(
@@ -148,6 +157,10 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
     reduced = Counter(_MASK_ENDING.sub("", stem(file)) for file in files)
     # X_seg is called X, unless X_mask is there too.
     cases = [name if reduced[name := _MASK_ENDING.sub("", stem(file))] == 1 else stem(file) for file in files]
+    return _named(files, cases, subject)
+
+
+def _named(files: list[Path], cases: list[str], subject: str | None) -> tuple[list[Reference], dict[str, set[str]]]:
     subjects = dict(zip(cases, cases, strict=True))
     if subject is not None:
         subjects = find_subjects(
@@ -155,6 +168,24 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
         ).of
     known = [Reference(case, subjects[case], file) for case, file in zip(cases, files, strict=True)]
     return known, {one.case: {stem(one.mask), _MASK_ENDING.sub("", stem(one.mask))} for one in known}
+
+
+def _add_predictions_of_series(known: list[Reference], aliases: dict[str, set[str]], predictions: Path) -> None:
+    """Give a DICOM SEG the name of the prediction that was made of the series it refers to."""
+    segmentations = {one.case: dicom_seg.referred_series(one.mask) for one in known if lies_on_its_image(one.mask)}
+    table = predictions / "cases.csv"
+    if not segmentations or not table.is_file():
+        return
+    with table.open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row.get("file") and row.get("mask")]
+    made_of = {dicom.series_uid(Path(row["file"])): stem(Path(row["mask"])) for row in rows if _is_dicom(row["file"])}
+    for case, series in segmentations.items():
+        if series and series in made_of:
+            aliases[case].add(made_of[series])
+
+
+def _is_dicom(file: str) -> bool:
+    return exists(Path(file)) and is_dicom_volume(Path(file))
 
 
 def _pair(
@@ -196,11 +227,16 @@ def _files(path: Path, deep: bool) -> list[Path]:
     inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
     files = sorted(
         file for file in inside
-        if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
+        if file.is_file() and not file.name.startswith(".") and _may_be_mask(file)
     )  # fmt: skip
     if not files:
         raise UserError(f"{path}: there is no mask in this folder; readable are {', '.join(sorted(SUFFIXES))}.")
     return files
+
+
+def _may_be_mask(file: Path) -> bool:
+    """Of DICOM files, segmentations: their images may lie beside them."""
+    return lies_on_its_image(file) if is_dicom(file) else file.name.lower().endswith(SUFFIXES)
 
 
 def _times(shape: tuple[int, ...]) -> str:
