@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ucseg.data import measuring
 from ucseg.data.budget import Cost, batch_that_fits, halve_to_fit, steps_in
+from ucseg.data.findings import alike
 from ucseg.data.fingerprint import take_fingerprint
 from ucseg.data.manifest import Dataset, DatasetConfig
 from ucseg.data.plan import Plan, read_plan, write_plan
@@ -145,6 +146,15 @@ def test_only_changed_scans_are_measured_again(tmp_path: Path, monkeypatch: pyte
     assert take_fingerprint(hidden).labelled == ("0",)  # what was once read of a mask is not used once it is hidden
 
 
+def test_training_images_that_are_nearly_the_same_are_told_before_training(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [head_and_tail(0), head_and_tail(1)], unlabelled=2)
+    assert list(alike(data)) == []
+    copy = np.random.default_rng(0).normal(100, 10, (24, 32, 24)) + 0.01
+    nibabel.Nifti1Image(copy.astype(np.float32), np.eye(4)).to_filename(data.cases[3].image)
+    (found,) = alike(data)
+    assert "training cases 0 and 3" in found.finding and "one subject" in found.mend
+
+
 class FakeMachine:
     """Time and memory grow with the voxels of a batch."""
 
@@ -170,7 +180,7 @@ def test_the_batch_fits_memory_and_time() -> None:
     assert half.value == 10 and cost.bytes == 10e9 and "10 of them fit into 9.3 GiB of a test" in half.why
     assert max(machine.asked) == 10  # nothing larger than what fits was ever tried
     half, cost = batch_that_fits(FakeMachine(size=1), problem, wanted, hours=0.5)
-    assert half.value == 9 and "0.5 hours hold 2000 steps" in half.why
+    assert half.value == 9 and "0.5 h hold 2000 steps" in half.why
     slow, cost = batch_that_fits(FakeMachine(seconds=30), problem, wanted)
     assert not cost.measured and cost.seconds == 30 * slow.value
 
@@ -193,6 +203,6 @@ def test_the_time_gives_the_steps() -> None:
 def test_hours_settle_the_plan_s_steps(tmp_path: Path) -> None:
     data = dataset(tmp_path, [head_and_tail(0), head_and_tail(1)])
     planned = plan_with_reasons(data, machine=FakeMachine(), hours=1)
-    assert planned.plan.steps is not None and "1 hours" in planned.reasons["steps"]
+    assert planned.plan.steps is not None and "1 h at" in planned.reasons["steps"]
     expected = (0.95 * 3600 - 50) / planned.cost.seconds  # type: ignore[union-attr]
     assert 0.9 * expected < planned.plan.steps <= expected

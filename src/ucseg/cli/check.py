@@ -10,7 +10,7 @@ import typer
 from ucseg.cli.terminal import console, output, progress_bar
 
 if TYPE_CHECKING:
-    from ucseg.data.check import Finding
+    from ucseg.data.findings import Finding
 
 
 def check(

@@ -22,6 +22,14 @@ def plan(
     set: Annotated[
         list[str] | None, typer.Option(help="key=value: a value of the plan to use instead of the chosen one.")
     ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Time for training: batch and steps follow from a step measured here.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure a step here, so that batch and patch fit the device's memory.")
+    ] = False,
+    method: Annotated[str, typer.Option(help="Of which steps are measured.")] = "uc_seg",
+    device: Annotated[str, typer.Option(help="To measure on: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     explain: Annotated[bool, typer.Option("--explain", help="Say why each value was chosen.")] = False,
     out: Annotated[Path | None, typer.Option(help="File to write.", show_default="DATASET/plan.yaml")] = None,
 ) -> Plan:
@@ -35,7 +43,7 @@ def plan(
     Raises:
         UserError: the data give no plan, or a value cannot be.
     """
-    from ucseg.config import parse_overrides
+    from ucseg.config import build, parse_overrides
     from ucseg.data.fingerprint import take_fingerprint
     from ucseg.data.manifest import load_dataset
     from ucseg.data.plan import write_plan
@@ -46,7 +54,13 @@ def plan(
     with progress_bar() as bar:
         task = bar.add_task("looking at the scans", total=len(data.training))
         seen = take_fingerprint(data, lambda: bar.advance(task))
-    planned = plan_with_reasons(data, dims, overrides, seen)
+    machine = None
+    if hours is not None or measure:
+        from ucseg.inference.machine import ThisMachine
+        from ucseg.training.settings import TrainConfig
+
+        machine = ThisMachine(method, {}, build(TrainConfig, {"device": device}, "train"), len(data.validation))
+    planned = plan_with_reasons(data, dims, overrides, seen, machine, hours)
     path = out or data.folder / "plan.yaml"
     write_plan(planned.plan, path, planned.reasons)
     _show(planned, explain)

@@ -13,9 +13,11 @@ from ucseg.cli.terminal import console, output, progress_bar
 from ucseg.errors import UserError
 
 if TYPE_CHECKING:
+    from ucseg.data.budget import Machine
     from ucseg.data.manifest import Dataset
     from ucseg.data.plan import Plan
     from ucseg.data.prepare import Prepared
+    from ucseg.training.settings import TrainConfig
     from ucseg.training.trainer import FitResult, StepReport
 
 PLAN_FILE = "plan.yaml"
@@ -26,6 +28,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     method: Annotated[str | None, typer.Option(help="uc_seg (default) or supervised.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to make; every schedule scales with them.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="In place of --steps: as many as fit, by the time of a step measured here.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
     set: Annotated[  # the command line's word
         list[str] | None,
@@ -71,23 +76,26 @@ def train(
     before: Mapping[str, Any] = run.config if resume else {}
     options = {"steps": steps, "seed": seed, "device": device, "precision": precision, "workers": workers}
     asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
+    if hours is not None and "steps" in asked["train"]:
+        raise UserError("--hours and the number of steps contradict each other; give one of them.")
     config = build(TrainConfig, merge(before.get("train", {}), asked["train"]), "train")
 
     choose_device(config.device)  # before minutes of preparing
     data = load_dataset(dataset)
-    chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"])
     old_name = before.get("method", {}).get("name", "uc_seg")
     name = method or old_name
     overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
+    fresh_hours = None if resume else hours  # a resumed run keeps its steps
+    machine = None if fresh_hours is None else _machine(name, overrides, config, data)
+    chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
+    _say_what_was_found(data, resume)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     model = build_method(name, overrides, chosen.problem)
     prepared = prepare(data, chosen, cache, config.workers)
-    for case, reason in prepared.left_out:
-        console.print(f"left out: {case}: {reason}", style="yellow")
-    if model.views and not prepared.unlabelled:
-        console.print("All training cases are labelled: there is nothing for semi-supervision to learn from.")
-    if not prepared.validation:
-        console.print("There are no validation cases: the last weights are kept, none can be called the best.")
+    if "steps" not in asked["train"] and not resume:
+        planned = _steps(machine, chosen, prepared, hours)
+        config = config.model_copy(update={"steps": planned or config.steps})
+    _say_what_is_missing(prepared, bool(model.views))
 
     complete = {
         "dataset": str(data.folder),
@@ -119,18 +127,21 @@ def train(
     return result
 
 
-def _plan(data: Dataset, file: Path | None, overrides: Mapping[str, Any]) -> Plan:
+def _plan(
+    data: Dataset, file: Path | None, overrides: Mapping[str, Any], machine: Machine | None, hours: float | None
+) -> Plan:
     """The plan of a file or of the dataset, which gets one if it has none, with `overrides` laid over it."""
     from ucseg.config import merge
     from ucseg.data.plan import plan_from, read_plan, write_plan
-    from ucseg.data.planning import make_plan
+    from ucseg.data.planning import plan_with_reasons
 
     own = data.folder / PLAN_FILE
     if file is None and not own.exists():
         console.print("No plan yet: looking at the training cases to make one.")
         if overrides:  # fitted to them, and of this run alone
-            return make_plan(data, overrides=overrides)
-        write_plan(make_plan(data), own)
+            return plan_with_reasons(data, overrides=overrides, machine=machine, hours=hours).plan
+        made = plan_with_reasons(data, machine=machine, hours=hours)
+        write_plan(made.plan.model_copy(update={"steps": None}), own, made.reasons)  # the hours are this run's alone
         console.print(f"Wrote {own}; edit it to train otherwise.")
     base = read_plan(file or own)
     if not overrides:
@@ -140,6 +151,41 @@ def _plan(data: Dataset, file: Path | None, overrides: Mapping[str, Any]) -> Pla
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
         raise UserError(f"{error}\n{hint}") from None
+
+
+def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data: Dataset) -> Machine:
+    from ucseg.inference.machine import ThisMachine
+
+    return ThisMachine(method, settings, config, len(data.validation))
+
+
+def _say_what_was_found(data: Dataset, resumed: bool) -> None:
+    from ucseg.data.findings import alike, findings_before_training
+
+    for found in [] if resumed else [*findings_before_training(data), *alike(data)]:
+        console.print(f"{found.file}: {found.finding}; {found.mend}.", style="yellow")
+
+
+def _say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:
+    for case, reason in prepared.left_out:
+        console.print(f"left out: {case}: {reason}", style="yellow")
+    if semi_supervised and not prepared.unlabelled:
+        console.print("All training cases are labelled: there is nothing for semi-supervision to learn from.")
+    if not prepared.validation:
+        console.print("There are no validation cases: the last weights are kept, none can be called the best.")
+
+
+def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float | None) -> int | None:
+    """The plan's; or as many as the time allows, by a step and a validation measured here."""
+    from ucseg.data.budget import steps_in
+
+    if machine is None or hours is None:
+        return plan.steps
+    shapes = sorted(case.shape for case in prepared.validation or prepared.labelled)
+    cost = machine.step(plan.problem, max(1, (plan.labelled_batch + plan.unlabelled_batch + 1) // 2))
+    chosen = steps_in(hours, cost, machine.validation_seconds(plan, shapes[len(shapes) // 2]))
+    console.print(f"{chosen.value} steps: {chosen.why}.")
+    return chosen.value
 
 
 def _cases(prepared: Prepared) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def batch_that_fits(
         enough = [n for n in range(LEAST_BATCH, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
         timely = max(enough, default=min(half, LEAST_BATCH))
         if timely < half:
-            why.append(f"fewer, so that {hours:g} hours hold {FEWEST_STEPS} steps, or as many as can be")
+            why.append(f"fewer, so that {hours:g} h hold {FEWEST_STEPS} steps, or as many as can be")
             half = timely
     found = cost(half)
     if not found.measured and found.seconds <= SLOW_STEP and found.bytes <= machine.memory:
@@ -133,7 +133,7 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     rounded = steps // 10**digits * 10**digits
     return Choice(
         rounded,
-        f"{hours:g} hours at {step.seconds:.3g} s a step, with {VALIDATIONS} validations of {validation:.3g} s and a "
+        f"{hours:g} h at {step.seconds:.3g} s a step, with {VALIDATIONS} validations of {validation:.3g} s and a "
         "twentieth for reading and saving; ramps and schedules are parts of the steps, and scale with them",
     )
 

@@ -7,22 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from ucseg.data.duplicates import digest, nearly_equal_pairs, thumbnail
+from ucseg.data.findings import Finding, Severity, findings_before_training
 from ucseg.data.formats import lies_on_its_image, read_header, read_scan
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
 from ucseg.data.plan import read_plan
-from ucseg.data.splits import subjects_in_two_splits
 from ucseg.data.survey import is_stack_to_measure, reason_of
 from ucseg.errors import UserError
 from ucseg.types import Array, Case, Geometry, Scan
-
-Severity = Literal["error", "warning"]
 
 PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
 """Labelled half of a batch in the paper, by dims; a plan.yaml beside dataset.yaml says what it really is."""
@@ -31,23 +28,6 @@ GEOMETRY_TOLERANCE = 0.1
 """Image and mask corners may part by this many voxel edges: headers round, and round differently."""
 
 _SHEAR_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One problem.
-
-    Attributes:
-        file: where it is, relative to the data root if it lies there.
-        finding: what is wrong.
-        mend: what to do.
-        severity: "error": training or its figures would be wrong; "warning": worth a look.
-    """
-
-    file: str
-    finding: str
-    mend: str
-    severity: Severity
 
 
 class UnsoundDatasetError(UserError):
@@ -82,7 +62,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings = [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
     findings += _near_duplicates(examined, dataset)
-    findings += _subjects(dataset)
+    findings += findings_before_training(dataset)
     findings += _amounts(dataset)
     findings += _unseen_classes(examined, dataset)
     findings += _companion_files(dataset)
@@ -234,18 +214,6 @@ def _near_duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Fi
             f"({other.case.split}), correlation {likeness:.4f}",
             f"look at both; if they show the same, give them one subject and one split in {CASES_FILE}",
             "warning",
-        )
-
-
-def _subjects(dataset: Dataset) -> Iterable[Finding]:
-    for subject, splits in subjects_in_two_splits(dataset.cases).items():
-        names = [case.case for case in dataset.cases if case.subject == subject]
-        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        yield Finding(
-            CASES_FILE,
-            f"leak: subject '{subject}' is in {' and '.join(splits)} ({listed})",
-            "give all its cases one split, or mend the subject column",
-            "error",
         )
 
 

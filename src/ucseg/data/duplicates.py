@@ -14,14 +14,6 @@ NEARLY_THE_SAME = 0.995
 person, one lesion type, one exam) up to 0.99, a few pairs of frames more; three near-duplicate pairs of ISIC, which
 differ in crop, stay below it."""
 
-Likeness = bytes
-
-
-def likeness_of(image: Array) -> Likeness | None:
-    small = thumbnail(image)
-    return None if small is None else np.round((small / np.abs(small).max()) * 127).astype(np.int8).tobytes()
-
-
 _THUMBNAIL_EDGE = {2: 24, 3: 12}
 _ROWS_AT_ONCE = 1024
 
@@ -31,6 +23,19 @@ def digest(array: Array) -> str:
     found = hashlib.blake2b(f"{array.shape}{array.dtype.str}".encode(), digest_size=16)
     found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
+
+
+def packed(vector: Array | None) -> bytes | None:
+    """A thumbnail in a byte a voxel, to be kept on disk."""
+    return None if vector is None else np.rint(vector / np.abs(vector).max() * 127).astype(np.int8).tobytes()
+
+
+def unpacked(kept: bytes | None) -> Array | None:
+    """The thumbnail that was packed, to within rounding."""
+    if kept is None:
+        return None
+    vector = np.frombuffer(kept, np.int8).astype(np.float32)
+    return np.asarray(vector / np.linalg.norm(vector))
 
 
 def thumbnail(image: Array) -> Array | None:

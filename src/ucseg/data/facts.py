@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ucseg.data.duplicates import Likeness, likeness_of
+from ucseg.data.duplicates import packed, thumbnail, unpacked
 from ucseg.data.formats import read_header, read_scan
 from ucseg.data.manifest import DatasetConfig
 from ucseg.data.masks import read_label
@@ -60,16 +60,21 @@ class ScanFacts:
     Attributes:
         zero_share: part of the voxels that are exactly zero.
         intensity: percentiles INTENSITY_AT over all channels.
-        likeness: what tells near-duplicates; None of a scan that shows nothing.
+        likeness: packed thumbnail, which tells near-duplicates; None of a scan that shows nothing.
         foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; none without any.
         classes: of the classes that the mask holds; None: no mask.
     """
 
     zero_share: float
     intensity: tuple[float, ...]
-    likeness: Likeness | None
+    likeness: bytes | None
     foreground: tuple[float, ...] = ()
     classes: Mapping[int, ClassFacts] | None = None
+
+    @property
+    def thumbnail(self) -> Array | None:
+        """As of `duplicates.thumbnail`."""
+        return unpacked(self.likeness)
 
     def plain(self) -> dict[str, Any]:
         """Values for JSON."""
@@ -137,7 +142,7 @@ def facts_in(scan: Scan, label: Array | None, slice_axis: int | None) -> ScanFac
     return ScanFacts(
         zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
         intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),
-        likeness=likeness_of(scan.array),
+        likeness=packed(thumbnail(scan.array)) if np.isfinite(scan.array).all() else None,
         **facts,
     )
 

@@ -143,7 +143,8 @@ class _Planner:
             spacing = spacing_that_fits(spacing.value, np.array(seen.structure), self.plane) or spacing
         edges = _numbers("spacing", self.settle("spacing", spacing), native)
         self.edges = tuple(edges[axis] for axis in self.plane)
-        self.median = np.median(seen.shapes * seen.spacings / edges, axis=0)[self.plane]
+        self.whole = np.median(seen.shapes * seen.spacings / edges, axis=0)
+        self.median = self.whole[self.plane]
         self.structure = (np.array(seen.structure) / edges)[self.plane]
         images = seen.unit == "px" and self.dims == 2
         size = self.settle("size", whole_size(seen.shapes[:, self.plane]) if images else Choice(None, ""))
@@ -218,8 +219,10 @@ class _Planner:
         """As many as the time allows."""
         budget: Choice[Any] = Choice(None, "")
         if machine is not None and hours is not None and self.cost is not None:
-            shape = tuple(int(edge) for edge in self.size or np.ceil(self.median))
-            budget = steps_in(hours, self.cost, machine.validation_seconds(self.plan(), shape))
+            shape = np.ceil(self.whole)
+            shape[self.plane] = self.size or shape[self.plane]
+            seconds = machine.validation_seconds(self.plan(), tuple(map(int, shape)))
+            budget = steps_in(hours, self.cost, seconds)
         self.settle("steps", budget)
 
     def _settle_group(self, key: str, chosen: Mapping[str, Any] | None, why: str) -> None:

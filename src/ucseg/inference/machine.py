@@ -1,0 +1,134 @@
+"""What a method's real steps cost on this machine: run a few times on noise, before anything is planned around them."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ucseg.data.budget import Cost
+from ucseg.data.plan import Plan
+from ucseg.inference.predictor import Predictor
+from ucseg.methods import build_method
+from ucseg.training.device import channels_last as layout_of
+from ucseg.training.device import choose_device, choose_precision, convolutions_to, make_fabric
+from ucseg.training.settings import TrainConfig
+from ucseg.training.update import Updater
+from ucseg.types import Batch, Problem, Progress
+
+STEPS = 3
+"""Steps that are timed, after one that is not; fewer once they have taken PATIENCE seconds."""
+PATIENCE = 5.0
+GPU_SHARE, RAM_SHARE = 0.9, 0.6
+"""Parts of the free memory that a step may take: workers and prepared cases share the RAM."""
+
+
+class ThisMachine:
+    """A `Machine` (see data/budget.py) that runs steps here.
+
+    Args:
+        method, settings: as for `build_method`.
+        config: of training; its device, precision and optimiser are used.
+        validation_cases: of the dataset.
+    """
+
+    def __init__(self, method: str, settings: Mapping[str, Any], config: TrainConfig, validation_cases: int) -> None:
+        self.method, self.settings, self.config = method, settings, config
+        self.validation_cases = validation_cases
+        self.device = choose_device(config.device)
+        self.precision = choose_precision(config.precision, self.device)
+        self.name = f"{self.device.type} ({self.precision}, {method})"
+        self.memory = _free_memory(self.device)
+
+    def step(self, problem: Problem, half: int) -> Cost:
+        """See `Machine`. Random images and labels; late in training, when every part of a method is at work."""
+        generator = torch.get_rng_state()
+        try:
+            return self._step(problem, half)
+        except torch.OutOfMemoryError:
+            return Cost(math.inf, math.inf)
+        finally:
+            torch.set_rng_state(generator)
+
+    def _step(self, problem: Problem, half: int) -> Cost:
+        before = _start_counting(self.device)
+        method = build_method(self.method, self.settings, problem)
+        updater = Updater(method, make_fabric(self.device, self.precision), self.config)
+        shape = (half, problem.channels, *problem.patch)
+        label = torch.randint(0, problem.classes, (half, *problem.patch))
+        batch = Batch(torch.randn(shape), label, {view: torch.randn(shape) for view in method.views})
+        seconds: list[float] = []
+        for done in range(STEPS + 1):
+            begun = time.perf_counter()
+            updater.update(batch, Progress(500 + done, 1000))
+            updater.check_finite()  # waits for a GPU
+            seconds.append(time.perf_counter() - begun)
+            if sum(seconds) > PATIENCE:
+                break
+        return Cost(statistics.median(seconds[1:] or seconds), _most(self.device, before))
+
+    def validation_seconds(self, plan: Plan, shape: tuple[int, ...]) -> float:
+        """See `Machine`: one prediction of noise, times the validation cases."""
+        method = build_method(self.method, self.settings, plan.problem)
+        convolutions_to(method, layout_of(plan.dims))
+        predictor = Predictor(method, plan, self.device, precision=self.config.precision)
+        begun = time.perf_counter()
+        predictor.predict_prepared(np.zeros((plan.channels, *shape), np.float32))
+        return self.validation_cases * (time.perf_counter() - begun)
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return GPU_SHARE * torch.mps.recommended_max_memory()
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(float(line.split()[1]) * 2**10 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
+    return RAM_SHARE * free
+
+
+def _start_counting(device: torch.device) -> float:
+    """Memory in use now; from here on the most that is used counts anew, where the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return float(torch.cuda.memory_allocated(device))
+    if device.type == "cpu":
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return 0.0  # the whole process counts, then
+        return _status("VmRSS") or 0.0
+    return 0.0
+
+
+def _most(device: torch.device, before: float) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) - before
+    if device.type == "mps":
+        return float(torch.mps.driver_allocated_memory())
+    peak = _status("VmHWM")
+    if peak is None:
+        unit = 1 if sys.platform == "darwin" else 2**10
+        peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return max(peak - before, 1.0)
+
+
+def _status(key: str) -> float | None:
+    """Bytes of a line of /proc/self/status; None where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) * 2**10 for line in lines if line.startswith(key))
+    except (OSError, StopIteration):
+        return None
