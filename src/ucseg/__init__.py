@@ -14,19 +14,22 @@ if TYPE_CHECKING:
     from ucseg.cli.compare import compare
     from ucseg.cli.datasets import datasets
     from ucseg.cli.demo import demo
+    from ucseg.cli.download import download
     from ucseg.cli.evaluate import evaluate
     from ucseg.cli.import_ import import_
     from ucseg.cli.init import init
     from ucseg.cli.plan import plan
     from ucseg.cli.predict import predict
     from ucseg.cli.prepare import prepare
+    from ucseg.cli.run import run
     from ucseg.cli.train import train
 
 __version__ = "0.1.0"
 
 # In the order in which one uses them.
 __all__ = [  # noqa: RUF022
-    "init", "datasets", "import_", "check", "plan", "prepare", "train", "predict", "evaluate", "compare", "demo",
+    "init", "datasets", "download", "import_", "check", "plan", "prepare", "train", "predict", "evaluate", "compare",
+    "run", "demo",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ ROOM_LEVEL = {
     **dict.fromkeys(["schedules", "teacher", "ensemble", "perturbation"], 1),
     "methods": 2,
     "training": 3,
+    "recipes": 3,
     "inference": 4,
     "evaluation": 5,
     "comparison": 6,

@@ -22,6 +22,17 @@ training cases, which must lie in the folder; the masks of the others are hidden
 where the papers have no validation cases there are none: the last weights are what is compared. Without `--split` the
 data set's own parts are kept, and validation and test cases are drawn where it has none, as by `ucseg init`.
 
+`ucseg download NAME --out FOLDER` fetches the sets that have a public address under an open licence (below: download).
+It shows the licence and goes on only when that is accepted (`--accept-licence`), resumes what was interrupted, verifies
+every file and unpacks it; a member of an archive that would lie outside the folder stops it. Checksums are those that
+MONAI (Decathlon, md5) and torch-em (HC18 and ISIC 2018, sha256) publish; where none was found (ISIC 2016 and 2017) the
+sha256 of the first download is kept in checksums.txt and held against later ones. **None of these addresses could be
+tried when this was written**: the code was tested against a server on the same machine only.
+
+`ucseg run NAME FOLDER --out RUN` makes a whole run, from the folder to numbers on the test cases, by the recipe of that
+name (`src/ucseg/recipes/NAME.yaml`, or a file of your own): split, method, steps, plan and seed. Each says whether its
+settings are published.
+
 A licence or terms that are not stated below could not be verified: ask the makers. The numbers of cases are the
 published ones; an incomplete copy is read, and noted.
 """

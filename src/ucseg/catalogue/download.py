@@ -1,0 +1,178 @@
+"""Fetch a data set from its public address: resumed where it stopped, verified, and unpacked without surprises."""
+
+# pooch is only partly annotated:
+# mypy: disable-error-code="attr-defined, no-untyped-call, arg-type"
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ucseg.catalogue.layout import Download
+from ucseg.errors import UserError
+
+CHECKSUMS = "checksums.txt"
+"""In the user's folder: the sha256 of first downloads for which none is published."""
+
+_CHUNK = 2**16
+Report = Callable[[int, int], None]
+
+
+def fetch(file: Download, folder: Path, report: Report | None = None) -> Path:
+    """The file in a folder, downloaded unless it is there and right.
+
+    What has come of an interrupted download stays as FILE.part, and the next call goes on from there. A file whose
+    checksum is not published is held to the one that its first download had (checksums.txt).
+
+    Args:
+        file: what to fetch.
+        folder: made if it is not there.
+        report: called with (bytes there, bytes in all or 0).
+
+    Raises:
+        UserError: the server cannot be reached or refuses, the download stopped, or the checksum is wrong.
+    """
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = _known(folder)
+    checksum = file.checksum or known.get(file.file, "")
+    part = folder / f"{file.file}.part"
+    try:
+        path = Path(pooch.retrieve(file.url, checksum or None, file.file, folder, downloader=_Resumed(part, report)))
+    except requests.HTTPError as error:
+        raise UserError(
+            f"{file.url}: the server refuses ({error}); the address may have moved. "
+            "Get the file from the makers' page and import it."
+        ) from None
+    except requests.RequestException as error:
+        here = part.stat().st_size if part.exists() else 0
+        raise UserError(
+            f"{file.url}: the download stopped ({type(error).__name__}) after {here} bytes, which are kept; "
+            "the same command goes on from there."
+        ) from None
+    except ValueError:  # pooch's word for a wrong checksum
+        published = "published" if file.checksum else f"kept in {folder / CHECKSUMS}"
+        raise UserError(
+            f"{file.url}: what came has another checksum than the one {published} ({checksum}) and was thrown away; "
+            "try again, and if it comes again the file was changed by its makers."
+        ) from None
+    if not checksum:
+        lines = known | {file.file: f"sha256:{pooch.file_hash(str(path))}"}
+        (folder / CHECKSUMS).write_text("".join(f"{value} {name}\n" for name, value in lines.items()))
+    return path
+
+
+def _known(folder: Path) -> dict[str, str]:
+    path = folder / CHECKSUMS
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {name: value for value, _, name in (line.partition(" ") for line in lines) if name}
+
+
+class _Resumed:
+    """A downloader for pooch that asks only for what is missing.
+
+    The server's tag of the content goes with the request, so that two versions of a file are never joined.
+    """
+
+    def __init__(self, part: Path, report: Report | None) -> None:
+        self.part, self.tag, self.report = part, part.with_name(f"{part.name}.tag"), report
+
+    def __call__(self, url: str, output_file: Any, pooch: Any, check_only: bool = False) -> None:
+        import requests
+
+        have = self.part.stat().st_size if self.part.exists() and self.tag.exists() else 0
+        # Packed on the way, a file would have another length than the server says.
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": self.tag.read_text()}
+        with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
+            whole = have > 0 and answer.headers.get("Content-Range", "").endswith(f"*/{have}")
+            if answer.status_code == requests.codes.range_not_satisfiable and not whole:
+                self.part.unlink()
+                return self(url, output_file, pooch)
+            if not whole:
+                answer.raise_for_status()
+                self._receive(answer, have if answer.status_code == requests.codes.partial_content else 0)
+        shutil.move(self.part, output_file)
+        self.tag.unlink(missing_ok=True)
+        return None
+
+    def _receive(self, answer: Any, have: int) -> None:
+        import requests
+
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else 0
+        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        if tag and not tag.startswith("W/"):
+            self.tag.write_text(tag)
+        else:
+            self.tag.unlink(missing_ok=True)
+        answer.raw.enforce_content_length = (
+            False  # an error would throw away what came last; the length is checked below
+        )
+        with self.part.open("ab" if have else "wb") as file:
+            for chunk in answer.iter_content(_CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+                if self.report is not None:
+                    self.report(have, total)
+        if total and have < total:
+            raise requests.ConnectionError(f"{have} of {total} bytes")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a .zip or .tar file; files that are there in their size are kept.
+
+    Raises:
+        UserError: it is no archive or damaged, or a member would lie outside the folder or is a link: then nothing is
+            unpacked.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed:
+                listed = [(one.filename, one.file_size, one, not one.is_dir()) for one in packed.infolist()]
+                _write(archive, folder, listed, packed.open)
+        else:
+            with tarfile.open(archive) as packed_tar:
+                members = packed_tar.getmembers()
+                links = [one.name for one in members if not (one.isfile() or one.isdir())]
+                if links:
+                    raise UserError(f"{archive}: its member '{links[0]}' is a link or device; nothing was unpacked.")
+                files = [(one.name, one.size, one, one.isfile()) for one in members]
+                _write(archive, folder, files, packed_tar.extractfile)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise UserError(f"{archive}: the archive is damaged ({error}); delete it and download it again.") from None
+
+
+def _write(
+    archive: Path, folder: Path, members: list[tuple[str, int, Any, bool]], opened: Callable[[Any], IO[bytes] | None]
+) -> None:
+    for name in (name for name, *_ in members):
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0:1]:
+            raise UserError(f"{archive}: its member '{name}' would lie outside the folder; nothing was unpacked.")
+    for name, size, member, is_file in members:
+        target = folder / name
+        if not is_file or (target.is_file() and target.stat().st_size == size):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = opened(member)
+        assert source is not None
+        with source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, _CHUNK)
+
+
+def fetch_all(files: tuple[Download, ...], folder: Path, report: Callable[[str], Report]) -> Iterator[Path]:
+    """Fetch and unpack files one after the other; `report` makes the progress report of a file from its name."""
+    for file in files:
+        archive = fetch(file, folder, report(file.file))
+        unpack(archive, folder / file.folder)
+        yield archive

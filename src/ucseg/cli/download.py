@@ -1,0 +1,61 @@
+"""`ucseg download`: a data set of the literature from its public address, where it has one under an open licence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.errors import UserError
+
+if TYPE_CHECKING:
+    from ucseg.catalogue.download import Report
+
+
+def download(
+    name: Annotated[str, typer.Argument(help="Of the data set; `ucseg datasets NAME` tells whether it can be had.")],
+    out: Annotated[Path, typer.Option(help="Folder for the archives and what is in them.")],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Do not ask whether the licence is accepted.")
+    ] = False,
+) -> Path:
+    """Download and unpack a public data set, after showing its licence. Then import it with the same name.
+
+    A stopped download goes on where it stopped when the same command is given again. Every file is verified: by its
+    published checksum, or, where none is published, by that of its first download (checksums.txt).
+
+    Returns:
+        the folder.
+
+    Raises:
+        UserError: there is no public address, the licence was not accepted, or as in `catalogue.download.fetch`.
+    """
+    from ucseg.catalogue import DATASETS, named
+    from ucseg.catalogue.download import fetch_all
+
+    public = named(name)
+    if not public.downloads:
+        known = ", ".join(key for key, other in DATASETS.items() if other.downloads)
+        raise UserError(
+            f"{name} has no public address under an open licence; get it from its makers and `ucseg import` it. "
+            f"To be downloaded are {known}."
+        )
+    output.print(f"{name}: {public.title}\nlicence  {public.licence}\ncite     {public.citation}", soft_wrap=True)
+    if not accept_licence:
+        if not sys.stdin.isatty():
+            raise UserError(f"{name} is under {public.licence}; say --accept-licence if you accept it.")
+        if not typer.confirm("Do you accept the licence?"):
+            raise UserError("The licence was not accepted; nothing was downloaded.")
+    with progress_bar() as bar:
+
+        def report(file: str) -> Report:
+            task = bar.add_task(file, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total or None)
+
+        for archive in fetch_all(public.downloads, out, report):
+            console.print(f"{archive.name} is there, verified and unpacked.")
+    console.print(f"Next: ucseg import {name} {out} --out DATASET")
+    return out

@@ -1,0 +1,88 @@
+"""Recipes: a whole reproducible run in one file, for `ucseg run`. NAME.yaml beside this file is found by its name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from ucseg.catalogue import named
+from ucseg.catalogue.splitting import chosen_split
+from ucseg.config import Strict, build, read_yaml
+from ucseg.data.plan import Plan
+from ucseg.errors import UserError
+from ucseg.methods import METHODS
+from ucseg.training.settings import TrainConfig
+
+FOLDER = Path(__file__).parent
+
+
+class Recipe(Strict):
+    """What a run is made of.
+
+    Attributes:
+        source: where the settings come from, in words.
+        dataset: name for `ucseg import`.
+        split: a published split; or
+        labelled, validation, test: amounts, as `ucseg import` takes them.
+        method: of METHODS.
+        steps, seed: of the training (the seed also of what is drawn).
+        dims: rank of the network.
+        plan: values of the plan to use instead of those chosen from the data.
+        method_settings, train: settings of the method and of training.
+    """
+
+    source: str
+    dataset: str
+    split: str | None = None
+    labelled: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    method: str = "uc_seg"
+    steps: int = Field(ge=1)
+    seed: int = Field(0, ge=0)
+    dims: int | None = None
+    plan: dict[str, Any] = Field(default_factory=dict)
+    method_settings: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("plan")
+    @classmethod
+    def _keys_of_a_plan(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key in values:
+            if key not in Plan.model_fields:
+                close = difflib.get_close_matches(key, Plan.model_fields, n=1)
+                mend = f"; did you mean '{close[0]}'?" if close else ""
+                raise ValueError(f"unknown value '{key}' of a plan{mend}")
+        return values
+
+
+def read_recipe(name: str) -> Recipe:
+    """A recipe by name or file, checked as far as that goes without data.
+
+    Raises:
+        UserError: there is no such recipe, or a key or value in it cannot be (an unknown key suggests the nearest).
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        close = difflib.get_close_matches(name, recipe_names(), n=1)
+        known = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(recipe_names())}."
+        raise UserError(f"There is no recipe '{name}', neither a file nor a name; {known}")
+    recipe = build(Recipe, read_yaml(path), str(path))
+    chosen_split(recipe.dataset, named(recipe.dataset), recipe.split)
+    if recipe.method not in METHODS:
+        close = difflib.get_close_matches(recipe.method, METHODS, n=1)
+        mend = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(METHODS)}."
+        raise UserError(f"{path}: there is no method '{recipe.method}'; {mend}")
+    build(METHODS[recipe.method].Config, recipe.method_settings, f"{path}: method_settings")
+    build(TrainConfig, recipe.train, f"{path}: train")
+    return recipe
+
+
+def recipe_names() -> list[str]:
+    """Those that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
