@@ -149,3 +149,39 @@ def test_formats_keep_their_geometry(tmp_path: Path, monkeypatch: pytest.MonkeyP
     values = [sitk.GetArrayFromImage(one) for one in maps]
     np.testing.assert_allclose(values[0] + values[1], 1, atol=1e-6)
     np.testing.assert_array_equal(values[1] > 0.5, expected)
+
+
+@pytest.mark.parametrize("ending", [".mgz", ".nrrd", ".mha"])
+def test_other_formats_in_every_orientation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """Scans written and masks read by nibabel or SimpleITK: in the scan's place, on its bright voxels."""
+    image, affine = np.zeros((8, 7, 6), np.float32), phantom()[1]
+    image[1:4, 1:5, 1:3] = image[1:7, 1:3, 1:5] = 0.9
+    image[-1, -1, -1] = 1
+    (tmp_path / "scans").mkdir()
+    for order, signs in ORIENTATIONS:
+        stored, place = oriented(image, affine, order, signs)
+        file = tmp_path / "scans" / f"{name(order, signs)}{ending}"
+        if ending == ".mgz":
+            nib.save(nib.freesurfer.mghformat.MGHImage(stored, place), file)
+            continue
+        scan = sitk.GetImageFromArray(stored.T)
+        spacing = np.linalg.norm(place[:3, :3], axis=0)
+        lps = np.array([-1, -1, 1])
+        scan.SetSpacing(spacing.tolist())
+        scan.SetOrigin((place[:3, 3] * lps).tolist())
+        scan.SetDirection((place[:3, :3] / spacing * lps[:, None]).ravel().tolist())
+        sitk.WriteImage(scan, str(file))
+    run = make_run(tmp_path / "run", PLANS["same"], monkeypatch)
+    predict(run, [tmp_path / "scans"], out=tmp_path / "out", device="cpu")
+    for order, signs in ORIENTATIONS:
+        stored, place = oriented(image, affine, order, signs)
+        file = f"{name(order, signs)}{ending}"
+        if ending == ".mgz":
+            mask = nib.load(tmp_path / "out" / file)
+            np.testing.assert_allclose(mask.affine, place, atol=1e-4)
+            found = np.asanyarray(mask.dataobj)
+        else:
+            read = sitk.ReadImage(str(tmp_path / "out" / file))
+            assert_same_place(read, sitk.ReadImage(str(tmp_path / "scans" / file)))
+            found = sitk.GetArrayFromImage(read).T
+        np.testing.assert_array_equal(found, stored > 0.5)
