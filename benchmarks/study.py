@@ -65,14 +65,6 @@ STUDIES = {
         steps=600,
         train=("validate_every=300",),
     ),
-    "kvasir": Study(
-        (),
-        ("size=112", "strides=null", "labelled_batch=4", "unlabelled_batch=4"),
-        ("10%",),
-        seeds=2,
-        steps=1500,
-        train=("validate_every=300",),
-    ),
 }
 
 

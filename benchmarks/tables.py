@@ -37,7 +37,7 @@ def table(result: dict[str, Any]) -> str:
         f"## {result['study']}",
         "",
         f"{definition['steps']} steps, seeds {', '.join(map(str, seeds))}; commit `{result['commit'][:10]}`; "
-        f"settings {', '.join((*definition['plan'], *definition['train'])) or 'as planned'}.",
+        f"settings {', '.join((*definition['plan'], *definition['train'])) or 'as planned'}. {result.get('note', '')}".rstrip(),
         "",
         "| labelled | model | seeds | Dice, last | Dice, best on validation | HD95, last | gap closed, last |",
         "| --- | --- | --- | --- | --- | --- | --- |",
