@@ -7,9 +7,12 @@ one would have drawn, and the number of loader workers changes nothing.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, purpose: str, step: int = 0, slot: int = 0, rank: int = 0) -> int:
@@ -25,4 +28,6 @@ def numpy_generator(seed: int, purpose: str, step: int = 0, slot: int = 0, rank:
 
 def torch_generator(seed: int, purpose: str, step: int = 0, slot: int = 0, rank: int = 0) -> torch.Generator:
     """A torch generator (always on the CPU, so that every device sees the same draws)."""
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, purpose, step, slot, rank))

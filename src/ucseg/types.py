@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from ucseg.randomness import torch_generator
+
+if TYPE_CHECKING:  # half of the verbs never compute with torch, and importing it takes longer than they do
+    import torch
+    from torch import Tensor
 
 Array = npt.NDArray[Any]
 Strides = tuple[tuple[int, ...], ...]
@@ -158,6 +160,8 @@ class StepOutput:
     @property
     def loss(self) -> Tensor:
         """The sum of the terms, a scalar."""
+        import torch
+
         return torch.stack(list(self.terms.values())).sum()
 
 

@@ -109,20 +109,63 @@ def test_help_of_a_verb_stops_before_the_words_for_python(
     assert "for Python callers" not in shown
 
 
-def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
-    probe = (
-        "import sys\nfrom ucseg.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'torch', 'nibabel', 'SimpleITK', 'pandas', 'matplotlib', 'skimage', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
+HEAVY = (
+    "torch",
+    "lightning_fabric",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "skimage",
+    "SimpleITK",
+    "nibabel",
+    "PIL",
+)
+HEAVY += ("pydicom", "h5py", "safetensors", "jinja2")
+
+
+def loaded(program: str) -> tuple[set[str], str, float]:
+    """Heavy modules that a program leaves loaded, what it printed, and the processor seconds it took."""
+    program += f"\nimport sys\nprint(*(set({HEAVY}) & set(sys.modules)), file=sys.stderr)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return set(done.stderr.splitlines()[-1].split()), done.stdout, seconds
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded("import ucseg")[0] == set()
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
+    ask = "from ucseg.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    heavy, shown, seconds = loaded(ask)
+    assert heavy == set()
     # Processor time: what else runs on the machine is not what is measured.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+    assert seconds < 0.5
     for verb in ucseg.__all__:
-        assert f" {verb.rstrip('_')} " in done.stdout  # `import` is a word of Python's own
+        assert f" {verb.rstrip('_')} " in shown  # `import` is a word of Python's own
+
+
+def test_help_of_no_verb_loads_anything_heavy() -> None:
+    verbs = [verb.rstrip("_") for verb in ucseg.__all__]
+    ask = "from ucseg.cli.main import main\n"
+    ask += f"for verb in {verbs}:\n    try: main([verb, '--help'])\n    except SystemExit: pass"
+    assert loaded(ask)[0] == set()
+
+
+def test_what_looks_at_data_does_without_torch() -> None:
+    modules = ("data.importing", "data.splits", "data.check", "data.planning", "data.prepare", "evaluation.evaluate")
+    heavy, *_ = loaded("import " + ", ".join(f"ucseg.{module}" for module in modules))
+    assert not heavy & {"torch", "lightning_fabric", "matplotlib", "pandas"}
+
+
+def test_a_dataset_that_is_not_there_is_said_before_torch_is_loaded() -> None:
+    ask = "from ucseg.cli.main import main\ntry: main(['train', 'nowhere', '--out', 'run'])\n"
+    heavy, *_ = loaded(ask + "except SystemExit as stop: assert stop.code == 2")
+    assert not heavy & {"torch", "lightning_fabric"}
 
 
 def test_version() -> None:

@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from ucseg.config import build
 from ucseg.data.augment import (
-    AugmentationConfig,
     IntensityParams,
     SpatialParams,
     apply_intensity,
@@ -17,6 +16,7 @@ from ucseg.data.augment import (
     sample_intensity,
     sample_spatial,
 )
+from ucseg.data.augment_settings import AugmentationConfig
 from ucseg.errors import UserError
 
 SHAPES = [(40, 48), (24, 20, 28)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ucseg.data.augment import AugmentationConfig
+from ucseg.data.augment_settings import AugmentationConfig
 from ucseg.data.plan import Plan
 from ucseg.data.prepare import PreparedCase
 from ucseg.data.stream import Stream, loader

@@ -76,7 +76,7 @@ def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method
     result = train(scans, tmp_path / "run", method=method)
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
-        "config.json", "plan.yaml", "codes.yaml", "environment.json", "metrics.jsonl", "state.safetensors",
+        "config.json", "plan.yaml", "codes.yaml", "environment.json", "metrics.jsonl", "state.safetensors", "time.json",
         "last.safetensors", "last.json", "best.safetensors", "best.json",
     }  # fmt: skip
     config = json.loads((tmp_path / "run/config.json").read_text())

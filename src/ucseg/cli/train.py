@@ -55,10 +55,16 @@ def train(
         UserError: a setting, a file or the run folder is not as it should be; or the loss is not finite.
         Interrupted: stopped by the user, after saving.
     """
+    from ucseg.data.manifest import load_dataset
+    from ucseg.training.run_folder import RunFolder
+
+    run = RunFolder(out)
+    run.require(resume)
+    data = load_dataset(dataset)  # a wrong folder is said before the seconds that it takes to load torch
+
     import torch
 
     from ucseg.config import build, merge
-    from ucseg.data.manifest import load_dataset
     from ucseg.data.plan import write_plan
     from ucseg.data.prepare import prepare
     from ucseg.data.segment_codes import save_codes
@@ -67,12 +73,9 @@ def train(
     from ucseg.methods import build_method
     from ucseg.randomness import derive_seed
     from ucseg.training.device import choose_device
-    from ucseg.training.run_folder import RunFolder
     from ucseg.training.settings import TrainConfig, sort_settings
     from ucseg.training.trainer import fit
 
-    run = RunFolder(out)
-    run.require(resume)
     before: Mapping[str, Any] = run.config if resume else {}
     options = {"steps": steps, "seed": seed, "device": device, "precision": precision, "workers": workers}
     asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
@@ -81,7 +84,6 @@ def train(
     config = build(TrainConfig, merge(before.get("train", {}), asked["train"]), "train")
 
     choose_device(config.device)  # before minutes of preparing
-    data = load_dataset(dataset)
     old_name = before.get("method", {}).get("name", "uc_seg")
     name = method or old_name
     overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
@@ -250,6 +252,9 @@ def _say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> N
     console.print(
         f"{result.steps} steps in {result.seconds / 60:.1f} min; weights, settings and log are in {result.run}."
     )
+    if result.spent is not None:
+        console.print(f"Time went into: {result.spent}.")
+        console.print(f"What would help most: {result.would_help_most}.")
     console.print("Next, masks with uncertainty for scans of your own:")
     console.print(f"  ucseg predict {result.run} SCANS --out PREDICTIONS")
     if data.test:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ucseg.config import Strict, build, read_yaml
 from ucseg.data.atomic import whole_file
-from ucseg.data.augment import AugmentationConfig
+from ucseg.data.augment_settings import AugmentationConfig
 from ucseg.data.sizing import LEVELS, multiples
 from ucseg.types import Problem, Strides
 

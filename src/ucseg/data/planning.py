@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ucseg.config import merge
-from ucseg.data.augment import AugmentationConfig
+from ucseg.data.augment_settings import AugmentationConfig
 from ucseg.data.budget import Cost, Machine, batch_that_fits, halve_to_fit, steps_in
 from ucseg.data.fingerprint import ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
 from ucseg.data.manifest import Dataset

@@ -81,6 +81,7 @@ class RunFolder:
     codes.yaml        what DICOM segmentations call the classes; decides no result
     environment.json  versions and machine, one entry a start or resume
     metrics.jsonl     one line a logged step
+    time.json         where the time went, and what would help most
     state.safetensors the point to resume from: weights, optimiser, step, best, in one file
     last/best/ema .safetensors + .json   weights to predict with, and what is known of them
     """

@@ -18,9 +18,10 @@ from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State, restore_weights, save_weights
 from ucseg.training.device import choose_device, choose_precision, make_fabric
 from ucseg.training.optim import learning_rate, optimizer_tensors, restore_optimizer
-from ucseg.training.run_folder import MetricsLog, RunFolder
+from ucseg.training.run_folder import MetricsLog, RunFolder, write_json
 from ucseg.training.settings import TrainConfig
 from ucseg.training.stopping import StopSignal
+from ucseg.training.time_shares import StageClock, TimeShares, best_change, record
 from ucseg.training.update import Updater
 from ucseg.types import Batch, Progress
 
@@ -41,7 +42,13 @@ class StepReport:
 
 @dataclass
 class FitResult:
-    """How a run ended. `last` and `best` are validation results with their "step"; None without validation."""
+    """How a run ended.
+
+    Attributes:
+        last, best: validation results with their "step"; None without validation.
+        spent: where the time since the start or resumption went.
+        would_help_most: the one change that would save most of it.
+    """
 
     run: Path
     steps: int
@@ -49,6 +56,8 @@ class FitResult:
     last: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
     already_finished: bool = False
+    spent: TimeShares | None = None
+    would_help_most: str = ""
 
 
 def fit(
@@ -112,6 +121,7 @@ class _Loop:
             if self.average is not None:
                 self.average.load(state.average)
         run.cut_metrics(self.done)
+        self.stages = StageClock(method, self.updater.step_module, self.updater.optimizer, self.fabric.device)
 
     def run_to_end(self, loader_factory: LoaderFactory) -> FitResult:
         self.log = MetricsLog(self.run.metrics_file)
@@ -120,18 +130,29 @@ class _Loop:
                 self._steps(loader_factory, stop)
         finally:
             self.log.close()
+            self.stages.close()
         last, best = self.notes.get("last"), self.notes.get("best")
-        return FitResult(self.run.path, self.done, self.notes["seconds"], last, best)
+        result = FitResult(self.run.path, self.done, self.notes["seconds"], last, best, spent=self.stages.shares())
+        if result.spent is not None:
+            config, device = self.config, self.fabric.device
+            every = config.validate_every or max(1, config.steps // 10)
+            change = best_change(result.spent, self.notes["precision"], device, every, config.save_every)
+            write_json(self.run.path / "time.json", record(result.spent, change, self.begun, self.done))
+            result.would_help_most = change
+        return result
 
     def _steps(self, loader_factory: LoaderFactory, stop: StopSignal) -> None:
         config = self.config
         self._clock = saved = shown = time.monotonic()
         batches = loader_factory(self.done)
+        self.begun = self.done
         for step in range(self.done, config.steps):
+            self.stages.step_begins()
             progress = Progress(step, config.steps, config.seed, self.fabric.global_rank)
             terms, metrics = self.updater.update(next(batches), progress)
             if self.average is not None:
                 self.average.update(step)
+            self.stages.step_ends()
             self.done = step + 1
 
             at_end, validates = self.done == config.steps, config.validates_after(self.done)
@@ -150,6 +171,7 @@ class _Loop:
 
     def _measure(self, validate: Validate) -> dict[str, float]:
         """Validate the weights, and the averaged ones if they are kept; note the figures, and the best weights."""
+        begun = time.perf_counter()
         self.updater.check_finite()
         self.method.eval()
         with torch.no_grad():
@@ -161,6 +183,7 @@ class _Loop:
                     self._keep_if_best("ema", averaged)
                 figures |= {f"ema {name}": value for name, value in averaged.items()}
         self.notes["last"] = {"step": self.done, **figures}
+        self.stages.add("validation", begun)
         return figures
 
     def _keep_if_best(self, weights: str, figures: Mapping[str, float]) -> None:
@@ -181,6 +204,7 @@ class _Loop:
 
     def _save(self, weights: bool) -> None:
         """Write the state, last of all: what it says is on disk is on disk."""
+        begun = time.perf_counter()
         self.updater.check_finite()
         self.log.settle()
         own = self.method.state_dict()
@@ -195,6 +219,7 @@ class _Loop:
                 save_weights(self.run, "ema", averaged, known)
         self._seconds()
         State(self.done, own, optimizer_tensors(self.updater.optimizer), averaged, self.notes).save(self.run.state_file)
+        self.stages.add("saving", begun)
 
     def _seconds(self) -> float:
         """Seconds of training, those before a resume included."""

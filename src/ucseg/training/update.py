@@ -76,6 +76,11 @@ class Updater:
         self._module, self._wrapped = fabric.setup(_TrainingStep(method), self.optimizer)
         self._watched: _Watched | None = None
 
+    @property
+    def step_module(self) -> nn.Module:
+        """Its forward pass is the method's step."""
+        return self._module
+
     def update(self, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """One step: forward, backward, clip, update, the method's own `after_update`.
 

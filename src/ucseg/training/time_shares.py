@@ -1,0 +1,176 @@
+"""Where the time of a training run goes, and the one change that would help most.
+
+Stages follow one another, so at each border between two of them the time gone is given to the one that ends. Borders
+inside an update are hooks on modules and optimiser, which leaves the update itself as it is. A device that works behind
+Python's back has to be waited for at each border: there only every `SAMPLED`-th step is looked at, and the others are
+taken to be like it. Validation and saving wait for the device anyway and are timed always.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ucseg.methods.base import Method
+from ucseg.networks import Network
+from ucseg.training.device import supports_bf16
+
+SAMPLED = 25  # on a GPU
+WARM = 3  # first steps there choose kernels and are like no other
+WORTH = 0.05  # a change that saves less of the time is not worth saying
+BF16_SAVES = (
+    0.4  # of forward and backward, from float32 to bf16 where the hardware has it; benchmarks/results/step.json
+)
+SELDOMER = 4  # times
+
+
+@dataclass(frozen=True)
+class TimeShares:
+    """Shares of the run's time since it was started or resumed; together 1.
+
+    Attributes:
+        data: waiting for batches and bringing them to the device.
+        networks: forward passes of the networks.
+        method: the rest of the method's step: losses, pseudo-labels, mixing, memories.
+        backward: gradients, their exchange and clipping.
+        update: optimiser, teachers, averages.
+        validation, saving: as named.
+        other: logging, and whatever no stage has.
+    """
+
+    data: float
+    networks: float
+    method: float
+    backward: float
+    update: float
+    validation: float
+    saving: float
+    other: float
+
+    def __str__(self) -> str:
+        shown = sorted(((share, name) for name, share in asdict(self).items() if share >= 0.005), reverse=True)
+        named = {"networks": "forward of the networks", "method": "the method's own work"}
+        return ", ".join(f"{named.get(name, name)} {share:.0%}" for share, name in shown)
+
+
+class StageClock:
+    """Times the stages of training.
+
+    Args:
+        method: its networks get hooks.
+        step_module: the module whose forward pass is the method's step.
+        optimizer: its step is the border between gradients and update.
+        device: what is waited for at borders.
+    """
+
+    def __init__(
+        self, method: Method, step_module: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    ) -> None:
+        self._device = device
+        self._seconds: dict[str, float] = {}  # of sampled steps
+        self._whole: dict[str, float] = {"validation": 0.0, "saving": 0.0}
+        self._steps = 0
+        self._stage: str | None = None
+        self._begun = time.perf_counter()
+        self._hooks: list[RemovableHandle] = []
+        self._hook(step_module, "method", "backward")
+        for module in method.modules():
+            if isinstance(module, Network):
+                self._hook(module, "networks", "method")
+        self._hooks.append(optimizer.register_step_pre_hook(lambda *_: self._border("update")))
+
+    def _hook(self, module: nn.Module, inside: str, after: str) -> None:
+        self._hooks.append(module.register_forward_pre_hook(lambda *_: self._border(inside)))
+        self._hooks.append(module.register_forward_hook(lambda *_: self._border(after)))
+
+    def step_begins(self) -> None:
+        """Call before the batch is asked for."""
+        sampled = self._device.type == "cpu" or self._steps % SAMPLED == WARM
+        self._steps += 1
+        self._stage, self._at = ("data" if sampled else None), self._now(sampled)
+
+    def step_ends(self) -> None:
+        """Call when the update is made, before validation, logging and saving."""
+        self._border("none")
+        self._stage = None
+
+    def add(self, stage: str, since: float) -> None:
+        """Count the time since `since` (of `time.perf_counter`) as "validation" or "saving"."""
+        self._whole[stage] += time.perf_counter() - since
+
+    def close(self) -> None:
+        """Take the hooks away."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def shares(self) -> TimeShares | None:
+        """None when no step was looked at."""
+        looked_at = self._steps if self._device.type == "cpu" else len(range(WARM, self._steps, SAMPLED))
+        if not looked_at:
+            return None
+        steps = {stage: seconds / looked_at * self._steps for stage, seconds in self._seconds.items()}
+        known = steps | self._whole
+        # Sampled steps may be slower than the others, so that the sum of the stages is more than the time gone.
+        total = max(time.perf_counter() - self._begun, sum(known.values()), 1e-9)
+        stages = ("data", "networks", "method", "backward", "update", "validation", "saving")
+        shares = {stage: known.get(stage, 0.0) / total for stage in stages}
+        return TimeShares(**shares, other=max(0.0, 1 - sum(shares.values())))
+
+    def _border(self, following: str) -> None:
+        if self._stage is None:
+            return
+        now = self._now(True)
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._at
+        self._stage, self._at = following, now
+
+    def _now(self, wait: bool) -> float:
+        if wait and self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        elif wait and self._device.type == "mps":
+            torch.mps.synchronize()
+        return time.perf_counter()
+
+
+def best_change(
+    shares: TimeShares, precision: str, device: torch.device, validate_every: int, save_every: float
+) -> str:
+    """The change of settings that would save most time; where none saves much, the hardware that would.
+
+    Args:
+        precision: of the run, "bf16" or "fp32".
+        validate_every: steps between validations.
+        save_every: seconds between saves.
+    """
+    compute = shares.networks + shares.method + shares.backward
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    less = 1 - 1 / SELDOMER
+    changes = [
+        (shares.data, "more processes that load batches (--workers), or the cache on a faster disk (--cache)"),
+        (less * shares.validation, f"seldomer validation (--set validate_every={SELDOMER * validate_every})"),
+        (less * shares.saving, f"seldomer saving (--set save_every={SELDOMER * save_every:.0f})"),
+    ]
+    if precision == "fp32" and supports_bf16(device):
+        changes.append((BF16_SAVES * compute, "bfloat16, which this device has in hardware (--precision bf16)"))
+    if device.type == "cpu" and torch.cuda.is_available():
+        changes.append((compute, "the GPU of this machine (--device cuda)"))
+    elif device.type == "cpu" and threads < cores:
+        saved = (1 - threads / cores) * compute
+        changes.append((saved, f"all {cores} cores instead of {threads} (OMP_NUM_THREADS={cores})"))
+    saved, change = max(changes)
+    if saved >= WORTH:
+        return f"{change}: up to {saved:.0%} of the time"
+    hardware = "a GPU" if device.type == "cpu" else "a faster or further device"
+    return f"no setting: {compute:.0%} of the time is computing, so {hardware}"
+
+
+def record(shares: TimeShares, change: str, from_step: int, to_step: int) -> Mapping[str, Any]:
+    """What time.json of the run folder holds."""
+    rounded = {stage: round(share, 4) for stage, share in asdict(shares).items()}
+    return {"from_step": from_step, "to_step": to_step, "shares": rounded, "would_help_most": change}

@@ -1,0 +1,104 @@
+"""At the end of a run one is told where its time went and what would help; looking must not slow a GPU down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.tiny import batches, make_method
+
+from ucseg.methods import build_method
+from ucseg.training.run_folder import RunFolder
+from ucseg.training.settings import TrainConfig
+from ucseg.training.time_shares import SAMPLED, StageClock, TimeShares, best_change
+from ucseg.training.trainer import fit
+from ucseg.types import Batch, Problem
+
+
+def begun(folder: Path) -> RunFolder:
+    run = RunFolder(folder)
+    run.begin({})
+    return run
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands still unless a test puts it forward: what else runs on the machine changes nothing."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_waiting_for_batches_is_seen_and_written_down(tmp_path: Path, clock: list[float]) -> None:
+    def slowly(start: int) -> Iterator[Batch]:
+        for batch in batches()(start):
+            clock[0] += 1
+            yield batch
+
+    run = begun(tmp_path / "run")
+    result = fit(make_method(), slowly, run, TrainConfig(steps=8, device="cpu", precision="fp32"))
+    assert result.spent is not None
+    shares = asdict(result.spent)
+    assert shares["data"] == 1
+    assert "--workers" in result.would_help_most
+    kept = json.loads((run.path / "time.json").read_text())
+    assert kept["shares"] == shares
+    assert (kept["from_step"], kept["to_step"]) == (0, 8)
+    assert str(result.spent) == "data 100%"
+
+
+def test_validation_that_takes_long_should_be_seldomer(tmp_path: Path, clock: list[float]) -> None:
+    def validate(_method: object) -> dict[str, float]:
+        clock[0] += 1
+        return {"dice": 0.5}
+
+    config = TrainConfig(steps=4, device="cpu", precision="fp32", validate_every=2, save_every=1e9)
+    result = fit(make_method(), batches(), begun(tmp_path / "run"), config, validate)
+    assert result.spent is not None
+    assert result.spent.validation == 1
+    assert "validate_every=8" in result.would_help_most
+
+
+def test_networks_are_told_apart_from_the_rest_of_the_method(tmp_path: Path) -> None:
+    problem = Problem(dims=2, channels=1, classes=2, patch=(32, 32), token=(8, 8))
+    image, label = torch.randn(2, 1, 32, 32), torch.zeros(2, 32, 32, dtype=torch.long)
+    method = build_method("supervised", {"networks": ("vnet",)}, problem)
+    config = TrainConfig(steps=2, device="cpu", precision="fp32")
+    result = fit(method, lambda _: iter([Batch(image, label, {})] * 2), begun(tmp_path / "run"), config)
+    assert result.spent is not None
+    assert sum(asdict(result.spent).values()) == pytest.approx(1)
+    assert result.spent.networks > 0
+    assert result.spent.backward > 0
+    assert result.spent.update > 0
+    assert not any(module._forward_pre_hooks for module in method.modules()), "hooks stay behind"
+
+
+def test_a_gpu_is_waited_for_in_few_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, waits = [0], set()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: waits.add(at[0]))
+    method = make_method()
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    clock = StageClock(method, method.student, optimizer, torch.device("cuda"))
+    for step in range(2 * SAMPLED):
+        at[0] = step
+        clock.step_begins()
+        method.student(torch.randn(1, 1, 8, 8)).sum().backward()
+        optimizer.step()
+        clock.step_ends()
+    assert len(waits) == 2
+    assert 0 not in waits
+    assert clock.shares() is not None
+
+
+def test_where_no_setting_helps_the_hardware_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 10_000)
+    shares = TimeShares(0.01, 0.3, 0.2, 0.45, 0.02, 0.01, 0.0, 0.01)
+    cpu = torch.device("cpu")
+    assert "no setting" in best_change(shares, "bf16", cpu, 10, 120)
+    monkeypatch.setattr("ucseg.training.time_shares.supports_bf16", lambda _device: True)
+    assert "--precision bf16" in best_change(shares, "fp32", cpu, 10, 120)
