@@ -79,7 +79,8 @@ class Updater:
     @property
     def step_module(self) -> nn.Module:
         """Its forward pass is the method's step."""
-        return self._module
+        module: nn.Module = self._module
+        return module
 
     def update(self, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """One step: forward, backward, clip, update, the method's own `after_update`.
