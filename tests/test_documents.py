@@ -45,8 +45,8 @@ def test_the_commands_of_the_readme_run_one_after_the_other(scans: Path) -> None
             continue
         verbs.append(words[0])
         if words[0] == "train":
-            if "--steps" in words:
-                del words[words.index("--steps") : words.index("--steps") + 2]
+            for option in {"--steps", "--hours"} & {*words}:
+                del words[words.index(option) : words.index(option) + 2]
             words += [] if "--resume" in words else SMALL
         if words[0] == "compare":
             for option, value in SMALL_GRID.items():
