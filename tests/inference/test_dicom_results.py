@@ -5,6 +5,7 @@ What is written by highdicom is read by pydicom frame by frame, by SimpleITK, an
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,10 @@ def write_series(folder: Path, stored: Any, affine: Any) -> None:
 
 def test_of_the_patient_only_what_the_standard_demands(run: Path, tmp_path: Path) -> None:
     series = save_series(tmp_path / "scan", body(), FrameOfReferenceUID=FRAME_OF_REFERENCE, **PATIENT)
-    predict(run, [series], out=tmp_path / "out", device="cpu", dicom_seg=True)
+    save_series(tmp_path / "odd", body(), "1.8", FrameOfReferenceUID=FRAME_OF_REFERENCE, PatientName="SOMEONE_0001")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # highdicom's on unlikely names would print them
+        predict(run, [series, tmp_path / "odd"], out=tmp_path / "out", device="cpu", dicom_seg=True)
     for file in (tmp_path / "out/dicom/scan.dcm", tmp_path / "out/dicom/uncertainty/scan.dcm"):
         ds = pydicom.dcmread(file)
         assert str(ds.PatientName) == PATIENT["PatientName"]  # whatever character set the source has

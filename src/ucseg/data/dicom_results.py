@@ -7,6 +7,7 @@ images, and nothing else: a reduced copy of the source's header is all that high
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -236,9 +237,14 @@ def _built(kind: Any, source: Source, volume: Array, algorithm: Algorithm, numbe
 
 @contextmanager
 def _said_of(path: Path | str) -> Iterator[None]:
-    """A header that is not as the standard has it can break pydicom and highdicom anywhere."""
+    """A header that is not as the standard has it can break pydicom and highdicom anywhere.
+
+    What they only warn of is not shown: the source has it so, and the warnings name the patient.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
