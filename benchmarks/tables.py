@@ -33,11 +33,12 @@ def table(result: dict[str, Any]) -> str:
     """One study as a section."""
     definition = result["definition"]
     seeds = sorted({cell["seed"] for cell in result["cells"]})
+    settings = ", ".join((*definition["plan"], *definition["train"])) or "as planned"
     lines = [
         f"## {result['study']}",
         "",
         f"{definition['steps']} steps, seeds {', '.join(map(str, seeds))}; commit `{result['commit'][:10]}`; "
-        f"settings {', '.join((*definition['plan'], *definition['train'])) or 'as planned'}. {result.get('note', '')}".rstrip(),
+        f"settings {settings}. {result.get('note', '')}".rstrip(),
         "",
         "| labelled | model | seeds | Dice, last | Dice, best on validation | HD95, last | gap closed, last |",
         "| --- | --- | --- | --- | --- | --- | --- |",
