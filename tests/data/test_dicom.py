@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 
 import numpy as np
+import pydicom.data
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
-from dicom_files import save, save_series, slice_of
 
+from dicom_files import save, save_series, slice_of
 from ucseg.data.formats import files_of, mask_suffix, read_header, read_scan, stem, write_like
 from ucseg.data.listing import list_scans
 from ucseg.errors import UserError
@@ -109,6 +112,15 @@ def test_images_without_a_place_are_plain_images(tmp_path):
         slice_of(grey, (0, 0, 0), "1.3", **bare, PhotometricInterpretation="MONOCHROME1"), tmp_path / "b.dcm"
     )
     assert np.array_equal(read_scan(negative).array[0].argsort(axis=None)[:1], grey.argmax(keepdims=True)[0])
+
+
+def test_pixels_that_need_another_decoder_name_the_extra():
+    path = Path(pydicom.data.__file__).parent / "test_files" / "SC_rgb_jpeg_gdcm.dcm"  # JPEG Lossless
+    if importlib.util.find_spec("libjpeg"):
+        assert np.array_equal(read_scan(path).array, read_scan(path.with_name("SC_rgb_rle.dcm")).array)
+        return
+    with pytest.raises(UserError, match=r"SC_rgb_jpeg_gdcm\.dcm: .*compressed.*ucseg\[dicom-codecs\]"):
+        read_scan(path)
 
 
 @pytest.mark.real
