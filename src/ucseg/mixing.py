@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from ucseg import ranks
+
 Box: TypeAlias = "tuple[slice[int, int, None], ...]"
 
 
@@ -52,7 +54,7 @@ def sample_cutmix_boxes(
         return low + (high - low) * float(torch.rand((), generator=generator))
 
     boxes: list[Box | None] = []
-    for _ in range(count):
+    for _ in range(count * ranks.size()):
         if uniform(0, 1) >= rate:
             boxes.append(None)
             continue
@@ -65,7 +67,7 @@ def sample_cutmix_boxes(
             start = int(torch.randint(size - edge + 1, (), generator=generator))
             box.append(slice(start, start + edge))
         boxes.append(tuple(box))
-    return boxes
+    return ranks.own(boxes)
 
 
 def cutmix(x: Tensor, boxes: Sequence[Box | None]) -> Tensor:
@@ -73,10 +75,10 @@ def cutmix(x: Tensor, boxes: Sequence[Box | None]) -> Tensor:
 
     For images, their targets and what is known of the targets alike. Alone in its batch, an image stays as it is.
     """
-    rolled = x.roll(-1, dims=0)
-    return torch.stack([x[i] if box is None else paste(x[i], rolled[i], box) for i, box in enumerate(boxes)])
+    following = ranks.neighbours(x)
+    return torch.stack([x[i] if box is None else paste(x[i], following[i], box) for i, box in enumerate(boxes)])
 
 
 def mixup(x: Tensor, share: float) -> Tensor:
     """Each of B x ... mixed with the next one of the batch: share x_i + (1 - share) x_(i+1) (Zhang et al. 2018)."""
-    return share * x + (1.0 - share) * x.roll(-1, dims=0)
+    return share * x + (1.0 - share) * ranks.neighbours(x)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from ucseg import ranks
+
+
+def of_each(draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Numbers of `shape` (B x ...) of torch.rand or the like, drawn for the whole batch of which this rank has B."""
+    return ranks.own(draw((shape[0] * ranks.size(), *shape[1:]), generator=generator))
 
 
 def gaussian_noise(x: Tensor, std: float, generator: torch.Generator) -> Tensor:
@@ -16,13 +23,13 @@ def gaussian_noise(x: Tensor, std: float, generator: torch.Generator) -> Tensor:
         std: in the units of x.
         generator: on the CPU, so that every device sees the same noise.
     """
-    noise = torch.randn(x.shape, generator=generator).clamp_(-2.0, 2.0) * std
+    noise = of_each(torch.randn, x.shape, generator).clamp_(-2.0, 2.0) * std
     return x + noise.to(x.device, x.dtype)
 
 
 def channel_dropout(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     """Features B x K x S with whole channels set to zero at `rate`, the others scaled up to keep the mean."""
-    kept = torch.rand(x.shape[:2], generator=generator) >= rate
+    kept = of_each(torch.rand, x.shape[:2], generator) >= rate
     mask = kept.to(x.device, x.dtype).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
     return x * mask / (1.0 - rate)
 
@@ -73,7 +80,7 @@ def adversarial_change(
     def unit(x: Tensor) -> Tensor:
         return x / x.square().mean(dim=axes, keepdim=True).sqrt().clamp_min(1e-12)
 
-    start = unit(torch.randn(image.shape, generator=generator)).to(image.device) * reach
+    start = unit(of_each(torch.randn, image.shape, generator)).to(image.device) * reach
     with torch.no_grad():
         before = says(image)
     with torch.enable_grad():

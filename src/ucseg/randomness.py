@@ -1,6 +1,6 @@
 """Randomness as a function: every draw is named by what it is for, so nothing about it has to be saved.
 
-A generator is derived from (seed, purpose, step, slot, rank). A resumed run therefore draws what an uninterrupted
+A generator is derived from (seed, purpose, step, slot, part). A resumed run therefore draws what an uninterrupted
 one would have drawn, and the number of loader workers changes nothing.
 """
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     import torch
 
 
-def derive_seed(seed: int, purpose: str, step: int = 0, slot: int = 0, rank: int = 0) -> int:
+def derive_seed(seed: int, purpose: str, step: int = 0, slot: int = 0, part: int = 0) -> int:
     """A 63-bit seed for one draw. Equal arguments give an equal seed on every machine."""
-    name = f"{seed}/{purpose}/{step}/{slot}/{rank}".encode()
+    name = f"{seed}/{purpose}/{step}/{slot}/{part}".encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") >> 1
 
 
-def numpy_generator(seed: int, purpose: str, step: int = 0, slot: int = 0, rank: int = 0) -> np.random.Generator:
+def numpy_generator(seed: int, purpose: str, step: int = 0, slot: int = 0, part: int = 0) -> np.random.Generator:
     """A numpy generator for one draw."""
-    return np.random.default_rng(derive_seed(seed, purpose, step, slot, rank))
+    return np.random.default_rng(derive_seed(seed, purpose, step, slot, part))
 
 
-def torch_generator(seed: int, purpose: str, step: int = 0, slot: int = 0, rank: int = 0) -> torch.Generator:
+def torch_generator(seed: int, purpose: str, step: int = 0, slot: int = 0, part: int = 0) -> torch.Generator:
     """A torch generator (always on the CPU, so that every device sees the same draws)."""
     import torch
 
-    return torch.Generator().manual_seed(derive_seed(seed, purpose, step, slot, rank))
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, step, slot, part))

@@ -128,12 +128,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where in training we are. Schedules are functions of it; so is every random draw of a method."""
+    """Where in training we are. Schedules are functions of it; so is every random draw of a method.
+
+    Attributes:
+        step: updates done.
+        total: T, updates to make.
+        seed: of the run.
+        part: which piece of an update whose gradients are accumulated. Pieces have draws of their own; the processes
+            that share a piece have the same ones.
+    """
 
     step: int
     total: int
     seed: int = 0
-    rank: int = 0
+    part: int = 0
 
     @property
     def fraction(self) -> float:
@@ -142,7 +150,7 @@ class Progress:
 
     def generator(self, purpose: str, slot: int = 0) -> torch.Generator:
         """A CPU generator for this step's draw named `purpose`."""
-        return torch_generator(self.seed, purpose, self.step, slot, self.rank)
+        return torch_generator(self.seed, purpose, self.step, slot, self.part)
 
 
 @dataclass

@@ -42,7 +42,7 @@ def test_turns_are_random_alternate_and_are_at_most_a_period_long() -> None:
     assert set(lengths[:-1]) == set(range(1, 7)) and turns[0] == (0, 0)
     for who in (0, 1):
         assert [before for turn, before in turns if turn == who] == list(range(sum(t == who for t, _ in turns)))
-    assert turns == [method.turn(Progress(t, 400, seed=3, rank=1)) for t in range(400)], "ranks agree"
+    assert turns == [method.turn(Progress(t, 400, seed=3, part=1)) for t in range(400)], "pieces of an update agree"
     assert turns != [method.turn(Progress(t, 400, seed=4)) for t in range(400)]
 
 

@@ -146,7 +146,7 @@ def test_ict_compares_the_mix_with_the_mix_of_predictions(classes: int) -> None:
     teacher_of_its_own(method)
     batch = make_batch(method, method.problem, unlabelled=3)
     found = terms_of(method, batch)["consistency"]
-    share = float(numpy_generator(LATE.seed, "mixup", LATE.step, 0, LATE.rank).beta(2.0, 2.0))
+    share = float(numpy_generator(LATE.seed, "mixup", LATE.step, 0, LATE.part).beta(2.0, 2.0))
     x = batch.unlabelled["image"]
 
     def mixed(v: Tensor) -> Tensor:

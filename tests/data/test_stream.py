@@ -1,4 +1,4 @@
-"""The two streams: what a batch holds, that it is a function of (seed, step, rank), and that nobody's request leaks."""
+"""The two streams: what a batch holds, that it is a function of seed, step and piece, that no request leaks."""
 
 import multiprocessing
 import os
@@ -83,16 +83,16 @@ def test_shapes_dtypes_and_names(cases):
     assert set(batch.unlabelled_cases) <= {case.case for case in cases[1]}
 
 
-def test_a_batch_is_a_function_of_seed_step_and_rank(cases):
-    plan = make_plan()
-    stream = Stream(*cases, plan, 3, IMAGE, ranks=2)
+def test_a_batch_is_a_function_of_seed_step_and_piece(cases):
+    plan = make_plan(labelled=4, unlabelled=2)
+    stream = Stream(*cases, plan, 3, IMAGE, pieces=2)
     for step in range(5):
         stream.batch(step)
-    assert same(stream.batch(7, 1), Stream(*cases, plan, 3, IMAGE, ranks=2).batch(7, 1))
+    assert same(stream.batch(7, 1), Stream(*cases, plan, 3, IMAGE, pieces=2).batch(7, 1))
     for other in (
         stream.batch(8, 1),
         stream.batch(7, 0),
-        Stream(*cases, plan, 4, IMAGE, ranks=2).batch(7, 1),
+        Stream(*cases, plan, 4, IMAGE, pieces=2).batch(7, 1),
     ):
         assert not torch.equal(stream.batch(7, 1).labelled, other.labelled)
 
@@ -114,10 +114,10 @@ def test_the_labelled_half_does_not_depend_on_the_unlabelled_one(cases):
             assert batch.labelled_cases == expected.labelled_cases
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_every_case_comes_once_an_epoch(cases, ranks):
-    stream = Stream(*cases, make_plan(labelled=3, unlabelled=2), 0, IMAGE, ranks=ranks)
-    batches = [stream.batch(step, rank) for step in range(35) for rank in range(ranks)]
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_every_case_comes_once_an_epoch(cases, pieces):
+    stream = Stream(*cases, make_plan(labelled=4, unlabelled=2), 0, IMAGE, pieces=pieces)
+    batches = [stream.batch(step, piece) for step in range(35) for piece in range(pieces)]
     for names, pool in (
         ([name for batch in batches for name in batch.labelled_cases], cases[0]),
         ([name for batch in batches for name in batch.unlabelled_cases], cases[1]),
@@ -127,10 +127,10 @@ def test_every_case_comes_once_an_epoch(cases, ranks):
         assert len(set(epochs)) > len(epochs) / 2  # not the same order over and over
 
 
-def test_two_ranks_see_what_one_with_twice_the_slots_sees(cases):
+def test_pieces_are_the_whole_batch(cases):
     one = Stream(*cases, make_plan(labelled=4, unlabelled=6), 0, IMAGE).batch(3)
-    two = Stream(*cases, make_plan(labelled=2, unlabelled=3), 0, IMAGE, ranks=2)
-    halves = [two.batch(3, rank) for rank in range(2)]
+    two = Stream(*cases, make_plan(labelled=4, unlabelled=6), 0, IMAGE, pieces=2)
+    halves = [two.batch(3, piece) for piece in range(2)]
     assert torch.equal(one.labelled, torch.cat([half.labelled for half in halves]))
     assert torch.equal(one.unlabelled["image"], torch.cat([half.unlabelled["image"] for half in halves]))
 
@@ -265,7 +265,15 @@ def test_workers_change_nothing(cases, workers):
     assert len(expected) == len(here) == len(elsewhere)
     assert all(same(a, b) and same(a, c) for a, b, c in zip(expected, here, elsewhere, strict=True))
     assert torch.equal(torch.get_rng_state(), state)  # a network's own draws must not shift
-    assert same(next(loader(stream, 4, 9, workers, rank=1)), stream.batch(4, 1))
+    cut = Stream(*cases, make_plan(labelled=4, unlabelled=4), 0, PAIR, pieces=4)
+    some = list(loader(cut, 4, 6, workers, pieces=range(1, 4, 2)))
+    assert all(same(a, cut.batch(*b)) for a, b in zip(some, [(4, 1), (4, 3), (5, 1), (5, 3)], strict=True))
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_refused(cases):
+    with pytest.raises(UserError, match=r"plan.unlabelled_batch is 3, which cannot be cut into 2 equal pieces"):
+        Stream(*cases, make_plan(), 0, IMAGE, pieces=2)
+    Stream(*cases, make_plan(), 0, {}, pieces=2)  # without the half that is not wanted it can
 
 
 def test_a_worker_leaves_stopping_to_the_main_process(cases):

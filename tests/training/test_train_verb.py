@@ -115,25 +115,26 @@ def test_stop_and_resume_without_repeating_the_words(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder knows method, plan and settings; only words that contradict it are refused."""
-    whole = train(scans, tmp_path / "whole", method="uc_seg", set=[*SMALL, "method.ic_weight=0.3"])
+    settings = [*SMALL, "method.ic_weight=0.3", "accumulate=2"]
+    whole = train(scans, tmp_path / "whole", method="uc_seg", set=settings)
     with monkeypatch.context() as patch:
         from ucseg.methods.uc_seg import UCSeg
 
         step = UCSeg.step
 
         def stopping(self: UCSeg, batch: Any, progress: Any) -> Any:
-            if progress.step == 1:
+            if progress.step == progress.part == 1:
                 signal.raise_signal(signal.SIGINT)
             return step(self, batch, progress)
 
         patch.setattr(UCSeg, "step", stopping)
         with pytest.raises(Interrupted, match="after step 2 of 4"):
-            train(scans, tmp_path / "run", method="uc_seg", set=[*SMALL, "method.ic_weight=0.3"])
+            train(scans, tmp_path / "run", method="uc_seg", set=settings)
     for words, message in (
         ({"steps": 8}, r"'train.steps' was 4 when the run began and is 8 now"),
         ({"method": "supervised"}, r"'method.name' was 'uc_seg'"),
         ({"set": ["method.ic_weight=0.2"]}, r"'method.config.ic_weight' was 0.3 .* is 0.2 now"),
-        ({"set": ["plan.labelled_batch=3"]}, r"'plan.labelled_batch' was 2"),
+        ({"set": ["plan.labelled_batch=4"]}, r"'plan.labelled_batch' was 2"),
     ):
         with pytest.raises(UserError, match=message):
             ucseg.train(scans, tmp_path / "run", resume=True, **words)  # type: ignore[arg-type]
@@ -141,6 +142,19 @@ def test_stop_and_resume_without_repeating_the_words(
     assert (again.last, again.best) == (whole.last, whole.best)
     one, other = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "run"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_number_of_devices_changes_nothing_but_rounding(scans: Path, tmp_path: Path) -> None:
+    """V-Net has no dropout, whose draws are of each process."""
+    settings = [*SMALL, "method.networks=[vnet]"]
+    one = train(scans, tmp_path / "one", steps=2, set=settings, precision="fp32")
+    two = train(scans, tmp_path / "two", steps=2, set=settings, precision="fp32", devices=2)
+    assert two.last == pytest.approx(one.last, abs=1e-3)
+    assert {p.name for p in (tmp_path / "one").iterdir()} == {p.name for p in (tmp_path / "two").iterdir()}
+    here, there = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(here[name], there[name], rtol=1e-4, atol=1e-5) for name in here)
+    with pytest.raises(UserError, match=r"plan.labelled_batch is 2, .*cut into 6 equal pieces"):
+        train(scans, tmp_path / "three", set=[*SMALL, "accumulate=3"], devices=2)
 
 
 def test_cases_that_changed_in_between_are_noticed(scans: Path, tmp_path: Path) -> None:

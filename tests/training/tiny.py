@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.methods.base import Method
 from ucseg.randomness import derive_seed, torch_generator
@@ -62,7 +63,7 @@ class TinyMethod(Method):
         with torch.no_grad():
             target = self.teacher(batch.unlabelled["image"]).float().softmax(1)
         consistency = progress.fraction * F.mse_loss(self.student(batch.unlabelled["image"]).float().softmax(1), target)
-        self.memory[progress.step % 4] = logits.detach().mean()
+        self.memory[progress.step % 4] = ranks.mean(logits.detach().mean())
         return StepOutput({"supervised": supervised, "consistency": consistency}, {"memory": self.memory.mean()})
 
     def after_update(self, progress: Progress) -> None:

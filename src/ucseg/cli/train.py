@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ucseg.data.manifest import Dataset
     from ucseg.data.plan import Plan
     from ucseg.data.prepare import Prepared
+    from ucseg.training.run_folder import RunFolder
     from ucseg.training.settings import TrainConfig
     from ucseg.training.trainer import FitResult, StepReport
 
@@ -42,6 +44,8 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that load batches; they change no result.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Devices of a machine that share each batch.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines; torchrun or srun starts ucseg on each.")] = None,
 ) -> FitResult:
     """Train a method on a dataset, from few labels and many scans.
 
@@ -62,9 +66,42 @@ def train(
     run.require(resume)
     data = load_dataset(dataset)  # a wrong folder is said before the seconds that it takes to load torch
 
+    from ucseg.cli.launch import launch
+    from ucseg.config import build, merge
+    from ucseg.training.device import choose_device
+    from ucseg.training.settings import TrainConfig, sort_settings
+
+    options = {
+        "steps": steps, "seed": seed, "device": device, "precision": precision, "workers": workers,
+        "devices": devices, "nodes": nodes,
+    }  # fmt: skip
+    asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
+    if hours is not None and "steps" in asked["train"]:
+        raise UserError("--hours and the number of steps contradict each other; give one of them.")
+    config = build(TrainConfig, merge(run.config.get("train", {}) if resume else {}, asked["train"]), "train")
+    if hours is not None and config.devices * config.nodes > 1:
+        raise UserError("--hours goes by what one device takes for a step; with several, give --steps.")
+    choose_device(config.device)  # before minutes of preparing
+    work = partial(_train, data, run, config, asked, method, hours, resume, plan, cache)
+    return launch(work, config.devices, config.nodes, config.device)
+
+
+def _train(
+    data: Dataset,
+    run: RunFolder,
+    config: TrainConfig,
+    asked: dict[str, dict[str, Any]],
+    method: str | None,
+    hours: float | None,
+    resume: bool,
+    plan: Path | None,
+    cache: Path | None,
+) -> FitResult:
+    """What `train` does in each of its processes, of which there is one for each device."""
     import torch
 
-    from ucseg.config import build, merge
+    from ucseg import ranks
+    from ucseg.config import merge
     from ucseg.data.plan import write_plan
     from ucseg.data.prepare import prepare
     from ucseg.data.segment_codes import save_codes
@@ -72,52 +109,53 @@ def train(
     from ucseg.inference.validation import validation_dice
     from ucseg.methods import build_method
     from ucseg.randomness import derive_seed
-    from ucseg.training.device import choose_device
-    from ucseg.training.settings import TrainConfig, sort_settings
     from ucseg.training.trainer import fit
 
-    before: Mapping[str, Any] = run.config if resume else {}
-    options = {"steps": steps, "seed": seed, "device": device, "precision": precision, "workers": workers}
-    asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
-    if hours is not None and "steps" in asked["train"]:
-        raise UserError("--hours and the number of steps contradict each other; give one of them.")
-    config = build(TrainConfig, merge(before.get("train", {}), asked["train"]), "train")
+    with ranks.first_alone():
+        before: Mapping[str, Any] = run.config if resume else {}
+        old_name = before.get("method", {}).get("name", "uc_seg")
+        name = method or old_name
+        overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
+        fresh_hours = None if resume else hours  # a resumed run keeps its steps
+        machine = None if fresh_hours is None else _machine(name, overrides, config, data)
+        chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
+        _say_what_was_found(data, resume)
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        model = build_method(name, overrides, chosen.problem)
+        prepared = prepare(data, chosen, cache, config.workers)
+        if "steps" not in asked["train"] and not resume:
+            planned = _steps(machine, chosen, prepared, hours)
+            config = config.model_copy(update={"steps": planned or config.steps})
+        _say_what_is_missing(prepared, bool(model.views))
 
-    choose_device(config.device)  # before minutes of preparing
-    old_name = before.get("method", {}).get("name", "uc_seg")
-    name = method or old_name
-    overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
-    fresh_hours = None if resume else hours  # a resumed run keeps its steps
-    machine = None if fresh_hours is None else _machine(name, overrides, config, data)
-    chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
-    _say_what_was_found(data, resume)
-    torch.manual_seed(derive_seed(config.seed, "weights"))
-    model = build_method(name, overrides, chosen.problem)
-    prepared = prepare(data, chosen, cache, config.workers)
-    if "steps" not in asked["train"] and not resume:
-        planned = _steps(machine, chosen, prepared, hours)
-        config = config.model_copy(update={"steps": planned or config.steps})
-    _say_what_is_missing(prepared, bool(model.views))
-
-    complete = {
-        "dataset": str(data.folder),
-        "method": {"name": name, "config": model.config.model_dump(mode="json")},
-        "train": config.model_dump(mode="json"),
-        "problem": vars(chosen.problem),
-        "plan": chosen.model_dump(mode="json"),
-        "cases": _cases(prepared),
-    }
-    if resume:
-        run.resume(complete)
-    else:
-        run.begin(complete, lambda path: write_plan(chosen, path))
-        save_codes(data.config.codes, chosen.classes, run.path)
-    stream = Stream(prepared.labelled, prepared.unlabelled, chosen, config.seed, model.views)
-    processes = config.workers if config.workers is not None else min(4, (os.cpu_count() or 1) - 1)
+        complete = {
+            "dataset": str(data.folder),
+            "method": {"name": name, "config": model.config.model_dump(mode="json")},
+            "train": config.model_dump(mode="json"),
+            "problem": vars(chosen.problem),
+            "plan": chosen.model_dump(mode="json"),
+            "cases": _cases(prepared),
+        }
+        stream = Stream(
+            prepared.labelled,
+            prepared.unlabelled,
+            chosen,
+            config.seed,
+            model.views,
+            pieces=ranks.size() * config.accumulate,
+        )
+        if resume:
+            run.resume(complete)
+        elif ranks.rank() == 0:
+            run.begin(complete, lambda path: write_plan(chosen, path))
+            save_codes(data.config.codes, chosen.classes, run.path)
+    own = range(ranks.rank(), stream.pieces, ranks.size())
+    share = (os.cpu_count() or 1) // config.devices
+    processes = config.workers if config.workers is not None else max(0, min(4, share - 1))
     with progress_bar() as bar:
         result = fit(
             model,
-            lambda start: loader(stream, start, config.steps, processes),
+            lambda start: loader(stream, start, config.steps, processes, own),
             run,
             config,
             (lambda trained: validation_dice(trained, chosen, prepared.validation, config.precision))

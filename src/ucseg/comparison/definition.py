@@ -21,7 +21,7 @@ from ucseg.training.settings import TrainConfig
 
 FILE = "comparison.json"
 # Where and how fast cells compute, and how often they save or log, may differ between them; seeds are the grid's.
-FREE = {"seed", "device", "workers", "save_every", "log_every"}
+FREE = {"seed", "device", "devices", "nodes", "workers", "save_every", "log_every"}
 OTHERS = ("dataset.yaml", "config.json", "prediction.json", "metrics.json")
 
 
@@ -111,7 +111,12 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     """
     if before is None:
         return now
-    pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(before.fixed, now.fixed)]
+    # A setting that ucseg did not have when the comparison began was what its default is now.
+    defaults = {
+        key: value for key, value in TrainConfig.model_validate({}).model_dump(mode="json").items() if key not in FREE
+    }
+    begun = before.fixed | {"train": defaults | before.fixed["train"]}
+    pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(begun, now.fixed)]
     pairs += [
         (f"labelled cases of {amount}", before.labelled[amount], cases)
         for amount, cases in now.labelled.items()

@@ -1,10 +1,10 @@
 """Two streams of prepared cases, labelled and unlabelled, as one batch a training step.
 
-A batch is a pure function of (seed, step, rank). Each slot of each half has generators of its own, so that
+A batch is a pure function of (seed, step, piece). Each slot of each half has generators of its own, so that
 
 - a resumed run sees what an uninterrupted one would have seen, and loader workers change nothing;
 - the labelled half is the same whatever a method asks of the unlabelled one: methods are compared on the same images;
-- two ranks of n slots see what one rank of 2n slots sees.
+- what is cut into pieces, for several devices or to save memory, is the batch that one device would see.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Stream:
         seed: of every draw.
         views: names of the unlabelled views and how strongly each is changed; they share geometry, not intensities.
             Empty: no unlabelled half.
-        ranks: number of processes that train together. Each gets whole batch halves of its own.
+        pieces: into how many equal ones the plan's batch is cut.
 
     Raises:
-        UserError: there is no labelled case.
+        UserError: there is no labelled case, or a half of the batch cannot be cut so.
     """
 
     def __init__(
@@ -55,33 +55,44 @@ class Stream:
         seed: int,
         views: Mapping[str, Strength],
         *,
-        ranks: int = 1,
+        pieces: int = 1,
     ) -> None:
         if not labelled:
             raise UserError("training needs at least one case with a mask, and there is none; add masks to cases.csv.")
+        halves = {"labelled_batch": plan.labelled_batch} | (
+            {"unlabelled_batch": plan.unlabelled_batch} if views else {}
+        )
+        uneven = [f"plan.{name} is {count}" for name, count in halves.items() if count % pieces]
+        if uneven:
+            raise UserError(
+                f"{' and '.join(uneven)}, which cannot be cut into {pieces} equal pieces "
+                "(devices x nodes x accumulate); make each half of the batch a multiple of that "
+                f"(--set plan.labelled_batch={pieces}), or use fewer devices."
+            )
         self.labelled = list(labelled)
         self.unlabelled = list(unlabelled) or self.labelled
-        self.plan, self.seed, self.views, self.ranks = plan, seed, dict(views), ranks
+        self.plan, self.seed, self.views, self.pieces = plan, seed, dict(views), pieces
         across = plan.slice_axis
         self._box = plan.patch if across is None else (*plan.patch[:across], 1, *plan.patch[across:])
         self._spacing = tuple(edge for axis, edge in enumerate(plan.spacing) if axis != across)
 
-    def batch(self, step: int, rank: int = 0) -> Batch:
-        """The batch of a step, counted from 0."""
-        labelled = [self._labelled(step, slot) for slot in self._slots(self.plan.labelled_batch, rank)]
+    def batch(self, step: int, piece: int = 0) -> Batch:
+        """A piece of the batch of a step, both counted from 0."""
+        labelled = [self._labelled(step, slot) for slot in self._slots(self.plan.labelled_batch, piece)]
         images, labels, names = zip(*labelled, strict=True)
         batch = Batch(torch.stack(images), torch.stack(labels).long(), {}, list(names), [])
         if self.views:
-            unlabelled = [self._unlabelled(step, slot) for slot in self._slots(self.plan.unlabelled_batch, rank)]
+            unlabelled = [self._unlabelled(step, slot) for slot in self._slots(self.plan.unlabelled_batch, piece)]
             batch.unlabelled = {view: torch.stack([looks[view] for looks, _ in unlabelled]) for view in self.views}
             batch.unlabelled_cases = [name for _, name in unlabelled]
         return batch
 
-    def _slots(self, size: int, rank: int) -> range:
-        return range(rank * size, (rank + 1) * size)
+    def _slots(self, size: int, piece: int) -> range:
+        length = size // self.pieces
+        return range(piece * length, (piece + 1) * length)
 
     def _case(self, half: str, cases: list[PreparedCase], size: int, step: int, slot: int) -> PreparedCase:
-        epoch, place = divmod(step * size * self.ranks + slot, len(cases))
+        epoch, place = divmod(step * size + slot, len(cases))
         return cases[int(_order(self.seed, f"order-{half}", len(cases), epoch)[place])]
 
     def _labelled(self, step: int, slot: int) -> tuple[Tensor, Tensor, str]:
@@ -138,14 +149,17 @@ class Stream:
         return torch.from_numpy(patch)
 
 
-def loader(stream: Stream, start: int, total: int, workers: int, rank: int = 0) -> Iterator[Batch]:
+def loader(stream: Stream, start: int, total: int, workers: int, pieces: Sequence[int] = (0,)) -> Iterator[Batch]:
     """The batches of steps start, ..., total - 1, made ahead in `workers` processes (0: in this one, when asked for).
+
+    Args:
+        pieces: those of each step that are wanted here, one after the other.
 
     Raises:
         UserError: a prepared file cannot be read.
     """
     batches = DataLoader(
-        _Steps(stream, range(start, total), rank),
+        _Steps(stream, [(step, piece) for step in range(start, total) for piece in pieces]),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
@@ -160,17 +174,17 @@ def loader(stream: Stream, start: int, total: int, workers: int, rank: int = 0) 
 
 
 class _Steps(Dataset[dict[str, Any] | str]):
-    """One item a step: a batch as a dict (what pin_memory understands), or what went wrong, without a traceback."""
+    """An item a piece of a step: a batch as a dict (what pin_memory understands), or what went wrong, in words."""
 
-    def __init__(self, stream: Stream, steps: range, rank: int) -> None:
-        self.stream, self.steps, self.rank = stream, steps, rank
+    def __init__(self, stream: Stream, items: list[tuple[int, int]]) -> None:
+        self.stream, self.items = stream, items
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any] | str:
         try:
-            return vars(self.stream.batch(self.steps[index], self.rank))
+            return vars(self.stream.batch(*self.items[index]))
         except UserError as error:
             return str(error)
 

@@ -69,7 +69,7 @@ class ThisMachine:
         seconds: list[float] = []
         for done in range(STEPS + 1):
             begun = time.perf_counter()
-            updater.update(batch, Progress(500 + done, 1000))
+            updater.update([batch], Progress(500 + done, 1000))
             updater.check_finite()  # waits for a GPU
             seconds.append(time.perf_counter() - begun)
             if sum(seconds) > PATIENCE:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucseg import ranks
 from ucseg.data.plan import Plan
 from ucseg.inference.predictor import Predictor
 from ucseg.methods.base import Method
@@ -22,7 +23,7 @@ def validation_dice(
     """Mean foreground Dice on the network's grid, whole cases, on the device where the method is.
 
     For each class the mean over the cases that have it in the label or the prediction (both empty: undefined, left
-    out), then the mean over classes. NaN when no case has any foreground.
+    out), then the mean over classes. NaN when no case has any foreground. Ranks share the cases; all get the figures.
 
     Args:
         method: it comes back in the mode it was in.
@@ -36,17 +37,21 @@ def validation_dice(
     """
     predictor = Predictor(method, plan, next(method.parameters()).device, precision=precision)
     classes = len(plan.classes)
-    found: dict[str, list[Array]] = {}
-    for case in cases:
+    measured: list[dict[str, Array]] = []
+    for case in cases[ranks.rank() :: ranks.size()]:
         assert case.label is not None
         image = np.asarray(np.load(case.image, mmap_mode="r"), np.float32)
         reference = np.load(case.label, mmap_mode="r")
         prediction = predictor.predict_grid(image)
         named = {"dice": prediction.probabilities} | {f"dice_{k}": v for k, v in prediction.members.items()}
+        row = {}
         for name, probabilities in named.items():
             label = predictor.keep_components(probabilities[0].argmax(dim=0).numpy().astype(np.uint8))
-            found.setdefault(name, []).append(foreground_dice(label, reference, classes))
-    means = {name: _mean(np.stack(rows), axis=0) for name, rows in found.items()}
+            row[name] = foreground_dice(label, reference, classes)
+        measured.append(row)
+    shares = ranks.all_say(measured)
+    rows = [shares[k % len(shares)][k // len(shares)] for k in range(len(cases))]
+    means = {name: _mean(np.stack([row[name] for row in rows]), axis=0) for name in rows[0]}
     figures = {name: float(_mean(by_class, axis=0)) for name, by_class in means.items()}
     if classes > 2:
         figures |= {f"dice_class_{plan.classes[c]}": float(means["dice"][c - 1]) for c in range(1, classes)}

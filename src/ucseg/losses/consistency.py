@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ucseg import ranks
 from ucseg.losses.segmentation import class_probabilities, cross_entropy, dice_loss, log_normalised_probabilities
 from ucseg.uncertainty import entropy
 
@@ -33,9 +34,10 @@ def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tenso
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask` (same shape, bool) holds; zero where it holds nowhere."""
+    """Mean of `values` where `mask` (same shape, bool) holds; zero where it holds nowhere in the batch."""
     mask = mask.to(values.dtype)
-    return (values * mask).sum() / mask.sum().clamp_min(1.0)
+    inside, count = ranks.total(torch.stack([(values * mask).sum(), mask.sum()])).unbind()
+    return inside / count.clamp_min(1.0)
 
 
 def symmetric_divergence(logits_1: Tensor, logits_2: Tensor, binary: bool) -> Tensor:
@@ -57,8 +59,9 @@ def rectified_consistency(probabilities: Tensor) -> Tensor:
     distance = (probabilities * log_ratio).sum(dim=2, keepdim=True)
     certain = (-distance).exp()
     each = tuple(range(1, probabilities.ndim))
-    squared = (certain * (probabilities - mean) ** 2).mean(dim=each) / certain.mean(dim=each)
-    return (squared + distance.mean(dim=each)).mean()
+    weighted = certain * (probabilities - mean) ** 2
+    squared, weight = ranks.mean(torch.stack([weighted.mean(dim=each), certain.mean(dim=each)])).unbind()
+    return (squared / weight + distance.mean(dim=each)).mean()
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:

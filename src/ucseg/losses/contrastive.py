@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ucseg import ranks
 from ucseg.losses.segmentation import one_hot
 from ucseg.networks.blocks import ADAPTIVE_MEAN
 
@@ -62,7 +63,8 @@ class PrototypeMemory(nn.Module):
 
     @torch.no_grad()
     def push(self, prototypes: Tensor, keep: Tensor) -> None:
-        """Store prototypes B x C x K where `keep` (B x C bool), in batch order."""
+        """Store prototypes B x C x K where `keep` (B x C bool), in batch order, those of all ranks."""
+        prototypes, keep = ranks.gather(prototypes), ranks.gather(keep)
         order = keep.long().cumsum(dim=0) - 1
         # Of more than `entries` at once the last stay.
         stays = keep & (keep.sum(dim=0) - order <= self.entries)
@@ -96,7 +98,9 @@ class PrototypeMemory(nn.Module):
         loss = torch.logsumexp(torch.cat([similar[..., None], others], dim=2), dim=2) - similar
         has_negative = (count.sum() - count) > 0
         valid = present & (count > 0) & has_negative
-        return torch.where(valid, loss, torch.zeros_like(loss)).sum() / valid.sum().clamp_min(1)
+        loss = torch.where(valid, loss, torch.zeros_like(loss)).sum()
+        whole, number = ranks.total(torch.stack([loss, valid.sum().to(loss.dtype)])).unbind()
+        return whole / number.clamp_min(1)
 
 
 class FeatureMemory(nn.ModuleList):
@@ -149,9 +153,9 @@ def region_consistency(
         for f in (features_1, features_2)
     )
     with torch.autocast(a.device.type, enabled=False):
-        similarity = a @ b.T / temperature
-    same = torch.arange(len(similarity), device=similarity.device)
-    return 0.5 * (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same))
+        a_to_b, b_to_a = a @ ranks.gather(b).T / temperature, b @ ranks.gather(a).T / temperature
+    same = torch.arange(len(a), device=a.device) + ranks.rank() * len(a)
+    return 0.5 * (F.cross_entropy(a_to_b, same) + F.cross_entropy(b_to_a, same))
 
 
 def focal_contrast(
@@ -186,4 +190,6 @@ def focal_contrast(
     pull = (odds / (1.0 + odds)) ** gamma * unsure.detach().exp()[:, :, None]
     loss = pull * torch.log1p(odds) * positive
     count = positive.sum(dim=2)
-    return (loss.sum(dim=2) / count.clamp_min(1)).sum() / (count > 0).sum().clamp_min(1)
+    loss = (loss.sum(dim=2) / count.clamp_min(1)).sum()
+    whole, number = ranks.total(torch.stack([loss, (count > 0).sum().to(loss.dtype)])).unbind()
+    return whole / number.clamp_min(1)

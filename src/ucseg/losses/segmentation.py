@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ucseg import ranks
+
 
 def class_probabilities(logits: Tensor, binary: bool) -> Tensor:
     """sigma of method.md: per-class sigmoid for one foreground class, softmax over the classes otherwise."""
@@ -75,6 +77,7 @@ def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5, weight
     if weight is not None:
         probabilities = probabilities * weight.unsqueeze(1)
     size = probabilities.sum(dim=axes) + target.sum(dim=axes)
+    overlap, size = ranks.total(torch.stack([overlap, size])).unbind()
     return 1.0 - ((2.0 * overlap + smooth) / (size + smooth)).mean()
 
 
@@ -92,8 +95,8 @@ def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     classes = logits.shape[1]
     predicted, target = one_hot(logits.argmax(dim=1), classes), one_hot(label, classes)
     axes = (0, *range(2, logits.ndim))
-    overlap = (predicted * target).sum(dim=axes)[1:]
-    size = (predicted.sum(dim=axes) + target.sum(dim=axes))[1:]
+    overlap, size = (predicted * target).sum(dim=axes), predicted.sum(dim=axes) + target.sum(dim=axes)
+    overlap, size = ranks.total(torch.stack([overlap, size]))[:, 1:].unbind()
     present = size > 0
     dice = torch.where(present, 2.0 * overlap / size.clamp_min(1.0), torch.zeros_like(size))
     return torch.where(present.any(), dice.sum() / present.sum().clamp_min(1), torch.ones_like(dice.sum()))

@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
@@ -77,7 +78,7 @@ class ADMT(Method):
         z_l, z_w, z_s = z.split([len(batch.labelled), len(weak), len(weak)])
         label, confidence, conflict = self.combat(weak, z_w.detach())
         sure = (confidence >= self.threshold).float()
-        weight = sure * torch.where(conflict, config.conflict_weight, 1.0) / sure.mean().clamp_min(1e-6)
+        weight = sure * torch.where(conflict, config.conflict_weight, 1.0) / ranks.mean(sure.mean()).clamp_min(1e-6)
         if boxes:
             label, weight = cutmix(label, boxes), cutmix(weight, boxes)
         pseudo = pseudo_label_loss(z_s, label, weight, binary, self.loss)

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ucseg import ranks
 from ucseg.components import keep_largest
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
@@ -65,8 +66,8 @@ class BCP(Method):
         inside[box] = 1.0
         if self.pretrains(progress):
             # DEVIATION: each image gets a box of the next one; the code pastes half of the images into the other half.
-            z, _ = self.student(paste(x_l, x_l.roll(-1, dims=0), box))
-            y = paste(y_l, y_l.roll(-1, dims=0), box)
+            z, _ = self.student(paste(x_l, ranks.neighbours(x_l), box))
+            y = paste(y_l, ranks.neighbours(y_l), box)
             both = self.region_loss(z, y, inside) + self.region_loss(z, y, 1.0 - inside)
             return StepOutput({"supervised": 0.5 * both, "copy_paste": z.new_zeros(())})
 

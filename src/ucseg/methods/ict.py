@@ -55,7 +55,7 @@ class ICT(Method):
         image = batch.unlabelled["image"]
         with torch.no_grad():
             target = class_probabilities(self.teacher(image)[0], binary)
-        draw = numpy_generator(progress.seed, "mixup", progress.step, 0, progress.rank)
+        draw = numpy_generator(progress.seed, "mixup", progress.step, 0, progress.part)
         share = float(draw.beta(config.alpha, config.alpha))
         z, _ = self.student(torch.cat([batch.labelled, mixup(image, share)]))
         weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
 from ucseg.losses.contrastive import PrototypeMemory
@@ -104,7 +105,9 @@ class SSNet(Method):
             valid = (score < 2.0) & (filled.sum() > 0)
             losses.append(torch.where(valid, 1.0 - near, torch.zeros_like(near)).sum())
             counts.append(valid.sum())
-        return torch.stack(losses).sum() / torch.stack(counts).sum().clamp_min(1)
+        loss, count = torch.stack(losses).sum(), torch.stack(counts).sum()
+        loss, count = ranks.total(torch.stack([loss, count.to(loss.dtype)])).unbind()
+        return loss / count.clamp_min(1)
 
     @torch.no_grad()
     def remember(self, z: Tensor, features: Tensor, label: Tensor) -> None:

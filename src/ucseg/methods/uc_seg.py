@@ -203,7 +203,8 @@ class UCSeg(Method):
             dice = hard_dice(z[k][:n], y[:n])
             metrics[f"dice_{k + 1}"] = dice
             if self.config.ife_weight:
-                self.memory(k).push(features[k], y, dice > threshold)
+                for half in (slice(n), slice(n, None)):  # batch order, over however many ranks it is spread
+                    self.memory(k).push([level[half] for level in features[k]], y[half], dice > threshold)
         return metrics
 
     def predict(self, image: Tensor) -> Prediction:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from typing import Literal
+import warnings
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
+from ucseg import ranks
 from ucseg.errors import UserError
 
 Precision = Literal["bf16", "fp32"]
@@ -53,13 +58,35 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     return "bf16" if name == "bf16" else "fp32"
 
 
-def make_fabric(device: torch.device, precision: Precision) -> Fabric:
-    """Lightning-fabric for one device. Weights stay float32; bf16 means autocast."""
-    devices: int | list[int] = [device.index] if device.index is not None and device.type == "cuda" else 1
+def make_fabric(device: torch.device, precision: Precision, nodes: int = 1) -> Fabric:
+    """Lightning-fabric for this process's device, with DDP if it is one of several ranks on so many nodes.
+
+    Weights stay float32; bf16 means autocast.
+    """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision at each start
-    return Fabric(
-        accelerator=device.type, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true"
+    mode: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bf16" else "32-true"
+    if ranks.size() == 1:
+        devices: int | list[int] = [device.index] if device.index is not None and device.type == "cuda" else 1
+        return Fabric(accelerator=device.type, devices=devices, precision=mode)
+    # The name of the same thing in older and newer versions of torch.
+    newer = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if newer else "broadcast_buffers"
+    strategy = DDPStrategy(
+        cluster_environment=TorchElasticEnvironment(),  # ranks are told in torchrun's words, whoever began them
+        find_unused_parameters=True,  # a term may be off for a while, and its parameters with it
+        **cast(Any, {buffers: False}),  # they agree by themselves: statistics and memories take in all ranks
     )
+    # Layouts of a weight with one voxel are equal under two names, of which DDP takes the other one.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=ranks.size() // nodes,
+        num_nodes=nodes,
+        precision=mode,
+        strategy=strategy,
+    )
+    fabric.launch()
+    return fabric
 
 
 def channels_last(dims: int) -> torch.memory_format:

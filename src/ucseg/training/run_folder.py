@@ -27,9 +27,12 @@ PACKAGES = (
     "pillow",
     "highdicom",
 )
-# Where and how fast a run computes, and how often it saves or logs, may differ between its parts.
+# Where and how fast a run computes, and how often it saves or logs, may differ between its parts. With another number
+# of devices the result is the same up to rounding and to the draws of dropout.
 # A dataset may have moved: its cases and their content are in the configuration and may not differ.
-FREE_ON_RESUME = frozenset({"train.device", "train.workers", "train.save_every", "train.log_every", "dataset"})
+FREE_ON_RESUME = frozenset(
+    {f"train.{key}" for key in ("device", "devices", "nodes", "workers", "save_every", "log_every")} | {"dataset"}
+)
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
@@ -147,7 +150,11 @@ class RunFolder:
             UserError: no run here, or a setting that decides the result differs (one line each, with both values).
         """
         self.require(resume=True)
-        here, asked = _flat(_plain(self.config)), _flat(_plain(config))
+        from ucseg.training.settings import TrainConfig
+
+        # A setting that ucseg did not have when the run began was what its default is now.
+        here = _flat({"train": TrainConfig.model_validate({}).model_dump(mode="json")}) | _flat(_plain(self.config))
+        asked = _flat(_plain(config))
         wrong = [
             f"{self.path}: '{key}' was {_show(here, key)} when the run began and is {_show(asked, key)} now; "
             "resume with the value it began with, or train anew in another folder."

@@ -32,7 +32,10 @@ class TrainConfig(Strict):
         validate_every: steps between validations; None: a tenth of `steps`. The last step is always validated.
         save_every: seconds between saves of the resumable state; it is also saved at each validation.
         log_every: steps between lines of metrics.jsonl.
-        workers: processes that load batches; None lets the loader choose. They change nothing in the result.
+        workers: processes that load batches, for each device; None chooses. They change nothing in the result.
+        devices, nodes: that share the plan's batch: devices of each machine, and machines.
+        accumulate: pieces into which the share of a device is cut, to need less memory: an update is then the mean of
+            the gradients of `accumulate` smaller batches, one after the other. Steps count updates.
     """
 
     steps: int = Field(10_000, ge=1)
@@ -51,6 +54,9 @@ class TrainConfig(Strict):
     save_every: float = Field(120.0, ge=0)
     log_every: int = Field(10, ge=1)
     workers: int | None = Field(None, ge=0)
+    devices: int = Field(1, ge=1)
+    nodes: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1)
 
     def validates_after(self, done: int) -> bool:
         """Whether validation follows once `done` steps are done."""

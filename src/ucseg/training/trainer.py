@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ucseg import ranks
 from ucseg.errors import Interrupted
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
@@ -73,11 +74,13 @@ def fit(
 
     Args:
         method: freshly built from the run's seed; it is trained in place.
-        loader_factory: given a step, yields the batches of that step and the following ones.
+        loader_factory: given a step, yields the batches of that step and the following ones, `accumulate` of each.
         run: a folder that was begun or resumed with the complete configuration.
         config: must be the one in the run's configuration.
         validate: measures the method on validation cases: figures by name; "dice" chooses the best weights.
         on_step: told at most a few times a second where training is.
+
+    Several ranks call this together, each with its own batches; only rank 0 writes and reports.
 
     Raises:
         UserError: the loss is not finite (nothing of that update reaches the disk), or the saved state is damaged.
@@ -102,14 +105,18 @@ class _Loop:
         on_step: Callable[[StepReport], None] | None,
         state: State | None,
     ) -> None:
-        self.method, self.run, self.config, self.validate, self.on_step = method, run, config, validate, on_step
+        self.method, self.run, self.config, self.validate = method, run, config, validate
+        self.leads = ranks.rank() == 0
+        self.on_step = on_step if self.leads else None
         self.done = state.step if state else 0
         self.notes: dict[str, Any] = state.notes if state else {"seconds": 0.0}
         device = choose_device(config.device)
         # A resumed run goes on in the precision that it began with, whatever "auto" would choose on this machine.
         precision = self.notes.setdefault("precision", choose_precision(config.precision, device))
-        self.fabric = make_fabric(device, precision)
-        run.note_environment(device=str(self.fabric.device), precision=precision, from_step=self.done)
+        self.fabric = make_fabric(device, precision, config.nodes)
+        if self.leads:
+            chosen = {"device": str(self.fabric.device), "precision": precision, "ranks": ranks.size()}
+            run.note_environment(**chosen, from_step=self.done)
         if self.fabric.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # patches keep their size: worth the search for the fastest kernels
         if state is not None:
@@ -120,16 +127,18 @@ class _Loop:
             restore_optimizer(self.updater.optimizer, state.optimizer)
             if self.average is not None:
                 self.average.load(state.average)
-        run.cut_metrics(self.done)
+        if self.leads:
+            run.cut_metrics(self.done)
         self.stages = StageClock(method, self.updater.step_module, self.updater.optimizer, self.fabric.device)
 
     def run_to_end(self, loader_factory: LoaderFactory) -> FitResult:
-        self.log = MetricsLog(self.run.metrics_file)
+        self.log = MetricsLog(self.run.metrics_file) if self.leads else None
         try:
             with StopSignal() as stop:
                 self._steps(loader_factory, stop)
         finally:
-            self.log.close()
+            if self.log is not None:
+                self.log.close()
             self.stages.close()
         last, best = self.notes.get("last"), self.notes.get("best")
         result = FitResult(self.run.path, self.done, self.notes["seconds"], last, best, spent=self.stages.shares())
@@ -137,7 +146,8 @@ class _Loop:
             config, device = self.config, self.fabric.device
             every = config.validate_every or max(1, config.steps // 10)
             change = best_change(result.spent, self.notes["precision"], device, every, config.save_every)
-            write_json(self.run.path / "time.json", record(result.spent, change, self.begun, self.done))
+            if self.leads:
+                write_json(self.run.path / "time.json", record(result.spent, change, self.begun, self.done))
             result.would_help_most = change
         return result
 
@@ -148,8 +158,8 @@ class _Loop:
         self.begun = self.done
         for step in range(self.done, config.steps):
             self.stages.step_begins()
-            progress = Progress(step, config.steps, config.seed, self.fabric.global_rank)
-            terms, metrics = self.updater.update(next(batches), progress)
+            progress = Progress(step, config.steps, config.seed)
+            terms, metrics = self.updater.update([next(batches) for _ in range(config.accumulate)], progress)
             if self.average is not None:
                 self.average.update(step)
             self.stages.step_ends()
@@ -162,10 +172,12 @@ class _Loop:
             if self.on_step is not None and (at_end or measured or time.monotonic() - shown > REPORT_EVERY):
                 self.on_step(StepReport(self.done, config.steps, _to_floats(terms), self.notes.get("last")))
                 shown = time.monotonic()
-            if at_end or validates or stop.asked or time.monotonic() - saved >= config.save_every:
-                self._save(weights=at_end or validates or stop.asked)
+            # Signals and clocks differ between ranks; what they cause must not.
+            stops, due = ranks.any_of(stop.asked, time.monotonic() - saved >= config.save_every)
+            if at_end or validates or stops or due:
+                self._save(weights=at_end or validates or stops)
                 saved = time.monotonic()
-            if stop.asked and not at_end:
+            if stops and not at_end:
                 again = f"ucseg train {self.run.config.get('dataset', 'DATASET')} --out {self.run.path} --resume"
                 raise Interrupted(f"stopped after step {self.done} of {config.steps}, all saved; go on with: {again}")
 
@@ -191,12 +203,15 @@ class _Loop:
         if math.isnan(dice) or (best is not None and dice <= best["dice"]):
             return
         self.notes["best"] = {"step": self.done, "weights": weights, **figures}
-        save_weights(self.run, "best", self.method.state_dict(), self.notes["best"])
+        if self.leads:
+            save_weights(self.run, "best", self.method.state_dict(), self.notes["best"])
 
     def _log(
         self, terms: dict[str, Tensor], metrics: dict[str, Tensor], lr: float, measured: dict[str, float] | None
     ) -> None:
         self.updater.check_finite()
+        if self.log is None:
+            return
         figures = _to_floats(terms | metrics)
         line: dict[str, Any] = {"step": self.done, "loss": math.fsum(figures[name] for name in terms), **figures}
         line |= {"lr": lr, "seconds": round(self._seconds(), 3)}
@@ -206,6 +221,8 @@ class _Loop:
         """Write the state, last of all: what it says is on disk is on disk."""
         begun = time.perf_counter()
         self.updater.check_finite()
+        if self.log is None:
+            return
         self.log.settle()
         own = self.method.state_dict()
         averaged = self.average.tensors if self.average is not None else {}

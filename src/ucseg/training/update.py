@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from ucseg import ranks
 from ucseg.errors import UserError
 from ucseg.methods.base import Method
+from ucseg.networks.batch_norm import norms_over_ranks
 from ucseg.randomness import derive_seed
 from ucseg.training.device import channels_last, convolutions_to
 from ucseg.training.optim import learning_rate, make_optimizer, set_learning_rate
@@ -22,7 +24,7 @@ GRADIENT_NORM = "gradient norm"
 
 
 class _TrainingStep(nn.Module):
-    """The method's `step` as a forward pass, which is where fabric applies precision and, later, gradient exchange."""
+    """The method's `step` as a forward pass, which is where fabric applies precision and exchanges gradients."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class _Watched:
     step: int
     names: list[str]
     values: Tensor
-    batch: Batch
+    batches: Sequence[Batch]
 
 
 def runs_ahead(device: torch.device) -> bool:
@@ -72,6 +74,8 @@ class Updater:
         self._layout = channels_last(method.problem.dims) if config.channels_last else None
         if self._layout is not None:
             convolutions_to(method, self._layout)
+        if ranks.size() > 1:
+            norms_over_ranks(method, fabric.device)
         self.optimizer = make_optimizer(method, config.optimizer, config.lr, config.momentum, config.weight_decay)
         self._module, self._wrapped = fabric.setup(_TrainingStep(method), self.optimizer)
         self._watched: _Watched | None = None
@@ -82,45 +86,62 @@ class Updater:
         module: nn.Module = self._module
         return module
 
-    def update(self, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """One step: forward, backward, clip, update, the method's own `after_update`.
+    def update(self, batches: Sequence[Batch], progress: Progress) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One step: forward and backward of each batch, clip, update, the method's own `after_update`.
+
+        Args:
+            batches: of equal size; the gradient is the mean of theirs.
 
         Returns:
-            Detached loss terms and metrics, on the device.
+            Detached loss terms and metrics, on the device: their means over the batches and ranks.
 
         Raises:
             UserError: a term of this step (on a GPU: of the step before) or its gradient is not finite.
         """
         config = self.config
-        # Dropout and the like draw from the global generator: made a function of the step, as every other draw.
-        torch.manual_seed(derive_seed(progress.seed, "step", progress.step, 0, progress.rank))
         self.method.train()
         set_learning_rate(self.optimizer, learning_rate(config.lr, config.schedule, progress.step, progress.total))
-        batch = self._to_device(batch)
-        terms, metrics = self._module(batch.labelled, batch.label, batch.unlabelled, _At(progress, batch))
-        self.fabric.backward(torch.stack(list(terms.values())).sum())
-        terms = {name: value.detach() for name, value in terms.items()}
+        outputs = []
+        for part, batch in enumerate(batches):
+            # The gradients of ranks are exchanged once, with those of the last batch.
+            with self.fabric.no_backward_sync(self._module, enabled=part + 1 < len(batches)):
+                outputs.append(self._gradients(batch, replace(progress, part=part), 1.0 / len(batches)))
+        terms, metrics = (_means(figures) for figures in zip(*outputs, strict=True))
         if config.clip_grad_norm is not None:
             norm = self.fabric.clip_gradients(
                 self._module, self._wrapped, max_norm=config.clip_grad_norm, error_if_nonfinite=False
             )
             assert norm is not None
             metrics = {**metrics, GRADIENT_NORM: norm.detach()}
-        self._watch(progress, batch, terms, metrics)
+        self._watch(progress, batches, terms, metrics)
         self._wrapped.step()
         self._wrapped.zero_grad(set_to_none=True)
         with torch.no_grad():
             self.method.after_update(progress)
         return terms, metrics
 
+    def _gradients(self, batch: Batch, progress: Progress, share: float) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Add `share` of a batch's gradients; its detached terms and metrics."""
+        # Dropout and the like draw from the global generator: made a function of the step, as every other draw.
+        torch.manual_seed(derive_seed(progress.seed, "step", progress.step, ranks.rank(), progress.part))
+        batch = self._to_device(batch)
+        terms, metrics = self._module(batch.labelled, batch.label, batch.unlabelled, _At(progress, batch))
+        self.fabric.backward(torch.stack(list(terms.values())).sum() * share)
+        return {name: value.detach() for name, value in terms.items()}, metrics
+
     def check_finite(self) -> None:
-        """Raise if the last step's figures are not finite. To be called before anything of it reaches the disk."""
+        """Raise if the last step's figures are not finite. To be called before anything of it reaches the disk.
+
+        The figures are the same on all ranks, so all raise together.
+        """
         watched, self._watched = self._watched, None
         if watched is None or bool(torch.isfinite(watched.values).all()):
             return
         figures = zip(watched.names, watched.values.tolist(), strict=True)
         bad = ", ".join(f"{name} = {value}" for name, value in figures if not math.isfinite(value))
-        cases = ", ".join(dict.fromkeys([*watched.batch.labelled_cases, *watched.batch.unlabelled_cases]))
+        names = ranks.all_say([[one.labelled_cases, one.unlabelled_cases] for one in watched.batches])
+        halves = ([name for own in names for batch in own for name in batch[half]] for half in (0, 1))
+        cases = ", ".join(dict.fromkeys(name for half in halves for name in half))
         raise UserError(
             f"step {watched.step}: the loss is not finite ({bad}); the cases of the batch are {cases}; "
             "nothing of this step was saved. Look at these cases with 'ucseg check', "
@@ -128,14 +149,18 @@ class Updater:
         )
 
     def _watch(
-        self, progress: Progress, batch: Batch, terms: Mapping[str, Tensor], metrics: Mapping[str, Tensor]
+        self,
+        progress: Progress,
+        batches: Sequence[Batch],
+        terms: Mapping[str, Tensor],
+        metrics: Mapping[str, Tensor],
     ) -> None:
         """Stop before the update; on a GPU look at the step before, since looking at this one would stall the GPU."""
         self.check_finite()
         watched = dict(terms)
         if GRADIENT_NORM in metrics:
             watched[GRADIENT_NORM] = metrics[GRADIENT_NORM]
-        self._watched = _Watched(progress.step + 1, list(watched), torch.stack(list(watched.values())), batch)
+        self._watched = _Watched(progress.step + 1, list(watched), torch.stack(list(watched.values())), batches)
         if not runs_ahead(self.fabric.device):
             self.check_finite()
 
@@ -151,3 +176,11 @@ class Updater:
             batch.labelled_cases,
             batch.unlabelled_cases,
         )
+
+
+def _means(figures: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Means of scalars of the same names over the batches of an update and over the ranks."""
+    if (len(figures) == 1 and ranks.size() == 1) or not figures[0]:
+        return dict(figures[0])
+    values = torch.stack([torch.stack([value.float() for value in one.values()]) for one in figures]).mean(dim=0)
+    return dict(zip(figures[0], ranks.mean(values).unbind(), strict=True))

@@ -1,0 +1,191 @@
+"""One process for each device: begun here, or by torchrun or SLURM and joined here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ucseg.cli.terminal import console, output
+from ucseg.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
+T = TypeVar("T")
+POLL = 0.2  # seconds
+GRACE = 10.0  # seconds that the other processes get to end by themselves once one has failed
+# Ranks wait for the first one while it prepares the data. One that died is noticed at once all the same.
+PATIENCE = timedelta(days=1)
+AGAIN = "what was saved last stays; go on with --resume"
+
+
+class Lost(UserError):
+    """Another process is gone, so that this one cannot go on."""
+
+
+def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
+    """`work()` in a process for each of so many devices and machines; the result is rank 0's.
+
+    Args:
+        work: can be pickled; it is told its rank by `ucseg.ranks`.
+        devices: of each machine.
+        nodes: machines. Of more than one, torchrun or SLURM (srun) has begun the processes.
+        device: as `choose_device` takes it.
+
+    Raises:
+        UserError: this cannot be on this machine or with these processes, or a process has ended before its time.
+    """
+    environment = _begun_by_others()
+    if environment is not None:
+        begun = environment.world_size()
+        if begun != devices * nodes:
+            raise UserError(
+                f"{begun} processes were begun, but --devices {devices} --nodes {nodes} make {devices * nodes}; "
+                "give the devices of one machine and the number of machines."
+            )
+        _require_devices(devices, device)
+        os.environ |= {
+            "RANK": str(environment.global_rank()),
+            "WORLD_SIZE": str(begun),
+            "LOCAL_RANK": str(environment.local_rank()),
+            "GROUP_RANK": str(environment.node_rank()),
+            "MASTER_ADDR": environment.main_address,
+            "MASTER_PORT": str(environment.main_port),
+        }
+        try:
+            return _join(work, device)
+        except (Interrupted, Lost):
+            if environment.global_rank() == 0:
+                raise
+            sys.exit(1)  # rank 0 says it, for all
+    if nodes > 1:
+        raise UserError(
+            f"--nodes {nodes}: begin the processes on each machine with torchrun or srun; docs/scale.md shows how."
+        )
+    if devices == 1:
+        return work()
+    _require_devices(devices, device)
+    return _spawn(work, devices, device)
+
+
+def _begun_by_others() -> ClusterEnvironment | None:
+    """Where to ask for ranks if torchrun or srun began several processes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+        return TorchElasticEnvironment()
+    # Not SLURM_NTASKS, which a batch script sees too, without any other process beside it.
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+        return SLURMEnvironment(auto_requeue=False)
+    return None
+
+
+def _require_devices(devices: int, name: str) -> None:
+    import torch
+
+    from ucseg.training.device import choose_device
+
+    device = choose_device(name)
+    if device.type == "mps" or ":" in name:
+        raise UserError(f"--devices {devices} --device {name}: several devices need --device auto, cuda or cpu.")
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"--devices {devices}: this machine has {torch.cuda.device_count()} of them.")
+
+
+def _join(work: Callable[[], T], name: str) -> T:
+    """Be one of the processes that the environment's variables, torchrun's, speak of."""
+    import torch
+    from torch import distributed
+
+    from ucseg.training.device import choose_device
+
+    on_cpu = choose_device(name).type == "cpu"
+    if not on_cpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        # What ranks agree on between steps goes over CPUs: it must not wait for the GPU.
+        distributed.init_process_group("gloo" if on_cpu else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
+        console.quiet = output.quiet = distributed.get_rank() > 0
+        result = work()
+    except (RuntimeError, distributed.DistError) as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise Lost(f"another process of this training has ended or cannot be reached; {AGAIN}.") from None
+    distributed.destroy_process_group()
+    return result
+
+
+def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
+    """A process for each device of this machine, watched until all have ended."""
+    from lightning_fabric.plugins.environments.lightning import find_free_network_port
+    from torch.multiprocessing import get_context
+    from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+
+    from ucseg.training.stopping import StopSignal
+
+    results = get_context("spawn").SimpleQueue()
+    arguments = (work, devices, device, find_free_network_port(), results)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what is meant so
+    with StopSignal() as stop:
+        begun = start_processes(_begin, arguments, devices, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
+        told = False
+        try:
+            while not begun.join(timeout=POLL, grace_period=GRACE):
+                if stop.asked and not told:
+                    told = True
+                    for one in filter(lambda one: one.is_alive(), begun.processes):
+                        os.kill(one.pid, signal.SIGINT)
+        except ProcessExitedException:
+            pass  # it has said why, or was killed
+        except BaseException:
+            for one in begun.processes:
+                one.kill()
+            raise
+    said: dict[int, Any] = {}
+    while not results.empty():
+        rank, outcome = results.get()
+        said[rank] = outcome
+    return cast(T, _outcome(said, [one.exitcode for one in begun.processes]))
+
+
+def _outcome(said: dict[int, Any], codes: list[int | None]) -> Any:
+    """Rank 0's result, or the error of the process that failed first-hand."""
+    errors = [one for one in said.values() if isinstance(one, Exception) and not isinstance(one, Lost)]
+    if errors:
+        raise errors[0]
+    killed = [f"process {rank} was killed by signal {-code}" for rank, code in enumerate(codes) if code and code < 0]
+    if killed:
+        raise UserError(f"{', '.join(killed)}; the others have ended, too: {AGAIN}.")
+    if 0 not in said:
+        raise KeyboardInterrupt  # before training began, where a stop leaves nothing to go on with
+    if isinstance(said[0], Exception):
+        raise said[0]
+    return said[0]
+
+
+def _begin(index: int, work: Callable[[], Any], devices: int, device: str, port: int, results: Any) -> None:
+    """What a process of `_spawn` does. It tells its result if it is rank 0's, and any error of the user's."""
+    import torch
+
+    os.environ |= {
+        "RANK": str(index),
+        "LOCAL_RANK": str(index),
+        "WORLD_SIZE": str(devices),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(max(1, torch.get_num_threads() // devices))
+    try:
+        outcome = _join(work, device)
+    except (UserError, Interrupted) as error:
+        results.put((index, error))
+        sys.exit(0 if isinstance(error, Interrupted) else 2)
+    if index == 0:
+        results.put((index, outcome))

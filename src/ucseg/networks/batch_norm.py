@@ -1,0 +1,51 @@
+"""Batch norm over the whole batch of several ranks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ucseg import ranks
+
+
+class BatchNormOverRanks(nn.modules.batchnorm._BatchNorm):
+    """For devices other than GPUs, the only ones that torch's SyncBatchNorm knows. In evaluation an ordinary one."""
+
+    def _check_input_dim(self, _x: Tensor) -> None:
+        """Any rank."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x C x S -> B x C x S."""
+        if not self.training:
+            return super().forward(x)
+        shape = (1, -1, *(1,) * (x.ndim - 2))
+        with torch.autocast(x.device.type, enabled=False):
+            variance, mean = torch.var_mean(x.float(), dim=(0, *range(2, x.ndim)), correction=0)
+            # Ranks have equally many voxels. The variance of all is the mean within ranks and that between them.
+            means, variances = ranks.gather(torch.stack([mean, variance])[None]).unbind(dim=1)
+            mean = means.mean(dim=0)
+            variance = (variances + (means - mean) ** 2).mean(dim=0)
+            self._keep(mean.detach(), variance.detach(), ranks.size() * x.numel() // x.shape[1])
+            scale = self.weight * (variance + self.eps).rsqrt()
+            shift = self.bias - mean * scale
+            return (x.float() * scale.reshape(shape) + shift.reshape(shape)).to(x.dtype)
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+
+
+def norms_over_ranks(module: nn.Module, device: torch.device) -> None:
+    """Let the batch norms inside a module take their statistics over all ranks, in place; names and tensors stay."""
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.__class__ = BatchNormOverRanks

@@ -1,0 +1,121 @@
+"""Two processes that share a batch do what one does with all of it, stop together, and end when one of them dies."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from shared_batches import JOBS, PATCH, Outcome, batch, be_killed, piece, together, updates
+from test_resume import assert_same_run
+
+from ucseg.cli.launch import Lost, _outcome, launch
+from ucseg.errors import Interrupted, UserError
+from ucseg.methods import build_method
+from ucseg.training.checkpoint import State
+from ucseg.training.optim import learning_rate
+from ucseg.training.run_folder import RunFolder
+from ucseg.types import Problem, Progress
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left."""
+    folder = tmp_path_factory.mktemp("ranks")
+    launch(partial(together, folder), 2, 1, "cpu")
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(JOBS)), ids=[f"{job[0]}-{job[1]}" for job in JOBS])
+def test_two_processes_are_one_with_the_whole_batch(shared: Path, number: int) -> None:
+    """All that differs is the order of float32 sums.
+
+    It is of the size of 1e-7 in the terms and grows from step to step, in 3D most: the instance norms of the lowest
+    level, which has two voxels here, amplify it.
+    """
+    two: Outcome = torch.load(shared / "outcomes.pt")[number]
+    one = updates(*JOBS[number])
+    for figures, others in zip(one[1], two[1], strict=True):
+        norm, other = figures.pop("gradient norm"), others.pop("gradient norm")
+        assert other == pytest.approx(norm, rel=1e-2)
+        assert others == pytest.approx(figures, rel=1e-4, abs=1e-6)
+    start, _ = updates(*JOBS[number][:4], steps=0)
+    for state, tolerance in ((lambda key: "memories" not in key, 1e-2), (lambda key: "memories" in key, 5e-2)):
+        keys = [key for key, value in start.items() if state(key) and value.is_floating_point() and value.numel()]
+        if keys:
+            moved, apart = (
+                sum(float((a[key] - b[key]).square().sum()) for key in keys) ** 0.5
+                for a, b in ((start, one[0]), (one[0], two[0]))
+            )
+            assert apart < tolerance * moved
+    counters = [key for key, value in start.items() if not value.is_floating_point()]
+    assert all(torch.equal(one[0][key], two[0][key]) for key in counters)
+    if JOBS[number][0] == "uc_seg":
+        assert all(int(one[0][key].sum()) for key in counters if key.endswith("written"))
+
+
+def test_ctrl_c_on_one_process_stops_all_and_the_run_goes_on_bit_identical(shared: Path) -> None:
+    assert_same_run(shared / "whole", shared / "stopped")
+
+
+def test_a_loss_that_is_not_finite_on_one_process_saves_nothing_of_the_step(shared: Path) -> None:
+    state = State.load(shared / "failed/state.safetensors")
+    assert state.step == 2
+    assert all(torch.isfinite(value).all() for value in state.weights.values())
+    assert [line["step"] for line in RunFolder(shared / "failed").metrics()] == [1, 2]
+
+
+def test_a_killed_process_ends_the_others_and_is_named() -> None:
+    before = time.monotonic()
+    with pytest.raises(UserError, match=r"process 1 was killed by signal 9; the others have ended, too: .*--resume"):
+        launch(be_killed, 2, 1, "cpu")
+    assert time.monotonic() - before < 120
+
+
+def test_the_error_of_the_process_that_failed_first_hand_is_told() -> None:
+    lost, own, stop = Lost("lost"), UserError("own"), Interrupted("stop")
+    assert _outcome({0: "result"}, [0, 0]) == "result"
+    for said, codes, error in (
+        ({0: lost, 1: own}, [2, 2], own),
+        ({0: stop, 1: stop}, [0, 0], stop),
+        ({0: lost}, [2, 0], lost),
+    ):
+        with pytest.raises(type(error), match=str(error)):
+            _outcome(said, codes)
+    with pytest.raises(KeyboardInterrupt):
+        _outcome({}, [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "message"),
+    [
+        ((2, 2, "cpu"), {}, "begin the processes on each machine with torchrun or srun"),
+        ((2, 1, "cpu"), {"WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "x"}, "4 processes were begun, but --devices 2"),
+        ((2, 1, "cuda:1"), {}, "cuda:1"),
+    ],
+)
+def test_what_cannot_be_launched(
+    words: tuple[int, int, str], variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        launch(lambda: None, *words)
+
+
+def test_accumulated_gradients_are_the_mean_over_the_smaller_batches() -> None:
+    settings = {"networks": ["vnet"]}
+    whole, _ = updates("supervised", 2, settings, 4, steps=1, accumulate=2)
+    problem = Problem(2, 1, 3, PATCH[2], (8, 8))
+    torch.manual_seed(0)
+    method = build_method("supervised", settings, problem)
+    optimizer = torch.optim.SGD(method.parameters(), lr=learning_rate(0.02, "linear", 50, 100), weight_decay=1e-5)
+    images = batch({}, problem, 4, 50)
+    for part in (0, 1):
+        method.step(piece(images, part, 2), Progress(50, 100, part=part)).loss.div(2).backward()
+    torch.nn.utils.clip_grad_norm_(method.parameters(), 12.0)
+    optimizer.step()
+    for name, value in method.state_dict().items():
+        assert torch.allclose(whole[name], value, rtol=1e-4, atol=1e-7), name
