@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dicom_files import save, save_series, segmentation, slice_of
 
+from dicom_files import save, save_series, segmentation, slice_of
 from ucseg.cli.check import check
 from ucseg.cli.init import init
 from ucseg.data.formats import read_mask, read_scan, segment_names

@@ -15,9 +15,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
-from dicom_files import save, segmentation, slice_of
 from PIL import Image
 
+from dicom_files import save, segmentation, slice_of
 from ucseg.data.formats import read_header, read_mask, read_scan
 from ucseg.data.listing import list_scans
 from ucseg.data.survey import ImageFacts, survey_cases
