@@ -71,6 +71,8 @@ def main() -> None:
     from pymic.util.parse_config import parse_config, synchronize_config
 
     agent_seg.torch = TorchOnCPU()
+    # Its CPS logs figures that it has not, and stops; the base class logs those that it has.
+    SSLMethodDict["CPS"].write_scalars = agent_seg.SegmentationAgent.write_scalars
     config = synchronize_config(parse_config(argparse.Namespace(cfg=config_file)))
     folder = Path(config["training"]["ckpt_dir"])
     folder.mkdir(parents=True, exist_ok=True)
