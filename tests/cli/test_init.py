@@ -382,3 +382,8 @@ def test_isic(shared_data: Path, tmp_path: Path) -> None:
     assert (len(dataset.cases), len(reference_masks(dataset))) == (40, 40)
     assert (dataset.config.mask_threshold, dataset.config.modality) == (127, "rgb")
     assert [finding for finding in ucseg.check(tmp_path / "set") if finding.severity == "error"] == []
+
+
+def test_an_impossible_amount_is_refused_before_any_scan_is_read(tmp_path):
+    with pytest.raises(UserError, match="--test '150%' is not between 0 and 100%"):
+        ucseg.init(tmp_path / "not-even-looked-for", out=tmp_path / "data", test="150%")

@@ -80,8 +80,9 @@ def init(
     """
     from ucseg.data.importing import ImportOptions, understand
     from ucseg.data.manifest import Dataset, refuse_to_replace, root_for, save_dataset
-    from ucseg.data.splits import split_cases
+    from ucseg.data.splits import check_amounts, split_cases
 
+    check_amounts(validation=validation, test=test, labelled=labelled)
     refuse_to_replace(out, overwrite)
     options = ImportOptions(images, masks, subject, classes, modality, mask_threshold, fill_outlines)
     with stages() as advance:

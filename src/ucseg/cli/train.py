@@ -28,7 +28,7 @@ PLAN_FILE = "plan.yaml"
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset that `ucseg init` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    method: Annotated[str | None, typer.Option(help="uc_seg (default) or supervised.")] = None,
+    method: Annotated[str | None, typer.Option(help="uc_seg (default), supervised or another.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to make; every schedule scales with them.")] = None,
     hours: Annotated[
         float | None, typer.Option(help="In place of --steps: as many as fit, by the time of a step measured here.")

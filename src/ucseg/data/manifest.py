@@ -135,7 +135,7 @@ def load_dataset(path: Path | str) -> Dataset:
     path = _absolute(Path(path))
     config_file = path / CONFIG_FILE if path.is_dir() else path
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder.")
+        raise UserError(f"{path}: no such dataset; make one of a folder of scans: ucseg init SCANS --out DATASET")
     if not config_file.is_file():
         raise UserError(
             f"{path}: there is no {CONFIG_FILE} here; if these are scans, make a dataset of them first: "

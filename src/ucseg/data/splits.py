@@ -154,6 +154,17 @@ def _take(order: list[str], subjects: dict[str, list[Case]], wanted: int, option
     return taken
 
 
+def check_amounts(**amounts: Amount | None) -> None:
+    """Refuse amounts that no number of cases could fulfil, before any scan is read: `validation="150%"`.
+
+    Raises:
+        UserError: not a number, negative, or a share above 1.
+    """
+    for option, amount in amounts.items():
+        if amount is not None:
+            _count(amount, 0, f"--{option}")
+
+
 def _count(amount: Amount, total: int, option: str) -> int:
     text = str(amount).strip()
     try:
