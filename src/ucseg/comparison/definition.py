@@ -113,7 +113,9 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         return now
     # A setting that ucseg did not have when the comparison began was what its default is now.
     defaults = {
-        key: value for key, value in TrainConfig.model_validate({}).model_dump(mode="json").items() if key not in FREE
+        key: value
+        for key, value in TrainConfig.model_validate({}).model_dump(mode="json").items()
+        if key in now.fixed["train"]
     }
     begun = before.fixed | {"train": defaults | before.fixed["train"]}
     pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(begun, now.fixed)]
