@@ -157,7 +157,9 @@ def test_instance_norm_is_torchs(shape: tuple[int, ...]) -> None:
             module.bias.copy_(torch.tensor([0.0, 1.0, 2.0, -3.0]))
     x = 3 + 2 * torch.randn(2, 4, *shape)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
-    assert ours(x.bfloat16()).dtype == torch.float32
+    # Statistics are in float32 whatever the input: what is left is the rounding of the output.
+    half = ours(x.bfloat16()).float()
+    torch.testing.assert_close(half, theirs(x.bfloat16().float()), rtol=1e-2, atol=1e-2)
 
 
 def test_instance_norm_of_a_single_voxel_is_the_shift() -> None:

@@ -14,19 +14,23 @@ from ucseg.types import Strides
 
 
 class VolumeConv(nn.Conv3d):
-    """A 3D convolution that computes grids of two slices in float32 on a CPU, whatever the autocast.
+    """A 3D convolution that works around a fault in bfloat16 on a CPU, where grids have two slices.
 
     oneDNN's bfloat16 weight gradient of a 3^3 convolution is wrong (far too large, or infinite) where the first
     spatial axis has exactly two slices, as the lowest level of a 32-voxel patch has: measured with torch 2.13 on a
-    processor with avx512_bf16; all other sizes were right. Such grids are the smallest, so float32 costs nothing.
+    processor with avx512_bf16; all other sizes were right.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x inputs x S -> B x outputs x S."""
-        if x.shape[2] == 2 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(x.float())
-        return super().forward(x)
+        """B x inputs x S -> B x outputs x S'."""
+        if x.shape[2] != 2 or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        if (self.kernel_size[0], self.stride[0], self.padding[0], self.dilation[0]) == (3, 1, 1, 1):
+            # Beyond the end the convolution sees zeros anyway: with a third slice of them the first two are the same,
+            # and quicker than in float32.
+            return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)))[:, :, :2]
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
 
 
 CONV: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: VolumeConv}
@@ -38,19 +42,27 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class InstanceNorm(nn.GroupNorm):
-    """Instance norm with learned scale and shift, for any rank.
+    """Instance norm with learned scale and shift, for any rank: a group norm with one channel a group.
 
-    It is a group norm with one channel a group: the same mathematics, but torch's instance norm copies channels-last
-    tensors to the contiguous layout and back, which took four times as long on a CPU. Statistics are in float32.
+    torch's own instance norm copies channels-last tensors to the contiguous layout and back, and its group norm is
+    slow where groups have one channel. On a CPU each image is therefore a batch norm of its own: the same mathematics
+    in a third of the time. Statistics are in float32.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x S -> B x C x S float32. A single voxel comes out as the shift."""
-        # Not nn.GroupNorm's own: it refuses one image of one voxel, which the lowest level of a small scan is.
-        return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
+        """B x C x S -> B x C x S, float32 or, on a CPU, as x. A single voxel comes out as the shift."""
+        # Not nn.GroupNorm's own, nor F.batch_norm: they refuse an image of one voxel, as small scans have at the end.
+        if x.device.type != "cpu":
+            return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
+        return torch.cat(
+            [
+                torch.batch_norm(image, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
+                for image in x.tensor_split(len(x))
+            ]
+        )
 
 
 def levels(strides: Strides | None, dims: int, most: int) -> tuple[Strides, tuple[int, ...]]:

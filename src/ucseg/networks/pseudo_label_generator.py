@@ -111,7 +111,11 @@ class PseudoLabelGenerator(nn.Module):
             self.attention = UncertaintyAttention(dims, patch, token, outputs=2 if gate == "softmax" else 1)
         layers: list[nn.Module] = []
         for inputs, outputs in zip((2 * classes, *FUSION_WIDTHS), FUSION_WIDTHS, strict=False):
-            layers += [CONV[dims](inputs, outputs, 1, bias=False), BATCH_NORM[dims](outputs), nn.LeakyReLU(0.2)]
+            layers += [
+                CONV[dims](inputs, outputs, 1, bias=False),
+                BATCH_NORM[dims](outputs),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
         # CORRECTION: the last layer is a plain convolution with bias, so that logits keep their sign.
         last = CONV[dims](FUSION_WIDTHS[-1], classes, 1)
         if residual:

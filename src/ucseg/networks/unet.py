@@ -37,8 +37,8 @@ class DoubleConv(nn.Module):
 
         def norm_and_activation() -> list[nn.Module]:
             if dims == 2:
-                return [BATCH_NORM[dims](outputs), nn.LeakyReLU(0.01)]
-            return [InstanceNorm(outputs), nn.ReLU()]
+                return [BATCH_NORM[dims](outputs), nn.LeakyReLU(0.01, inplace=True)]
+            return [InstanceNorm(outputs), nn.ReLU(inplace=True)]
 
         # The norm takes any bias away again, so the convolutions have none.
         self.layers = nn.Sequential(

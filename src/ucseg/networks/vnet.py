@@ -20,7 +20,7 @@ class ConvStack(nn.Sequential):
     def __init__(self, dims: int, inputs: int, outputs: int, count: int) -> None:
         layers: list[nn.Module] = []
         for index in range(count):
-            layers += [CONV[dims](inputs if index == 0 else outputs, outputs, 3, padding=1), nn.ReLU()]
+            layers += [CONV[dims](inputs if index == 0 else outputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
         super().__init__(*layers)
 
 
@@ -53,9 +53,11 @@ class VNet(nn.Module):
             ConvStack(dims, channels if level == 0 else width, width, count)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
-        self.down = nn.ModuleList(nn.Sequential(strided(CONV, dims, a, b, s), nn.ReLU()) for (a, b), s in pairs)
+        self.down = nn.ModuleList(
+            nn.Sequential(strided(CONV, dims, a, b, s), nn.ReLU(inplace=True)) for (a, b), s in pairs
+        )
         self.up = nn.ModuleList(
-            nn.Sequential(strided(TRANSPOSED, dims, b, a, s), nn.ReLU()) for (a, b), s in reversed(pairs)
+            nn.Sequential(strided(TRANSPOSED, dims, b, a, s), nn.ReLU(inplace=True)) for (a, b), s in reversed(pairs)
         )
         self.decoder = nn.ModuleList(
             ConvStack(dims, width, width, count) for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)

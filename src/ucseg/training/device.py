@@ -101,4 +101,6 @@ def convolutions_to(module: nn.Module, memory_format: torch.memory_format) -> No
     for layer in module.modules():
         weight = getattr(layer, "weight", None)
         if isinstance(layer, nn.modules.conv._ConvNd) and isinstance(weight, torch.Tensor) and weight.dim() == rank:
-            weight.data = weight.data.contiguous(memory_format=memory_format)
+            # Not `contiguous`: it leaves weights of one input channel, which fit both layouts, with the strides of the
+            # other, and then the first convolution and all that follows it at full size keep the other layout.
+            weight.data = torch.empty_like(weight.data, memory_format=memory_format).copy_(weight.data)
