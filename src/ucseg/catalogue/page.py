@@ -33,8 +33,10 @@ tried when this was written**: the code was tested against a server on the same 
 name (`src/ucseg/recipes/NAME.yaml`, or a file of your own): split, method, steps, plan and seed. Each says whether its
 settings are published.
 
-A licence or terms that are not stated below could not be verified: ask the makers. The numbers of cases are the
-published ones; an incomplete copy is read, and noted.
+A licence or terms that are not stated below could not be verified: ask the makers. Those of Pancreas-CT, LGG (Kaggle)
+and ISIC 2017, some citations and some file prefixes of the Decathlon were written down from general knowledge and not
+looked up at the source: read the terms that come with the data. The numbers of cases are the published ones; an
+incomplete copy is read, and noted.
 """
 
 
