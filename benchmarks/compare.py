@@ -98,6 +98,19 @@ def copy_new(source: Path, target: Path, old: str, new: str) -> None:
             copy.write_text(file.read_text().replace(old, new))
 
 
+def run_and_keep(command: list[str], out: Path, kept: Path, work: Path) -> int:
+    """Run a comparison into `out`, copying finished cells to `kept` as they come; its exit code."""
+    with subprocess.Popen(command) as running:
+        try:
+            while running.poll() is None:
+                time.sleep(20)
+                copy_new(out, kept, str(work), "WORK")
+        except KeyboardInterrupt:
+            running.wait()  # it has been interrupted too, and saves
+    copy_new(out, kept, str(work), "WORK")
+    return running.returncode
+
+
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,15 +140,7 @@ def main() -> None:
         str(out),
         *compared,
     ]
-    with subprocess.Popen([*command, "--jobs", words.jobs]) as running:
-        try:
-            while running.poll() is None:
-                time.sleep(20)
-                copy_new(out, kept, str(work), "WORK")
-        except KeyboardInterrupt:
-            running.wait()  # it has been interrupted too, and saves
-    copy_new(out, kept, str(work), "WORK")
-    sys.exit(running.returncode)
+    sys.exit(run_and_keep([*command, "--jobs", words.jobs], out, kept, work))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ the command can be stopped and given again.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-from compare import RESULTS, STUDIES, copy_new, ucseg
+from compare import RESULTS, STUDIES, copy_new, run_and_keep, ucseg
 
 AMOUNT = {"hippocampus": "5%", "kvasir": "10%", "hc18": "5%", "isic": "5%"}
 
@@ -57,16 +55,8 @@ def main() -> None:
             copy_new(kept, out, "WORK", str(work))
         command = [sys.executable, "-m", "ucseg.cli.main", "compare", str(dataset), "--out", str(out)]
         grid = ["--methods", "uc_seg", "--labelled", amount, "--seeds", words.seeds, *settings, "--jobs", "1"]
-        with subprocess.Popen([*command, *grid]) as running:
-            try:
-                while running.poll() is None:
-                    time.sleep(20)
-                    copy_new(out, kept, str(work), "WORK")
-            except KeyboardInterrupt:
-                running.wait()  # it has been interrupted too, and saves
-        copy_new(out, kept, str(work), "WORK")
-        if running.returncode:
-            sys.exit(running.returncode)
+        if code := run_and_keep([*command, *grid], out, kept, work):
+            sys.exit(code)
 
 
 if __name__ == "__main__":
