@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the dataset and the runs")
     parser.add_argument("--jobs", default="2", help="runs at once")
     parser.add_argument("--methods", help="only these of the study's, to have them first; the others can follow")
+    parser.add_argument("--labelled", help="only these amounts, to have them first; the others can follow")
     words = parser.parse_args()
     study, work = STUDIES[words.study], words.work.absolute()
     dataset, out, kept = work / "data", work / "comparison", RESULTS / words.study
@@ -128,8 +129,9 @@ def main() -> None:
     if not out.exists() and kept.exists():
         copy_new(kept, out, "WORK", str(work))
     compared = study.compare.split()
-    if words.methods:
-        compared[compared.index("--methods") + 1] = words.methods
+    for option, value in (("--methods", words.methods), ("--labelled", words.labelled)):
+        if value:
+            compared[compared.index(option) + 1] = value
     command = [
         sys.executable,
         "-m",
