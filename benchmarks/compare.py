@@ -35,6 +35,16 @@ ABLATION = ",".join(
         "uc_seg:method.pseudo_label_mode=evaluation",
     ]
 )
+# hc18 is where UniMatch and BCP came out above UC-Seg: which of their parts does it, and does UC-Seg gain by it?
+PARTS = ",".join(
+    [
+        "uc_seg:method.strong_mixing=true",
+        "uc_seg:method.subnets=[unet,unet]",
+        "unimatch:method.feature_weight=0",
+        "unimatch:method.strong_weight=0",
+        "unimatch:method.cutmix=0",
+    ]
+)
 HIPPOCAMPUS = ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "20", "--test", "60")
 # Anterior and posterior are told apart by where they lie: turns and flips along that axis would hide it.
 HIPPOCAMPUS_PLAN = (
@@ -74,7 +84,7 @@ STUDIES = {
     "hc18": Study(
         ("--fill-outlines", "--validation", "10%", "--test", "20%"),
         FLAT_PLAN,
-        f"--methods {FEW} --labelled 5% --seeds 2 --steps 600 --set validate_every=200",
+        f"--methods {FEW} --variants {PARTS} --labelled 5% --seeds 2 --steps 600 --set validate_every=200",
     ),
     "ablation": Study(
         HIPPOCAMPUS,

@@ -216,6 +216,17 @@ def test_mixing_pastes_image_and_target_alike_and_in_both_directions() -> None:
     assert 15 < shares.count(box) < 45
 
 
+def test_strong_mixing_pastes_the_strong_view_and_says_of_the_plain_one() -> None:
+    method = make({"strong_mixing": True}, classes=2)
+    assert dict(method.views) == {"image": "plan", "strong": "strong"}
+    ones, zeros = torch.ones(2, 1, 30, 30), torch.zeros(2, 1, 30, 30)
+    batch = Batch(ones, ones[:, 0].long(), {"image": zeros, "strong": zeros - 5})
+    image, target = method.mix(batch, zeros[:, 0].long(), Progress(50, 100))
+    assert torch.equal(image[:, 0] == -5, target == 0)
+    plain = make({"strong_mixing": True, "mixing": False})
+    assert dict(plain.views) == {"image": "plan"}, "no view is made for nothing"
+
+
 def two_blobs() -> tuple[list[Tensor], Tensor]:
     label = torch.zeros(1, 32, 32, dtype=torch.long)
     label[0, 2:10, 2:10] = 1

@@ -6,9 +6,9 @@ follows by momentum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from ucseg.randomness import derive_seed, torch_generator
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.training.trainer import FitResult, fit
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 
 class TinyConfig(Strict):
@@ -33,7 +33,7 @@ class TinyMethod(Method):
     """Student with dropout and batch norm, teacher by momentum, a memory buffer."""
 
     Config = TinyConfig
-    views: ClassVar = {"image": "plan"}
+    views: Mapping[str, Strength] = {"image": "plan"}
 
     def __init__(self, config: TinyConfig, problem: Problem) -> None:
         super().__init__(config, problem)

@@ -11,7 +11,8 @@ Their label is an ensemble of both, each weighted by how sure it is (CCM):
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -27,7 +28,7 @@ from ucseg.mixing import cutmix, sample_cutmix_boxes
 from ucseg.networks import build_network
 from ucseg.schedules import alternation, sigmoid_ramp
 from ucseg.teacher import follow, make_teacher
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 from ucseg.uncertainty import entropy
 
 
@@ -50,7 +51,7 @@ class ADMT(Method):
 
     Config = ADMTConfig
     config: ADMTConfig
-    views: ClassVar = {"weak": "weak", "strong": "strong"}
+    views: Mapping[str, Strength] = {"weak": "weak", "strong": "strong"}
 
     def __init__(self, config: ADMTConfig, problem: Problem) -> None:
         super().__init__(config, problem)

@@ -19,13 +19,14 @@ class Method(nn.Module, ABC):
     """Base of every method.
 
     A subclass sets `Config` (its equations' numbers, with defaults and sources) and `views` (names of the differently
-    augmented views of the unlabelled images that it wants, and how strongly each is changed; none: no such images).
+    augmented views of the unlabelled images that it wants, and how strongly each is changed; none: no such images;
+    where settings decide, an instance sets its own).
     All its state, memories included, lives in parameters and buffers, so that saving the state dict saves the method.
     """
 
     Config: ClassVar[type[Strict]]
     config: Strict
-    views: ClassVar[Mapping[str, Strength]] = {"image": "plan"}
+    views: Mapping[str, Strength] = {"image": "plan"}
 
     def __init__(self, config: Strict, problem: Problem) -> None:
         super().__init__()

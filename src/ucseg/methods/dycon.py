@@ -12,7 +12,8 @@ Early, when b is large, unsure voxels are hardly asked to agree, but to become s
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ from ucseg.networks.unet import UNet
 from ucseg.perturbation import gaussian_noise
 from ucseg.schedules import sigmoid_ramp
 from ucseg.teacher import follow, make_teacher
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 from ucseg.uncertainty import entropy
 
 
@@ -82,7 +83,7 @@ class DyCON(Method):
 
     Config = DyCONConfig
     config: DyCONConfig
-    views: ClassVar = {"student": "plan", "teacher": "plan"}
+    views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
 
     def __init__(self, config: DyCONConfig, problem: Problem) -> None:
         super().__init__(config, problem)

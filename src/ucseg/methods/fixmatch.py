@@ -9,7 +9,7 @@ CutMix pastes a box of another image into the strong view, and with it that imag
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field
@@ -23,7 +23,7 @@ from ucseg.methods.base import Method
 from ucseg.mixing import cutmix, sample_cutmix_boxes
 from ucseg.networks import build_network
 from ucseg.schedules import sigmoid_ramp
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 
 class FixMatchConfig(Strict):
@@ -44,7 +44,7 @@ class FixMatch(Method):
 
     Config = FixMatchConfig
     config: FixMatchConfig
-    views: ClassVar = {"weak": "weak", "strong": "strong"}
+    views: Mapping[str, Strength] = {"weak": "weak", "strong": "strong"}
 
     def __init__(self, config: FixMatchConfig, problem: Problem) -> None:
         super().__init__(config, problem)

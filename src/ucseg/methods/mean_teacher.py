@@ -9,7 +9,8 @@ the running mean of its weights. Student and teacher see differently augmented v
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from ucseg.networks import build_network
 from ucseg.perturbation import gaussian_noise
 from ucseg.schedules import sigmoid_ramp
 from ucseg.teacher import follow, make_teacher
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 
 class MeanTeacherConfig(Strict):
@@ -43,7 +44,7 @@ class MeanTeacher(Method):
 
     Config = MeanTeacherConfig
     config: MeanTeacherConfig
-    views: ClassVar = {"student": "plan", "teacher": "plan"}
+    views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
 
     def __init__(self, config: MeanTeacherConfig, problem: Problem) -> None:
         super().__init__(config, problem)

@@ -6,7 +6,7 @@ networks they are trained side by side without seeing each other, and their mean
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field, field_validator
@@ -17,7 +17,7 @@ from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.networks import build_networks
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 from ucseg.uncertainty import vacuity
 
 
@@ -41,7 +41,7 @@ class Supervised(Method):
 
     Config = SupervisedConfig
     config: SupervisedConfig
-    views: ClassVar = {}
+    views: Mapping[str, Strength] = {}
 
     def __init__(self, config: SupervisedConfig, problem: Problem) -> None:
         super().__init__(config, problem)

@@ -10,7 +10,8 @@ passes with dropout and noise (MC dropout); the threshold rises over training:
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +26,7 @@ from ucseg.networks import build_network
 from ucseg.perturbation import gaussian_noise
 from ucseg.schedules import sigmoid_ramp
 from ucseg.teacher import follow, make_teacher
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 from ucseg.uncertainty import entropy
 
 
@@ -47,7 +48,7 @@ class UAMT(Method):
 
     Config = UAMTConfig
     config: UAMTConfig
-    views: ClassVar = {"student": "plan", "teacher": "plan"}
+    views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
 
     def __init__(self, config: UAMTConfig, problem: Problem) -> None:
         super().__init__(config, problem)

@@ -55,6 +55,7 @@ class UCSegConfig(Strict):
     mixing: bool = True
     mixing_start: float = Field(0.1, ge=0, le=1)  # share of the steps. DEVIATION: published 0.24 in 2D, 0.12 in 3D
     mixing_box: float = Field(2 / 3, gt=0, le=1)
+    strong_mixing: bool = False  # mix a strongly changed view of the unlabelled images; see docs/methods/uc_seg.md
 
 
 class UCSeg(Method):
@@ -65,6 +66,8 @@ class UCSeg(Method):
 
     def __init__(self, config: UCSegConfig, problem: Problem) -> None:
         super().__init__(config, problem)
+        if config.mixing and config.strong_mixing:
+            self.views = {"image": "plan", "strong": "strong"}
         flat = problem.dims == 2
         subnets = [build_network(name, problem) for name in config.subnets]
         self.levels = self.shown_levels([subnet.widths for subnet in subnets])
@@ -184,11 +187,15 @@ class UCSeg(Method):
         return cast(FeatureMemory, self.memories[k])
 
     def mix(self, batch: Batch, y_hat: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Copy-paste: labelled and unlabelled images in pairs, as many as the smaller half of the batch has."""
+        """Copy-paste: labelled and unlabelled images in pairs, as many as the smaller half of the batch has.
+
+        With `strong_mixing` the unlabelled part is another view than the one that `y_hat` was said of.
+        """
         generator = progress.generator("mixing")
         box = sample_box(tuple(y_hat.shape[1:]), self.config.mixing_box, generator)
         n = min(len(batch.label), len(y_hat))
-        ours, theirs = (batch.labelled[:n], batch.label[:n]), (batch.unlabelled["image"][:n], y_hat[:n])
+        view = "strong" if self.config.strong_mixing else "image"
+        ours, theirs = (batch.labelled[:n], batch.label[:n]), (batch.unlabelled[view][:n], y_hat[:n])
         if torch.rand((), generator=generator) < 0.5:
             ours, theirs = theirs, ours
         return paste(ours[0], theirs[0], box), paste(ours[1], theirs[1], box)

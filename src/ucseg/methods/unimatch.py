@@ -11,7 +11,7 @@ h, g: encoder and decoder; P: dropout of whole channels, at every level. Each st
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field
@@ -27,7 +27,7 @@ from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import UNet
 from ucseg.perturbation import channel_dropout
 from ucseg.schedules import sigmoid_ramp
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 STRONG = ("strong_1", "strong_2")
 
@@ -49,7 +49,7 @@ class UniMatch(Method):
 
     Config = UniMatchConfig
     config: UniMatchConfig
-    views: ClassVar = {"weak": "weak", "strong_1": "strong", "strong_2": "strong"}
+    views: Mapping[str, Strength] = {"weak": "weak", "strong_1": "strong", "strong_2": "strong"}
 
     def __init__(self, config: UniMatchConfig, problem: Problem) -> None:
         super().__init__(config, problem)
