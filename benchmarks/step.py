@@ -1,9 +1,19 @@
-"""Seconds a training step and peak memory of each method, at the sizes of the studies.
+"""Seconds a training step and its peak memory, against what the two bare subnets cost on the same machine.
 
-    OMP_NUM_THREADS=2 python benchmarks/step.py
+    OMP_NUM_THREADS=2 python benchmarks/step.py                  # UC-Seg at the published sizes, mixing on
+    OMP_NUM_THREADS=2 python benchmarks/step.py --sizes study    # every model, at the sizes of the studies
+    OMP_NUM_THREADS=2 python benchmarks/step.py --profile 2d-224 # where a step's time goes
 
-Each configuration runs in a process of its own, so that its peak memory is its own. Medians over --repeats steps, after
-two that are not counted; UC-Seg with mixing on, at its dearest. Writes benchmarks/results/step.json.
+Each model runs in processes of its own, so that its peak memory is its own, in turn with the others and for --rounds
+rounds, so that what else the machine does falls on all of them. Seconds are medians over --repeats steps a round, after
+one or two that are not counted; one step is what training does: forward, backward, optimiser. `core_seconds` is the
+time that cores spent on the step, which other processes lengthen less than the seconds on the clock: where its ratio is
+another one, the machine was not quiet. Floors are forward and backward of the two bare subnets:
+
+- "floor": float32, contiguous, the images without mixed ones, torch as it comes;
+- "own floor": precision, layout and allocator of the step beside it, and the mixed images too: half as many again.
+
+Writes benchmarks/results/step_published_sizes.json or step.json, a --profile step_profile_SIZE.json.
 """
 
 from __future__ import annotations
@@ -15,64 +25,182 @@ import os
 import resource
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SIZES: dict[str, dict[str, Any]] = {
-    "2D 3x112x112, batch 4+4, 2 classes": {"channels": 3, "classes": 2, "patch": (112, 112), "token": (14, 14), "n": 4},
-    "3D 1x32x48x32, batch 2+2, 3 classes": {
-        "channels": 1,
-        "classes": 3,
-        "patch": (32, 48, 32),
-        "token": (8, 8, 8),
-        "n": 2,
+from ucseg.types import Batch, Problem, Progress
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is trained on: `n` labelled and `n` unlabelled images a step. `authors_gib`: peak of the published code."""
+
+    name: str
+    problem: Problem
+    n: int
+    authors_gib: float | None = None
+    warm_up: int = 2
+
+
+SIZES = {
+    "published": {
+        "2d-224": Size("2D 3x224x224, batch 4+4, 2 classes", Problem(2, 3, 2, (224, 224), (14, 14)), 4, 3.7),
+        "2d-256": Size(
+            "2D 3x256x256, batch 4+4, 4 classes", Problem(2, 3, 4, (256,) * 2, (16,) * 2, (1, 2, 3)), 4, 4.9
+        ),
+        "3d-96": Size("3D 1x96x96x96, batch 1+1, 2 classes", Problem(3, 1, 2, (96,) * 3, (16,) * 3, (1,)), 1, 9.2, 1),
+    },
+    "study": {
+        "2d-112": Size("2D 3x112x112, batch 4+4, 2 classes", Problem(2, 3, 2, (112, 112), (14, 14)), 4),
+        "3d-48": Size("3D 1x32x48x32, batch 2+2, 3 classes", Problem(3, 1, 3, (32, 48, 32), (8, 8, 8)), 2),
     },
 }
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "UC-Seg": ("uc_seg", {}),
     "supervised U-Net": ("supervised", {"networks": ("unet",)}),
     "supervised V-Net": ("supervised", {"networks": ("vnet",)}),
     "supervised, both": ("supervised", {"networks": ("unet", "vnet")}),
-    "UC-Seg": ("uc_seg", {}),
 }
+FLOOR, OWN_FLOOR = "floor", "own floor"
 
 
-def measure(case: tuple[str, str, str, int]) -> dict[str, Any]:
-    """One method at one size and precision."""
+def bare_subnets(size: Size, precision: str, own: bool) -> Callable[[int], None]:
+    """Forward and backward of U-Net and V-Net; `own`: laid out as in training, with as many images as mixing makes."""
+    import torch
+
+    from ucseg.networks import build_network
+    from ucseg.training.device import channels_last, convolutions_to
+
+    problem, images = size.problem, 3 * size.n if own else 2 * size.n
+    subnets = [build_network(name, problem) for name in ("unet", "vnet")]
+    x = torch.randn(images, problem.channels, *problem.patch)
+    if own:
+        layout = channels_last(problem.dims)
+        for subnet in subnets:
+            convolutions_to(subnet, layout)
+        x = x.contiguous(memory_format=layout)
+
+    def step(_: int) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = torch.stack([subnet(x)[0].square().mean() for subnet in subnets]).sum()
+        loss.backward()
+        for subnet in subnets:
+            subnet.zero_grad()
+
+    return step
+
+
+def training(size: Size, model: str, precision: str) -> tuple[Any, Callable[[int], None]]:
+    """The method and its update, as training makes it, on noise, after the schedules' half: all terms are on."""
     import torch
 
     from ucseg.methods import build_method
-    from ucseg.training.device import channels_last, convolutions_to
-    from ucseg.types import Batch, Problem, Progress
+    from ucseg.training.device import make_fabric
+    from ucseg.training.settings import TrainConfig
+    from ucseg.training.update import Updater
 
-    size, label, precision, repeats = case
-    at, (name, settings) = SIZES[size], METHODS[label]
-    patch, n = at["patch"], at["n"]
+    problem, n = size.problem, size.n
+    name, settings = MODELS[model]
+    method = build_method(name, settings, problem)
+    updater = Updater(method, make_fabric(torch.device("cpu"), precision), TrainConfig(precision=precision))
+    images = [torch.randn(n, problem.channels, *problem.patch) for _ in range(2)]
+    views = dict.fromkeys(method.views, images[1])
+    batch = Batch(images[0], torch.randint(0, problem.classes, (n, *problem.patch)), views, ("noise",), ("noise",))
+    return method, lambda step: updater.update([batch], Progress(500 + step, 1000)) and None
+
+
+def measure(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
+    """Seconds of each counted step of one model, and its peak memory. In a fresh process."""
+    import torch
+
+    sizes, key, model, precision, repeats = job
+    size = SIZES[sizes][key]
     torch.manual_seed(0)
-    method = build_method(name, settings, Problem(len(patch), at["channels"], at["classes"], patch, at["token"]))
-    layout = channels_last(len(patch))
-    convolutions_to(method, layout)
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9)
-    images = [torch.randn(n, at["channels"], *patch).contiguous(memory_format=layout) for _ in range(2)]
-    batch = Batch(images[0], torch.randint(0, at["classes"], (n, *patch)), {"image": images[1]})
-    seconds = []
-    for step in range(repeats + 2):
-        begun = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            output = method.step(batch, Progress(500 + step, 1000))
-        output.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    floors = {FLOOR: False, OWN_FLOOR: True}
+    step = bare_subnets(size, precision, floors[model]) if model in floors else training(size, model, precision)[1]
+    seconds, of_cores = [], []
+    for number in range(size.warm_up + repeats):
+        begun, used = time.perf_counter(), time.process_time()
+        step(number)
         seconds.append(time.perf_counter() - begun)
+        of_cores.append(time.process_time() - used)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    median = statistics.median(seconds[2:])
-    row = {
-        "size": size,
-        "method": label,
-        "precision": precision,
-        "seconds": round(median, 4),
-        "peak_gib": round(peak, 2),
+    return {"seconds": seconds[size.warm_up :], "core_seconds": of_cores[size.warm_up :], "peak_gib": peak}
+
+
+def rows_of(sizes: str, key: str, rounds: int, repeats: int) -> list[dict[str, Any]]:
+    """Every model of a size: the median of its steps, and what that is of the floors and of the authors' memory."""
+    if sizes == "published":
+        jobs = [(FLOOR, "fp32"), *((model, p) for p in ("bf16", "fp32") for model in ("UC-Seg", OWN_FLOOR))]
+    else:
+        jobs = [(model, p) for model in MODELS for p in ("bf16", "fp32")]
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {job: [] for job in jobs}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for _ in range(rounds):
+            for job in jobs:
+                found[job].append(pool.apply(measure, ((sizes, key, *job, repeats),)))
+                print(key, *job, found[job][-1], flush=True)
+    every = {job: {k: [s for one in found[job] for s in one[k]] for k in ("seconds", "core_seconds")} for job in jobs}
+    median = {job: {k: statistics.median(values) for k, values in every[job].items()} for job in jobs}
+    size, rows = SIZES[sizes][key], []
+    for (model, precision), own in median.items():
+        seconds = every[model, precision]["seconds"]
+        row: dict[str, Any] = {"size": size.name, "model": model, "precision": precision, "steps": len(seconds)}
+        row |= {kind: round(value, 4) for kind, value in own.items()}
+        row |= {"fastest": round(min(seconds), 4), "slowest": round(max(seconds), 4)}
+        peak = max(one["peak_gib"] for one in found[model, precision])
+        row["peak_gib"] = round(peak, 2)
+        if model == "UC-Seg" and size.authors_gib is not None:
+            for name, floor in (
+                ("over_floor", median[FLOOR, "fp32"]),
+                ("over_own_floor", median[OWN_FLOOR, precision]),
+            ):
+                row |= {name + ("" if k == "seconds" else "_" + k): round(own[k] / floor[k], 3) for k in own}
+            row["peak_over_authors"] = round(peak / size.authors_gib, 3)
+        rows.append(row)
+    return rows
+
+
+def profile(size: Size, precision: str) -> dict[str, Any]:
+    """Shares of one step's time: of the method's parts (forward, and backward as a whole), and of torch's operators."""
+    import torch
+    from torch.profiler import ProfilerActivity, record_function
+
+    method, step = training(size, "UC-Seg", precision)
+
+    def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **settings: Any) -> Any:
+            with record_function(f"part: {name}"):
+                return function(*arguments, **settings)
+
+        return run
+
+    for k, subnet in enumerate(method.subnets):
+        subnet.forward = named(f"subnet {k + 1}", subnet.forward)
+    for name in ("fuse", "supervised", "cross_terms", "mix", "remember"):
+        setattr(method, name, named(name, getattr(method, name)))
+    torch.Tensor.backward = named("backward", torch.Tensor.backward)  # type: ignore[method-assign]
+    torch.optim.SGD.step = named("optimiser", torch.optim.SGD.step)  # type: ignore[method-assign]
+    for number in range(size.warm_up):
+        step(number)
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as made, record_function("whole"):
+        step(size.warm_up)
+    events = made.key_averages()
+    whole = next(event.cpu_time_total for event in events if event.key == "whole")
+    parts = {e.key.removeprefix("part: "): e.cpu_time_total / whole for e in events if e.key.startswith("part: ")}
+    names = {
+        e.key: e.self_cpu_time_total / whole for e in events if not e.key.startswith("part: ") and e.key != "whole"
     }
-    return row | {"fastest": round(min(seconds[2:]), 4), "slowest": round(max(seconds[2:]), 4)}
+
+    def largest(shares: dict[str, float]) -> dict[str, float]:
+        return {k: round(v, 3) for k, v in sorted(shares.items(), key=lambda item: -item[1])[:25] if v >= 0.002}
+
+    return {"size": size.name, "precision": precision, "seconds": whole / 1e6} | {
+        "parts": largest(parts),
+        "operators": largest(names),
+    }
 
 
 def main() -> None:
@@ -80,18 +208,32 @@ def main() -> None:
     from study import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=RESULTS / "step.json")
+    parser.add_argument("--sizes", choices=SIZES, default="published")
+    every = [key for sizes in SIZES.values() for key in sizes]
+    parser.add_argument("--only", choices=every, action="append", help="of these sizes; the file keeps the others")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5, help="counted steps of each model a round")
+    parser.add_argument("--profile", choices=SIZES["published"], help="profile one step of UC-Seg instead")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of --profile")
+    parser.add_argument("--out", type=Path)
     words = parser.parse_args()
-    cases = [(size, label, p, words.repeats) for size in SIZES for label in METHODS for p in ("bf16", "fp32")]
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        rows = []
-        for row in pool.imap(measure, cases, chunksize=1):
-            print(row, flush=True)
-            rows.append(row)
     threads = os.environ.get("OMP_NUM_THREADS", "default")
-    report = {"command": f"OMP_NUM_THREADS={threads} python benchmarks/step.py --repeats {words.repeats}", **machine()}
-    words.out.write_text(json.dumps({**report, "rows": rows}, indent=1) + "\n")
+    command = f"OMP_NUM_THREADS={threads} python benchmarks/step.py"
+    if words.profile:
+        result = profile(SIZES["published"][words.profile], words.precision)
+        command += f" --profile {words.profile} --precision {words.precision}"
+        out = words.out or RESULTS / f"step_profile_{words.profile}.json"
+        out.write_text(json.dumps({"command": command, **machine(), **result}, indent=1) + "\n")
+        print(out.read_text())
+        return
+    out = words.out or RESULTS / {"published": "step_published_sizes.json", "study": "step.json"}[words.sizes]
+    kept = json.loads(out.read_text())["sizes"] if words.only and out.exists() else {}
+    for key in SIZES[words.sizes]:
+        if not words.only or key in words.only:
+            rows = rows_of(words.sizes, key, words.rounds, words.repeats)
+            said = f"{command} --sizes {words.sizes} --only {key} --rounds {words.rounds} --repeats {words.repeats}"
+            kept[key] = {"command": said, **machine(), "rows": rows}
+            out.write_text(json.dumps({"sizes": kept}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
