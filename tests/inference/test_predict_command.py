@@ -214,6 +214,8 @@ def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: P
         (["--checkpoint", "newest"], "'newest' is not known"),
         (["--device", "tpu9"], "tpu9"),
         (["--precision", "fp8"], "fp8"),
+        (["--overlap", "1"], "--overlap 1.0"),
+        (["--window-growth", "0.5"], "--window-growth 0.5"),
     ],
 )
 def test_options_that_cannot_be(

@@ -45,6 +45,37 @@ def test_windows_cover_overlap_and_sum_to_one(size: int, patch: int, overlap: fl
         assert np.ptp(steps) <= 1, "evenly placed"
 
 
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+@pytest.mark.parametrize("size", [1, 16, 24, 25, 40, 100, 333])
+def test_grown_windows_are_fewer_and_compute_less(size: int, overlap: float) -> None:
+    patch, growth = 16, 1.5
+    grown, plain = axis_windows(size, patch, overlap, growth), axis_windows(size, patch, overlap)
+    edge = len(grown[0].weight)
+    assert patch <= edge <= patch * growth
+    assert len(grown) <= len(plain)
+    assert len(grown) * edge <= len(plain) * patch
+    assert (len(grown) == 1) == (size <= patch * growth)
+    total = np.zeros(size)
+    for window in grown:
+        part = window.inside(size)
+        total[part] += window.weight[part.start - window.start : part.stop - window.start]
+    np.testing.assert_allclose(total, 1, rtol=1e-6)
+    steps = np.diff([window.start for window in grown])
+    assert (steps <= edge * (1 - overlap) + 0.5).all()
+
+
+def test_a_scan_little_larger_than_the_patch_is_seen_whole_and_in_smaller_batches() -> None:
+    seen = []
+
+    def predict(image: torch.Tensor) -> Prediction:
+        seen.append(tuple(image.shape))
+        return local(image)
+
+    sliding_window(predict, np.zeros((1, 22, 13), np.float32), (16, 16), growth=1.5)
+    sliding_window(predict, np.zeros((1, 60, 24), np.float32), (16, 16), batch=2, growth=1.5)
+    assert seen == [(1, 1, 22, 16), *[(1, 1, 24, 24)] * 4]
+
+
 def test_one_window_is_not_blended() -> None:
     image = np.random.default_rng(0).normal(size=(1, 16, 8)).astype(np.float32)
     expected = positional(torch.from_numpy(image[None]))
@@ -148,3 +179,5 @@ def test_wrong_ranks_and_overlaps_are_refused() -> None:
         sliding_window(local, np.zeros((1, 4, 4), np.float32), (4, 4, 4))
     with pytest.raises(ValueError, match="overlap"):
         sliding_window(local, np.zeros((1, 9, 9), np.float32), (4, 4), overlap=1.0)
+    with pytest.raises(ValueError, match="growth"):
+        sliding_window(local, np.zeros((1, 9, 9), np.float32), (4, 4), growth=0.9)

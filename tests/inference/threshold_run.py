@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ucseg.config import Strict
 from ucseg.data.plan import Plan, write_plan
+from ucseg.inference.predictor import GROWTH
 from ucseg.methods import METHODS
 from ucseg.methods.base import Method
 from ucseg.training.checkpoint import save_weights
@@ -40,7 +41,8 @@ class Threshold(Method):
 
     def predict(self, image: Tensor) -> Prediction:
         assert image.ndim == 2 + self.problem.dims
-        assert image.shape[2:] == self.problem.patch
+        edges = zip(self.problem.patch, image.shape[2:], strict=True)
+        assert all(patch <= edge <= GROWTH * patch for patch, edge in edges)
         probabilities = self._at(image, self.level)
         uncertainty = BRIGHT + (DARK - BRIGHT) * probabilities[:, :1]
         members = {"low": self._at(image, self.level - 0.25), "high": self._at(image, self.level + 0.25)}

@@ -37,6 +37,10 @@ def predict(
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    overlap: Annotated[float, typer.Option(help="Least overlap of neighbouring windows, a part of their edges.")] = 0.5,
+    window_growth: Annotated[
+        float, typer.Option(help="Windows may be so many times as long as the training patch; fewer are quicker.")
+    ] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a stop: keep cases already done.")] = False,
 ) -> PredictionFolder:
     """Segment scans with a trained model.
@@ -65,7 +69,15 @@ def predict(
     from ucseg.inference.predictor import Predictor
     from ucseg.training.run_folder import RunFolder
 
-    predictor = Predictor.from_run(run, checkpoint, device, precision=precision, components=components)
+    predictor = Predictor.from_run(
+        run,
+        checkpoint,
+        device,
+        precision=precision,
+        overlap=overlap,
+        growth=window_growth,
+        components=components,
+    )
     items, problems = find_inputs(inputs, out, split, predictor.plan.channels)
     if dicom_seg:
         items = _dicom_series(items, problems)
@@ -78,6 +90,8 @@ def predict(
         "weights": weights,
         "components": components,
         "precision": predictor.precision,
+        "overlap": overlap,
+        "window_growth": window_growth,
         "probabilities": probabilities,
         "members": members,
         "dicom_seg": dicom_seg,

@@ -24,6 +24,7 @@ from ucseg.types import Array, Prediction, Scan
 
 Report = Callable[[float], None]
 PRECISIONS = ("auto", "bf16", "fp32")
+OVERLAP, GROWTH = 0.5, 1.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ class Predictor:
         plan: the plan it was trained with.
         device: "auto" (a GPU if there is one), or any torch device.
         precision: "auto" (bf16 autocast where the device has it in hardware, as in training), "bf16" or "fp32".
-        overlap: least overlap of neighbouring windows.
-        batch: windows at once; by default as many images as a training step holds.
+        overlap: least overlap of neighbouring windows, as a part of their edges.
+        growth: edges of windows are at most so many times those of the training patch; larger windows are fewer, and
+            what lies where windows overlap is computed several times. 1: windows of the patch's size.
+        batch: windows of the patch's size at once; by default as many as a training step holds images.
         components: keep only the largest component of the plan's `one_component` classes.
     """
 
@@ -66,7 +69,8 @@ class Predictor:
         device: torch.device | str = "auto",
         *,
         precision: str = "auto",
-        overlap: float = 0.5,
+        overlap: float = OVERLAP,
+        growth: float = GROWTH,
         batch: int | None = None,
         components: bool = True,
     ) -> None:
@@ -76,7 +80,11 @@ class Predictor:
         if precision not in PRECISIONS:
             raise UserError(f"--precision {precision} is not known; use one of {', '.join(PRECISIONS)}.")
         self.precision = choose_precision(precision, self.device)
-        self.overlap = overlap
+        if not 0 <= overlap < 1:
+            raise UserError(f"--overlap {overlap} makes no sense; give a part of a window's edge: 0 or more, below 1.")
+        if growth < 1:
+            raise UserError(f"--window-growth {growth} makes no sense; give 1 (windows of the patch's size) or more.")
+        self.overlap, self.growth = overlap, growth
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
         self.components = components
 
@@ -88,6 +96,8 @@ class Predictor:
         device: torch.device | str = "auto",
         *,
         precision: str = "auto",
+        overlap: float = OVERLAP,
+        growth: float = GROWTH,
         components: bool = True,
     ) -> Predictor:
         """The predictor of a finished (or running) training.
@@ -101,7 +111,7 @@ class Predictor:
         """
         method, plan, _ = load_method(Path(run), checkpoint)
         convolutions_to(method, channels_last(plan.dims))
-        return cls(method, plan, device, precision=precision, components=components)
+        return cls(method, plan, device, precision=precision, overlap=overlap, growth=growth, components=components)
 
     def predict_prepared(self, image: Array, report: Report | None = None) -> tuple[Array, Array]:
         """Predict an image that is on the network's grid already (Cin x S, normalised): a prepared validation case.
@@ -179,7 +189,16 @@ class Predictor:
         self, image: Array, patch: tuple[int, ...], predict: Callable[[Tensor], Prediction], report: Report | None
     ) -> Prediction:
         with _evaluation(self.method), torch.inference_mode():
-            return sliding_window(predict, image, patch, self.overlap, self.batch, device=self.device, report=report)
+            return sliding_window(
+                predict,
+                image,
+                patch,
+                self.overlap,
+                self.batch,
+                growth=self.growth,
+                device=self.device,
+                report=report,
+            )
 
     def _predict_batch(self, image: Tensor) -> Prediction:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

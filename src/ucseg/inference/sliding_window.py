@@ -1,7 +1,10 @@
-"""Predict an image of any size through windows of the training patch's size, blended with Gaussian weights.
+"""Predict an image of any size through windows of about the training patch's size, blended with Gaussian weights.
+
+Windows overlap, so that voxels are computed several times, and a window larger than the patch saves work: an axis that
+fits into `growth` times the patch needs one window, and every voxel of it is computed once.
 
 Memory. Windows are visited along the first axis, and rows that no later window touches are handed on at once. What is
-being summed up is therefore never more than a slab of `patch[0] + (batch - 1) * step` rows, whatever the length of the
+being summed up is therefore never more than a slab of `edge + (batch - 1) * step` rows, whatever the length of the
 scan. The gathered result is float32 on the CPU, and beyond `in_memory` bytes it lies in a temporary file that the
 operating system pages in and out.
 """
@@ -22,7 +25,7 @@ from torch import Tensor
 from ucseg.types import Array, Prediction
 
 Predict = Callable[[Tensor], Prediction]
-SIGMA = 1 / 8  # of the patch's edge: windows count where they see most context around a voxel
+SIGMA = 1 / 8  # of a window's edge: windows count where they see most context around a voxel
 IN_MEMORY = 2**31
 
 
@@ -56,8 +59,11 @@ class Layout:
         return Prediction(values[:, :c], values[:, c : c + 1], members)
 
 
-def axis_windows(size: int, patch: int, overlap: float = 0.5) -> list[AxisWindow]:
-    """Windows of length `patch`, evenly placed so that they cover [0, size) and overlap by at least `overlap`.
+def axis_windows(size: int, patch: int, overlap: float = 0.5, growth: float = 1.0) -> list[AxisWindow]:
+    """Windows of one length, evenly placed so that they cover [0, size) and overlap by at least `overlap`.
+
+    They are as few as windows of `growth * patch` would be, and then as short as so few can be, but not shorter than
+    `patch`: with fewer windows, however long, less is computed twice.
 
     Weights are a Gaussian around each window's centre, divided by the sum over all windows. Since windows in space are
     the product of those of the axes, so are the weights, and they too sum to one everywhere. With a single window all
@@ -65,9 +71,13 @@ def axis_windows(size: int, patch: int, overlap: float = 0.5) -> list[AxisWindow
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap must lie in [0, 1), not {overlap}")
-    if size <= patch:
+    if growth < 1:
+        raise ValueError(f"windows cannot be smaller than the patch: growth must be at least 1, not {growth}")
+    longest = int(patch * growth)
+    count = math.ceil(max(0, size - longest) / max(1.0, longest * (1 - overlap))) + 1
+    patch = max(patch, min(longest, math.ceil(size / (1 + (count - 1) * (1 - overlap)))))
+    if count == 1:
         return [AxisWindow(-((patch - size) // 2), np.ones(patch, np.float32))]
-    count = math.ceil((size - patch) / max(1.0, patch * (1 - overlap))) + 1
     starts = [round(i * (size - patch) / (count - 1)) for i in range(count)]
     offset = np.arange(patch) - (patch - 1) / 2
     bell = np.exp(-0.5 * (offset / (SIGMA * patch)) ** 2)
@@ -84,17 +94,19 @@ def predict_slabs(
     overlap: float = 0.5,
     batch: int = 4,
     *,
+    growth: float = 1.0,
     device: torch.device | str = "cpu",
     report: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Array, Layout]]:
     """Predict an image, handing on finished rows of its first axis in order.
 
     Args:
-        predict: B x Cin x patch tensor on `device` -> Prediction.
+        predict: B x Cin x window tensor on `device` -> Prediction.
         image: Cin x S, may be a memory map; windows are read one at a time.
-        patch: S of a window. Where the image is shorter it is padded with zeros, as in training.
+        patch: least S of a window. Where the image is shorter it is padded with zeros, as in training.
         overlap: least part of a window's edge that the next one covers too.
-        batch: windows predicted at once.
+        batch: windows predicted at once; fewer where they are larger than the patch, down to one.
+        growth: an edge of a window may be so many times that of the patch, where fewer windows are then needed.
         report: called with the done fraction, in (0, 1].
 
     Yields:
@@ -103,8 +115,9 @@ def predict_slabs(
     shape = image.shape[1:]
     if len(patch) != len(shape):
         raise ValueError(f"an image of {len(shape)} axes cannot be cut into windows of {len(patch)}")
-    axes = [axis_windows(n, p, overlap) for n, p in zip(shape, patch, strict=True)]
+    axes = [axis_windows(n, p, overlap, growth) for n, p in zip(shape, patch, strict=True)]
     windows = list(itertools.product(*axes))
+    batch = max(1, batch * math.prod(patch) // math.prod(len(axis[0].weight) for axis in axes))
     done, pending = 0, np.zeros((0, 0, *shape[1:]), np.float32)
     for first in range(0, len(windows), batch):
         group = windows[first : first + batch]
@@ -132,6 +145,7 @@ def sliding_window(
     overlap: float = 0.5,
     batch: int = 4,
     *,
+    growth: float = 1.0,
     device: torch.device | str = "cpu",
     report: Callable[[float], None] | None = None,
     in_memory: int = IN_MEMORY,
@@ -144,7 +158,8 @@ def sliding_window(
     """
     result: Array | None = None
     layout = Layout(0, ())
-    for start, slab, layout in predict_slabs(predict, image, patch, overlap, batch, device=device, report=report):  # noqa: B007
+    slabs = predict_slabs(predict, image, patch, overlap, batch, growth=growth, device=device, report=report)
+    for start, slab, layout in slabs:  # noqa: B007
         if result is None:
             result = _room((slab.shape[0], *image.shape[1:]), in_memory)
         result[:, start : start + slab.shape[1]] = slab

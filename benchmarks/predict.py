@@ -1,0 +1,216 @@
+"""Seconds a volume and an image: our prediction against the plain loop of dense windows, with the same UC-Seg network.
+
+    OMP_NUM_THREADS=2 python benchmarks/predict.py
+
+The loop is written here as the method's authors run it: fp32, contiguous tensors, one window after the other at a
+stride of 18 x 18 x 4 voxels, their probabilities summed up. A volume of 140 x 140 x 100 at a window of 96^3 gives it 32
+windows. They cost the same, so --windows of them are timed and multiplied. Ours is what `ucseg predict` does, at its
+defaults and with larger windows, for noise as an image: mask and uncertainty on the network's grid. Weights are random,
+which changes no time. Median of the ratios of --repeats rounds, after one that is not counted.
+
+With --run RUN DATASET, for trained runs, the file also holds the mean foreground Dice of the dataset's validation and
+test cases: by the loop (in fp32, at the same parts of the run's patch as strides), and by both of ours. --no-times
+keeps the times of the file as they are. Writes benchmarks/results/predict.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ucseg.data.formats import read_scan
+from ucseg.data.manifest import load_dataset
+from ucseg.data.masks import read_label
+from ucseg.data.plan import Plan
+from ucseg.data.preprocess import label_to_network_grid, to_network_grid
+from ucseg.data.sizing import token_for
+from ucseg.inference.predictor import GROWTH, Predictor
+from ucseg.inference.validation import foreground_dice
+from ucseg.methods import build_method
+from ucseg.methods.uc_seg import UCSeg
+from ucseg.training.checkpoint import load_method
+from ucseg.training.device import channels_last, convolutions_to
+
+VOLUME, WINDOW, STRIDE = (140, 140, 100), (96, 96, 96), (18, 18, 4)
+IMAGE = (224, 224)
+WAYS = {"defaults": GROWTH, "--window-growth 1.5": 1.5}
+
+
+def plan(patch: tuple[int, ...], channels: int) -> Plan:
+    """A plan of two classes at unit spacing."""
+    dims = len(patch)
+    return Plan(
+        dims=2 if dims == 2 else 3,
+        unit="mm",
+        spacing=(1.0,) * dims,
+        channels=channels,
+        classes={0: "background", 1: "organ"},
+        patch=patch,
+        token=token_for(patch).value,
+        labelled_batch=1 if dims == 3 else 4,
+        unlabelled_batch=1 if dims == 3 else 4,
+        normalisation="zscore",
+    )
+
+
+def corners(size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> list[tuple[int, ...]]:
+    """First voxels of the windows that the authors' loop visits; the last of an axis ends where the image does."""
+    axes = []
+    for n, edge, step in zip(size, window, stride, strict=True):
+        axes.append([min(step * i, n - edge) for i in range(-(-(n - edge) // step) + 1)])
+    return list(itertools.product(*axes))
+
+
+@torch.inference_mode()
+def dense_loop(method: UCSeg, image: Tensor, window: Sequence[int], stride: Sequence[int], most: int | None) -> Tensor:
+    """Class indices S of an image Cin x S by the authors' loop; only the first `most` windows, for timing."""
+    shape = image.shape[1:]
+    image = F.pad(image, [n for size, edge in zip(shape[::-1], window[::-1], strict=True) for n in margins(size, edge)])
+    total, count = torch.zeros(method.problem.classes, *image.shape[1:]), torch.zeros(image.shape[1:])
+    for corner in corners(image.shape[1:], window, stride)[:most]:
+        part = tuple(slice(start, start + edge) for start, edge in zip(corner, window, strict=True))
+        logits, _ = method.forward_both(image[(None, slice(None), *part)].contiguous())
+        total[(slice(None), *part)] += method.fuse(logits).softmax(dim=1)[0]
+        count[part] += 1
+    inside = [slice(margins(n, edge)[0], margins(n, edge)[0] + n) for n, edge in zip(shape, window, strict=True)]
+    return (total / count).argmax(dim=0)[tuple(inside)]
+
+
+def margins(size: int, edge: int) -> tuple[int, int]:
+    """Voxels of padding before and after an axis that is shorter than the window."""
+    missing = max(0, edge - size)
+    return missing // 2, missing - missing // 2
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Of one call."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, words: argparse.Namespace) -> dict[str, Any]:
+    """Both, at one size."""
+    torch.manual_seed(0)
+    settings = plan(window, channels)
+    method = build_method("uc_seg", {}, settings.problem)
+    assert isinstance(method, UCSeg)
+    method.eval()
+    image = np.random.default_rng(0).normal(size=(channels, *size)).astype(np.float32)
+    stride = STRIDE if len(size) == 3 else window
+    windows = len(corners(size, window, stride))
+    timed = min(windows, words.windows)
+    fast = build_method("uc_seg", {}, settings.problem)
+    fast.load_state_dict(method.state_dict())
+    convolutions_to(fast, channels_last(len(size)))
+    predictors = {name: Predictor(fast, settings, "cpu", growth=growth) for name, growth in WAYS.items()}
+    plain: list[float] = []
+    ours: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(words.repeats + 1):  # by turns, so that others at work on the machine slow both
+        taken = seconds(lambda: dense_loop(method, torch.from_numpy(image), window, stride, timed))
+        plain.append(taken * windows / timed)
+        for name, predictor in predictors.items():
+            ours[name].append(seconds(lambda one=predictor: one.predict_prepared(image)))  # type: ignore[misc]
+    return {
+        "size": [channels, *size],
+        "window": window,
+        "precision_of_ours": predictors["defaults"].precision,
+        "windows_of_loop": windows,
+        "windows_timed": timed,
+        "loop_seconds": [round(t, 3) for t in plain[1:]],
+        "our_seconds": {name: [round(t, 3) for t in taken[1:]] for name, taken in ours.items()},
+        "times_faster": {
+            name: round(statistics.median(a / b for a, b in zip(plain[1:], taken[1:], strict=True)), 2)
+            for name, taken in ours.items()
+        },
+    }
+
+
+def dice(run: Path, folder: Path) -> dict[str, Any]:
+    """Mean foreground Dice of a run on the validation and test cases of a dataset, on the network's grid."""
+    dataset = load_dataset(folder)
+    predictors = {name: Predictor.from_run(run, device="cpu", growth=growth) for name, growth in WAYS.items()}
+    plain, plan, _ = load_method(run, "last")
+    assert isinstance(plain, UCSeg)
+    plain.eval()
+    stride = [max(1, round(edge * s / w)) for edge, s, w in zip(plan.patch, STRIDE, WINDOW, strict=True)]
+    found: dict[str, list[Any]] = {name: [] for name in ("loop", *predictors)}
+    shapes = []
+    for case in dataset.validation + dataset.test:
+        assert case.mask is not None
+        scan = read_scan(case.image)
+        image, grid = to_network_grid(scan, plan)
+        label = read_label(case.mask, scan.array.shape[1:], dataset.config, scan.geometry)
+        reference = label_to_network_grid(label, grid)
+        shapes.append(image.shape[1:])
+        answers = {"loop": dense_loop(plain, torch.from_numpy(image), plan.patch, stride, None).numpy()}
+        answers["loop"] = predictors["defaults"].keep_components(answers["loop"].astype(np.uint8))
+        answers |= {name: predictor.predict_prepared(image)[0] for name, predictor in predictors.items()}
+        for name, answer in answers.items():
+            found[name].append(np.nanmean(foreground_dice(answer, reference, len(plan.classes))))
+    return {
+        "run": run.name,
+        "patch": plan.patch,
+        "stride_of_loop": stride,
+        "median_scan": np.median(shapes, axis=0).tolist(),
+        "largest_scan": np.max(shapes, axis=0).tolist(),
+        "cases": len(shapes),
+        "dice": {name: round(float(np.mean(values)), 5) for name, values in found.items()},
+        "minus_loop": {name: spread(np.array(found[name]) - np.array(found["loop"])) for name in WAYS},
+    }
+
+
+def spread(difference: np.ndarray) -> dict[str, float]:
+    """Of paired differences over cases."""
+    return {
+        "mean": round(float(difference.mean()), 5),
+        "standard_error": round(float(difference.std(ddof=1) / len(difference) ** 0.5), 5),
+        "lowest": round(float(difference.min()), 4),
+        "highest": round(float(difference.max()), 4),
+    }
+
+
+def main() -> None:
+    """See the module's docstring."""
+    from study import RESULTS, machine
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--windows", type=int, default=2, help="of the loop that are timed")
+    parser.add_argument("--out", type=Path, default=RESULTS / "predict.json")
+    parser.add_argument("--run", type=Path, nargs=2, action="append", default=[], metavar=("RUN", "DATASET"))
+    parser.add_argument("--no-times", action="store_true")
+    words = parser.parse_args()
+    report = json.loads(words.out.read_text()) if words.out.exists() else {}
+    threads = os.environ.get("OMP_NUM_THREADS", "default")
+    command = f"OMP_NUM_THREADS={threads} python benchmarks/predict.py"
+    if not words.no_times:
+        rows = []
+        for size, window, channels in ((IMAGE, IMAGE, 3), (VOLUME, WINDOW, 1)):
+            rows.append(measure(size, window, channels, words))
+            print(rows[-1], flush=True)
+        about = {"command": f"{command} --repeats {words.repeats} --windows {words.windows}", **machine()}
+        report["times"] = {**about, "rows": rows}
+    if words.run:
+        rows = []
+        for run, dataset in words.run:
+            rows.append(dice(run, dataset))
+            print(rows[-1], flush=True)
+        report["dice"] = {"command": f"{command} --no-times --run RUN DATASET ...", **machine(), "rows": rows}
+    words.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
