@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +15,7 @@ from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from ucseg.inference.inputs import Input
-    from ucseg.inference.outputs import PredictionFolder
+    from ucseg.inference.outputs import PredictionFolder, Row
 
 
 def predict(
@@ -42,6 +45,16 @@ def predict(
         float, typer.Option(help="Windows may be so many times as long as the training patch; fewer are quicker.")
     ] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a stop: keep cases already done.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Share the scans between workers, by Ray: local (on this machine), auto or HOST:PORT (a cluster).",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many; default: one for each GPU, or for 4 cores.")
+    ] = None,
 ) -> PredictionFolder:
     """Segment scans with a trained model.
 
@@ -65,19 +78,16 @@ def predict(
     from ucseg.data.segment_codes import read_codes
     from ucseg.inference.cases import predict_case
     from ucseg.inference.inputs import find_inputs
-    from ucseg.inference.outputs import DicomOutput, PredictionFolder, weights_digest
+    from ucseg.inference.on_ray import cluster, predict_on_ray
+    from ucseg.inference.outputs import CaseFiles, DicomOutput, PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
     from ucseg.training.run_folder import RunFolder
 
-    predictor = Predictor.from_run(
-        run,
-        checkpoint,
-        device,
-        precision=precision,
-        overlap=overlap,
-        growth=window_growth,
-        components=components,
+    here, precision = _here(device, precision, ray, workers)
+    make = partial(
+        Predictor.from_run, checkpoint=checkpoint, overlap=overlap, growth=window_growth, components=components
     )
+    predictor = make(run, device=here, precision=precision)
     items, problems = find_inputs(inputs, out, split, predictor.plan.channels)
     if dicom_seg:
         items = _dicom_series(items, problems)
@@ -100,28 +110,20 @@ def predict(
     dicom = (
         DicomOutput(read_codes(run), Algorithm(RunFolder(run).config["method"]["name"], weights)) if dicom_seg else None
     )
-    folder = PredictionFolder(out, predictor.plan, items, settings, resume=resume, dicom=dicom)
-    try:
-        with progress_bar() as bar:
-            task = bar.add_task("predicting", total=len(items))
-            for i, item in enumerate(items):
-                if not folder.keep_finished(item):
-
-                    def report(done: float, before: int = i) -> None:
-                        bar.update(task, completed=before + done)
-
-                    reason = predict_case(
-                        predictor, item, folder, probabilities=probabilities, members=members, report=report
-                    )
-                    if reason:
-                        console.print(reason, style="red")
-                bar.update(task, completed=i + 1)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Stopped; {len(folder.rows)} of {len(items)} cases are done. Go on with the same command and --resume."
-        ) from None
-    finally:
-        folder.save_table()
+    files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom)
+    with (
+        nullcontext() if ray is None else cluster(ray, workers) as joined
+    ):  # before the folder is made: it may not be there
+        folder = PredictionFolder(files, items, settings, resume=resume)
+        todo = [item for item in items if not folder.keep_finished(item)]
+        with _shown(folder, len(items)) as (done, report):
+            if joined is None:
+                for item in todo:
+                    done(predict_case(predictor, item, files, report))
+            else:
+                again = partial(make, run.absolute(), device=device, precision=predictor.precision)
+                say = partial(console.print, style="yellow")
+                predict_on_ray(joined, again, weights, files, todo, done, say, device=device, workers=workers)
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
@@ -133,6 +135,48 @@ def predict(
         )
     console.print(f"{len(items)} {'case' if len(items) == 1 else 'cases'} predicted into {out}.")
     return folder
+
+
+def _here(device: str, precision: str, ray: str | None, workers: int | None) -> tuple[str, str]:
+    """Device of this process, which leaves GPUs to the workers of Ray, and the precision, one for all workers."""
+    from ucseg.training.device import choose_device, choose_precision
+
+    if ray is None:
+        if workers is not None:
+            raise UserError("--workers goes with --ray; --ray local has its workers on this machine.")
+        return device, precision
+    if ":" in device:
+        raise UserError(f"--device {device}: with --ray each worker is given its GPU; use auto, cuda or cpu.")
+    return "cpu", choose_precision("auto", choose_device(device)) if precision == "auto" else precision
+
+
+@contextmanager
+def _shown(folder: PredictionFolder, total: int) -> Iterator[tuple[Callable[[Row], None], Callable[[float], None]]]:
+    """A bar, and what to call with the line of each case that ends and with the done part of the one under way.
+
+    Raises:
+        Interrupted: in place of KeyboardInterrupt.
+    """
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("predicting", total=total, completed=len(folder.rows))
+
+            def report(part: float) -> None:
+                bar.update(task, completed=len(folder.rows) + part)
+
+            def done(row: Row) -> None:
+                folder.add(row)
+                if row["status"] == "failed":
+                    console.print(row["reason"], style="red")
+                report(0)
+
+            yield done, report
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Stopped; {len(folder.rows)} of {total} cases are done. Go on with the same command and --resume."
+        ) from None
+    finally:
+        folder.save_table()
 
 
 def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:

@@ -37,6 +37,8 @@ from ucseg.methods.base import Method
 from ucseg.training.run_folder import read_json, replace_file, write_json
 from ucseg.types import Array, Geometry, Scan
 
+ABOUT = "prediction.json"
+
 TABLE_EVERY = 2.0
 """Seconds between two writings of cases.csv: with thousands of images it would take longer than predicting."""
 
@@ -59,16 +61,77 @@ class DicomObjects:
     uncertainty: Any
 
 
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of each case: where they go, and which are wanted.
+
+    It can be pickled: a worker that has it writes what `ucseg predict` itself would.
+
+    Attributes:
+        path: folder of the results.
+        plan: gives the classes' names and the unit of volumes.
+        probabilities: also write each class's probability.
+        members: also write each network's own mask.
+        dicom: also write DICOM objects, saying this.
+    """
+
+    path: Path
+    plan: Plan
+    probabilities: bool = False
+    members: bool = False
+    dicom: DicomOutput | None = None
+
+    def mask_file(self, item: Input) -> Path:
+        """Where a case's mask goes."""
+        return self.path / f"{item.case}{mask_suffix(item.file)}"
+
+    def dicom_objects(self, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
+        """The DICOM objects of a case, for `write`.
+
+        Raises:
+            UserError: the source's headers do not allow it.
+        """
+        assert self.dicom is not None
+        who = self.dicom.algorithm
+        return DicomObjects(
+            dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who),
+            dicom_results.parametric_map(prediction.uncertainty, source, who),
+        )
+
+    def write(self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects | None = None) -> Row:
+        """Write all files of a case, each whole or not at all and the mask last; its line of the table."""
+        if objects is not None:
+            dicom_results.write(objects.segmentation, self.path / "dicom" / f"{item.case}.dcm")
+            dicom_results.write(objects.uncertainty, self.path / "dicom" / "uncertainty" / f"{item.case}.dcm")
+        maps = f"{item.case}{map_suffix(item.file)}"
+        mask = self.mask_file(item)
+        _write(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
+        if prediction.probabilities is not None:
+            for index, name in self.plan.classes.items():
+                _write(prediction.probabilities[index], scan, self.path / "probabilities" / file_name(name) / maps)
+        for name, member in prediction.members.items():
+            _write(member, scan, self.path / "members" / file_name(name) / mask.name)
+        _write(prediction.mask, scan, mask)
+        row: Row = {"case": item.case, "file": str(item.file), "status": "ok", "reason": "", "mask": mask.name}
+        row |= volumes(prediction.mask, scan.geometry, self.plan.classes)
+        row["mean_uncertainty"] = float(prediction.uncertainty.mean(dtype=np.float64))
+        row["failure_score"] = prediction.failure_score
+        return row
+
+
+def failed_row(item: Input, reason: str) -> Row:
+    """The line of a case that could not be predicted. What an earlier call wrote for it stays."""
+    return {"case": item.case, "file": str(item.file), "status": "failed", "reason": reason}
+
+
 class PredictionFolder:
     """The folder of one prediction.
 
     Args:
-        path: is made if it is not there.
-        plan: gives the classes' names and the unit of volumes.
+        files: of each case; their folder is made if it is not there.
         items: what will be predicted.
         settings: what decides the results, kept in prediction.json.
         resume: keep what an earlier call with the same settings has finished.
-        dicom: also write DICOM objects, saying this.
 
     Raises:
         UserError: the folder is a dataset or a training run, holds a scan that is to be predicted, or was made with
@@ -77,14 +140,13 @@ class PredictionFolder:
 
     def __init__(
         self,
-        path: Path,
-        plan: Plan,
+        files: CaseFiles,
         items: Sequence[Input],
         settings: dict[str, Any],
         *,
         resume: bool = False,
-        dicom: DicomOutput | None = None,
     ) -> None:
+        path = files.path
         if (path / CONFIG_FILE).exists() or (path / "config.json").exists():
             raise UserError(f"{path}: this is the folder of a dataset or of a run; choose another --out.")
         if path.exists() and not path.is_dir():
@@ -94,13 +156,12 @@ class PredictionFolder:
             raise UserError(
                 f"{inside[0]}: lies in {path}, where results go and could overwrite it; choose another --out."
             )
-        self.path = path
-        self.plan = plan
-        self.dicom = dicom
-        self.rows: list[Row] = []
+        self.files = files
+        self._items = items
+        self._rows: dict[str, Row] = {}
         self._finished: dict[str, Row] = {}
         self._written = -math.inf
-        about = path / "prediction.json"
+        about = path / ABOUT
         if about.exists() and not resume:
             raise UserError(
                 f"{path}: there are predictions here already; choose another --out, or go on with them by --resume."
@@ -118,63 +179,37 @@ class PredictionFolder:
         write_json(about, settings)
 
     @property
+    def rows(self) -> list[Row]:
+        """The lines of the cases that have ended, in the order of the inputs whatever order they ended in."""
+        return [self._rows[item.case] for item in self._items if item.case in self._rows]
+
+    @property
     def failed(self) -> list[Row]:
         """The cases that could not be predicted."""
         return [row for row in self.rows if row["status"] == "failed"]
 
-    def mask_file(self, item: Input) -> Path:
-        """Where a case's mask goes."""
-        return self.path / f"{item.case}{mask_suffix(item.file)}"
-
     def keep_finished(self, item: Input) -> bool:
         """Take over a case that an earlier call has finished; False if it has to be predicted."""
         row = self._finished.get(item.case)
-        if row is None or row["status"] != "ok" or row["file"] != str(item.file) or not self.mask_file(item).exists():
+        if (
+            row is None
+            or row["status"] != "ok"
+            or row["file"] != str(item.file)
+            or not self.files.mask_file(item).exists()
+        ):
             return False
-        self._add(row)
+        self._rows[item.case] = row
         return True
 
-    def dicom_objects(self, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
-        """The DICOM objects of a case, for `write`.
-
-        Raises:
-            UserError: the source's headers do not allow it.
-        """
-        assert self.dicom is not None
-        who = self.dicom.algorithm
-        return DicomObjects(
-            dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who),
-            dicom_results.parametric_map(prediction.uncertainty, source, who),
-        )
-
-    def write(self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects | None = None) -> Row:
-        """Write all files of a case, the mask last, and its line."""
-        if objects is not None:
-            dicom_results.write(objects.segmentation, self.path / "dicom" / f"{item.case}.dcm")
-            dicom_results.write(objects.uncertainty, self.path / "dicom" / "uncertainty" / f"{item.case}.dcm")
-        maps = f"{item.case}{map_suffix(item.file)}"
-        mask = self.mask_file(item)
-        _write(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
-        if prediction.probabilities is not None:
-            for index, name in self.plan.classes.items():
-                _write(prediction.probabilities[index], scan, self.path / "probabilities" / file_name(name) / maps)
-        for name, member in prediction.members.items():
-            _write(member, scan, self.path / "members" / file_name(name) / mask.name)
-        _write(prediction.mask, scan, mask)
-        row: Row = {"case": item.case, "file": str(item.file), "status": "ok", "reason": "", "mask": mask.name}
-        row |= volumes(prediction.mask, scan.geometry, self.plan.classes)
-        row["mean_uncertainty"] = float(prediction.uncertainty.mean(dtype=np.float64))
-        row["failure_score"] = prediction.failure_score
-        self._add(row)
-        return row
-
-    def fail(self, item: Input, reason: str) -> None:
-        """Note a case that could not be predicted. What an earlier call wrote for it is not touched."""
-        self._add({"case": item.case, "file": str(item.file), "status": "failed", "reason": reason})
+    def add(self, row: Row) -> None:
+        """Take in the line of a case that has ended. cases.csv is written every few seconds."""
+        self._rows[str(row["case"])] = row
+        if time.monotonic() - self._written > TABLE_EVERY:
+            self.save_table()
 
     def save_table(self) -> None:
         """Write cases.csv, whole or not at all."""
-        columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.plan), "mean_uncertainty"]
+        columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.files.plan), "mean_uncertainty"]
         out = io.StringIO()
         writer = csv.DictWriter(out, [*columns, "failure_score"], restval="", lineterminator="\n")
         writer.writeheader()
@@ -184,16 +219,11 @@ class PredictionFolder:
         def write(part: Path) -> None:
             part.write_text(text, encoding="utf-8")
 
-        replace_file(self.path / "cases.csv", write)
+        replace_file(self.files.path / "cases.csv", write)
         self._written = time.monotonic()
 
-    def _add(self, row: Row) -> None:
-        self.rows.append(row)
-        if time.monotonic() - self._written > TABLE_EVERY:
-            self.save_table()
-
     def _read_table(self) -> list[Row]:
-        file = self.path / "cases.csv"
+        file = self.files.path / "cases.csv"
         if not file.exists():
             return []
         with file.open(encoding="utf-8", newline="") as lines:

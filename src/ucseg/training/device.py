@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from ucseg import ranks
 from ucseg.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Precision = Literal["bf16", "fp32"]
 
@@ -63,6 +63,11 @@ def make_fabric(device: torch.device, precision: Precision, nodes: int = 1) -> F
 
     Weights stay float32; bf16 means autocast.
     """
+    # It takes as long to load as torch does, and prediction needs nothing of it.
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision at each start
     mode: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bf16" else "32-true"
     if ranks.size() == 1:

@@ -1,0 +1,241 @@
+"""Cases shared between workers on this machine or on a cluster, by Ray (the extra `ucseg[ray]`).
+
+A worker loads the model once and gets one case at a time, so that a slow case holds up no other one. It writes the
+case's files; the table stays with the caller. A worker that dies is replaced and its case given again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ucseg.errors import UserError
+from ucseg.inference.cases import predict_case
+from ucseg.inference.inputs import Input
+from ucseg.inference.outputs import ABOUT, CaseFiles, Row, failed_row, weights_digest
+from ucseg.inference.predictor import Predictor
+from ucseg.training.run_folder import read_json
+from ucseg.training.stopping import StopSignal
+
+ATTEMPTS = 3
+"""Workers that one case may cost; also how many may die one after the other before they have loaded the model."""
+CORES_EACH = 4
+"""Cores a worker where there is no GPU and no number of workers is given; there are two at least."""
+POLL = 0.5  # seconds
+PATIENCE = 30.0  # seconds after which it is said that no worker has begun
+
+
+_KILLED = "were killed at this, most likely for want of memory; try fewer --workers"
+
+
+class Worker:
+    """What runs in a process of its own, on any machine of the cluster.
+
+    Args:
+        make: gives the predictor.
+        weights: digest of the weights that the caller means.
+        files: of each case.
+    """
+
+    def __init__(self, make: Callable[[], Predictor], weights: str, files: CaseFiles) -> None:
+        self._make, self._weights, self._files = make, weights, files
+
+    def load(self) -> None:
+        """Load the model.
+
+        Raises:
+            UserError: this machine does not see the caller's folder for results, or the weights have changed.
+        """
+        host, about = socket.gethostname(), self._files.path / ABOUT
+        if not about.exists() or read_json(about).get("weights") != self._weights:
+            raise UserError(
+                f"{host}: does not see {self._files.path} as it is where prediction began; "
+                "scans, run and --out must lie where all machines see them."
+            )
+        self._predictor = self._make()
+        if weights_digest(self._predictor.method) != self._weights:
+            raise UserError(f"{host}: the weights of the run have changed since; predict into another --out.")
+
+    def predict(self, item: Input) -> Row:
+        """See `predict_case`."""
+        return predict_case(self._predictor, item, self._files)
+
+
+def predict_on_ray(
+    ray: Any,
+    make: Callable[[], Predictor],
+    weights: str,
+    files: CaseFiles,
+    items: Sequence[Input],
+    done: Callable[[Row], None],
+    say: Callable[[str], None],
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+) -> None:
+    """Predict scans on the workers of a Ray cluster.
+
+    Args:
+        ray: connected, see `cluster`.
+        make: gives each worker its predictor; can be pickled.
+        weights: digest of the weights; a worker that finds others (training goes on) is not used.
+        files: of each case, in a folder (absolute) that all machines see.
+        items: what to predict.
+        done: is given the line of each case, once, in the order in which they end.
+        say: is told what the user has to know meanwhile.
+        device: unless "cpu", each worker has a GPU of its own where the cluster has any.
+        workers: how many; by default one for each GPU, or for four cores.
+
+    Raises:
+        UserError: workers cannot begin, or results cannot be written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after the cases that were under way have ended. A second one drops them.
+    """
+    if not items:
+        return
+    gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    number, options = _share(ray.nodes(), "GPU" if gpu else "CPU", workers, len(items))
+    actor = ray.remote(Worker).options(**options)
+    waiting, costs, told = deque(items), Counter[str](), False
+    with StopSignal() as stop:
+        crew = _Crew(ray, lambda: actor.remote(make, weights, files), say)
+        try:
+            while crew.busy or (waiting and not stop.asked):
+                if stop.asked and not told:
+                    told = True
+                    say("Stopping when the cases under way have ended; Ctrl-C again drops them.")
+                while waiting and crew.ready and not stop.asked:
+                    crew.give(waiting.popleft())
+                crew.grow_to(min(number, crew.busy + len(waiting)))
+                for item, row in crew.ended():
+                    if row is not None:
+                        done(row)
+                        continue
+                    costs[item.case] += 1
+                    if costs[item.case] < ATTEMPTS:
+                        waiting.append(item)
+                    else:
+                        reason = f"{item.file}: {ATTEMPTS} workers {_KILLED} or other machines."
+                        done(failed_row(item, reason))
+        finally:
+            crew.end()
+        if waiting:
+            raise KeyboardInterrupt
+
+
+class _Crew:
+    """Workers, and what each is at."""
+
+    def __init__(self, ray: Any, begin: Callable[[], Any], say: Callable[[str], None]) -> None:
+        self.ready: list[Any] = []
+        self._ray, self._begin, self._say = ray, begin, say
+        self._at: dict[Any, tuple[Any, Input | None]] = {}  # worker and case of each answer; None: it loads the model
+        self._dead_at_start = 0
+        self._tell_after = time.monotonic() + PATIENCE
+
+    @property
+    def busy(self) -> int:
+        """Number of cases under way."""
+        return sum(item is not None for _, item in self._at.values())
+
+    def grow_to(self, number: int) -> None:
+        """Begin workers until there are so many, those that died replaced.
+
+        A cluster without room begins them later or never: no case is meant for a worker that is not ready.
+        """
+        while len(self.ready) + len(self._at) < number:
+            worker = self._begin()
+            self._at[worker.load.remote()] = (worker, None)
+
+    def give(self, item: Input) -> None:
+        """A case for a ready worker."""
+        worker = self.ready.pop()
+        self._at[worker.predict.remote(item)] = (worker, item)
+
+    def ended(self) -> Iterator[tuple[Input, Row | None]]:
+        """Cases that ended within POLL seconds; None in place of the line of those whose workers died."""
+        if time.monotonic() > self._tell_after:
+            self._tell_after = math.inf
+            self._say("No worker has begun yet; the cluster may be busy.")
+        for answer in self._ray.wait(list(self._at), timeout=POLL)[0]:
+            worker, item = self._at.pop(answer)
+            row = None
+            try:
+                row = self._ray.get(answer)
+            except self._ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, UserError | OSError):
+                    raise error.cause from None
+                raise
+            except (self._ray.exceptions.RayActorError, self._ray.exceptions.OutOfMemoryError) as error:
+                self._ray.kill(worker)  # one out of reach may live, and must not write what another one does
+                self._dead_at_start += item is None
+                if self._dead_at_start == ATTEMPTS:
+                    # Python's words if a worker could not even be made: its machine lacks ucseg, say.
+                    made = not getattr(error, "actor_init_failed", False)
+                    raise UserError(
+                        f"{ATTEMPTS} workers {_KILLED}."
+                        if made
+                        else f"Workers cannot begin: {str(error).splitlines()[-1]}"
+                    ) from None
+            else:
+                self.ready.append(worker)
+                if item is None:
+                    self._dead_at_start, self._tell_after = 0, math.inf
+            if item is not None:
+                yield item, row
+
+    def end(self) -> None:
+        """End all workers, whatever they are at."""
+        for worker in [*self.ready, *(worker for worker, _ in self._at.values())]:
+            self._ray.kill(worker)
+
+
+@contextmanager
+def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
+    """Ray, connected to a cluster, which is left as it was found. A connection that is there already is used.
+
+    Raises:
+        UserError: Ray is not installed, or there is no such cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home
+    try:
+        import ray
+    except ImportError:
+        raise UserError('--ray needs Ray, which is not installed: pip install "ucseg[ray]".') from None
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        # Only names of files pass through Ray's memory; by default it takes a third of the machine's.
+        quiet |= {"include_dashboard": False, "object_store_memory": 10**8}
+        quiet |= {"num_cpus": max(workers or 1, os.cpu_count() or 1)}
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"--ray {address}: no cluster of Ray could be joined ({reason}); begin one with `ray start --head`, "
+            "or use --ray local."
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _share(nodes: list[dict[str, Any]], by: str, workers: int | None, cases: int) -> tuple[int, dict[str, Any]]:
+    """Number of workers, and what Ray shall give each: its GPU, and cores (which Ray makes its number of threads)."""
+    own = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get(by)]
+    total = int(sum(node[by] for node in own))
+    number = min(cases, workers or (total if by == "GPU" else max(2, total // CORES_EACH)))
+    cores = min((int(node.get("CPU", 1)) for node in own), default=1) // -(-number // max(1, len(own)))
+    # A case that was begun is given again here, where it is counted, not by Ray.
+    again = {"max_restarts": 0, "max_task_retries": 0}
+    return number, {"num_cpus": max(1, cores), "num_gpus": int(by == "GPU"), "scheduling_strategy": "SPREAD", **again}
