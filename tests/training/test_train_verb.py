@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,18 @@ def test_cases_left_out_are_named_at_the_end(scans: Path, tmp_path: Path, capsys
     (tmp_path / "dataset/plan.yaml").write_bytes((scans / "plan.yaml").read_bytes())
     train(tmp_path / "dataset", tmp_path / "run")
     assert "left out: broken: " in capsys.readouterr().err
+
+
+def test_a_validation_image_that_is_also_trained_on_is_told_before_training(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = load_dataset(scans)
+    copied = scans.parent / "copied.png"
+    copied.write_bytes(dataset.cases[0].image.read_bytes())
+    cases = [replace(one, image=copied) if one.case == "scan9" else one for one in dataset.cases]
+    save_dataset(Manifest(tmp_path / "leaking", dataset.config, cases))
+    train(tmp_path / "leaking", tmp_path / "run", steps=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "leak: scan0 (train), scan9 (validation) are copies of one image; keep it in one split" in said
+    train(scans, tmp_path / "sound", steps=1)
+    assert "leak" not in capsys.readouterr().err

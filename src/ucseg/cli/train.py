@@ -200,9 +200,11 @@ def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data
 
 
 def _say_what_was_found(data: Dataset, resumed: bool) -> None:
-    from ucseg.data.findings import alike, findings_before_training
+    from ucseg.data.findings import alike, copies_across_splits, findings_before_training
 
-    for found in [] if resumed else [*findings_before_training(data), *alike(data)]:
+    if resumed:
+        return
+    for found in [*copies_across_splits(data), *findings_before_training(data), *alike(data)]:
         console.print(f"{found.file}: {found.finding}; {found.mend}.", style="yellow")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +14,7 @@ from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset
 from ucseg.data.shift import find_shifts
 from ucseg.data.splits import subjects_in_two_splits
 from ucseg.errors import UserError
+from ucseg.types import Case
 
 Severity = Literal["error", "warning"]
 FEW_LABELS = 3
@@ -76,6 +79,30 @@ def alike(dataset: Dataset) -> Iterable[Finding]:
                 "look at both; if they show the same, give them one subject",
                 "warning",
             )
+
+
+def copies_across_splits(dataset: Dataset) -> Iterable[Finding]:
+    """Image files that are there byte for byte in two splits. Only files of one size are read, and none is decoded."""
+    sizes: dict[int, list[Case]] = defaultdict(list)
+    for case in dataset.cases:
+        if case.image.is_file():  # a series of slices is a folder
+            sizes[case.image.stat().st_size].append(case)
+    for alike_in_size in sizes.values():
+        if len({case.split for case in alike_in_size}) < 2:
+            continue
+        contents: dict[bytes, list[Case]] = defaultdict(list)
+        for case in alike_in_size:
+            with case.image.open("rb") as file:
+                contents[hashlib.file_digest(file, "blake2b").digest()].append(case)
+        for same in contents.values():
+            if len({case.split for case in same}) > 1:
+                listed = ", ".join(f"{case.case} ({case.split})" for case in same)
+                yield Finding(
+                    CASES_FILE,
+                    f"leak: {listed} are copies of one image",
+                    "keep it in one split; figures of validation and test would be too good",
+                    "error",
+                )
 
 
 def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
