@@ -10,12 +10,14 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from threshold_run import BRIGHT, DARK, make_run, plan_3d
+from PIL import Image, ImageSequence
+from threshold_run import BRIGHT, DARK, make_run, plan_2d, plan_3d
 
 from ucseg.cli.predict import predict
 
@@ -151,7 +153,7 @@ def test_formats_keep_their_geometry(tmp_path: Path, monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(values[1] > 0.5, expected)
 
 
-@pytest.mark.parametrize("ending", [".mgz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".mgz", ".nrrd", ".mha"])
 def test_other_formats_in_every_orientation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
     """Scans written and masks read by nibabel or SimpleITK: in the scan's place, on its bright voxels."""
     image, affine = np.zeros((8, 7, 6), np.float32), phantom()[1]
@@ -185,3 +187,47 @@ def test_other_formats_in_every_orientation(tmp_path: Path, monkeypatch: pytest.
             assert_same_place(read, sitk.ReadImage(str(tmp_path / "scans" / file)))
             found = sitk.GetArrayFromImage(read).T
         np.testing.assert_array_equal(found, stored > 0.5)
+
+
+def turned_by_pixels(image: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    """The body in every order and direction of its axes, for files that know nothing of the world."""
+    for order in itertools.permutations(range(image.ndim)):
+        for steps in itertools.product((1, -1), repeat=image.ndim):
+            cut = tuple(slice(None, None, step) for step in steps)
+            yield np.ascontiguousarray(image.transpose(order)[cut])
+
+
+@pytest.mark.parametrize(("ending", "dims"), [(".png", 2), (".tif", 2), (".tif", 3), (".h5", 3), (".npy", 3)])
+def test_files_without_a_world_keep_rows_and_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, dims: int
+) -> None:
+    """An L-shaped body, every axis of another length; written and read by pillow, h5py and NumPy."""
+    image = np.zeros((8, 7, 6)[:dims], np.float32)
+    image[(slice(1, 4), slice(1, 5), slice(1, 3))[:dims]] = image[(slice(1, 7), slice(1, 3), slice(1, 5))[:dims]] = 200
+    image[(-1,) * dims] = 255
+    bodies = dict(enumerate(turned_by_pixels(image)))
+    (tmp_path / "scans").mkdir()
+    for number, body in bodies.items():
+        file = tmp_path / "scans" / f"{number}{ending}"
+        if ending == ".h5":
+            with h5py.File(file, "w") as stored:
+                stored["image"] = body
+        elif ending == ".npy":
+            np.save(file, body)
+        else:
+            first, *others = [Image.fromarray(page.astype(np.uint8)) for page in body.reshape(-1, *body.shape[-2:])]
+            first.save(file, **({"save_all": True, "append_images": others} if others else {}))
+    plan = plan_2d() if dims == 2 else plan_3d(spacing=(1.0, 1.0, 1.0), unit="px")
+    predict(make_run(tmp_path / "run", plan, monkeypatch), [tmp_path / "scans"], out=tmp_path / "out", device="cpu")
+    for number, body in bodies.items():
+        (file,) = (tmp_path / "out").glob(f"{number}.*")
+        if file.suffix == ".h5":
+            with h5py.File(file) as stored:
+                found = stored[next(iter(stored))][()]
+        elif file.suffix in (".npy", ".npz"):
+            loaded = np.load(file)
+            found = loaded if file.suffix == ".npy" else loaded[loaded.files[0]]
+        else:
+            with Image.open(file) as pages:
+                found = np.stack([np.asarray(page) for page in ImageSequence.Iterator(pages)]).reshape(body.shape)
+        np.testing.assert_array_equal(found == 1, body > 127)
