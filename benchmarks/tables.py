@@ -96,6 +96,28 @@ def comparison(name: str, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
+    """PyMIC's figures (pymic.json) beside ours; `ours` are that comparison's rows, the mean over its seeds."""
+    lines = [
+        f"## Outside check: {check['outside_check']} {check['pymic']}",
+        "",
+        "Another package's methods on the same cases with as many steps; what is the same and what is its own stands",
+        "at the head of benchmarks/against_pymic.py. Dice on the test cases: PyMIC of one seed, here the mean over the",
+        "seeds above.",
+        "",
+        "| method | PyMIC, last | PyMIC, best on validation | here, last | here, best on validation |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for cell in check["cells"]:
+        theirs = [f"{cell['test'][weights]['dice']:.3f}" for weights in ("last", "best")]
+        # PyMIC's supervised network is a U-Net.
+        name = {"supervised": "supervised/unet"}.get(cell["method"], cell["method"])
+        means = {(row["variant"], row["weights"]): row["metrics"]["dice"]["mean"] for row in ours}
+        own = [f"{mean:.3f}" if (mean := means.get((name, weights))) else "" for weights in ("last", "best")]
+        lines.append(f"| {' | '.join([f'`{name}`', *theirs, *own])} |")
+    return "\n".join([*lines, "", f"    {check['command']}", ""])
+
+
 def page() -> str:
     """The whole page."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
@@ -103,7 +125,10 @@ def page() -> str:
         comparison(path.parent.name, json.loads(path.read_text()))
         for path in sorted(RESULTS.glob("compare/*/summary.json"))
     ]
-    return "\n".join([HEAD, *(table(result) for result in results if "study" in result), *compared])
+    study = RESULTS / "compare" / "hippocampus" / "summary.json"
+    rows = [row for row in json.loads(study.read_text())["rows"] if row["labelled"] == "5%"] if study.exists() else []
+    checks = [outside_check(result, rows) for result in results if "outside_check" in result]
+    return "\n".join([HEAD, *(table(result) for result in results if "study" in result), *compared, *checks])
 
 
 if __name__ == "__main__":
