@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +19,7 @@ import ucseg
 from ucseg.cli.main import main
 from ucseg.cli.predict import predict
 from ucseg.errors import Interrupted, UserError
+from ucseg.inference.predictor import CasePrediction, Predictor
 from ucseg.methods import METHODS
 from ucseg.types import Prediction
 
@@ -176,6 +180,36 @@ def test_interrupted_then_resumed(run: Path, scans: Path, tmp_path: Path, monkey
     with pytest.raises(UserError, match=r"there are predictions here already.*--resume"):
         predict(run, [scans], out=out, device="cpu")
     assert not calls, "masks of two runs are not mixed in one folder"
+
+
+def test_a_kill_takes_back_no_case_that_has_ended(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    predict(run, [scans], out=whole, device="cpu")
+    process = os.fork()
+    if not process:  # a copy of this process, which dies at its third scan
+        wanted = iter((False, False, True))
+        as_it_is = Predictor.predict_scan
+
+        def dying(self: Predictor, *words: Any, **options: Any) -> CasePrediction:
+            if next(wanted):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return as_it_is(self, *words, **options)
+
+        monkeypatch.setattr(Predictor, "predict_scan", dying)
+        try:
+            predict(run, [scans], out=out, device="cpu")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    assert list(table(out)) == list(table(whole))[:2]
+    with (out / "cases.csv").open("a") as file:
+        file.write(f"{list(table(whole))[2]},/scans/cut")  # as by a power cut
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    predict(run, [scans], out=out, device="cpu", resume=True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (out / "cases.csv").read_text() == (whole / "cases.csv").read_text()
 
 
 def test_resuming_with_another_model_is_refused(

@@ -17,7 +17,6 @@ import hashlib
 import io
 import math
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +37,6 @@ from ucseg.training.run_folder import read_json, replace_file, write_json
 from ucseg.types import Array, Geometry, Scan
 
 ABOUT = "prediction.json"
-
-TABLE_EVERY = 2.0
-"""Seconds between two writings of cases.csv: with thousands of images it would take longer than predicting."""
 
 Row = dict[str, str | float]
 
@@ -160,7 +156,7 @@ class PredictionFolder:
         self._items = items
         self._rows: dict[str, Row] = {}
         self._finished: dict[str, Row] = {}
-        self._written = -math.inf
+        self._begun = False
         about = path / ABOUT
         if about.exists() and not resume:
             raise UserError(
@@ -202,32 +198,39 @@ class PredictionFolder:
         return True
 
     def add(self, row: Row) -> None:
-        """Take in the line of a case that has ended. cases.csv is written every few seconds."""
+        """Take in the line of a case that has ended, and add it to cases.csv, where a kill cannot take it back."""
         self._rows[str(row["case"])] = row
-        if time.monotonic() - self._written > TABLE_EVERY:
+        if self._begun:  # by itself: with thousands of cases the whole table would take longer than predicting
+            with (self.files.path / "cases.csv").open("a", encoding="utf-8", newline="") as file:
+                file.write(self._lines([row]))
+        else:
             self.save_table()
 
     def save_table(self) -> None:
-        """Write cases.csv, whole or not at all."""
-        columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.files.plan), "mean_uncertainty"]
-        out = io.StringIO()
-        writer = csv.DictWriter(out, [*columns, "failure_score"], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _text(value) for key, value in row.items()} for row in self.rows)
-        text = out.getvalue()
+        """Write cases.csv, whole or not at all, its lines in the order of the inputs."""
+        text = self._lines(self.rows, header=True)
 
         def write(part: Path) -> None:
             part.write_text(text, encoding="utf-8")
 
         replace_file(self.files.path / "cases.csv", write)
-        self._written = time.monotonic()
+        self._begun = True
+
+    def _lines(self, rows: list[Row], *, header: bool = False) -> str:
+        columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.files.plan), "mean_uncertainty"]
+        out = io.StringIO()
+        writer = csv.DictWriter(out, [*columns, "failure_score"], restval="", lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows({key: _text(value) for key, value in row.items()} for row in rows)
+        return out.getvalue()
 
     def _read_table(self) -> list[Row]:
         file = self.files.path / "cases.csv"
         if not file.exists():
             return []
-        with file.open(encoding="utf-8", newline="") as lines:
-            return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(lines)]
+        whole = file.read_text(encoding="utf-8").rpartition("\n")[0]  # a power cut may have cut the last line
+        return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(io.StringIO(whole))]
 
 
 def volumes(mask: Array, geometry: Geometry, classes: dict[int, str]) -> Row:
