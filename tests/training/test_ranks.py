@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -103,6 +106,28 @@ def test_what_cannot_be_launched(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
         launch(lambda: None, *words)
+
+
+def test_processes_that_torchrun_or_srun_began_find_each_other() -> None:
+    """torchrun: two processes of one machine; srun, by its variables: one on each of two."""
+    script = str(Path(__file__).parent / "joined.py")
+    slurm = {"JOB_ID": str(20000 + os.getpid() % 10000), "NTASKS": "2", "STEP_NUM_TASKS": "2", "NNODES": "2"}
+    slurm |= {"NTASKS_PER_NODE": "1", "LOCALID": "0", "NODELIST": "localhost,other", "JOB_NODELIST": "localhost,other"}
+    begun = [[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, "2", "1"]]
+    begun += [[sys.executable, script, "1", "2"]] * 2
+    told: list[dict[str, str]] = [{}] + [slurm | {"PROCID": rank, "NODEID": rank} for rank in "01"]
+    processes = [
+        subprocess.Popen(
+            words,
+            env=os.environ | {f"SLURM_{name}": value for name, value in variables.items()},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for words, variables in zip(begun, told, strict=True)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [one.count("[0, 1]") for one in said] == [2, 1, 1]
 
 
 def test_accumulated_gradients_are_the_mean_over_the_smaller_batches() -> None:
