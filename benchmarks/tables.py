@@ -123,7 +123,7 @@ def page() -> str:
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     compared = [
         comparison(path.parent.name, json.loads(path.read_text()))
-        + (note.read_text() + "\n" if (note := path.with_name("note.md")).exists() else "")
+        + ("\n" + note.read_text() if (note := path.with_name("note.md")).exists() else "")
         for path in sorted(RESULTS.glob("compare/*/summary.json"))
     ]
     study = RESULTS / "compare" / "hippocampus" / "summary.json"
