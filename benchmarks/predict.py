@@ -138,7 +138,7 @@ def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, words
     }
 
 
-def dice(run: Path, folder: Path) -> dict[str, Any]:
+def dice(run: Path, folder: Path, most: int) -> dict[str, Any]:
     """Mean foreground Dice of a run on the validation and test cases of a dataset, on the network's grid."""
     dataset = load_dataset(folder)
     predictors = {name: Predictor.from_run(run, device="cpu", growth=growth) for name, growth in WAYS.items()}
@@ -148,7 +148,8 @@ def dice(run: Path, folder: Path) -> dict[str, Any]:
     stride = [max(1, round(edge * s / w)) for edge, s, w in zip(plan.patch, STRIDE, WINDOW, strict=True)]
     found: dict[str, list[Any]] = {name: [] for name in ("loop", *predictors)}
     shapes = []
-    for case in dataset.validation + dataset.test:
+    cases = dataset.validation + dataset.test
+    for case in cases[:: -(-len(cases) // most)]:
         assert case.mask is not None
         scan = read_scan(case.image)
         image, grid = to_network_grid(scan, plan)
@@ -191,6 +192,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=2, help="of the loop that are timed")
     parser.add_argument("--out", type=Path, default=RESULTS / "predict.json")
     parser.add_argument("--run", type=Path, nargs=2, action="append", default=[], metavar=("RUN", "DATASET"))
+    parser.add_argument("--cases", type=int, default=1000, help="for Dice: at most so many, evenly picked")
     parser.add_argument("--no-times", action="store_true")
     words = parser.parse_args()
     report = json.loads(words.out.read_text()) if words.out.exists() else {}
@@ -206,9 +208,13 @@ def main() -> None:
     if words.run:
         rows = []
         for run, dataset in words.run:
-            rows.append(dice(run, dataset))
+            rows.append(dice(run, dataset, words.cases))
             print(rows[-1], flush=True)
-        report["dice"] = {"command": f"{command} --no-times --run RUN DATASET ...", **machine(), "rows": rows}
+        report["dice"] = {
+            "command": f"{command} --no-times --cases {words.cases} --run RUN DATASET ...",
+            **machine(),
+            "rows": rows,
+        }
     words.out.write_text(json.dumps(report, indent=1) + "\n")
 
 

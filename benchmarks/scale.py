@@ -5,9 +5,9 @@
 Images are 64 x 64 pixels (PNG), volumes 64 x 64 x 40 voxels (.nii.gz); see data/synthetic.py. A few are drawn and
 repeated with a pixel of their own, so that files differ. Each verb is a process of its own, on a dataset without a
 cache. Seconds are of the wall, start and imports included. Peak memory is that of the verb and all its children at one
-moment, sampled every 50 ms, pages that they share counted once (PSS, Linux). Cores busy are processor seconds of all
-of them over seconds times cores. A fixed piece of work in one process per core says, before and after, how much of the
-machine there was: where others are at work, `cores_there` is below 1, and no verb can keep more busy.
+moment, sampled every 50 ms, pages that they share counted once (PSS, Linux). `cores_busy` is processor seconds over
+seconds times cores; `cores_wanted` also counts the time in which a thread could have run and had to wait for a core, so
+that it says what cores would do that nobody else used (Linux's schedstat; more than 1: more threads than cores).
 Writes benchmarks/results/scale.json.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -66,9 +65,9 @@ def measure(words: list[str]) -> dict[str, float]:
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "ucseg.cli.main", *words]
     verb = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    peak = 0.0
+    peak, wanted = 0.0, dict[int, float]()
     while verb.poll() is None:
-        peak = max(peak, memory(verb.pid))
+        peak = max(peak, look(verb.pid, wanted))
         time.sleep(0.05)
     seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     if verb.returncode not in (0, 2):  # 2: `check` finds something to mend
@@ -78,37 +77,29 @@ def measure(words: list[str]) -> dict[str, float]:
         "seconds": round(seconds, 2),
         "peak_mib": round(peak, 1),
         "cores_busy": round(processor / (seconds * cores()), 2),
+        "cores_wanted": round(sum(wanted.values()) / (seconds * cores()), 2),
     }
 
 
-def memory(process: int) -> float:
-    """MiB of a process and all its descendants, shared pages counted once."""
+def look(process: int, wanted: dict[int, float]) -> float:
+    """MiB of a process and all its descendants; seconds that each thread ran or waited for a core go to `wanted`."""
     total = 0.0
     try:
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
         total += next(float(line.split()[1]) / 2**10 for line in rollup.splitlines() if line.startswith("Pss:"))
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        children: list[str] = []
+        for task in Path(f"/proc/{process}/task").iterdir():
+            ran, waited, _ = (task / "schedstat").read_text().split()
+            wanted[int(task.name)] = (int(ran) + int(waited)) / 1e9
+            children += (task / "children").read_text().split()
     except (OSError, StopIteration):  # it has just ended
         return total
-    return total + sum(memory(int(child)) for child in children)
+    return total + sum(look(int(child), wanted) for child in children)
 
 
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def cores_there() -> float:
-    """Part of all cores that a process on each of them gets."""
-    with multiprocessing.get_context("spawn").Pool(cores()) as pool:
-        return round(float(np.mean(pool.map(_share, range(cores()), chunksize=1))), 2)
-
-
-def _share(_: int) -> float:
-    begun, busy, total = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - begun < 1.0:
-        total += sum(range(10_000))
-    return (time.process_time() - busy) / (time.perf_counter() - begun)
 
 
 def main() -> None:
@@ -126,11 +117,10 @@ def main() -> None:
             scans, dataset = words.work / f"{kind}-{count}", words.work / f"{kind}-{count}-dataset"
             generate(scans, kind, count)
             shutil.rmtree(dataset, ignore_errors=True)
-            row: dict[str, Any] = {"scans": kind, "count": count, "cores_there": [cores_there()]}
+            row: dict[str, Any] = {"scans": kind, "count": count}
             for verb in ("init", "check", "plan", "prepare"):
                 told = ["init", str(scans), "--out", str(dataset)] if verb == "init" else [verb, str(dataset)]
                 row[verb] = measure(told)
-            row["cores_there"].append(cores_there())
             print(row, flush=True)
             rows.append(row)
     threads = os.environ.get("OMP_NUM_THREADS", "default")
