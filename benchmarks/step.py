@@ -115,8 +115,12 @@ def measure(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
     """Seconds of each counted step of one model, and its peak memory. In a fresh process."""
     import torch
 
+    from ucseg.training.allocator import kept_memory
+
     sizes, key, model, precision, repeats = job
     size = SIZES[sizes][key]
+    allocator = kept_memory(model != FLOOR)
+    allocator.__enter__()  # to the end of this process
     torch.manual_seed(0)
     floors = {FLOOR: False, OWN_FLOOR: True}
     step = bare_subnets(size, precision, floors[model]) if model in floors else training(size, model, precision)[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,7 +83,15 @@ def train(
         raise UserError("--hours goes by what one device takes for a step; with several, give --steps.")
     choose_device(config.device)  # before minutes of preparing
     work = partial(_train, data, run, config, asked, method, hours, resume, plan, cache)
-    return launch(work, config.devices, config.nodes, config.device)
+    return launch(partial(_keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
+
+
+def _keeping_memory(keep: bool, work: Callable[[], FitResult]) -> FitResult:
+    """Also around what comes before the loop: torch decides on large pages when it first allocates."""
+    from ucseg.training.allocator import kept_memory
+
+    with kept_memory(keep):
+        return work()
 
 
 def _train(

@@ -21,7 +21,7 @@ from ucseg.training.settings import TrainConfig
 
 FILE = "comparison.json"
 # Where and how fast cells compute, and how often they save or log, may differ between them; seeds are the grid's.
-FREE = {"seed", "device", "devices", "nodes", "workers", "save_every", "log_every"}
+FREE = {"seed", "device", "devices", "nodes", "workers", "keep_memory", "save_every", "log_every"}
 OTHERS = ("dataset.yaml", "config.json", "prediction.json", "metrics.json")
 
 

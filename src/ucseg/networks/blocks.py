@@ -57,12 +57,12 @@ class InstanceNorm(nn.GroupNorm):
         # Not nn.GroupNorm's own, nor F.batch_norm: they refuse an image of one voxel, as small scans have at the end.
         if x.device.type != "cpu":
             return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
-        return torch.cat(
-            [
-                torch.batch_norm(image, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
-                for image in x.tensor_split(len(x))
-            ]
-        )
+        # `split`, whose backward joins the images' gradients: slices would each fill a gradient of the whole batch.
+        normed = [
+            torch.batch_norm(image, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
+            for image in x.split(1)
+        ]
+        return torch.cat(normed) if len(normed) > 1 else normed[0]
 
 
 def levels(strides: Strides | None, dims: int, most: int) -> tuple[Strides, tuple[int, ...]]:

@@ -31,7 +31,8 @@ PACKAGES = (
 # of devices the result is the same up to rounding and to the draws of dropout.
 # A dataset may have moved: its cases and their content are in the configuration and may not differ.
 FREE_ON_RESUME = frozenset(
-    {f"train.{key}" for key in ("device", "devices", "nodes", "workers", "save_every", "log_every")} | {"dataset"}
+    {f"train.{key}" for key in ("device", "devices", "nodes", "workers", "keep_memory", "save_every", "log_every")}
+    | {"dataset"}
 )
 
 

@@ -23,6 +23,7 @@ class TrainConfig(Strict):
         precision: "bf16" autocast, "fp32", or "auto": bf16 where the device has it in hardware.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         channels_last: lay images and convolution weights out with the channels of a voxel together.
+        keep_memory: on a CPU, keep freed memory for the next step (see allocator.py): quicker, with a higher peak.
         optimizer: "sgd", or "adamw" (then lr about 1e-3).
         lr: learning rate at the first step.
         schedule: how it decays to 0 at T.
@@ -43,6 +44,7 @@ class TrainConfig(Strict):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = "auto"
     channels_last: bool = True
+    keep_memory: bool = True
     optimizer: OptimizerName = "sgd"
     lr: float = Field(0.01, gt=0)
     schedule: Schedule = "linear"
