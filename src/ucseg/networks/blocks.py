@@ -57,10 +57,10 @@ class InstanceNorm(nn.GroupNorm):
         # Not nn.GroupNorm's own, nor F.batch_norm: they refuse an image of one voxel, as small scans have at the end.
         if x.device.type != "cpu":
             return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
-        # `split`, whose backward joins the images' gradients: slices would each fill a gradient of the whole batch.
+        # `chunk`, whose backward joins the images' gradients: slices would each fill a gradient of the whole batch.
         normed = [
             torch.batch_norm(image, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
-            for image in x.split(1)
+            for image in x.chunk(len(x))
         ]
         return torch.cat(normed) if len(normed) > 1 else normed[0]
 
