@@ -25,20 +25,20 @@ from ucseg.data.augment_settings import AugmentationConfig
 from ucseg.data.plan import Plan
 from ucseg.data.prepare import PreparedCase
 from ucseg.data.stream import PREFETCH, Stream, loader
+from ucseg.types import Problem
 
 CASES = 60  # as many as a labelled set of a study; they stay in the system's page cache, as there
 
 
-def prepared(folder: Path, at: dict[str, Any]) -> list[PreparedCase]:
+def prepared(folder: Path, problem: Problem) -> list[PreparedCase]:
     """Cases on disk, as `ucseg prepare` leaves them."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    patch = at["patch"]
-    shape = patch if len(patch) == 2 else tuple(edge + 4 for edge in patch)
+    shape = problem.patch if problem.dims == 2 else tuple(edge + 4 for edge in problem.patch)
     cases = []
     for number in range(CASES):
         image, label = folder / f"{number}.image.npy", folder / f"{number}.label.npy"
-        np.save(image, rng.normal(size=(at["channels"], *shape)).astype(np.float16))
+        np.save(image, rng.normal(size=(problem.channels, *shape)).astype(np.float16))
         np.save(label, (rng.random(shape) > 0.9).astype(np.uint8))
         cases.append(PreparedCase(str(number), str(number), image, label, shape))
     return cases
@@ -67,9 +67,10 @@ def main() -> None:
     words = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        for size, at in SIZES.items():
-            dims, n = len(at["patch"]), at["n"]
-            cases = prepared(Path(work) / f"{dims}d", at)
+        for key, size in SIZES["study"].items():
+            problem, n = size.problem, size.n
+            dims = problem.dims
+            cases = prepared(Path(work) / key, problem)
             ways = {"none": AugmentationConfig(), "default": AugmentationConfig.default(dims, "mri")}
             streams = {}
             for name, augmentation in ways.items():
@@ -77,10 +78,10 @@ def main() -> None:
                     dims=2 if dims == 2 else 3,
                     unit="mm",
                     spacing=(1.0,) * dims,
-                    channels=at["channels"],
+                    channels=problem.channels,
                     classes={0: "background", 1: "organ"},
-                    patch=at["patch"],
-                    token=at["token"],
+                    patch=problem.patch,
+                    token=problem.token,
                     labelled_batch=n,
                     unlabelled_batch=n,
                     normalisation="zscore",
@@ -91,9 +92,10 @@ def main() -> None:
             for _ in range(words.rounds):
                 for name, stream in streams.items():
                     found[name].append(seconds_a_batch(stream, words.batches))
-                found["step"].append(measure((size, "UC-Seg", "bf16", 5))["seconds"])
+                step = measure(("study", key, "UC-Seg", "bf16", 3))
+                found["step"].append(statistics.median(step["seconds"]))
             medians = {name: statistics.median(values) for name, values in found.items()}
-            row: dict[str, Any] = {"size": size, "images_a_batch": 2 * n}
+            row: dict[str, Any] = {"size": size.name, "images_a_batch": 2 * n}
             row["images_a_second"] = {name: round(2 * n / value, 1) for name, value in medians.items()}
             row["times_what_the_step_eats"] = {
                 name: round(statistics.median(s / v for s, v in zip(found["step"], found[name], strict=True)), 2)
