@@ -210,7 +210,7 @@ def test_nearly_the_same_picture_saved_again(tmp_path: Path) -> None:
     cases[15] = replace(cases[15], image=tmp_path / "15.jpg")
     (finding,) = check_dataset(dataset)
     assert finding.severity == "warning"
-    assert "possible leak: (train) nearly the same image as 15.jpg (test)" in finding.finding
+    assert "possible leak: cases 2 (train) and 15 (test) show nearly the same image" in finding.finding
 
 
 def test_geometry_measures() -> None:

@@ -223,3 +223,23 @@ def test_a_validation_image_that_is_also_trained_on_is_told_before_training(
     assert "leak: scan0 (train), scan9 (validation) are copies of one image; keep it in one split" in said
     train(scans, tmp_path / "sound", steps=1)
     assert "leak" not in capsys.readouterr().err
+
+
+def test_leaks_and_rare_classes_are_told_before_the_first_step(scans: Path, tmp_path: Path, capsys: Any) -> None:
+    """A training image brightened and saved again as a test image, a subject in two splits, a class that nobody drew."""
+    data = load_dataset(scans)
+    cases = [replace(case, subject="s0") if case.case == "scan9" else case for case in data.cases]
+    picture = np.asarray(Image.open(cases[1].image))
+    Image.fromarray(np.minimum(picture * 1.2, 255).astype(np.uint8)).save(tmp_path / "again.jpg", quality=80)
+    cases.append(Case("again", "again", tmp_path / "again.jpg", None, "test"))
+    config = data.config.model_copy(update={"classes": {0: "background", 1: "disc", 2: "ring"}})
+    save_dataset(Manifest(tmp_path / "dataset", config, cases))
+    train(tmp_path / "dataset", tmp_path / "run", steps=1, set=SMALL)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "leak: subject 's0' is in train and validation (scan0, scan9); give all its cases one split" in said
+    assert "possible leak: cases scan1 (train) and again (test) show nearly the same image" in said
+    assert "no labelled training mask holds class 2 'ring'; label a case that has it" in said
+    assert said.count("possible leak") == 1
+    assert said.index("possible leak") < said.index("steps in")
+    train(tmp_path / "dataset", tmp_path / "run", steps=1, set=SMALL, resume=True)
+    assert "leak: " not in capsys.readouterr().err

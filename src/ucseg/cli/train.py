@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ucseg.training.trainer import FitResult, StepReport
 
 PLAN_FILE = "plan.yaml"
+MOST_FINDINGS = 20
+"""Told at the start; a longer list would only be scrolled away."""
 
 
 def train(
@@ -208,12 +210,23 @@ def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data
 
 
 def _say_what_was_found(data: Dataset, resumed: bool) -> None:
-    from ucseg.data.findings import alike, copies_across_splits, findings_before_training
+    from ucseg.data.findings import (
+        alike,
+        copies_across_splits,
+        copies_before_training,
+        findings_before_training,
+        same_files,
+    )
 
     if resumed:
         return
-    for found in [*copies_across_splits(data), *findings_before_training(data), *alike(data)]:
-        console.print(f"{found.file}: {found.finding}; {found.mend}.", style="yellow")
+    twins = same_files(data)
+    near = alike(data, copies_before_training(data), twins)
+    found = [*copies_across_splits(data, twins), *findings_before_training(data), *near]
+    for one in found[:MOST_FINDINGS]:
+        console.print(f"{one.file}: {one.finding}; {one.mend}.", style="yellow")
+    if len(found) > MOST_FINDINGS:
+        console.print(f"and {len(found) - MOST_FINDINGS} more; `ucseg check {data.folder}` lists them.", style="yellow")
 
 
 def _say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:

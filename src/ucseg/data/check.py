@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ucseg.data.duplicates import digest, nearly_equal_pairs, thumbnail
-from ucseg.data.findings import Finding, Severity, findings_before_training
+from ucseg.data.duplicates import digest, small_copy
+from ucseg.data.findings import Finding, Severity, alike, findings_before_training
 from ucseg.data.formats import lies_on_its_image, read_header, read_scan
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
@@ -44,8 +44,7 @@ class _Examined:
     findings: list[Finding] = field(default_factory=list)
     image_digest: str | None = None
     label_digest: str | None = None
-    thumbnail: Array | None = None
-    classes: frozenset[int] = frozenset()
+    copy: Array | None = None
 
 
 def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> list[Finding]:
@@ -61,10 +60,10 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     examined = for_each(lambda case: _examine(case, dataset), dataset.cases, done)
     findings = [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
-    findings += _near_duplicates(examined, dataset)
+    copies = {one.case.case: one.copy for one in examined}
+    findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
     findings += findings_before_training(dataset)
     findings += _amounts(dataset)
-    findings += _unseen_classes(examined, dataset)
     findings += _companion_files(dataset)
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
 
@@ -94,8 +93,7 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
     else:
         shape, geometry = scan.array.shape[1:], scan.geometry
         out.image_digest = digest(scan.array)
-        if np.isfinite(scan.array).all():
-            out.thumbnail = thumbnail(scan.array)
+        out.copy = small_copy(scan.array)
         out.findings += [Finding(name, *rest) for rest in _of_image(scan, case, dataset.config)]
     if case.mask is None:
         return out
@@ -115,8 +113,7 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
         out.findings.append(_from_error(error, case.mask, dataset))
         return out
     out.label_digest = digest(label)
-    out.classes = frozenset(np.flatnonzero(np.bincount(label.ravel())).tolist())
-    if out.classes <= {0}:
+    if not label.any():
         out.findings.append(
             Finding(
                 mask_name,
@@ -201,22 +198,6 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
         )
 
 
-def _near_duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
-    """Only a warning, even across splits: whether two images are too much alike is for a person to judge."""
-    for i, j, likeness in nearly_equal_pairs([one.thumbnail for one in examined]):
-        one, other = examined[i], examined[j]
-        if one.image_digest == other.image_digest or one.case.subject == other.case.subject:
-            continue
-        leak = "possible leak: " if one.case.split != other.case.split else ""
-        yield Finding(
-            _name(one.case.image, dataset),
-            f"{leak}({one.case.split}) nearly the same image as {_name(other.case.image, dataset)} "
-            f"({other.case.split}), correlation {likeness:.4f}",
-            f"look at both; if they show the same, give them one subject and one split in {CASES_FILE}",
-            "warning",
-        )
-
-
 def _amounts(dataset: Dataset) -> Iterable[Finding]:
     labelled = len(dataset.labelled)
     plan_file = dataset.folder / "plan.yaml"
@@ -246,20 +227,6 @@ def _amounts(dataset: Dataset) -> Iterable[Finding]:
                 CASES_FILE,
                 f"{bare} of {len(cases)} {split} cases have no mask",
                 "they cannot be measured; give them masks, or the split 'train' to use them as unlabelled",
-                "warning",
-            )
-
-
-def _unseen_classes(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
-    seen = {index for one in examined if one.case.split == "train" for index in one.classes}
-    if not seen:
-        return
-    for index, name in dataset.config.classes.items():
-        if index not in seen and not name.startswith("unused"):
-            yield Finding(
-                CONFIG_FILE,
-                f"no labelled training mask holds class {index} '{name}'",
-                "label a case that has it, or remove the class if it is the last one",
                 "warning",
             )
 

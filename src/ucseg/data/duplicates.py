@@ -1,21 +1,37 @@
-"""Images that are there twice: equal to the last voxel, or nearly (saved again, resized, the next video frame)."""
+"""Images that are there twice: equal to the last voxel, or nearly (saved again, resized, cut, turned, the next frame).
+
+Near-duplicates are found in two steps. A perceptual hash (the signs of the lowest DCT coefficients) of every image is
+compared with those of the others turned, mirrored and cut, which costs a few bit operations a pair; the few nearest
+neighbours of each image, a number that grows with the images and not with their pairs, are then laid over each other
+(`overlay.py`), and it is the detail left after that which decides: images of one kind share their coarse looks.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations, product
 
 import numpy as np
+from scipy.fft import dctn
 
+from ucseg.data.overlay import likeness_of_details
+from ucseg.data.parallel import for_each
 from ucseg.types import Array
 
-NEARLY_THE_SAME = 0.995
-"""Correlation of two thumbnails. On the public sets tried, copies reach 0.9999 and neighbours (the two sides of one
-person, one lesion type, one exam) up to 0.99, a few pairs of frames more; three near-duplicate pairs of ISIC, which
-differ in crop, stay below it."""
+NEARLY_THE_SAME = {2: 0.55, 3: 0.75}
+"""Correlation of the details of two images once they lie over each other, by rank. Different images of one kind stay
+well below it: see benchmarks/results/duplicates.json."""
 
-_THUMBNAIL_EDGE = {2: 24, 3: 12}
-_ROWS_AT_ONCE = 1024
+_EDGE = {2: 64, 3: 20}
+"""Of the small image that is kept, by rank."""
+_FREQUENCIES = {2: 11, 3: 5}
+"""Along each axis: 120 and 124 signs."""
+_PARTS = (0.9, 0.8)
+"""Edges of the parts that are cut out, in edges of the image."""
+_NEIGHBOURS = 3
+"""Candidates an image."""
+_ROWS_AT_ONCE = 64
 
 
 def digest(array: Array) -> str:
@@ -25,57 +41,132 @@ def digest(array: Array) -> str:
     return found.hexdigest()
 
 
-def packed(vector: Array | None) -> bytes | None:
-    """A thumbnail in a byte a voxel, to be kept on disk."""
-    return None if vector is None else np.rint(vector / np.abs(vector).max() * 127).astype(np.int8).tobytes()
-
-
-def unpacked(kept: bytes | None) -> Array | None:
-    """The thumbnail that was packed, to within rounding."""
-    if kept is None:
-        return None
-    vector = np.frombuffer(kept, np.int8).astype(np.float32)
-    return np.asarray(vector / np.linalg.norm(vector))
-
-
-def thumbnail(image: Array) -> Array | None:
-    """A small grey version of an image, as a vector of mean 0 and length 1, so that a dot product is a correlation.
+def small_copy(image: Array) -> Array | None:
+    """A small grey copy, from which duplicates are told.
 
     Args:
-        image: C x S, finite.
+        image: C x S.
 
     Returns:
-        24 * 24 or 12 * 12 * 12 float32; None for images that are smaller or show nothing.
+        64 x 64 or 20 x 20 x 20 uint8, from the darkest to the brightest; None for images that are too small, show
+        nothing or are not finite.
     """
     small = image.mean(axis=0, dtype=np.float32)
-    edge = _THUMBNAIL_EDGE[small.ndim]
-    if min(small.shape) < edge:
+    edge = _EDGE[small.ndim]
+    if min(small.shape) < 8 or not np.isfinite(small).all():
         return None
-    for axis, length in enumerate(small.shape):
-        starts = np.arange(edge) * length // edge
-        sizes = np.diff(np.append(starts, length)).astype(np.float32)
-        shape = [-1 if other == axis else 1 for other in range(small.ndim)]
-        small = np.add.reduceat(small, starts, axis=axis) / sizes.reshape(shape)
-    vector = small.ravel() - small.mean()
-    norm = float(np.linalg.norm(vector))
+    for axis in range(small.ndim):
+        small = _averaged(small, axis, edge)
+    low, high = float(small.min()), float(small.max())
     # Next to nothing but rounding remains of an image without structure.
-    return (vector / norm).astype(np.float32) if norm > 1e-6 * (1 + float(np.abs(small).max())) else None
+    if high - low <= 1e-5 * (1 + abs(high)):
+        return None
+    return np.asarray(np.rint((small - low) / (high - low) * 255), np.uint8)
 
 
-def nearly_equal_pairs(thumbnails: Sequence[Array | None]) -> list[tuple[int, int, float]]:
-    """(i, j, correlation) with i < j of all pairs above NEARLY_THE_SAME; a few rows at a time, for large sets."""
-    pairs = []
-    for length in {len(vector) for vector in thumbnails if vector is not None}:  # slices and volumes are not alike
-        index = [i for i, vector in enumerate(thumbnails) if vector is not None and len(vector) == length]
-        pairs += _pairs_among(np.stack([vector for i in index if (vector := thumbnails[i]) is not None]), index)
-    return pairs
+def near_duplicates(
+    copies: Sequence[Array | None], related: Callable[[int, int], bool] = lambda i, j: False
+) -> list[tuple[int, int, float]]:
+    """(i, j, correlation of details) with i < j of all pairs found that are NEARLY_THE_SAME, or equal.
+
+    Args:
+        copies: as of `small_copy`.
+        related: pairs that need not be looked at.
+    """
+    found = []
+    for rank in sorted({copy.ndim for copy in copies if copy is not None}):
+        chosen = {i: copy for i, copy in enumerate(copies) if copy is not None and copy.ndim == rank}
+        index = list(chosen)
+        pairs = [
+            (index[i], index[j], fit)
+            for i, j, fit in _candidates(np.stack(list(chosen.values())))
+            if not related(index[i], index[j])
+        ]
+        laid_over = [(chosen[i], chosen[j], fit) for i, j, fit in pairs]
+        likeness = for_each(lambda these: likeness_of_details(*these), laid_over)
+        found += [
+            (min(i, j), max(i, j), value)
+            for (i, j, _), value in zip(pairs, likeness, strict=True)
+            if value >= NEARLY_THE_SAME[rank]
+        ]
+    return sorted(found)
 
 
-def _pairs_among(vectors: Array, index: Sequence[int]) -> list[tuple[int, int, float]]:
-    pairs = []
-    for start in range(0, len(index), _ROWS_AT_ONCE):
-        likeness = vectors[start : start + _ROWS_AT_ONCE] @ vectors.T
-        for row, column in zip(*np.nonzero(likeness > NEARLY_THE_SAME), strict=True):
-            if start + row < column:
-                pairs.append((index[start + row], index[column], float(likeness[row, column])))
-    return pairs
+def _averaged(array: Array, axis: int, count: int) -> Array:
+    """Means over `count` equal pieces of an axis; voxels that lie in two pieces count for both."""
+    length = array.shape[axis]
+    sums = np.concatenate([np.zeros_like(array.take([0], axis)), np.cumsum(array, axis, dtype=np.float64)], axis)
+    at = np.arange(count + 1) * length / count
+    whole = np.minimum(at.astype(int), length - 1)
+    part = (at - whole).reshape([-1 if other == axis else 1 for other in range(array.ndim)])
+    until = sums.take(whole, axis) * (1 - part) + sums.take(whole + 1, axis) * part
+    return np.asarray(np.diff(until, axis=axis) * (count / length), np.float32)
+
+
+def _candidates(copies: Array) -> Iterator[tuple[int, int, Array]]:
+    """Pairs (i, j) of which j is among the nearest neighbours of i, each once, and how j's places lie in i.
+
+    Args:
+        copies: N x S.
+    """
+    hashes, fits = _variants(copies)
+    count = len(copies)
+    nearest: dict[tuple[int, int], tuple[int, int, Array]] = {}
+    neighbours = min(_NEIGHBOURS, count - 1)
+    for start in range(0, count if neighbours else 0, _ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + _ROWS_AT_ONCE, count))
+        best = np.full((len(rows), count), 255, np.uint8)
+        which = np.zeros(best.shape, np.uint8)
+        for variant, own in enumerate(hashes):
+            bits = np.bitwise_count(own[rows, None, 0] ^ hashes[0][:, 0])
+            bits += np.bitwise_count(own[rows, None, 1] ^ hashes[0][:, 1])
+            closer = bits < best
+            best[closer], which[closer] = bits[closer], variant
+        best[rows - start, rows] = 255
+        for row, near in enumerate(np.argpartition(best, neighbours - 1)[:, :neighbours]):
+            for other in near:
+                i, j, apart = start + row, int(other), int(best[row, other])
+                pair = (min(i, j), max(i, j))
+                if pair not in nearest or apart < nearest[pair][0]:
+                    nearest[pair] = (apart, i, fits[int(which[row, other])])
+    for (low, high), (_, i, fit) in nearest.items():
+        yield i, low + high - i, fit
+
+
+def _variants(copies: Array) -> tuple[list[Array], list[Array]]:
+    """Hashes (N x 2 uint64) of the images as they are, turned and mirrored, and of parts of them; and for each the map
+    (n x n+1) from places in the variant to those in the image, of which each axis runs from -1 to 1."""
+    rank, edge = copies.ndim - 1, copies.shape[1]
+    hashes, fits = [], []
+    whole = _coefficients(copies)
+    waves = np.arange(whole.shape[1])
+    for order in permutations(range(rank)):
+        for signs in product((1, -1), repeat=rank):
+            mirrored = whole.transpose(0, *(1 + axis for axis in order))
+            for axis, sign in enumerate(signs):  # odd waves change their sign in a mirror
+                mirrored = mirrored * np.where(waves % 2, sign, 1).reshape([-1] + [1] * (rank - 1 - axis))
+            fit = np.zeros((rank, rank + 1))
+            fit[list(order), range(rank)] = signs
+            hashes.append(_packed(mirrored))
+            fits.append(fit)
+    for part in _PARTS:
+        size = round(edge * part)
+        for corner in product((0, (edge - size) // 2, edge - size), repeat=rank):
+            inside = tuple(slice(first, first + size) for first in corner)
+            hashes.append(_packed(_coefficients(copies[(slice(None), *inside)])))
+            middle = [[(2 * first + size) / edge - 1] for first in corner]
+            fits.append(np.hstack([np.eye(rank) * size / edge, middle]))
+    return hashes, fits
+
+
+def _coefficients(images: Array) -> Array:
+    """N x F of the lowest waves; the basis is smooth, so that the number of voxels does not matter."""
+    rank = images.ndim - 1
+    low = (slice(None),) + (slice(_FREQUENCIES[rank]),) * rank
+    return np.asarray(dctn(images.astype(np.float32), axes=range(1, rank + 1))[low])
+
+
+def _packed(coefficients: Array) -> Array:
+    signs = coefficients.reshape(len(coefficients), -1)[:, 1:] > 0  # the first one is the mean
+    bits = np.packbits(signs, axis=1)
+    return np.pad(bits, ((0, 0), (0, 16 - bits.shape[1]))).view(np.uint64)

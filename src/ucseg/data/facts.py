@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ucseg.data.duplicates import packed, thumbnail, unpacked
+from ucseg.data.duplicates import small_copy
 from ucseg.data.formats import read_header, read_scan
 from ucseg.data.manifest import DatasetConfig
 from ucseg.data.masks import read_label
@@ -60,27 +61,22 @@ class ScanFacts:
     Attributes:
         zero_share: part of the voxels that are exactly zero.
         intensity: percentiles INTENSITY_AT over all channels.
-        likeness: packed thumbnail, which tells near-duplicates; None of a scan that shows nothing.
+        copy: of `duplicates.small_copy`, which tells near-duplicates; None of a scan that shows nothing.
         foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; none without any.
         classes: of the classes that the mask holds; None: no mask.
     """
 
     zero_share: float
     intensity: tuple[float, ...]
-    likeness: bytes | None
+    copy: Array | None
     foreground: tuple[float, ...] = ()
     classes: Mapping[int, ClassFacts] | None = None
-
-    @property
-    def thumbnail(self) -> Array | None:
-        """As of `duplicates.thumbnail`."""
-        return unpacked(self.likeness)
 
     def plain(self) -> dict[str, Any]:
         """Values for JSON."""
         return {
             **vars(self),
-            "likeness": None if self.likeness is None else self.likeness.hex(),
+            "copy": None if self.copy is None else [*self.copy.shape, b64encode(self.copy.tobytes()).decode()],
             "classes": None if self.classes is None else {key: vars(one) for key, one in self.classes.items()},
         }
 
@@ -91,11 +87,12 @@ class ScanFacts:
         def lists(known: Mapping[str, Any]) -> dict[str, Any]:
             return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
 
-        classes, likeness = values["classes"], values["likeness"]
+        classes, copy = values["classes"], values["copy"]
+        if copy is not None:
+            *shape, content = copy
+            copy = np.frombuffer(b64decode(content), np.uint8).reshape(shape)
         read = None if classes is None else {int(key): ClassFacts(**lists(one)) for key, one in classes.items()}
-        return cls(
-            **lists({**values, "classes": read, "likeness": None if likeness is None else bytes.fromhex(likeness)})
-        )
+        return cls(**lists({**values, "classes": read, "copy": copy}))
 
 
 def header_of(case: Case, rank: int) -> Header | str:
@@ -142,7 +139,7 @@ def facts_in(scan: Scan, label: Array | None, slice_axis: int | None) -> ScanFac
     return ScanFacts(
         zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
         intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),
-        likeness=packed(thumbnail(scan.array)) if np.isfinite(scan.array).all() else None,
+        copy=small_copy(scan.array),
         **facts,
     )
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from ucseg.data.duplicates import nearly_equal_pairs
+from ucseg.data.duplicates import near_duplicates
+from ucseg.data.facts import ScanFacts
 from ucseg.data.fingerprint import Fingerprint, take_fingerprint
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset
+from ucseg.data.measuring import HELD_OUT_FILE, measure_scans
 from ucseg.data.shift import find_shifts
 from ucseg.data.splits import subjects_in_two_splits
 from ucseg.errors import UserError
-from ucseg.types import Case
+from ucseg.types import Array, Case
 
 Severity = Literal["error", "warning"]
 FEW_LABELS = 3
@@ -63,53 +65,103 @@ def subject_leaks(dataset: Dataset) -> Iterable[Finding]:
         )
 
 
-def alike(dataset: Dataset) -> Iterable[Finding]:
-    """Training images that are nearly the same; `ucseg check` looks across the splits too, and opens every image."""
+def copies_before_training(dataset: Dataset) -> dict[str, Array | None]:
+    """Small copies by case, of training, validation and test images; no mask of the latter two is opened.
+
+    Only scans that have changed since are read. Those that cannot be read are left to whoever needs them.
+    """
+    copies: dict[str, Array | None] = {}
     try:
-        scans = take_fingerprint(dataset).scans
+        copies |= {name: scan.copy for name, scan in take_fingerprint(dataset).scans.items()}
     except UserError:
-        return
-    names = list(scans)
-    subjects = {case.case: case.subject for case in dataset.training}
-    for i, j, likeness in nearly_equal_pairs([scan.thumbnail for scan in scans.values()]):
-        if subjects[names[i]] != subjects[names[j]]:
-            yield Finding(
+        return copies  # nothing can be trained on: that is what has to be said, and is
+    held_out = [replace(case, mask=None) for case in dataset.validation + dataset.test]
+    found = measure_scans(dataset, held_out, None, file=HELD_OUT_FILE) if held_out else []
+    copies.update(
+        {case.case: one.copy for case, one in zip(held_out, found, strict=True) if isinstance(one, ScanFacts)}
+    )
+    return copies
+
+
+def alike(
+    dataset: Dataset, copies: Mapping[str, Array | None], told: Mapping[str, str | None] | None = None
+) -> list[Finding]:
+    """Images of two subjects that are nearly the same, or equal; those in two splits first: figures would be too good.
+
+    Only a warning: whether two images are too much alike is for a person to judge.
+
+    Args:
+        copies: of `duplicates.small_copy`, by case.
+        told: digests by case; pairs with equal ones are told elsewhere.
+    """
+    cases = [case for case in dataset.cases if case.case in copies]
+    digests = told or {}
+
+    def related(i: int, j: int) -> bool:
+        one, other = cases[i], cases[j]
+        equal = digests.get(one.case) is not None and digests.get(one.case) == digests.get(other.case)
+        return equal or one.subject == other.subject
+
+    found = []
+    for i, j, likeness in near_duplicates([copies[case.case] for case in cases], related):
+        one, other = cases[i], cases[j]
+        leak = "possible leak: " if one.split != other.split else ""
+        found.append(
+            Finding(
                 CASES_FILE,
-                f"training cases {names[i]} and {names[j]} show nearly the same image, correlation {likeness:.4f}",
-                "look at both; if they show the same, give them one subject",
+                f"{leak}cases {one.case} ({one.split}) and {other.case} ({other.split}) show nearly the same image, "
+                f"correlation of details {likeness:.2f}",
+                "look at both; if they show the same, give them one subject and one split",
                 "warning",
             )
+        )
+    return sorted(found, key=lambda finding: not finding.finding.startswith("possible leak"))
 
 
-def copies_across_splits(dataset: Dataset) -> Iterable[Finding]:
-    """Image files that are there byte for byte in two splits. Only files of one size are read, and none is decoded."""
+def same_files(dataset: Dataset) -> dict[str, str]:
+    """Digests of image files, by case, where two splits hold files of one size; no other is read, and none decoded."""
     sizes: dict[int, list[Case]] = defaultdict(list)
     for case in dataset.cases:
         if case.image.is_file():  # a series of slices is a folder
             sizes[case.image.stat().st_size].append(case)
+    digests = {}
     for alike_in_size in sizes.values():
-        if len({case.split for case in alike_in_size}) < 2:
-            continue
-        contents: dict[bytes, list[Case]] = defaultdict(list)
-        for case in alike_in_size:
-            with case.image.open("rb") as file:
-                contents[hashlib.file_digest(file, "blake2b").digest()].append(case)
-        for same in contents.values():
-            if len({case.split for case in same}) > 1:
-                listed = ", ".join(f"{case.case} ({case.split})" for case in same)
-                yield Finding(
-                    CASES_FILE,
-                    f"leak: {listed} are copies of one image",
-                    "keep it in one split; figures of validation and test would be too good",
-                    "error",
-                )
+        if len({case.split for case in alike_in_size}) > 1:
+            for case in alike_in_size:
+                with case.image.open("rb") as file:
+                    digests[case.case] = hashlib.file_digest(file, "blake2b").hexdigest()
+    return digests
+
+
+def copies_across_splits(dataset: Dataset, digests: Mapping[str, str]) -> Iterable[Finding]:
+    """Image files that are there byte for byte in two splits, by the digests of `same_files`."""
+    contents: dict[str, list[Case]] = defaultdict(list)
+    for case in dataset.cases:
+        if case.case in digests:
+            contents[digests[case.case]].append(case)
+    for same in contents.values():
+        if len({case.split for case in same}) > 1:
+            listed = ", ".join(f"{case.case} ({case.split})" for case in same)
+            yield Finding(
+                CASES_FILE,
+                f"leak: {listed} are copies of one image",
+                "keep it in one split; figures of validation and test would be too good",
+                "error",
+            )
 
 
 def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
-    """Classes that hardly any labelled training case shows; those that none does are told apart."""
+    """Classes that no labelled training case shows, or hardly any."""
     for index, name in dataset.config.classes.items():
-        count = seen.cases_with(index)
-        if index and 0 < count < min(FEW_LABELS, len(seen.labelled)):
+        count = seen.cases_with(index) if index else len(seen.labelled)
+        if count == 0 and not name.startswith("unused"):
+            yield Finding(
+                CONFIG_FILE,
+                f"no labelled training mask holds class {index} '{name}'",
+                "label a case that has it, or remove the class if it is the last one",
+                "warning",
+            )
+        elif 0 < count < min(FEW_LABELS, len(seen.labelled)):
             yield Finding(
                 CONFIG_FILE,
                 f"only {count} of {len(seen.labelled)} labelled training masks hold class {index} '{name}'",

@@ -16,7 +16,9 @@ from ucseg.errors import UserError
 from ucseg.types import Case
 
 FILE = "fingerprint.json"
-VERSION = 1
+HELD_OUT_FILE = "held_out.json"
+"""Of the scans to validate and test on, of which the plan must know nothing: only duplicates are looked for."""
+VERSION = 2
 """Raise it when facts come to mean something else: those kept by older versions are then measured anew."""
 VOLUMES_AT_ONCE = 4
 """Volumes in memory at a time, however many cores there are."""
@@ -28,15 +30,20 @@ def measure_headers(cases: Sequence[Case], dims: int) -> list[Header | str]:
 
 
 def measure_scans(
-    dataset: Dataset, cases: Sequence[Case], slice_axis: int | None, done: Callable[[], None] | None = None
+    dataset: Dataset,
+    cases: Sequence[Case],
+    slice_axis: int | None,
+    done: Callable[[], None] | None = None,
+    file: str = FILE,
 ) -> list[ScanFacts | str]:
-    """The facts of each case, or why it cannot be used; those of unchanged files come from `cache/fingerprint.json`.
+    """The facts of each case, or why it cannot be used; those of unchanged files come from the dataset's cache.
 
     Args:
         slice_axis: the canonical axis across the slices of volumes.
         done: called after each case.
+        file: in the cache, which keeps the facts of these cases and of no others.
     """
-    keep = dataset.folder / "cache" / FILE
+    keep = dataset.folder / "cache" / file
     config = dataset.config
     reading = [VERSION, slice_axis, config.mask_threshold, config.fill_outlines, list(config.classes.values())]
     known = _read(keep, reading)
