@@ -226,7 +226,7 @@ def test_a_validation_image_that_is_also_trained_on_is_told_before_training(
 
 
 def test_leaks_and_rare_classes_are_told_before_the_first_step(scans: Path, tmp_path: Path, capsys: Any) -> None:
-    """A training image brightened and saved again as a test image, a subject in two splits, a class that nobody drew."""
+    """A training image saved again, brighter, as a test image; a subject in two splits; a class that nobody drew."""
     data = load_dataset(scans)
     cases = [replace(case, subject="s0") if case.case == "scan9" else case for case in data.cases]
     picture = np.asarray(Image.open(cases[1].image))

@@ -119,18 +119,23 @@ def alike(
 
 
 def same_files(dataset: Dataset) -> dict[str, str]:
-    """Digests of image files, by case, where two splits hold files of one size; no other is read, and none decoded."""
+    """Digests, by case, of image files that two splits hold byte for byte. Only files of one size are read."""
     sizes: dict[int, list[Case]] = defaultdict(list)
     for case in dataset.cases:
         if case.image.is_file():  # a series of slices is a folder
             sizes[case.image.stat().st_size].append(case)
-    digests = {}
+    found: dict[str, str] = {}
     for alike_in_size in sizes.values():
-        if len({case.split for case in alike_in_size}) > 1:
-            for case in alike_in_size:
-                with case.image.open("rb") as file:
-                    digests[case.case] = hashlib.file_digest(file, "blake2b").hexdigest()
-    return digests
+        if len({case.split for case in alike_in_size}) < 2:
+            continue
+        contents: dict[str, list[Case]] = defaultdict(list)
+        for case in alike_in_size:
+            with case.image.open("rb") as file:
+                contents[hashlib.file_digest(file, "blake2b").hexdigest()].append(case)
+        for digest, same in contents.items():
+            if len({case.split for case in same}) > 1:
+                found |= {case.case: digest for case in same}
+    return found
 
 
 def copies_across_splits(dataset: Dataset, digests: Mapping[str, str]) -> Iterable[Finding]:
@@ -140,14 +145,13 @@ def copies_across_splits(dataset: Dataset, digests: Mapping[str, str]) -> Iterab
         if case.case in digests:
             contents[digests[case.case]].append(case)
     for same in contents.values():
-        if len({case.split for case in same}) > 1:
-            listed = ", ".join(f"{case.case} ({case.split})" for case in same)
-            yield Finding(
-                CASES_FILE,
-                f"leak: {listed} are copies of one image",
-                "keep it in one split; figures of validation and test would be too good",
-                "error",
-            )
+        listed = ", ".join(f"{case.case} ({case.split})" for case in same)
+        yield Finding(
+            CASES_FILE,
+            f"leak: {listed} are copies of one image",
+            "keep it in one split; figures of validation and test would be too good",
+            "error",
+        )
 
 
 def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
