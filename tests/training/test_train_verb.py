@@ -243,3 +243,36 @@ def test_leaks_and_rare_classes_are_told_before_the_first_step(scans: Path, tmp_
     assert said.index("possible leak") < said.index("steps in")
     train(tmp_path / "dataset", tmp_path / "run", steps=1, set=SMALL, resume=True)
     assert "leak: " not in capsys.readouterr().err
+
+
+def test_hours_are_turned_into_steps_by_what_a_step_takes_here(scans: Path, tmp_path: Path, capsys: Any) -> None:
+    hours = 0.0005
+    result = train(scans, tmp_path / "run", steps=None, hours=hours)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{result.steps} steps: {hours} h at" in said
+    assert "with 10 validations of" in said
+    assert result.steps > 5
+    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["steps"] == result.steps
+    # Generous: other processes may slow the machine down after a step was measured, or while it was.
+    assert 0.1 < result.seconds / (3600 * hours) < 5
+    with pytest.raises(UserError, match=r"--hours 1e-05: a step takes .* give it more time"):
+        train(scans, tmp_path / "short", steps=None, hours=1e-5)
+    with pytest.raises(UserError, match="--hours and the number of steps contradict each other"):
+        train(scans, tmp_path / "both", hours=hours)
+    assert not (tmp_path / "short").exists()
+    assert not (tmp_path / "both").exists()
+
+
+def test_a_long_run_is_told_with_what_to_do(
+    scans: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ucseg.training.trainer.REPORT_EVERY", 0.0)
+    train(scans, tmp_path / "short", steps=8)
+    assert "--hours" not in capsys.readouterr().err
+    monkeypatch.setattr("ucseg.cli.train.LONG_RUN", 0.0)
+    train(scans, tmp_path / "long", steps=8)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("s a step the 8 steps take") == 1
+    assert "begin another run with --hours H" in said
+    train(scans, tmp_path / "timed", steps=None, hours=0.0006)
+    assert "begin another run" not in " ".join(capsys.readouterr().err.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 PLAN_FILE = "plan.yaml"
 MOST_FINDINGS = 20
 """Told at the start; a longer list would only be scrolled away."""
+LONG_RUN = 12.0
+"""Hours; of a run that will take longer it is said how to fit it to the time, after so many steps:"""
+STEPS_TIMED = 5
 
 
 def train(
@@ -171,7 +175,7 @@ def _train(
             (lambda trained: validation_dice(trained, chosen, prepared.validation, config.precision))
             if prepared.validation
             else None,
-            on_step=_Display(bar, name).show,
+            on_step=_Display(bar, name, None if resume or hours is not None else data.folder).show,
         )
     _say_how_it_ended(result, data, prepared)
     return result
@@ -266,16 +270,22 @@ def _cases(prepared: Prepared) -> dict[str, Any]:
 
 
 class _Display:
-    """Losses (smoothed), the last validation and the time left on the bar; a line stays for each validation."""
+    """Losses (smoothed), the last validation and the time left on the bar; a line stays for each validation.
 
-    def __init__(self, bar: Any, name: str) -> None:
-        self.bar, self.name = bar, name
+    Args:
+        dataset: of a run whose steps were chosen without a look at the time; once a few are made, a long run is told.
+    """
+
+    def __init__(self, bar: Any, name: str, dataset: Path | None = None) -> None:
+        self.bar, self.name, self.untimed = bar, name, dataset
+        self.first: tuple[float, int] | None = None
         self.task: Any = None
         self.smooth: dict[str, float] = {}
         self.validated = 0
 
     def show(self, report: StepReport) -> None:
         """Take in a report of the loop."""
+        self._say_if_long(report)
         now: dict[str, float] = {}
         for term, value in report.terms.items():  # supervised_1 and supervised_2 are shown as one
             kind = term.split("_")[0]
@@ -293,6 +303,24 @@ class _Display:
             self.validated = int(measured["step"])
             if self.validated == report.done:
                 console.print(f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}")
+
+    def _say_if_long(self, report: StepReport) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, report.done)
+        begun, before = self.first
+        if self.untimed is None or report.done < before + STEPS_TIMED:
+            return
+        seconds = (now - begun) / (report.done - before)
+        hours = seconds * (report.total - report.done) / 3600
+        if hours > LONG_RUN:
+            console.print(
+                f"At {seconds:.2g} s a step the {report.total} steps take {hours:.0f} h more: if that is too long, "
+                f"stop and begin another run with --hours H, which makes as many steps as fit; "
+                f"'ucseg plan {self.untimed} --measure' fits batch and patch to this machine's memory.",
+                style="yellow",
+            )
+        self.untimed = None
 
 
 def _say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> None:
