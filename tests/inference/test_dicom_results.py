@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.valuerep import DSfloat
 from test_geometry import ORIENTATIONS, PLANS, name, oriented, phantom
-from threshold_run import BRIGHT, DARK, make_run, plan_3d
+from threshold_run import BRIGHT, DARK, make_run, plan_2d, plan_3d
 
 from dicom_files import save, save_series, slice_of
 from ucseg.cli.predict import predict
@@ -275,14 +275,42 @@ def test_other_inputs_are_one_message_and_a_bad_series_stops_no_other(run: Path,
     assert "have no FrameOfReferenceUID" in table
     assert (tmp_path / "out/dicom/good.dcm").exists()
     assert "nii.gz," not in table.replace("good.nii.gz", "")
-    with pytest.raises(UserError, match=r"2 inputs \(e.g. .*other0.nii.gz\) are no DICOM series") as caught:
+    with pytest.raises(UserError, match=r"2 inputs \(e.g. .*other0.nii.gz\) are no DICOM,") as caught:
         predict(run, sorted((tmp_path / "scans").glob("*.gz")), out=tmp_path / "none", device="cpu", dicom_seg=True)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "none").exists()
-    photograph = slice_of(np.zeros((8, 8), np.uint8), (0, 0, 0), "1.8", ImagePositionPatient=None, PixelSpacing=None)
-    photograph.SOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
-    with pytest.raises(UserError, match=r"us\.dcm: is no DICOM series"):
-        predict(run, [save(photograph, tmp_path / "us.dcm")], out=tmp_path / "none", device="cpu", dicom_seg=True)
     predict(run, [good], out=tmp_path / "later", device="cpu", dicom_seg=True)
     with pytest.raises(UserError, match="dicom_seg"):
         predict(run, [good], out=tmp_path / "later", device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("place", [None, "1.2.3.98"], ids=["placeless", "frame of reference without a position"])
+def test_a_colour_image_without_a_place_gets_a_segmentation_that_claims_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str | None
+) -> None:
+    """An ultrasound image: on its own pixels, referring to it, and to no place in the patient. No map is to be had."""
+    shape = (22, 30)
+    bright = np.zeros(shape, bool)
+    bright[3:9, 4:20] = bright[3:18, 4:9] = True
+    pixels = np.repeat(np.where(bright, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+    colours: dict[str, Any] = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+    image = slice_of(pixels, (0, 0, 0), "1.8", SliceThickness=None, **colours)
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
+    image.Modality, image.SamplesPerPixel, image.PhotometricInterpretation = "US", 3, "RGB"
+    image.PlanarConfiguration = 0
+    if place is not None:
+        image.FrameOfReferenceUID = place
+    file = save(image, tmp_path / "us.dcm")
+    run = make_run(tmp_path / "run", plan_2d(channels=3), monkeypatch)
+    predict(run, [file], out=tmp_path / "out", device="cpu", dicom_seg=True)
+    written = tmp_path / "out/dicom/us.dcm"
+    found = pydicom.dcmread(written)
+    assert found.SegmentSequence[0].SegmentLabel == "organ"
+    assert "FrameOfReferenceUID" not in found
+    groups = [*found.SharedFunctionalGroupsSequence, *found.PerFrameFunctionalGroupsSequence]
+    assert not any(name in group for group in groups for name in ("PlanePositionSequence", "PixelMeasuresSequence"))
+    seg = highdicom.seg.segread(written)
+    again = seg.get_pixels_by_source_instance([image.SOPInstanceUID], segment_numbers=[1])
+    np.testing.assert_array_equal(again[0, ..., 0] == 1, bright)
+    assert not (tmp_path / "out/dicom/uncertainty").exists()
+    assert list((tmp_path / "out/uncertainty").iterdir()), "the map is there in the image's own kind of format"

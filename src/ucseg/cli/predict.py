@@ -63,7 +63,7 @@ def predict(
     predicted is named there with the reason, the others are done, and the exit code is 2; so it is where one of
     several inputs gives no scan at all.
 
-    With --dicom-seg, for DICOM series: DIR/dicom/CASE.dcm and DIR/dicom/uncertainty/CASE.dcm refer to the series and
+    With --dicom-seg, for DICOM: DIR/dicom/CASE.dcm and (of volumes) DIR/dicom/uncertainty/CASE.dcm refer to the scan and
     lie in its frame of reference. RUN/codes.yaml says which codes the segments get. Other inputs are named and left
     out.
 
@@ -181,14 +181,14 @@ def _shown(folder: PredictionFolder, total: int) -> Iterator[tuple[Callable[[Row
 
 def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:
     """Those that can have a DICOM segmentation; the others become one problem."""
-    from ucseg.data.formats import is_dicom_volume
+    from ucseg.data.formats import is_dicom_scan
 
-    found = [item for item in items if is_dicom_volume(item.file)]
+    found = [item for item in items if is_dicom_scan(item.file)]
     others = [item.file for item in items if item not in found]
     if others:
         which = f"{others[0]}: is" if len(others) == 1 else f"{len(others)} inputs (e.g. {others[0]}) are"
         problems.append(
-            f"{which} no DICOM series of CT, MR, PET or the like, and --dicom-seg writes what refers to one; "
+            f"{which} no DICOM, and --dicom-seg writes what refers to DICOM images by their identifiers; "
             "leave out --dicom-seg for masks in the format of the scan."
         )
     if not found:

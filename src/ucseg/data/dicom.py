@@ -30,16 +30,17 @@ from ucseg.types import Array, Geometry, Scan
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """The slices of a volume in the order of its last axis."""
+    """The slices of a volume in the order of its last axis; or the file of an image without a place in the patient."""
 
-    slices: tuple[Slice, ...]
+    slices: tuple[Slice, ...] = ()
+    plain: Path | None = None
 
 
 def read(path: Path) -> Scan:
     """1 x columns x rows x slices, or C x rows x columns of a plain image."""
     files = _files(path)
     if not files[0].is_volume:
-        return Scan(_plain(path, files[0]), Geometry(np.eye(3), "px"), path)
+        return Scan(_plain(path, files[0]), Geometry(np.eye(3), "px"), path, DicomHeader(plain=files[0].file))
     slices, geometry = in_order(path, files)
     pixels = [
         _real_values(array, one)

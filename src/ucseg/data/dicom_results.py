@@ -1,6 +1,8 @@
 """Results as DICOM objects, by highdicom: a mask as a segmentation (SEG), a map as a Parametric Map.
 
-Both refer to the images of the source series, frame by frame, and lie in its frame of reference. Of the patient they
+Both refer to the images of the source series, frame by frame, and lie in its frame of reference. An image without a
+place in the patient (ultrasound, photographs) gets a segmentation that claims none either, on the image's own pixels; a
+Parametric Map without a place is not to be had of highdicom. Of the patient they
 carry what the standard demands of every object of a study (its types 1 and 2), so that an archive files them with the
 images, and nothing else: a reduced copy of the source's header is all that highdicom is shown.
 """
@@ -57,19 +59,21 @@ class Source:
 
     Attributes:
         images: one a slice, or one of several frames.
-        order: index of the slice that each frame shows.
+        order: index of the slice that each frame shows; None: an image without a place in the patient.
     """
 
     images: list[Any]
-    order: list[int]
+    order: list[int] | None
 
     def frames(self, volume: Array) -> Array:
-        """Columns x rows x slices, as scans are read, to frames x rows x columns."""
+        """Columns x rows x slices or rows x columns, as scans are read, to frames x rows x columns."""
+        if self.order is None:
+            return np.ascontiguousarray(volume[None])
         return np.ascontiguousarray(volume[..., self.order].transpose(2, 1, 0))
 
 
 def is_source(scan: Scan) -> bool:
-    """Whether a scan is a DICOM volume, the only kind that results are made for."""
+    """Whether a scan was read from DICOM, the only kind that results are made for."""
     return isinstance(scan.header, DicomHeader)
 
 
@@ -77,15 +81,15 @@ def source_of(scan: Scan) -> Source:
     """The reduced headers of a scan that was read from DICOM.
 
     Raises:
-        UserError: the scan is no DICOM volume, or its headers do not hold what a result has to refer to.
+        UserError: the scan is not from DICOM, or its headers do not hold what a result has to refer to.
     """
     if not is_source(scan):
         raise UserError(
-            f"{scan.source}: is not a DICOM series of a volume, which alone can have a DICOM segmentation; "
+            f"{scan.source}: is not DICOM, which alone can have a DICOM segmentation; "
             "leave it out, or leave out --dicom-seg."
         )
-    slices = scan.header.slices
-    files = list(dict.fromkeys(one.file for one in slices))
+    slices, plain = scan.header.slices, scan.header.plain
+    files = [plain] if plain else list(dict.fromkeys(one.file for one in slices))
     if len(files) > 1 and len(files) < len(slices):
         raise UserError(
             f"{scan.source}: its slices lie in {len(files)} files of several frames each, and a DICOM segmentation "
@@ -94,8 +98,12 @@ def source_of(scan: Scan) -> Source:
     with _said_of(scan.source):
         images = [_reduced(file) for file in files]
         for image in images:
-            _alike(image, images[0], float(scan.geometry.spacing[2]))
-    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+            if plain:
+                image.pop("FrameOfReferenceUID", None)  # without a position it places nothing
+            else:
+                _alike(image, images[0], float(scan.geometry.spacing[2]))
+    place = () if plain else ("FrameOfReferenceUID",)
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", *place):
         values = {str(image.get(name) or "") for image in images}
         if "" in values or (len(values) > 1 and name != "SOPInstanceUID"):
             what = "some of its files have no" if "" in values else "its files differ in their"
@@ -103,6 +111,8 @@ def source_of(scan: Scan) -> Source:
                 f"{scan.source}: {what} {name}, so nothing can refer to them as one series; "
                 "export the series again, or leave out --dicom-seg."
             )
+    if plain:
+        return Source(images, None)
     order = sorted(range(len(slices)), key=lambda index: slices[index].frame) if len(files) == 1 else range(len(slices))
     return Source(images, list(order))
 
@@ -134,7 +144,7 @@ def segmentation(
     """A binary SEG with one segment a foreground class, whose number is the class index.
 
     Args:
-        mask: columns x rows x slices, class indices.
+        mask: columns x rows x slices, or rows x columns; class indices.
         source: of the scan.
         classes: index -> name, 0 is background.
         codes: class index -> codes; `UNKNOWN` for those that have none.

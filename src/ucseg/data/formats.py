@@ -152,12 +152,17 @@ def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
     return shape, geometry, count
 
 
-def is_dicom_volume(path: Path) -> bool:
-    """Whether a path is a DICOM volume; True also for DICOM that cannot be read (reading it will say why)."""
+def is_dicom_scan(path: Path) -> bool:
+    """Whether a path is one DICOM scan, a volume or an image; True also where it cannot be read (reading says why)."""
     try:
-        return len(channel_paths(path)) == 1 and _family(path) is dicom and not dicom.is_plain(path)
+        return len(channel_paths(path)) == 1 and _family(path) is dicom
     except UserError:
         return False
+
+
+def is_dicom_volume(path: Path) -> bool:
+    """Whether a path is a DICOM volume; True also for DICOM that cannot be read (reading it will say why)."""
+    return is_dicom_scan(path) and not dicom.is_plain(path)
 
 
 def lies_on_its_image(path: Path) -> bool:

@@ -51,10 +51,10 @@ class DicomOutput:
 
 @dataclass(frozen=True)
 class DicomObjects:
-    """A case's results as DICOM, not yet written (pydicom datasets)."""
+    """A case's results as DICOM, not yet written (pydicom datasets); no map of images without a place."""
 
     segmentation: Any
-    uncertainty: Any
+    uncertainty: Any | None
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,15 @@ class CaseFiles:
         who = self.dicom.algorithm
         return DicomObjects(
             dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who),
-            dicom_results.parametric_map(prediction.uncertainty, source, who),
+            None if source.order is None else dicom_results.parametric_map(prediction.uncertainty, source, who),
         )
 
     def write(self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects | None = None) -> Row:
         """Write all files of a case, each whole or not at all and the mask last; its line of the table."""
         if objects is not None:
             dicom_results.write(objects.segmentation, self.path / "dicom" / f"{item.case}.dcm")
-            dicom_results.write(objects.uncertainty, self.path / "dicom" / "uncertainty" / f"{item.case}.dcm")
+            if objects.uncertainty is not None:
+                dicom_results.write(objects.uncertainty, self.path / "dicom" / "uncertainty" / f"{item.case}.dcm")
         maps = f"{item.case}{map_suffix(item.file)}"
         mask = self.mask_file(item)
         _write(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
