@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ucseg.data import measuring
 from ucseg.data.budget import Cost, batch_that_fits, halve_to_fit, steps_in
-from ucseg.data.findings import alike
+from ucseg.data.findings import alike, copies_before_training
 from ucseg.data.fingerprint import take_fingerprint
 from ucseg.data.manifest import Dataset, DatasetConfig
 from ucseg.data.plan import Plan, read_plan, write_plan
@@ -148,11 +148,11 @@ def test_only_changed_scans_are_measured_again(tmp_path: Path, monkeypatch: pyte
 
 def test_training_images_that_are_nearly_the_same_are_told_before_training(tmp_path: Path) -> None:
     data = dataset(tmp_path, [head_and_tail(0), head_and_tail(1)], unlabelled=2)
-    assert list(alike(data)) == []
+    assert alike(data, copies_before_training(data)) == []
     copy = np.random.default_rng(0).normal(100, 10, (24, 32, 24)) + 0.01
     nibabel.Nifti1Image(copy.astype(np.float32), np.eye(4)).to_filename(data.cases[3].image)
-    (found,) = alike(data)
-    assert "training cases 0 and 3" in found.finding and "one subject" in found.mend
+    (found,) = alike(data, copies_before_training(data))
+    assert "cases 0 (train) and 3 (train)" in found.finding and "one subject" in found.mend
 
 
 class FakeMachine:

@@ -269,7 +269,7 @@ def test_a_long_run_is_told_with_what_to_do(
     monkeypatch.setattr("ucseg.training.trainer.REPORT_EVERY", 0.0)
     train(scans, tmp_path / "short", steps=8)
     assert "--hours" not in capsys.readouterr().err
-    monkeypatch.setattr("ucseg.cli.train.LONG_RUN", 0.0)
+    monkeypatch.setattr("ucseg.cli.training_bar.LONG_RUN", 0.0)
     train(scans, tmp_path / "long", steps=8)
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("s a step the 8 steps take") == 1

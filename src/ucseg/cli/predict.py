@@ -63,7 +63,7 @@ def predict(
     predicted is named there with the reason, the others are done, and the exit code is 2; so it is where one of
     several inputs gives no scan at all.
 
-    With --dicom-seg, for DICOM: DIR/dicom/CASE.dcm and (of volumes) DIR/dicom/uncertainty/CASE.dcm refer to the scan and
+    With --dicom-seg, for DICOM: DIR/dicom/CASE.dcm and, of volumes, DIR/dicom/uncertainty/CASE.dcm refer to it and
     lie in its frame of reference. RUN/codes.yaml says which codes the segments get. Other inputs are named and left
     out.
 

@@ -64,6 +64,12 @@ def small_copy(image: Array) -> Array | None:
     return np.asarray(np.rint((small - low) / (high - low) * 255), np.uint8)
 
 
+def copy_from(content: bytes) -> Array:
+    """The inverse of a small copy's `tobytes`."""
+    shapes = {edge**rank: (edge,) * rank for rank, edge in _EDGE.items()}
+    return np.frombuffer(content, np.uint8).reshape(shapes[len(content)])
+
+
 def near_duplicates(
     copies: Sequence[Array | None], related: Callable[[int, int], bool] = lambda i, j: False
 ) -> list[tuple[int, int, float]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ucseg.data.duplicates import small_copy
+from ucseg.data.duplicates import copy_from, small_copy
 from ucseg.data.formats import read_header, read_scan
 from ucseg.data.manifest import DatasetConfig
 from ucseg.data.masks import read_label
@@ -61,22 +61,27 @@ class ScanFacts:
     Attributes:
         zero_share: part of the voxels that are exactly zero.
         intensity: percentiles INTENSITY_AT over all channels.
-        copy: of `duplicates.small_copy`, which tells near-duplicates; None of a scan that shows nothing.
+        likeness: bytes of `copy`; None of a scan that shows nothing.
         foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; none without any.
         classes: of the classes that the mask holds; None: no mask.
     """
 
     zero_share: float
     intensity: tuple[float, ...]
-    copy: Array | None
+    likeness: bytes | None
     foreground: tuple[float, ...] = ()
     classes: Mapping[int, ClassFacts] | None = None
+
+    @property
+    def copy(self) -> Array | None:
+        """As of `duplicates.small_copy`, which tells near-duplicates."""
+        return None if self.likeness is None else copy_from(self.likeness)
 
     def plain(self) -> dict[str, Any]:
         """Values for JSON."""
         return {
             **vars(self),
-            "copy": None if self.copy is None else [*self.copy.shape, b64encode(self.copy.tobytes()).decode()],
+            "likeness": None if self.likeness is None else b64encode(self.likeness).decode(),
             "classes": None if self.classes is None else {key: vars(one) for key, one in self.classes.items()},
         }
 
@@ -87,12 +92,9 @@ class ScanFacts:
         def lists(known: Mapping[str, Any]) -> dict[str, Any]:
             return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
 
-        classes, copy = values["classes"], values["copy"]
-        if copy is not None:
-            *shape, content = copy
-            copy = np.frombuffer(b64decode(content), np.uint8).reshape(shape)
+        classes, likeness = values["classes"], values["likeness"]
         read = None if classes is None else {int(key): ClassFacts(**lists(one)) for key, one in classes.items()}
-        return cls(**lists({**values, "classes": read, "copy": copy}))
+        return cls(**lists({**values, "classes": read, "likeness": None if likeness is None else b64decode(likeness)}))
 
 
 def header_of(case: Case, rank: int) -> Header | str:
@@ -139,7 +141,7 @@ def facts_in(scan: Scan, label: Array | None, slice_axis: int | None) -> ScanFac
     return ScanFacts(
         zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
         intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),
-        copy=small_copy(scan.array),
+        likeness=None if (copy := small_copy(scan.array)) is None else copy.tobytes(),
         **facts,
     )
 

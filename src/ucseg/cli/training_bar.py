@@ -1,0 +1,70 @@
+"""What is seen while `ucseg train` trains."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ucseg.cli.terminal import console
+
+if TYPE_CHECKING:
+    from ucseg.training.trainer import StepReport
+
+LONG_RUN = 12.0
+"""Hours; of a run that will take longer it is said how to fit it to the time, after so many steps:"""
+STEPS_TIMED = 5
+
+
+class Display:
+    """Losses (smoothed), the last validation and the time left on the bar; a line stays for each validation.
+
+    Args:
+        dataset: of a run whose steps were chosen without a look at the time; once a few are made, a long run is told.
+    """
+
+    def __init__(self, bar: Any, name: str, dataset: Path | None = None) -> None:
+        self.bar, self.name, self.untimed = bar, name, dataset
+        self.first: tuple[float, int] | None = None
+        self.task: Any = None
+        self.smooth: dict[str, float] = {}
+        self.validated = 0
+
+    def show(self, report: StepReport) -> None:
+        """Take in a report of the loop."""
+        self._say_if_long(report)
+        now: dict[str, float] = {}
+        for term, value in report.terms.items():  # supervised_1 and supervised_2 are shown as one
+            kind = term.split("_")[0]
+            now[kind] = now.get(kind, 0.0) + value
+        self.smooth = {kind: 0.9 * self.smooth.get(kind, value) + 0.1 * value for kind, value in now.items()}
+        losses = "  ".join(f"{kind} {value:.3f}" for kind, value in self.smooth.items())
+        measured = report.validation
+        dice = f"  Dice {measured['dice']:.3f}" if measured else ""
+        wide = console.width >= 90 + len(losses)
+        text = f"{self.name}  {losses if wide else f'loss {sum(self.smooth.values()):.3f}'}{dice}"
+        if self.task is None:
+            self.task = self.bar.add_task(text, total=report.total, completed=report.done)
+        self.bar.update(self.task, completed=report.done, description=text)
+        if measured and measured["step"] != self.validated:
+            self.validated = int(measured["step"])
+            if self.validated == report.done:
+                console.print(f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}")
+
+    def _say_if_long(self, report: StepReport) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, report.done)
+        begun, before = self.first
+        if self.untimed is None or report.done < before + STEPS_TIMED:
+            return
+        seconds = (now - begun) / (report.done - before)
+        hours = seconds * (report.total - report.done) / 3600
+        if hours > LONG_RUN:
+            console.print(
+                f"At {seconds:.2g} s a step the {report.total} steps take {hours:.0f} h more: if that is too long, "
+                f"stop and begin another run with --hours H, which makes as many steps as fit; "
+                f"'ucseg plan {self.untimed} --measure' fits batch and patch to this machine's memory.",
+                style="yellow",
+            )
+        self.untimed = None
