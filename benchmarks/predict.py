@@ -6,11 +6,8 @@ The loop is written here as the method's authors run it: fp32, contiguous tensor
 stride of 18 x 18 x 4 voxels, their probabilities summed up. A volume of 140 x 140 x 100 at a window of 96^3 gives it 32
 windows. They cost the same, so --windows of them are timed and multiplied. Ours is what `ucseg predict` does, at its
 defaults and with larger windows, for noise as an image: mask and uncertainty on the network's grid. Weights are random,
-which changes no time. Median of the ratios of --repeats rounds, after one that is not counted.
-
-With --run RUN DATASET, for trained runs, the file also holds the mean foreground Dice of the dataset's validation and
-test cases: by the loop (in fp32, at the same parts of the run's patch as strides), and by both of ours. --no-times
-keeps the times of the file as they are. Writes benchmarks/results/predict.json.
+which changes no time. Median of the ratios of --repeats rounds, after one that is not counted. What either costs in
+Dice is for benchmarks/windows.py to say. Writes benchmarks/results/predict.json.
 """
 
 from __future__ import annotations
@@ -30,17 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucseg.data.formats import read_scan
-from ucseg.data.manifest import load_dataset
-from ucseg.data.masks import read_label
 from ucseg.data.plan import Plan
-from ucseg.data.preprocess import label_to_network_grid, to_network_grid
 from ucseg.data.sizing import token_for
 from ucseg.inference.predictor import GROWTH, Predictor
-from ucseg.inference.validation import foreground_dice
 from ucseg.methods import build_method
 from ucseg.methods.uc_seg import UCSeg
-from ucseg.training.checkpoint import load_method
 from ucseg.training.device import channels_last, convolutions_to
 
 VOLUME, WINDOW, STRIDE = (140, 140, 100), (96, 96, 96), (18, 18, 4)
@@ -138,51 +129,6 @@ def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, words
     }
 
 
-def dice(run: Path, folder: Path, most: int) -> dict[str, Any]:
-    """Mean foreground Dice of a run on the validation and test cases of a dataset, on the network's grid."""
-    dataset = load_dataset(folder)
-    predictors = {name: Predictor.from_run(run, device="cpu", growth=growth) for name, growth in WAYS.items()}
-    plain, plan, _ = load_method(run, "last")
-    assert isinstance(plain, UCSeg)
-    plain.eval()
-    stride = [max(1, round(edge * s / w)) for edge, s, w in zip(plan.patch, STRIDE, WINDOW, strict=True)]
-    found: dict[str, list[Any]] = {name: [] for name in ("loop", *predictors)}
-    shapes = []
-    cases = dataset.validation + dataset.test
-    for case in cases[:: -(-len(cases) // most)]:
-        assert case.mask is not None
-        scan = read_scan(case.image)
-        image, grid = to_network_grid(scan, plan)
-        label = read_label(case.mask, scan.array.shape[1:], dataset.config, scan.geometry)
-        reference = label_to_network_grid(label, grid)
-        shapes.append(image.shape[1:])
-        answers = {"loop": dense_loop(plain, torch.from_numpy(image), plan.patch, stride, None).numpy()}
-        answers["loop"] = predictors["defaults"].keep_components(answers["loop"].astype(np.uint8))
-        answers |= {name: predictor.predict_prepared(image)[0] for name, predictor in predictors.items()}
-        for name, answer in answers.items():
-            found[name].append(np.nanmean(foreground_dice(answer, reference, len(plan.classes))))
-    return {
-        "run": run.name,
-        "patch": plan.patch,
-        "stride_of_loop": stride,
-        "median_scan": np.median(shapes, axis=0).tolist(),
-        "largest_scan": np.max(shapes, axis=0).tolist(),
-        "cases": len(shapes),
-        "dice": {name: round(float(np.mean(values)), 5) for name, values in found.items()},
-        "minus_loop": {name: spread(np.array(found[name]) - np.array(found["loop"])) for name in WAYS},
-    }
-
-
-def spread(difference: np.ndarray) -> dict[str, float]:
-    """Of paired differences over cases."""
-    return {
-        "mean": round(float(difference.mean()), 5),
-        "standard_error": round(float(difference.std(ddof=1) / len(difference) ** 0.5), 5),
-        "lowest": round(float(difference.min()), 4),
-        "highest": round(float(difference.max()), 4),
-    }
-
-
 def main() -> None:
     """See the module's docstring."""
     from study import RESULTS, machine
@@ -191,30 +137,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--windows", type=int, default=2, help="of the loop that are timed")
     parser.add_argument("--out", type=Path, default=RESULTS / "predict.json")
-    parser.add_argument("--run", type=Path, nargs=2, action="append", default=[], metavar=("RUN", "DATASET"))
-    parser.add_argument("--cases", type=int, default=1000, help="for Dice: at most so many, evenly picked")
-    parser.add_argument("--no-times", action="store_true")
     words = parser.parse_args()
-    report = json.loads(words.out.read_text()) if words.out.exists() else {}
+    rows = []
+    for size, window, channels in ((IMAGE, IMAGE, 3), (VOLUME, WINDOW, 1)):
+        rows.append(measure(size, window, channels, words))
+        print(rows[-1], flush=True)
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     command = f"OMP_NUM_THREADS={threads} python benchmarks/predict.py"
-    if not words.no_times:
-        rows = []
-        for size, window, channels in ((IMAGE, IMAGE, 3), (VOLUME, WINDOW, 1)):
-            rows.append(measure(size, window, channels, words))
-            print(rows[-1], flush=True)
-        about = {"command": f"{command} --repeats {words.repeats} --windows {words.windows}", **machine()}
-        report["times"] = {**about, "rows": rows}
-    if words.run:
-        rows = []
-        for run, dataset in words.run:
-            rows.append(dice(run, dataset, words.cases))
-            print(rows[-1], flush=True)
-        report["dice"] = {
-            "command": f"{command} --no-times --cases {words.cases} --run RUN DATASET ...",
-            **machine(),
-            "rows": rows,
-        }
+    report = {"command": f"{command} --repeats {words.repeats} --windows {words.windows}", **machine(), "rows": rows}
     words.out.write_text(json.dumps(report, indent=1) + "\n")
 
 

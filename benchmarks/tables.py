@@ -9,6 +9,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 COSTS = (("seconds", 60), ("peak_bytes", 2**30))
+STEP = ("seconds", "over_floor", "over_own_floor", "peak_gib", "peak_over_authors")
 HEAD = """\
 # Results
 
@@ -118,6 +119,25 @@ def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"    {check['command']}", ""])
 
 
+def steps(sizes: dict[str, dict[str, Any]]) -> str:
+    """What UC-Seg's step costs (step_published_sizes.json)."""
+    lines = [
+        "## A training step of UC-Seg",
+        "",
+        "With mixing, against forward and backward of the two bare subnets; medians of one run. Floor: float32,",
+        "contiguous, the images without mixed ones; own floor: same precision, layout and allocator, the mixed images",
+        "too. Memory over the peak of the published code. docs/speed.md says more.",
+        "",
+        "| size | precision | seconds | over floor | over own floor | GiB | over published |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for result in sizes.values():
+        for row in (row for row in result["rows"] if row["model"] == "UC-Seg"):
+            cells = [row["size"], row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"    {result['command']}" for result in sizes.values()), ""])
+
+
 def page() -> str:
     """The whole page."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
@@ -126,10 +146,15 @@ def page() -> str:
         + ("\n" + note.read_text() if (note := path.with_name("note.md")).exists() else "")
         for path in sorted(RESULTS.glob("compare/*/summary.json"))
     ]
-    study = RESULTS / "compare" / "hippocampus" / "summary.json"
-    rows = [row for row in json.loads(study.read_text())["rows"] if row["labelled"] == "5%"] if study.exists() else []
-    checks = [outside_check(result, rows) for result in results if "outside_check" in result]
-    return "\n".join([HEAD, *(table(result) for result in results if "study" in result), *compared, *checks])
+    ours = json.loads((RESULTS / "compare" / "hippocampus" / "summary.json").read_text())["rows"]
+    parts = [HEAD, *(table(result) for result in results if "study" in result), *compared]
+    parts += [
+        outside_check(result, [row for row in ours if row["labelled"] == "5%"])
+        for result in results
+        if "outside_check" in result
+    ]
+    parts.append(steps(json.loads((RESULTS / "step_published_sizes.json").read_text())["sizes"]))
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

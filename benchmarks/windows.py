@@ -1,9 +1,10 @@
-"""Dice of a trained run by size and overlap of the windows: whether quicker prediction costs any.
+"""Dice of trained runs by the windows of prediction: whether quicker ones cost any.
 
     python benchmarks/windows.py RUN DATASET --cases 20
 
-Mean foreground Dice on the network's grid of evenly picked validation and test cases, and differences case by case
-from the default windows. Adds its row to benchmarks/results/predict_windows.json.
+Mean foreground Dice on the network's grid of evenly picked validation cases: by the authors' dense loop (see
+predict.py; fp32, strides that are the same parts of the run's patch), by our windows as they are, and by quicker ones;
+and differences case by case. Adds its row to benchmarks/results/predict_windows.json, or replaces that of the same run.
 """
 
 from __future__ import annotations
@@ -13,21 +14,35 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from predict import spread
+from predict import STRIDE, WINDOW, dense_loop
 from ucseg.data.formats import read_scan
 from ucseg.data.manifest import load_dataset
 from ucseg.data.masks import read_label
 from ucseg.data.preprocess import label_to_network_grid, to_network_grid
 from ucseg.inference.predictor import GROWTH, OVERLAP, Predictor
 from ucseg.inference.validation import foreground_dice
+from ucseg.methods.uc_seg import UCSeg
+from ucseg.training.checkpoint import load_method
 
+LOOP, DEFAULTS = "loop", "defaults"
 WAYS = {
-    "defaults": (GROWTH, OVERLAP),
-    "overlap 0.25": (1.0, 0.25),
-    "growth 1.25": (1.25, 0.5),
-    "growth 1.5": (1.5, 0.5),
+    DEFAULTS: (GROWTH, OVERLAP),
+    "overlap 0.25": (GROWTH, 0.25),
+    "growth 1.25": (1.25, OVERLAP),
+    "growth 1.5": (1.5, OVERLAP),
 }
+
+
+def spread(difference: np.ndarray) -> dict[str, float]:
+    """Of paired differences over cases."""
+    return {
+        "mean": round(float(difference.mean()), 5),
+        "standard_error": round(float(difference.std(ddof=1) / len(difference) ** 0.5), 5),
+        "lowest": round(float(difference.min()), 4),
+        "highest": round(float(difference.max()), 4),
+    }
 
 
 def main() -> None:
@@ -38,6 +53,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--made-by", action="append", default=[], help="a command that made the run, for the file")
     parser.add_argument("--out", type=Path, default=RESULTS / "predict_windows.json")
     words = parser.parse_args()
     dataset = load_dataset(words.dataset)
@@ -45,9 +61,12 @@ def main() -> None:
         name: Predictor.from_run(words.run, device="cpu", growth=growth, overlap=overlap)
         for name, (growth, overlap) in WAYS.items()
     }
-    plan = predictors["defaults"].plan
-    found: dict[str, list[float]] = {name: [] for name in WAYS}
-    cases = dataset.test + dataset.validation
+    plain, plan, _ = load_method(words.run, "last")
+    assert isinstance(plain, UCSeg)
+    plain.eval()
+    stride = [max(1, round(edge * s / w)) for edge, s, w in zip(plan.patch, STRIDE, WINDOW, strict=True)]
+    found: dict[str, list[float]] = {name: [] for name in (LOOP, *WAYS)}
+    cases = [case for case in dataset.validation if case.mask is not None]
     shapes = []
     for case in cases[:: -(-len(cases) // words.cases)]:
         assert case.mask is not None
@@ -55,24 +74,30 @@ def main() -> None:
         image, grid = to_network_grid(scan, plan)
         label = read_label(case.mask, scan.array.shape[1:], dataset.config, scan.geometry)
         reference = label_to_network_grid(label, grid)
-        shapes.append(grid.shape)
-        for name, predictor in predictors.items():
-            answer, _ = predictor.predict_prepared(image)
+        shapes.append(image.shape[1:])
+        dense = dense_loop(plain, torch.from_numpy(image), plan.patch, stride, None).numpy().astype(np.uint8)
+        answers = {LOOP: predictors[DEFAULTS].keep_components(dense)}
+        answers |= {name: predictor.predict_prepared(image)[0] for name, predictor in predictors.items()}
+        for name, answer in answers.items():
             found[name].append(float(np.nanmean(foreground_dice(answer, reference, len(plan.classes)))))
+    values = {name: np.array(dice) for name, dice in found.items()}
     row = {
         "run": words.run.name,
+        "made_by": words.made_by,
+        "command": f"python benchmarks/windows.py RUN DATASET --cases {words.cases}",
+        **machine(),
         "patch": plan.patch,
+        "stride_of_loop": stride,
         "median_scan": np.median(shapes, axis=0).tolist(),
-        "cases": len(shapes),
-        "dice": {name: round(float(np.mean(values)), 4) for name, values in found.items()},
-        "minus_defaults": {
-            name: spread(np.array(found[name]) - np.array(found["defaults"])) for name in WAYS if name != "defaults"
-        },
+        "validation_cases": len(shapes),
+        "dice": {name: round(float(dice.mean()), 4) for name, dice in values.items()},
+        "minus_loop": {name: spread(values[name] - values[LOOP]) for name in WAYS},
+        "minus_defaults": {name: spread(values[name] - values[DEFAULTS]) for name in WAYS if name != DEFAULTS},
     }
     print(row)
     rows = json.loads(words.out.read_text())["rows"] if words.out.exists() else []
-    command = f"python benchmarks/windows.py RUN DATASET --cases {words.cases}"
-    words.out.write_text(json.dumps({"command": command, **machine(), "rows": [*rows, row]}, indent=1) + "\n")
+    rows = [one for one in rows if one["run"] != row["run"]]
+    words.out.write_text(json.dumps({"rows": [*rows, row]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

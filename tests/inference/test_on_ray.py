@@ -31,11 +31,6 @@ NAMES = ("asks_to_stop", "awaits_others", "c", "d", "e", "f", "g", "h", "i", "ki
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return make_run(tmp_path / "run", plan_2d(), monkeypatch)
-
-
-@pytest.fixture
 def scans(tmp_path: Path) -> Path:
     folder = tmp_path / "scans"
     folder.mkdir()

@@ -37,11 +37,6 @@ def table(out: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return make_run(tmp_path / "run", plan_2d(), monkeypatch)
-
-
-@pytest.fixture
 def scans(tmp_path: Path) -> Path:
     folder = tmp_path / "scans"
     (folder / "more").mkdir(parents=True)

@@ -27,7 +27,8 @@ with kept_memory(False):
     untouched = faults()
     low = resident()
 with kept_memory():
-    faults()
+    for _ in range(5):  # until the heap has a place for each block, as after the first steps of a training
+        faults()
     print(untouched, faults(), (resident() - low) // 2**20, end=" ")
 print((resident() - low) // 2**20)
 """
@@ -40,6 +41,6 @@ def test_memory_is_kept_and_then_given_back() -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     untouched, kept, held, left = map(int, said.split())
     assert untouched > 8 * 8 * 2**20 * 4 / (2 * 2**21)  # the default: anew for each tensor, however large the pages
-    assert kept < untouched / 4  # a block may lie where no freed one fits, and be new once more
+    assert kept < untouched / 10
     assert held >= 30  # MiB
     assert left < 8

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from ucseg.data.duplicates import near_duplicates
@@ -92,7 +93,7 @@ def alike(
 
     Args:
         copies: of `duplicates.small_copy`, by case.
-        told: digests by case; pairs with equal ones are told elsewhere.
+        told: digests, or other names of what they hold, by case; pairs with equal ones are told elsewhere.
     """
     cases = [case for case in dataset.cases if case.case in copies]
     digests = told or {}
@@ -119,36 +120,26 @@ def alike(
 
 
 def same_files(dataset: Dataset) -> dict[str, str]:
-    """Digests, by case, of image files that two splits hold byte for byte. Only files of one size are read."""
-    sizes: dict[int, list[Case]] = defaultdict(list)
-    for case in dataset.cases:
-        if case.image.is_file():  # a series of slices is a folder
-            sizes[case.image.stat().st_size].append(case)
-    found: dict[str, str] = {}
-    for alike_in_size in sizes.values():
-        if len({case.split for case in alike_in_size}) < 2:
-            continue
-        contents: dict[str, list[Case]] = defaultdict(list)
-        for case in alike_in_size:
-            with case.image.open("rb") as file:
-                contents[hashlib.file_digest(file, "blake2b").hexdigest()].append(case)
-        for digest, same in contents.items():
-            if len({case.split for case in same}) > 1:
-                found |= {case.case: digest for case in same}
-    return found
+    """Cases whose image files two splits hold byte for byte, each with the first case of its kind; none is decoded.
+
+    Uncompressed scans of one shape are all of one size, so pieces of files come before whole ones.
+    """
+    groups = [[case for case in dataset.cases if case.image.is_file()]]  # a series of slices is a folder
+    for look in (_size, _pieces, _content):
+        groups = [same for group in groups for same in _in_two_splits(group, look)]
+    return {case.case: group[0].case for group in groups for case in group}
 
 
-def copies_across_splits(dataset: Dataset, digests: Mapping[str, str]) -> Iterable[Finding]:
-    """Image files that are there byte for byte in two splits, by the digests of `same_files`."""
-    contents: dict[str, list[Case]] = defaultdict(list)
+def copies_across_splits(dataset: Dataset, same: Mapping[str, str]) -> Iterable[Finding]:
+    """Image files that are there twice, as `same_files` found them."""
+    groups: dict[str, list[Case]] = defaultdict(list)
     for case in dataset.cases:
-        if case.case in digests:
-            contents[digests[case.case]].append(case)
-    for same in contents.values():
-        listed = ", ".join(f"{case.case} ({case.split})" for case in same)
+        if case.case in same:
+            groups[same[case.case]].append(case)
+    for group in groups.values():
         yield Finding(
             CASES_FILE,
-            f"leak: {listed} are copies of one image",
+            f"leak: {', '.join(f'{case.case} ({case.split})' for case in group)} are copies of one image",
             "keep it in one split; figures of validation and test would be too good",
             "error",
         )
@@ -185,3 +176,30 @@ def shift(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
             "pseudo-labels are not to be trusted where no label was seen",
             "warning",
         )
+
+
+def _in_two_splits(cases: Sequence[Case], look: Callable[[Path], int | bytes]) -> Iterable[list[Case]]:
+    """Cases whose images look the same, where they are of more than one split."""
+    groups: dict[int | bytes, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[look(case.image)].append(case)
+    return [group for group in groups.values() if len({case.split for case in group}) > 1]
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _pieces(file: Path, count: int = 8, length: int = 4096) -> bytes:
+    """A few stretches of a file, evenly spread."""
+    with file.open("rb") as stored:
+        found = []
+        for start in range(0, _size(file), max(length, _size(file) // count)):
+            stored.seek(start)
+            found.append(stored.read(length))
+    return b"".join(found)
+
+
+def _content(file: Path) -> bytes:
+    with file.open("rb") as stored:
+        return hashlib.file_digest(stored, "blake2b").digest()
