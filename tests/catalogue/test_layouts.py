@@ -12,6 +12,7 @@ from trees import grow
 
 import ucseg
 from ucseg.catalogue import DATASETS
+from ucseg.catalogue.folders import FOLDERS
 from ucseg.cli.main import main
 from ucseg.data.formats import read_mask, read_scan
 from ucseg.data.manifest import Dataset, load_dataset
@@ -226,6 +227,15 @@ def test_an_incomplete_copy_is_noticed(tmp_path: Path, capsys: pytest.CaptureFix
     folder = grow(tmp_path / "data", pairs("Case0{}.mhd", "Case0{}_segmentation.mhd", range(4)))
     ucseg.import_("promise12", folder, out=tmp_path / "dataset")
     assert "4 cases here, 50 as published" in capsys.readouterr().out
+
+
+def test_every_statement_on_a_public_set_says_where_it_was_found() -> None:
+    for name, public in DATASETS.items():
+        if name not in FOLDERS:
+            assert public.addresses, name
+            if public.licence:
+                assert any("licence" in source or "registration" in source for source in public.found), name
+            assert public.found, name
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

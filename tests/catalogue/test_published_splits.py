@@ -76,12 +76,13 @@ def test_lists_that_do_not_fit_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["norm", "dtc", "coranet"])
-def test_pancreata(tmp_path: Path, layout: str) -> None:
+def test_pancreata(tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"image{n:04d}" for n in range(1, 83)]
+    tested = 18 if layout == "coranet" else 20
     random.Random(1).shuffle(names)
     data = tmp_path / "data"
     if layout == "coranet":
-        names = [name.removeprefix("image") for name in names]
+        names = [name.removeprefix("image") for name in names if name not in ("image0025", "image0070")]
         grow(data, [f"Pancreas/{name}.h5" for name in names])
         write_list(data / "train_lab.txt", [f"{name}.h5" for name in names[:12]])
         write_list(data / "train_unlab.txt", [f"{name}.h5" for name in names[12:62]])
@@ -93,7 +94,8 @@ def test_pancreata(tmp_path: Path, layout: str) -> None:
         write_list(data / "test.list", names[62:])
     dataset = ucseg.import_("pancreas-ct", data, out=tmp_path / "dataset", split="12-of-62")
     assert labelled(dataset) == names[:12]
-    assert (len(dataset.unlabelled), len(dataset.validation), len(dataset.test)) == (50, 0, 20)
+    assert (len(dataset.unlabelled), len(dataset.validation), len(dataset.test)) == (50, 0, tested)
+    assert "as published" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", [".h5", ".nii"])

@@ -5,6 +5,10 @@ from __future__ import annotations
 from ucseg.catalogue.layout import Download, Layout, Part, PublicSet
 
 _BUCKET = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
+_UNCOUNTED = (
+    "number: not stated, since that of the challenge's page differs from dataset.json in two tasks (hippocampus, "
+    "pancreas) and dataset.json of this one was not found"
+)
 
 
 def _task(
@@ -24,10 +28,18 @@ def _task(
         modality=modality,
         layouts=(of("imagesTr", "labelsTr"), of("images", "labels")),
         licence="CC BY-SA 4.0",
-        citation="Antonelli et al., Nature Communications 13:4128, 2022; Simpson et al., arXiv:1902.09063",
+        citation="Antonelli et al., Nature Communications 13:4128, 2022, doi 10.1038/s41467-022-30695-9; Simpson et "
+        "al., arXiv:1902.09063",
         counts={} if train is None else {"": train},
         downloads=(Download(f"{_BUCKET}/{folder}.tar", f"md5:{md5}"),),
         notes=f"{fourth}The test images (imagesTs) have no masks and are left out.",
+        addresses=("http://medicaldecathlon.com/",),
+        found=(
+            "licence, names of files: dataset.json of most tasks, as nnU-Net's documentation and others quote it "
+            "(second-hand)",
+            "citation: repositories (second-hand)",
+            _UNCOUNTED if train is None else "number: dataset.json or the challenge's page, as quoted (second-hand)",
+        ),
     )
 
 

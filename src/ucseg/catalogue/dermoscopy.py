@@ -36,7 +36,15 @@ _FOLDERS = {
 }
 
 
-def _challenge(year: int, counts: dict[str, int], licence: str, citation: str, *more: Layout) -> PublicSet:
+def _challenge(
+    year: int,
+    counts: dict[str, int],
+    licence: str,
+    citation: str,
+    *more: Layout,
+    found: tuple[str, ...],
+    notes: str = "",
+) -> PublicSet:
     folders = _FOLDERS[year]
     parts = tuple(
         Part(
@@ -66,22 +74,48 @@ def _challenge(year: int, counts: dict[str, int], licence: str, citation: str, *
         citation=citation,
         counts=counts,
         downloads=downloads,
+        notes=notes,
+        addresses=(f"https://challenge.isic-archive.com/data/#{year}",),
+        found=found,
     )
 
 
+_AGAIN = "Many of its training images are in the training set of 2018 too: do not test a model of one year on another."
+
 DERMOSCOPY = {
-    "isic-2016": _challenge(2016, {"train": 900, "test": 379}, "CC-0", "Gutman et al., arXiv:1605.01397"),
+    "isic-2016": _challenge(
+        2016,
+        {"train": 900, "test": 379},
+        "CC0 (second-hand)",
+        "Gutman et al., arXiv:1605.01397",
+        found=(
+            "numbers: the paper's abstract",
+            "licence: the set's entry at Papers with Code (second-hand)",
+            "shared images: a card on Hugging Face marks them (second-hand)",
+        ),
+        notes=_AGAIN,
+    ),
     "isic-2017": _challenge(
         2017,
         {"train": 2000, "validation": 150, "test": 600},
-        "CC-0",
-        "Codella et al., ISBI 2018, arXiv:1710.05006",
+        "CC0 (second-hand)",
+        "Codella et al., ISBI 2018:168-172, doi 10.1109/ISBI.2018.8363547, arXiv:1710.05006",
+        found=(
+            "2,000 training images: the challenge's page; 150 and 600, citation: repositories (second-hand)",
+            "licence: a repository that read it on the challenge's data page; another says CC BY-NC (both second-hand)",
+            "shared images: a card on Hugging Face marks them (second-hand)",
+        ),
+        notes=_AGAIN,
     ),
     "isic-2018": _challenge(
         2018,
         {"train": 2594, "validation": 100, "test": 1000},
-        "CC BY-NC 4.0",
-        "Codella et al., arXiv:1902.03368; Tschandl et al., Scientific Data 5:180161, 2018",
+        "CC BY-NC 4.0 (second-hand)",
+        "Codella et al., arXiv:1902.03368; Tschandl et al., Scientific Data 5:180161, 2018, doi 10.1038/sdata.2018.161",
         HALVES,
+        found=(
+            "licence: Dataset Ninja's page of the set (second-hand)",
+            "2,594 and 1,000, citation: repositories (second-hand); 100 was not looked up",
+        ),
     ),
 }

@@ -7,14 +7,38 @@ from ucseg.catalogue.layout import Layout, Part, PublicSet
 
 _POLYP = "1=polyp"
 _PRANET = "PraNet's bundle, Fan et al., MICCAI 2020"
+_CLINICDB = (
+    "Bernal et al., Computerized Medical Imaging and Graphics 43:99-111, 2015, doi 10.1016/j.compmedimag.2015.02.007"
+)
+_KVASIR = "Jha et al., Kvasir-SEG, MMM 2020, doi 10.1007/978-3-030-37734-2_37"
+_CVC = "https://pages.cvc.uab.es/CVC-Colon/index.php/databases/"
 
 
-def _alone(title: str, folder: str, citation: str, count: int, *own: Layout, licence: str = "") -> PublicSet:
-    """A set that papers only test on: by itself, or as a folder of PraNet's TestDataset."""
+def _alone(
+    title: str,
+    folder: str,
+    citation: str,
+    count: int,
+    *own: Layout,
+    note: str,
+    addresses: tuple[str, ...],
+    found: tuple[str, ...],
+) -> PublicSet:
+    """A set of unknown licence that papers only test on: by itself, or as a folder of PraNet's TestDataset."""
     bundled = Part("test", f"TestDataset/{folder}/image*/{{case}}.png", f"TestDataset/{folder}/mask*/{{case}}.png")
     layouts = (Layout(f"TestDataset/{folder}/images and masks ({_PRANET})", (bundled,), mask_threshold=127), *own)
-    notes = "All cases are test cases: predict them with a model trained on another set."
-    return PublicSet(title, _POLYP, "rgb", layouts, licence, citation, counts={"test": count}, notes=notes)
+    return PublicSet(
+        title,
+        _POLYP,
+        "rgb",
+        layouts,
+        "",
+        citation,
+        counts={"test": count},
+        notes=f"All cases are test cases: predict them with a model trained on another set. {note}",
+        addresses=addresses,
+        found=found,
+    )
 
 
 ENDOSCOPY = {
@@ -39,11 +63,16 @@ ENDOSCOPY = {
             HALVES,
         ),
         licence="",
-        citation="Jha et al., MMM 2020; Bernal et al., Computerized Medical Imaging and Graphics 43:99-111, 2015; "
-        "split: Fan et al. (PraNet), MICCAI 2020",
+        citation=f"{_KVASIR}; {_CLINICDB}; split: Fan et al. (PraNet), MICCAI 2020, doi 10.1007/978-3-030-59725-2_26",
         counts={"train": 1450, "test": 162},
-        notes="For the terms see kvasir-seg and cvc-clinicdb. The other test sets are cvc-300, cvc-colondb and etis; "
-        "they can be imported from the same folder.",
+        notes="For the terms see kvasir-seg and cvc-clinicdb. 900 + 550 images for training, 100 + 62 for testing; "
+        "there are no validation images. The other test sets are cvc-300, cvc-colondb and etis; they can be imported "
+        "from the same folder.",
+        addresses=("https://github.com/DengPingFan/PraNet",),
+        found=(
+            "split: PraNet's makers confirm 900 + 550 and say that nothing was held out for validation (issues 52 and "
+            "41 of their repository); 100 + 62: repositories that use it (second-hand)",
+        ),
     ),
     "kvasir-seg": PublicSet(
         title="1,000 colonoscopy images with polyps (Kvasir-SEG)",
@@ -64,9 +93,15 @@ ENDOSCOPY = {
                 mask_threshold=127,
             ),
         ),
-        licence="terms of Simula (datasets.simula.no); HyperKvasir, which holds these images, is CC BY 4.0",
-        citation="Jha et al., Kvasir-SEG, MMM 2020, doi 10.1007/978-3-030-37734-2_37",
+        licence="Simula's own: research and education, to be cited, commercial use by permission (second-hand)",
+        citation=_KVASIR,
         notes="Masks are lossy JPEG. There are no patient ids: images of one patient can be in two splits.",
+        addresses=("https://datasets.simula.no/kvasir-seg/",),
+        found=(
+            "licence: two repositories that recorded the makers' terms (second-hand; one adds that the images may "
+            "not be passed on); others call it CC BY 4.0, as they do HyperKvasir",
+            "citation: the paper's page at simula.no (without the doi, which is second-hand)",
+        ),
     ),
     "cvc-clinicdb": PublicSet(
         title="612 frames of 29 colonoscopy sequences (CVC-ClinicDB)",
@@ -83,27 +118,59 @@ ENDOSCOPY = {
             ),
         ),
         licence="",
-        citation="Bernal et al., Computerized Medical Imaging and Graphics 43:99-111, 2015",
-        notes="Frames of one sequence are alike, and their names do not tell the sequence: a random split leaks.",
+        citation=_CLINICDB,
+        notes="Frames of one sequence are alike, and their names do not tell the sequence: a random split leaks. Some "
+        "copies come with a metadata.csv (frame_id, sequence_id), which does tell.",
+        addresses=("https://polyp.grand-challenge.org/CVCClinicDB/", _CVC),
+        found=(
+            "licence: the makers' was not found; copies on Hugging Face say CC BY 4.0, others research only",
+            "612 frames, 29 sequences: openmedlab's list of data sets, cards on Hugging Face; a review of colonoscopy "
+            "data counts 31 sequences (all second-hand)",
+            "citation: the same (second-hand)",
+        ),
     ),
     "cvc-300": _alone(
         "60 frames of CVC-300, the test set of EndoScene",
         "CVC-300",
-        "Vazquez et al., Journal of Healthcare Engineering 2017:4037190",
+        "Vazquez et al., Journal of Healthcare Engineering 2017:4037190, doi 10.1155/2017/4037190",
         60,
+        note="EndoScene's 912 frames are the 612 of cvc-clinicdb and 300 of cvc-colondb: do not count on these 60 "
+        "being other frames than those.",
+        addresses=(f"{_CVC}cvc-endoscenestill/ (on registration)",),
+        found=(
+            "licence: not found, copies say research only",
+            "60, 912 and its parts, citation: torch-em and others (second-hand)",
+        ),
     ),
     "cvc-colondb": _alone(
         "380 frames of CVC-ColonDB",
         "CVC-ColonDB",
-        "Bernal et al., Pattern Recognition 45(9):3166-3182, 2012; Tajbakhsh et al., IEEE TMI 35(2):630-644, 2016",
+        "Bernal et al., Pattern Recognition 45(9):3166-3182, 2012, doi 10.1016/j.patcog.2012.03.002",
         380,
         Layout("images and masks", (Part("test", "images/{case}.png", "masks/{case}.png"),)),
+        note="The makers' page tells of 300 frames of 15 sequences; the 380 are those of PraNet's bundle and of "
+        "copies. Papers on PraNet's bundle often cite Tajbakhsh et al., IEEE TMI 35(2):630-644, 2016 for it, whose "
+        "own data is another set.",
+        addresses=("http://mv.cvc.uab.es/projects/colon-qa/cvccolondb", f"{_CVC} (on registration)"),
+        found=(
+            "300 frames, citation: the makers' page, which states no licence where it was read; copies say research "
+            "only",
+            "380 frames: torch-em, a review; PraNet's makers, asked (issue 34), suppose that the set grew "
+            "(second-hand)",
+        ),
     ),
     "etis": _alone(
         "196 frames of ETIS-LaribPolypDB",
         "ETIS-LaribPolypDB",
-        "Silva et al., International Journal of Computer Assisted Radiology and Surgery 9(2):283-293, 2014",
+        "Silva et al., International Journal of Computer Assisted Radiology and Surgery 9(2):283-293, 2014, doi "
+        "10.1007/s11548-013-0926-3",
         196,
         Layout("images and masks", (Part("test", "images/{case}.*", "masks/{case}.*"),)),
+        note="The frames are of 34 sequences with 44 polyps.",
+        addresses=("https://polyp.grand-challenge.org/EtisLarib/",),
+        found=(
+            "licence: not found, copies say research only",
+            "numbers, citation: a review and others (second-hand)",
+        ),
     ),
 }  # fmt: skip

@@ -233,7 +233,7 @@ def _words(name: str, layout: Layout) -> str:
 
 def _counted(tree: _Tree, layout: Layout, public: PublicSet) -> Iterator[str]:
     """A note where a part has another number of cases than was published."""
-    for split, published in public.counts.items():
+    for split, published in {**public.counts, **layout.counts}.items():
         parts = [part for part in layout.parts if part.split == split]
         here = sum(
             len(tree.names(name)) for part in parts for name in part.names

@@ -52,6 +52,7 @@ class Layout:
             init` does) or "bids".
         markers: of a convention, patterns of files that must be there.
         mask_threshold: as `ucseg init` takes it, where masks are known to be grey levels (lossy JPEG).
+        counts: split -> cases, where they are other ones than the data set's.
     """
 
     words: str
@@ -59,6 +60,7 @@ class Layout:
     convention: Literal["", "nnunet", "bids"] = ""
     markers: tuple[str, ...] = ()
     mask_threshold: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class PublicSet:
         layouts: tried in this order.
         licence: its terms; "" where none was found.
         citation: what its makers ask to cite.
+        addresses: the makers' pages, and their files that need no registration.
+        found: where licence, citation, numbers and splits were read; "second-hand" where others than the makers say so.
         splits: by the name that `--split` takes.
         counts: split -> cases as published, to notice an incomplete copy.
         fill_outlines: as `ucseg init` takes it.
@@ -128,6 +132,8 @@ class PublicSet:
     fill_outlines: bool | None = None
     downloads: tuple[Download, ...] = ()
     notes: str = ""
+    addresses: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
 
 
 def first(counts: Mapping[int, str], of: int) -> dict[str, Split]:

@@ -33,10 +33,12 @@ tried when this was written**: the code was tested against a server on the same 
 name (`src/ucseg/recipes/NAME.yaml`, or a file of your own): split, method, steps, plan and seed. Each says whether its
 settings are published.
 
-A licence or terms that are not stated below could not be verified: ask the makers. Those of Pancreas-CT, LGG (Kaggle)
-and ISIC 2017, some citations and some file prefixes of the Decathlon were written down from general knowledge and not
-looked up at the source: read the terms that come with the data. The numbers of cases are the published ones; an
-incomplete copy is read, and noted.
+Under `found` stands where licence, citation, numbers and splits were read: in stored copies of public text, in November
+2026, never on the live pages. *Second-hand* is what others than the makers say. A licence that stands only second-hand
+says so; it is called not known where nobody was found who had read the makers' own words. The terms that come with the
+data decide. No address was tried.
+
+The numbers of cases are the published ones; an incomplete copy is read, and noted.
 """
 
 
@@ -51,6 +53,8 @@ def facts_of(public: PublicSet) -> dict[str, list[str]]:
         "splits": [f"{name}: {split.words}" for name, split in public.splits.items()],
         "licence": [public.licence or "not known"],
         "cite": [public.citation],
+        "address": list(public.addresses),
+        "found": list(public.found),
         "download": [file.url for file in public.downloads],
         "notes": [public.notes] if public.notes else [],
     }
