@@ -50,7 +50,7 @@ PLAIN: list[tuple[str, list[str], Counts]] = [
      [file for split in ("train", "validation", "test")
       for file in pairs(f"{split}/images/{{}}.jpg", f"{split}/masks/{{}}.jpg", [f"{split}{n}" for n in range(3)])],
      {"train": 3, "validation": 3, "test": 3}),
-    ("cvc-clinicdb", pairs("PNG/Original/{}.png", "PNG/Ground Truth/{}.png", range(1, 8)),
+    ("cvc-clinicdb", pairs("PNG/Original/{}.png", "PNG/Ground Truth/{}.png", [1, 26, 51, 68, 79, 104, 127]),
      {"train": 5, "validation": 1, "test": 1}),
     ("cvc-300", pairs("TestDataset/CVC-300/images/{}.png", "TestDataset/CVC-300/masks/{}.png", range(3)), {"test": 3}),
     ("cvc-colondb", pairs("images/{}.png", "masks/{}.png", range(3)), {"test": 3}),
@@ -221,6 +221,18 @@ def test_several_masks_of_a_bids_image_are_for_the_user_to_choose(tmp_path: Path
     files += [f"derivatives/x/sub-1/anat/sub-1_T1w_{kind}.nii.gz" for kind in ("brain_mask", "lesion_seg")]
     with pytest.raises(UserError, match=r"brain_mask, lesion_seg.*ucseg init"):
         ucseg.import_("bids", grow(tmp_path / "data", files), out=tmp_path / "dataset")
+
+
+def test_frames_of_one_sequence_stay_together(tmp_path: Path) -> None:
+    frames = {1: "01", 25: "01", 26: "02", 199: "09", 200: "10", 205: "10", 592: "29", 612: "29"}
+    files = pairs("Original/{}.tif", "Ground Truth/{}.tif", [*frames, 613])
+    dataset = ucseg.import_("cvc-clinicdb", grow(tmp_path / "data", files), out=tmp_path / "dataset")
+    subjects = {case.case: case.subject for case in dataset.cases}
+    assert subjects == {str(frame): f"sequence{number}" for frame, number in frames.items()} | {"613": "613"}
+    splits: dict[str, set[str]] = {}
+    for case in dataset.cases:
+        splits.setdefault(case.subject, set()).add(case.split)
+    assert all(len(where) == 1 for where in splits.values())
 
 
 def test_an_incomplete_copy_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

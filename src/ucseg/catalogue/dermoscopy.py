@@ -90,7 +90,8 @@ DERMOSCOPY = {
         "Gutman et al., arXiv:1605.01397",
         found=(
             "numbers: the paper's abstract",
-            "licence: the set's entry at Papers with Code (second-hand)",
+            "licence: a repository that read it on the challenge's data page, Papers with Code; MedSegBench says CC "
+            "BY-NC (all second-hand)",
             "shared images: a card on Hugging Face marks them (second-hand)",
         ),
         notes=_AGAIN,
@@ -102,7 +103,8 @@ DERMOSCOPY = {
         "Codella et al., ISBI 2018:168-172, doi 10.1109/ISBI.2018.8363547, arXiv:1710.05006",
         found=(
             "2,000 training images: the challenge's page; 150 and 600, citation: repositories (second-hand)",
-            "licence: a repository that read it on the challenge's data page; another says CC BY-NC (both second-hand)",
+            "licence: Dataset Ninja and a repository, which read it on the challenge's page; another says CC BY-NC "
+            "(all second-hand)",
             "shared images: a card on Hugging Face marks them (second-hand)",
         ),
         notes=_AGAIN,
@@ -114,8 +116,8 @@ DERMOSCOPY = {
         "Codella et al., arXiv:1902.03368; Tschandl et al., Scientific Data 5:180161, 2018, doi 10.1038/sdata.2018.161",
         HALVES,
         found=(
-            "licence: Dataset Ninja's page of the set (second-hand)",
-            "2,594 and 1,000, citation: repositories (second-hand); 100 was not looked up",
+            "licence: Dataset Ninja, which read it on the challenge's page, MedSegBench (second-hand)",
+            "numbers, citation: MedSegBench (second-hand)",
         ),
     ),
 }

@@ -11,6 +11,11 @@ _CLINICDB = (
     "Bernal et al., Computerized Medical Imaging and Graphics 43:99-111, 2015, doi 10.1016/j.compmedimag.2015.02.007"
 )
 _KVASIR = "Jha et al., Kvasir-SEG, MMM 2020, doi 10.1007/978-3-030-37734-2_37"
+_LAST_FRAMES = (
+    *(25, 50, 67, 78, 103, 126, 151, 177, 199, 205, 227, 252, 277, 297, 317),
+    *(342, 363, 383, 408, 428, 447, 466, 478, 503, 528, 546, 571, 591, 612),
+)
+"""Of the 29 sequences of CVC-ClinicDB, by the README that comes with it."""
 _CVC = "https://pages.cvc.uab.es/CVC-Colon/index.php/databases/"
 
 
@@ -62,16 +67,18 @@ ENDOSCOPY = {
             ),
             HALVES,
         ),
-        licence="",
+        licence="research and education only: those of kvasir-seg and cvc-clinicdb",
         citation=f"{_KVASIR}; {_CLINICDB}; split: Fan et al. (PraNet), MICCAI 2020, doi 10.1007/978-3-030-59725-2_26",
         counts={"train": 1450, "test": 162},
-        notes="For the terms see kvasir-seg and cvc-clinicdb. 900 + 550 images for training, 100 + 62 for testing; "
-        "there are no validation images. The other test sets are cvc-300, cvc-colondb and etis; they can be imported "
-        "from the same folder.",
+        notes="900 + 550 images for training, 100 + 62 for testing; there are no validation images. The split was "
+        "drawn from images: sequences of CVC-ClinicDB are in training and test. The other test sets are cvc-300, "
+        "cvc-colondb and etis; they can be imported from the same folder.",
         addresses=("https://github.com/DengPingFan/PraNet",),
         found=(
+            "licence: as for kvasir-seg and cvc-clinicdb; none is stated with the bundle",
             "split: PraNet's makers confirm 900 + 550 and say that nothing was held out for validation (issues 52 and "
-            "41 of their repository); 100 + 62: repositories that use it (second-hand)",
+            "41 of their repository; 41 quotes the paper: drawn at random); 100 + 62: repositories that use it "
+            "(second-hand)",
         ),
     ),
     "kvasir-seg": PublicSet(
@@ -93,14 +100,16 @@ ENDOSCOPY = {
                 mask_threshold=127,
             ),
         ),
-        licence="Simula's own: research and education, to be cited, commercial use by permission (second-hand)",
+        licence="Simula's own: research and education, to be cited; commercial use by written permission only",
         citation=_KVASIR,
         notes="Masks are lossy JPEG. There are no patient ids: images of one patient can be in two splits.",
-        addresses=("https://datasets.simula.no/kvasir-seg/",),
+        addresses=(
+            "https://datasets.simula.no/kvasir-seg/",
+            "https://datasets.simula.no/downloads/kvasir-seg.zip",
+        ),
         found=(
-            "licence: two repositories that recorded the makers' terms (second-hand; one adds that the images may "
-            "not be passed on); others call it CC BY 4.0, as they do HyperKvasir",
-            "citation: the paper's page at simula.no (without the doi, which is second-hand)",
+            "licence, number: the source of the makers' page (simula/datasets.simula.no)",
+            "citation: the paper's entry at simula.no; the doi is that of the makers' page",
         ),
     ),
     "cvc-clinicdb": PublicSet(
@@ -108,7 +117,10 @@ ENDOSCOPY = {
         classes=_POLYP,
         modality="rgb",
         layouts=(
-            Layout("Original and Ground Truth", (Part("", "Original/{case}.*", "Ground Truth/{case}.*"),)),
+            Layout(
+                "Original and Ground Truth",
+                (Part("", "Original/{case}.*", "Ground Truth/{case}.*", last_of=_LAST_FRAMES),),
+            ),
             Layout(
                 f"TestDataset/CVC-ClinicDB ({_PRANET})",
                 (
@@ -117,16 +129,17 @@ ENDOSCOPY = {
                 ),
             ),
         ),
-        licence="",
+        licence="research and education only, no commercial use; images belong to Hospital Clinic, masks to CVC, "
+        "Barcelona",
         citation=_CLINICDB,
-        notes="Frames of one sequence are alike, and their names do not tell the sequence: a random split leaks. Some "
-        "copies come with a metadata.csv (frame_id, sequence_id), which does tell.",
+        notes="Frames of one sequence are alike. Their numbers tell the sequence, and all frames of one are one "
+        "subject: they never come apart. The 29 sequences are of 25 examinations, and which are of the same is not "
+        "told. Other splits, PraNet's among them, were drawn from frames: there a sequence is in training and test.",
         addresses=("https://polyp.grand-challenge.org/CVCClinicDB/", _CVC),
         found=(
-            "licence: the makers' was not found; copies on Hugging Face say CC BY 4.0, others research only",
-            "612 frames, 29 sequences: openmedlab's list of data sets, cards on Hugging Face; a review of colonoscopy "
-            "data counts 31 sequences (all second-hand)",
-            "citation: the same (second-hand)",
+            "licence, sequences: the database's own README, as a repository keeps it; Dataset Ninja quotes the "
+            "makers' page alike (copies on Hugging Face that say CC BY 4.0 are wrong then)",
+            "citation: the makers' page, as Dataset Ninja quotes it",
         ),
     ),
     "cvc-300": _alone(
@@ -166,11 +179,12 @@ ENDOSCOPY = {
         "10.1007/s11548-013-0926-3",
         196,
         Layout("images and masks", (Part("test", "images/{case}.*", "masks/{case}.*"),)),
-        note="The frames are of 34 sequences with 44 polyps.",
+        note="The frames are of 34 sequences with 44 polyps. Images and masks belong to Lariboisière hospital and "
+        "the laboratory ETIS.",
         addresses=("https://polyp.grand-challenge.org/EtisLarib/",),
         found=(
             "licence: not found, copies say research only",
-            "numbers, citation: a review and others (second-hand)",
+            "numbers, owners, citation: a review and others (second-hand)",
         ),
     ),
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -161,7 +162,8 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
                 problems.append(f"{file.path}: a second case of this name; leave one of them in the folder.")
                 continue
             taken[case] = Case(case, case, file.path, mask, part.split)
-            subjects |= {case: file.words["subject"]} if "subject" in file.words else {}
+            subject = file.words.get("subject") or _numbered(file.case, part.last_of)
+            subjects |= {case: subject} if subject else {}
     if problems:
         more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise UserError("\n".join([*problems[:_SHOWN], *more]))
@@ -172,6 +174,14 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
     of = subjects or by_name.of
     cases = [Case(name, of[name], case.image, case.mask, case.split) for name, case in taken.items()]
     return Found(cases, [], rule, notes if subjects else [*notes, *by_name.notes])
+
+
+def _numbered(case: str, last_of: tuple[int, ...]) -> str:
+    """The subject of a numbered case; a number beyond the last is another image, a subject of its own."""
+    if not last_of:
+        return ""
+    known = case.isdigit() and 0 < int(case) <= last_of[-1]
+    return f"sequence{bisect_left(last_of, int(case)) + 1:02d}" if known else case
 
 
 def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File, Path | None]]:

@@ -177,8 +177,8 @@ HDF5_VOLUMES = {
             "https://github.com/HiLab-git/SSL4MIS/tree/master/data/ACDC (the lists)",
         ),
         found=(
-            "licence: a public benchmark's record of the data set; the file MANDATORY_CITATION.md in the archive was "
-            "not seen",
+            "licence: a card on Hugging Face (YongchengYAO/ACDC) that calls it the official one; "
+            "MANDATORY_CITATION.md in the makers' archive was not seen",
             "citation, 100 and 50 patients: openmedlab's list of data sets (second-hand)",
             "splits: the lists of SSL4MIS, counted; 3, 7 and 14 patients are the first 68, 136 and 256 slices",
         ),

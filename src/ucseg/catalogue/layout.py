@@ -30,6 +30,7 @@ class Part:
         where: word in braces -> regular expression that it must match; any text without "/" by default.
         optional: the data set is complete without it.
         several: several mask files of one case are the parts of one mask; otherwise they are an error.
+        last_of: where cases are numbered through, the last number of each subject.
     """
 
     split: str
@@ -39,6 +40,7 @@ class Part:
     where: Mapping[str, str] = field(default_factory=dict)
     optional: bool = False
     several: bool = False
+    last_of: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

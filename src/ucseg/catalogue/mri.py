@@ -28,8 +28,7 @@ MRI = {
         "tumour; papers differ in whether they leave them out.",
         addresses=("https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation",),
         found=(
-            "licence: a data card that cites Kaggle's page, and a copy on Hugging Face; another copy says CC BY 4.0 "
-            "(all second-hand)",
+            "licence: a data card that cites Kaggle's page; a copy on Hugging Face says CC BY 4.0 (both second-hand)",
             "110 patients: the maker's page (mateuszbuda.github.io); 3,929 slices, citation: repositories "
             "(second-hand)",
         ),

@@ -98,8 +98,8 @@ ULTRASOUND = {
         "patients).",
         addresses=("https://scholar.cu.edu.eg/?q=afahmy/pages/dataset", "https://scholar.cu.edu.eg/Dataset_BUSI.zip"),
         found=(
-            "licence: the makers' was not found; MedMNIST (whose BreastMNIST is made of it) and a copy on Hugging Face "
-            "say CC BY 4.0, others CC0",
+            "licence: the makers' was not found; copies say CC0 (Dataset Ninja, MedSegBench after Kaggle) or CC BY 4.0 "
+            "(MedMNIST, whose BreastMNIST is made of it)",
             "numbers, citation: openmedlab's list of data sets (second-hand); the file: torch-em",
         ),
     ),
@@ -128,8 +128,8 @@ ULTRASOUND = {
         "than women (551), so images of one can be in two splits. The 335 test images have no annotations.",
         addresses=("https://zenodo.org/records/1327317", "https://hc18.grand-challenge.org/"),
         found=(
-            "licence: a repository that read it in Zenodo's record, a card on Hugging Face (second-hand)",
-            "numbers, citation: that card and repositories (second-hand)",
+            "licence, exams: a repository that checks Zenodo's record and its files; Dataset Ninja (second-hand)",
+            "numbers, citation: the same, and a card on Hugging Face (second-hand)",
         ),
     ),
 }  # fmt: skip
