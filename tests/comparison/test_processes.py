@@ -54,6 +54,17 @@ def test_no_more_run_at_once_than_asked_and_each_has_its_share_of_threads(
     assert {one.log.read_text().strip() for one in jobs} == {"4"}
 
 
+def test_a_limit_on_threads_holds_for_every_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch goes by MKL's number: a run that was to have one thread would have as many as there are cores."""
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    for name in processes.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one = job(tmp_path, "one", f"import os; print(*(os.environ[name] for name in {processes.THREADS}))")
+    run_jobs([one], 1, lambda one, code: None)
+    assert one.log.read_text().strip() == "1 1 1"
+
+
 def test_a_stop_is_passed_on_once_and_waited_for(tmp_path: Path) -> None:
     saving = """
 import signal, time

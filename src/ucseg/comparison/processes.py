@@ -138,10 +138,10 @@ def python(module: str, *words: str) -> list[str]:
 def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> _Running:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
-    for name in THREADS:
-        share = max(1, cores() // at_once)
-        given = environment.get(name, "")
-        environment[name] = str(min(share, int(given)) if given.isdigit() and int(given) else share)
+    # A limit of one kind is one of all: torch would take MKL's.
+    given = [int(environment[name]) for name in THREADS if environment.get(name, "").isdigit()]
+    share = min([max(1, cores() // at_once), *(threads for threads in given if threads)])
+    environment.update(dict.fromkeys(THREADS, str(share)))
     with job.log.open("wb") as log:
         return _Running(job, _popen(job.command, log, environment, keep_open))
 
