@@ -5,9 +5,9 @@
 The hand-set run is that of benchmarks/compare.py (its cell in benchmarks/results/compare): a plan and training settings
 that were tried out before. The self-planned one is trained without any setting but its time: `ucseg plan DATASET
 --hours H` chooses, from the training images, the visible labels and the time of a step, what is seen at which size, how
-many at once and for how many steps. H is what the hand-set plan's steps and validations take, measured just before in the same
-process, so that both have the same time on the same machine. (Without --hours a plan is for 50,000 steps of the paper's
-batch: days on a processor.)
+many at once and for how many steps. H is what the hand-set plan's steps and validations take, measured just before in
+the same process, so that both have the same time on the same machine. (Without --hours a plan is for 50,000 steps of the
+paper's batch: days on a processor.)
 
 Test cases give the numbers and choose nothing. --plan-only stops before training. Runs are kept in WORK and can be
 stopped and resumed; what came out is added to benchmarks/results/self_planned.json.
@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import yaml
+
 from compare import RESULTS, STUDIES
 from study import ucseg
-
 from ucseg.config import parse_overrides
 from ucseg.data.budget import VALIDATIONS
 from ucseg.data.formats import read_header
