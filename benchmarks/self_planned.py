@@ -6,7 +6,7 @@ The hand-set run is that of benchmarks/compare.py (its cell in benchmarks/result
 that were tried out before. The self-planned one is trained without any setting but its time: `ucseg plan DATASET
 --hours H` chooses, from the training images, the visible labels and the time of a step, what is seen at which size, how
 many at once and for how many steps. H is what the hand-set plan's steps and validations take, measured just before in
-the same process, so that both have the same time on the same machine. (Without --hours a plan is for 50,000 steps of the
+the same process: both have the same time on the same machine. (Without --hours a plan is for 50,000 steps of the
 paper's batch: days on a processor.)
 
 Test cases give the numbers and choose nothing. --plan-only stops before training. Runs are kept in WORK and can be
