@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from small_cases import make_batch, make_method, make_problem, step, terms_of
-from torch import nn
 
 from ucseg.losses.consistency import sharpen
 from ucseg.methods.mc_net import MCNet
+from ucseg.networks.blocks import StepUp
 
 
 def make(dims: int = 2, classes: int = 3, **settings: object) -> MCNet:
@@ -46,7 +46,7 @@ def test_the_decoders_share_the_encoder_and_up_sample_differently() -> None:
     method = make()
     transposed, linear, nearest = method.network.decoder, *method.others
     assert [d.up for d in (transposed, linear, nearest)] == ["transposed", "linear", "nearest"]
-    assert sum(isinstance(m, nn.ConvTranspose2d) for m in method.modules()) == 4
+    assert sum(isinstance(m, StepUp) for m in method.modules()) == 4
     encoders = [name for name, _ in method.named_modules() if name.endswith("encoder")]
     assert encoders == ["network.encoder"]
     with torch.no_grad():

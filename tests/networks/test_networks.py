@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ucseg.errors import UserError
 from ucseg.networks import NETWORKS, build_network
-from ucseg.networks.blocks import InstanceNorm, crop_to, pad_to_multiple
+from ucseg.networks.blocks import CHANNELS_LAST, Dropout, InstanceNorm, StepUp, crop_to, pad_to_multiple, up_sample
 from ucseg.networks.pseudo_label_generator import PseudoLabelGenerator
 from ucseg.types import Problem
 
@@ -102,7 +103,7 @@ def test_unet_has_two_normed_convolutions_a_level_and_the_published_dropout(dims
     rates = [next(m.p for m in block.modules() if isinstance(m, nn.Dropout)) for block in network.encoder]
     assert rates == ([0.05, 0.1, 0.2, 0.3, 0.5] if dims == 2 else [0.0, 0.0, 0.0, 0.0, 0.3])
     assert network.decoder.head_dropout.p == (0.0 if dims == 2 else 0.3)
-    assert not any(isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d)) for m in network.modules())
+    assert not any(isinstance(m, StepUp) for m in network.modules())
 
 
 @BOTH_RANKS
@@ -168,6 +169,76 @@ def test_instance_norm_of_a_single_voxel_is_the_shift() -> None:
     with torch.no_grad():
         module.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
     torch.testing.assert_close(module(torch.randn(1, 3, 1, 1, 1)).flatten(), torch.tensor([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("step", [(2, 2), (1, 2, 2), (2, 1, 3)])
+def test_a_step_up_is_torchs_transposed_convolution_in_both_layouts(step: tuple[int, ...]) -> None:
+    dims, grid = len(step), (3, 5, 4)[: len(step)]
+    module = StepUp(dims, 4, 6, step).double()
+    transposed = F.conv_transpose2d if dims == 2 else F.conv_transpose3d
+    found = []
+    for layout in (torch.contiguous_format, CHANNELS_LAST[dims]):
+        x = torch.randn(2, 4, *grid, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        x = x.contiguous(memory_format=layout).requires_grad_()
+        for say in (module, lambda x: transposed(x, module.weight, module.bias, module.stride)):
+            y = say(x)
+            inputs = [x, module.weight, module.bias]
+            found.append([y, *torch.autograd.grad((y * torch.arange(y.numel()).reshape(y.shape).sin()).sum(), inputs)])
+        assert found[-2][0].is_contiguous(memory_format=layout)
+    for one in found[1:]:
+        for ours, theirs in zip(one, found[0], strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.5])
+def test_dropout_drops_at_its_rate_keeps_the_mean_and_lets_the_gradient_of_what_stays_through(
+    rate: float, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    shape = (3, 5, 31, 37, 11)
+    x = torch.ones(shape, dtype=dtype).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    y = Dropout(rate)(x)
+    kept = y != 0
+    assert abs(kept.float().mean() - (1 - rate)) < 4 * (rate * (1 - rate) / x.numel()) ** 0.5
+    assert torch.allclose(y[kept].float(), torch.tensor(1 / (1 - rate)), rtol=1e-2 if dtype == torch.bfloat16 else 1e-4)
+    # No pattern by image, channel or voxel, as reused bits would make.
+    for axes in ((1, 2, 3, 4), (0, 2, 3, 4), (0, 1, 3, 4), (0, 1, 2, 4)):
+        assert (kept.float().mean(dim=axes) - (1 - rate)).abs().max() < 0.05
+    neighbours = kept.permute(0, 2, 3, 4, 1).flatten().float()
+    for apart in (1, 2, 3, 4, 8):
+        assert abs(torch.corrcoef(torch.stack([neighbours[apart:], neighbours[:-apart]]))[0, 1]) < 0.02
+    assert y.stride() == x.stride()
+    y.backward(torch.full_like(y, 2.0))
+    torch.testing.assert_close(x.grad, 2 * y.detach())
+
+
+def test_dropout_is_a_function_of_the_seed_and_not_of_the_threads() -> None:
+    threads, drawn = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            torch.manual_seed(7)
+            drawn.append(Dropout(0.3)(torch.ones(2, 16, 64, 64)))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*drawn)
+    assert not torch.equal(drawn[0], Dropout(0.3)(torch.ones(2, 16, 64, 64)))
+    assert torch.equal(Dropout(0.0)(torch.ones(9)), torch.ones(9))
+    assert torch.equal(Dropout(1.0)(torch.ones(9)), torch.zeros(9))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_up_sampling_behind_a_concatenation_has_torchs_gradient(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 4, 3, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    skip = torch.randn(2, 3, 8, 6, 10, dtype=torch.float64).contiguous(memory_format=layout)
+    weight = torch.randn(2, 6, 8, 6, 10, dtype=torch.float64)
+    theirs = F.interpolate(x, size=(8, 6, 10), mode="trilinear", align_corners=False)
+    gradients = [
+        torch.autograd.grad((torch.cat([skip, up], dim=1) * weight).sum(), x)[0]
+        for up in (up_sample(x, (8, 6, 10), "linear"), theirs)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @EVERY_NETWORK

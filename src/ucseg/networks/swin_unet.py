@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, levels, pad_to_multiple, strided
+from ucseg.networks.blocks import CONV, StepUp, crop_to, levels, pad_to_multiple, step_down
 from ucseg.networks.unet import DoubleConv
 from ucseg.types import Strides
 
@@ -150,8 +150,8 @@ class SwinUNet(nn.Module):
             return DoubleConv(dims, inputs, width, 0.0) if level < STEM else SwinStage(dims, inputs, width)
 
         self.encoder = nn.ModuleList(stage(level, w if level else channels) for level, w in enumerate(widths))
-        self.down = nn.ModuleList(strided(CONV, dims, a, b, s) for (a, b), s in pairs)
-        self.up = nn.ModuleList(strided(TRANSPOSED, dims, b, a, s) for (a, b), s in reversed(pairs))
+        self.down = nn.ModuleList(step_down(dims, a, b, s) for (a, b), s in pairs)
+        self.up = nn.ModuleList(StepUp(dims, b, a, s) for (a, b), s in reversed(pairs))
         self.decoder = nn.ModuleList(stage(level, 2 * widths[level]) for level in reversed(range(len(pairs))))
         self.head = CONV[dims](widths[0], classes, 1)
 

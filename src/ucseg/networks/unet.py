@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ucseg.networks.blocks import (
     BATCH_NORM,
     CONV,
-    LINEAR,
-    MAX_POOL,
-    TRANSPOSED,
+    Dropout,
     InstanceNorm,
+    StepUp,
     crop_to,
     levels,
+    max_pool,
     pad_to_multiple,
-    strided,
+    up_sample,
 )
 from ucseg.types import Strides
 
@@ -44,7 +43,7 @@ class DoubleConv(nn.Module):
         self.layers = nn.Sequential(
             CONV[dims](inputs, outputs, 3, padding=1, bias=False),
             *norm_and_activation(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             CONV[dims](outputs, outputs, 3, padding=1, bias=False),
             *norm_and_activation(),
         )
@@ -78,10 +77,10 @@ class UNetDecoder(nn.Module):
         self.widths = widths[-2::-1]
         pairs = zip(widths[-2::-1], widths[:0:-1], steps[::-1], strict=True)
         self.reduce = nn.ModuleList(
-            strided(TRANSPOSED, dims, b, a, step) if up == "transposed" else CONV[dims](b, a, 1) for a, b, step in pairs
+            StepUp(dims, b, a, step) if up == "transposed" else CONV[dims](b, a, 1) for a, b, step in pairs
         )
         self.blocks = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in self.widths)
-        self.head_dropout = nn.Dropout(HEAD_DROPOUT[dims])
+        self.head_dropout = Dropout(HEAD_DROPOUT[dims])
         self.head = CONV[dims](widths[0], classes, 1)
 
     def maps(self, features: list[Tensor]) -> list[Tensor]:
@@ -92,10 +91,8 @@ class UNetDecoder(nn.Module):
         x, maps = features[-1], []
         for reduce, block, skip in zip(self.reduce, self.blocks, features[-2::-1], strict=True):
             x = reduce(x)
-            if self.up == "linear":
-                x = F.interpolate(x, size=skip.shape[2:], mode=LINEAR[self.dims], align_corners=False)
-            elif self.up == "nearest":
-                x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
+            if self.up != "transposed":
+                x = up_sample(x, skip.shape[2:], self.up)
             x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
             maps.append(x)
         return maps
@@ -142,7 +139,7 @@ class UNet(nn.Module):
         x = pad_to_multiple(image, self.multiple)
         features: list[Tensor] = []
         for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else MAX_POOL[self.dims](x, self.strides[level - 1]))
+            x = block(x if level == 0 else max_pool(x, self.strides[level - 1]))
             features.append(x)
         return features
 

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, TRANSPOSED, crop_to, levels, pad_to_multiple, strided
+from ucseg.networks.blocks import CONV, StepUp, crop_to, levels, pad_to_multiple, step_down
 from ucseg.types import Strides
 
 WIDTHS = (16, 32, 64, 128, 256)
@@ -53,18 +53,18 @@ class VNet(nn.Module):
             ConvStack(dims, channels if level == 0 else width, width, count)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
-        self.down = nn.ModuleList(
-            nn.Sequential(strided(CONV, dims, a, b, s), nn.ReLU(inplace=True)) for (a, b), s in pairs
-        )
+        self.down = nn.ModuleList(nn.Sequential(step_down(dims, a, b, s), nn.ReLU(inplace=True)) for (a, b), s in pairs)
         self.up = nn.ModuleList(
-            nn.Sequential(strided(TRANSPOSED, dims, b, a, s), nn.ReLU(inplace=True)) for (a, b), s in reversed(pairs)
+            # Not in place: a step up may return a view, which costs autograd more than a second map does.
+            nn.Sequential(StepUp(dims, b, a, s), nn.ReLU())
+            for (a, b), s in reversed(pairs)
         )
         self.decoder = nn.ModuleList(
             ConvStack(dims, width, width, count) for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)
         )
         self.head = CONV[dims](widths[0], classes, 1)
         for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            if isinstance(module, nn.modules.conv._ConvNd):
                 he_initialise(module)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -80,16 +80,14 @@ class VNet(nn.Module):
         return crop_to(self.head(x), shape).float(), features
 
 
-def he_initialise(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> None:
+def he_initialise(module: nn.modules.conv._ConvNd) -> None:
     """He et al. 2015 (arXiv:1502.01852): variance 2 / fan-in, so that ReLU layers without a norm keep their scale.
 
     The fan-in of a transposed convolution whose stride equals its kernel is its number of input channels alone:
     each output voxel sees one input voxel. (torch would count the output channels times the kernel.)
     """
-    if isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        fan_in = module.in_channels
-    else:
-        fan_in = module.weight[0].numel()
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
+    fan_in = module.in_channels if transposed else module.weight[0].numel()
     with torch.no_grad():
         module.weight.normal_(0.0, (2.0 / fan_in) ** 0.5)
         if module.bias is not None:

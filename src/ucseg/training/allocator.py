@@ -28,7 +28,7 @@ def kept_memory(keep: bool = True) -> Iterator[None]:
     libc = ctypes.CDLL(None)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     libc.mallopt(MMAP_MAX, 0)
-    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(TRIM_THRESHOLD, -1)  # never, whatever the step's size
     try:
         yield
     finally:

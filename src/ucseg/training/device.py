@@ -12,6 +12,7 @@ from torch import nn
 
 from ucseg import ranks
 from ucseg.errors import UserError
+from ucseg.networks.blocks import CHANNELS_LAST
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -96,8 +97,7 @@ def make_fabric(device: torch.device, precision: Precision, nodes: int = 1) -> F
 
 def channels_last(dims: int) -> torch.memory_format:
     """The memory format that keeps the channels of one voxel together, for images of this spatial rank."""
-    # torch's stubs know the 3D format under the same type.
-    return torch.channels_last if dims == 2 else torch.channels_last_3d
+    return CHANNELS_LAST[dims]
 
 
 def convolutions_to(module: nn.Module, memory_format: torch.memory_format) -> None:
