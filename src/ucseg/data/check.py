@@ -62,6 +62,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += _duplicates(examined, dataset)
     copies = {one.case.case: one.copy for one in examined}
     findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
+    del examined, copies  # what follows keeps facts of each case itself
     findings += findings_before_training(dataset)
     findings += _amounts(dataset)
     findings += _companion_files(dataset)

@@ -32,6 +32,7 @@ _PARTS = (0.9, 0.8)
 _NEIGHBOURS = 3
 """Candidates an image."""
 _ROWS_AT_ONCE = 64
+_COPIES_AT_ONCE = 512
 
 
 def digest(array: Array) -> str:
@@ -85,7 +86,7 @@ def near_duplicates(
         index = list(chosen)
         pairs = [
             (index[i], index[j], fit)
-            for i, j, fit in _candidates(np.stack(list(chosen.values())))
+            for i, j, fit in _candidates(list(chosen.values()))
             if not related(index[i], index[j])
         ]
         laid_over = [(chosen[i], chosen[j], fit) for i, j, fit in pairs]
@@ -109,14 +110,13 @@ def _averaged(array: Array, axis: int, count: int) -> Array:
     return np.asarray(np.diff(until, axis=axis) * (count / length), np.float32)
 
 
-def _candidates(copies: Array) -> Iterator[tuple[int, int, Array]]:
-    """Pairs (i, j) of which j is among the nearest neighbours of i, each once, and how j's places lie in i.
-
-    Args:
-        copies: N x S.
-    """
-    hashes, fits = _variants(copies)
+def _candidates(copies: Sequence[Array]) -> Iterator[tuple[int, int, Array]]:
+    """Pairs (i, j) of which j is among the nearest neighbours of i, each once, and how j's places lie in i."""
     count = len(copies)
+    # A few at a time: their float copies take sixteen times the memory.
+    parts = [_variants(np.stack(copies[at : at + _COPIES_AT_ONCE])) for at in range(0, count, _COPIES_AT_ONCE)]
+    hashes = [np.concatenate(one) for one in zip(*(hashed for hashed, _ in parts), strict=True)]
+    fits = parts[0][1]
     nearest: dict[tuple[int, int], tuple[int, int, Array]] = {}
     neighbours = min(_NEIGHBOURS, count - 1)
     for start in range(0, count if neighbours else 0, _ROWS_AT_ONCE):

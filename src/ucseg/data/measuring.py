@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from ucseg.data.parallel import for_each
 from ucseg.errors import UserError
 from ucseg.types import Case
 
-FILE = "fingerprint.json"
-HELD_OUT_FILE = "held_out.json"
+FILE = "fingerprint.jsonl"
+HELD_OUT_FILE = "held_out.jsonl"
 """Of the scans to validate and test on, of which the plan must know nothing: only duplicates are looked for."""
 VERSION = 2
 """Raise it when facts come to mean something else: those kept by older versions are then measured anew."""
@@ -48,21 +48,16 @@ def measure_scans(
     reading = [VERSION, slice_axis, config.mask_threshold, config.fill_outlines, list(config.classes.values())]
     known = _read(keep, reading)
 
-    def measure(case: Case) -> tuple[ScanFacts | str, str]:
+    def measure(case: Case) -> tuple[str, ScanFacts | str]:
         state = _state(case)
-        if known.get(case.case, {}).get("state") == state:
-            return ScanFacts.from_plain(known[case.case]["facts"]), state
-        return facts_of(case, config, slice_axis), state
+        before = known.get(case.case)
+        return before if before and before[0] == state else (state, facts_of(case, config, slice_axis))
 
     found = for_each(measure, cases, done, most=VOLUMES_AT_ONCE if config.dims == 3 else None)
-    facts = {
-        case.case: {"state": state, "facts": one.plain()}
-        for case, (one, state) in zip(cases, found, strict=True)
-        if not isinstance(one, str)
-    }
-    if facts != known:
-        _write(keep, {"reading": reading, "scans": facts})
-    return [one for one, _ in found]
+    facts = {case.case: one for case, one in zip(cases, found, strict=True) if not isinstance(one[1], str)}
+    if facts.keys() != known.keys() or any(known[case] is not one for case, one in facts.items()):
+        _write(keep, reading, facts)
+    return [one for _, one in found]
 
 
 def _state(case: Case) -> str:
@@ -79,18 +74,25 @@ def _state(case: Case) -> str:
     return "; ".join(parts)
 
 
-def _read(path: Path, reading: list[Any]) -> dict[str, Any]:
+def _read(path: Path, reading: list[Any]) -> dict[str, tuple[str, ScanFacts | str]]:
+    """State and facts by case, a line each: the text of thousands is never in memory as a whole."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return dict(kept["scans"]) if kept["reading"] == reading else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        with path.open(encoding="utf-8") as lines:
+            if json.loads(next(lines)) != reading:
+                return {}
+            kept = (json.loads(line) for line in lines)
+            return {case: (state, ScanFacts.from_plain(facts)) for case, state, facts in kept}
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return {}  # none there, or not whole: everything is measured again
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def _write(path: Path, reading: list[Any], facts: Mapping[str, tuple[str, ScanFacts | str]]) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        with whole_file(path, ".json") as temporary:
-            temporary.write_text(json.dumps(values), encoding="utf-8")
+        with whole_file(path, ".jsonl") as temporary, temporary.open("w", encoding="utf-8") as lines:
+            lines.write(json.dumps(reading) + "\n")
+            for case, (state, one) in facts.items():
+                assert isinstance(one, ScanFacts)
+                lines.write(json.dumps([case, state, one.plain()]) + "\n")
     except (OSError, UserError):
         return  # a dataset that cannot be written to is measured anew each time

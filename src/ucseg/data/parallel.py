@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_AHEAD = 8
+"""Items a thread that may be done, and kept, before the one whose turn it is: one slow item keeps none waiting."""
 
 
 def for_each(
@@ -26,13 +29,25 @@ def for_each(
         done: called in this thread after each finished item, for a progress bar.
         most: items worked on at a time, where each takes much memory; None: 16.
     """
-    pool = ThreadPoolExecutor(max_workers=max(2, min(most or 16, os.cpu_count() or 2)))
+    found = []
+    for result in in_turn(work, items, most):
+        found.append(result)
+        if done is not None:
+            done()
+    return found
+
+
+def in_turn(work: Callable[[Item], Result], items: Sequence[Item], most: int | None = None) -> Iterator[Result]:
+    """As `for_each`, one result after the other; only a few are kept until they are asked for."""
+    threads = max(2, min(most or 16, os.cpu_count() or 2))
+    pool = ThreadPoolExecutor(max_workers=threads)
     try:
-        futures = [pool.submit(work, item) for item in items]
-        for future in as_completed(futures):
-            future.result()
-            if done is not None:
-                done()
-        return [future.result() for future in futures]
+        begun: deque[Future[Result]] = deque()
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) == _AHEAD * threads:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
