@@ -138,6 +138,28 @@ def steps(sizes: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, "", *(f"    {result['command']}" for result in sizes.values()), ""])
 
 
+def preparing(kinds: dict[str, dict[str, Any]]) -> str:
+    """What prepare costs (scale.json)."""
+    lines = [
+        "## Preparing cases",
+        "",
+        "Generated cases on two cores that did other things too, start and imports included. Cores busy: processor",
+        "seconds over seconds times cores; wanted: with the time in which a thread waited for a core that others had.",
+        "Plain: one loop in one thread that only reads image and mask and saves the arrays. benchmarks/scale.py holds",
+        "the sizes of the scans.",
+        "",
+        "| scans | cases | seconds | over plain | MiB | cores busy | wanted |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    rows = [row for name, kind in kinds.items() if name != "start" for row in kind["rows"]]
+    for row in sorted(rows, key=lambda row: (row["scans"], row["count"])):
+        found = row["prepare"]
+        cells = [row["scans"], str(row["count"]), f"{found['seconds']:.1f}", f"{found['over_plain']:.1f}"]
+        cells += [f"{found['peak_mib']:.0f}", f"{found['cores_busy']:.2f}", f"{found['cores_wanted']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "    OMP_NUM_THREADS=1 python benchmarks/scale.py --work WORK", ""])
+
+
 def page() -> str:
     """The whole page."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
@@ -154,6 +176,7 @@ def page() -> str:
         if "outside_check" in result
     ]
     parts.append(steps(json.loads((RESULTS / "step_published_sizes.json").read_text())["sizes"]))
+    parts.append(preparing(json.loads((RESULTS / "scale.json").read_text())["kinds"]))
     return "\n".join(parts)
 
 

@@ -182,7 +182,7 @@ def test_values_beyond_half_precision_are_kept_in_single(data: Dataset) -> None:
 
 
 def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data.cases += [a_case(tmp_path, index, "train", index % 2 == 0) for index in range(5, 9)]
+    data.cases += [a_case(tmp_path, index, "train", index % 2 == 0) for index in range(5, 24)]
     data.cases[-1].image.write_bytes(b"broken")
     alone = prepare(data, a_plan(), tmp_path / "alone", workers=1, progress=False)
     # A user's script that calls prepare without a guard must not be run again by every worker.
@@ -193,16 +193,22 @@ def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "__main__", main)
     started: list[int] = []
     processes = module._in_processes
-    monkeypatch.setattr(module, "WORTH_WORKERS", 0.0)
-    monkeypatch.setattr(module, "_in_processes", lambda tasks, n: started.append(len(tasks)) or processes(tasks, n))
+    monkeypatch.setattr(
+        module, "_in_processes", lambda tasks, *more: started.append(len(tasks)) or processes(tasks, *more)
+    )
+    threads = prepare(data, a_plan(), tmp_path / "threads", workers=2, progress=False)
+    assert started == []  # so little is not worth a process
+    monkeypatch.setattr(module, "WORTH_PROCESSES", float("-inf"))
     shared = prepare(data, a_plan(), tmp_path / "shared", workers=2, progress=False)
-    assert started == [4]  # the first four were timed in this process
+    assert len(started) == 1 and 0 < started[0] < 22  # threads began
     assert not ran.exists() and sys.modules["__main__"] is main
-    assert shared.left_out == alone.left_out and shared.made == alone.made == 7
-    for name, case in entries(alone).items():
-        other = entries(shared)[name]
-        assert other.image.read_bytes() == case.image.read_bytes()
-        assert case.label is None or (other.label is not None and other.label.read_bytes() == case.label.read_bytes())
+    for result in (threads, shared):
+        assert result.left_out == alone.left_out and result.made == alone.made == 22
+        for name, case in entries(alone).items():
+            other = entries(result)[name]
+            assert other.image.read_bytes() == case.image.read_bytes()
+            assert (case.label is None) == (other.label is None)
+            assert case.label is None or other.label.read_bytes() == case.label.read_bytes()
 
 
 @dataclass
@@ -217,7 +223,7 @@ class _Killer:
 
 def test_a_dead_worker_is_said(data: Dataset) -> None:
     with pytest.raises(UserError, match="worker process died"):
-        list(module._in_processes([_Killer(data.cases[0])], 1))  # type: ignore[list-item]
+        list(module._in_processes([_Killer(data.cases[0])], 1, 1))  # type: ignore[list-item]
 
 
 def test_the_verb_makes_a_plan_and_names_what_it_left_out(data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:

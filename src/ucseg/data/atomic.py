@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 
 from ucseg.errors import UserError
 
@@ -21,7 +22,7 @@ def whole_file(path: Path, ending: str) -> Iterator[Path]:
     Raises:
         UserError: the folder cannot be made or written to.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name.lstrip('.')}.part{ending}")
+    temporary = path.with_name(f".{os.getpid()}-{get_ident()}-{path.name.lstrip('.')}.part{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -14,14 +14,21 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from time import monotonic
+from time import monotonic, process_time
 from types import ModuleType
 
 import numpy as np
@@ -43,8 +50,10 @@ PREPROCESSING = 1
 """Raise it when preprocessing changes what it makes: older entries are then left aside."""
 DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
 """The values of the plan that decide what an entry holds."""
-WORTH_WORKERS = 20.0
-"""Seconds of work for one process from which on starting others (each imports everything anew) saves time."""
+WORTH_PROCESSES = 10.0
+"""Seconds that threads would leave each core idle: more, and processes, which import everything anew, are faster."""
+BATCH = 0.2
+"""Seconds of work that a process is given at a time."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def prepare(
         dataset: no test case of it is opened, and no mask that is hidden.
         plan: what the network sees.
         cache: folder of the arrays; None: `cache` in the dataset's folder.
-        workers: most processes; None: one a core, at most 16. Little work is done in this process alone.
+        workers: most cases at a time; None: one a core, at most 16.
         progress: show a bar on stderr.
 
     Raises:
@@ -228,29 +237,53 @@ def _save(array: Array, path: Path) -> None:
 
 
 def _make_all(tasks: list[_Task], workers: int | None) -> Iterator[tuple[str, PreparedCase | str]]:
-    workers = workers or min(16, _cores())
-    seconds: list[float] = []
-    for begun, task in enumerate(tasks):
-        left = len(tasks) - begun
-        if workers > 1 and len(seconds) >= 4 and left * median(seconds) > WORTH_WORKERS:
-            yield from _in_processes(tasks[begun:], min(workers, left))
-            return
-        start = monotonic()
-        result = _make(task)
-        seconds.append(monotonic() - start)
-        yield task.case.case, result
+    workers = max(1, min(workers or min(16, _cores()), len(tasks)))
+    left = deque(tasks)
+    seconds = yield from _in_threads(left, workers)
+    if left:
+        # Sending a case costs a millisecond, as much as making a small one; the last batches must not keep one waiting.
+        batch = max(1, min(int(BATCH / seconds), len(left) // (4 * workers)))
+        yield from _in_processes(list(left), workers, batch)
 
 
-def _in_processes(tasks: list[_Task], workers: int) -> Iterator[tuple[str, PreparedCase | str]]:
+def _in_threads(left: deque[_Task], workers: int) -> Generator[tuple[str, PreparedCase | str], None, float]:
+    """Threads begin at once and share memory. They empty `left`, unless processes would save time on what remains.
+
+    Large arrays are worked on without Python's lock, and threads keep all cores busy; small scans are mostly Python, of
+    which one thread runs at a time.
+
+    Returns:
+        processor seconds of a task.
+    """
+    done, begun, used = 0, monotonic(), process_time()
+    pool = ThreadPoolExecutor(workers)
+    running: dict[Future[PreparedCase | str], str] = {}
+    try:
+        while left or running:
+            while left and len(running) < 2 * workers:
+                task = left.popleft()
+                running[pool.submit(_make, task)] = task.case.case
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done += 1
+                yield running.pop(future), future.result()
+            passed, worked = monotonic() - begun, process_time() - used
+            idle = passed - worked / workers  # of each core
+            if workers > 1 and done >= 4 * workers and len(left) * idle / done > WORTH_PROCESSES:
+                break
+        yield from ((running[future], future.result()) for future in as_completed(running))
+        return (process_time() - used) / max(1, done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_processes(tasks: list[_Task], workers: int, batch: int) -> Iterator[tuple[str, PreparedCase | str]]:
     # Spawned, not forked: a fork would copy locks that torch's and rich's threads may hold.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupts)
     try:
         with _main_left_alone():
-            futures: dict[Future[PreparedCase | str], str] = {
-                pool.submit(_make, task): task.case.case for task in tasks
-            }
+            futures = [pool.submit(_make_some, tasks[at : at + batch]) for at in range(0, len(tasks), batch)]
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            yield from future.result()
     except BrokenProcessPool:
         raise UserError(
             "a worker process died while preparing cases, most likely for want of memory; "
@@ -258,6 +291,10 @@ def _in_processes(tasks: list[_Task], workers: int) -> Iterator[tuple[str, Prepa
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _make_some(tasks: list[_Task]) -> list[tuple[str, PreparedCase | str]]:
+    return [(task.case.case, _make(task)) for task in tasks]
 
 
 def _ignore_interrupts() -> None:
