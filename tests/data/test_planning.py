@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from ucseg.data import measuring
 from ucseg.data.budget import Cost, batch_that_fits, halve_to_fit, steps_in
@@ -206,3 +207,35 @@ def test_hours_settle_the_plan_s_steps(tmp_path: Path) -> None:
     assert planned.plan.steps is not None and "1 h at" in planned.reasons["steps"]
     expected = (0.95 * 3600 - 50) / planned.cost.seconds  # type: ignore[union-attr]
     assert 0.9 * expected < planned.plan.steps <= expected
+
+
+def plain_images(folder: Path, shape: tuple[int, int]) -> Dataset:
+    """Three grey images of noise, two of them labelled."""
+    cases = []
+    for index in range(3):
+        image, mask = folder / f"{index}.png", folder / f"{index}_seg.png"
+        noise = np.random.default_rng(index).integers(0, 255, shape, dtype=np.uint8)
+        Image.fromarray(noise).save(image)
+        Image.fromarray((noise > 200).astype(np.uint8)).save(mask)
+        cases.append(Case(str(index), str(index), image, mask if index < 2 else None, "train"))
+    config = DatasetConfig(
+        name="test", root=str(folder), dims=2, modality="ultrasound", channels=1, classes={0: "back", 1: "head"}
+    )
+    return Dataset(folder, config, cases)
+
+
+@pytest.mark.parametrize(
+    ("hours", "size", "steps"),
+    [(4, (256, 176), 2000), (0.6, (224, 144), 2000), (0.1, (128, 96), 770)],
+)
+def test_a_short_time_sees_smaller_images_rather_than_few_steps(
+    tmp_path: Path, hours: float, size: tuple[int, int], steps: int
+) -> None:
+    """Not below half the paper's edge; the aspect stays."""
+    data = plain_images(tmp_path, (540, 376))
+    planned = plan_with_reasons(data, machine=FakeMachine(seconds=0.5), hours=hours)
+    assert planned.plan.size == planned.plan.patch == size
+    assert planned.plan.labelled_batch >= 2 and (planned.plan.steps or 0) >= 0.9 * steps
+    assert ("2000 steps" in planned.reasons["size"]) == (size != (256, 176))
+    asked = plan_with_reasons(data, overrides={"size": [256, 176]}, machine=FakeMachine(seconds=0.5), hours=0.1)
+    assert asked.plan.size == (256, 176)

@@ -19,6 +19,8 @@ VALIDATIONS = 10
 FEWEST_STEPS = 2000
 """Where the time allows fewer updates, batches are made smaller first: a rule of thumb, not a measured optimum."""
 LEAST_BATCH = 2
+LEAST_PIXELS = 112**2
+"""Plain images are not made smaller than this for want of time: half the paper's edge."""
 SLOW_STEP = 10.0
 """A step that would take longer, in seconds, is estimated from smaller batches instead of measured."""
 
@@ -91,6 +93,16 @@ def batch_that_fits(
     how = "measured" if found.measured else "estimated from smaller batches"
     why.append(f"a step takes {found.seconds:.3g} s and {_gib(found.bytes)} on {machine.name} ({how})")
     return Choice(half, "; ".join(why)), found
+
+
+def pixels_in(hours: float, pixels: int, step: Cost) -> float | None:
+    """Pixels an image at which FEWEST_STEPS fit, or LEAST_PIXELS; None where they fit as it is.
+
+    A step of convolutions takes a time that grows with the pixels. Few updates at full size teach less than more of
+    them at half of it: see benchmarks/results/short_runs.json.
+    """
+    share = hours * 3600 / (FEWEST_STEPS * step.seconds)
+    return None if share >= 1 or pixels <= LEAST_PIXELS else max(LEAST_PIXELS, share * pixels)
 
 
 def halve_to_fit(

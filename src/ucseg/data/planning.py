@@ -10,7 +10,7 @@ import numpy as np
 
 from ucseg.config import merge
 from ucseg.data.augment_settings import AugmentationConfig
-from ucseg.data.budget import Cost, Machine, batch_that_fits, halve_to_fit, steps_in
+from ucseg.data.budget import FEWEST_STEPS, Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
 from ucseg.data.fingerprint import ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
 from ucseg.data.manifest import Dataset
 from ucseg.data.plan import Plan, plan_from
@@ -176,12 +176,24 @@ class _Planner:
             wanted = Choice(self.given["labelled_batch"], "") if "labelled_batch" in self.given else half
             for halvings in range(6):
                 self.shapes(halvings)
-                draft = self.plan(labelled_batch=1, unlabelled_batch=1, normalisation="unit", augmentation={})
-                half, self.cost = batch_that_fits(machine, draft.problem, wanted, hours)
-                if self.cost.bytes <= machine.memory or "patch" in self.given or self.size is not None:
+                half, cost = self._fitting(machine, wanted, hours)
+                if cost.bytes <= machine.memory or "patch" in self.given or self.size is not None:
                     break
+            if hours is not None and self.size is not None and not {"size", "patch"} & self.given.keys():
+                most = pixels_in(hours, int(np.prod(self.size)), cost)
+                if most is not None:
+                    smaller = whole_size(self.seen.shapes[:, self.plane], most)
+                    why = f"{smaller.why}, so that {hours:.3g} h hold {FEWEST_STEPS} steps, or as many as can be"
+                    self.size = self.settle("size", Choice(smaller.value, why))
+                    self.shapes()
+                    half, cost = self._fitting(machine, wanted, hours)
+            self.cost = cost
         both = self.settle("labelled_batch", half)
         self.settle("unlabelled_batch", Choice(both, "as many as labelled ones, as in the paper"))
+
+    def _fitting(self, machine: Machine, wanted: Choice[int], hours: float | None) -> tuple[Choice[int], Cost]:
+        draft = self.plan(labelled_batch=1, unlabelled_batch=1, normalisation="unit", augmentation={})
+        return batch_that_fits(machine, draft.problem, wanted, hours)
 
     def intensities(self) -> None:
         """How they are normalised."""

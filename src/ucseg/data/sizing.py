@@ -101,8 +101,8 @@ def spacing_that_fits(
     )
 
 
-def whole_size(shapes: Array) -> Choice[tuple[int, ...]]:
-    """The size that plain images are resized to, from their shapes, N x 2: at most 224^2 pixels, never enlarged.
+def whole_size(shapes: Array, most: float = IMAGE_PIXELS) -> Choice[tuple[int, ...]]:
+    """The size that plain images are resized to, from their shapes, N x 2: at most `most` pixels, never enlarged.
 
     Square where the images' aspects differ by more than a tenth (the papers' way), the common aspect otherwise.
     """
@@ -112,10 +112,11 @@ def whole_size(shapes: Array) -> Choice[tuple[int, ...]]:
     if high > 1.1 * low:
         height = width = np.sqrt(height * width)
         seen = "the images differ in aspect, so they become squares"
-    pixels = min(IMAGE_PIXELS, height * width)
+    pixels = min(most, height * width)
     rows, columns = (float(edge) * np.sqrt(pixels / (height * width)) for edge in (height, width))
     fits = [(r, c) for r in _sixteenths(rows) for c in _sixteenths(columns) if r * c <= pixels]
-    why = f"{seen}; {'at most the 224^2 pixels of the paper' if pixels == IMAGE_PIXELS else 'never enlarged'}"
+    limit = "at most the 224^2 pixels of the paper" if most == IMAGE_PIXELS else f"at most {most:.0f} pixels"
+    why = f"{seen}; {limit if pixels == most else 'never enlarged'}"
     if not fits:
         return Choice((32, 32), f"{seen}; smaller than the networks can work on, so enlarged")
     best = min(fits, key=lambda edges: (abs(np.log(edges[0] / edges[1] * columns / rows)), -edges[0] * edges[1]))
