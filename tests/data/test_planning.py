@@ -180,8 +180,8 @@ def test_the_batch_fits_memory_and_time() -> None:
     half, cost = batch_that_fits(machine, problem, wanted)
     assert half.value == 10 and cost.bytes == 10e9 and "10 of them fit into 9.3 GiB of a test" in half.why
     assert max(machine.asked) == 10  # nothing larger than what fits was ever tried
-    half, cost = batch_that_fits(FakeMachine(size=1), problem, wanted, hours=0.5)
-    assert half.value == 9 and "0.5 h hold 2000 steps" in half.why
+    half, cost = batch_that_fits(FakeMachine(size=1), problem, wanted, hours=2.5)
+    assert half.value == 9 and "2.5 h hold 10000 steps" in half.why
     slow, cost = batch_that_fits(FakeMachine(seconds=30), problem, wanted)
     assert not cost.measured and cost.seconds == 30 * slow.value
 
@@ -226,7 +226,7 @@ def plain_images(folder: Path, shape: tuple[int, int]) -> Dataset:
 
 @pytest.mark.parametrize(
     ("hours", "size", "steps"),
-    [(4, (256, 176), 2000), (0.6, (224, 144), 2000), (0.1, (128, 96), 770)],
+    [(20, (256, 176), 10000), (3, (224, 144), 10000), (0.1, (128, 96), 770)],
 )
 def test_a_short_time_sees_smaller_images_rather_than_few_steps(
     tmp_path: Path, hours: float, size: tuple[int, int], steps: int
@@ -236,6 +236,6 @@ def test_a_short_time_sees_smaller_images_rather_than_few_steps(
     planned = plan_with_reasons(data, machine=FakeMachine(seconds=0.5), hours=hours)
     assert planned.plan.size == planned.plan.patch == size
     assert planned.plan.labelled_batch >= 2 and (planned.plan.steps or 0) >= 0.9 * steps
-    assert ("2000 steps" in planned.reasons["size"]) == (size != (256, 176))
+    assert ("10000 steps" in planned.reasons["size"]) == (size != (256, 176))
     asked = plan_with_reasons(data, overrides={"size": [256, 176]}, machine=FakeMachine(seconds=0.5), hours=0.1)
     assert asked.plan.size == (256, 176)
