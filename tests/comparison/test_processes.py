@@ -44,7 +44,8 @@ def test_a_failure_ends_only_itself_and_its_reason_is_known(tmp_path: Path) -> N
 def test_no_more_run_at_once_than_asked_and_each_has_its_share_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in processes.THREADS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(processes, "cores", lambda: 8)
     seen: list[int] = []
     script = "import os, time; print(os.environ['OMP_NUM_THREADS']); time.sleep(0.1)"
