@@ -25,6 +25,6 @@ def test_only_files_equal_to_the_last_byte_are_copies(tmp_path: Path) -> None:
         name="any", root=str(tmp_path), dims=2, modality="ultrasound", channels=1, classes={0: "background", 1: "one"}
     )
     dataset = Dataset(tmp_path, config, cases)
-    (found,) = copies_across_splits(dataset, same_files(dataset))
+    (found,) = copies_across_splits(same_files(dataset))
     assert found.finding == "leak: a (train), b (test), d (train) are copies of one image"
     assert found.severity == "error"

@@ -222,8 +222,9 @@ def _say_what_was_found(data: Dataset, resumed: bool) -> None:
     if resumed:
         return
     twins = same_files(data)
-    near = alike(data, copies_before_training(data), twins)
-    found = [*copies_across_splits(data, twins), *findings_before_training(data), *near]
+    told = {case.case: group[0].case for group in twins for case in group}
+    near = alike(data, copies_before_training(data), told)
+    found = [*copies_across_splits(twins), *findings_before_training(data), *near]
     for one in found[:MOST_FINDINGS]:
         console.print(f"{one.file}: {one.finding}; {one.mend}.", style="yellow")
     if len(found) > MOST_FINDINGS:

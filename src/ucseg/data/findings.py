@@ -119,24 +119,20 @@ def alike(
     return sorted(found, key=lambda finding: not finding.finding.startswith("possible leak"))
 
 
-def same_files(dataset: Dataset) -> dict[str, str]:
-    """Cases whose image files two splits hold byte for byte, each with the first case of its kind; none is decoded.
+def same_files(dataset: Dataset) -> list[list[Case]]:
+    """Groups of cases of more than one split whose image files are equal byte for byte; none is decoded.
 
     Uncompressed scans of one shape are all of one size, so pieces of files come before whole ones.
     """
     groups = [[case for case in dataset.cases if case.image.is_file()]]  # a series of slices is a folder
     for look in (_size, _pieces, _content):
         groups = [same for group in groups for same in _in_two_splits(group, look)]
-    return {case.case: group[0].case for group in groups for case in group}
+    return groups
 
 
-def copies_across_splits(dataset: Dataset, same: Mapping[str, str]) -> Iterable[Finding]:
+def copies_across_splits(groups: Iterable[Sequence[Case]]) -> Iterable[Finding]:
     """Image files that are there twice, as `same_files` found them."""
-    groups: dict[str, list[Case]] = defaultdict(list)
-    for case in dataset.cases:
-        if case.case in same:
-            groups[same[case.case]].append(case)
-    for group in groups.values():
+    for group in groups:
         yield Finding(
             CASES_FILE,
             f"leak: {', '.join(f'{case.case} ({case.split})' for case in group)} are copies of one image",
