@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 from ucseg.errors import UserError
 from ucseg.networks import NETWORKS, build_network
-from ucseg.networks.blocks import CHANNELS_LAST, Dropout, InstanceNorm, StepUp, crop_to, pad_to_multiple, up_sample
+from ucseg.networks.blocks import (
+    CHANNELS_LAST,
+    Dropout,
+    InstanceNorm,
+    StepUp,
+    crop_to,
+    max_pool,
+    pad_to_multiple,
+    up_sample,
+)
 from ucseg.networks.pseudo_label_generator import PseudoLabelGenerator
 from ucseg.types import Problem
 
@@ -226,6 +235,15 @@ def test_dropout_is_a_function_of_the_seed_and_not_of_the_threads() -> None:
     assert not torch.equal(drawn[0], Dropout(0.3)(torch.ones(2, 16, 64, 64)))
     assert torch.equal(Dropout(0.0)(torch.ones(9)), torch.ones(9))
     assert torch.equal(Dropout(1.0)(torch.ones(9)), torch.zeros(9))
+
+
+@pytest.mark.parametrize("grid", [(8, 6), (8, 6, 4)])
+def test_pooling_stays_in_bf16_and_finds_what_fp32_finds(grid: tuple[int, ...]) -> None:
+    x = torch.randn(2, 3, *grid).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = max_pool(x, 2)
+    torchs = F.max_pool2d if len(grid) == 2 else F.max_pool3d
+    assert found.dtype == torch.bfloat16 and torch.equal(found.float(), torchs(x.float(), 2))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
