@@ -22,7 +22,7 @@ size came out far below more steps at half of it (benchmarks/results/self_planne
 the limit belongs was not measured."""
 LEAST_BATCH = 2
 LEAST_PIXELS = 112**2
-"""Plain images are not made smaller than this for want of time: half the paper's edge."""
+"""Room that plain images keep however short the time: half the paper's edge. Multiples of 16 may fill it less."""
 SLOW_STEP = 10.0
 """A step that would take longer, in seconds, is estimated from smaller batches instead of measured."""
 
