@@ -180,6 +180,15 @@ def test_instance_norm_of_a_single_voxel_is_the_shift() -> None:
     torch.testing.assert_close(module(torch.randn(1, 3, 1, 1, 1)).flatten(), torch.tensor([1.0, 2.0, 3.0]))
 
 
+@BOTH_RANKS
+def test_a_step_up_starts_with_the_scale_of_a_convolution_of_one_voxel(dims: int) -> None:
+    torch.manual_seed(0)
+    step_up, convolution = StepUp(dims, 64, 32, (2,) * dims), (nn.Conv2d, nn.Conv3d)[dims - 2](64, 32, 1)
+    x = torch.randn(2, 64, *(6,) * dims)
+    with torch.no_grad():
+        assert float(step_up(x).std()) == pytest.approx(float(convolution(x).std()), rel=0.1)
+
+
 @pytest.mark.parametrize("step", [(2, 2), (1, 2, 2), (2, 1, 3)])
 def test_a_step_up_is_torchs_transposed_convolution_in_both_layouts(step: tuple[int, ...]) -> None:
     dims, grid = len(step), (3, 5, 4)[: len(step)]

@@ -75,6 +75,16 @@ class StepUp(nn.modules.conv._ConvTransposeNd):
         none, once = (0,) * dims, (1,) * dims
         super().__init__(inputs, outputs, step, step, none, once, True, none, 1, True, "zeros")
 
+    def reset_parameters(self) -> None:
+        """Start as torch's convolutions do, with the fan-in that there is: an output voxel sees one input voxel.
+
+        torch counts the output channels times the kernel, and starts a step up in 3D with half of the scale.
+        """
+        bound = self.in_channels**-0.5
+        for parameter in (self.weight, self.bias):
+            assert parameter is not None
+            nn.init.uniform_(parameter, -bound, bound)
+
     def forward(self, x: Tensor) -> Tensor:
         """B x inputs x S -> B x outputs x (S times the step)."""
         dims = x.ndim - 2
