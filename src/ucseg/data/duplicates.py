@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 import numpy as np
 from scipy.fft import dctn
@@ -33,6 +33,7 @@ _NEIGHBOURS = 3
 """Candidates an image."""
 _ROWS_AT_ONCE = 64
 _COPIES_AT_ONCE = 512
+_PAIRS_AT_ONCE = {2: 16, 3: 4}
 
 
 def digest(array: Array) -> str:
@@ -90,10 +91,12 @@ def near_duplicates(
             if not related(index[i], index[j])
         ]
         laid_over = [(chosen[i], chosen[j], fit) for i, j, fit in pairs]
-        likeness = for_each(lambda these: likeness_of_details(*these), laid_over)
+        some = _PAIRS_AT_ONCE[rank]
+        batches = [laid_over[at : at + some] for at in range(0, len(pairs), some)]
+        likeness = for_each(lambda these: likeness_of_details(*map(np.stack, zip(*these, strict=True))), batches)
         found += [
             (min(i, j), max(i, j), value)
-            for (i, j, _), value in zip(pairs, likeness, strict=True)
+            for (i, j, _), value in zip(pairs, chain(*likeness), strict=True)
             if value >= NEARLY_THE_SAME[rank]
         ]
     return sorted(found)
