@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -224,6 +225,22 @@ class _Killer:
 def test_a_dead_worker_is_said(data: Dataset) -> None:
     with pytest.raises(UserError, match="worker process died"):
         list(module._in_processes([_Killer(data.cases[0])], 1, 1))  # type: ignore[list-item]
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    script = """
+import ucseg.data.prepare as module
+
+class Waits:  # in the process which unpacks it
+    def __reduce__(self):
+        return exec, ("import os, time; os.write(1, b'begun'); time.sleep(600)",)
+
+list(module._in_processes([Waits()], 1, 1))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert parent.stdout is not None and parent.stdout.read(5) == b"begun"
+    parent.kill()
+    parent.communicate(timeout=20)  # to the end of the output, which the worker holds open too
 
 
 def test_the_verb_makes_a_plan_and_names_what_it_left_out(data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:

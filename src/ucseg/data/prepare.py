@@ -28,6 +28,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from time import monotonic, process_time
 from types import ModuleType
 
@@ -278,7 +279,7 @@ def _in_threads(left: deque[_Task], workers: int) -> Generator[tuple[str, Prepar
 
 def _in_processes(tasks: list[_Task], workers: int, batch: int) -> Iterator[tuple[str, PreparedCase | str]]:
     # Spawned, not forked: a fork would copy locks that torch's and rich's threads may hold.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         with _main_left_alone():
             futures = [pool.submit(_make_some, tasks[at : at + batch]) for at in range(0, len(tasks), batch)]
@@ -297,8 +298,17 @@ def _make_some(tasks: list[_Task]) -> list[tuple[str, PreparedCase | str]]:
     return [(task.case.case, _make(task)) for task in tasks]
 
 
-def _ignore_interrupts() -> None:
+def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers in order
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed ends no worker, and they would wait for its next case for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
