@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ucseg.data import nifti
 from ucseg.data.check import check_dataset, geometry_distance, shear
+from ucseg.data.fingerprint import take_fingerprint
 from ucseg.data.manifest import Dataset, DatasetConfig
 from ucseg.types import Array, Case, Geometry
 
@@ -149,6 +151,21 @@ def test_all_problems_come_at_once_errors_first(volumes: Dataset) -> None:
         ("masks/c3.nii.gz", "error"),
         ("images/._*", "warning"),
     ]
+
+
+def test_each_file_is_read_once_and_its_facts_are_kept(volumes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    real = nifti.read
+    monkeypatch.setattr(nifti, "read", lambda path: read.append(path) or real(path))
+    assert check_dataset(volumes) == []
+    assert sorted(read) == sorted(path for case in volumes.cases for path in (case.image, case.mask))
+    read.clear()
+    take_fingerprint(volumes)
+    assert read == []
+    kept = volumes.folder / "cache" / "fingerprint.jsonl"
+    written = kept.stat().st_mtime_ns
+    assert check_dataset(volumes) == []
+    assert len(read) == 16 and kept.stat().st_mtime_ns == written  # looked at again, not measured again
 
 
 def test_differences_within_tolerance_pass(volumes: Dataset) -> None:

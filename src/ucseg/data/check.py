@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ucseg.data.duplicates import digest, small_copy
+from ucseg.data.duplicates import copy_from, digest
+from ucseg.data.facts import ScanFacts, facts_in, likeness_of
 from ucseg.data.findings import Finding, Severity, alike, findings_before_training
 from ucseg.data.formats import lies_on_its_image, read_header, read_scan
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
@@ -29,6 +30,9 @@ GEOMETRY_TOLERANCE = 0.1
 
 _SHEAR_TOLERANCE = 1e-3
 
+Measure = Callable[[Scan, Array | None, bytes | None], ScanFacts]
+"""The facts of a scan, its label and its likeness."""
+
 
 class UnsoundDatasetError(UserError):
     """A dataset has errors; `findings` are all its errors and warnings."""
@@ -44,11 +48,12 @@ class _Examined:
     findings: list[Finding] = field(default_factory=list)
     image_digest: str | None = None
     label_digest: str | None = None
-    copy: Array | None = None
+    likeness: bytes | None = None
+    facts: ScanFacts | str = "it cannot be read"
 
 
 def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> list[Finding]:
-    """Read every image and every visible mask, in parallel, and tell all that is wrong. Hidden masks are not opened.
+    """Read every image and every visible mask once, in parallel, and tell all that is wrong; no hidden mask is opened.
 
     Args:
         dataset: as loaded.
@@ -57,13 +62,23 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     Returns:
         findings, errors first, then by file.
     """
-    examined = for_each(lambda case: _examine(case, dataset), dataset.cases, done)
-    findings = [finding for one in examined for finding in one.findings]
+    seen: dict[str, _Examined] = {}
+
+    def look(case: Case, slice_axis: int | None, known: ScanFacts | None) -> ScanFacts | str:
+        one = _examine(
+            case, dataset, lambda scan, label, likeness: known or facts_in(scan, label, likeness, slice_axis)
+        )
+        seen[case.case] = one
+        return one.facts
+
+    findings = findings_before_training(dataset, done, look)
+    others = [case for case in dataset.cases if case.case not in seen]
+    seen |= {one.case.case: one for one in for_each(lambda case: _examine(case, dataset), others, done)}
+    examined = [seen[case.case] for case in dataset.cases]
+    findings += [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
-    copies = {one.case.case: one.copy for one in examined}
+    copies = {one.case.case: None if one.likeness is None else copy_from(one.likeness) for one in examined}
     findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
-    del examined, copies  # what follows keeps facts of each case itself
-    findings += findings_before_training(dataset)
     findings += _amounts(dataset)
     findings += _companion_files(dataset)
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
@@ -82,9 +97,11 @@ def shear(geometry: Geometry) -> float:
     return float(np.abs(axes.T @ axes - np.eye(geometry.dims)).max())
 
 
-def _examine(case: Case, dataset: Dataset) -> _Examined:
+def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _Examined:
+    """What is found in a case, and its facts if they can be measured."""
     out = _Examined(case)
     name = _name(case.image, dataset)
+    scan: Scan | None = None
     shape: tuple[int, ...] | None = None
     geometry: Geometry | None = None
     try:
@@ -94,38 +111,45 @@ def _examine(case: Case, dataset: Dataset) -> _Examined:
     else:
         shape, geometry = scan.array.shape[1:], scan.geometry
         out.image_digest = digest(scan.array)
-        out.copy = small_copy(scan.array)
+        out.likeness = likeness_of(scan)
         out.findings += [Finding(name, *rest) for rest in _of_image(scan, case, dataset.config)]
-    if case.mask is None:
-        return out
-    mask_name = _name(case.mask, dataset)
-    if case.mask == case.image:
-        out.findings.append(
-            Finding(mask_name, "the image is its own mask", f"name the right mask in {CASES_FILE}", "error")
-        )
-        return out
+    label = None if case.mask is None else _examine_mask(out, case.mask, shape, geometry, dataset)
+    if measure and scan is not None and (case.mask is None or label is not None):
+        out.facts = measure(scan, label, out.likeness)
+        out.likeness = out.facts.likeness
+    return out
+
+
+def _examine_mask(
+    out: _Examined, mask: Path, shape: tuple[int, ...] | None, geometry: Geometry | None, dataset: Dataset
+) -> Array | None:
+    """The label of an image of S = `shape`, where it can be read; what is found in it is put to the rest."""
+    name = _name(mask, dataset)
+    if mask == out.case.image:
+        out.findings.append(Finding(name, "the image is its own mask", f"name the right mask in {CASES_FILE}", "error"))
+        return None
     try:
         # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
-        label = read_label(case.mask, shape or read_header(case.mask)[0], dataset.config, geometry)
+        label = read_label(mask, shape or read_header(mask)[0], dataset.config, geometry)
         other = None
-        if geometry is not None and geometry.unit == "mm" and not lies_on_its_image(case.mask):
-            other = read_header(case.mask)[1]
+        if geometry is not None and geometry.unit == "mm" and not lies_on_its_image(mask):
+            other = read_header(mask)[1]
     except UserError as error:
-        out.findings.append(_from_error(error, case.mask, dataset))
-        return out
+        out.findings.append(_from_error(error, mask, dataset))
+        return None
     out.label_digest = digest(label)
     if not label.any():
         out.findings.append(
             Finding(
-                mask_name,
+                name,
                 "the mask is empty: all background",
                 f"right if there is nothing to see; otherwise draw it, or empty its field in {CASES_FILE}",
                 "warning",
             )
         )
     if other is not None and geometry is not None and other.affine.shape == geometry.affine.shape:
-        out.findings += [Finding(mask_name, *rest) for rest in _of_geometry(geometry, other, shape or ())]
-    return out
+        out.findings += [Finding(name, *rest) for rest in _of_geometry(geometry, other, shape or ())]
+    return label
 
 
 def _of_image(scan: Scan, case: Case, config: DatasetConfig) -> Iterable[tuple[str, str, Severity]]:

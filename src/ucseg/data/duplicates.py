@@ -122,24 +122,34 @@ def _candidates(copies: Sequence[Array]) -> Iterator[tuple[int, int, Array]]:
     fits = parts[0][1]
     nearest: dict[tuple[int, int], tuple[int, int, Array]] = {}
     neighbours = min(_NEIGHBOURS, count - 1)
-    for start in range(0, count if neighbours else 0, _ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, count))
-        best = np.full((len(rows), count), 255, np.uint8)
-        which = np.zeros(best.shape, np.uint8)
-        for variant, own in enumerate(hashes):
-            bits = np.bitwise_count(own[rows, None, 0] ^ hashes[0][:, 0])
-            bits += np.bitwise_count(own[rows, None, 1] ^ hashes[0][:, 1])
-            closer = bits < best
-            best[closer], which[closer] = bits[closer], variant
-        best[rows - start, rows] = 255
-        for row, near in enumerate(np.argpartition(best, neighbours - 1)[:, :neighbours]):
-            for other in near:
-                i, j, apart = start + row, int(other), int(best[row, other])
+    starts = range(0, count if neighbours else 0, _ROWS_AT_ONCE)
+    for start, found in zip(starts, for_each(lambda at: _nearest(hashes, at, neighbours), starts), strict=True):
+        for row, others in enumerate(found):
+            for other, apart, variant in others:
+                i, j = start + row, int(other)
                 pair = (min(i, j), max(i, j))
                 if pair not in nearest or apart < nearest[pair][0]:
-                    nearest[pair] = (apart, i, fits[int(which[row, other])])
+                    nearest[pair] = (apart, i, fits[variant])
     for (low, high), (_, i, fit) in nearest.items():
         yield i, low + high - i, fit
+
+
+def _nearest(hashes: Sequence[Array], start: int, neighbours: int) -> Array:
+    """_ROWS_AT_ONCE x neighbours x 3, images from `start` on: of the nearest others the index, how many bits differ,
+    and in which variant."""
+    plain = hashes[0]
+    rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(plain)))
+    best = np.full((len(rows), len(plain)), np.iinfo(np.uint16).max, np.uint16)
+    for variant, own in enumerate(hashes):
+        bits = np.bitwise_count(own[rows, None, 0] ^ plain[:, 0])
+        bits += np.bitwise_count(own[rows, None, 1] ^ plain[:, 1])
+        # Bits above the variant's number: one minimum finds both.
+        np.minimum(best, bits.astype(np.uint16) << 7 | variant, out=best)
+    apart, which = best >> 7, best & 127
+    apart = apart.astype(np.uint8)
+    apart[rows - start, rows] = 255
+    near = np.argpartition(apart, neighbours - 1)[:, :neighbours]
+    return np.stack([near, *(np.take_along_axis(of, near, 1) for of in (apart, which))], -1)
 
 
 def _variants(copies: Array) -> tuple[list[Array], list[Array]]:

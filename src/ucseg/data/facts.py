@@ -127,13 +127,23 @@ def facts_of(case: Case, config: DatasetConfig, slice_axis: int | None) -> ScanF
     try:
         scan = read_scan(case.image)
         label = None if case.mask is None else read_label(case.mask, scan.array.shape[1:], config, scan.geometry)
-        return facts_in(scan, label, slice_axis)
+        return facts_in(scan, label, likeness_of(scan), slice_axis)
     except UserError as error:
         return str(error)
 
 
-def facts_in(scan: Scan, label: Array | None, slice_axis: int | None) -> ScanFacts:
-    """The facts of a scan and its label, S class indices in the scan's own axes."""
+def likeness_of(scan: Scan) -> bytes | None:
+    """As of `ScanFacts`."""
+    copy = small_copy(scan.array)
+    return None if copy is None else copy.tobytes()
+
+
+def facts_in(scan: Scan, label: Array | None, likeness: bytes | None, slice_axis: int | None) -> ScanFacts:
+    """The facts of a scan and its label, S class indices in the scan's own axes.
+
+    Raises:
+        UserError: the scan's axes have no canonical order.
+    """
     order, flips = canonical_axes(scan.geometry, scan.source)
     values = scan.array.reshape(-1)
     every = values[:: max(1, values.size // _SAMPLED_VOXELS)]
@@ -150,7 +160,7 @@ def facts_in(scan: Scan, label: Array | None, slice_axis: int | None) -> ScanFac
     return ScanFacts(
         zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
         intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),
-        likeness=None if (copy := small_copy(scan.array)) is None else copy.tobytes(),
+        likeness=likeness,
         **facts,
     )
 

@@ -13,7 +13,7 @@ from ucseg.data.duplicates import near_duplicates
 from ucseg.data.facts import ScanFacts
 from ucseg.data.fingerprint import Fingerprint, take_fingerprint
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset
-from ucseg.data.measuring import HELD_OUT_FILE, measure_scans
+from ucseg.data.measuring import HELD_OUT_FILE, Look, measure_scans
 from ucseg.data.shift import find_shifts
 from ucseg.data.splits import subjects_in_two_splits
 from ucseg.errors import UserError
@@ -41,13 +41,16 @@ class Finding:
     severity: Severity
 
 
-def findings_before_training(dataset: Dataset) -> list[Finding]:
+def findings_before_training(
+    dataset: Dataset, done: Callable[[], None] | None = None, look: Look | None = None
+) -> list[Finding]:
     """Subjects in two splits, too few labels for a class, and labelled scans unlike the unlabelled ones.
 
-    Only training scans are read, and those only if they have changed since they were read last.
+    Only training scans are read, and those only if they have changed since they were read last; `done` and `look` are
+    those of `take_fingerprint`.
     """
     try:
-        seen = take_fingerprint(dataset)
+        seen = take_fingerprint(dataset, done, look)
     except UserError:
         return list(subject_leaks(dataset))  # whoever needs the scans says what is wrong with them
     return [*subject_leaks(dataset), *few_labels(dataset, seen), *shift(dataset, seen)]

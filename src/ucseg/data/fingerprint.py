@@ -10,7 +10,7 @@ import numpy as np
 
 from ucseg.data.facts import Header, ScanFacts
 from ucseg.data.manifest import Dataset
-from ucseg.data.measuring import measure_headers, measure_scans
+from ucseg.data.measuring import Look, measure_headers, measure_scans
 from ucseg.errors import UserError
 from ucseg.types import Array
 
@@ -150,7 +150,7 @@ class Fingerprint:
         return found
 
 
-def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None) -> Fingerprint:
+def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, look: Look | None = None) -> Fingerprint:
     """Measure the training cases of a dataset; no validation or test case is opened.
 
     Every scan is read once, several at a time; a few hundred numbers of each are kept, beside the dataset too, so that
@@ -159,6 +159,7 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None) -
     Args:
         dataset: at least one of its training cases must be labelled.
         done: called after each scan, for a progress bar.
+        look: reads each scan, changed or not, in place of this function.
 
     Raises:
         UserError: nothing to train on, or scans with and without a spacing in mm side by side.
@@ -180,7 +181,7 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None) -
     voxels = np.median([head.shape for _, head in good], axis=0)
     slice_axis = _slice_axis(1 / voxels if units == {"px"} else np.median([head.spacing for _, head in good], axis=0))
     across = slice_axis if dataset.config.dims == 3 else None
-    found = measure_scans(dataset, [case for case, _ in good], across, done)
+    found = measure_scans(dataset, [case for case, _ in good], across, done, look=look)
     left_out += [(case.case, one) for (case, _), one in zip(good, found, strict=True) if isinstance(one, str)]
     scans = {case.case: one for (case, _), one in zip(good, found, strict=True) if not isinstance(one, str)}
     labelled = tuple(name for name, one in scans.items() if one.classes is not None)

@@ -20,6 +20,8 @@ HELD_OUT_FILE = "held_out.jsonl"
 """Of the scans to validate and test on, of which the plan must know nothing: only duplicates are looked for."""
 VERSION = 2
 """Raise it when facts come to mean something else: those kept by older versions are then measured anew."""
+Look = Callable[[Case, int | None, ScanFacts | None], ScanFacts | str]
+"""Whoever has to read a scan anyway: of a case, the slice axis and the facts as far as they are known, its facts."""
 VOLUMES_AT_ONCE = 4
 """Volumes in memory at a time, however many cores there are."""
 
@@ -35,6 +37,7 @@ def measure_scans(
     slice_axis: int | None,
     done: Callable[[], None] | None = None,
     file: str = FILE,
+    look: Look | None = None,
 ) -> list[ScanFacts | str]:
     """The facts of each case, or why it cannot be used; those of unchanged files come from the dataset's cache.
 
@@ -42,6 +45,7 @@ def measure_scans(
         slice_axis: the canonical axis across the slices of volumes.
         done: called after each case.
         file: in the cache, which keeps the facts of these cases and of no others.
+        look: called for each case, unchanged or not.
     """
     keep = dataset.folder / "cache" / file
     config = dataset.config
@@ -51,11 +55,14 @@ def measure_scans(
     def measure(case: Case) -> tuple[str, ScanFacts | str]:
         state = _state(case)
         before = known.get(case.case)
-        return before if before and before[0] == state else (state, facts_of(case, config, slice_axis))
+        kept = before[1] if before and before[0] == state else None
+        if look is None:
+            return state, kept or facts_of(case, config, slice_axis)
+        return state, look(case, slice_axis, kept)
 
     found = for_each(measure, cases, done, most=VOLUMES_AT_ONCE if config.dims == 3 else None)
     facts = {case.case: one for case, one in zip(cases, found, strict=True) if not isinstance(one[1], str)}
-    if facts.keys() != known.keys() or any(known[case] is not one for case, one in facts.items()):
+    if facts.keys() != known.keys() or any(known[case][1] is not one[1] for case, one in facts.items()):
         _write(keep, reading, facts)
     return [one for _, one in found]
 
@@ -74,7 +81,7 @@ def _state(case: Case) -> str:
     return "; ".join(parts)
 
 
-def _read(path: Path, reading: list[Any]) -> dict[str, tuple[str, ScanFacts | str]]:
+def _read(path: Path, reading: list[Any]) -> dict[str, tuple[str, ScanFacts]]:
     """State and facts by case, a line each: the text of thousands is never in memory as a whole."""
     try:
         with path.open(encoding="utf-8") as lines:
