@@ -200,6 +200,7 @@ def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pyte
     threads = prepare(data, a_plan(), tmp_path / "threads", workers=2, progress=False)
     assert started == []  # so little is not worth a process
     monkeypatch.setattr(module, "WORTH_PROCESSES", float("-inf"))
+    monkeypatch.setattr(module, "SEEN_ENOUGH", 0.0)
     shared = prepare(data, a_plan(), tmp_path / "shared", workers=2, progress=False)
     assert len(started) == 1 and 0 < started[0] < 22  # threads began
     assert not ran.exists() and sys.modules["__main__"] is main

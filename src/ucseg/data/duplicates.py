@@ -31,7 +31,7 @@ _PARTS = (0.9, 0.8)
 """Edges of the parts that are cut out, in edges of the image."""
 _NEIGHBOURS = 3
 """Candidates an image."""
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 16
 _COPIES_AT_ONCE = 512
 _PAIRS_AT_ONCE = {2: 16, 3: 4}
 

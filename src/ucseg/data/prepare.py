@@ -51,8 +51,10 @@ PREPROCESSING = 1
 """Raise it when preprocessing changes what it makes: older entries are then left aside."""
 DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
 """The values of the plan that decide what an entry holds."""
-WORTH_PROCESSES = 10.0
+WORTH_PROCESSES = 3.0
 """Seconds that threads would leave each core idle: more, and processes, which import everything anew, are faster."""
+SEEN_ENOUGH = 1.0
+"""Seconds after which that is known; the first cases load what they need of the libraries."""
 BATCH = 0.2
 """Seconds of work that a process is given at a time."""
 
@@ -269,7 +271,7 @@ def _in_threads(left: deque[_Task], workers: int) -> Generator[tuple[str, Prepar
                 yield running.pop(future), future.result()
             passed, worked = monotonic() - begun, process_time() - used
             idle = passed - worked / workers  # of each core
-            if workers > 1 and done >= 4 * workers and len(left) * idle / done > WORTH_PROCESSES:
+            if workers > 1 and passed > SEEN_ENOUGH and len(left) * idle / done > WORTH_PROCESSES:
                 break
         yield from ((running[future], future.result()) for future in as_completed(running))
         return (process_time() - used) / max(1, done)
