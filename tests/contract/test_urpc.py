@@ -74,9 +74,8 @@ def test_every_scale_is_supervised_and_consistency_sees_only_unlabelled_images()
     expected = sum(float(segmentation_loss(z_s, batch.label, False)) for z_s in z) / 4
     assert found["supervised"] == pytest.approx(expected, rel=1e-5)
     p = torch.stack([z_s.softmax(dim=1) for z_s in u])
-    weight = 0.2 * math.exp(
-        -5 * 0.01**2
-    )  # of the published 0.1 beside half of the supervised loss, one step before the end
+    # The published 0.1, beside half of this supervised loss; LATE is a hundredth before the end of the ramp.
+    weight = 0.2 * math.exp(-5 * 0.01**2)
     assert found["consistency"] == pytest.approx(weight * float(rectified_consistency(p)), rel=1e-4)
     gradients = torch.autograd.grad(step(method, batch).terms["consistency"], list(method.heads.parameters()))
     assert all(bool(g.any()) for g in gradients)

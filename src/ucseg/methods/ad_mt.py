@@ -42,7 +42,7 @@ class ADMTConfig(Strict):
     loss: PseudoLoss | None = None  # l; none: "dice" in 2D, "ce" in 3D
     conflict_weight: float = Field(1.0, ge=0)  # v
     pseudo_weight: float = Field(2.0, ge=0)  # beside half of L_sup in the code
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. The code's: 0.25 to 0.4
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. The code's: 0.25 to 0.4
     predict_with: Literal["student", "teachers"] = "student"
 
 

@@ -34,7 +34,7 @@ class CCTConfig(Strict):
 
     perturbations: tuple[Name, ...] = Field(get_args(Name), min_length=1)  # an auxiliary decoder each
     consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 30, with a longer ramp
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. The paper's: 0.1
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. The paper's: 0.1
 
 
 class CCT(Method):

@@ -32,7 +32,7 @@ class DeepCoTrainingConfig(Strict):
     diversity_weight: float = Field(0.5, ge=0)  # Qiao et al.
     # e, in the units of normalised images. DEVIATION: Qiao et al. 0.02, of images in [0, 1] with deviations near 0.2.
     step_size: float = Field(0.1, gt=0)
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps, of both weights; that of every method here
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps, of both weights; that of most methods here
 
 
 class DeepCoTraining(Method):

@@ -48,7 +48,7 @@ class DyCONConfig(Strict):
     samples: int = Field(512, ge=2)  # locations of an image, of which all pairs are held in memory; our number
     consistency_weight: float = Field(0.5, ge=0)
     contrast_weight: float = Field(0.5, ge=0)
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. DEVIATION: the code has none
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the code has none
     predict_with: Literal["teacher", "student"] = "student"
 
 

@@ -28,7 +28,7 @@ class EntropyMinConfig(Strict):
 
     network: str = "unet"
     entropy_weight: float = Field(0.1, ge=0)  # as semi-supervised comparisons use it; Vu et al., for domains: 0.001
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
 
 
 class EntropyMin(Method):

@@ -36,7 +36,7 @@ class FixMatchConfig(Strict):
     pseudo_weight: float = Field(1.0, ge=0)  # both papers'
     ramp: float = Field(
         0.2, ge=0, le=1
-    )  # share of the steps; that of every method here. DEVIATION: the papers have none
+    )  # share of the steps; that of most methods here. DEVIATION: the papers have none
 
 
 class FixMatch(Method):

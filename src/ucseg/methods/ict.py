@@ -34,7 +34,7 @@ class ICTConfig(Strict):
     alpha: float = Field(0.2, gt=0)  # of the Beta distribution; the paper tries 0.1 to 1 and finds little difference
     decay: float = Field(0.99, ge=0, lt=1)  # the paper's 0.999 is for hundreds of thousands of steps
     consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 10 to 100, for classification
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
     predict_with: Literal["teacher", "student"] = "teacher"  # the paper's
 
 

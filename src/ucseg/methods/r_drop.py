@@ -29,7 +29,7 @@ class RDropConfig(Strict):
 
     network: str = "unet"
     agreement_weight: float = Field(1.0, ge=0)  # alpha; the paper uses 1 to 5, and 0.6 for images
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. DEVIATION: the paper has none
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
 
 
 class RDrop(Method):

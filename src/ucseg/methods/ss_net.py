@@ -41,7 +41,7 @@ class SSNetConfig(Strict):
     entries: int = Field(256, ge=1)  # of the memory, a class
     voxels: int = Field(32, ge=1)  # of a class that enter the memory in a step
     samples: int = Field(256, ge=1)  # voxels of a class drawn to the memory in a step: all of them would fill a GPU
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
 
 
 class SSNet(Method):

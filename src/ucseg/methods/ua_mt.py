@@ -39,7 +39,7 @@ class UAMTConfig(Strict):
     passes: int = Field(8, ge=1)  # K
     threshold: tuple[float, float] = (0.75, 1.0)  # at t = 0 and t = T, as parts of log C
     consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: published 0.2 in this unit, ramp over all
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here, for comparisons
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here, for comparisons
     predict_with: Literal["teacher", "student"] = "student"
 
 

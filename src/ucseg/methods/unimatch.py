@@ -41,7 +41,7 @@ class UniMatchConfig(Strict):
     loss: PseudoLoss = "ce"  # of the pseudo-label, as in the paper; "dice": as the code for medical images
     strong_weight: float = Field(0.25, ge=0)  # a
     feature_weight: float = Field(0.5, ge=0)  # b
-    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of every method here. DEVIATION: the paper has none
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
 
 
 class UniMatch(Method):

@@ -78,7 +78,8 @@ class StepUp(nn.modules.conv._ConvTransposeNd):
     def reset_parameters(self) -> None:
         """Start as torch's convolutions do, with the fan-in that there is: an output voxel sees one input voxel.
 
-        torch counts the output channels times the kernel, and starts a step up in 3D with half of the scale.
+        torch counts the output channels times the kernel: between two levels of which one has half of the other's
+        channels, a step up in 3D would start with half of the scale.
         """
         bound = self.in_channels**-0.5
         for parameter in (self.weight, self.bias):
