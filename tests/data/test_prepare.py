@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-import ucseg.data.prepare as module
+import ucseg.data.workers as module
 from ucseg.cli.prepare import prepare as prepare_verb
 from ucseg.data.manifest import Dataset, DatasetConfig, save_dataset
 from ucseg.data.plan import Plan, plan_from, read_plan
@@ -195,7 +194,7 @@ def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pyte
     started: list[int] = []
     processes = module._in_processes
     monkeypatch.setattr(
-        module, "_in_processes", lambda tasks, *more: started.append(len(tasks)) or processes(tasks, *more)
+        module, "_in_processes", lambda make, left, *more: started.append(len(left)) or processes(make, left, *more)
     )
     threads = prepare(data, a_plan(), tmp_path / "threads", workers=2, progress=False)
     assert started == []  # so little is not worth a process
@@ -211,37 +210,6 @@ def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pyte
             assert other.image.read_bytes() == case.image.read_bytes()
             assert (case.label is None) == (other.label is None)
             assert case.label is None or other.label.read_bytes() == case.label.read_bytes()
-
-
-@dataclass
-class _Killer:
-    """A task that ends the process which unpacks it."""
-
-    case: Case
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os._exit, (9,)
-
-
-def test_a_dead_worker_is_said(data: Dataset) -> None:
-    with pytest.raises(UserError, match="worker process died"):
-        list(module._in_processes([_Killer(data.cases[0])], 1, 1))  # type: ignore[list-item]
-
-
-def test_workers_end_with_a_parent_that_is_killed() -> None:
-    script = """
-import ucseg.data.prepare as module
-
-class Waits:  # in the process which unpacks it
-    def __reduce__(self):
-        return exec, ("import os, time; os.write(1, b'begun'); time.sleep(600)",)
-
-list(module._in_processes([Waits()], 1, 1))
-"""
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert parent.stdout is not None and parent.stdout.read(5) == b"begun"
-    parent.kill()
-    parent.communicate(timeout=20)  # to the end of the output, which the worker holds open too
 
 
 def test_the_verb_makes_a_plan_and_names_what_it_left_out(data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,28 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 import re
-import signal
-import sys
-from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    as_completed,
-    wait,
-)
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
-from time import monotonic, process_time
-from types import ModuleType
 
 import numpy as np
 from rich.console import Console
@@ -44,6 +25,7 @@ from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
 from ucseg.data.plan import Plan
 from ucseg.data.preprocess import label_to_network_grid, to_network_grid
+from ucseg.data.workers import on_all_cores
 from ucseg.errors import UserError
 from ucseg.types import Array, Case
 
@@ -51,12 +33,6 @@ PREPROCESSING = 1
 """Raise it when preprocessing changes what it makes: older entries are then left aside."""
 DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
 """The values of the plan that decide what an entry holds."""
-WORTH_PROCESSES = 3.0
-"""Seconds that threads would leave each core idle: more, and processes, which import everything anew, are faster."""
-SEEN_ENOUGH = 1.0
-"""Seconds after which that is known; the first cases load what they need of the libraries."""
-BATCH = 0.2
-"""Seconds of work that a process is given at a time."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +110,7 @@ def prepare(
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
     shown = track(
-        _make_all(missing, workers),
+        on_all_cores(_named, missing, workers),
         "preparing cases",
         len(missing),
         console=Console(stderr=True),
@@ -215,6 +191,10 @@ def _entry(task: _Task) -> PreparedCase | None:
     return PreparedCase(task.case.case, task.case.subject, task.image, task.label, image.shape[1:])
 
 
+def _named(task: _Task) -> tuple[str, PreparedCase | str]:
+    return task.case.case, _make(task)
+
+
 def _make(task: _Task) -> PreparedCase | str:
     """Prepare one case and write it; or say why it cannot be."""
     case = task.case
@@ -237,96 +217,3 @@ def _make(task: _Task) -> PreparedCase | str:
 def _save(array: Array, path: Path) -> None:
     with whole_file(path, ".npy") as temporary:
         np.save(temporary, array)
-
-
-def _make_all(tasks: list[_Task], workers: int | None) -> Iterator[tuple[str, PreparedCase | str]]:
-    workers = max(1, min(workers or min(16, _cores()), len(tasks)))
-    left = deque(tasks)
-    seconds = yield from _in_threads(left, workers)
-    if left:
-        # Sending a case costs a millisecond, as much as making a small one; the last batches must not keep one waiting.
-        batch = max(1, min(int(BATCH / seconds), len(left) // (4 * workers)))
-        yield from _in_processes(list(left), workers, batch)
-
-
-def _in_threads(left: deque[_Task], workers: int) -> Generator[tuple[str, PreparedCase | str], None, float]:
-    """Threads begin at once and share memory. They empty `left`, unless processes would save time on what remains.
-
-    Large arrays are worked on without Python's lock, and threads keep all cores busy; small scans are mostly Python, of
-    which one thread runs at a time.
-
-    Returns:
-        processor seconds of a task.
-    """
-    done, begun, used = 0, monotonic(), process_time()
-    pool = ThreadPoolExecutor(workers)
-    running: dict[Future[PreparedCase | str], str] = {}
-    try:
-        while left or running:
-            while left and len(running) < 2 * workers:
-                task = left.popleft()
-                running[pool.submit(_make, task)] = task.case.case
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                done += 1
-                yield running.pop(future), future.result()
-            passed, worked = monotonic() - begun, process_time() - used
-            idle = passed - worked / workers  # of each core
-            if workers > 1 and passed > SEEN_ENOUGH and len(left) * idle / done > WORTH_PROCESSES:
-                break
-        yield from ((running[future], future.result()) for future in as_completed(running))
-        return (process_time() - used) / max(1, done)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _in_processes(tasks: list[_Task], workers: int, batch: int) -> Iterator[tuple[str, PreparedCase | str]]:
-    # Spawned, not forked: a fork would copy locks that torch's and rich's threads may hold.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
-    try:
-        with _main_left_alone():
-            futures = [pool.submit(_make_some, tasks[at : at + batch]) for at in range(0, len(tasks), batch)]
-        for future in as_completed(futures):
-            yield from future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process died while preparing cases, most likely for want of memory; "
-            "run it again with fewer workers (--workers 1): what is done is kept."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _make_some(tasks: list[_Task]) -> list[tuple[str, PreparedCase | str]]:
-    return [(task.case.case, _make(task)) for task in tasks]
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers in order
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed ends no worker, and they would wait for its next case for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-@contextmanager
-def _main_left_alone() -> Iterator[None]:
-    """Workers started in here do not run the user's script again.
-
-    Spawned processes import the main module, so that a script which calls `ucseg.prepare` without a guard would start
-    itself over in every worker. Nothing of it is needed there: the workers' function lives in this module.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
