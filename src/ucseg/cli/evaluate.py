@@ -36,6 +36,13 @@ def evaluate(
     subject: Annotated[
         str | None, typer.Option(help="Regular expression for the subject in a reference's name, e.g. '^(\\d+)_'.")
     ] = None,
+    fill_outlines: Annotated[
+        bool | None,
+        typer.Option(
+            "--fill-outlines/--no-fill-outlines",
+            help="For a folder of masks: references are drawn contours. Default: such references are refused.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Threads. Default: one a processor, at most 8.", min=1)] = None,
 ) -> Evaluation:
@@ -43,8 +50,9 @@ def evaluate(
 
     Dice, Jaccard, HD95, ASSD and surface Dice, in mm where scans have a spacing and in px otherwise; means with
     bootstrap 95 % intervals over subjects; classes missed or invented. A class that neither mask has is undefined and
-    counted apart; one that only one of them has gets Dice 0 and the image's diagonal as distance. A case that cannot be
-    compared is named, the others are done, and the exit code is 2.
+    counted apart; one that only one of them has gets Dice 0 and the image's diagonal as distance. References that are
+    drawn outlines are refused or, with --fill-outlines, filled as `ucseg init` does. A case that cannot be compared is
+    named, the others are done, and the exit code is 2.
 
     Returns:
         Everything that was found: `.cases`, `.summary`, `.overall`, `.mean("dice")`, `.missing`, ...
@@ -58,7 +66,10 @@ def evaluate(
     options = {"--split": split, "--tolerance": tolerance, "--classes": classes, "--subject": subject, "--seed": seed}
     words = ["ucseg", "evaluate", str(predictions), str(references), "--out", str(out)]
     words += [str(word) for option in options.items() if option[1] is not None for word in option]
-    settings = Settings(split, _class_names(classes) if classes is not None else None, tolerance, subject, seed)
+    if fill_outlines is not None:
+        words.append("--fill-outlines" if fill_outlines else "--no-fill-outlines")
+    named = _class_names(classes) if classes is not None else None
+    settings = Settings(split, named, tolerance, subject, seed, fill_outlines)
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
         result = evaluate_folder(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ucseg.data.survey import MaskFacts
+from ucseg.data.survey import MaskFacts, nearly_all_outlines
 from ucseg.errors import UserError
 
 BACKGROUND = "background"
@@ -127,8 +127,7 @@ def choose_reading(
                 "leave out --mask-threshold or name one foreground class."
             )
     if fill_outlines is None:
-        looked_at = [facts.outline for facts in masks.values() if facts.outline is not None]
-        fill_outlines = bool(looked_at) and sum(looked_at) >= 0.8 * len(looked_at)
+        fill_outlines = nearly_all_outlines(masks.values())
         if fill_outlines:
             notes.append("masks are thin closed outlines; their inside is filled (--no-fill-outlines keeps the lines).")
     return Reading(classes, threshold, fill_outlines, rejected, notes)

@@ -39,7 +39,7 @@ def read_label(
     grid = None if geometry is None else (image_shape, geometry)
     values = by_names(mask_values(mask_path, grid), mask_path, config.classes)
     if config.fill_outlines:  # a thin line does not survive another grid: fill it first
-        return _on_grid(_fill_outlines(_classes(values, mask_path, config), mask_path), image_shape, mask_path)
+        return _on_grid(fill_outlines(_classes(values, mask_path, config), mask_path), image_shape, mask_path)
     return _classes(_on_grid(values, image_shape, mask_path), mask_path, config)
 
 
@@ -123,10 +123,16 @@ def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
     return values.astype(np.uint8)
 
 
-def _fill_outlines(label: Array, path: Path) -> Array:
+def fill_outlines(label: Array, path: Path) -> Array:
+    """H x W class indices with the inside of every closed line; what is filled already stays as it is.
+
+    Raises:
+        UserError: a line does not close, or the mask is no plain 2D image; `path` is named as its file.
+    """
     if label.ndim != 2:
         raise UserError(
-            f"{path}: outlines are filled in plain 2D images only; set fill_outlines: false in dataset.yaml."
+            f"{path}: outlines are filled in plain 2D images only; leave out --fill-outlines, or, of a dataset, set "
+            "fill_outlines: false in dataset.yaml."
         )
     filled = {int(value): _filled(label == value, path) for value in np.unique(label) if value != 0}
     out = np.zeros_like(label)

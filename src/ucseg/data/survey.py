@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from ucseg.data.formats import read_header, read_scan, segment_names, suffix
+from ucseg.data.formats import PLAIN_SUFFIXES, read_header, read_scan, segment_names, suffix
 from ucseg.data.masks import mask_values
 from ucseg.data.parallel import for_each
 from ucseg.errors import UserError
@@ -19,6 +19,7 @@ MANY = 256
 """A mask with more distinct values than this holds no class numbers; its values are not listed."""
 
 _OUTLINE_SAMPLE = 40
+_OUTLINE_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def survey_cases(cases: Sequence[Case], done: Callable[[], None] | None = None) 
         done: called after each case, for a progress bar.
     """
     masked = [case.case for case in cases if case.mask is not None]
-    every = max(1, len(masked) // _OUTLINE_SAMPLE)
-    sample = set(masked[::every])
+    sample = set(masked[:: _step(masked)])
 
     def look(case: Case) -> Surveyed:
         mask = None if case.mask is None else _mask_facts(case.mask, case.case in sample)
@@ -117,6 +117,23 @@ def is_outline(foreground: Array) -> bool:
     if int(ndimage.binary_fill_holes(cut).sum()) < 2 * area:
         return False
     return bool(ndimage.distance_transform_edt(cut).max() <= 5)
+
+
+def are_outlines(masks: Sequence[Path]) -> bool:
+    """Whether nearly all of a sample of masks are outlines, as `nearly_all_outlines` says; only plain images can be."""
+    plain = [path for path in masks if suffix(path) in PLAIN_SUFFIXES]
+    return nearly_all_outlines(for_each(lambda path: _mask_facts(path, True), plain[:: _step(plain)]))
+
+
+def nearly_all_outlines(masks: Iterable[MaskFacts | str | None]) -> bool:
+    """Whether four of five masks are outlines, of those that were looked at and are not empty."""
+    looked_at = [one.outline for one in masks if isinstance(one, MaskFacts) and one.outline is not None]
+    return bool(looked_at) and sum(looked_at) >= _OUTLINE_SHARE * len(looked_at)
+
+
+def _step(masks: Sequence[object]) -> int:
+    """Every which mask is looked at for outlines."""
+    return max(1, len(masks) // _OUTLINE_SAMPLE)
 
 
 def _image_facts(path: Path) -> ImageFacts | str:

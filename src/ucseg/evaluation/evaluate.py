@@ -15,7 +15,8 @@ from ucseg import __version__
 from ucseg.data.dicom_seg import common_grid
 from ucseg.data.formats import lies_on_its_image, read_header, segment_names, suffix
 from ucseg.data.manifest import Dataset
-from ucseg.data.masks import by_names, mask_values, read_label
+from ucseg.data.masks import by_names, fill_outlines, mask_values, read_label
+from ucseg.data.survey import are_outlines
 from ucseg.errors import UserError
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import ClassMetrics, case_metrics, worst_distance
@@ -37,6 +38,8 @@ class Settings:
         subject: regular expression for the subject in a reference's name; None: each case is a subject, or as the
             dataset says.
         seed: of the bootstrap.
+        fill_outlines: of folders of masks: references that are drawn contours are filled (and predictions, where they
+            are contours too); False: the line is the structure; None: such references are refused.
     """
 
     split: str = "test"
@@ -44,6 +47,25 @@ class Settings:
     tolerance: float = 2.0
     subject: str | None = None
     seed: int = 0
+    fill_outlines: bool | None = None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How masks become class indices.
+
+    Attributes:
+        dataset: where the references come from one, which then says how they are read.
+        classes: see `Settings`; of a dataset, its own.
+        named: the classes that segments with names (.seg.nrrd, DICOM SEG) are looked up in.
+        filled_predictions, filled_references: whether their outlines are filled.
+    """
+
+    dataset: Dataset | None
+    classes: Mapping[int, str] | None
+    named: Mapping[int, str]
+    filled_predictions: bool
+    filled_references: bool
 
 
 def evaluate_folder(
@@ -74,16 +96,18 @@ def evaluate_folder(
     found = match(predictions, references, settings.split, settings.subject)
     if found.dataset is not None and settings.classes is not None:
         raise UserError("--classes is for folders of masks; a dataset's classes are in its dataset.yaml.")
+    if found.dataset is not None and settings.fill_outlines is not None:
+        raise UserError("--fill-outlines is for folders of masks; a dataset's dataset.yaml says it (fill_outlines).")
     classes = found.dataset.config.classes if found.dataset is not None else settings.classes
     named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
+    filled = (False, False) if found.dataset is not None else _filled(found.pairs, references, settings.fill_outlines)
+    reading = _Reading(found.dataset, classes, named, *filled)
 
     results: dict[str, CaseResult] = {}
     failed: dict[str, str] = {}
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
     try:
-        jobs = {
-            pool.submit(_compare, pair, found.dataset, classes, named, settings.tolerance): pair for pair in found.pairs
-        }
+        jobs = {pool.submit(_compare, pair, reading, settings.tolerance): pair for pair in found.pairs}
         for done, job in enumerate(as_completed(jobs), start=1):
             case = jobs[job].reference.case
             try:
@@ -109,14 +133,27 @@ def evaluate_folder(
     )
 
 
-def _compare(
-    pair: Pair,
-    dataset: Dataset | None,
-    classes: Mapping[int, str] | None,
-    named: Mapping[int, str],
-    tolerance: float,
-) -> CaseResult:
-    """One case. `named`: the classes that segments with names (.seg.nrrd, DICOM SEG) are looked up in.
+def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tuple[bool, bool]:
+    """Whether outlines of predictions and of references are filled.
+
+    Raises:
+        UserError: the references are outlines, the predictions are not, and nobody has said what that means.
+    """
+    if wanted is False:
+        return False, False
+    outlines = wanted or are_outlines([pair.reference.mask for pair in pairs])
+    lines_too = outlines and are_outlines([pair.prediction for pair in pairs])
+    if wanted is None and outlines and not lines_too:
+        raise UserError(
+            f"{references}: the references are drawn outlines (e.g. {pairs[0].reference.mask.name}), closed lines with "
+            "nothing inside, and the predictions are not; fill them with --fill-outlines, or say --no-fill-outlines if "
+            "the line itself is the structure."
+        )
+    return bool(wanted and lines_too), bool(wanted)
+
+
+def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
+    """One case.
 
     Raises:
         UserError: a file cannot be read, holds no classes, or the grids differ.
@@ -133,15 +170,15 @@ def _compare(
             "bring the prediction back to the grid of its scan, or, where masks differ in size from their images, "
             "give the dataset in place of the folder of masks."
         )
-    predicted = _class_indices(pair.prediction, classes, named, (grid_shape, grid))
+    predicted = _class_indices(pair.prediction, reading, reading.filled_predictions, (grid_shape, grid))
     true = (
-        read_label(reference.mask, grid_shape, dataset.config, grid)
-        if dataset is not None
-        else _class_indices(reference.mask, classes, named, (grid_shape, grid))
+        read_label(reference.mask, grid_shape, reading.dataset.config, grid)
+        if reading.dataset is not None
+        else _class_indices(reference.mask, reading, reading.filled_references, (grid_shape, grid))
     )
     if true.shape != predicted.shape:
         raise UserError(f"{reference.mask}: has another shape than its image; check that they belong together.")
-    names = classes if classes is not None else _names(predicted, true, named)
+    names = reading.classes if reading.classes is not None else _names(predicted, true, reading.named)
     rows = case_metrics(predicted, true, names, grid.spacing, tolerance)
     return CaseResult(reference.case, reference.subject, grid.unit, worst_distance(grid_shape, grid.spacing), rows)
 
@@ -189,14 +226,14 @@ def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
     return {number: name for number, (name, _) in found.items()}
 
 
-def _class_indices(
-    path: Path,
-    classes: Mapping[int, str] | None,
-    named: Mapping[int, str],
-    grid: tuple[tuple[int, ...], Geometry],
-) -> Array:
+def _class_indices(path: Path, reading: _Reading, filled: bool, grid: tuple[tuple[int, ...], Geometry]) -> Array:
+    """S, whole numbers; `filled`: with the inside of outlines."""
+    values = _class_numbers(path, reading.classes, by_names(mask_values(path, grid), path, reading.named))
+    return fill_outlines(values, path) if filled else values
+
+
+def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array) -> Array:
     """S, whole numbers. A mask of 0 and 255 only, as paint programs save them, is a mask of 0 and 1."""
-    values = by_names(mask_values(path, grid), path, named)
     if values.dtype.kind == "f":
         whole = np.rint(values)
         if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
@@ -254,4 +291,5 @@ def _provenance(
         "dataset": dataset.config.name if dataset is not None else None,
         "split": settings.split if dataset is not None else None,
         "subject": settings.subject,
+        "fill_outlines": settings.fill_outlines,
     }
