@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import ucseg
 from ucseg.comparison.datasets import Cohort, labelled_amounts, mismatch, other_cohort, own_cohort, write_amount
 from ucseg.comparison.definition import Definition, agree, choose_plan, earlier
 from ucseg.data.manifest import Dataset, load_dataset, reference_masks
+from ucseg.data.plan import plan_from
 from ucseg.data.synthetic import draw_dataset
 from ucseg.errors import UserError
 
@@ -102,13 +105,26 @@ def test_without_a_plan_one_is_made_from_the_smallest_amount(scans: Path, tmp_pa
     assert choose_plan(data, smallest, kept)[0].labelled_batch == 5
 
 
+def a_plan() -> dict[str, Any]:
+    values = {
+        "dims": 2, "unit": "px", "spacing": 1.0, "patch": 32, "token": 8, "labelled_batch": 1, "unlabelled_batch": 1,
+        "channels": 1, "classes": {0: "background", 1: "organ"}, "normalisation": "unit",
+    }  # fmt: skip
+    plan: dict[str, Any] = json.loads(plan_from(values, "a test").model_dump_json())
+    return plan
+
+
 def test_what_makes_cells_incomparable_is_named_and_growth_is_not(tmp_path: Path) -> None:
-    before = Definition({"train": {"steps": 4, "lr": 0.01}, "tolerance": 2.0}, {"5%": ["a"]}, {"test": "x"}, "w")
-    grown = Definition(before.fixed, {"10%": ["a", "b"]}, {"test": "x", "other": "y"}, "later words")
+    plan = a_plan()
+    older = {key: value for key, value in plan.items() if key != "always_present"}  # a setting that came later
+    train = {"steps": 4, "lr": 0.01}
+    before = Definition({"train": train, "plan": older, "tolerance": 2.0}, {"5%": ["a"]}, {"test": "x"}, "w")
+    now = before.fixed | {"plan": plan}
+    grown = Definition(now, {"10%": ["a", "b"]}, {"test": "x", "other": "y"}, "later words")
     after = agree(before, grown, tmp_path)
-    assert after == Definition(before.fixed, {"5%": ["a"], "10%": ["a", "b"]}, {"test": "x", "other": "y"}, "w")
+    assert after == Definition(now, {"5%": ["a"], "10%": ["a", "b"]}, {"test": "x", "other": "y"}, "w")
     changed = Definition(
-        {"train": {"steps": 8, "lr": 0.01}, "tolerance": 1.0}, {"5%": ["b"]}, {"test": "z"}, "w"
+        {"train": {"steps": 8, "lr": 0.01}, "plan": plan, "tolerance": 1.0}, {"5%": ["b"]}, {"test": "z"}, "w"
     )  # fmt: skip
     with pytest.raises(UserError) as error:
         agree(before, changed, tmp_path)

@@ -31,6 +31,7 @@ def volumes(
 ) -> Dataset:
     """A dataset of NIfTI volumes; images beyond the labels are unlabelled."""
     cases = []
+    folder.mkdir(exist_ok=True)
     for index, image in enumerate(images):
         path = folder / f"case{index}.nii.gz"
         nibabel.Nifti1Image(image, np.diag([*spacing, 1.0])).to_filename(path)
@@ -129,6 +130,15 @@ def test_plan_of_volumes(tmp_path: Path) -> None:
     assert plan.one_component == (1,)
     assert plan.problem.classes == 3 and plan.problem.patch == plan.patch and plan.problem.one_component == (1,)
     assert plan.augmentation.flip > 0
+
+
+def test_classes_of_every_labelled_mask_are_known_and_may_be_set(tmp_path: Path) -> None:
+    first_only = np.where(two_class_label() == 1, 1, 0).astype(np.uint8)
+    data = volumes(tmp_path, [mri(0), mri(1), mri(2)], [two_class_label(), first_only])
+    assert make_plan(data).always_present == (1,)
+    assert make_plan(data, overrides={"always_present": []}).always_present == ()
+    empty = volumes(tmp_path / "e", [mri(0), mri(1)], [two_class_label(), np.zeros_like(first_only)])
+    assert make_plan(empty).always_present == (), "an empty mask among the labelled ones: nothing to be found is normal"
 
 
 def test_axes_are_canonical(tmp_path: Path) -> None:

@@ -37,3 +37,12 @@ def test_empty_masks_agree_and_one_member_says_nothing() -> None:
     assert failure_score([empty, empty], 2) == 0
     assert failure_score([empty, np.ones_like(empty)], 2) == 1
     assert math.isnan(failure_score([empty], 2))
+
+
+def test_agreement_on_nothing_is_the_worst_where_there_should_be_something() -> None:
+    empty = np.zeros((4, 4), np.uint8)
+    first = np.zeros((4, 4), np.uint8)
+    first[:2] = 1
+    assert failure_score([empty, empty], 2, missed=[1]) == 1
+    assert failure_score([first, first], 3, missed=[2]) == pytest.approx(0.5), "one of two classes is there"
+    assert failure_score([first, first], 2, missed=[1]) == 1, "the prediction lacks what its members have"

@@ -72,6 +72,31 @@ def test_files_and_table(run: Path, scans: Path, tmp_path: Path) -> None:
     assert [str(one["case"]) for one in folder.rows] == list(table(out))
 
 
+@pytest.mark.parametrize(
+    ("always", "score", "said"), [((1,), 1, "every labelled training mask holds organ"), ((), 0, "look at these")]
+)
+def test_empty_masks_are_named_and_do_not_pass_for_the_best_ones(
+    scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    always: tuple[int, ...],
+    score: float,
+    said: str,
+) -> None:
+    plan = plan_2d(normalisation="ct", ct_window={"low": 0, "high": 255, "mean": 0, "std": 255}, always_present=always)
+    run = make_run(tmp_path / "run", plan, monkeypatch)
+    Image.fromarray(image_of(20, 20, value=9)).save(scans / "dark.png")
+    out = tmp_path / "out"
+    for resume in (False, True):
+        predict(run, [scans], out=out, device="cpu", resume=resume)
+        assert f"Empty masks: 1 (dark); {said}" in capsys.readouterr().err
+    assert {case: float(row["failure_score"]) for case, row in table(out).items() if case in ("b", "dark")} == {
+        "b": 0,
+        "dark": score,
+    }
+
+
 def test_volumes_are_in_millilitres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "run", plan_3d(spacing=(2.0, 3.0, 5.0)), monkeypatch)
     voxels = np.zeros((12, 10, 8), np.float32)

@@ -110,6 +110,17 @@ def test_failure_score_measures_the_members() -> None:
     assert predictor(plan_2d()).predict_scan(scan_of(image)).failure_score == pytest.approx(1 - 2 * 10 / 30)
 
 
+def test_a_class_that_every_labelled_mask_holds_and_the_prediction_lacks_is_a_failure() -> None:
+    dark = np.zeros((1, 20, 20), np.float32)
+    dark[0, 0, 0] = 1e-6  # not constant, and below every level once it is scaled by the plan
+    plan = plan_2d(normalisation="ct", ct_window={"low": 0, "high": 1, "mean": 0, "std": 1})
+    assert predictor(plan).predict_scan(scan_of(dark)).failure_score == 0, "empty may be right"
+    knowing = plan.model_copy(update={"always_present": (1,)})
+    assert predictor(knowing).predict_scan(scan_of(dark)).failure_score == 1
+    dark[0, 2:8, 2:8] = 1
+    assert predictor(knowing).predict_scan(scan_of(dark)).failure_score == 0
+
+
 def test_modules_come_back_in_the_mode_they_were_in() -> None:
     plan = plan_2d()
     method = Threshold(Threshold.Config(), plan.problem)

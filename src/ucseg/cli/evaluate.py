@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import console, output, progress_bar, some
 from ucseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -155,5 +155,4 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
 
 def _list(what: str, names: list[str]) -> None:
     if names:
-        more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        console.print(f"{what}: {len(names)} ({', '.join(names[:_SHOWN])}{more}).", style="yellow")
+        console.print(f"{what}: {len(names)} ({some(names)}).", style="yellow")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ucseg.data.plan import Plan
     from ucseg.data.planning import Planned
 
+LISTED = ("one_component", "always_present")
 SHOWN = ("dims", "slice_axis", "spacing", "size", "patch", "strides", "token", "labelled_batch", "unlabelled_batch")
 
 
@@ -74,7 +75,7 @@ def _show(planned: Planned, explain: bool) -> None:
     spacing = " x ".join(f"{edge:.4g}" for edge in seen.median_spacing)
     output.print(f"seen     {len(seen.labelled)} labelled and {len(seen.unlabelled)} unlabelled training cases, "
                  f"median {shape} at {spacing} {seen.unit}")  # fmt: skip
-    for key in (*SHOWN, "normalisation", "one_component", "steps", *(["augmentation"] if explain else [])):
+    for key in (*SHOWN, "normalisation", *LISTED, "steps", *(["augmentation"] if explain else [])):
         value = getattr(chosen, key)
         if value in (None, ()) and not (explain and key in planned.reasons):
             continue
@@ -91,7 +92,7 @@ def _text(key: str, value: object) -> str:
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return ", ".join("x".join(map(str, step)) for step in value)
     if isinstance(value, tuple):
-        return (", " if key == "one_component" else " x ").join(map(str, value))
+        return (", " if key in LISTED else " x ").join(map(str, value))
     return str(value) if value is not None else "no"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, progress_bar
+from ucseg.cli.terminal import console, progress_bar, some
 from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def predict(
     """Segment scans with a trained model.
 
     Writes DIR/CASE (the mask, in the scan's own format and geometry), DIR/uncertainty/CASE and DIR/cases.csv (volume
-    per class, mean uncertainty, and a failure score: 1 - Dice between the networks' masks). A scan that cannot be
+    per class, mean uncertainty, and a failure score: 1 - Dice between the networks' masks, where a class counts 0 that
+    every labelled training mask holds and the prediction does not). Empty masks are named. A scan that cannot be
     predicted is named there with the reason, the others are done, and the exit code is 2; so it is where one of
     several inputs gives no scan at all.
 
@@ -124,6 +125,7 @@ def predict(
                 again = partial(make, run.absolute(), device=device, precision=predictor.precision)
                 say = partial(console.print, style="yellow")
                 predict_on_ray(joined, again, weights, files, todo, done, say, device=device, workers=workers)
+    _say_which_are_empty(folder)
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
@@ -177,6 +179,18 @@ def _shown(folder: PredictionFolder, total: int) -> Iterator[tuple[Callable[[Row
         ) from None
     finally:
         folder.save_table()
+
+
+def _say_which_are_empty(folder: PredictionFolder) -> None:
+    plan, empty = folder.files.plan, folder.empty
+    if empty:
+        always = ", ".join(plan.classes[value] for value in plan.always_present)
+        meaning = (
+            f"every labelled training mask holds {always}, so these have most likely failed"
+            if always
+            else "look at these: there is nothing to find, or it was missed"
+        )
+        console.print(f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", style="yellow")
 
 
 def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:

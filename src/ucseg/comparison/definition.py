@@ -111,13 +111,14 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     """
     if before is None:
         return now
-    # A setting that ucseg did not have when the comparison began was what its default is now.
+    # A setting of training or plan that ucseg did not have when the comparison began was what its default is now.
     defaults = {
         key: value
         for key, value in TrainConfig.model_validate({}).model_dump(mode="json").items()
         if key in now.fixed["train"]
     }
-    begun = before.fixed | {"train": defaults | before.fixed["train"]}
+    plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json())
+    begun = before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
     pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(begun, now.fixed)]
     pairs += [
         (f"labelled cases of {amount}", before.labelled[amount], cases)

@@ -65,6 +65,9 @@ class Plan(Strict):
     one_component: tuple[int, ...] = Field(
         default=(), description="classes that are one connected component in nearly every mask"
     )
+    always_present: tuple[int, ...] = Field(
+        default=(), description="classes that every labelled mask holds: a predicted mask without them has failed"
+    )
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
     steps: int | None = Field(
         default=None, ge=1, description="updates to make where `ucseg train` is given none; null: its default"
@@ -183,7 +186,7 @@ class Plan(Strict):
             raise ValueError("normalisation 'ct' needs low, high, mean and std")
         return value
 
-    @field_validator("one_component")
+    @field_validator("one_component", "always_present")
     @classmethod
     def _foreground(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         classes = len(info.data.get("classes", ()))

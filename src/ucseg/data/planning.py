@@ -167,6 +167,7 @@ class _Planner:
         self.settle("strides", strides_for(patch, self.edges if self.size is None else (1.0,) * self.dims))
         self.settle("token", token_for(patch))
         self.settle("one_component", _components(self.seen, self.sliced))
+        self.settle("always_present", _always_present(self.seen))
         self.paper = batch_for(patch)
 
     def batch(self, machine: Machine | None, hours: float | None) -> None:
@@ -253,6 +254,16 @@ def _components(seen: Fingerprint, sliced: bool) -> Choice[tuple[int, ...]]:
     if single:
         return Choice(single, f"in at least {share} each of them is in one piece, so smaller pieces are mistakes")
     return Choice((), f"no class is in one piece in {share}")
+
+
+def _always_present(seen: Fingerprint) -> Choice[tuple[int, ...]]:
+    masks = len(seen.labelled)
+    always = tuple(value for value in range(1, seen.classes) if seen.cases_with(value) == masks)
+    if always:
+        return Choice(
+            always, f"in each of the {masks} labelled masks, so a prediction without them has most likely failed"
+        )
+    return Choice((), f"no class is in all {masks} labelled masks, so an empty prediction may be right")
 
 
 def check_dims(dims: Any, native: int) -> Literal[2, 3]:

@@ -10,32 +10,35 @@ import numpy as np
 from ucseg.types import Array
 
 
-def failure_score(masks: Sequence[Array], classes: int) -> float:
+def failure_score(masks: Sequence[Array], classes: int, missed: Sequence[int] = ()) -> float:
     """1 - mean pairwise foreground Dice between the networks' own masks.
 
     Networks that were made to be different agree where the scan is like what they learned, and part where it is not.
+    On a scan unlike all they know they may also agree on nothing at all, which agreement alone would call the best.
 
     Args:
         masks: the members' label maps, each S.
         classes: number of classes C, background included.
+        missed: classes that the prediction lacks and should have. Their Dice is 0, as with any mask that has them.
 
     Returns:
         0 (same masks) to 1 (nothing in common). A pair's Dice is the mean over the foreground classes that at least
-        one of the two has; two masks without any foreground agree. NaN with fewer than two members: there is nobody
-        to disagree.
+        one of the two has, and those missed; two masks without any foreground agree where none is missed. NaN with
+        fewer than two members: there is nobody to disagree.
     """
     pairs = list(itertools.combinations(masks, 2))
     if not pairs:
         return float("nan")
-    return 1.0 - float(np.mean([_foreground_dice(first, second, classes) for first, second in pairs]))
+    return 1.0 - float(np.mean([_foreground_dice(first, second, classes, missed) for first, second in pairs]))
 
 
-def _foreground_dice(first: Array, second: Array, classes: int) -> float:
+def _foreground_dice(first: Array, second: Array, classes: int, missed: Sequence[int]) -> float:
     size_first = np.bincount(first.ravel(), minlength=classes)
     size_second = np.bincount(second.ravel(), minlength=classes)
     shared = np.bincount(first[first == second].ravel(), minlength=classes)
-    sizes = (size_first + size_second)[1:classes]
-    present = sizes > 0
-    if not present.any():
+    shared[list(missed)] = 0
+    sizes = size_first + size_second
+    counted = [value for value in range(1, classes) if sizes[value] > 0 or value in missed]
+    if not counted:
         return 1.0
-    return float(np.mean(2 * shared[1:classes][present] / sizes[present]))
+    return float(np.mean(2 * shared[counted] / np.maximum(sizes[counted], 1)))

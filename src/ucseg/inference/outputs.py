@@ -185,6 +185,14 @@ class PredictionFolder:
         """The cases that could not be predicted."""
         return [row for row in self.rows if row["status"] == "failed"]
 
+    @property
+    def empty(self) -> list[str]:
+        """Cases of which the mask holds no foreground at all."""
+        columns = volume_columns(self.files.plan)
+        return [
+            str(row["case"]) for row in self.rows if row["status"] == "ok" and not any(float(row[c]) for c in columns)
+        ]
+
     def keep_finished(self, item: Input) -> bool:
         """Take over a case that an earlier call has finished; False if it has to be predicted."""
         row = self._finished.get(item.case)

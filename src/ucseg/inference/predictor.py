@@ -35,7 +35,8 @@ class CasePrediction:
         mask: S uint8 (uint16 beyond 256 classes), class indices.
         uncertainty: S float32 in (0, 1], vacuity.
         failure_score: 1 - mean pairwise foreground Dice of the members' masks (before the component filter, on the
-            network's grid); NaN if the method has fewer than two members.
+            network's grid); a class of the plan's `always_present` that the mask lacks has Dice 0. NaN if the method
+            has fewer than two members.
         probabilities: C x S float32 summing to one, if asked for.
         members: each network's own mask by name, if asked for.
     """
@@ -146,13 +147,15 @@ class Predictor:
             raise UserError(f"{scan.source}: the network's answer is not finite; try --precision fp32, or train anew.")
         classes = prediction.probabilities.shape[1]
         own = {name: member[0].numpy() for name, member in prediction.members.items()}
-        score = failure_score([_index_dtype(member.argmax(axis=0), classes) for member in own.values()], classes)
         fused = prediction.probabilities[0].numpy()
+        mask = self.keep_components(_most_probable(fused, grid))
+        missed = [value for value in self.plan.always_present if not (mask == value).any()]
+        argmax = [_index_dtype(member.argmax(axis=0), classes) for member in own.values()]
         uncertainty = from_network_grid(prediction.uncertainty[0].numpy(), grid)[0]
         return CasePrediction(
-            mask=self.keep_components(_most_probable(fused, grid)),
+            mask=mask,
             uncertainty=uncertainty.astype(np.float32, copy=False),
-            failure_score=score,
+            failure_score=failure_score(argmax, classes, missed),
             probabilities=from_network_grid(fused, grid) if probabilities else None,
             members={name: self.keep_components(_most_probable(member, grid)) for name, member in own.items()}
             if members
