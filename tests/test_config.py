@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from ucseg.config import Strict, build, merge, parse_overrides, read_yaml
 from ucseg.errors import UserError
 from ucseg.methods import METHODS, build_method
+from ucseg.training.settings import TrainConfig
 from ucseg.types import Problem
 
 PROBLEM = Problem(2, 1, 2, (32, 32), (8, 8))
@@ -49,10 +50,32 @@ def test_a_key_like_no_other_lists_the_known_ones() -> None:
 def test_all_wrong_values_are_told_together() -> None:
     with pytest.raises(UserError) as caught:
         build(Outer, {"steps": 0, "mixing": "perhaps"}, "here")
-    text = str(caught.value)
-    assert "setting 'steps' = 0" in text and "greater than or equal to 1" in text
-    assert "setting 'mixing' = 'perhaps'" in text
-    assert len(text.splitlines()) == 2
+    assert str(caught.value).splitlines() == [
+        "here: setting 'steps' = 0: it has to be a number of at least 1.",
+        "here: setting 'mixing' = 'perhaps': it has to be true or false.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"lr": "abc"}, "train: setting 'lr' = 'abc': it has to be a number."),
+        ({"steps": 1.5}, "train: setting 'steps' = 1.5: it has to be a whole number."),
+        ({"precision": "fp64"}, "train: setting 'precision' = 'fp64': it has to be 'auto', 'bf16' or 'fp32'."),
+        ({"momentum": 1}, "train: setting 'momentum' = 1: it has to be a number below 1."),
+        ({"lr": 0}, "train: setting 'lr' = 0: it has to be a number above 0."),
+    ],
+)
+def test_what_a_training_setting_has_to_be_is_said(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(TrainConfig, settings, "train")
+    assert str(caught.value) == said
+
+
+def test_a_pair_needs_both_of_its_values() -> None:
+    with pytest.raises(UserError, match=r"setting 'subnets\.1' is missing\.") as caught:
+        build_method("uc_seg", {"subnets": ["unet"]}, PROBLEM)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_overrides_are_read_as_yaml_into_nested_keys() -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from ucseg.errors import UserError
 
@@ -40,9 +41,40 @@ def build(model: type[T], values: Mapping[str, Any], where: str) -> T:
             key = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
                 lines.append(f"{where}: unknown setting '{key}'; {_nearest(model, problem['loc'])}")
+            elif problem["type"] == "missing":
+                lines.append(f"{where}: setting '{key}' is missing.")
             else:
-                lines.append(f"{where}: setting '{key}' = {problem['input']!r}: {problem['msg']}")
+                lines.append(f"{where}: setting '{key}' = {problem['input']!r}: {_expected(problem)}.")
         raise UserError("\n".join(lines)) from None
+
+
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list, such as [a, b]",
+    "list_type": "a list, such as [a, b]",
+    "dict_type": "values by name, such as {{a: 1}}",
+    "model_type": "settings by name",
+    "literal_error": "{expected}",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+}
+"""What a setting has to be, by pydantic's name of the problem. The rest are told in pydantic's own words."""
+
+
+def _expected(problem: ErrorDetails) -> str:
+    context = problem.get("ctx", {})
+    if problem["type"] in _EXPECTED:
+        return f"it has to be {_EXPECTED[problem['type']].format(**context)}"
+    return str(context.get("error", problem["msg"])).rstrip(".")
 
 
 def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

@@ -110,6 +110,17 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     assert one.difference == pytest.approx(0.1)
 
 
+def test_a_method_that_found_nothing_is_named() -> None:
+    done = {
+        Cell(UC_SEG, "5%", 0): result({"": {"c": [0.0], "d": [0.004]}}),
+        Cell(OTHER, "5%", 0): result({"": {"c": [0.3], "d": [0.2]}}),
+    }
+    (told,) = [one for one in verdicts(summary_of(done), PLACE) if "nothing was learned" in one]
+    assert "concluded of: uc_seg. Give" in told
+    del done[Cell(UC_SEG, "5%", 0)]
+    assert not any("nothing was learned" in one for one in verdicts(summary_of(done, "mean_teacher"), PLACE))
+
+
 def test_the_gap_is_that_to_the_best_supervised_rows() -> None:
     def cell(**dice: float) -> dict[str, Any]:
         return result({name.replace("mean", ""): {"c": [value], "d": [value]} for name, value in dice.items()})

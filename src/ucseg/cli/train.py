@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import console, progress_bar
+from ucseg.cli.training_words import say_how_it_ended, say_what_is_missing, say_what_was_found
 from ucseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ucseg.training.trainer import FitResult
 
 PLAN_FILE = "plan.yaml"
-MOST_FINDINGS = 20
-"""Told at the start; a longer list would only be scrolled away."""
 
 
 def train(
@@ -33,7 +32,7 @@ def train(
     method: Annotated[str | None, typer.Option(help="uc_seg (default), supervised or another.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to make; every schedule scales with them.")] = None,
     hours: Annotated[
-        float | None, typer.Option(help="In place of --steps: as many as fit, by the time of a step measured here.")
+        float | None, typer.Option(help="Of training itself, in place of --steps: as many as fit, by the clock.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
     set: Annotated[  # the command line's word
@@ -74,17 +73,17 @@ def train(
     from ucseg.training.settings import TrainConfig, sort_settings
 
     options = {
-        "steps": steps, "seed": seed, "device": device, "precision": precision, "workers": workers,
+        "steps": steps, "hours": hours, "seed": seed, "device": device, "precision": precision, "workers": workers,
         "devices": devices, "nodes": nodes,
     }  # fmt: skip
     asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
-    if hours is not None and "steps" in asked["train"]:
+    if {"hours", "steps"} <= asked["train"].keys():
         raise UserError("--hours and the number of steps contradict each other; give one of them.")
     config = build(TrainConfig, merge(run.config.get("train", {}) if resume else {}, asked["train"]), "train")
-    if hours is not None and config.devices * config.nodes > 1:
+    if config.hours is not None and config.devices * config.nodes > 1:
         raise UserError("--hours goes by what one device takes for a step; with several, give --steps.")
     choose_device(config.device)  # before minutes of preparing
-    work = partial(_train, data, run, config, asked, method, hours, resume, plan, cache)
+    work = partial(_train, data, run, config, asked, method, resume, plan, cache)
     return launch(partial(_keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
 
 
@@ -102,7 +101,6 @@ def _train(
     config: TrainConfig,
     asked: dict[str, dict[str, Any]],
     method: str | None,
-    hours: float | None,
     resume: bool,
     plan: Path | None,
     cache: Path | None,
@@ -127,17 +125,17 @@ def _train(
         old_name = before.get("method", {}).get("name", "uc_seg")
         name = method or old_name
         overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
-        fresh_hours = None if resume else hours  # a resumed run keeps its steps
+        fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else _machine(name, overrides, config, data)
         chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
-        _say_what_was_found(data, resume)
+        say_what_was_found(data, resume)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
         prepared = prepare(data, chosen, cache, config.workers)
         if "steps" not in asked["train"] and not resume:
-            planned = _steps(machine, chosen, prepared, hours)
+            planned = _steps(machine, chosen, prepared, fresh_hours)
             config = config.model_copy(update={"steps": planned or config.steps})
-        _say_what_is_missing(prepared, bool(model.views))
+        say_what_is_missing(prepared, bool(model.views))
 
         complete = {
             "dataset": str(data.folder),
@@ -163,18 +161,19 @@ def _train(
     own = range(ranks.rank(), stream.pieces, ranks.size())
     share = (os.cpu_count() or 1) // config.devices
     processes = config.workers if config.workers is not None else max(0, min(4, share - 1))
+    last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
     with progress_bar() as bar:
         result = fit(
             model,
-            lambda start: loader(stream, start, config.steps, processes, own),
+            lambda start: loader(stream, start, last, processes, own),
             run,
             config,
             (lambda trained: validation_dice(trained, chosen, prepared.validation, config.precision))
             if prepared.validation
             else None,
-            on_step=Display(bar, name, None if resume or hours is not None else data.folder).show,
+            on_step=Display(bar, name, None if resume or config.hours is not None else data.folder).show,
         )
-    _say_how_it_ended(result, data, prepared)
+    say_how_it_ended(result, data, prepared)
     return result
 
 
@@ -210,46 +209,18 @@ def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data
     return ThisMachine(method, settings, config, len(data.validation))
 
 
-def _say_what_was_found(data: Dataset, resumed: bool) -> None:
-    from ucseg.data.findings import (
-        alike,
-        copies_across_splits,
-        copies_before_training,
-        findings_before_training,
-        same_files,
-    )
-
-    if resumed:
-        return
-    twins = same_files(data)
-    told = {case.case: group[0].case for group in twins for case in group}
-    near = alike(data, copies_before_training(data), told)
-    found = [*copies_across_splits(twins), *findings_before_training(data), *near]
-    for one in found[:MOST_FINDINGS]:
-        console.print(f"{one.file}: {one.finding}; {one.mend}.", style="yellow")
-    if len(found) > MOST_FINDINGS:
-        console.print(f"and {len(found) - MOST_FINDINGS} more; `ucseg check {data.folder}` lists them.", style="yellow")
-
-
-def _say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:
-    for case, reason in prepared.left_out:
-        console.print(f"left out: {case}: {reason}", style="yellow")
-    if semi_supervised and not prepared.unlabelled:
-        console.print("All training cases are labelled: there is nothing for semi-supervision to learn from.")
-    if not prepared.validation:
-        console.print("There are no validation cases: the last weights are kept, none can be called the best.")
-
-
 def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float | None) -> int | None:
     """The plan's; or as many as the time allows, by a step and a validation measured here."""
-    from ucseg.data.budget import steps_in
+    from ucseg.data.budget import few_steps, steps_in
 
     if machine is None or hours is None:
         return plan.steps
     shapes = sorted(case.shape for case in prepared.validation or prepared.labelled)
     cost = machine.step(plan.problem, max(1, (plan.labelled_batch + plan.unlabelled_batch + 1) // 2))
     chosen = steps_in(hours, cost, machine.validation_seconds(plan, shapes[len(shapes) // 2]))
-    console.print(f"{chosen.value} steps: {chosen.why}.")
+    console.print(f"{chosen.value} steps: {chosen.why}. They are counted anew, by the clock, at each tenth of the run.")
+    if found := few_steps(chosen.value, hours, plan):
+        console.print(f"{found}.", style="yellow")
     return chosen.value
 
 
@@ -265,32 +236,3 @@ def _cases(prepared: Prepared) -> dict[str, Any]:
         for case in cases:  # the names of prepared files hold digests of the scans' content
             content.update(f"{part} {case.image.name} {case.label.name if case.label else ''}\n".encode())
     return {**names, "content": content.hexdigest()}
-
-
-def _say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> None:
-    from rich.table import Table
-
-    if result.already_finished:
-        console.print(f"{result.run}: this run was finished already, at step {result.steps}; nothing was done.")
-    rows = {name: row for name, row in (("last", result.last), ("best", result.best)) if row}
-    if rows:
-        kinds = [key for key in rows["last"] if key.startswith("dice")]
-        heads = ["prediction" if key == "dice" else key.removeprefix("dice_").replace("class_", "") for key in kinds]
-        table = Table("weights", "step", *heads, title=f"Dice on {len(prepared.validation)} validation cases")
-        for name, row in rows.items():
-            table.add_row(name, str(row["step"]), *(f"{row[key]:.4f}" if key in row else "" for key in kinds))
-        output.print(table)
-    for case, reason in prepared.left_out:
-        console.print(f"left out: {case}: {reason}", style="yellow")
-    console.print(
-        f"{result.steps} steps in {result.seconds / 60:.1f} min; weights, settings and log are in {result.run}."
-    )
-    if result.spent is not None:
-        console.print(f"Time went into: {result.spent}.")
-        console.print(f"What would help most: {result.would_help_most}.")
-    console.print("Next, masks with uncertainty for scans of your own:")
-    console.print(f"  ucseg predict {result.run} SCANS --out PREDICTIONS")
-    if data.test:
-        console.print("or for the dataset's test cases, and how good they are:")
-        console.print(f"  ucseg predict {result.run} {data.folder} --out {result.run / 'test'}")
-        console.print(f"  ucseg evaluate {result.run / 'test'} {data.folder} --out {result.run / 'test-metrics'}")

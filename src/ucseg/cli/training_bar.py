@@ -27,6 +27,7 @@ class Display:
         self.bar, self.name, self.untimed = bar, name, dataset
         self.first: tuple[float, int] | None = None
         self.task: Any = None
+        self.total = 0
         self.smooth: dict[str, float] = {}
         self.validated = 0
 
@@ -45,7 +46,10 @@ class Display:
         text = f"{self.name}  {losses if wide else f'loss {sum(self.smooth.values()):.3f}'}{dice}"
         if self.task is None:
             self.task = self.bar.add_task(text, total=report.total, completed=report.done)
-        self.bar.update(self.task, completed=report.done, description=text)
+        elif report.total != self.total:
+            console.print(f"{report.total} steps fit into the time, by the {report.done} so far.")
+        self.total = report.total
+        self.bar.update(self.task, completed=report.done, total=report.total, description=text)
         if measured and measured["step"] != self.validated:
             self.validated = int(measured["step"])
             if self.validated == report.done:

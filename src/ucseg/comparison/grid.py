@@ -117,6 +117,8 @@ def check_common(settings: Sequence[str], steps: int | None) -> TrainConfig:
             raise UserError(f"'--set {setting}': give it to the method, as in --variants uc_seg:{setting}")
         if room == "seed":
             raise UserError(f"'--set {setting}': seeds are 0, 1, ... up to --seeds.")
+        if room == "hours":
+            raise UserError(f"'--set {setting}': methods are compared after the same steps; give --steps.")
     found = sort_settings(list(settings), {} if steps is None else {"steps": steps})
     return build(TrainConfig, found["train"], "train")
 

@@ -20,6 +20,8 @@ RULES = (
     "'supervised/unet' and 'supervised/vnet' each by itself. Gap closed: how much of the way from the best of the "
     "supervised rows at this amount to the best of those with all labels.",
 )
+NOTHING = 0.01
+"""A Dice below it is as good as nothing found."""
 
 
 def sentence(one: Comparison) -> str:
@@ -45,6 +47,12 @@ def sentence(one: Comparison) -> str:
 def verdicts(summary: Summary, place: tuple[str, str, str]) -> list[str]:
     """All that can be said of one test set, labelled amount and kind of weights."""
     said = [sentence(one) for one in summary.comparisons if (one.test, one.labelled, one.weights) == place]
+    rows = [row for row in summary.rows if (row.test, row.labelled, row.weights) == place]
+    if nothing := [row.variant for row in rows if row.metrics["dice"].mean < NOTHING]:
+        said.append(
+            f"Dice below {NOTHING:g}, so nothing was learned and nothing can be concluded of: {', '.join(nothing)}. "
+            "Give all more steps."
+        )
     if place in summary.gaps:
         said.append(f"The share of the gap closed is undefined: {summary.gaps[place]}.")
     return said

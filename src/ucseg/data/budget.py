@@ -20,6 +20,8 @@ FEWEST_STEPS = 10_000
 """Where the time allows fewer updates, batches are made smaller, and then plain images: 330 and 2,100 steps at full
 size came out far below more steps at half of it (benchmarks/results/self_planned.json). Where between 2,100 and 10,000
 the limit belongs was not measured."""
+FEW_STEPS = 500
+"""Fewer are told: 330 steps on hc18 came out far below 1,200, 470 on hippocampus little below 600 (the same file)."""
 LEAST_BATCH = 2
 LEAST_PIXELS = 112**2
 """Room that plain images keep however short the time: half the paper's edge. Multiples of 16 may fill it less."""
@@ -141,7 +143,7 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     if steps < 1:
         raise UserError(
             f"--hours {hours:g}: a step takes {step.seconds:.3g} s and a validation {validation:.3g} s, of which a run "
-            f"has {VALIDATIONS}; give it more time, or a smaller patch."
+            f"has {VALIDATIONS}; give it more time, or let 'ucseg plan DATASET --hours H' make a plan of quicker steps."
         )
     digits = max(0, len(str(steps)) - 2)
     rounded = steps // 10**digits * 10**digits
@@ -150,6 +152,17 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
         f"{hours:g} h at {step.seconds:.3g} s a step, with {VALIDATIONS} validations of {validation:.3g} s and a "
         "twentieth for reading and saving; ramps and schedules are parts of the steps, and scale with them",
     )
+
+
+def few_steps(steps: int, hours: float, plan: Plan) -> str | None:
+    """What to expect and to do where the time holds too few steps to learn from; None where it holds enough."""
+    if steps >= FEW_STEPS:
+        return None
+    images = plan.size is not None and np.prod(plan.size) > LEAST_PIXELS
+    mend = "give it more time"
+    if images or plan.labelled_batch > LEAST_BATCH:
+        mend = f"'ucseg plan DATASET --hours {hours:g}' makes a plan of quicker steps, of which more fit; or {mend}"
+    return f"{steps} steps are few: below {FEW_STEPS}, often little or nothing is learned; {mend}"
 
 
 def _gib(size: float) -> str:

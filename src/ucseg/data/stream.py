@@ -10,6 +10,7 @@ A batch is a pure function of (seed, step, piece). Each slot of each half has ge
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -149,8 +150,12 @@ class Stream:
         return torch.from_numpy(patch)
 
 
-def loader(stream: Stream, start: int, total: int, workers: int, pieces: Sequence[int] = (0,)) -> Iterator[Batch]:
-    """The batches of steps start, ..., total - 1, made ahead in `workers` processes (0: in this one, when asked for).
+def loader(
+    stream: Stream, start: int, total: int | None, workers: int, pieces: Sequence[int] = (0,)
+) -> Iterator[Batch]:
+    """The batches of steps start, ..., total - 1 (None: without end).
+
+    They are made ahead in `workers` processes (0: in this one, when asked for).
 
     Args:
         pieces: those of each step that are wanted here, one after the other.
@@ -159,7 +164,7 @@ def loader(stream: Stream, start: int, total: int, workers: int, pieces: Sequenc
         UserError: a prepared file cannot be read.
     """
     batches = DataLoader(
-        _Steps(stream, [(step, piece) for step in range(start, total) for piece in pieces]),
+        _Steps(stream, range(start, sys.maxsize // len(pieces) if total is None else total), pieces),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
@@ -176,15 +181,16 @@ def loader(stream: Stream, start: int, total: int, workers: int, pieces: Sequenc
 class _Steps(Dataset[dict[str, Any] | str]):
     """An item a piece of a step: a batch as a dict (what pin_memory understands), or what went wrong, in words."""
 
-    def __init__(self, stream: Stream, items: list[tuple[int, int]]) -> None:
-        self.stream, self.items = stream, items
+    def __init__(self, stream: Stream, steps: range, pieces: Sequence[int]) -> None:
+        self.stream, self.steps, self.pieces = stream, steps, pieces
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.steps) * len(self.pieces)
 
     def __getitem__(self, index: int) -> dict[str, Any] | str:
         try:
-            return vars(self.stream.batch(*self.items[index]))
+            step, piece = divmod(index, len(self.pieces))
+            return vars(self.stream.batch(self.steps[step], self.pieces[piece]))
         except UserError as error:
             return str(error)
 

@@ -26,7 +26,7 @@ from ucseg.training.update import Updater
 from ucseg.types import Batch, Problem, Progress
 
 STEPS = 3
-"""Steps that are timed, after one that is not; fewer once they have taken PATIENCE seconds."""
+"""Steps that are timed, after one that is not: it warms up. Fewer, at least one, after PATIENCE seconds."""
 PATIENCE = 5.0
 GPU_SHARE, RAM_SHARE = 0.9, 0.6
 """Parts of the free memory that a step may take: workers and prepared cases share the RAM."""
@@ -72,9 +72,9 @@ class ThisMachine:
             updater.update([batch], Progress(500 + done, 1000))
             updater.check_finite()  # waits for a GPU
             seconds.append(time.perf_counter() - begun)
-            if sum(seconds) > PATIENCE:
+            if done and sum(seconds) > PATIENCE:
                 break
-        return Cost(statistics.median(seconds[1:] or seconds), _most(self.device, before))
+        return Cost(statistics.median(seconds[1:]), _most(self.device, before))
 
     def validation_seconds(self, plan: Plan, shape: tuple[int, ...]) -> float:
         """See `Machine`: one prediction of noise, times the validation cases."""

@@ -19,6 +19,7 @@ class TrainConfig(Strict):
 
     Attributes:
         steps: T, updates to make; every schedule scales with it.
+        hours: time for training itself. `steps` is then a first estimate, which is mended at every tenth of the run.
         seed: of every random draw.
         precision: "bf16" autocast, "fp32", or "auto": bf16 where the device has it in hardware.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -40,6 +41,7 @@ class TrainConfig(Strict):
     """
 
     steps: int = Field(10_000, ge=1)
+    hours: float | None = Field(None, gt=0)
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = "auto"
@@ -60,9 +62,14 @@ class TrainConfig(Strict):
     nodes: int = Field(1, ge=1)
     accumulate: int = Field(1, ge=1)
 
+    @property
+    def tenth(self) -> int:
+        """Steps in a tenth of the run."""
+        return max(1, self.steps // 10)
+
     def validates_after(self, done: int) -> bool:
         """Whether validation follows once `done` steps are done."""
-        return done == self.steps or done % (self.validate_every or max(1, self.steps // 10)) == 0
+        return done == self.steps or done % (self.validate_every or self.tenth) == 0
 
 
 def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -28,6 +28,7 @@ from ucseg.types import Batch, Progress
 
 LoaderFactory = Callable[[int], Iterator[Batch]]
 Validate = Callable[[Method], Mapping[str, float]]
+NEAR_ENOUGH = 0.05  # of the steps: fewer more or less are not worth another end of every schedule
 REPORT_EVERY = 0.5  # seconds between words to a progress display: each one waits for the GPU
 
 
@@ -87,6 +88,8 @@ def fit(
         Interrupted: stopped by SIGINT or SIGTERM, after saving.
     """
     state = State.load(run.state_file) if run.state_file.exists() else None
+    if state is not None:
+        config = config.model_copy(update={"steps": state.notes.get("steps", config.steps)})
     if state is not None and state.step >= config.steps:
         last, best = state.notes.get("last"), state.notes.get("best")
         return FitResult(run.path, state.step, float(state.notes["seconds"]), last, best, already_finished=True)
@@ -144,7 +147,7 @@ class _Loop:
         result = FitResult(self.run.path, self.done, self.notes["seconds"], last, best, spent=self.stages.shares())
         if result.spent is not None:
             config, device = self.config, self.fabric.device
-            every = config.validate_every or max(1, config.steps // 10)
+            every = config.validate_every or config.tenth
             change = best_change(result.spent, self.notes["precision"], device, every, config.save_every)
             if self.leads:
                 write_json(self.run.path / "time.json", record(result.spent, change, self.begun, self.done))
@@ -152,11 +155,11 @@ class _Loop:
         return result
 
     def _steps(self, loader_factory: LoaderFactory, stop: StopSignal) -> None:
-        config = self.config
         self._clock = saved = shown = time.monotonic()
         batches = loader_factory(self.done)
         self.begun = self.done
-        for step in range(self.done, config.steps):
+        while self.done < self.config.steps:
+            config, step = self.config, self.done
             self.stages.step_begins()
             progress = Progress(step, config.steps, config.seed)
             terms, metrics = self.updater.update([next(batches) for _ in range(config.accumulate)], progress)
@@ -165,12 +168,15 @@ class _Loop:
             self.stages.step_ends()
             self.done = step + 1
 
-            at_end, validates = self.done == config.steps, config.validates_after(self.done)
+            validates = config.validates_after(self.done)
             measured = self._measure(self.validate) if validates and self.validate is not None else None
+            if config.hours is not None and self.done % config.tenth == 0:
+                self._fit_to(3600 * config.hours)
+            at_end = self.done == self.config.steps
             if at_end or measured or self.done % config.log_every == 0:
                 self._log(terms, metrics, learning_rate(config.lr, config.schedule, step, config.steps), measured)
             if self.on_step is not None and (at_end or measured or time.monotonic() - shown > REPORT_EVERY):
-                self.on_step(StepReport(self.done, config.steps, _to_floats(terms), self.notes.get("last")))
+                self.on_step(StepReport(self.done, self.config.steps, _to_floats(terms), self.notes.get("last")))
                 shown = time.monotonic()
             # Signals and clocks differ between ranks; what they cause must not.
             stops, due = ranks.any_of(stop.asked, time.monotonic() - saved >= config.save_every)
@@ -179,7 +185,20 @@ class _Loop:
                 saved = time.monotonic()
             if stops and not at_end:
                 again = f"ucseg train {self.run.config.get('dataset', 'DATASET')} --out {self.run.path} --resume"
-                raise Interrupted(f"stopped after step {self.done} of {config.steps}, all saved; go on with: {again}")
+                raise Interrupted(
+                    f"stopped after step {self.done} of {self.config.steps}, all saved; go on with: {again}"
+                )
+
+    def _fit_to(self, seconds: float) -> None:
+        """As many steps as make the share of them that is done the share of the time that is gone.
+
+        Every schedule is a function of that share, so it runs on from where the clock stands. A resumed run knows the
+        steps, since they are saved with the state.
+        """
+        steps = max(round(self.done * seconds / self._seconds()), min(self.done + 1, self.config.steps))
+        if abs(steps - self.config.steps) > NEAR_ENOUGH * self.config.steps:
+            self.notes["steps"] = steps
+            self.config = self.config.model_copy(update={"steps": steps})
 
     def _measure(self, validate: Validate) -> dict[str, float]:
         """Validate the weights, and the averaged ones if they are kept; note the figures, and the best weights."""

@@ -1,0 +1,79 @@
+"""A run that was given a time makes as many steps as fit into it, however wrong the first estimate was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_resume import FP32, assert_same_run
+from tiny import batches, train
+
+from ucseg.errors import Interrupted
+from ucseg.training.run_folder import RunFolder
+from ucseg.training.settings import TrainConfig
+from ucseg.types import Batch
+
+HOURS = 100 / 3600
+
+
+class Clock:
+    """Stands still but for the batches: each takes the seconds that `cost` tells of its step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float], stop_at: int = -1) -> None:
+        self.now, self.cost, self.stop_at = 0.0, cost, stop_at
+        clocks = SimpleNamespace(monotonic=lambda: self.now, perf_counter=time.perf_counter)
+        monkeypatch.setattr("ucseg.training.trainer.time", clocks)
+
+    def loader(self, start: int) -> Iterator[Batch]:
+        for step, batch in enumerate(batches()(start), start):
+            self.now += self.cost(step)
+            if step == self.stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+
+def config(steps: int) -> TrainConfig:
+    return TrainConfig(steps=steps, hours=HOURS, log_every=1, **FP32)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("estimated", "cost", "made"),
+    [
+        (50, lambda step: 1.0, 100),  # a step was thought to take twice as long
+        (200, lambda step: 1.0, 100),
+        (97, lambda step: 1.0, 97),  # near enough
+        (4, lambda step: 20.0 if step == 0 else 4.0, 21),  # warms up
+        (1, lambda step: 20.0, 5),
+        (100, lambda step: 1.0 if step < 30 else 3.0, 53),  # 30 s for 30 steps, 70 s for 23
+        (5, lambda step: 60.0, 2),
+    ],
+)
+def test_the_steps_follow_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimated: int, cost: Callable[[int], float], made: int
+) -> None:
+    clock = Clock(monkeypatch, cost)
+    result = train(tmp_path / "run", config(estimated), loader=clock.loader)
+    assert abs(result.steps - made) <= max(1, 0.05 * made)
+    assert RunFolder(tmp_path / "run").metrics()[-1]["validation"]  # of the last step, wherever that came to be
+    rates = [line["lr"] for line in RunFolder(tmp_path / "run").metrics()]
+    assert rates[0] == 0.01
+    assert rates[-1] <= 0.01 / result.steps + 1e-9  # the schedule comes to its end with the run
+
+
+def test_a_resumed_run_knows_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cost(step: int) -> float:
+        return 1.0
+
+    whole = train(tmp_path / "whole", config(50), loader=Clock(monkeypatch, cost).loader)
+    stopped: Any = tmp_path / "stopped"
+    with pytest.raises(Interrupted, match="stopped after step 38 of 100"):
+        train(stopped, config(50), loader=Clock(monkeypatch, cost, stop_at=37).loader)
+    train(stopped, config(50), loader=Clock(monkeypatch, cost).loader, resume=True)
+    assert whole.steps == 100
+    assert_same_run(tmp_path / "whole", stopped)
