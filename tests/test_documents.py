@@ -86,6 +86,19 @@ def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
     assert (ROOT / "docs" / "datasets.md").read_text() == catalogue_page()
 
 
+def test_the_page_of_settings_is_made_from_the_settings() -> None:
+    made = load(ROOT / "docs" / "make_settings.py")
+    page = made.page()
+    assert made.PAGE.read_text() == page
+    assert "| `lr` | 0.01 | number, > 0 | learning rate at the first step. |" in page
+    assert "running mean of the student's; UA-MT's code; the paper" in page  # a comment on the line
+    assert "| `dropout_boxes` | [5, 8] | [whole, whole] | published |" in page
+    assert "| `patch` | from the data |" in page
+    for name in METHODS:
+        assert f"## Method [{name}](methods/{name}.md)" in page
+    assert "|  |" not in page  # no setting without a meaning
+
+
 def main_without_exit(words: list[str]) -> None:
     """typer leaves the process after a verb: only a code other than 0 is a failure."""
     try:

@@ -269,11 +269,11 @@ def test_ct_values_are_calibrated_so_options_are_mild():
     ("setting", "message"),
     [
         ({"flips": 0.5}, "did you mean 'flip'"),
-        ({"flip": 1.5}, "less than or equal to 1"),
+        ({"flip": 1.5}, "at most 1"),
         ({"gamma_range": (1.5, 0.7)}, "gamma_range"),
         ({"gamma_range": (0.0, 0.7)}, "above 0"),
         ({"dropout_edge": (0.1, 1.2)}, "at most 1"),
-        ({"distortion_strength": 0.5}, "less than 0.4"),
+        ({"distortion_strength": 0.5}, "below 0.4"),
     ],
 )
 def test_settings_that_cannot_be_are_named(setting, message):

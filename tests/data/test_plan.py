@@ -248,7 +248,7 @@ def test_overriding_a_value_changes_what_depends_on_it(tmp_path: Path) -> None:
         ("augmentation.flop=1", "did you mean 'flip'"),
         ("one_component=[2]", "from 1 to 1"),
         ("dims=3", "the scans are 2D"),
-        ("labelled_batch=0", "greater than or equal to 1"),
+        ("labelled_batch=0", "at least 1"),
     ],
 )
 def test_an_override_that_cannot_be_is_named(tmp_path: Path, setting: str, message: str) -> None:

@@ -30,7 +30,10 @@ def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset that `ucseg init` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     method: Annotated[str | None, typer.Option(help="uc_seg (default), supervised or another.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates to make; every schedule scales with them.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Updates to make; default: the plan's, else 10,000. Every schedule scales with them."),
+    ] = None,
     hours: Annotated[
         float | None, typer.Option(help="Of training itself, in place of --steps: as many as fit, by the clock.")
     ] = None,

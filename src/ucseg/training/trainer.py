@@ -158,6 +158,7 @@ class _Loop:
         self._clock = saved = shown = time.monotonic()
         batches = loader_factory(self.done)
         self.begun = self.done
+        self._counted = (self.done, self._seconds())
         while self.done < self.config.steps:
             config, step = self.config, self.done
             self.stages.step_begins()
@@ -190,12 +191,16 @@ class _Loop:
                 )
 
     def _fit_to(self, seconds: float) -> None:
-        """As many steps as make the share of them that is done the share of the time that is gone.
+        """As many steps as fit into the time, at the pace of those since the last count.
 
-        Every schedule is a function of that share, so it runs on from where the clock stands. A resumed run knows the
-        steps, since they are saved with the state.
+        Every schedule is a function of the share of the steps that is done, so it runs on from there. A resumed run
+        knows the steps, since they are saved with the state.
         """
-        steps = max(round(self.done * seconds / self._seconds()), min(self.done + 1, self.config.steps))
+        gone = self._seconds()
+        pace = (gone - self._counted[1]) / (self.done - self._counted[0])
+        self._counted = (self.done, gone)
+        # One more at least, unless the end has come: the last step is validated, which is decided before.
+        steps = max(self.done + round((seconds - gone) / pace), min(self.done + 1, self.config.steps))
         if abs(steps - self.config.steps) > NEAR_ENOUGH * self.config.steps:
             self.notes["steps"] = steps
             self.config = self.config.model_copy(update={"steps": steps})
