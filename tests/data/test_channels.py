@@ -45,7 +45,7 @@ def test_channels_of_one_grid_are_one_case(tmp_path):
     assert np.array_equal(scan.array, [np.roll(IMAGE, 9, 0), np.roll(IMAGE, 9, 0) + 1])
     assert read_header(case.image)[2] == 2
     assert len(files_of(case.image)) == 2
-    items, _ = find_inputs([tmp_path / "imagesTr"], tmp_path / "out", channels=2)
+    items = find_inputs([tmp_path / "imagesTr"], tmp_path / "out", channels=2).scans
     assert sorted(item.case for item in items) == [f"c{i}" for i in range(10)]
 
 

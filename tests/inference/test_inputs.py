@@ -20,7 +20,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
 
 def test_folders_give_their_scans_and_nothing_else(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii.gz", "A.NRRD", "sub/c.png", "notes.txt", "._b.nii.gz", ".hidden/d.png", "out/b.nii.gz")
-    found, _ = find_inputs([tmp_path], tmp_path / "out")
+    found = find_inputs([tmp_path], tmp_path / "out").scans
     assert {(item.case, item.file.relative_to(tmp_path).as_posix()) for item in found} == {
         ("b", "b.nii.gz"),
         ("A", "A.NRRD"),
@@ -28,15 +28,43 @@ def test_folders_give_their_scans_and_nothing_else(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("scans", "masks"),
+    [
+        (["000_HC.png", "001_HC.png"], ["000_HC_Annotation.png", "001_HC_Annotation.png"]),
+        (["train/images/a.jpg", "train/images/b.jpg"], ["train/masks/a.jpg", "train/masks/b.jpg"]),
+        (["imagesTr/a.nii.gz", "imagesTs/b.nii.gz"], ["labelsTr/a.nii.gz"]),
+        (["ct.nrrd"], ["ct.seg.nrrd", "without_image_seg.nii"]),
+    ],
+)
+def test_masks_beside_scans_are_left_out_unless_they_are_named(
+    tmp_path: Path, scans: list[str], masks: list[str]
+) -> None:
+    touch(tmp_path, *scans)
+    files = touch(tmp_path, *masks)
+    found = find_inputs([tmp_path], tmp_path / "out")
+    assert [item.file.relative_to(tmp_path).as_posix() for item in found.scans] == scans
+    assert (found.masks, found.problems) == (files, [])
+    named = find_inputs([tmp_path, files[0]], tmp_path / "out")
+    assert files[0] in [item.file for item in named.scans]
+    assert named.masks == files[1:]
+
+
+def test_a_folder_of_masks_alone_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a_mask.png", "labels/b.png")
+    with pytest.raises(UserError, match=r"all 2 scans in this folder are masks .* name the files themselves"):
+        find_inputs([tmp_path], tmp_path / "out")
+
+
 def test_a_file_named_twice_is_predicted_once(tmp_path: Path) -> None:
     (file,) = touch(tmp_path, "a.png")
-    assert len(find_inputs([file, tmp_path, tmp_path / "." / "a.png"], tmp_path / "out")[0]) == 1
+    assert len(find_inputs([file, tmp_path, tmp_path / "." / "a.png"], tmp_path / "out").scans) == 1
 
 
 def test_equal_names_are_told_apart(tmp_path: Path) -> None:
     touch(tmp_path, "p1/t1/scan.nii", "p2/t1/scan.nii", "p2/Scan.nii.gz", "only.nii", "x.png", "x.jpg", "p1/x_png.png")
     names = {
-        item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o")[0]
+        item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o").scans
     }
     assert names["only.nii"] == "only"
     assert names["p1/t1/scan.nii"] == "p1_t1_scan"
@@ -57,8 +85,9 @@ def test_inputs_that_give_nothing_do_not_stop_the_others_and_are_told_together(t
     (scan,) = touch(tmp_path, "a.png")
     (tmp_path / "empty").mkdir()
     paths = [tmp_path / "empty", scan, tmp_path / "nowhere.png"]
-    found, problems = find_inputs(paths, tmp_path / "out")
-    assert [item.file for item in found] == [scan]
+    found = find_inputs(paths, tmp_path / "out")
+    problems = found.problems
+    assert [item.file for item in found.scans] == [scan]
     assert len(problems) == 2 and "no scan" in problems[0] and "nowhere.png" in problems[1]
     with pytest.raises(UserError, match=r"(?s)no scan in this folder.*nowhere\.png: there is no such file"):
         find_inputs([paths[0], paths[2]], tmp_path / "out")
@@ -75,8 +104,8 @@ def test_datasets_give_the_images_of_a_split_under_their_case_names(tmp_path: Pa
     )
     save_dataset(Dataset(tmp_path / "set", config, cases))
     for path in (tmp_path / "set", tmp_path / "set" / "dataset.yaml"):
-        assert [item.case for item in find_inputs([path], tmp_path / "out")[0]] == ["case1", "case2"]
-    assert len(find_inputs([tmp_path / "set"], tmp_path / "out", "all")[0]) == 3
+        assert [item.case for item in find_inputs([path], tmp_path / "out").scans] == ["case1", "case2"]
+    assert len(find_inputs([tmp_path / "set"], tmp_path / "out", "all").scans) == 3
     with pytest.raises(UserError, match="no cases in its split 'validation'"):
         find_inputs([tmp_path / "set"], tmp_path / "out", "validation")
     with pytest.raises(UserError, match="--split tset is not known"):

@@ -140,6 +140,19 @@ def test_an_input_without_scans_is_named_and_the_others_are_done(run: Path, scan
     assert table(tmp_path / "out")
 
 
+def test_masks_among_the_scans_are_told_in_one_line_and_not_predicted(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a_Annotation.png", "more/a_Annotation.png"):
+        Image.fromarray(np.zeros((9, 9, 3), np.uint8) + np.arange(3, dtype=np.uint8)).save(scans / name)
+    main_ok(["predict", str(run), str(scans), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    told = [line for line in capsys.readouterr().err.splitlines() if "Annotation" in line]
+    assert len(told) == 1
+    assert "masks by their folders or names: 2 (a_Annotation.png, a_Annotation.png)" in told[0]
+    assert "name the files themselves" in told[0]
+    assert set(table(tmp_path / "out")) == {"scans_a", "b", "more_a"}
+
+
 def test_python_call_takes_plain_text(run: Path, scans: Path, tmp_path: Path) -> None:
     folder = ucseg.predict(str(run), str(scans / "b.tif"), out=str(tmp_path / "out"), device="cpu")
     assert [row["case"] for row in folder.rows] == ["b"]

@@ -78,7 +78,7 @@ def predict(
     from ucseg.data.dicom_results import Algorithm
     from ucseg.data.segment_codes import read_codes
     from ucseg.inference.cases import predict_case
-    from ucseg.inference.inputs import find_inputs
+    from ucseg.inference.inputs import HOW_TO_PREDICT_MASKS, find_inputs
     from ucseg.inference.on_ray import cluster, predict_on_ray
     from ucseg.inference.outputs import CaseFiles, DicomOutput, PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
@@ -89,11 +89,17 @@ def predict(
         Predictor.from_run, checkpoint=checkpoint, overlap=overlap, growth=window_growth, components=components
     )
     predictor = make(run, device=here, precision=precision)
-    items, problems = find_inputs(inputs, out, split, predictor.plan.channels)
+    found = find_inputs(inputs, out, split, predictor.plan.channels)
+    items, problems = found.scans, found.problems
     if dicom_seg:
         items = _dicom_series(items, problems)
     for problem in problems:
         console.print(problem, style="red")
+    if found.masks:
+        console.print(
+            f"Left out, masks by their folders or names: {len(found.masks)} "
+            f"({some([file.name for file in found.masks])}); {HOW_TO_PREDICT_MASKS}."
+        )
     weights = weights_digest(predictor.method)
     settings = {
         "run": str(run.absolute()),

@@ -66,6 +66,11 @@ def scan_files(
     return _roles(folder, listed, images_glob, masks_glob, left_out), left_out
 
 
+def named_as_mask(folder: Path, one: Listed) -> bool:
+    """Whether the folders below `folder`, or the name, of a scan in it say that it is a mask."""
+    return _looks_like_mask(_relative(folder, one))
+
+
 def own_split(relative: Path) -> str:
     """The split that a folder of the path names, the outermost first; "" when none does."""
     for part in relative.parts[:-1]:
@@ -84,7 +89,7 @@ def _roles(
     is_mask = _Matcher(folder, masks_glob)
     found = []
     for one in listed:
-        relative = one.place.relative_to(folder).with_name(one.name) if one.place != folder else Path(one.name)
+        relative = _relative(folder, one)
         # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
         by_mask, by_image = is_mask(relative), is_image(relative)
         like_mask = masks_glob is None and _looks_like_mask(relative)
@@ -104,6 +109,10 @@ def _roles(
         if pattern is not None and not any(file.is_mask is wanted for file in found):
             raise UserError(f"{folder}: {option} '{pattern}' matches no file there that can be read.")
     return found
+
+
+def _relative(folder: Path, one: Listed) -> Path:
+    return one.place.relative_to(folder).with_name(one.name) if one.place != folder else Path(one.name)
 
 
 class _Matcher:

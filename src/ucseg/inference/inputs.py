@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucseg.data.addresses import exists, first_file
+from ucseg.data.file_roles import named_as_mask
 from ucseg.data.formats import SUFFIXES, stem
 from ucseg.data.listing import Listed, list_scans, merge_channels
 from ucseg.data.manifest import CONFIG_FILE, load_dataset
@@ -17,6 +18,8 @@ from ucseg.types import SPLITS
 
 _TOLD = ("not a readable DICOM file", "its series goes on")
 """Reasons to leave out a DICOM file of a folder that the user has to know of: a scan may be missing for it."""
+
+HOW_TO_PREDICT_MASKS = "to predict such files nevertheless, name the files themselves in place of their folder"
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,28 @@ class Input:
     file: Path
 
 
-def find_inputs(
-    paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1
-) -> tuple[list[Input], list[str]]:
-    """Files, folders and datasets as a list of scans, and what is wrong with the paths that give none.
+@dataclass
+class FoundInputs:
+    """What the given paths hold.
+
+    Attributes:
+        scans: to predict.
+        problems: what is wrong with the paths that give none, and with files that may be a part of a scan.
+        masks: files of folders that are left out since folder or name say that they are masks, as for `ucseg init`.
+    """
+
+    scans: list[Input] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+
+
+def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1) -> FoundInputs:
+    """Files, folders and datasets as a list of scans, and what of them is none.
 
     Args:
-        paths: files; folders, of which every readable scan is taken, sub-folders included; datasets (the folder that
-            `ucseg init` wrote or its dataset.yaml), of which the images of `split` are taken under their case names.
+        paths: files; folders, of which every readable scan that is no mask is taken, sub-folders included; datasets
+            (the folder that `ucseg init` wrote or its dataset.yaml), of which the images of `split` are taken under
+            their case names.
         out: where results will go; never taken as an input.
         split: "train", "validation", "test" or "all".
         channels: of the model's images; so many files CASE_0000, CASE_0001, ... of one channel are one scan.
@@ -45,25 +62,27 @@ def find_inputs(
     if split not in (*SPLITS, "all"):
         raise UserError(f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     named: dict[Path, str] = {}
-    problems: list[str] = []
+    result = FoundInputs()
     for path in map(_absolute, paths):
         try:
-            found = _of_path(path, _absolute(out), split, channels, problems)
+            found = _of_path(path, _absolute(out), split, channels, result)
         except UserError as error:
-            problems.append(str(error))
+            result.problems.append(str(error))
             continue
         for file, name in found.items():
             named.setdefault(file, name)
     if not named:
-        raise UserError("\n".join(problems))
-    return [Input(case, file) for file, case in _unique(named).items()], problems
+        raise UserError("\n".join(result.problems))
+    result.scans = [Input(case, file) for file, case in _unique(named).items()]
+    result.masks = [file for file in dict.fromkeys(result.masks) if file not in named]  # one may be named by itself
+    return result
 
 
-def _of_path(path: Path, out: Path, split: str, channels: int, problems: list[str]) -> dict[Path, str]:
+def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInputs) -> dict[Path, str]:
     if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file():
         return _of_dataset(path, split)
     if path.is_dir():
-        return _of_folder(path, out, channels, problems)
+        return _of_folder(path, out, channels, result)
     if exists(path):
         return {merge_channels([path], channels)[0]: stem(path)}
     raise UserError(f"{path}: there is no such file or folder.")
@@ -77,11 +96,20 @@ def _of_dataset(path: Path, split: str) -> dict[Path, str]:
     return {case.image: case.case for case in cases}
 
 
-def _of_folder(folder: Path, out: Path, channels: int, problems: list[str]) -> dict[Path, str]:
+def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> dict[Path, str]:
     listed, left_out = list_scans(folder, {out})
     # The label beside an image in one file is no scan. Other files may be anything: only DICOM that fails is told.
     scans = [one for one in listed if not one.is_mask]
-    problems += [f"{one.file}: {one.reason}" for one in left_out if one.reason.startswith(_TOLD)]
+    result.problems += [f"{one.file}: {one.reason}" for one in left_out if one.reason.startswith(_TOLD)]
+    masks = [one.path for one in scans if one.is_mask is None and named_as_mask(folder, one)]
+    if masks and len(masks) == len(scans):
+        raise UserError(
+            f"{folder}: all {len(masks)} scans in this folder are masks by their folders or names (e.g. "
+            f"{masks[0].relative_to(folder)}); {HOW_TO_PREDICT_MASKS}."
+        )
+    result.masks += masks
+    taken = set(masks)
+    scans = [one for one in scans if one.path not in taken]
     if not scans:
         raise UserError(
             f"{folder}: there is no scan in this folder; readable are DICOM series and {', '.join(sorted(SUFFIXES))}."
