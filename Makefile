@@ -1,4 +1,4 @@
-# make demo | test | lint | install | clean. Needs only Python 3.11 or newer, git and make; everything else goes into .venv.
+# make demo | test | bench | lint | install | clean. Needs only Python 3.11 or newer, git and make; everything else goes into .venv.
 # Another interpreter: make test PYTHON=/path/to/python3.12.  Another package index: pip's own variables (PIP_INDEX_URL, ...).
 
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -9,7 +9,7 @@ THREADS ?= 2
 THREADS_EACH = $(THREADS)
 ENV = OMP_NUM_THREADS=$(THREADS_EACH) MKL_NUM_THREADS=$(THREADS_EACH) OPENBLAS_NUM_THREADS=$(THREADS_EACH)
 
-.PHONY: demo test lint install clean
+.PHONY: demo test bench lint install clean
 
 demo: $(STAMP)
 	$(ENV) $(VENV)/bin/ucseg demo
@@ -19,6 +19,10 @@ demo: $(STAMP)
 test: THREADS_EACH := 1
 test: lint
 	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) -rs -o faulthandler_timeout=300
+
+# The benchmarks in short against the stored figures; fails where one is clearly worse. The machine should do nothing else.
+bench: $(STAMP)
+	$(ENV) $(VENV)/bin/python benchmarks/bench.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -55,9 +55,49 @@ def seconds_a_batch(stream: Stream, batches: int) -> float:
     return (time.perf_counter() - begun) / batches
 
 
+def row_of(key: str, work: Path, rounds: int, batches: int) -> dict[str, Any]:
+    """Loader and step at one size of the studies."""
+    from step import SIZES, measure
+
+    size = SIZES["study"][key]
+    problem, n = size.problem, size.n
+    dims = problem.dims
+    cases = prepared(work / key, problem)
+    ways = {"none": AugmentationConfig(), "default": AugmentationConfig.default(dims, "mri")}
+    streams = {}
+    for name, augmentation in ways.items():
+        plan = Plan(
+            dims=2 if dims == 2 else 3,
+            unit="mm",
+            spacing=(1.0,) * dims,
+            channels=problem.channels,
+            classes={0: "background", 1: "organ"},
+            patch=problem.patch,
+            token=problem.token,
+            labelled_batch=n,
+            unlabelled_batch=n,
+            normalisation="zscore",
+            augmentation=augmentation,
+        )
+        streams[name] = Stream(cases, cases, plan, 0, {"image": "plan"})
+    found: dict[str, list[float]] = {name: [] for name in (*streams, "step")}
+    for _ in range(rounds):
+        for name, stream in streams.items():
+            found[name].append(seconds_a_batch(stream, batches))
+        found["step"].append(statistics.median(measure(("study", key, "UC-Seg", "bf16", 3))["seconds"]))
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    row: dict[str, Any] = {"size": size.name, "images_a_batch": 2 * n}
+    row["images_a_second"] = {name: round(2 * n / value, 1) for name, value in medians.items()}
+    row["times_what_the_step_eats"] = {
+        name: round(statistics.median(s / v for s, v in zip(found["step"], found[name], strict=True)), 2)
+        for name in streams
+    }
+    return row | {"seconds_a_batch": found}
+
+
 def main() -> None:
     """See the module's docstring."""
-    from step import SIZES, measure
+    from step import SIZES
     from study import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,42 +107,9 @@ def main() -> None:
     words = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        for key, size in SIZES["study"].items():
-            problem, n = size.problem, size.n
-            dims = problem.dims
-            cases = prepared(Path(work) / key, problem)
-            ways = {"none": AugmentationConfig(), "default": AugmentationConfig.default(dims, "mri")}
-            streams = {}
-            for name, augmentation in ways.items():
-                plan = Plan(
-                    dims=2 if dims == 2 else 3,
-                    unit="mm",
-                    spacing=(1.0,) * dims,
-                    channels=problem.channels,
-                    classes={0: "background", 1: "organ"},
-                    patch=problem.patch,
-                    token=problem.token,
-                    labelled_batch=n,
-                    unlabelled_batch=n,
-                    normalisation="zscore",
-                    augmentation=augmentation,
-                )
-                streams[name] = Stream(cases, cases, plan, 0, {"image": "plan"})
-            found: dict[str, list[float]] = {name: [] for name in (*streams, "step")}
-            for _ in range(words.rounds):
-                for name, stream in streams.items():
-                    found[name].append(seconds_a_batch(stream, words.batches))
-                step = measure(("study", key, "UC-Seg", "bf16", 3))
-                found["step"].append(statistics.median(step["seconds"]))
-            medians = {name: statistics.median(values) for name, values in found.items()}
-            row: dict[str, Any] = {"size": size.name, "images_a_batch": 2 * n}
-            row["images_a_second"] = {name: round(2 * n / value, 1) for name, value in medians.items()}
-            row["times_what_the_step_eats"] = {
-                name: round(statistics.median(s / v for s, v in zip(found["step"], found[name], strict=True)), 2)
-                for name in streams
-            }
-            rows.append(row | {"seconds_a_batch": found})
-            print(row, flush=True)
+        for key in SIZES["study"]:
+            rows.append(row_of(key, Path(work), words.rounds, words.batches))
+            print(rows[-1], flush=True)
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     command = f"OMP_NUM_THREADS={threads} python benchmarks/data.py"
     report = {"command": f"{command} --rounds {words.rounds} --batches {words.batches}", **machine(), "rows": rows}

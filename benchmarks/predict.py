@@ -36,6 +36,7 @@ from ucseg.training.device import channels_last, convolutions_to
 
 VOLUME, WINDOW, STRIDE = (140, 140, 100), (96, 96, 96), (18, 18, 4)
 IMAGE = (224, 224)
+SIZES = ((IMAGE, IMAGE, 3), (VOLUME, WINDOW, 1))  # of the image, of a window, channels
 WAYS = {"defaults": GROWTH, "--window-growth 1.5": 1.5}
 
 
@@ -92,8 +93,8 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, words: argparse.Namespace) -> dict[str, Any]:
-    """Both, at one size."""
+def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, repeats: int, most: int) -> dict[str, Any]:
+    """Both, at one size; at most `most` windows of the loop are timed."""
     torch.manual_seed(0)
     settings = plan(window, channels)
     method = build_method("uc_seg", {}, settings.problem)
@@ -102,14 +103,14 @@ def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, words
     image = np.random.default_rng(0).normal(size=(channels, *size)).astype(np.float32)
     stride = STRIDE if len(size) == 3 else window
     windows = len(corners(size, window, stride))
-    timed = min(windows, words.windows)
+    timed = min(windows, most)
     fast = build_method("uc_seg", {}, settings.problem)
     fast.load_state_dict(method.state_dict())
     convolutions_to(fast, channels_last(len(size)))
     predictors = {name: Predictor(fast, settings, "cpu", growth=growth) for name, growth in WAYS.items()}
     plain: list[float] = []
     ours: dict[str, list[float]] = {name: [] for name in WAYS}
-    for _ in range(words.repeats + 1):  # by turns, so that others at work on the machine slow both
+    for _ in range(repeats + 1):  # by turns, so that others at work on the machine slow both
         taken = seconds(lambda: dense_loop(method, torch.from_numpy(image), window, stride, timed))
         plain.append(taken * windows / timed)
         for name, predictor in predictors.items():
@@ -139,8 +140,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "predict.json")
     words = parser.parse_args()
     rows = []
-    for size, window, channels in ((IMAGE, IMAGE, 3), (VOLUME, WINDOW, 1)):
-        rows.append(measure(size, window, channels, words))
+    for size in SIZES:
+        rows.append(measure(*size, words.repeats, words.windows))
         print(rows[-1], flush=True)
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     command = f"OMP_NUM_THREADS={threads} python benchmarks/predict.py"

@@ -25,7 +25,7 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,12 +134,15 @@ def measure(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
     return {"seconds": seconds[size.warm_up :], "core_seconds": of_cores[size.warm_up :], "peak_gib": peak}
 
 
-def rows_of(sizes: str, key: str, rounds: int, repeats: int) -> list[dict[str, Any]]:
-    """Every model of a size: the median of its steps, and what that is of the floors and of the authors' memory."""
+def jobs_of(sizes: str) -> list[tuple[str, str]]:
+    """Models and precisions that are measured."""
     if sizes == "published":
-        jobs = [(FLOOR, "fp32"), *((model, p) for p in ("bf16", "fp32") for model in ("UC-Seg", OWN_FLOOR))]
-    else:
-        jobs = [(model, p) for model in MODELS for p in ("bf16", "fp32")]
+        return [(FLOOR, "fp32"), *((model, p) for p in ("bf16", "fp32") for model in ("UC-Seg", OWN_FLOOR))]
+    return [(model, p) for model in MODELS for p in ("bf16", "fp32")]
+
+
+def rows_of(sizes: str, key: str, jobs: Sequence[tuple[str, str]], rounds: int, repeats: int) -> list[dict[str, Any]]:
+    """Some models of a size: the median of their steps, and what that is of the floors and of the authors' memory."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {job: [] for job in jobs}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for _ in range(rounds):
@@ -157,11 +160,9 @@ def rows_of(sizes: str, key: str, rounds: int, repeats: int) -> list[dict[str, A
         peak = max(one["peak_gib"] for one in found[model, precision])
         row["peak_gib"] = round(peak, 2)
         if model == "UC-Seg" and size.authors_gib is not None:
-            for name, floor in (
-                ("over_floor", median[FLOOR, "fp32"]),
-                ("over_own_floor", median[OWN_FLOOR, precision]),
-            ):
-                row |= {name + ("" if k == "seconds" else "_" + k): round(own[k] / floor[k], 3) for k in own}
+            for name, job in (("over_floor", (FLOOR, "fp32")), ("over_own_floor", (OWN_FLOOR, precision))):
+                if floor := median.get(job):
+                    row |= {name + ("" if k == "seconds" else "_" + k): round(own[k] / floor[k], 3) for k in own}
             row["peak_over_authors"] = round(peak / size.authors_gib, 3)
         rows.append(row)
     return rows
@@ -234,7 +235,7 @@ def main() -> None:
     kept = json.loads(out.read_text())["sizes"] if words.only and out.exists() else {}
     for key in SIZES[words.sizes]:
         if not words.only or key in words.only:
-            rows = rows_of(words.sizes, key, words.rounds, words.repeats)
+            rows = rows_of(words.sizes, key, jobs_of(words.sizes), words.rounds, words.repeats)
             said = f"{command} --sizes {words.sizes} --only {key} --rounds {words.rounds} --repeats {words.repeats}"
             kept[key] = {"command": said, **machine(), "rows": rows}
             out.write_text(json.dumps({"sizes": kept}, indent=1) + "\n")
