@@ -39,15 +39,15 @@ class Watched:
 
 
 WATCHED = {
-    "step 2D 224, over floor": Watched("lower", 0.15),
-    "step 2D 224, over own floor": Watched("lower", 0.15),
-    "step 3D 96, over own floor": Watched("lower", 0.2),
+    "step 2D 224, over floor": Watched("lower", 0.15, 0.6),
+    "step 2D 224, over own floor": Watched("lower", 0.15, 1.15),
+    "step 3D 96, over own floor": Watched("lower", 0.2, 1.15),
     "step 3D study, over both supervised": Watched("lower", 0.15),
     "predict 2D, times faster than loop": Watched("higher", 0.3),
-    "predict 3D, times faster than loop": Watched("higher", 0.2),
-    "predict 3D, growth 1.5, times faster": Watched("higher", 0.2),
-    "loader 2D, times what the step eats": Watched("higher", 0.4, 1),
-    "loader 3D, times what the step eats": Watched("higher", 0.4, 1),
+    "predict 3D, times faster than loop": Watched("higher", 0.2, 20),
+    "predict 3D, growth 1.5, times faster": Watched("higher", 0.2, 20),
+    "loader 2D, times what the step eats": Watched("higher", 0.4, 3),
+    "loader 3D, times what the step eats": Watched("higher", 0.4, 3),
     "prepare 10,000 images, over plain loop": Watched("lower", 0.3),
     "prepare, 10,000 images over 1,000, a case": Watched("lower", 0.3, 1.1),
     "prepare, 10,000 images over 100, memory": Watched("lower", 0.1, 1.2),

@@ -6,11 +6,14 @@
 
 Each model runs in processes of its own, so that its peak memory is its own, in turn with the others and for --rounds
 rounds, so that what else the machine does falls on all of them. Seconds are medians over --repeats steps a round, after
-one or two that are not counted; one step is what training does: forward, backward, optimiser. `core_seconds` is the
-time that cores spent on the step, which other processes lengthen less than the seconds on the clock: where its ratio is
-another one, the machine was not quiet. Floors are forward and backward of the two bare subnets:
+two or three that are not counted (kept memory has to settle); one step is what training does: forward, backward,
+optimiser. `core_seconds` is the time that cores spent on the step, which other processes lengthen less than the
+seconds on the clock: where its ratio is another one, the machine was not quiet. Floors are forward and backward of the
+two bare subnets:
 
-- "floor": float32, contiguous, the images without mixed ones, torch as it comes;
+- "floor": float32, contiguous, the images without mixed ones, torch as it comes, its allocator and its layers: what
+  anyone's training of these subnets takes who does nothing for speed, as in the published code;
+- "floor, our layers": the same with this package's layers, some of which are quicker than torch's;
 - "own floor": precision, layout and allocator of the step beside it, and the mixed images too: half as many again.
 
 Writes benchmarks/results/step_published_sizes.json or step.json, a --profile step_profile_SIZE.json.
@@ -50,7 +53,7 @@ SIZES = {
         "2d-256": Size(
             "2D 3x256x256, batch 4+4, 4 classes", Problem(2, 3, 4, (256,) * 2, (16,) * 2, (1, 2, 3)), 4, 4.9
         ),
-        "3d-96": Size("3D 1x96x96x96, batch 1+1, 2 classes", Problem(3, 1, 2, (96,) * 3, (16,) * 3, (1,)), 1, 9.2, 1),
+        "3d-96": Size("3D 1x96x96x96, batch 1+1, 2 classes", Problem(3, 1, 2, (96,) * 3, (16,) * 3, (1,)), 1, 9.2, 3),
     },
     "study": {
         "2d-112": Size("2D 3x112x112, batch 4+4, 2 classes", Problem(2, 3, 2, (112, 112), (14, 14)), 4),
@@ -63,18 +66,45 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised V-Net": ("supervised", {"networks": ("vnet",)}),
     "supervised, both": ("supervised", {"networks": ("unet", "vnet")}),
 }
-FLOOR, OWN_FLOOR = "floor", "own floor"
+FLOOR, FLOOR_OF_OUR_LAYERS, OWN_FLOOR = "floor", "floor, our layers", "own floor"
 
 
-def bare_subnets(size: Size, precision: str, own: bool) -> Callable[[int], None]:
-    """Forward and backward of U-Net and V-Net; `own`: laid out as in training, with as many images as mixing makes."""
+def with_torch_layers(subnet: Any) -> Any:
+    """Let torch's layers compute what ours do, in place: the same mathematics and weights.
+
+    Steps up are torch's already, where tensors are contiguous.
+    """
+    import torch.nn.functional as F
+    from torch import nn
+
+    from ucseg.networks import blocks, unet
+
+    def up_sample(x: Any, size: Any, mode: str) -> Any:
+        return F.interpolate(x, size=size, mode=blocks.LINEAR[x.ndim - 2], align_corners=False)
+
+    unet.up_sample = up_sample
+    for layer in subnet.modules():
+        if isinstance(layer, blocks.Dropout):
+            layer.forward = nn.Dropout(layer.p).forward
+        elif isinstance(layer, blocks.InstanceNorm):
+            normed = (nn.InstanceNorm2d if subnet.dims == 2 else nn.InstanceNorm3d)(layer.num_channels, affine=True)
+            normed.weight, normed.bias = layer.weight, layer.bias
+            layer.forward = normed.forward
+    return subnet
+
+
+def bare_subnets(size: Size, precision: str, model: str) -> Callable[[int], None]:
+    """Forward and backward of U-Net and V-Net; the own floor laid out as in training, with as many images as there."""
     import torch
 
     from ucseg.networks import build_network
     from ucseg.training.device import channels_last, convolutions_to
 
+    own = model == OWN_FLOOR
     problem, images = size.problem, 3 * size.n if own else 2 * size.n
     subnets = [build_network(name, problem) for name in ("unet", "vnet")]
+    if model == FLOOR:
+        subnets = [with_torch_layers(subnet) for subnet in subnets]
     x = torch.randn(images, problem.channels, *problem.patch)
     if own:
         layout = channels_last(problem.dims)
@@ -119,11 +149,11 @@ def measure(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
 
     sizes, key, model, precision, repeats = job
     size = SIZES[sizes][key]
-    allocator = kept_memory(model != FLOOR)
+    floors = (FLOOR, FLOOR_OF_OUR_LAYERS, OWN_FLOOR)
+    allocator = kept_memory(model not in floors[:2])
     allocator.__enter__()  # to the end of this process
     torch.manual_seed(0)
-    floors = {FLOOR: False, OWN_FLOOR: True}
-    step = bare_subnets(size, precision, floors[model]) if model in floors else training(size, model, precision)[1]
+    step = bare_subnets(size, precision, model) if model in floors else training(size, model, precision)[1]
     seconds, of_cores = [], []
     for number in range(size.warm_up + repeats):
         begun, used = time.perf_counter(), time.process_time()
@@ -137,7 +167,8 @@ def measure(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
 def jobs_of(sizes: str) -> list[tuple[str, str]]:
     """Models and precisions that are measured."""
     if sizes == "published":
-        return [(FLOOR, "fp32"), *((model, p) for p in ("bf16", "fp32") for model in ("UC-Seg", OWN_FLOOR))]
+        floors = [(FLOOR, "fp32"), (FLOOR_OF_OUR_LAYERS, "fp32")]
+        return [*floors, *((model, p) for p in ("bf16", "fp32") for model in ("UC-Seg", OWN_FLOOR))]
     return [(model, p) for model in MODELS for p in ("bf16", "fp32")]
 
 
@@ -160,7 +191,11 @@ def rows_of(sizes: str, key: str, jobs: Sequence[tuple[str, str]], rounds: int, 
         peak = max(one["peak_gib"] for one in found[model, precision])
         row["peak_gib"] = round(peak, 2)
         if model == "UC-Seg" and size.authors_gib is not None:
-            for name, job in (("over_floor", (FLOOR, "fp32")), ("over_own_floor", (OWN_FLOOR, precision))):
+            for name, job in (
+                ("over_floor", (FLOOR, "fp32")),
+                ("over_floor_of_our_layers", (FLOOR_OF_OUR_LAYERS, "fp32")),
+                ("over_own_floor", (OWN_FLOOR, precision)),
+            ):
                 if floor := median.get(job):
                     row |= {name + ("" if k == "seconds" else "_" + k): round(own[k] / floor[k], 3) for k in own}
             row["peak_over_authors"] = round(peak / size.authors_gib, 3)
