@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=2 python benchmarks/step.py                  # UC-Seg at the published sizes, mixing on
     OMP_NUM_THREADS=2 python benchmarks/step.py --sizes study    # every model, at the sizes of the studies
+    OMP_NUM_THREADS=2 python benchmarks/step.py --sizes growth   # UC-Seg over patch sizes and classes
     OMP_NUM_THREADS=2 python benchmarks/step.py --profile 2d-224 # where a step's time goes
 
 Each model runs in processes of its own, so that its peak memory is its own, in turn with the others and for --rounds
@@ -16,13 +17,15 @@ two bare subnets:
 - "floor, our layers": the same with this package's layers, some of which are quicker than torch's;
 - "own floor": precision, layout and allocator of the step beside it, and the mixed images too: half as many again.
 
-Writes benchmarks/results/step_published_sizes.json or step.json, a --profile step_profile_SIZE.json.
+Writes benchmarks/results/step_published_sizes.json, step.json or step_growth.json, a --profile
+step_profile_SIZE.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -47,6 +50,18 @@ class Size:
     warm_up: int = 2
 
 
+def growth() -> dict[str, Size]:
+    """Patches of growing edges with two classes, then more classes at one patch, in 2D and 3D."""
+    sizes = {}
+    for dims, channels, n, edges in ((2, 3, 4, (64, 96, 128, 192, 256)), (3, 1, 1, (32, 48, 64, 80, 96))):
+        at = 128 if dims == 2 else 48
+        for edge, classes in [*((edge, 2) for edge in edges), *((at, classes) for classes in (4, 8, 16))]:
+            token = (16,) * dims if dims == 2 else (8,) * dims
+            title = f"{dims}D {channels}x{'x'.join([str(edge)] * dims)}, batch {n}+{n}, {classes} classes"
+            sizes[f"{dims}d-{edge}-{classes}"] = Size(title, Problem(dims, channels, classes, (edge,) * dims, token), n)
+    return sizes
+
+
 SIZES = {
     "published": {
         "2d-224": Size("2D 3x224x224, batch 4+4, 2 classes", Problem(2, 3, 2, (224, 224), (14, 14)), 4, 3.7),
@@ -55,11 +70,13 @@ SIZES = {
         ),
         "3d-96": Size("3D 1x96x96x96, batch 1+1, 2 classes", Problem(3, 1, 2, (96,) * 3, (16,) * 3, (1,)), 1, 9.2, 3),
     },
+    "growth": growth(),
     "study": {
         "2d-112": Size("2D 3x112x112, batch 4+4, 2 classes", Problem(2, 3, 2, (112, 112), (14, 14)), 4),
         "3d-48": Size("3D 1x32x48x32, batch 2+2, 3 classes", Problem(3, 1, 3, (32, 48, 32), (8, 8, 8)), 2),
     },
 }
+FILES = {"published": "step_published_sizes.json", "growth": "step_growth.json", "study": "step.json"}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "UC-Seg": ("uc_seg", {}),
     "supervised U-Net": ("supervised", {"networks": ("unet",)}),
@@ -169,7 +186,7 @@ def jobs_of(sizes: str) -> list[tuple[str, str]]:
     if sizes == "published":
         floors = [(FLOOR, "fp32"), (FLOOR_OF_OUR_LAYERS, "fp32")]
         return [*floors, *((model, p) for p in ("bf16", "fp32") for model in ("UC-Seg", OWN_FLOOR))]
-    return [(model, p) for model in MODELS for p in ("bf16", "fp32")]
+    return [(model, p) for model in MODELS for p in ("bf16", "fp32")] if sizes == "study" else [("UC-Seg", "bf16")]
 
 
 def rows_of(sizes: str, key: str, jobs: Sequence[tuple[str, str]], rounds: int, repeats: int) -> list[dict[str, Any]]:
@@ -186,6 +203,8 @@ def rows_of(sizes: str, key: str, jobs: Sequence[tuple[str, str]], rounds: int, 
     for (model, precision), own in median.items():
         seconds = every[model, precision]["seconds"]
         row: dict[str, Any] = {"size": size.name, "model": model, "precision": precision, "steps": len(seconds)}
+        if sizes == "growth":
+            row["voxels"] = 3 * size.n * math.prod(size.problem.patch)
         row |= {kind: round(value, 4) for kind, value in own.items()}
         row |= {"fastest": round(min(seconds), 4), "slowest": round(max(seconds), 4)}
         peak = max(one["peak_gib"] for one in found[model, precision])
@@ -266,7 +285,7 @@ def main() -> None:
         out.write_text(json.dumps({"command": command, **machine(), **result}, indent=1) + "\n")
         print(out.read_text())
         return
-    out = words.out or RESULTS / {"published": "step_published_sizes.json", "study": "step.json"}[words.sizes]
+    out = words.out or RESULTS / FILES[words.sizes]
     kept = json.loads(out.read_text())["sizes"] if words.only and out.exists() else {}
     for key in SIZES[words.sizes]:
         if not words.only or key in words.only:
