@@ -282,6 +282,39 @@ def test_an_existing_dataset_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert len(again.cases) == 3, "the dataset's own folder inside the data is no data"
 
 
+def test_a_dataset_is_no_folder_of_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scans = tmp_path / "data" / "us"
+    for i in range(6):
+        picture(scans / f"{i}.png")
+        save(scans / f"{i}_mask.png", blob())
+    inside, beside = tmp_path / "data" / "set", scans / "set"
+    for out in (inside, beside):
+        ucseg.init(scans, out=out)
+        ucseg.prepare(out)
+        assert list(out.glob("cache/*/*.npy"))
+    with pytest.raises(UserError, match=r"set: this is a dataset that ucseg made, .* scans are in .*/data/us, so"):
+        ucseg.init(inside, out=tmp_path / "a")
+    capsys.readouterr()
+    assert len(ucseg.init(tmp_path / "data", out=tmp_path / "a").cases) == 6
+    told = capsys.readouterr().out
+    for place in ("set", "us/set"):
+        assert f"  {place}: a dataset that ucseg made, whose scans lie elsewhere" in told
+    assert "left out (2)" in told
+
+
+def test_scans_that_share_the_folder_of_their_dataset_are_read_again_without_its_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(6):
+        picture(tmp_path / f"{i}.png")
+        save(tmp_path / f"{i}_mask.png", blob())
+    first = ucseg.init(tmp_path, out=tmp_path, labelled="2")
+    ucseg.prepare(tmp_path)
+    again = ucseg.init(tmp_path, out=tmp_path, labelled="2", overwrite=True)
+    assert pairs(again) == pairs(first)
+    assert "left out" not in capsys.readouterr().out
+
+
 def test_what_was_left_out_is_told_even_when_no_dataset_can_be_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from ucseg.data import arrays
 from ucseg.data.addresses import channel_address
 from ucseg.data.dicom_slices import SEGMENTATION, DicomFile, is_dicom, series_of
 from ucseg.data.formats import SUFFIXES, read_header, suffix
+from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, DATASET_FILES, scans_of_made_folder
 from ucseg.errors import UserError
 
 
@@ -49,13 +50,13 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
     """All scans below a folder, and the other files with reasons.
 
     Args:
-        folder: searched to any depth; hidden folders are not entered.
+        folder: searched to any depth; hidden folders and datasets whose scans lie elsewhere are not entered.
         skip: absolute files and folders that are no part of the data.
     """
     found: list[Listed] = []
     left_out: list[LeftOut] = []
     dicom: dict[Path, list[Path]] = defaultdict(list)
-    for path in _walk(folder, skip):
+    for path in _walk(folder, skip, left_out):
         reason = _why_not_a_scan(path)
         if reason is None and is_dicom(path):
             dicom[path.parent].append(path)
@@ -100,13 +101,16 @@ def _fourth_axis(file: Path, channels: int) -> Path:
         return file
 
 
-def _walk(folder: Path, skip: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Path]:
+    holds_dataset = (folder / CONFIG_FILE).is_file() and (folder / CASES_FILE).is_file()
     for path in sorted(folder.iterdir()):
-        if path.absolute() in skip:
+        if path.absolute() in skip or (holds_dataset and path.name in DATASET_FILES):
             continue
         if path.is_dir():
-            if not path.name.startswith(".") and path.name != "__MACOSX":
-                yield from _walk(path, skip)
+            if scans_of_made_folder(path) is not None:
+                left_out.append(LeftOut(path, "a dataset that ucseg made, whose scans lie elsewhere"))
+            elif not path.name.startswith(".") and path.name != "__MACOSX":
+                yield from _walk(path, skip, left_out)
         else:
             yield path
 

@@ -26,9 +26,13 @@ from ucseg.data.segment_codes import SegmentCodes
 from ucseg.errors import UserError
 from ucseg.types import SPLITS, Case
 
+CACHE = "cache"
+"""Folder, in that of a dataset, of what is made of its scans."""
 CONFIG_FILE = "dataset.yaml"
 CASES_FILE = "cases.csv"
 HIDDEN_FILE = "hidden.csv"
+DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, "plan.yaml")
+"""What ucseg puts into a dataset's folder, which the scans may share."""
 CASE_COLUMNS = ("case", "subject", "image", "mask", "split")
 HIDDEN_COLUMNS = ("case", "mask")
 
@@ -147,6 +151,17 @@ def load_dataset(path: Path | str) -> Dataset:
     if not root.is_dir():
         raise UserError(f"{config_file}: the data root {root} is not there; mend 'root' to where the scans now are.")
     return Dataset(folder, config, _read_cases(folder / CASES_FILE, root))
+
+
+def scans_of_made_folder(folder: Path) -> Path | None:
+    """The folder of the scans where `folder` is a dataset and they lie outside of it; else None.
+
+    Whatever images are in such a folder are ucseg's own: the cache, masks that were predicted.
+    """
+    if not all((folder / name).is_file() for name in (CONFIG_FILE, CASES_FILE)):
+        return None
+    root = _absolute(folder / str(read_yaml(folder / CONFIG_FILE).get("root", ".")))
+    return None if root.is_relative_to(_absolute(folder)) else root
 
 
 def refuse_to_replace(folder: Path, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ucseg.data.atomic import whole_file
 from ucseg.data.facts import Header, ScanFacts, facts_of, header_of
 from ucseg.data.formats import files_of
-from ucseg.data.manifest import Dataset
+from ucseg.data.manifest import CACHE, Dataset
 from ucseg.data.parallel import for_each
 from ucseg.errors import UserError
 from ucseg.types import Case
@@ -47,7 +47,7 @@ def measure_scans(
         file: in the cache, which keeps the facts of these cases and of no others.
         look: called for each case, unchanged or not.
     """
-    keep = dataset.folder / "cache" / file
+    keep = dataset.folder / CACHE / file
     config = dataset.config
     reading = [VERSION, slice_axis, config.mask_threshold, config.fill_outlines, list(config.classes.values())]
     known = _read(keep, reading)

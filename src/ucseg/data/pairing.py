@@ -15,6 +15,7 @@ from ucseg.data.addresses import channel_address, first_file
 from ucseg.data.file_roles import ScanFile, own_split, scan_files
 from ucseg.data.formats import SUFFIXES, stem
 from ucseg.data.listing import LeftOut
+from ucseg.data.manifest import scans_of_made_folder
 from ucseg.data.subjects import find_subjects
 from ucseg.errors import UserError
 from ucseg.types import Case
@@ -56,10 +57,17 @@ def find_cases(
         skip: files and folders that are no part of the data.
 
     Raises:
-        UserError: there is no image, a pattern finds nothing, or `subject_regex` is broken or finds nothing in a name.
+        UserError: there is no image, the folder is a dataset whose scans lie elsewhere, a pattern finds nothing, or
+            `subject_regex` is broken or finds nothing in a name.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name the folder that holds the scans.")
+    scans = scans_of_made_folder(folder)
+    if scans is not None:
+        raise UserError(
+            f"{folder}: this is a dataset that ucseg made, no folder of scans; its scans are in {scans}, so make "
+            f"another dataset of these: ucseg init {scans} --out DATASET"
+        )
     files, left_out = scan_files(folder, images_glob, masks_glob, {item.absolute() for item in skip})
     images = _merge_channels([file for file in files if not file.is_mask], files, left_out)
     pairs = _pair(images, [file for file in files if file.is_mask], left_out)

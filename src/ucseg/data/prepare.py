@@ -20,7 +20,7 @@ from rich.progress import track
 from ucseg.data.addresses import first_file
 from ucseg.data.atomic import whole_file
 from ucseg.data.formats import files_of, read_scan
-from ucseg.data.manifest import Dataset, DatasetConfig
+from ucseg.data.manifest import CACHE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
 from ucseg.data.plan import Plan
@@ -93,7 +93,7 @@ def prepare(
             f"{dataset.folder}: the plan has {len(plan.classes)} classes, the dataset {len(dataset.config.classes)}; "
             "make the plan anew with `ucseg plan`."
         )
-    folder = (cache or dataset.folder / "cache") / _deciding_digest(plan, dataset.config)
+    folder = (cache or dataset.folder / CACHE) / _deciding_digest(plan, dataset.config)
     useless = "a validation case without a mask measures nothing; give it one, or make it a training case."
     left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]
     cases = dataset.training + [case for case in dataset.validation if case.mask is not None]
