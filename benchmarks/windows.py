@@ -29,6 +29,8 @@ from ucseg.training.checkpoint import load_method
 LOOP, DEFAULTS = "loop", "defaults"
 WAYS = {
     DEFAULTS: (GROWTH, OVERLAP),
+    "growth 1": (1.0, OVERLAP),
+    "growth 1.1": (1.1, OVERLAP),
     "overlap 0.25": (GROWTH, 0.25),
     "growth 1.25": (1.25, OVERLAP),
     "growth 1.5": (1.5, OVERLAP),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import tracemalloc
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from ucseg.cli.predict import predict as predict_verb
+from ucseg.inference.predictor import GROWTH, OVERLAP
 from ucseg.inference.sliding_window import SIGMA, axis_windows, predict_slabs, sliding_window
 from ucseg.types import Prediction
 
@@ -74,6 +77,11 @@ def test_a_scan_little_larger_than_the_patch_is_seen_whole_and_in_smaller_batche
     sliding_window(predict, np.zeros((1, 22, 13), np.float32), (16, 16), growth=1.5)
     sliding_window(predict, np.zeros((1, 60, 24), np.float32), (16, 16), batch=2, growth=1.5)
     assert seen == [(1, 1, 22, 16), *[(1, 1, 24, 24)] * 4]
+
+
+def test_a_scan_hardly_longer_than_the_patch_has_one_window_by_default() -> None:
+    assert [len(axis_windows(size, 96, OVERLAP, GROWTH)) for size in (96, 100, 101, 140)] == [1, 1, 2, 2]
+    assert inspect.signature(predict_verb).parameters["window_growth"].default == GROWTH
 
 
 def test_one_window_is_not_blended() -> None:

@@ -43,7 +43,7 @@ def predict(
     overlap: Annotated[float, typer.Option(help="Least overlap of neighbouring windows, a part of their edges.")] = 0.5,
     window_growth: Annotated[
         float, typer.Option(help="Windows may be so many times as long as the training patch; fewer are quicker.")
-    ] = 1.0,
+    ] = 1.05,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a stop: keep cases already done.")] = False,
     ray: Annotated[
         str | None,

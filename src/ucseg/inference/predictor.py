@@ -24,7 +24,8 @@ from ucseg.types import Array, Prediction, Scan
 
 Report = Callable[[float], None]
 PRECISIONS = ("auto", "bf16", "fp32")
-OVERLAP, GROWTH = 0.5, 1.0
+OVERLAP, GROWTH = 0.5, 1.05
+"""An axis hardly longer than the patch has one window: a second one would see nearly the same."""
 
 
 @dataclass(frozen=True)
