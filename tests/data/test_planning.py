@@ -182,6 +182,8 @@ def test_the_batch_fits_memory_and_time() -> None:
     assert max(machine.asked) == 10  # nothing larger than what fits was ever tried
     half, cost = batch_that_fits(FakeMachine(size=1), problem, wanted, hours=2.5)
     assert half.value == 9 and "2.5 h hold 10000 steps" in half.why
+    half, _ = batch_that_fits(FakeMachine(size=1), problem, wanted, hours=0.01)
+    assert half.value == 2 and "the fewest, since 0.01 h hold about 180 steps even so" in half.why
     slow, cost = batch_that_fits(FakeMachine(seconds=30), problem, wanted)
     assert not cost.measured and cost.seconds == 30 * slow.value
 

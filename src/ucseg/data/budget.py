@@ -89,7 +89,9 @@ def batch_that_fits(
         enough = [n for n in range(LEAST_BATCH, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
         timely = max(enough, default=min(half, LEAST_BATCH))
         if timely < half:
-            why.append(f"fewer, so that {hours:g} h hold {FEWEST_STEPS} steps, or as many as can be")
+            held = f"about {3600 * hours / cost(timely).seconds:.0f}"
+            so = f"fewer, so that {hours:g} h hold {FEWEST_STEPS} steps"
+            why.append(so if enough else f"the fewest, since {hours:g} h hold {held} steps even so")
             half = timely
     found = cost(half)
     if not found.measured and found.seconds <= SLOW_STEP and found.bytes <= machine.memory:
@@ -99,14 +101,18 @@ def batch_that_fits(
     return Choice(half, "; ".join(why)), found
 
 
-def pixels_in(hours: float, pixels: int, step: Cost) -> float | None:
+def pixels_in(hours: float, pixels: int, step: Cost) -> Choice[float] | None:
     """Pixels an image at which FEWEST_STEPS fit, or LEAST_PIXELS; None where they fit as it is.
 
     A step of convolutions takes a time that grows with the pixels. Few updates at full size teach less than more of
     them at half of it: see benchmarks/results/short_runs.json.
     """
     share = hours * 3600 / (FEWEST_STEPS * step.seconds)
-    return None if share >= 1 or pixels <= LEAST_PIXELS else max(LEAST_PIXELS, share * pixels)
+    if share >= 1 or pixels <= LEAST_PIXELS:
+        return None
+    if share * pixels >= LEAST_PIXELS:
+        return Choice(share * pixels, f"so that {hours:.3g} h hold {FEWEST_STEPS} steps")
+    return Choice(LEAST_PIXELS, f"the least, since {hours:.3g} h hold few of the {FEWEST_STEPS} steps that are wanted")
 
 
 def halve_to_fit(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ucseg.config import merge
 from ucseg.data.augment_settings import AugmentationConfig
-from ucseg.data.budget import FEWEST_STEPS, Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
+from ucseg.data.budget import Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
 from ucseg.data.fingerprint import ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
 from ucseg.data.manifest import Dataset
 from ucseg.data.plan import Plan, plan_from
@@ -183,9 +183,8 @@ class _Planner:
             if hours is not None and self.size is not None and not {"size", "patch"} & self.given.keys():
                 most = pixels_in(hours, int(np.prod(self.size)), cost)
                 if most is not None:
-                    smaller = whole_size(self.seen.shapes[:, self.plane], most)
-                    why = f"{smaller.why}, so that {hours:.3g} h hold {FEWEST_STEPS} steps, or as many as can be"
-                    self.size = self.settle("size", Choice(smaller.value, why))
+                    smaller = whole_size(self.seen.shapes[:, self.plane], most.value)
+                    self.size = self.settle("size", Choice(smaller.value, f"{smaller.why}, {most.why}"))
                     self.shapes()
                     half, cost = self._fitting(machine, wanted, hours)
             self.cost = cost

@@ -61,7 +61,7 @@ def target_spacing(spacings: Array, slice_axis: int | None = None) -> Choice[tup
     coarse = int(np.argmax(target))
     why = "the median of the training scans, labelled or not"
     if (spacings == spacings[0]).all():
-        why = "that of every training scan: nothing is resampled"
+        why = "that of every training scan"
     if target[coarse] > THICK * target.min() and coarse != slice_axis:
         others = np.delete(target, coarse).max()
         target[coarse] = max(np.percentile(spacings[:, coarse], 10), others)

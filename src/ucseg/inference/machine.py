@@ -19,6 +19,7 @@ from ucseg.data.budget import Cost
 from ucseg.data.plan import Plan
 from ucseg.inference.predictor import Predictor
 from ucseg.methods import build_method
+from ucseg.training.allocator import give_back
 from ucseg.training.device import channels_last as layout_of
 from ucseg.training.device import choose_device, choose_precision, convolutions_to, make_fabric
 from ucseg.training.settings import TrainConfig
@@ -105,6 +106,7 @@ def _start_counting(device: torch.device) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         return float(torch.cuda.memory_allocated(device))
     if device.type == "cpu":
+        give_back()  # what an earlier step has left would hide what this one takes
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 from collections.abc import Iterator
@@ -34,4 +35,11 @@ def kept_memory(keep: bool = True) -> Iterator[None]:
     finally:
         libc.mallopt(MMAP_MAX, MMAP_DEFAULT)
         libc.mallopt(TRIM_THRESHOLD, TRIM_DEFAULT)
-        libc.malloc_trim(0)
+        give_back()
+
+
+def give_back() -> None:
+    """Hand freed memory of the CPU to the system now, so that what the process holds is what it uses."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
