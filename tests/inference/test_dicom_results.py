@@ -20,6 +20,7 @@ from threshold_run import BRIGHT, DARK, make_run, plan_2d, plan_3d
 
 from dicom_files import save, save_series, slice_of
 from ucseg.cli.predict import predict
+from ucseg.data.dicom_results import Algorithm, segmentation, source_of
 from ucseg.data.formats import read_mask, read_scan
 from ucseg.data.segment_codes import CODES_FILE
 from ucseg.errors import UserError
@@ -221,6 +222,17 @@ def test_an_empty_mask_is_a_valid_segmentation(run: Path, tmp_path: Path) -> Non
     series = save_series(tmp_path / "scan", np.zeros((8, 8, 3), np.int16), FrameOfReferenceUID=FRAME_OF_REFERENCE)
     predict(run, [series], out=tmp_path / "out", device="cpu", dicom_seg=True)
     assert pydicom.dcmread(tmp_path / "out/dicom/scan.dcm").pixel_array.sum() == 0
+
+
+def test_an_empty_mask_of_several_classes_is_not_told_in_the_words_of_a_library(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    series = save_series(tmp_path / "scan", np.zeros((8, 8, 3), np.int16), FrameOfReferenceUID=FRAME_OF_REFERENCE)
+    source = source_of(read_scan(series))
+    classes = {0: "background", 1: "liver", 2: "spleen"}
+    made = segmentation(np.zeros((8, 8, 3), np.uint8), source, classes, {}, Algorithm("uc_seg", "0" * 8))
+    assert made.pixel_array.sum() == 0
+    assert not caplog.records
 
 
 def enhanced(volume: Any, series: str) -> Any:

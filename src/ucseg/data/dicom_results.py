@@ -9,6 +9,7 @@ images, and nothing else: a reduced copy of the source's header is all that high
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -249,8 +250,10 @@ def _built(kind: Any, source: Source, volume: Array, algorithm: Algorithm, numbe
 def _said_of(path: Path | str) -> Iterator[None]:
     """A header that is not as the standard has it can break pydicom and highdicom anywhere.
 
-    What they only warn of is not shown: the source has it so, and the warnings name the patient.
+    What they only warn of is not shown: the source has it so, and the warnings name the patient. An empty mask, of
+    which highdicom logs a warning, is told by `ucseg predict` in words of its own.
     """
+    logging.getLogger("highdicom").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
