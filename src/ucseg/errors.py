@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_SHOWN = 5
+
 
 class UserError(Exception):
     """A mistake in what the user gave us.
@@ -12,3 +16,9 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """Long work was stopped by the user after its state was saved; the message says how to go on."""
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names of a list, and how many more there are."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"

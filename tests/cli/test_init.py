@@ -328,6 +328,37 @@ def test_what_was_left_out_is_told_even_when_no_dataset_can_be_made(
     assert "labels/b.nii.gz: its image b.nii.gz is left out" in printed
 
 
+def test_check_repeats_what_was_left_out_until_it_is_mended(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / "images" / f"{i}.png")
+        save(tmp_path / "masks" / f"{i}.png", blob(where=i))
+    (tmp_path / "images" / "5.png").write_bytes(b"no image")
+    save(tmp_path / "masks" / "4.png", blob()[:, :30])
+    for i in (7, 8):
+        save(tmp_path / "masks" / f"{i}.png", blob())
+    (tmp_path / "images" / "README.md").write_text("nothing to mend")
+    dataset = ucseg.init(tmp_path, out=tmp_path / "set", validation="1", test="0")
+    assert len(dataset.cases) == 5
+
+    def told() -> dict[str, str]:
+        findings = ucseg.check(tmp_path / "set")
+        return {one.file: one.finding for one in findings if "left out by ucseg init" in one.finding}
+
+    found = told()
+    assert list(found) == ["images/5.png", "masks/4.png", "masks/5.png", "masks/7.png"]
+    assert "aspect ratios differ" in found["masks/4.png"]
+    assert "with 1 more for the same reason (masks/8.png): a mask without an image" in found["masks/7.png"]
+
+    table = tmp_path / "set" / "cases.csv"
+    table.write_text(table.read_text() + "seven,7,images/0.png,masks/7.png,train\n")
+    assert list(told()) == ["images/5.png", "masks/4.png", "masks/5.png", "masks/8.png"], "a case uses 7 now"
+    for name in ("images/5.png", "masks/4.png", "masks/5.png", "masks/7.png", "masks/8.png"):
+        (tmp_path / name).unlink()
+    ucseg.init(tmp_path, out=tmp_path / "set", validation="1", test="0", overwrite=True)
+    assert told() == {}
+    assert not (tmp_path / "set" / "left_out.csv").exists()
+
+
 def test_no_image_and_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image was found"):
         ucseg.init(tmp_path, out=tmp_path / "set")
@@ -377,7 +408,9 @@ def test_hippocampus(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     for number in ("010", "281"):
         assert f"labels/hippocampus_{number}.nii.gz: a mask without an image" in printed
     assert (dataset.config.dims, dataset.config.modality, list(dataset.config.classes)) == (3, "mri", [0, 1, 2])
-    assert ucseg.check(tmp_path) == []
+    (finding,) = ucseg.check(tmp_path)
+    assert finding.file == "labels/hippocampus_010.nii.gz"
+    assert "with 1 more for the same reason (labels/hippocampus_281.nii.gz): a mask without an image" in finding.finding
 
 
 @pytest.mark.real

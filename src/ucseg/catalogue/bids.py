@@ -52,7 +52,7 @@ def find(folder: Path, scans: Sequence[Path], words: str) -> Found:
             own_mask = next(iter(drawn.get(image, [])), None)
             cases.append(Case(stem(image), image.name.split("_")[0], image, own_mask, ""))
         else:
-            left_out.append(LeftOut(image, f"no {_kind(image)} image has a mask."))
+            left_out.append(LeftOut(image, f"no {_kind(image)} image has a mask.", rightly=True))
     subjects = len({case.subject for case in cases})
     return Found(cases, left_out, f"{subjects}: by 'sub-...' (BIDS)", [words])
 

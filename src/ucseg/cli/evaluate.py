@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar, some
-from ucseg.errors import UserError
+from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.errors import UserError, some
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -74,7 +74,7 @@ def import_(
     divided, hidden = divide(found.cases, published, validation, test, labelled, seed)
     title = f"{name} {split}" if split else name
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed, "name": title}), divided)
-    save_dataset(dataset, hidden)
+    save_dataset(dataset, hidden, found.to_mend)
     output.print(f"cite      {public.citation}", soft_wrap=True)
     output.print(f"licence   {public.licence or 'not known; ask the makers'}", soft_wrap=True)
     print_splits(dataset, len(hidden))

@@ -60,7 +60,8 @@ def init(
 
     Args:
         folder: the data root; paths in cases.csv are relative to it.
-        out: gets dataset.yaml, cases.csv and, with `labelled`, hidden.csv.
+        out: gets dataset.yaml, cases.csv and, with `labelled`, hidden.csv; left_out.csv names the images and masks that
+            could not be used.
         images, masks: patterns relative to the folder; "*" also crosses folders.
         subject: regular expression; by default BIDS `sub-`, `patientNNN`, `X_slice_N`, shared leading digits.
         classes: names; a list that does not begin with "background" is numbered from 1.
@@ -91,7 +92,7 @@ def init(
     print_understood(folder, found)
     cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed}), cases)
-    save_dataset(dataset, hidden)
+    save_dataset(dataset, hidden, found.to_mend)
     print_splits(dataset, len(hidden))
     return dataset
 

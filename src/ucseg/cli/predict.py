@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, progress_bar, some
-from ucseg.errors import Interrupted, UserError
+from ucseg.cli.terminal import console, progress_bar
+from ucseg.errors import Interrupted, UserError, some
 
 if TYPE_CHECKING:
     from ucseg.inference.inputs import Input

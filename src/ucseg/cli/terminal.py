@@ -6,7 +6,7 @@ Markup is off: a file named "scan[1].nii.gz" must print as it is. Emphasis is gi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -25,15 +25,6 @@ console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_
 
 # Into a pipe or a file there is no terminal width to respect; 140 columns keep tables whole.
 output = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
-
-
-_SHOWN = 5
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of a list, and how many more there are."""
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 @contextmanager

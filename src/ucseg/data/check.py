@@ -14,12 +14,12 @@ from ucseg.data.duplicates import copy_from, digest
 from ucseg.data.facts import ScanFacts, facts_in, likeness_of
 from ucseg.data.findings import Finding, Severity, alike, findings_before_training
 from ucseg.data.formats import lies_on_its_image, read_header, read_scan
-from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
+from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, LEFT_OUT_FILE, Dataset, DatasetConfig, files_left_out
 from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
 from ucseg.data.plan import read_plan
 from ucseg.data.survey import is_stack_to_measure, reason_of
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.types import Array, Case, Geometry, Scan
 
 PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
@@ -81,6 +81,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
     findings += _amounts(dataset)
     findings += _companion_files(dataset)
+    findings += _left_out(dataset)
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
 
 
@@ -263,6 +264,22 @@ def _companion_files(dataset: Dataset) -> Iterable[Finding]:
     for folder, count in folders.items():
         yield Finding(
             _name(folder / "._*", dataset), f"{count} companion files of macOS, no scans", "delete them", "warning"
+        )
+
+
+def _left_out(dataset: Dataset) -> Iterable[Finding]:
+    """What `ucseg init` could not use; files with the same reason are one finding."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for path, reason in files_left_out(dataset).items():
+        files[reason].append(_name(path, dataset))
+    for reason, (first, *others) in files.items():
+        what, _, mend = reason.rstrip(".").partition("; ")
+        listed = f" with {len(others)} more for the same reason ({some(others)})" if others else ""
+        yield Finding(
+            first,
+            f"left out by ucseg init{listed}: {what}",
+            f"{mend or 'mend it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}",
+            "warning",
         )
 
 

@@ -98,13 +98,13 @@ def _roles(
             if matches or (masks_glob if one.is_mask else images_glob) is None:
                 found.append(_file(one, relative, one.is_mask, None))
             else:
-                left_out.append(LeftOut(one.path, "does not match --images or --masks"))
+                left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
         elif by_mask is not None or like_mask:
             found.append(_file(one, relative, True, by_mask))
         elif by_image is not None or (images_glob is None and not _looks_like_mask(relative)):
             found.append(_file(one, relative, False, by_image))
         else:
-            left_out.append(LeftOut(one.path, "does not match --images or --masks"))
+            left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
     for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
         if pattern is not None and not any(file.is_mask is wanted for file in found):
             raise UserError(f"{folder}: {option} '{pattern}' matches no file there that can be read.")

@@ -67,6 +67,11 @@ class Understood:
     spacing: str
     notes: list[str]
 
+    @property
+    def to_mend(self) -> dict[Path, str]:
+        """Images and masks that could not be used, with the reasons."""
+        return {item.file: item.reason for item in self.left_out if not item.rightly}
+
 
 def understand(
     folder: Path,
@@ -144,7 +149,7 @@ def understand_cases(
     for one in surveyed:
         reason, mask = unfit.get(one.case.case), one.case.mask
         if reason is not None and mask is not None:
-            left_out.append(LeftOut(mask, f"{reason} Its image is kept as unlabelled."))
+            left_out.append(LeftOut(mask, f"{reason.rstrip('.')} (its image is kept as unlabelled)."))
             cases.append(replace(one.case, mask=None))
         else:
             cases.append(one.case)

@@ -18,10 +18,14 @@ from ucseg.errors import UserError
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is no part of the dataset, and why."""
+    """A file that is no part of the dataset, and why.
+
+    `rightly`: it is none by its kind, or the user said so: there is nothing to mend.
+    """
 
     file: Path
     reason: str
+    rightly: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
         elif reason is None:
             found.append(Listed(path, path.name, path))
         elif reason:
-            left_out.append(LeftOut(path, reason))
+            left_out.append(LeftOut(path, reason, rightly=True))
     found += _of_dicom(dicom, left_out)
     return sorted(found, key=lambda one: one.path), left_out
 
@@ -108,7 +112,7 @@ def _walk(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Pa
             continue
         if path.is_dir():
             if scans_of_made_folder(path) is not None:
-                left_out.append(LeftOut(path, "a dataset that ucseg made, whose scans lie elsewhere"))
+                left_out.append(LeftOut(path, "a dataset that ucseg made, whose scans lie elsewhere", rightly=True))
             elif not path.name.startswith(".") and path.name != "__MACOSX":
                 yield from _walk(path, skip, left_out)
         else:
@@ -157,7 +161,7 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
         for uid, members in series.items():
             reason = _why_no_series(members, homes[uid])
             if reason:
-                left_out.append(LeftOut(members[0].file, reason))
+                left_out.append(LeftOut(members[0].file, reason, all(file.localiser for file in members)))
             elif members[0].sop_class == SEGMENTATION or not members[0].is_volume:
                 mask = True if members[0].sop_class == SEGMENTATION else None
                 found += [

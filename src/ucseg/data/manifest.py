@@ -3,8 +3,10 @@
     dataset.yaml   name, root of the data, dims, modality, channels, classes, how masks are read, codes for DICOM
     cases.csv      case,subject,image,mask,split; paths relative to the root (see addresses.py); no mask: unlabelled
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
+    left_out.csv   file,reason: images and masks that `ucseg init` found and could not use
 
-`load_dataset` never opens hidden.csv; only `reference_masks`, which evaluation calls, does.
+`load_dataset` never opens hidden.csv; only `reference_masks`, which evaluation calls, does. left_out.csv is for
+`ucseg check` alone.
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ CACHE = "cache"
 CONFIG_FILE = "dataset.yaml"
 CASES_FILE = "cases.csv"
 HIDDEN_FILE = "hidden.csv"
-DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, "plan.yaml")
+LEFT_OUT_FILE = "left_out.csv"
+DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, LEFT_OUT_FILE, "plan.yaml")
 """What ucseg puts into a dataset's folder, which the scans may share."""
 CASE_COLUMNS = ("case", "subject", "image", "mask", "split")
 HIDDEN_COLUMNS = ("case", "mask")
+LEFT_OUT_COLUMNS = ("file", "reason")
 
 Modality = Literal["mri", "ct", "ultrasound", "rgb", "other"]
 
@@ -170,12 +174,17 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: there already is a dataset; choose another --out, or replace it with --overwrite.")
 
 
-def save_dataset(dataset: Dataset, hidden: Mapping[str, Path] | None = None) -> None:
-    """Write dataset.yaml, cases.csv and, when masks are hidden, hidden.csv; each file whole or not at all.
+def save_dataset(
+    dataset: Dataset, hidden: Mapping[str, Path] | None = None, left_out: Mapping[Path, str] | None = None
+) -> None:
+    """Write dataset.yaml, cases.csv and, where there is something for them, hidden.csv and left_out.csv.
+
+    Each file is written whole or not at all.
 
     Args:
         dataset: its folder is made when it is not there.
         hidden: case -> mask that training must not see.
+        left_out: image or mask that could not be used -> why.
     """
     folder, root = dataset.folder, dataset.root
     rows = [
@@ -189,11 +198,13 @@ def save_dataset(dataset: Dataset, hidden: Mapping[str, Path] | None = None) -> 
         for case in dataset.cases
     ]
     _write_text(folder / CASES_FILE, _csv_text(CASE_COLUMNS, rows))
-    if hidden:
-        lines = [(case, _relative(mask, root)) for case, mask in hidden.items()]
-        _write_text(folder / HIDDEN_FILE, _csv_text(HIDDEN_COLUMNS, lines))
-    else:
-        (folder / HIDDEN_FILE).unlink(missing_ok=True)
+    unseen = [(case, _relative(mask, root)) for case, mask in (hidden or {}).items()]
+    unused = [(_relative(file, root), reason) for file, reason in (left_out or {}).items()]
+    for name, columns, lines in ((HIDDEN_FILE, HIDDEN_COLUMNS, unseen), (LEFT_OUT_FILE, LEFT_OUT_COLUMNS, unused)):
+        if lines:
+            _write_text(folder / name, _csv_text(columns, lines))
+        else:
+            (folder / name).unlink(missing_ok=True)
     text = yaml.safe_dump(dataset.config.model_dump(), sort_keys=False, allow_unicode=True)
     _write_text(
         folder / CONFIG_FILE, "# Written by 'ucseg init'. Edit by hand as you like; then run 'ucseg check'.\n" + text
@@ -222,6 +233,18 @@ def reference_masks(dataset: Dataset) -> dict[str, Path]:
     if problems:
         raise UserError("\n".join(problems))
     return masks
+
+
+def files_left_out(dataset: Dataset) -> dict[Path, str]:
+    """What `ucseg init` could not use, with the reasons, unless a case has come to use it since.
+
+    Raises:
+        UserError: left_out.csv is broken.
+    """
+    file = dataset.folder / LEFT_OUT_FILE
+    rows = _read_table(file, LEFT_OUT_COLUMNS) if file.is_file() else []
+    used = {path for case in dataset.cases for path in (case.image, case.mask)}
+    return {path: row["reason"] for _, row in rows if (path := _absolute(dataset.root / row["file"])) not in used}
 
 
 def root_for(data: Path, folder: Path) -> str:

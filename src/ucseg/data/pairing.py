@@ -168,7 +168,7 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
         elif exact[mask.folders, mask.key] or same:
             image_path = (exact[mask.folders, mask.key] or same)[0].path
             left_out.append(
-                LeftOut(mask.path, f"a second mask of {image_path.name}; it already has {pairs[image_path].name}")
+                LeftOut(mask.path, f"a second mask of {image_path.name} beside {pairs[image_path].name}; keep one")
             )
         else:
             left_out.append(LeftOut(mask.path, "a mask without an image"))
