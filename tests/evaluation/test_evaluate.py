@@ -191,10 +191,10 @@ def test_a_dataset_reads_masks_its_own_way_and_misses_nobody(
     streams = capsys.readouterr()
     assert "References without a prediction, not in the means: 1 (b)." in streams.err
     assert "distances in px" in streams.out
-    training = evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "out", split="train")
+    training = evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "training", split="train")
     assert [case.case for case in training.cases] == ["c"]
     with pytest.raises(UserError, match="--classes is for folders of masks"):
-        evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "out", classes="1=spot")
+        evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "other", classes="1=spot")
 
 
 def test_masks_from_a_paint_program_are_black_and_white_and_photographs_are_refused(tmp_path: Path) -> None:
@@ -264,6 +264,20 @@ def test_a_table_that_is_there_already_and_not_its_own_is_never_overwritten(fold
     (predictions.parent / "run" / "config.json").touch()
     with pytest.raises(UserError, match="choose another --out"):
         evaluate(predictions, references, out=predictions.parent / "run")
+
+
+def test_an_evaluation_is_replaced_on_request_only(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(*folders, out=tmp_path / "out", classes="1=organ,2=lesion")
+    before = (tmp_path / "out" / "metrics.json").read_bytes()
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"there already is an evaluation; .* --overwrite"):
+        evaluate(*folders, out=tmp_path / "out", classes="1=one,2=two")
+    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
+    assert "evaluating" not in capsys.readouterr().err  # no bar of work that never began
+    evaluate(*folders, out=tmp_path / "out", classes="1=one,2=two", overwrite=True)
+    assert table(tmp_path / "out")[0]["name"] == "one"
 
 
 @pytest.mark.real

@@ -44,6 +44,7 @@ def evaluate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     workers: Annotated[int | None, typer.Option(help="Threads. Default: one a processor, at most 8.", min=1)] = None,
 ) -> Evaluation:
     """Compare predicted masks with references, case by case and class by class.
@@ -62,7 +63,7 @@ def evaluate(
     """
     from ucseg.evaluation.evaluate import Settings, evaluate_folder
 
-    _refuse_to_overwrite(out, predictions, references)
+    _refuse_to_overwrite(out, predictions, references, overwrite)
     options = {"--split": split, "--tolerance": tolerance, "--classes": classes, "--subject": subject, "--seed": seed}
     words = ["ucseg", "evaluate", str(predictions), str(references), "--out", str(out)]
     words += [str(word) for option in options.items() if option[1] is not None for word in option]
@@ -71,14 +72,14 @@ def evaluate(
     named = _class_names(classes) if classes is not None else None
     settings = Settings(split, named, tolerance, subject, seed, fill_outlines)
     with progress_bar() as bar:
-        task = bar.add_task("evaluating", total=None)
+        task = bar.add_task("evaluating", total=None, visible=False)  # until it is known that there is something to do
         result = evaluate_folder(
             predictions,
             references,
             settings,
             workers=workers,
             command=shlex.join(words),
-            report=lambda done, total: bar.update(task, completed=done, total=total),
+            report=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
         )
     result.save(out)
     output.print(_table(result))
@@ -98,12 +99,14 @@ def evaluate(
     return result
 
 
-def _refuse_to_overwrite(out: Path, predictions: Path, references: Path) -> None:
+def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwrite: bool) -> None:
     """Other folders have a cases.csv too."""
     taken = {place.absolute().resolve() for place in (predictions, references) if place.is_dir()}
     others = ("dataset.yaml", "prediction.json", "config.json")
     if out.absolute().resolve() in taken or any((out / name).exists() for name in others):
         raise UserError(f"{out}: this folder holds the masks, a dataset, a prediction or a run; choose another --out.")
+    if (out / "metrics.json").exists() and not overwrite:
+        raise UserError(f"{out}: there already is an evaluation; choose another --out, or replace it with --overwrite.")
 
 
 def _class_names(text: str) -> dict[int, str]:

@@ -68,7 +68,7 @@ def run(
     if not load_dataset(data).test:
         return None
     predict(trained, [data], out=out / "test", device=device or "auto", resume=(out / "test" / "cases.csv").exists())
-    return evaluate(out / "test", data, out / "numbers")
+    return evaluate(out / "test", data, out / "numbers", overwrite=True)
 
 
 def _texts(values: Mapping[str, Any], room: str = "") -> list[str]:
