@@ -158,7 +158,7 @@ class _Loop:
         self._clock = saved = shown = time.monotonic()
         batches = loader_factory(self.done)
         self.begun = self.done
-        self._counted = (self.done, self._seconds())
+        self.notes.setdefault("counted", [self.done, self._seconds()])
         while self.done < self.config.steps:
             config, step = self.config, self.done
             self.stages.step_begins()
@@ -194,11 +194,12 @@ class _Loop:
         """As many steps as fit into the time, at the pace of those since the last count.
 
         Every schedule is a function of the share of the steps that is done, so it runs on from there. A resumed run
-        knows the steps, since they are saved with the state.
+        knows the steps and the last count, which are saved with the state.
         """
         gone = self._seconds()
-        pace = (gone - self._counted[1]) / (self.done - self._counted[0])
-        self._counted = (self.done, gone)
+        done, then = self.notes["counted"]
+        pace = (gone - then) / (self.done - done)
+        self.notes["counted"] = [self.done, gone]
         # One more at least, unless the end has come: the last step is validated, which is decided before.
         steps = max(self.done + round((seconds - gone) / pace), min(self.done + 1, self.config.steps))
         if abs(steps - self.config.steps) > NEAR_ENOUGH * self.config.steps:
