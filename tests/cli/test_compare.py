@@ -79,7 +79,7 @@ def test_figures_are_those_of_predict_and_evaluate(grid: Path, data: Path, tmp_p
     found = {"supervised": tmp_path / "masks", "supervised/unet": tmp_path / "masks" / "members" / "unet"}
     cases = pd.read_csv(grid / "cases.csv", dtype={"labelled": str})
     for variant, masks in found.items():
-        numbers = ucseg.evaluate(masks, data / "data", out=tmp_path / "numbers")
+        numbers = ucseg.evaluate(masks, data / "data", out=tmp_path / "numbers", overwrite=True)
         here = cases[(cases["variant"] == variant) & (cases["labelled"] == "2") & (cases["weights"] == "last")]
         own = here[here["case"].isin(numbers.case_means("dice")) & here["test"].str.contains("test split")]
         for metric in ("dice", "hd95", "surface_dice"):
