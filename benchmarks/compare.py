@@ -31,8 +31,6 @@ ABLATION = ",".join(
         "uc_seg:method.mixing=false",
         "uc_seg:method.calibration_weight=0",
         "uc_seg:method.subnets=[unet,unet]",
-        "uc_seg:method.residual=false",
-        "uc_seg:method.pseudo_label_mode=evaluation",
     ]
 )
 # hc18 is where UniMatch and BCP came out above UC-Seg: which of their parts does it, and does UC-Seg gain by it?
