@@ -67,6 +67,7 @@ def pairs(dataset: Dataset) -> dict[str, tuple[str, str]]:
         ("imagesTr/{}_0000.png", "labelsTr/{}.png", "{}"),
         ("images/{}.jpg", "masks/{}_segmentation.png", "{}"),
         ("{}.png", "{}_mask.png", "{}"),
+        ("images/{}.png", "images/{}_mask.png", "{}"),
         ("{}.png", "{}_seg.png", "{}"),
         ("{}.png", "{}_Annotation.png", "{}"),
         ("{}_image.png", "{}_label.png", "{}"),

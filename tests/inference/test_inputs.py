@@ -35,6 +35,7 @@ def test_folders_give_their_scans_and_nothing_else(tmp_path: Path) -> None:
         (["train/images/a.jpg", "train/images/b.jpg"], ["train/masks/a.jpg", "train/masks/b.jpg"]),
         (["imagesTr/a.nii.gz", "imagesTs/b.nii.gz"], ["labelsTr/a.nii.gz"]),
         (["ct.nrrd"], ["ct.seg.nrrd", "without_image_seg.nii"]),
+        (["images/a.png", "images/b_seg.png"], ["images/a_mask.png"]),
     ],
 )
 def test_masks_beside_scans_are_left_out_unless_they_are_named(

@@ -1,7 +1,8 @@
 """Which files of a folder are images and which are masks, and what an image and its mask have in common.
 
 A file is a mask when its folder says so (labels, masks, labelsTr, ...) or its name does (X_mask, X_seg,
-X_Annotation, ...), or when the user gives a pattern.
+X_Annotation, ...), or when the user gives a pattern. In a folder of images the name alone is not enough: there the
+image must lie beside it (X_mask beside X).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _IMAGE_WORDS = r"(image|img|scan|orig|original)"
 _MASK_WORDS = r"(masks?|labels?|seg|segmentation|annotation|gt|ground[_-]?truth|contour)([_-]?manual)?"
 _IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[_.-])?{_IMAGE_WORDS}", re.IGNORECASE)
 _MASK_NAME = re.compile(rf"(?:(?P<key>.+)[_.-])?{_MASK_WORDS}", re.IGNORECASE)
+_CHANNEL = re.compile(r"_\d{4}$")
 _SPLIT_FOLDERS = {
     "train": re.compile(r"(train|training|trainset|traindataset|tr)", re.IGNORECASE),
     "validation": re.compile(r"(val|valid|validation|valset|validationset|validationdataset)", re.IGNORECASE),
@@ -66,9 +68,11 @@ def scan_files(
     return _roles(folder, listed, images_glob, masks_glob, left_out), left_out
 
 
-def named_as_mask(folder: Path, one: Listed) -> bool:
-    """Whether the folders below `folder`, or the name, of a scan in it say that it is a mask."""
-    return _looks_like_mask(_relative(folder, one))
+def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Path]:
+    """The addresses of those scans in a folder that are masks by their folders below it, or by their names."""
+    places = {one.path: _relative(folder, one) for one in listed}
+    images = {(place.parent, key) for place in places.values() for key in _image_keys(stem(place))}
+    return {path for path, place in places.items() if _looks_like_mask(place, images)}
 
 
 def own_split(relative: Path) -> str:
@@ -87,21 +91,21 @@ def _roles(
 ) -> list[ScanFile]:
     is_image = _Matcher(folder, images_glob)
     is_mask = _Matcher(folder, masks_glob)
+    named = named_as_masks(folder, listed)
     found = []
     for one in listed:
         relative = _relative(folder, one)
         # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
         by_mask, by_image = is_mask(relative), is_image(relative)
-        like_mask = masks_glob is None and _looks_like_mask(relative)
         if one.is_mask is not None:  # the file itself says what it is
             matches = (by_mask if one.is_mask else by_image) is not None
             if matches or (masks_glob if one.is_mask else images_glob) is None:
                 found.append(_file(one, relative, one.is_mask, None))
             else:
                 left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
-        elif by_mask is not None or like_mask:
+        elif by_mask is not None or (masks_glob is None and one.path in named):
             found.append(_file(one, relative, True, by_mask))
-        elif by_image is not None or (images_glob is None and not _looks_like_mask(relative)):
+        elif by_image is not None or (images_glob is None and one.path not in named):
             found.append(_file(one, relative, False, by_image))
         else:
             left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
@@ -140,13 +144,25 @@ class _Matcher:
         return star.group(1) if star else ""
 
 
-def _looks_like_mask(relative: Path) -> bool:
+def _looks_like_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:
+    """`images`: folder and key of every file whose name is not that of a mask."""
+    name = _MASK_NAME.fullmatch(stem(relative))
     for part in reversed(relative.parts[:-1]):
         if _MASK_FOLDER.fullmatch(part):
             return True
         if _IMAGE_FOLDER.fullmatch(part):
-            return False
-    return relative.name.lower().endswith(".seg.nrrd") or _MASK_NAME.fullmatch(stem(relative)) is not None
+            # "brain_seg" may well be an image there; beside "brain" it is not.
+            return name is not None and (relative.parent, name.group("key") or "") in images
+    return relative.name.lower().endswith(".seg.nrrd") or name is not None
+
+
+def _image_keys(name: str) -> set[str]:
+    """What a mask beside an image of this name can be called after; of a channel (X_0000) also X. None of a mask."""
+    if _MASK_NAME.fullmatch(name):
+        return set()
+    match = _IMAGE_NAME.fullmatch(name)
+    key = (match.group("key") or "") if match else name
+    return {key, _CHANNEL.sub("", key)}
 
 
 def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanFile:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucseg.data.addresses import exists, first_file
-from ucseg.data.file_roles import named_as_mask
+from ucseg.data.file_roles import named_as_masks
 from ucseg.data.formats import SUFFIXES, stem
 from ucseg.data.listing import Listed, list_scans, merge_channels
 from ucseg.data.manifest import CONFIG_FILE, load_dataset
@@ -101,7 +101,8 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
     # The label beside an image in one file is no scan. Other files may be anything: only DICOM that fails is told.
     scans = [one for one in listed if not one.is_mask]
     result.problems += [f"{one.file}: {one.reason}" for one in left_out if one.reason.startswith(_TOLD)]
-    masks = [one.path for one in scans if one.is_mask is None and named_as_mask(folder, one)]
+    named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
+    masks = [one.path for one in scans if one.path in named]
     if masks and len(masks) == len(scans):
         raise UserError(
             f"{folder}: all {len(masks)} scans in this folder are masks by their folders or names (e.g. "
