@@ -25,6 +25,7 @@ PARTS = ",".join(
     [
         "uc_seg:method.strong_mixing=true",
         "uc_seg:method.subnets=[unet,unet]",
+        "uc_seg:method.subnets=[unet,vnet_norm]",
         "unimatch:method.feature_weight=0",
         "unimatch:method.strong_weight=0",
         "unimatch:method.cutmix=0",

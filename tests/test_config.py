@@ -130,7 +130,7 @@ def test_methods_and_their_settings_are_held_to_the_same() -> None:
         build_method("xyz", {}, PROBLEM)
     with pytest.raises(UserError, match=r"method uc_seg: unknown setting 'lamda_max'; did you mean 'lambda_max'\?"):
         build_method("uc_seg", {"lamda_max": 2}, PROBLEM)
-    with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet, swin_unet"):
+    with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet, vnet_norm"):
         build_method("supervised", {"networks": ["resnet"]}, PROBLEM)
 
 

@@ -22,6 +22,8 @@ from ucseg.training.settings import TrainConfig
 FILE = "comparison.json"
 # Where and how fast cells compute, and how often they save or log, may differ between them; seeds are the grid's.
 FREE = {"seed", "device", "devices", "nodes", "workers", "keep_memory", "save_every", "log_every"}
+# Of the plan: a guess at how bad a prediction is, which no comparison uses.
+FREE_IN_PLAN = {"always_present"}
 OTHERS = ("dataset.yaml", "config.json", "prediction.json", "metrics.json")
 
 
@@ -89,7 +91,7 @@ def define(
     train = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
     fixed = {
         "train": train,
-        "plan": json.loads(plan.model_dump_json()),
+        "plan": json.loads(plan.model_dump_json(exclude=FREE_IN_PLAN)),
         "tolerance": tolerance,
         "classes": {str(index): name for index, name in dataset.config.classes.items()},
         "content of the training cases": digest(dataset.training),
@@ -117,7 +119,7 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         for key, value in TrainConfig.model_validate({}).model_dump(mode="json").items()
         if key in now.fixed["train"]
     }
-    plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json())
+    plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json(exclude=FREE_IN_PLAN))
     begun = before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
     pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(begun, now.fixed)]
     pairs += [

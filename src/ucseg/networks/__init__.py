@@ -13,11 +13,16 @@ from ucseg.errors import UserError
 from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
 from ucseg.networks.swin_unet import SwinUNet
 from ucseg.networks.unet import UNet
-from ucseg.networks.vnet import VNet
+from ucseg.networks.vnet import NormedVNet, VNet
 from ucseg.types import Problem
 
 Network = UNet | VNet | SwinUNet | MonaiNetwork
-NETWORKS: dict[str, type[UNet | VNet | SwinUNet]] = {"unet": UNet, "vnet": VNet, "swin_unet": SwinUNet}
+NETWORKS: dict[str, type[UNet | VNet | SwinUNet]] = {
+    "unet": UNet,
+    "vnet": VNet,
+    "vnet_norm": NormedVNet,
+    "swin_unet": SwinUNet,
+}
 
 
 def build_network(name: str, problem: Problem) -> Network:

@@ -64,6 +64,11 @@ class InstanceNorm(nn.GroupNorm):
         return torch.cat(normed) if len(normed) > 1 else normed[0]
 
 
+def norm(dims: int, channels: int) -> nn.Module:
+    """The norm of UC-Seg's networks: batch norm in 2D, instance norm in 3D, where batches are small."""
+    return BATCH_NORM[dims](channels) if dims == 2 else InstanceNorm(channels)
+
+
 class StepUp(nn.modules.conv._ConvTransposeNd):
     """A transposed convolution whose kernel is its stride, for any rank: a step up between two levels.
 
@@ -172,9 +177,9 @@ def levels(strides: Strides | None, dims: int, most: int) -> tuple[Strides, tupl
     return steps, tuple(math.prod(step[axis] for step in steps) for axis in range(dims))
 
 
-def step_down(dims: int, inputs: int, outputs: int, step: Any) -> nn.Module:
+def step_down(dims: int, inputs: int, outputs: int, step: Any, bias: bool = True) -> nn.Module:
     """A convolution whose kernel is its stride: a step between two levels."""
-    return CONV[dims](inputs, outputs, step, stride=step)
+    return CONV[dims](inputs, outputs, step, stride=step, bias=bias)
 
 
 def pad_to_multiple(x: Tensor, multiple: tuple[int, ...]) -> Tensor:

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ucseg.networks.blocks import (
-    BATCH_NORM,
     CONV,
     Dropout,
-    InstanceNorm,
     StepUp,
     crop_to,
     levels,
     max_pool,
+    norm,
     pad_to_multiple,
     up_sample,
 )
@@ -35,9 +34,7 @@ class DoubleConv(nn.Module):
         super().__init__()
 
         def norm_and_activation() -> list[nn.Module]:
-            if dims == 2:
-                return [BATCH_NORM[dims](outputs), nn.LeakyReLU(0.01, inplace=True)]
-            return [InstanceNorm(outputs), nn.ReLU(inplace=True)]
+            return [norm(dims, outputs), nn.LeakyReLU(0.01, inplace=True) if dims == 2 else nn.ReLU(inplace=True)]
 
         # The norm takes any bias away again, so the convolutions have none.
         self.layers = nn.Sequential(

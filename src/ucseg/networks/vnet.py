@@ -1,13 +1,18 @@
-"""V-Net (Milletari et al. 2016, arXiv:1606.04797) in the widths of UC-Seg's second subnet: no norm, additive skips."""
+"""V-Net (Milletari et al. 2016, arXiv:1606.04797) in the widths of UC-Seg's second subnet: no norm, additive skips.
+
+`NormedVNet` is the same with norms, as much published semi-supervised code has it: after every convolution of the
+stacks and every step down.
+"""
 
 from __future__ import annotations
 
 import itertools
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, StepUp, crop_to, levels, pad_to_multiple, step_down
+from ucseg.networks.blocks import CONV, StepUp, crop_to, levels, norm, pad_to_multiple, step_down
 from ucseg.types import Strides
 
 WIDTHS = (16, 32, 64, 128, 256)
@@ -15,12 +20,15 @@ CONVOLUTIONS = (1, 2, 3, 3, 3)
 
 
 class ConvStack(nn.Sequential):
-    """`count` 3^n convolutions, each with ReLU."""
+    """`count` 3^n convolutions, each with ReLU, and before it a norm if `normed`."""
 
-    def __init__(self, dims: int, inputs: int, outputs: int, count: int) -> None:
+    def __init__(self, dims: int, inputs: int, outputs: int, count: int, normed: bool) -> None:
         layers: list[nn.Module] = []
         for index in range(count):
-            layers += [CONV[dims](inputs if index == 0 else outputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+            # The norm takes any bias away again.
+            layers.append(CONV[dims](inputs if index == 0 else outputs, outputs, 3, padding=1, bias=not normed))
+            layers += [norm(dims, outputs)] if normed else []
+            layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
 
 
@@ -34,6 +42,8 @@ class VNet(nn.Module):
         widths: channels of the encoder levels, as many as `strides` make.
         strides: from one level to the next, as in `Problem`; the convolutions down and up have these edges.
     """
+
+    normed: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -50,17 +60,25 @@ class VNet(nn.Module):
         pairs = list(zip(itertools.pairwise(widths), steps, strict=True))
         counts = CONVOLUTIONS[: len(widths)]
         self.encoder = nn.ModuleList(
-            ConvStack(dims, channels if level == 0 else width, width, count)
+            ConvStack(dims, channels if level == 0 else width, width, count, self.normed)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
-        self.down = nn.ModuleList(nn.Sequential(step_down(dims, a, b, s), nn.ReLU(inplace=True)) for (a, b), s in pairs)
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                step_down(dims, a, b, s, bias=not self.normed),
+                *([norm(dims, b)] if self.normed else []),
+                nn.ReLU(inplace=True),
+            )
+            for (a, b), s in pairs
+        )
         self.up = nn.ModuleList(
             # Not in place: a step up may return a view, which costs autograd more than a second map does.
             nn.Sequential(StepUp(dims, b, a, s), nn.ReLU())
             for (a, b), s in reversed(pairs)
         )
         self.decoder = nn.ModuleList(
-            ConvStack(dims, width, width, count) for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)
+            ConvStack(dims, width, width, count, self.normed)
+            for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)
         )
         self.head = CONV[dims](widths[0], classes, 1)
         for module in self.modules():
@@ -78,6 +96,12 @@ class VNet(nn.Module):
         for up, block, skip in zip(self.up, self.decoder, features[-2::-1], strict=True):
             x = block(up(x) + skip)
         return crop_to(self.head(x), shape).float(), features
+
+
+class NormedVNet(VNet):
+    """V-Net with norms: it keeps up with U-Net at the same learning rate, where V-Net without them learns slowly."""
+
+    normed = True
 
 
 def he_initialise(module: nn.modules.conv._ConvNd) -> None:
