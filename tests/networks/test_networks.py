@@ -177,7 +177,9 @@ def test_instance_norm_of_a_single_voxel_is_the_shift() -> None:
     module = InstanceNorm(3)
     with torch.no_grad():
         module.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
-    torch.testing.assert_close(module(torch.randn(1, 3, 1, 1, 1)).flatten(), torch.tensor([1.0, 2.0, 3.0]))
+    # Up to what a variance of 1e-5 makes of float32's rounding.
+    shift = torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(module(torch.randn(1, 3, 1, 1, 1)).flatten(), shift, rtol=0, atol=1e-3)
 
 
 @BOTH_RANKS
