@@ -20,9 +20,12 @@ RESULTS = Path(__file__).parent / "results" / "compare"
 KEPT = ("comparison.json", "summary.json", "table.csv")
 ALL = "uc_seg,mean_teacher,ua_mt,cps,cross_teaching,urpc,mc_net,unimatch,bcp"
 FEW = "uc_seg,mean_teacher,cps,unimatch,bcp"
+# The supervised baseline has UC-Seg's calibration loss, which the other methods have not.
+PLAIN = "supervised:method.calibration_weight=0"
 # On hc18 UniMatch and BCP came out above UC-Seg: which of their parts does it, and which of its own helps it there?
 PARTS = ",".join(
     [
+        PLAIN,
         "uc_seg:method.strong_mixing=true",
         "uc_seg:method.subnets=[unet,unet]",
         "uc_seg:method.subnets=[unet,vnet_norm]",
@@ -72,7 +75,7 @@ STUDIES = {
     "isic": Study(
         ("--validation", "40", "--test", "120"),
         FLAT_PLAN,
-        f"--methods {FEW} --labelled 5% --seeds 2 --steps 1200 --set validate_every=300",
+        f"--methods {FEW} --variants {PLAIN} --labelled 5% --seeds 2 --steps 1200 --set validate_every=300",
     ),
     "hc18": Study(
         ("--fill-outlines", "--validation", "10%", "--test", "20%"),
