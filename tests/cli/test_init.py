@@ -14,6 +14,7 @@ import ucseg
 from ucseg.cli.main import main
 from ucseg.data.check import UnsoundDatasetError
 from ucseg.data.manifest import Dataset, load_dataset, reference_masks
+from ucseg.data.pairing import find_cases
 from ucseg.errors import UserError
 from ucseg.types import Array
 
@@ -70,6 +71,17 @@ def pairs(dataset: Dataset) -> dict[str, tuple[str, str]]:
         ("images/{}.png", "images/{}_mask.png", "{}"),
         ("{}.png", "{}_seg.png", "{}"),
         ("{}.png", "{}_Annotation.png", "{}"),
+        ("{}.png", "{} mask.png", "{}"),
+        ("{}.png", "{}_lbl.png", "{}"),
+        ("{}.png", "{}_roi.png", "{}"),
+        ("{}.png", "mask_{}.png", "{}"),
+        ("{}.png", "seg-{}.png", "{}"),
+        ("image_{}.png", "mask_{}.png", "image_{}"),
+        ("images/img_{}.png", "labels/label_{}.png", "img_{}"),
+        ("images/{}.png", "images/label_{}.png", "{}"),
+        ("images/{}_roi.png", "masks/{}_roi.png", "{}_roi"),
+        ("images/label_{}.png", "masks/label_{}.png", "label_{}"),
+        ("images/{}_seg.png", "masks/{}_seg.png", "{}_seg"),
         ("{}_image.png", "{}_label.png", "{}"),
         ("{}/image.png", "{}/mask.png", "{}"),
         ("{}/scan/{}_T1.png", "derivatives/labels/{}/{}_T1_seg-manual.png", "{}_T1"),
@@ -89,6 +101,54 @@ def test_usual_layouts_pair(tmp_path: Path, image: str, mask: str, case: str) ->
     assert load_dataset(tmp_path / "set").cases == dataset.cases
     assert dataset.config.classes == {0: "background", 1: "foreground"}
     assert dataset.config.mask_threshold is None
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["a_roi", "b_roi", "mask_c", "seg_d"], []),  # nothing beside them that they could be masks of
+        (["a", "a_roi", "b", "label_b"], ["a_mask", "b_mask"]),  # the images have their masks
+        (["images/a", "images/a_roi", "images/seg_a"], ["masks/a", "masks/a_roi", "masks/seg_a"]),
+        (["a", "a_roi"], ["a_roi_mask"]),
+        (["images/a", "images/a_roi"], ["masks/a_roi"]),
+    ],
+)
+def test_images_whose_names_hold_a_word_for_masks_stay_images(
+    tmp_path: Path, images: list[str], masks: list[str]
+) -> None:
+    for name in images:
+        picture(tmp_path / f"{name}.png")
+    for name in masks:
+        save(tmp_path / f"{name}.png", blob())
+    cases = find_cases(tmp_path).cases
+    assert {case.image.relative_to(tmp_path).with_suffix("").as_posix() for case in cases} == set(images)
+    assert sum(case.mask is not None for case in cases) == len(masks)
+
+
+def test_masks_of_unknown_names_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    for i in range(8):
+        picture(data / f"A{i}.png")
+        save(data / f"A{i}_mask.png", blob())
+    for name in ("A1x", "A10", "bA2"):  # images, whatever they are called
+        picture(data / f"{name}.png")
+    save(data / "lonely.png", blob())
+    for i in (4, 6):
+        picture(data / f"B{i}.png")
+        save(data / f"B{i}_outline.png", blob())
+    ucseg.init(data, out=tmp_path / "set")
+    told = (
+        "2 images without a mask look like masks themselves, by their names and their few values "
+        "(B4_outline.png beside B4.png, B6_outline.png beside B6.png); if they are, say which files are masks with "
+        "--masks, e.g. --masks '*_outline.png', or put them into a folder called masks."
+    )
+    assert told in capsys.readouterr().out
+    (finding,) = [one for one in ucseg.check(tmp_path / "set") if "look like masks" in one.finding]
+    assert (finding.file, finding.severity) == ("B4_outline.png", "warning")
+    assert "B6_outline.png beside B6.png" in finding.finding
+    assert "--masks '*_outline.png'" in finding.mend
+    named = find_cases(data, masks_glob="*_outline.png").cases
+    assert {case.image.name for case in named if case.mask is not None} == {"B4.png", "B6.png"}
 
 
 def test_globs_say_which_is_which(tmp_path: Path) -> None:

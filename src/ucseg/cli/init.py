@@ -53,7 +53,8 @@ def init(
     """Pair the images and masks of a folder, split them by subject, and write a dataset.
 
     Images pair with masks by folder (images/labels, image/mask, imagesTr/labelsTr, ...) and by name (X_mask, X_seg,
-    X_segmentation, X_Annotation, same name). An image without a mask is unlabelled. No scan is copied or changed.
+    X_label, X_Annotation, X_roi, mask_X, ..., same name). An image without a mask is unlabelled. No scan is copied or
+    changed.
 
     For one seed, validation and test cases do not depend on --labelled, and the labelled set of 5% lies inside
     that of 10%.

@@ -14,6 +14,7 @@ from ucseg.data.duplicates import copy_from, digest
 from ucseg.data.facts import ScanFacts, facts_in, likeness_of
 from ucseg.data.findings import Finding, Severity, alike, findings_before_training
 from ucseg.data.formats import lies_on_its_image, read_header, read_scan
+from ucseg.data.likely_masks import in_words, likely_masks
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, LEFT_OUT_FILE, Dataset, DatasetConfig, files_left_out
 from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
@@ -81,6 +82,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
     findings += _amounts(dataset)
     findings += _companion_files(dataset)
+    findings += _likely_masks(dataset)
     findings += _left_out(dataset)
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
 
@@ -264,6 +266,18 @@ def _companion_files(dataset: Dataset) -> Iterable[Finding]:
     for folder, count in folders.items():
         yield Finding(
             _name(folder / "._*", dataset), f"{count} companion files of macOS, no scans", "delete them", "warning"
+        )
+
+
+def _likely_masks(dataset: Dataset) -> Iterable[Finding]:
+    found = likely_masks(dataset.cases)
+    if found:
+        named = some([f"{_name(one.file, dataset)} beside {one.image.name}" for one in found])
+        yield Finding(
+            _name(found[0].file, dataset),
+            f"{len(found)} unlabelled images look like masks themselves, by their names and their few values ({named})",
+            f"if they are, run ucseg init again and {in_words(found)}",
+            "warning",
         )
 
 

@@ -2,7 +2,8 @@
 
 A file is a mask when its folder says so (labels, masks, labelsTr, ...) or its name does (X_mask, X_seg,
 X_Annotation, ...), or when the user gives a pattern. In a folder of images the name alone is not enough: there the
-image must lie beside it (X_mask beside X).
+image must lie beside it (X_mask beside X). So it must for names that images have too (mask_X, label_X, X_roi), and it
+must have no other mask.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ _MASK_FOLDER = re.compile(
     re.IGNORECASE,
 )
 _IMAGE_WORDS = r"(image|img|scan|orig|original)"
-_MASK_WORDS = r"(masks?|labels?|seg|segmentation|annotation|gt|ground[_-]?truth|contour)([_-]?manual)?"
-_IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[_.-])?{_IMAGE_WORDS}", re.IGNORECASE)
-_MASK_NAME = re.compile(rf"(?:(?P<key>.+)[_.-])?{_MASK_WORDS}", re.IGNORECASE)
+_MASK_WORDS = r"(masks?|labels?|lbl|seg|segmentation|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
+_IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_IMAGE_WORDS}", re.IGNORECASE)
+_MASK_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_MASK_WORDS}", re.IGNORECASE)
+_AFTER_WORD = r"(?:[ _.-]|(?=\d))(?P<key>.+)"  # label_X, label0001
+_IMAGE_WORD_FIRST = re.compile(_IMAGE_WORDS + _AFTER_WORD, re.IGNORECASE)
+_PERHAPS_MASK_NAMES = (
+    re.compile(r"(?P<key>.+)[ _.-]rois?", re.IGNORECASE),
+    re.compile(rf"(?:{_MASK_WORDS}|rois?){_AFTER_WORD}", re.IGNORECASE),
+)
 _CHANNEL = re.compile(r"_\d{4}$")
 _SPLIT_FOLDERS = {
     "train": re.compile(r"(train|training|trainset|traindataset|tr)", re.IGNORECASE),
@@ -45,6 +52,7 @@ class ScanFile:
         is_mask: its role.
         subject: a digest of the patient's id where the file states one, else "".
         series, refers: of DICOM, see `Listed`.
+        name: of the file without its ending; "" of several channels.
     """
 
     path: Path
@@ -54,6 +62,7 @@ class ScanFile:
     subject: str = ""
     series: str = ""
     refers: str = ""
+    name: str = ""
 
 
 def scan_files(
@@ -72,7 +81,22 @@ def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Path]:
     """The addresses of those scans in a folder that are masks by their folders below it, or by their names."""
     places = {one.path: _relative(folder, one) for one in listed}
     images = {(place.parent, key) for place in places.values() for key in _image_keys(stem(place))}
-    return {path for path, place in places.items() if _looks_like_mask(place, images)}
+    masks = {path for path, place in places.items() if _looks_like_mask(place, images)}
+    # Beside A and A_mask, A_roi is another image; and so it is where there is a mask of A_roi.
+    masked = {name for path in masks for name in (stem(places[path]), _mask_key(stem(places[path])))}
+
+    def perhaps(place: Path) -> bool:
+        name = stem(place)
+        key = _perhaps_mask_key(name)
+        return key is not None and (place.parent, key) in images and masked.isdisjoint((key, name))
+
+    return masks | {path for path, place in places.items() if perhaps(place)}
+
+
+def without_image_word(key: str) -> str:
+    """What a mask of an image can be called after in place of its key: mask_001 beside image_001."""
+    match = _IMAGE_WORD_FIRST.fullmatch(key)
+    return match["key"] if match else key
 
 
 def own_split(relative: Path) -> str:
@@ -162,13 +186,25 @@ def _image_keys(name: str) -> set[str]:
         return set()
     match = _IMAGE_NAME.fullmatch(name)
     key = (match.group("key") or "") if match else name
-    return {key, _CHANNEL.sub("", key)}
+    return {key, _CHANNEL.sub("", key), without_image_word(key)}
+
+
+def _perhaps_mask_key(name: str) -> str | None:
+    """What a file is called after whose name may be that of a mask; None when it is not."""
+    if _MASK_NAME.fullmatch(name):
+        return None
+    return next((match["key"] for pattern in _PERHAPS_MASK_NAMES if (match := pattern.fullmatch(name))), None)
+
+
+def _mask_key(name: str) -> str:
+    match = _MASK_NAME.fullmatch(name)
+    return (match["key"] or "") if match else _perhaps_mask_key(name) or name
 
 
 def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
     name = stem(relative)
-    match = (_MASK_NAME if is_mask else _IMAGE_NAME).fullmatch(name)
-    key = (match.group("key") or "") if match else name
+    match = _IMAGE_NAME.fullmatch(name)
+    key = _mask_key(name) if is_mask else (match.group("key") or "") if match else name
     if star and PurePosixPath(star).name == star:
         # The star may have swallowed the ending ("*_seg*"), which is not part of the key.
         key = stem(Path(star)) if star.lower().endswith(tuple(SUFFIXES)) else star
@@ -181,4 +217,4 @@ def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanF
             folders.append(part)
         elif role.group("set"):
             folders.append(role.group("set"))
-    return ScanFile(one.path, tuple(folders), key, is_mask, one.subject, one.series, one.refers)
+    return ScanFile(one.path, tuple(folders), key, is_mask, one.subject, one.series, one.refers, name)

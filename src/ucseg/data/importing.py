@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -13,6 +13,7 @@ import numpy as np
 from ucseg.config import build
 from ucseg.data.addresses import channel_paths
 from ucseg.data.classes import choose_reading, labels_of_dataset_json, parse_classes
+from ucseg.data.likely_masks import in_words, likely_masks
 from ucseg.data.listing import LeftOut
 from ucseg.data.manifest import DatasetConfig, Modality
 from ucseg.data.masks import read_label
@@ -28,7 +29,7 @@ from ucseg.data.survey import (
     reason_of,
     survey_cases,
 )
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.types import Array, Case
 
 _AIR_IN_CT = -500.0
@@ -97,7 +98,8 @@ def understand(
     if options.classes is not None:
         parse_classes(options.classes)  # before minutes of reading
     found = find_cases(folder, options.images, options.masks, options.subject, skip)
-    return understand_cases(folder, found, options, root, done)
+    understood = understand_cases(folder, found, options, root, done)
+    return replace(understood, notes=understood.notes + list(_about_likely_masks(understood.cases)))
 
 
 def understand_cases(
@@ -158,6 +160,16 @@ def understand_cases(
         config, cases, sorted(left_out, key=lambda item: item.file), found.subject_rule,
         _shapes(images), _spacing(images), notes,
     )  # fmt: skip
+
+
+def _about_likely_masks(cases: Sequence[Case]) -> Iterator[str]:
+    found = likely_masks(cases)
+    if found:
+        files = some([f"{one.file.name} beside {one.image.name}" for one in found])
+        yield (
+            f"{len(found)} images without a mask look like masks themselves, by their names and their few values "
+            f"({files}); if they are, {in_words(found)}."
+        )
 
 
 def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> tuple[list[Surveyed], int, int]:

@@ -9,10 +9,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from ucseg.data.addresses import channel_address, first_file
-from ucseg.data.file_roles import ScanFile, own_split, scan_files
+from ucseg.data.file_roles import ScanFile, own_split, scan_files, without_image_word
 from ucseg.data.formats import SUFFIXES, stem
 from ucseg.data.listing import LeftOut
 from ucseg.data.manifest import scans_of_made_folder
@@ -132,47 +133,59 @@ def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: lis
 
 
 def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> dict[Path, Path]:
-    """Image -> mask: same name and same place first, then same name where most folders agree."""
-    pairs: dict[Path, Path] = {}
-    exact: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
-    for image in images:
-        exact[image.folders, image.key].append(image)
-    waiting = []
-    series = {image.series: image for image in images if image.series}
-    for mask in masks:
-        drawn_on = series.get(mask.refers) if mask.refers else None
-        if drawn_on is not None and drawn_on.path not in pairs:  # the file itself says so
-            pairs[drawn_on.path] = mask.path
-            continue
-        here = [image for image in exact[mask.folders, mask.key] if image.path not in pairs]
-        if len(here) == 1:
-            pairs[here[0].path] = mask.path
-        else:
-            waiting.append(mask)
-    taken = {mask: image for image, mask in pairs.items()}
+    """Image -> mask: same name and same place first, then same key there, then same name where most folders agree."""
+    pairs, waiting = _pairs_in_one_place(images, masks)
+    here: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
     by_key: dict[str, list[ScanFile]] = defaultdict(list)
     for image in images:
-        by_key[image.key].append(image)
+        here[image.folders, image.key].append(image)
+        for name in {image.name, image.key, without_image_word(image.key)}:
+            by_key[name].append(image)
     for mask in waiting:
-        same = by_key[mask.key] if mask.key else []
-        free = [image for image in same if image.path not in pairs]
+        close = here[mask.folders, mask.key]
+        same = [by_key.get(mask.name, []), by_key.get(mask.key, []) if mask.key else close]
+        free = next(filter(None, ([one for one in ones if one.path not in pairs] for ones in same)), [])
         shared = [sum((Counter(image.folders) & Counter(mask.folders)).values()) for image in free]
         best = [image for image, score in zip(free, shared, strict=True) if score == max(shared)]
         if len(best) == 1:
             pairs[best[0].path] = mask.path
-            taken[mask.path] = best[0].path
         elif best:
             left_out.append(
                 LeftOut(mask.path, f"a mask that fits {len(best)} images; say more with --images and --masks")
             )
-        elif exact[mask.folders, mask.key] or same:
-            image_path = (exact[mask.folders, mask.key] or same)[0].path
+        elif close or any(same):
+            image_path = [*close, *same[0], *same[1]][0].path
             left_out.append(
                 LeftOut(mask.path, f"a second mask of {image_path.name} beside {pairs[image_path].name}; keep one")
             )
         else:
             left_out.append(LeftOut(mask.path, "a mask without an image"))
     return pairs
+
+
+def _pairs_in_one_place(images: list[ScanFile], masks: list[ScanFile]) -> tuple[dict[Path, Path], list[ScanFile]]:
+    """Image -> mask where the mask says so itself, or both lie in one place and names or keys agree; and the rest."""
+    pairs: dict[Path, Path] = {}
+    waiting = []
+    series = {image.series: image for image in images if image.series}
+    for mask in masks:
+        drawn_on = series.get(mask.refers) if mask.refers else None
+        if drawn_on is not None and drawn_on.path not in pairs:  # the file itself says so
+            pairs[drawn_on.path] = mask.path
+        else:
+            waiting.append(mask)
+    for called in map(attrgetter, ("name", "key")):
+        exact: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
+        for image in images:
+            exact[image.folders, called(image)].append(image)
+        masks, waiting = waiting, []
+        for mask in masks:
+            here = [image for image in exact[mask.folders, called(mask)] if image.path not in pairs]
+            if len(here) == 1:
+                pairs[here[0].path] = mask.path
+            else:
+                waiting.append(mask)
+    return pairs, waiting
 
 
 def _case_names(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -> dict[Path, str]:
