@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,20 @@ def test_what_is_finished_is_kept_and_only_what_is_new_runs(
     no_process.clear()
     monkeypatch.setattr("ucseg.comparison.processes.run_jobs", lambda jobs, *more: not jobs)
     assert {row.test for row in compare(data, grid).rows} == {"test"}  # fewer test sets: nothing to do
+
+
+def test_other_code_is_told_before_anything_runs_and_at_the_top_of_the_page(
+    grid: Path, data: Path, tmp_path: Path, no_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "grid"
+    shutil.copytree(grid, copy)
+    cell = copy / "cells" / "supervised-2-seed0.json"
+    cell.write_text(cell.read_text().replace('"ucseg": "', '"ucseg": "0.0.1-of-old-', 1))
+    with pytest.raises(Interrupted):
+        compare(data, copy, seeds=2)
+    assert "Not all runs are of the same code (0.0.1-of-old-" in " ".join(capsys.readouterr().err.split())
+    assert "Not all runs are of the same code" in (copy / "index.html").read_text().partition("<h2>")[0]
+    assert "Not all runs" not in (grid / "index.html").read_text()
 
 
 def test_other_steps_settings_and_labelled_cases_are_refused(grid: Path, data: Path, no_process: list[str]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,36 @@ time.sleep(30)
     assert jobs[0].log.read_text().split() == ["ready", "asked", "saved"]
     assert not jobs[1].log.exists()
     assert ended == []  # stopped is not failed
+
+
+def test_a_cell_stops_when_its_comparison_is_killed(tmp_path: Path) -> None:
+    cell = """
+import sys, time
+import ucseg.comparison.cell as own
+from pathlib import Path
+from ucseg.cli import compare_cell
+compare_cell.LOOK = 0.05
+def work(task, train):
+    Path("begun").touch()
+    time.sleep(60)
+own.Task, own.run_cell = dict, work
+code = compare_cell.run("{}")
+Path("part").write_text(str(code))
+Path("part").rename("ended")
+"""
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {cell!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path) as comparison:
+        assert within(60, (tmp_path / "begun").exists)
+        comparison.kill()
+    assert within(20, (tmp_path / "ended").exists)
+    assert (tmp_path / "ended").read_text() == "130"  # as on Ctrl-C, after which training has saved itself
+
+
+def within(seconds: float, true: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
 
 
 def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:

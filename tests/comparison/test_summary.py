@@ -165,7 +165,7 @@ def comparison(**change: Any) -> Comparison:
     values = {
         "test": "test", "labelled": "5%", "weights": "last", "variant": "cps", "reference": "uc_seg", "seeds": (0, 1),
         "subjects": 20, "difference": 0.01, "low": -0.01, "high": 0.03, "p": 0.1, "p_holm": 0.3, "tests": 3,
-        "spread": 0.02, "verdict": "within noise",
+        "spread": 0.02, "verdict": "within noise", "unpaired": False,
     }  # fmt: skip
     return Comparison(**values | change)
 
@@ -178,6 +178,8 @@ def test_noise_one_seed_and_too_few_subjects_are_said_in_words() -> None:
     assert "cps is better than uc_seg" in one_seed
     assert "p < 0.001" in one_seed
     assert "one seed" in one_seed
+    assert "over the seeds that both have (0)" in sentence(comparison(seeds=(0,), spread=math.nan, unpaired=True))
+    assert "both have" not in one_seed
     assert "7 subjects." in sentence(comparison(subjects=7))  # 3 tests x 2 / 2^7 is below 0.05
     assert "6 subjects; too few for any difference to show." in sentence(comparison(subjects=6))
     assert "cannot be compared yet" in sentence(comparison(verdict="not known yet"))

@@ -320,6 +320,11 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = plan_verb(tmp_path, set=["size=112"])
     assert read_plan(tmp_path / "plan.yaml") == made == make_plan(load_dataset(tmp_path), overrides={"size": 112})
     assert "112 x 112" in capsys.readouterr().out
+    plan_verb(tmp_path, set=["labelled_batch=3"])
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Different from the plan that was there: size 112 x 112; patch 112 x 112;" in told
+    plan_verb(tmp_path, set=["labelled_batch=3"])
+    assert "Different" not in capsys.readouterr().err
 
 
 @pytest.mark.real

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from threshold_run import make_run, plan_2d
 from ucseg.cli.main import main
 from ucseg.cli.predict import predict
 from ucseg.errors import UserError
-from ucseg.inference.on_ray import Worker, _share, cluster
+from ucseg.inference.on_ray import Worker, _Crew, _share, cluster
 from ucseg.inference.outputs import CaseFiles, weights_digest
 from ucseg.inference.predictor import Predictor
 from ucseg.training.checkpoint import save_weights
@@ -164,6 +165,12 @@ def test_what_cannot_be_is_said_before_anything_is_written(
     assert command(run, scans, "--out", tmp_path / "out", *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_has_lost_all_its_machines_is_not_waited_for() -> None:
+    lost = SimpleNamespace(wait=lambda answers, timeout: ([], answers), nodes=lambda: [{"Alive": False}])
+    with pytest.raises(UserError, match=r"No machine of the Ray cluster is left; .*--resume"):
+        list(_Crew(lost, lambda: None, lambda said: None).ended())
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ def test_empty_masks_are_named_and_do_not_pass_for_the_best_ones(
         "b": 0,
         "dark": score,
     }
+
+
+def test_weights_of_a_training_that_is_not_at_its_end_are_told(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    for step, told in ((9, True), (24, False)):
+        (copy / "last.json").write_text(json.dumps({"step": step, "of": 24}))
+        predict(copy, [scans / "b.tif"], out=tmp_path / f"out{step}", device="cpu")
+        assert ("training is at step 9 of 24" in " ".join(capsys.readouterr().err.split())) is told
 
 
 def test_volumes_are_in_millilitres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

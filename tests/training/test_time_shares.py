@@ -52,7 +52,7 @@ def test_waiting_for_batches_is_seen_and_written_down(tmp_path: Path, clock: lis
     assert str(result.spent) == "data 100%"
 
 
-def test_validation_that_takes_long_should_be_seldomer(tmp_path: Path, clock: list[float]) -> None:
+def test_validation_that_takes_long_should_come_less_often(tmp_path: Path, clock: list[float]) -> None:
     def validate(_method: object) -> dict[str, float]:
         clock[0] += 1
         return {"dice": 0.5}
@@ -93,6 +93,15 @@ def test_a_gpu_is_waited_for_in_few_steps_only(monkeypatch: pytest.MonkeyPatch) 
     assert len(waits) == 2
     assert 0 not in waits
     assert clock.shares() is not None
+
+
+def test_cores_that_no_process_uses_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    shares, cpu = TimeShares(0.01, 0.3, 0.2, 0.45, 0.02, 0.01, 0.0, 0.01), torch.device("cpu")
+    assert "all 4 cores instead of 1 (OMP_NUM_THREADS=4)" in best_change(shares, "bf16", cpu, 10, 120)
+    assert "all 4 cores instead of 2 (OMP_NUM_THREADS=2)" in best_change(shares, "bf16", cpu, 10, 120, processes=2)
+    assert "no setting" in best_change(shares, "bf16", cpu, 10, 120, processes=4)
 
 
 def test_where_no_setting_helps_the_hardware_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +65,9 @@ def compare(
     """
     from ucseg.comparison.grid import ALL, split_list
     from ucseg.comparison.processes import only_one, run_jobs
+    from ucseg.comparison.report import code_versions
     from ucseg.comparison.setup import Wanted, set_up
+    from ucseg.comparison.words import of_several_versions
 
     lists = {
         "labelled": split_list(labelled),
@@ -93,6 +95,8 @@ def compare(
     with only_one(out) as held:
         board = _Board(setup, jobs)
         todo = board.unfinished()
+        if todo:
+            _say_if_code_differs(board.done)
         _write_data(setup, {cell.labelled for cell in todo})
         board.report()  # of earlier calls, and of what has changed in the words
         tasks = [board.job(cell) for cell in todo]
@@ -105,6 +109,8 @@ def compare(
         )
     summary = board.summary
     _print(study, summary)
+    if said := of_several_versions(code_versions(board.done)):
+        console.print(said, style="yellow")
     console.print(f"Tables, pictures and every case: {out / 'index.html'}")
     if board.failed:
         lines = [f"{cell}: {reason} (log: {board.log(cell)})" for cell, reason in board.failed.items()]
@@ -123,6 +129,18 @@ def _command(dataset: Path, options: dict[str, Any]) -> str:
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{name}", str(one)] if one is not None else []
     return shlex.join(words)
+
+
+def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]]) -> None:
+    """Before hours are spent on runs that may not be comparable with the finished ones."""
+    from ucseg import __version__
+    from ucseg.comparison.report import code_version, code_versions
+    from ucseg.comparison.words import of_several_versions
+    from ucseg.training.run_folder import environment
+
+    here = code_version(__version__, environment())
+    if said := of_several_versions({**code_versions(done), here: code_versions(done).get(here, ["to come"])}):
+        console.print(said, style="yellow")
 
 
 def _write_data(setup: Setup, amounts: set[str]) -> None:

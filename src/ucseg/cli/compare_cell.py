@@ -6,14 +6,21 @@ python -m ucseg.cli.compare_cell TASK, where TASK is a `Task` as JSON. Exit code
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import time
+from threading import Thread
 
 from ucseg.cli.main import EXIT_INTERRUPTED, EXIT_USER
 from ucseg.errors import Interrupted, UserError
 
+LOOK = 2.0  # seconds
+
 
 def run(text: str) -> int:
     """Run the cell; what is wrong is the last thing printed."""
+    Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
     try:
         from ucseg.cli.train import train
         from ucseg.comparison.cell import Task, run_cell
@@ -26,6 +33,13 @@ def run(text: str) -> int:
         print(f"ucseg: {str(stop) or 'stopped.'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _stop_with(parent: int) -> None:
+    """A comparison that is killed cannot end its cells: they save themselves and stop, as on Ctrl-C."""
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":

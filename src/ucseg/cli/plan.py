@@ -36,7 +36,8 @@ def plan(
 ) -> Plan:
     """Choose spacing, patch, levels, batch, normalisation and augmentation from the training cases; write plan.yaml.
 
-    Whatever depends on a value that is --set is chosen to fit it: --set size=112 also changes patch and token.
+    Whatever depends on a value that is --set is chosen to fit it: --set size=112 also changes patch and token. Every
+    call starts from the data: values of an earlier one do not stay, and those that change are named.
 
     Returns:
         The plan that was written.
@@ -63,10 +64,30 @@ def plan(
         machine = ThisMachine(method, {}, build(TrainConfig, {"device": device}, "train"), len(data.validation))
     planned = plan_with_reasons(data, dims, overrides, seen, machine, hours)
     path = out or data.folder / "plan.yaml"
+    before = _earlier(path)
     write_plan(planned.plan, path, planned.reasons)
     _show(planned, explain)
     output.print(f"written  {path}")
+    replaced = [key for key, value in before.items() if value != getattr(planned.plan, key) and key not in overrides]
+    if replaced:
+        was = "; ".join(f"{key} {_text(key, before[key])}" for key in replaced)
+        console.print(
+            f"Different from the plan that was there: {was}. Every plan starts from the data: what is to stay of an "
+            "earlier --set, or of changes in the file, has to be --set again.",
+            style="yellow",
+        )
     return planned.plan
+
+
+def _earlier(path: Path) -> dict[str, object]:
+    """The values of the plan that is about to be replaced; none where there is none that can be read."""
+    from ucseg.data.plan import read_plan
+    from ucseg.errors import UserError
+
+    try:
+        return dict(read_plan(path)) if path.is_file() else {}
+    except UserError:
+        return {}
 
 
 def _show(planned: Planned, explain: bool) -> None:

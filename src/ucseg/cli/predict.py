@@ -89,6 +89,11 @@ def predict(
         Predictor.from_run, checkpoint=checkpoint, overlap=overlap, growth=window_growth, components=components
     )
     predictor = make(run, device=here, precision=precision)
+    if reached := RunFolder(run).unfinished:
+        console.print(
+            f"{run}: training is at {reached}, so these are not its final weights; ucseg train goes on with --resume.",
+            style="yellow",
+        )
     found = find_inputs(inputs, out, split, predictor.plan.channels)
     items, problems = found.scans, found.problems
     if dicom_seg:

@@ -132,9 +132,14 @@ def code_versions(done: Mapping[Cell, Mapping[str, Any]]) -> dict[str, list[str]
     """Version and commit -> cells that were made with it: more than one is worth knowing."""
     found: dict[str, list[str]] = {}
     for cell, result in done.items():
-        commit = result["environment"].get("commit")
-        found.setdefault(f"{result['ucseg']}" + (f" ({commit})" if commit else ""), []).append(cell.name)
+        found.setdefault(code_version(result["ucseg"], result["environment"]), []).append(cell.name)
     return found
+
+
+def code_version(version: str, environment: Mapping[str, Any]) -> str:
+    """Version, and the commit where it is known."""
+    commit = environment.get("commit")
+    return version + (f" ({commit})" if commit else "")
 
 
 def _everything(
@@ -208,7 +213,8 @@ def _page(
         "failed": [(str(cell), reason) for cell, reason in failed.items()],
         "sections": sections,
         "rules": words.RULES,
-        "versions": code_versions(done),
+        "versions": (versions := code_versions(done)),
+        "several_versions": words.of_several_versions(versions),
     }
 
 

@@ -74,6 +74,7 @@ class Comparison:
         p, p_holm: Wilcoxon's signed-rank test over subjects; adjusted for all variants of this amount and weights.
         tests: how many comparisons Holm's correction is over.
         spread: the larger of both variants' standard deviations over seeds; NaN with one seed.
+        unpaired: whether one of the two has finished seeds that the other has not.
     """
 
     test: str
@@ -91,6 +92,7 @@ class Comparison:
     tests: int
     spread: float
     verdict: str
+    unpaired: bool
 
     @property
     def hopeless(self) -> bool:
@@ -235,8 +237,10 @@ def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFram
         ours, theirs = ours.align(theirs, join="outer", axis=0)
         paired = _paired(tuple(ours.mean(axis=1)), tuple(theirs.mean(axis=1)))
         spreads = [_spread(ours), _spread(theirs)]
-        found.append((variant, tuple(map(int, seeds)), paired, max(spreads) if len(seeds) > 1 else math.nan))
-    adjusted = holm([paired.p for _, _, paired, _ in found])
+        unpaired = len(seeds) < max(values.shape[1], variants[reference].shape[1])
+        spread = max(spreads) if len(seeds) > 1 else math.nan
+        found.append((variant, tuple(map(int, seeds)), paired, spread, unpaired))
+    adjusted = holm([paired.p for _, _, paired, _, _ in found])
     return [
         Comparison(
             *place,
@@ -252,8 +256,9 @@ def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFram
             sum(not math.isnan(one) for one in adjusted),
             spread,
             verdict(paired.mean, p, spread),
+            unpaired,
         )
-        for (variant, seeds, paired, spread), p in zip(found, adjusted, strict=True)
+        for (variant, seeds, paired, spread, unpaired), p in zip(found, adjusted, strict=True)
     ]
 
 

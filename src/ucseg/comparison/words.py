@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Summary
 
@@ -38,6 +39,8 @@ def sentence(one: Comparison) -> str:
     spread = f"spread over {len(one.seeds)} seeds {one.spread:.3f}"
     if len(one.seeds) < 2:
         spread = "one seed, so how much another seed would change is not known"
+    if one.unpaired:
+        spread += f"; over the seeds that both have ({', '.join(map(str, one.seeds))}), so it is not that of the means"
     few = "; too few for any difference to show" if one.hopeless else ""
     return (
         f"{said}: Dice {one.difference:+.3f}{interval}, p {p_text(one.p_holm)}, {spread}, {one.subjects} subjects{few}."
@@ -56,6 +59,17 @@ def verdicts(summary: Summary, place: tuple[str, str, str]) -> list[str]:
     if place in summary.gaps:
         said.append(f"The share of the gap closed is undefined: {summary.gaps[place]}.")
     return said
+
+
+def of_several_versions(versions: Mapping[str, Sequence[str]]) -> str:
+    """What to say where finished runs were made by different code (version -> names of runs), else ""."""
+    if len(versions) < 2:
+        return ""
+    said = "; ".join(f"{version}: {len(names)} runs" for version, names in versions.items())
+    return (
+        f"Not all runs are of the same code ({said}). Where it differs in what is computed they cannot be compared; "
+        "another --out begins anew."
+    )
 
 
 def p_text(p: float) -> str:

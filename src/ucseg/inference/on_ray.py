@@ -163,7 +163,10 @@ class _Crew:
         if time.monotonic() > self._tell_after:
             self._tell_after = math.inf
             self._say("No worker has begun yet; the cluster may be busy.")
-        for answer in self._ray.wait(list(self._at), timeout=POLL)[0]:
+        answers = self._ray.wait(list(self._at), timeout=POLL)[0]
+        if not answers and not any(node["Alive"] for node in self._ray.nodes()):
+            raise UserError("No machine of the Ray cluster is left; go on with the same command and --resume.")
+        for answer in answers:
             worker, item = self._at.pop(answer)
             row = None
             try:
@@ -218,7 +221,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
         quiet |= {"num_cpus": max(workers or 1, os.cpu_count() or 1)}
     try:
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises bare ones too, if it cannot begin in time
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"--ray {address}: no cluster of Ray could be joined ({reason}); begin one with `ray start --head`, "

@@ -112,6 +112,14 @@ class RunFolder:
         """Weights called "last", "best" or "ema"; what is known of them stands beside it as .json."""
         return self.path / f"{which}.safetensors"
 
+    @property
+    def unfinished(self) -> str:
+        """How far training has come where it is not at its end ("step 9 of 24"), else ""."""
+        file = self.weights_file("last").with_suffix(".json")
+        known = read_json(file) if file.exists() else {}
+        step, of = known.get("step", 0), known.get("of", 0)
+        return f"step {step} of {of}" if step < of else ""
+
     def require(self, resume: bool) -> None:
         """Refuse what would destroy a run, or resume none.
 

@@ -26,7 +26,7 @@ SAMPLED = 25  # on a GPU
 WARM = 3  # first steps there choose kernels and are like no other
 WORTH = 0.05  # a change that saves less of the time is not worth saying
 BF16_SAVES = 0.3  # of a step, from float32 to bf16 where the hardware has it; benchmarks/results/step.json
-SELDOMER = 4  # times
+RARER = 4  # times
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,12 @@ class StageClock:
 
 
 def best_change(
-    shares: TimeShares, precision: str, device: torch.device, validate_every: int, save_every: float
+    shares: TimeShares,
+    precision: str,
+    device: torch.device,
+    validate_every: int,
+    save_every: float,
+    processes: int = 1,
 ) -> str:
     """The change of settings that would save most time; where none saves much, the hardware that would.
 
@@ -145,22 +150,24 @@ def best_change(
         precision: of the run, "bf16" or "fp32".
         validate_every: steps between validations.
         save_every: seconds between saves.
+        processes: that train together on this machine, each with as many threads as this one.
     """
     compute = shares.networks + shares.method + shares.backward
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    less = 1 - 1 / SELDOMER
+    used = threads * processes
+    less = 1 - 1 / RARER
     changes = [
         (shares.data, "more processes that load batches (--workers), or the cache on a faster disk (--cache)"),
-        (less * shares.validation, f"seldomer validation (--set validate_every={SELDOMER * validate_every})"),
-        (less * shares.saving, f"seldomer saving (--set save_every={SELDOMER * save_every:.0f})"),
+        (less * shares.validation, f"validating less often (--set validate_every={RARER * validate_every})"),
+        (less * shares.saving, f"saving less often (--set save_every={RARER * save_every:.0f})"),
     ]
     if precision == "fp32" and supports_bf16(device):
         changes.append((BF16_SAVES * compute, "bfloat16, which this device has in hardware (--precision bf16)"))
     if device.type == "cpu" and torch.cuda.is_available():
         changes.append((compute, "the GPU of this machine (--device cuda)"))
-    elif device.type == "cpu" and threads < cores:
-        saved = (1 - threads / cores) * compute
-        changes.append((saved, f"all {cores} cores instead of {threads} (OMP_NUM_THREADS={cores})"))
+    elif device.type == "cpu" and used < cores:
+        saved = (1 - used / cores) * compute
+        changes.append((saved, f"all {cores} cores instead of {used} (OMP_NUM_THREADS={cores // processes})"))
     saved, change = max(changes)
     if saved >= WORTH:
         return f"{change}: up to {saved:.0%} of the time"

@@ -148,7 +148,8 @@ class _Loop:
         if result.spent is not None:
             config, device = self.config, self.fabric.device
             every = config.validate_every or config.tenth
-            change = best_change(result.spent, self.notes["precision"], device, every, config.save_every)
+            together = ranks.size() // config.nodes
+            change = best_change(result.spent, self.notes["precision"], device, every, config.save_every, together)
             if self.leads:
                 write_json(self.run.path / "time.json", record(result.spent, change, self.begun, self.done))
             result.would_help_most = change
