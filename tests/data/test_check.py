@@ -240,6 +240,25 @@ def test_geometry_measures() -> None:
     assert geometry_distance(straight, longer, (4, 4, 4)) == pytest.approx(3 * 0.5 / 2)
 
 
+def test_masks_of_another_size_are_named_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cases = []
+    for i, split in enumerate(["train"] * 12 + ["validation", "test"]):
+        mask = np.zeros((64, 80 if i in (3, 5) else 64), np.uint8)
+        mask[10 + i : 30, 10:30] = 1
+        for name, array in ((f"{i}.png", rng.integers(0, 255, (64, 64), np.uint8)), (f"{i}_mask.png", mask)):
+            Image.fromarray(array).save(tmp_path / name)
+        cases.append(Case(str(i), str(i), tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png", split))
+    classes = {0: "background", 1: "organ"}
+    config = DatasetConfig(name="test", root=str(tmp_path), dims=2, modality="other", channels=1, classes=classes)
+    (finding,) = check_dataset(Dataset(tmp_path, config, cases))
+    assert (finding.file, finding.severity) == ("3_mask.png", "warning")
+    assert finding.finding == (
+        "2 of 14 masks differ from their images in size; they are stretched to fit: "
+        "3_mask.png (80 x 64 px, its image 64 x 64 px), 5_mask.png (80 x 64 px, its image 64 x 64 px)"
+    )
+
+
 def test_volumes_may_test_a_model_of_slices_but_not_train_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cases = []

@@ -13,7 +13,7 @@ import numpy as np
 from ucseg.data.duplicates import copy_from, digest
 from ucseg.data.facts import ScanFacts, facts_in, likeness_of
 from ucseg.data.findings import Finding, Severity, alike, findings_before_training
-from ucseg.data.formats import lies_on_its_image, read_header, read_scan
+from ucseg.data.formats import PLAIN_SUFFIXES, lies_on_its_image, read_header, read_scan, suffix
 from ucseg.data.likely_masks import in_words, likely_masks
 from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, LEFT_OUT_FILE, Dataset, DatasetConfig, files_left_out
 from ucseg.data.masks import read_label
@@ -49,6 +49,8 @@ class _Examined:
     findings: list[Finding] = field(default_factory=list)
     image_digest: str | None = None
     label_digest: str | None = None
+    sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    """Of image and mask, where they differ."""
     likeness: bytes | None = None
     facts: ScanFacts | str = "it cannot be read"
 
@@ -78,6 +80,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     examined = [seen[case.case] for case in dataset.cases]
     findings += [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
+    findings += _stretched(examined, dataset)
     copies = {one.case.case: None if one.likeness is None else copy_from(one.likeness) for one in examined}
     findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
     findings += _amounts(dataset)
@@ -141,6 +144,8 @@ def _examine_mask(
         out.findings.append(_from_error(error, mask, dataset))
         return None
     out.label_digest = digest(label)
+    if shape is not None and suffix(mask) in PLAIN_SUFFIXES and (own := read_header(mask)[0]) != shape:
+        out.sizes = shape, own
     if not label.any():
         out.findings.append(
             Finding(
@@ -223,6 +228,24 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
             f"leak: {text}" if leak else text,
             f"keep one of them in {CASES_FILE}",
             "error" if leak else "warning",
+        )
+
+
+def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
+    """Masks of another size than their images (see masks.py): right in some public sets, a mistake in others."""
+    masks = [one.case.mask for one in examined if one.case.mask is not None]
+    named = []
+    for one in examined:
+        if one.sizes is not None and one.case.mask is not None:
+            image, mask = (f"{size[1]} x {size[0]}" for size in one.sizes)
+            named.append((_name(one.case.mask, dataset), f"({mask} px, its image {image} px)"))
+    if named:
+        yield Finding(
+            named[0][0],
+            f"{len(named)} of {len(masks)} masks differ from their images in size; they are stretched to fit: "
+            f"{some([' '.join(one) for one in named])}",
+            f"look whether they lie right on their images; if not, name the right masks in {CASES_FILE} or resize them",
+            "warning",
         )
 
 
