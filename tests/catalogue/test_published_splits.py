@@ -69,6 +69,11 @@ def test_lists_that_do_not_fit_the_files(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(UserError, match=r"train.list and test.list is missing; la is read by its published lists"):
         ucseg.import_("la", folder, out=tmp_path / "none")
+    write_list(folder / "train.list", LA[:5])
+    write_list(folder / "test.list", LA[4:6])
+    told = rf"{LA[4]} is in train.list \(train\) and test.list \(test\); .* take it out of one of the lists"
+    with pytest.raises(UserError, match=told):
+        ucseg.import_("la", folder, out=tmp_path / "set")
     write_list(folder / "train.list", [*LA[:3], LA[1]])
     write_list(folder / "test.list", LA[4:6])
     with pytest.raises(UserError, match=f"names {LA[1]} twice"):

@@ -126,8 +126,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "flipped": (mask(same, np.diag([-1.0, 1.0, 2.0, 1.0])), MASK, "error", "geometry differs"),
     "sheared": (slanted, IMAGE, "warning", "not at right angles"),
     "companion": (companion, "images/._*", "warning", "1 companion files of macOS"),
-    "leak": (copied(7), "images/c0.nii.gz", "error", "leak: (train) the same image"),
-    "duplicate": (copied(1), "images/c0.nii.gz", "warning", "the same image as"),
+    "leak": (copied(7), "images/c0.nii.gz", "error", "leak: c0 (train) has the same image as c7 (test)"),
+    "duplicate": (copied(1), "images/c0.nii.gz", "warning", "c0 (train) has the same image as c1 (train)"),
 }
 
 

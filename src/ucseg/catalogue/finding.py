@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, combinations
 from pathlib import Path, PurePosixPath
 
 from ucseg.catalogue import DATASETS, bids
@@ -17,7 +18,7 @@ from ucseg.catalogue.layout import Layout, Part, PublicSet
 from ucseg.data.formats import stem, suffix
 from ucseg.data.pairing import Found, find_cases
 from ucseg.data.subjects import find_subjects
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.types import Case
 
 _SHOWN = 4
@@ -151,7 +152,7 @@ def _expression(pattern: str, where: Mapping[str, str]) -> re.Pattern[str]:
 
 
 def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
-    problems: list[str] = []
+    problems = list(_in_two_splits(tree, layout))
     taken: dict[str, Case] = {}
     subjects: dict[str, str] = {}
     for part in layout.parts:
@@ -174,6 +175,19 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
     of = subjects or by_name.of
     cases = [Case(name, of[name], case.image, case.mask, case.split) for name, case in taken.items()]
     return Found(cases, [], rule, notes if subjects else [*notes, *by_name.notes])
+
+
+def _in_two_splits(tree: _Tree, layout: Layout) -> Iterator[str]:
+    """What is wrong with lists of two splits that name the same files."""
+    listed = [(part, dict.fromkeys(chain(*map(tree.names, part.names)))) for part in layout.parts]
+    for (one, names), (other, others) in combinations(listed, 2):
+        both = [name for name in names if name in others]
+        if both and one.split != other.split and one.images == other.images:
+            lists = f"{' and '.join(one.names)} ({one.split}) and {' and '.join(other.names)} ({other.split})"
+            yield (
+                f"{tree.folder}: {some(both)} is in {lists}; a case belongs into one split, or figures would be too "
+                "good: take it out of one of the lists, or copy the published ones again."
+            )
 
 
 def _numbered(case: str, last_of: tuple[int, ...]) -> str:

@@ -218,11 +218,11 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
         if len(same) < 2:
             continue
         first, *others = same
-        listed = ", ".join(f"{_name(one.case.image, dataset)} ({one.case.split})" for one in others)
+        listed = ", ".join(f"{one.case.case} ({one.case.split})" for one in others)
         masks = {one.label_digest for one in same if one.label_digest is not None}
         contradiction = "; their masks differ" if len(masks) > 1 else ""
         leak = len({one.case.split for one in same}) > 1
-        text = f"({first.case.split}) the same image as {listed}{contradiction}"
+        text = f"{first.case.case} ({first.case.split}) has the same image as {listed}{contradiction}"
         yield Finding(
             _name(first.case.image, dataset),
             f"leak: {text}" if leak else text,
