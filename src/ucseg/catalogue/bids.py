@@ -53,8 +53,7 @@ def find(folder: Path, scans: Sequence[Path], words: str) -> Found:
             cases.append(Case(stem(image), image.name.split("_")[0], image, own_mask, ""))
         else:
             left_out.append(LeftOut(image, f"no {_kind(image)} image has a mask.", rightly=True))
-    subjects = len({case.subject for case in cases})
-    return Found(cases, left_out, f"{subjects}: by 'sub-...' (BIDS)", [words])
+    return Found(cases, left_out, "by 'sub-...' (BIDS)", [words])
 
 
 def _refuse_several(folder: Path, drawn: dict[Path, list[Path]]) -> None:

@@ -171,7 +171,7 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
     by_name = find_subjects(
         {name: (stem(case.image), case.image.relative_to(tree.folder).as_posix()) for name, case in taken.items()}
     )
-    rule = f"{len(set(subjects.values()))}: as the layout tells" if subjects else by_name.rule
+    rule = "as the layout tells" if subjects else by_name.rule
     of = subjects or by_name.of
     cases = [Case(name, of[name], case.image, case.mask, case.split) for name, case in taken.items()]
     return Found(cases, [], rule, notes if subjects else [*notes, *by_name.notes])

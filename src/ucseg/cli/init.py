@@ -110,7 +110,7 @@ def print_understood(folder: Path, found: Understood) -> None:
     facts.add_row(
         "cases", f"{len(found.cases)}: {masked} with a mask, {len(found.cases) - masked} without (unlabelled)"
     )
-    facts.add_row("subjects", found.subject_rule)
+    facts.add_row("subjects", f"{len({case.subject for case in found.cases})}: {found.subject_rule}")
     facts.add_row(
         "images", f"{config.dims}D, {config.channels} channel{'s' if config.channels > 1 else ''}, {config.modality}"
     )

@@ -185,7 +185,7 @@ def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> 
         raise UserError(
             f"{folder}: none of {len(surveyed)} images can be read; e.g. {first.case.image.name}: {first.image}"
         )
-    (dims, channels), _ = Counter(kind for _, kind in readable).most_common(1)[0]
+    (dims, channels), count = Counter(kind for _, kind in readable).most_common(1)[0]
     usable = []
     for one, kind in readable:
         assert isinstance(one.image, ImageFacts)
@@ -193,14 +193,17 @@ def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> 
         if kind == (dims, channels) or stack:
             usable.append(one)
         else:
-            words = f"{kind[0]}D with {kind[1]} channel(s), most images are {dims}D with {channels}"
-            left_out += _with_mask(one.case, f"the image is {words}; convert it, or make a dataset of its kind.")
+            words = f"{kind[0]}D with {kind[1]} channel(s), the dataset {dims}D with {channels}"
+            most = f"as {count} of {len(readable)} images"
+            mend = "convert it, or make a dataset of its kind (--images)."
+            left_out += _with_mask(one.case, f"the image is {words}, {most}; {mend}")
     return usable, dims, channels
 
 
 def _with_mask(case: Case, reason: str) -> list[LeftOut]:
-    mask = [] if case.mask is None else [LeftOut(case.mask, f"its image {case.image.name} is left out.")]
-    return [LeftOut(case.image, reason), *mask]
+    # The image is what there is to mend.
+    because = f"its image {case.image.name} is left out."
+    return [LeftOut(case.image, reason), *([] if case.mask is None else [LeftOut(case.mask, because, rightly=True)])]
 
 
 def _misfits(

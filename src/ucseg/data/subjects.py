@@ -73,7 +73,7 @@ def find_subjects(
 
 
 def _subjects(of: dict[str, str], rule: str, notes: list[str] | None = None) -> Subjects:
-    return Subjects(of, f"{len(set(of.values()))}: {rule}", notes or [])
+    return Subjects(of, rule, notes or [])
 
 
 def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
