@@ -74,6 +74,15 @@ def test_equal_names_are_told_apart(tmp_path: Path) -> None:
     assert all("/" not in name for name in names.values())
 
 
+def test_names_that_differ_by_case_alone_do_not_follow_the_whole_path(tmp_path: Path) -> None:
+    touch(tmp_path, "p00.png", "p00.PNG", "a/q.png", "A/q.png")
+    names = {
+        item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o").scans
+    }
+    # The numbers are for file systems that take upper and lower case for the same.
+    assert names == {"p00.PNG": "p00_PNG", "p00.png": "p00_png_2", "A/q.png": "A_q", "a/q.png": "a_q_2"}
+
+
 def test_paths_that_are_not_there_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.png: there is no such file"):
         find_inputs([tmp_path / "nowhere.png"], tmp_path / "out")

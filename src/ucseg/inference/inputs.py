@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,14 +147,16 @@ def _unique(named: dict[Path, str]) -> dict[Path, str]:
 
 def _told_apart(group: list[Path], named: dict[Path, str]) -> list[str]:
     depths = range(max(len(file.parts) for file in group) - 1)
-    for ending, depth in itertools.product((False, True), depths):
+    # Names that differ by case only (scan_png, scan_PNG) come last, and get numbers too.
+    folded: tuple[Callable[[str], str], ...] = (str.casefold, str)
+    for fold, ending, depth in itertools.product(folded, (False, True), depths):
         names = []
         for file in group:
             parents = file.parent.parts[1:][-depth:] if depth else ()
             names.append("_".join([*parents, named[file], *([first_file(file).suffix[1:]] if ending else [])]))
-        if len({name.casefold() for name in names}) == len(group):
+        if len({fold(name) for name in names}) == len(group):
             return names
-    return names  # files whose whole paths differ by case only; numbers will tell them apart
+    return names
 
 
 def _absolute(path: Path) -> Path:
