@@ -197,6 +197,19 @@ def test_a_dataset_reads_masks_its_own_way_and_misses_nobody(
         evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "other", classes="1=spot")
 
 
+def test_masks_that_share_no_number_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case, predicted, true in (("a", 1, 2), ("b", 1, 4)):
+        save(ball(3, predicted), tmp_path / "p" / f"{case}.nii.gz")
+        save(ball(3, true), tmp_path / "r" / f"{case}.nii.gz")
+    evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "The references hold class 2, 4, the predictions class 1: no number is in both" in told
+    save(ball(6, 1), tmp_path / "r" / "b.nii.gz")  # one number is in both now, wherever it lies
+    save(ball(3, 3), tmp_path / "p" / "b.nii.gz")
+    evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out", overwrite=True)
+    assert "no number is in both" not in " ".join(capsys.readouterr().err.split())
+
+
 def test_masks_from_a_paint_program_are_black_and_white_and_photographs_are_refused(tmp_path: Path) -> None:
     mask = np.zeros((16, 20), dtype=np.uint8)
     mask[4:12, 5:14] = 255

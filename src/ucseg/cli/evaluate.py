@@ -151,6 +151,13 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
         console.print(
             "Some cases are in mm and some in px, so distances have no mean; evaluate them apart.", style="yellow"
         )
+    if result.labels_apart is not None:
+        true, predicted = (", ".join(map(str, labels)) for labels in result.labels_apart)
+        console.print(
+            f"The references hold class {true}, the predictions class {predicted}: no number is in both, so nothing "
+            "agrees. If they mean the same, renumber one of them (--classes names numbers, and changes none).",
+            style="yellow",
+        )
     _list("References without a prediction, not in the means", result.missing)
     _list("Cases without a reference", result.unreferenced)
     _list("Predictions that were not used", [f"{Path(file).name} {why}" for file, why in result.unmatched.items()])

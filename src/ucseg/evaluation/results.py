@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ucseg.data.atomic import whole_file
-from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, ClassMetrics
+from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, OK, ClassMetrics
 from ucseg.evaluation.statistics import RESAMPLES, Interval, bootstrap_interval
 from ucseg.types import Array
 
@@ -101,6 +101,14 @@ class Evaluation:
     def classes(self) -> dict[int, str]:
         """Foreground class -> name."""
         return {row["label"]: row["name"] for row in self.cases[0].rows}
+
+    @property
+    def labels_apart(self) -> tuple[list[int], list[int]] | None:
+        """Class numbers of references and of predictions, where both hold some and share none in all cases."""
+        rows = [row for case in self.cases for row in case.rows]
+        true = {row["label"] for row in rows if row["status"] in (OK, MISSED)}
+        predicted = {row["label"] for row in rows if row["status"] in (OK, FALSE_POSITIVE)}
+        return (sorted(true), sorted(predicted)) if true and predicted and true.isdisjoint(predicted) else None
 
     def values(self, metric: str) -> Array:
         """Cases x classes float64 of one metric; NaN where undefined."""
