@@ -39,6 +39,7 @@ PARTS = ",".join(
         "uc_seg:method.gate=none",  # fusion without uncertainty
         "uc_seg:method.mixing=false",
         "uc_seg:method.calibration_weight=0",
+        "uc_seg:precision=fp32",  # what the default, bf16 where the processor has it, costs in Dice
     ]
 )
 HIPPOCAMPUS = ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "20", "--test", "60")
