@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,8 @@ def test_all_wrong_values_are_told_together() -> None:
         ({"precision": "fp64"}, "train: setting 'precision' = 'fp64': it has to be 'auto', 'bf16' or 'fp32'."),
         ({"momentum": 1}, "train: setting 'momentum' = 1: it has to be a number below 1."),
         ({"lr": 0}, "train: setting 'lr' = 0: it has to be a number above 0."),
+        ({"lr": math.inf}, "train: setting 'lr' = inf: it has to be a finite number."),
+        ({"hours": math.nan}, "train: setting 'hours' = nan: it has to be a finite number."),
     ],
 )
 def test_what_a_training_setting_has_to_be_is_said(settings: dict[str, object], said: str) -> None:

@@ -17,9 +17,12 @@ T = TypeVar("T", bound="Strict")
 
 
 class Strict(BaseModel):
-    """Base of every settings class: no unknown keys, no silent changes after creation."""
+    """Base of every settings class: no unknown keys, no silent changes after creation, no number that is not finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    NaN passes through most comparisons, and config.json could hold neither it nor infinity.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def build(model: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -54,6 +57,7 @@ _EXPECTED = {
     "int_from_float": "a whole number",
     "float_parsing": "a number",
     "float_type": "a number",
+    "finite_number": "a finite number",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "string_type": "text",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import nibabel as nib
@@ -241,6 +242,20 @@ def test_binary_pictures_are_cut_in_the_middle(tmp_path: Path, lossy: bool) -> N
     assert (config.modality, config.channels, config.fill_outlines) == ("rgb", 3, False)
     named = ucseg.init(tmp_path / "data", out=tmp_path / "b", classes="polyp", mask_threshold=60).config
     assert (named.classes[1], named.mask_threshold) == ("polyp", 60)
+    for threshold, said in ((math.nan, "nan is no grey level"), (math.inf, "inf is no"), (255, "255, only up to 255")):
+        with pytest.raises(UserError, match=f"threshold {said}"):
+            ucseg.init(tmp_path / "data", out=tmp_path / "c", mask_threshold=threshold)
+
+
+def test_masks_of_two_kinds_are_told_apart_and_the_threshold_told_works(tmp_path: Path) -> None:
+    for i in range(4):
+        picture(tmp_path / "data" / "images" / f"{i}.png")
+        save(tmp_path / "data" / "masks" / f"{i}.png", blob(1 if i == 3 else 255, i))
+    said = r"0 in 4, e\.g\. 0\.png; 1 in 1, e\.g\. 3\.png; 255 in 3, e\.g\. 0\.png.*give --mask-threshold 0;"
+    with pytest.raises(UserError, match=said):
+        ucseg.init(tmp_path / "data", out=tmp_path / "set")
+    dataset = ucseg.init(tmp_path / "data", out=tmp_path / "set", mask_threshold=0, validation="0", test="0")
+    assert len(dataset.labelled) == 4
 
 
 def test_outlines_are_recognised_and_an_open_one_is_left_out(

@@ -257,6 +257,7 @@ def test_undefined_figures_are_null_and_not_a_word_that_json_does_not_know(
         ({"classes": "1=organ,3=cyst"}, "a.nii.gz: holds values that are no classes (2)"),
         ({"tolerance": -1.0}, "--tolerance -1.0 is not a distance"),
         ({"tolerance": float("nan")}, "--tolerance nan is not a distance"),
+        ({"tolerance": float("inf")}, "--tolerance inf is not a distance"),
         ({"subject": "("}, "is not a regular expression"),
     ],
 )

@@ -295,6 +295,7 @@ def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: P
         (["--precision", "fp8"], "fp8"),
         (["--overlap", "1"], "--overlap 1.0"),
         (["--window-growth", "0.5"], "--window-growth 0.5"),
+        (["--window-growth", "nan"], "--window-growth nan"),
     ],
 )
 def test_options_that_cannot_be(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def set_up(wanted: Wanted) -> Setup:
     problems += wrong
     if wanted.seeds < 1:
         problems.append(f"--seeds {wanted.seeds}: give at least 1.")
-    if not wanted.tolerance >= 0:
+    if not 0 <= wanted.tolerance < math.inf:
         problems.append(f"--tolerance {wanted.tolerance} is not a distance; give 0 or more.")
     reference = _reference(wanted, variants, problems)
     amounts: list[Amount] = []

@@ -12,6 +12,8 @@ from ucseg.data.survey import MaskFacts, nearly_all_outlines
 from ucseg.errors import UserError
 
 BACKGROUND = "background"
+MOST_LISTED = 6
+"""Mask values that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ def choose_reading(
         return Reading(classes or {0: BACKGROUND, 1: "foreground"}, threshold, bool(fill_outlines))
     if all(facts.low == facts.high == 0 for facts in masks.values()):
         raise UserError("All masks are empty (zero everywhere); check that these are the right mask files.")
+    highest = max(facts.high for facts in masks.values())
+    if threshold is not None and threshold >= highest:
+        raise UserError(
+            f"No mask holds a value above the mask threshold {threshold:g}, only up to {highest:g}; lower it."
+        )
     if threshold is None and (classes is None or len(classes) == 2):
         threshold = _two_levels(masks, notes)
     rejected: dict[str, str] = {}
@@ -187,18 +194,23 @@ def _from_values(
 
 def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
     """The class numbers in use; values that hardly any mask holds and that fit no numbering are not among them."""
-    holders: Counter[float] = Counter()
+    holders: dict[float, list[Path]] = {}
     for facts in masks.values():
         if facts.counts is not None and facts.whole and facts.low >= 0:
-            holders.update(facts.counts.keys())
+            for value in facts.counts:
+                holders.setdefault(value, []).append(facts.path)
     common = {int(value) for value in holders}
     if not _numbering(common):
-        common = {int(value) for value, files in holders.items() if files > 0.05 * len(masks)}
+        common = {int(value) for value, files in holders.items() if len(files) > 0.05 * len(masks)}
     if not _numbering(common):
-        listed = ", ".join(f"{value:g}" for value in sorted(holders)[:8]) + (", ..." if len(holders) > 8 else "")
+        listed = [f"{value:g} in {len(files)}, e.g. {files[0].name}" for value, files in sorted(holders.items())]
+        shown = "; ".join(listed[:MOST_LISTED]) + ("; ..." if len(listed) > MOST_LISTED else "")
+        least, most = min(facts.low for facts in masks.values()), max(facts.high for facts in masks.values())
+        cut = least if holders else (least + most) / 2
         raise UserError(
-            f"The mask values ({listed or 'fractions or negative numbers'}) are no class numbers 0, 1, 2, ...; "
-            "give --mask-threshold for one foreground class, --classes for the values in use, or save the masks anew."
+            f"The values of the {len(masks)} masks ({shown or 'fractions or negative numbers'}) are no class numbers "
+            f"0, 1, 2, ...; if all above {cut:g} is one foreground class, give --mask-threshold {cut:g}; else "
+            "--classes for the values in use, or save the masks anew."
         )
     return common
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -97,6 +98,8 @@ def understand(
         raise UserError(f"--modality '{options.modality}' is not one of {', '.join(get_args(Modality))}; choose one.")
     if options.classes is not None:
         parse_classes(options.classes)  # before minutes of reading
+    if options.mask_threshold is not None and not math.isfinite(options.mask_threshold):
+        raise UserError(f"--mask-threshold {options.mask_threshold} is no grey level; give a number, such as 127.")
     found = find_cases(folder, options.images, options.masks, options.subject, skip)
     understood = understand_cases(folder, found, options, root, done)
     return replace(understood, notes=understood.notes + list(_about_likely_masks(understood.cases)))

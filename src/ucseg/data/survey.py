@@ -36,6 +36,7 @@ class MaskFacts:
     """Of a mask file's voxels.
 
     Attributes:
+        path: of the file.
         shape: S.
         counts: value -> number of voxels, ascending; None when there are more than MANY values.
         low, high: least and greatest value.
@@ -45,6 +46,7 @@ class MaskFacts:
         names: value -> name, of files that name their segments.
     """
 
+    path: Path
     shape: tuple[int, ...]
     counts: dict[float, int] | None
     low: float
@@ -161,6 +163,7 @@ def _mask_facts(path: Path, look_for_outline: bool) -> MaskFacts | str:
     if look_for_outline and values.ndim == 2 and len(found) > 1:
         outline = is_outline(values > (found[0] + found[-1]) / 2)
     return MaskFacts(
+        path=path,
         shape=values.shape,
         counts={float(v): int(n) for v, n in zip(found, counts, strict=True)} if len(found) <= MANY else None,
         low=float(found[0]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -91,7 +92,7 @@ def evaluate_folder(
             named in the result (`failed`), and the others go on.
     """
     settings = settings or Settings()
-    if not settings.tolerance >= 0:
+    if not 0 <= settings.tolerance < math.inf:
         raise UserError(f"--tolerance {settings.tolerance} is not a distance; give 0 or more.")
     found = match(predictions, references, settings.split, settings.subject)
     if found.dataset is not None and settings.classes is not None:

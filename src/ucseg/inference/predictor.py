@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class Predictor:
         self.precision = choose_precision(precision, self.device)
         if not 0 <= overlap < 1:
             raise UserError(f"--overlap {overlap} makes no sense; give a part of a window's edge: 0 or more, below 1.")
-        if growth < 1:
+        if not 1 <= growth < math.inf:
             raise UserError(f"--window-growth {growth} makes no sense; give 1 (windows of the patch's size) or more.")
         self.overlap, self.growth = overlap, growth
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
