@@ -129,6 +129,13 @@ def test_broken_files_are_named(tmp_path: Path, file: str, text: str | None, mes
     assert message in str(error.value)
 
 
+def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    save_dataset(make(tmp_path / "set"))
+    with pytest.raises(UserError, match=r"cases\.csv: this is a file; give the folder of the dataset"):
+        load_dataset(tmp_path / "set" / "cases.csv")
+    assert load_dataset(tmp_path / "set" / "dataset.yaml").cases
+
+
 @pytest.mark.parametrize(
     ("line", "other", "message"),
     [

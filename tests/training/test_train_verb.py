@@ -133,7 +133,7 @@ def test_stop_and_resume_without_repeating_the_words(
             train(scans, tmp_path / "run", method="uc_seg", set=settings)
     for words, message in (
         ({"steps": 8}, r"'train.steps' was 4 when the run began and is 8 now"),
-        ({"method": "supervised"}, r"'method.name' was 'uc_seg'"),
+        ({"method": "supervised"}, r"^[^\n]*: this is a run of method uc_seg, not of supervised; [^\n]*$"),
         ({"set": ["method.ic_weight=0.2"]}, r"'method.config.ic_weight' was 0.3 .* is 0.2 now"),
         ({"set": ["plan.labelled_batch=4"]}, r"'plan.labelled_batch' was 2"),
     ):
@@ -164,7 +164,14 @@ def test_cases_that_changed_in_between_are_noticed(scans: Path, tmp_path: Path) 
     fewer = Manifest(tmp_path / "fewer", data.config, data.cases[1:])
     save_dataset(fewer)
     (tmp_path / "fewer/plan.yaml").write_bytes((scans / "plan.yaml").read_bytes())
-    with pytest.raises(UserError, match=r"'cases.labelled' was \['scan0'"):
+    said = rf"fewer are not those that the run began with \(other labelled cases\); resume with {scans} as it was then"
+    with pytest.raises(UserError, match=said):
+        ucseg.train(tmp_path / "fewer", tmp_path / "run", resume=True)
+    other = tmp_path / "other.png"
+    Image.open(data.cases[0].image).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    fewer.cases = [replace(data.cases[0], image=other), *data.cases[1:]]
+    save_dataset(fewer)
+    with pytest.raises(UserError, match=r"\(the same names, but of other scans or masks\)"):
         ucseg.train(tmp_path / "fewer", tmp_path / "run", resume=True)
 
 

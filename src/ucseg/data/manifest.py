@@ -144,6 +144,8 @@ def load_dataset(path: Path | str) -> Dataset:
     config_file = path / CONFIG_FILE if path.is_dir() else path
     if not path.exists():
         raise UserError(f"{path}: no such dataset; make one of a folder of scans: ucseg init SCANS --out DATASET")
+    if path.is_file() and path.name != CONFIG_FILE:
+        raise UserError(f"{path}: this is a file; give the folder of the dataset, in which its {CONFIG_FILE} is.")
     if not config_file.is_file():
         raise UserError(
             f"{path}: there is no {CONFIG_FILE} here; if these are scans, make a dataset of them first: "

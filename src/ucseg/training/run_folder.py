@@ -164,12 +164,30 @@ class RunFolder:
         # A setting that ucseg did not have when the run began was what its default is now.
         here = _flat({"train": TrainConfig.model_validate({}).model_dump(mode="json")}) | _flat(_plain(self.config))
         asked = _flat(_plain(config))
-        wrong = [
-            f"{self.path}: '{key}' was {_show(here, key)} when the run began and is {_show(asked, key)} now; "
-            "resume with the value it began with, or train anew in another folder."
+        name = "method.name"
+        if here.get(name) != asked.get(name):  # of which all its settings follow
+            raise UserError(
+                f"{self.path}: this is a run of method {here.get(name)}, not of {asked.get(name)}; "
+                "resume it without --method, or train anew with another --out."
+            )
+        differ = [
+            key
             for key in sorted(here.keys() | asked.keys())
             if key not in FREE_ON_RESUME and here.get(key, _MISSING) != asked.get(key, _MISSING)
         ]
+        wrong = [
+            f"{self.path}: '{key}' was {_show(here, key)} when the run began and is {_show(asked, key)} now; "
+            "resume with the value it began with, or train anew in another folder."
+            for key in differ
+            if not key.startswith("cases.")
+        ]
+        if others := [key.removeprefix("cases.") for key in differ if key.startswith("cases.")]:
+            lists = [part for part in others if part != "content"]
+            what = f"other {' and '.join(lists)} cases" if lists else "the same names, but of other scans or masks"
+            wrong.append(
+                f"{self.path}: the cases of {config.get('dataset')} are not those that the run began with ({what}); "
+                f"resume with {here.get('dataset')} as it was then, or train anew with another --out."
+            )
         if wrong:
             raise UserError("\n".join(wrong))
         self._sweep()
