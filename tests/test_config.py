@@ -75,10 +75,12 @@ def test_what_a_training_setting_has_to_be_is_said(settings: dict[str, object], 
     assert str(caught.value) == said
 
 
-def test_a_pair_needs_both_of_its_values() -> None:
-    with pytest.raises(UserError, match=r"setting 'subnets\.1' is missing\.") as caught:
-        build_method("uc_seg", {"subnets": ["unet"]}, PROBLEM)
-    assert len(str(caught.value).splitlines()) == 1
+@pytest.mark.parametrize("given", [[], ["unet"], ["unet", "vnet", "unet"]])
+def test_a_pair_needs_both_of_its_values(given: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        build_method("uc_seg", {"subnets": given}, PROBLEM)
+    expected = "it has to be a list of 2 values, such as [unet, vnet]."
+    assert str(caught.value) == f"method uc_seg: setting 'subnets' = {given}: {expected}"
 
 
 def test_overrides_are_read_as_yaml_into_nested_keys() -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ucseg.errors import UserError
@@ -39,16 +40,35 @@ def build(model: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                lines.append(f"{where}: unknown setting '{key}'; {_nearest(model, problem['loc'])}")
-            elif problem["type"] == "missing":
-                lines.append(f"{where}: setting '{key}' is missing.")
-            else:
-                lines.append(f"{where}: setting '{key}' = {problem['input']!r}: {_expected(problem)}.")
-        raise UserError("\n".join(lines)) from None
+        # A list that lacks several values is a problem for each; the last one knows how many it needs.
+        lines = {_place(problem): _line(model, problem, where) for problem in error.errors()}
+        raise UserError("\n".join(lines.values())) from None
+
+
+def check_keys(model: type[T], values: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown keys of settings whose other values are not known yet: as `build`, of the keys alone."""
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        unknown = [_line(model, problem, where) for problem in error.errors() if problem["type"] == "extra_forbidden"]
+        if unknown:
+            raise UserError("\n".join(unknown)) from None
+
+
+def _place(problem: ErrorDetails) -> tuple[int | str, ...]:
+    """Where the setting is that is wrong: of a list of fixed length, the list, not the value that it lacks."""
+    location = problem["loc"]
+    return location[:-1] if problem["type"] == "missing" and isinstance(location[-1], int) else location
+
+
+def _line(model: type[BaseModel], problem: ErrorDetails, where: str) -> str:
+    place = _place(problem)
+    key = ".".join(map(str, place))
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown setting '{key}'; {_nearest(model, place)}"
+    if place == problem["loc"] and problem["type"] == "missing":
+        return f"{where}: setting '{key}' is missing."
+    return f"{where}: setting '{key}' = {problem['input']!r}: {_expected(model, problem)}."
 
 
 _EXPECTED = {
@@ -63,6 +83,7 @@ _EXPECTED = {
     "string_type": "text",
     "tuple_type": "a list, such as [a, b]",
     "list_type": "a list, such as [a, b]",
+    "too_short": "a list of at least {min_length}",
     "dict_type": "values by name, such as {{a: 1}}",
     "model_type": "settings by name",
     "literal_error": "{expected}",
@@ -74,14 +95,21 @@ _EXPECTED = {
 """What a setting has to be, by pydantic's name of the problem. The rest are told in pydantic's own words."""
 
 
-def _expected(problem: ErrorDetails) -> str:
-    context = problem.get("ctx", {})
+def _expected(model: type[BaseModel], problem: ErrorDetails) -> str:
+    context, place = problem.get("ctx", {}), _place(problem)
+    if problem["type"] in ("missing", "too_long"):  # a list of fixed length: no other has a greatest one
+        field = _fields(model, place).get(str(place[-1]))
+        default = None if field is None else field.default
+        example = f", such as [{', '.join(map(str, default))}]" if isinstance(default, tuple) else ""
+        length = context["max_length"] if "max_length" in context else int(problem["loc"][-1]) + 1
+        return f"it has to be a list of {length} values{example}"
     if problem["type"] in _EXPECTED:
         return f"it has to be {_EXPECTED[problem['type']].format(**context)}"
     return str(context.get("error", problem["msg"])).rstrip(".")
 
 
-def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, FieldInfo]:
+    """Of the settings in which the last part of a location is."""
     fields = model.model_fields
     for part in location[:-1]:
         inner = fields[str(part)].annotation if str(part) in fields else None
@@ -91,6 +119,11 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             break
         fields = inner.model_fields
+    return fields
+
+
+def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    fields = _fields(model, location)
     close = difflib.get_close_matches(str(location[-1]), fields, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known settings: {', '.join(sorted(fields))}."
 

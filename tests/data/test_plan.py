@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,7 @@ def test_written_and_read_again(tmp_path: Path) -> None:
         plan_from({**plan.model_dump(), "slice_axis": 1}, "plan")
 
 
-def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     data = pictures(tmp_path, [(300, 300), (300, 300)])
     (tmp_path / "dataset.yaml").write_text(
         "name: test\nroot: .\ndims: 2\nmodality: rgb\nchannels: 3\n"
@@ -325,6 +326,19 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Different from the plan that was there: size 112 x 112; patch 112 x 112;" in told
     plan_verb(tmp_path, set=["labelled_batch=3"])
     assert "Different" not in capsys.readouterr().err
+    monkeypatch.setattr("ucseg.data.fingerprint.take_fingerprint", None)  # no scan is looked at for what is refused
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"hours": hours}, rf"'hours' = {hours}: it has to be a (finite )?number") for hours in (0.0, -1.0, nan, inf)
+    ]
+    wrong += [
+        ({"set": ["pach=32"]}, "unknown setting 'pach'; did you mean 'patch'"),
+        ({"set": ["augmentation.flop=1"]}, "did you mean 'flip'"),
+        ({"dims": 3}, "the scans are 2D"),
+        ({"hours": 1.0, "method": "uc_sge"}, "did you mean 'uc_seg'"),
+    ]
+    for words, said in wrong:
+        with pytest.raises(UserError, match=said):
+            plan_verb(tmp_path, **words)
 
 
 @pytest.mark.real

@@ -49,20 +49,23 @@ def plan(
     from ucseg.data.fingerprint import take_fingerprint
     from ucseg.data.manifest import load_dataset
     from ucseg.data.plan import write_plan
-    from ucseg.data.planning import plan_with_reasons
+    from ucseg.data.planning import check_overrides, plan_with_reasons
 
     data = load_dataset(dataset)
-    overrides = parse_overrides(set or [])
-    with progress_bar() as bar:
-        task = bar.add_task("looking at the scans", total=len(data.training))
-        seen = take_fingerprint(data, lambda: bar.advance(task))
+    overrides = check_overrides(data, dims, parse_overrides(set or []))  # before minutes of reading, as the machine
     machine = None
     if hours is not None or measure:
         from ucseg.inference.machine import ThisMachine
+        from ucseg.methods import settings_of
         from ucseg.training.settings import TrainConfig
 
-        machine = ThisMachine(method, {}, build(TrainConfig, {"device": device}, "train"), len(data.validation))
-    planned = plan_with_reasons(data, dims, overrides, seen, machine, hours)
+        settings_of(method, {})
+        config = build(TrainConfig, {"device": device, "hours": hours}, "plan")
+        machine = ThisMachine(method, {}, config, len(data.validation))
+    with progress_bar() as bar:
+        task = bar.add_task("looking at the scans", total=len(data.training))
+        seen = take_fingerprint(data, lambda: bar.advance(task))
+    planned = plan_with_reasons(data, None, overrides, seen, machine, hours)
     path = out or data.folder / "plan.yaml"
     before = _earlier(path)
     write_plan(planned.plan, path, planned.reasons)

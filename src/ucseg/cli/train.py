@@ -119,7 +119,7 @@ def _train(
     from ucseg.data.segment_codes import save_codes
     from ucseg.data.stream import Stream, loader
     from ucseg.inference.validation import validation_dice
-    from ucseg.methods import build_method
+    from ucseg.methods import build_method, settings_of
     from ucseg.randomness import derive_seed
     from ucseg.training.trainer import fit
 
@@ -128,6 +128,7 @@ def _train(
         old_name = before.get("method", {}).get("name", "uc_seg")
         name = method or old_name
         overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
+        settings_of(name, overrides)  # what is wrong with them is said before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else _machine(name, overrides, config, data)
         chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)

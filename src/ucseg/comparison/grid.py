@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 from ucseg.config import build
 from ucseg.errors import UserError
-from ucseg.methods import METHODS
+from ucseg.methods import settings_of
 from ucseg.training.settings import TrainConfig, sort_settings
 
 ALL = "all"
@@ -87,10 +86,7 @@ def check_settings(variant: Variant, common: Sequence[str], steps: int | None = 
     Raises:
         UserError: unknown method or setting, or one that must be the same for all.
     """
-    if variant.method not in METHODS:
-        close = difflib.get_close_matches(variant.method, METHODS, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known methods: {', '.join(METHODS)}."
-        raise UserError(f"there is no method '{variant.method}'; {hint}")
+    settings_of(variant.method, {})
     for setting in variant.settings:
         key, equals, _ = setting.partition("=")
         if not equals or not key.strip():
@@ -99,7 +95,7 @@ def check_settings(variant: Variant, common: Sequence[str], steps: int | None = 
             raise UserError(f"'{key.strip()}' must be the same for all that is compared; give it to none.")
     options = {} if steps is None else {"steps": steps}
     found = sort_settings([*common, *variant.all_settings], options)
-    build(METHODS[variant.method].Config, found["method"], f"method {variant.method}")
+    settings_of(variant.method, found["method"])
     return build(TrainConfig, found["train"], "train")
 
 

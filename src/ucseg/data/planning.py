@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ucseg.config import merge
+from ucseg.config import check_keys, merge
 from ucseg.data.augment_settings import AugmentationConfig
 from ucseg.data.budget import Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
 from ucseg.data.fingerprint import ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
@@ -80,10 +80,7 @@ def plan_with_reasons(
     Raises:
         UserError: the data give no plan (no masks, scans of several kinds), or an override cannot be.
     """
-    given = dict(overrides or {})
-    dims = given.pop("dims", dims)
-    if dims is not None:
-        given["dims"] = check_dims(dims, dataset.config.dims)
+    given = check_overrides(dataset, dims, overrides)
     planner = _Planner(dataset, fingerprint or take_fingerprint(dataset), given)
     planner.grid()
     planner.shapes()
@@ -92,6 +89,20 @@ def plan_with_reasons(
     planner.augmentation()
     planner.steps(machine, hours)
     return Planned(planner.plan(), planner.reasons, planner.seen, planner.cost)
+
+
+def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`overrides`, the rank among them, checked as far as no scan has to be looked at.
+
+    Raises:
+        UserError: a plan has no such key, or the scans are not of such a rank.
+    """
+    given = dict(overrides or {})
+    dims = given.pop("dims", dims)
+    if dims is not None:
+        given["dims"] = check_dims(dims, dataset.config.dims)
+    check_keys(Plan, given, "plan")
+    return given
 
 
 class _Planner:
@@ -122,7 +133,7 @@ class _Planner:
         return self.values[key]
 
     def plan(self, **more: Any) -> Plan:
-        """The plan, checked. An override of a key that nobody settles is unknown, and the check says so."""
+        """The plan, checked."""
         return plan_from({**self.given, **self.values, **more}, "plan")
 
     def grid(self) -> None:

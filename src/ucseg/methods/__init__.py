@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from ucseg.config import build
+from ucseg.config import Strict, build
 from ucseg.errors import UserError
 from ucseg.methods.ad_mt import ADMT
 from ucseg.methods.base import Method
@@ -57,11 +57,20 @@ def build_method(name: str, settings: Mapping[str, Any], problem: Problem) -> Me
     """The method called `name`, with these settings laid over its defaults.
 
     Raises:
+        UserError: as `settings_of`, or the problem does not allow a setting.
+    """
+    config = settings_of(name, settings)
+    return METHODS[name](config, problem)
+
+
+def settings_of(name: str, settings: Mapping[str, Any]) -> Strict:
+    """These settings laid over the defaults of the method called `name`.
+
+    Raises:
         UserError: unknown method or setting; the message names the nearest known one.
     """
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known methods: {', '.join(METHODS)}."
         raise UserError(f"there is no method '{name}'; {hint}")
-    method = METHODS[name]
-    return method(build(method.Config, settings, f"method {name}"), problem)
+    return build(METHODS[name].Config, settings, f"method {name}")
