@@ -12,19 +12,15 @@ import numpy as np
 
 from ucseg.data.duplicates import copy_from, digest
 from ucseg.data.facts import ScanFacts, facts_in, likeness_of
-from ucseg.data.findings import Finding, Severity, alike, findings_before_training
+from ucseg.data.findings import Finding, Severity, alike, findings_before_training, name_in_root
+from ucseg.data.findings_of_tables import findings_of_tables_and_folders
 from ucseg.data.formats import PLAIN_SUFFIXES, lies_on_its_image, read_header, read_scan, suffix
-from ucseg.data.likely_masks import in_words, likely_masks
-from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, LEFT_OUT_FILE, Dataset, DatasetConfig, files_left_out
+from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
 from ucseg.data.parallel import for_each
-from ucseg.data.plan import read_plan
 from ucseg.data.survey import is_stack_to_measure, reason_of
 from ucseg.errors import UserError, some
 from ucseg.types import Array, Case, Geometry, Scan
-
-PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
-"""Labelled half of a batch in the paper, by dims; a plan.yaml beside dataset.yaml says what it really is."""
 
 GEOMETRY_TOLERANCE = 0.1
 """Image and mask corners may part by this many voxel edges: headers round, and round differently."""
@@ -83,10 +79,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += _stretched(examined, dataset)
     copies = {one.case.case: None if one.likeness is None else copy_from(one.likeness) for one in examined}
     findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
-    findings += _amounts(dataset)
-    findings += _companion_files(dataset)
-    findings += _likely_masks(dataset)
-    findings += _left_out(dataset)
+    findings += findings_of_tables_and_folders(dataset)
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
 
 
@@ -106,7 +99,7 @@ def shear(geometry: Geometry) -> float:
 def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _Examined:
     """What is found in a case, and its facts if they can be measured."""
     out = _Examined(case)
-    name = _name(case.image, dataset)
+    name = name_in_root(case.image, dataset)
     scan: Scan | None = None
     shape: tuple[int, ...] | None = None
     geometry: Geometry | None = None
@@ -130,7 +123,7 @@ def _examine_mask(
     out: _Examined, mask: Path, shape: tuple[int, ...] | None, geometry: Geometry | None, dataset: Dataset
 ) -> Array | None:
     """The label of an image of S = `shape`, where it can be read; what is found in it is put to the rest."""
-    name = _name(mask, dataset)
+    name = name_in_root(mask, dataset)
     if mask == out.case.image:
         out.findings.append(Finding(name, "the image is its own mask", f"name the right mask in {CASES_FILE}", "error"))
         return None
@@ -224,7 +217,7 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
         leak = len({one.case.split for one in same}) > 1
         text = f"{first.case.case} ({first.case.split}) has the same image as {listed}{contradiction}"
         yield Finding(
-            _name(first.case.image, dataset),
+            name_in_root(first.case.image, dataset),
             f"leak: {text}" if leak else text,
             f"keep one of them in {CASES_FILE}",
             "error" if leak else "warning",
@@ -238,7 +231,7 @@ def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]
     for one in examined:
         if one.sizes is not None and one.case.mask is not None:
             image, mask = (f"{size[1]} x {size[0]}" for size in one.sizes)
-            named.append((_name(one.case.mask, dataset), f"({mask} px, its image {image} px)"))
+            named.append((name_in_root(one.case.mask, dataset), f"({mask} px, its image {image} px)"))
     if named:
         yield Finding(
             named[0][0],
@@ -249,84 +242,9 @@ def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]
         )
 
 
-def _amounts(dataset: Dataset) -> Iterable[Finding]:
-    labelled = len(dataset.labelled)
-    plan_file = dataset.folder / "plan.yaml"
-    batch = (
-        read_plan(plan_file).labelled_batch if plan_file.is_file() else PUBLISHED_LABELLED_BATCH[dataset.config.dims]
-    )
-    if labelled == 0:
-        yield Finding(CASES_FILE, "no training case has a mask", "give some training cases their masks", "error")
-    elif labelled < batch:
-        yield Finding(
-            CASES_FILE,
-            f"{labelled} labelled training cases are fewer than the {batch} of a batch",
-            f"they will repeat within a batch; label more, or plan with labelled_batch={labelled}",
-            "warning",
-        )
-    if not dataset.validation:
-        yield Finding(
-            CASES_FILE,
-            "there is no validation case",
-            "give some cases the split 'validation' to choose weights",
-            "warning",
-        )
-    for split, cases in (("validation", dataset.validation), ("test", dataset.test)):
-        bare = sum(case.mask is None for case in cases)
-        if bare:
-            yield Finding(
-                CASES_FILE,
-                f"{bare} of {len(cases)} {split} cases have no mask",
-                "they cannot be measured; give them masks, or the split 'train' to use them as unlabelled",
-                "warning",
-            )
-
-
-def _companion_files(dataset: Dataset) -> Iterable[Finding]:
-    folders: dict[Path, int] = defaultdict(int)
-    for path in dataset.root.rglob("._*"):
-        folders[path.parent] += 1
-    for folder, count in folders.items():
-        yield Finding(
-            _name(folder / "._*", dataset), f"{count} companion files of macOS, no scans", "delete them", "warning"
-        )
-
-
-def _likely_masks(dataset: Dataset) -> Iterable[Finding]:
-    found = likely_masks(dataset.cases)
-    if found:
-        named = some([f"{_name(one.file, dataset)} beside {one.image.name}" for one in found])
-        yield Finding(
-            _name(found[0].file, dataset),
-            f"{len(found)} unlabelled images look like masks themselves, by their names and their few values ({named})",
-            f"if they are, run ucseg init again and {in_words(found)}",
-            "warning",
-        )
-
-
-def _left_out(dataset: Dataset) -> Iterable[Finding]:
-    """What `ucseg init` could not use; files with the same reason are one finding."""
-    files: dict[str, list[str]] = defaultdict(list)
-    for path, reason in files_left_out(dataset).items():
-        files[reason].append(_name(path, dataset))
-    for reason, (first, *others) in files.items():
-        what, _, mend = reason.rstrip(".").partition("; ")
-        listed = f" with {len(others)} more for the same reason ({some(others)})" if others else ""
-        yield Finding(
-            first,
-            f"left out by ucseg init{listed}: {what}",
-            f"{mend or 'mend it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}",
-            "warning",
-        )
-
-
 def _from_error(error: UserError, path: Path, dataset: Dataset) -> Finding:
     """A reader's sentence "what is wrong; what to do." as a finding."""
     finding, _, mend = reason_of(error, path).rstrip(".").rpartition("; ")
     if not finding:
         finding, mend = mend, f"put the file there, or remove the case from {CASES_FILE}"
-    return Finding(_name(path, dataset), finding, mend, "error")
-
-
-def _name(path: Path, dataset: Dataset) -> str:
-    return path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else str(path)
+    return Finding(name_in_root(path, dataset), finding, mend, "error")

@@ -41,6 +41,11 @@ class Finding:
     severity: Severity
 
 
+def name_in_root(path: Path, dataset: Dataset) -> str:
+    """A file as findings name it."""
+    return path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else str(path)
+
+
 def findings_before_training(
     dataset: Dataset, done: Callable[[], None] | None = None, look: Look | None = None
 ) -> list[Finding]:
