@@ -27,7 +27,16 @@ def named(predictions: Path, references: Path, subject: str | None = None) -> di
 
 @pytest.mark.parametrize(
     "reference",
-    ["a.nii.gz", "a_mask.nii.gz", "a_seg.nrrd", "a_segmentation.nii", "a_Annotation.mha", "deep/er/a_SEG.nii"],
+    [
+        "a.nii.gz",
+        "a_mask.nii.gz",
+        "a_seg.nrrd",
+        "a_segmentation.nii",
+        "a_Annotation.mha",
+        "deep/er/a_SEG.nii",
+        "a roi.nii",
+        "a-lbl.nii",
+    ],
 )
 def test_a_prediction_finds_its_reference_under_every_usual_name(tmp_path: Path, reference: str) -> None:
     predictions = touch(

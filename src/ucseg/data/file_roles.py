@@ -24,14 +24,14 @@ _MASK_FOLDER = re.compile(
     re.IGNORECASE,
 )
 _IMAGE_WORDS = r"(image|img|scan|orig|original)"
-_MASK_WORDS = r"(masks?|labels?|lbl|seg|segmentation|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
+MASK_WORDS = r"(masks?|labels?|lbl|seg|segmentation|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
 _IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_IMAGE_WORDS}", re.IGNORECASE)
-_MASK_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_MASK_WORDS}", re.IGNORECASE)
+_MASK_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{MASK_WORDS}", re.IGNORECASE)
 _AFTER_WORD = r"(?:[ _.-]|(?=\d))(?P<key>.+)"  # label_X, label0001
 _IMAGE_WORD_FIRST = re.compile(_IMAGE_WORDS + _AFTER_WORD, re.IGNORECASE)
 _PERHAPS_MASK_NAMES = (
     re.compile(r"(?P<key>.+)[ _.-]rois?", re.IGNORECASE),
-    re.compile(rf"(?:{_MASK_WORDS}|rois?){_AFTER_WORD}", re.IGNORECASE),
+    re.compile(rf"(?:{MASK_WORDS}|rois?){_AFTER_WORD}", re.IGNORECASE),
 )
 _CHANNEL = re.compile(r"_\d{4}$")
 _SPLIT_FOLDERS = {

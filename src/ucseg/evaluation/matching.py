@@ -15,13 +15,14 @@ import numpy as np
 from ucseg.data import dicom, dicom_seg
 from ucseg.data.addresses import exists
 from ucseg.data.dicom_slices import is_dicom
+from ucseg.data.file_roles import MASK_WORDS
 from ucseg.data.formats import SUFFIXES, is_dicom_volume, lies_on_its_image, stem
 from ucseg.data.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
 from ucseg.data.subjects import find_subjects
 from ucseg.errors import UserError
 from ucseg.types import SPLITS, Geometry
 
-_MASK_ENDING = re.compile(r"[_-](mask|seg|segmentation|annotation|label|gt)$", re.IGNORECASE)
+_MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
 _DISPLACEMENT = 0.05  # of a voxel's shortest edge: headers round, resampled grids differ by far more
 
 
