@@ -140,7 +140,9 @@ def test_other_code_is_told_before_anything_runs_and_at_the_top_of_the_page(
     cell.write_text(cell.read_text().replace('"ucseg": "', '"ucseg": "0.0.1-of-old-', 1))
     with pytest.raises(Interrupted):
         compare(data, copy, seeds=2)
-    assert "Not all runs are of the same code (0.0.1-of-old-" in " ".join(capsys.readouterr().err.split())
+    assert "Not all runs are of the same code (runs by version: 0.0.1-of-old-" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert "Not all runs are of the same code" in (copy / "index.html").read_text().partition("<h2>")[0]
     assert "Not all runs" not in (grid / "index.html").read_text()
 

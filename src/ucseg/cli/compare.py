@@ -138,8 +138,9 @@ def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]]) -> None:
     from ucseg.comparison.words import of_several_versions
     from ucseg.training.run_folder import environment
 
-    here = code_version(__version__, environment())
-    if said := of_several_versions({**code_versions(done), here: code_versions(done).get(here, ["to come"])}):
+    versions = code_versions(done)
+    versions.setdefault(code_version(__version__, environment()), [])
+    if said := of_several_versions(versions):
         console.print(said, style="yellow")
 
 

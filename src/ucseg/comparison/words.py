@@ -62,13 +62,13 @@ def verdicts(summary: Summary, place: tuple[str, str, str]) -> list[str]:
 
 
 def of_several_versions(versions: Mapping[str, Sequence[str]]) -> str:
-    """What to say where finished runs were made by different code (version -> names of runs), else ""."""
+    """What to say where runs are of different code (version -> names of finished runs, none: to come), else ""."""
     if len(versions) < 2:
         return ""
-    said = "; ".join(f"{version}: {len(names)} runs" for version, names in versions.items())
+    said = "; ".join(f"{version}: {len(names) or 'those to come'}" for version, names in versions.items())
     return (
-        f"Not all runs are of the same code ({said}). Where it differs in what is computed they cannot be compared; "
-        "another --out begins anew."
+        f"Not all runs are of the same code (runs by version: {said}). Where it differs in what is computed they "
+        "cannot be compared; another --out begins anew."
     )
 
 

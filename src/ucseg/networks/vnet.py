@@ -1,7 +1,6 @@
 """V-Net (Milletari et al. 2016, arXiv:1606.04797) in the widths of UC-Seg's second subnet: no norm, additive skips.
 
-`NormedVNet` is the same with norms, as much published semi-supervised code has it: after every convolution of the
-stacks and every step down.
+`NormedVNet` is the same with norms: after every convolution of the stacks and every step down.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ class VNet(nn.Module):
 
 
 class NormedVNet(VNet):
-    """V-Net with norms: it keeps up with U-Net at the same learning rate, where V-Net without them learns slowly."""
+    """V-Net with norms; without them it learns slowly at U-Net's learning rate. Not in the paper."""
 
     normed = True
 
