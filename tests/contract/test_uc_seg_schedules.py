@@ -64,7 +64,7 @@ def test_the_total_is_the_papers(classes: int) -> None:
             expected[f"pseudo_{k + 1}"] = 0.5 * 3 * float(segmentation_loss(z[k][2:], y_hat, binary))
             expected[f"consistency_{k + 1}"] = 0.5 * 0.5 * float(prediction_consistency(z[k], z[1 - k], binary))
             contrasts = [
-                float(memory.contrast(*class_prototypes(f, z[k].argmax(dim=1), classes), 0.3))
+                float(memory.contrast(*class_prototypes([f], z[k].argmax(dim=1), classes)[0], 0.3))
                 for f, memory in zip(features[k], method.memory(k).levels(), strict=True)
             ]
             assert len(contrasts) == 3 and all(contrasts)

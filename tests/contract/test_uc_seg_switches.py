@@ -328,8 +328,8 @@ def test_a_step_remembers_labelled_images_by_their_mask_and_unlabelled_ones_by_t
         y = torch.cat([batch.label, method.pseudo_label([z_k[2:] for z_k in z], batch.unlabelled["image"])])
         step(method, batch)
     for k in (0, 1):
-        for f, memory in zip(features[k], method.memory(k).levels(), strict=True):
-            prototypes, present = class_prototypes(f, y, 3)
+        found = class_prototypes(features[k], y, 3)
+        for (prototypes, present), memory in zip(found, method.memory(k).levels(), strict=True):
             assert int(present[2:, 1:].sum()) > 0, "foreground is pseudo-labelled"
             for c in range(3):
                 expected = prototypes[:, c][present[:, c]]

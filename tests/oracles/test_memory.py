@@ -135,7 +135,7 @@ def test_prototypes_are_the_mean_over_the_mask_on_the_feature_grid(shape: tuple[
     label = torch.randint(0, 2, (batch, *shape), generator=torch.Generator().manual_seed(31))
     label[1, label[1] == 1] = 0
     label[(1, *(0 for _ in shape))] = 2  # one voxel of a class, and one class absent
-    prototypes, present = class_prototypes(features, label, classes)
+    [(prototypes, present)] = class_prototypes([features], label, classes)
     for b, c in itertools.product(range(batch), range(classes)):
         total, sums = 0.0, [0.0] * width
         for site in itertools.product(*(range(n) for n in grid)):
@@ -153,9 +153,8 @@ def test_a_prototype_does_not_depend_on_the_size_of_its_mask() -> None:
     features = torch.ones(1, 4, 4, 4) * torch.arange(1.0, 5.0).reshape(1, 4, 1, 1)
     small, large = torch.zeros(1, 16, 16, dtype=torch.long), torch.ones(1, 16, 16, dtype=torch.long)
     small[0, 0, 0] = 1
-    torch.testing.assert_close(
-        class_prototypes(features, small, 2)[0][:, 1], class_prototypes(features, large, 2)[0][:, 1]
-    )
+    [(of_small, _)], [(of_large, _)] = (class_prototypes([features], label, 2) for label in (small, large))
+    torch.testing.assert_close(of_small[:, 1], of_large[:, 1])
 
 
 def pooled(features: Tensor, regions: int) -> list[Vector]:
@@ -207,4 +206,5 @@ def test_contrasts_do_not_grow_with_the_features() -> None:
     features, other = draw(2, 4, 6, 6, seed=50), draw(2, 4, 6, 6, seed=51)
     label = torch.randint(0, 2, (2, 24, 24), generator=torch.Generator().manual_seed(52))
     torch.testing.assert_close(region_consistency(1000 * features, other), region_consistency(features, other))
-    torch.testing.assert_close(class_prototypes(1000 * features, label, 2)[0], class_prototypes(features, label, 2)[0])
+    large, small = (class_prototypes([scale * features], label, 2)[0][0] for scale in (1000, 1))
+    torch.testing.assert_close(large, small)

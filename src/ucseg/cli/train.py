@@ -91,7 +91,7 @@ def train(
 
 
 def _keeping_memory(keep: bool, work: Callable[[], FitResult]) -> FitResult:
-    """Also around what comes before the loop: torch decides on large pages when it first allocates."""
+    """Also around what comes before the loop, where planning may measure steps."""
     from ucseg.training.allocator import kept_memory
 
     with kept_memory(keep):

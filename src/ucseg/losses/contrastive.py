@@ -20,22 +20,28 @@ from ucseg.networks.blocks import ADAPTIVE_MEAN
 TEMPERATURE = 0.3
 
 
-def class_prototypes(features: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Mean feature of each class in each image, over the mask resized to the feature grid.
+def class_prototypes(features: Sequence[Tensor], label: Tensor, classes: int) -> list[tuple[Tensor, Tensor]]:
+    """Mean feature of each class in each image, over the mask averaged to the feature grid.
 
     Args:
-        features: B x K x S'.
+        features: B x K x S' of each level, finest first; a level's mask is averaged from that of the one above.
         label: B x S class indices.
 
     Returns:
-        (prototypes B x C x K, L2-normalised; present B x C bool: false where the class is absent from the image).
+        Of each level (prototypes B x C x K, L2-normalised; present B x C bool: false where the class is absent from the
+        image).
     """
-    # Area averaging keeps structures that are smaller than a feature voxel, with the weight that they have.
-    mask = ADAPTIVE_MEAN[features.ndim - 2](one_hot(label, classes), features.shape[2:]).flatten(2)
-    weight = mask.sum(dim=2)
-    with torch.autocast(features.device.type, enabled=False):
-        mean = torch.einsum("bks,bcs->bck", features.flatten(2).float(), mask) / weight.clamp_min(1e-6)[..., None]
-    return F.normalize(mean, dim=2), weight > 0
+    found = []
+    mask = one_hot(label, classes)
+    for level in features:
+        # Area averaging keeps structures that are smaller than a feature voxel, with the weight that they have.
+        mask = ADAPTIVE_MEAN[level.ndim - 2](mask, level.shape[2:])
+        share = mask.flatten(2)
+        weight = share.sum(dim=2)
+        with torch.autocast(level.device.type, enabled=False):
+            total = torch.einsum("bks,bcs->bck", level.flatten(2).float(), share)
+        found.append((F.normalize(total / weight.clamp_min(1e-6)[..., None], dim=2), weight > 0))
+    return found
 
 
 class PrototypeMemory(nn.Module):
@@ -88,13 +94,13 @@ class PrototypeMemory(nn.Module):
         """
         values, filled = self.values[:, : self.entries], self.filled
         count = filled.sum(dim=1)
-        positive = (values * filled[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
         with torch.autocast(prototypes.device.type, enabled=False):
-            similar = (prototypes * positive).sum(dim=2) / temperature
-            others = prototypes @ values.flatten(0, 1).T / temperature
-        others = others.reshape(*prototypes.shape[:2], *filled.shape)
+            all_similar = prototypes @ values.flatten(0, 1).T / temperature
+        all_similar = all_similar.reshape(*prototypes.shape[:2], *filled.shape)
+        # The product with the mean entry is the mean of the products; entries that are not filled are zero.
+        similar = all_similar.diagonal(dim1=1, dim2=2).sum(dim=1) / count.clamp_min(1)
         own = torch.eye(len(count), dtype=torch.bool, device=count.device)[None, :, :, None]
-        others = others.masked_fill(own | ~filled[None, None], float("-inf")).flatten(2)
+        others = all_similar.masked_fill(own | ~filled, float("-inf")).flatten(2)
         loss = torch.logsumexp(torch.cat([similar[..., None], others], dim=2), dim=2) - similar
         has_negative = (count.sum() - count) > 0
         valid = present & (count > 0) & has_negative
@@ -122,16 +128,14 @@ class FeatureMemory(nn.ModuleList):
 
     def push(self, features: Sequence[Tensor], label: Tensor, allowed: Tensor) -> None:
         """Store the prototypes of B images (features of each level, label B x S) if `allowed` (a bool scalar)."""
-        for level, memory in zip(features, self.levels(), strict=True):
-            prototypes, present = class_prototypes(level, label, self.classes)
+        found = class_prototypes(features, label, self.classes)
+        for memory, (prototypes, present) in zip(self.levels(), found, strict=True):
             memory.push(prototypes, present & allowed)
 
     def contrast(self, features: Sequence[Tensor], label: Tensor, temperature: float = TEMPERATURE) -> Tensor:
         """L_IFE: the mean over levels of `PrototypeMemory.contrast`."""
-        losses = [
-            memory.contrast(*class_prototypes(level, label, self.classes), temperature)
-            for level, memory in zip(features, self.levels(), strict=True)
-        ]
+        found = class_prototypes(features, label, self.classes)
+        losses = [memory.contrast(*level, temperature) for memory, level in zip(self.levels(), found, strict=True)]
         return torch.stack(losses).mean()
 
 

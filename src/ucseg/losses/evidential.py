@@ -30,6 +30,8 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
     probabilities, u = dirichlet(logits)
     u = u.squeeze(1)
     confidence, predicted = probabilities.max(dim=1)
-    right = -beta * confidence * (1.0 - u).clamp_min(epsilon).log()
-    wrong = -(1.0 - beta) * (1.0 - confidence) * u.clamp_min(epsilon).log()
-    return torch.where(predicted == label, right, wrong).mean()
+    right = predicted == label
+    # Chosen before the logarithm, so that there is one to compute and to go back through.
+    share = torch.where(right, confidence, 1.0 - confidence)
+    certainty = torch.where(right, 1.0 - u, u).clamp_min(epsilon).log()
+    return -(torch.where(right, beta, 1.0 - beta) * share * certainty).mean()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,15 +18,13 @@ def kept_memory(keep: bool = True) -> Iterator[None]:
     """While it lasts, freed memory is not given back to the system; afterwards it is.
 
     Every step takes and frees the same gigabytes. glibc asks the system for each large tensor anew, which then clears
-    page after page: a tenth of a step. Large pages are asked of torch too, which heeds that if it has allocated nothing
-    yet. Only on Linux with glibc and for tensors on the CPU; elsewhere nothing happens. The process needs more memory
-    at its peak, as freed blocks do not always fit what comes next.
+    page after page: a tenth of a step. Only on Linux with glibc and for tensors on the CPU; elsewhere nothing happens.
+    The process needs more memory at its peak, as freed blocks do not always fit what comes next.
     """
     if not keep or platform.libc_ver()[0] != "glibc":
         yield
         return
     libc = ctypes.CDLL(None)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     libc.mallopt(MMAP_MAX, 0)
     libc.mallopt(TRIM_THRESHOLD, -1)  # never, whatever the step's size
     try:
