@@ -246,9 +246,6 @@ def profile(size: Size, precision: str, repeats: int) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity, record_function
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ucseg.training.allocator import kept_memory
-
-    kept_memory().__enter__()  # to the end of this process
     best = matmul_rate(precision)
     method, step = training(size, "UC-Seg", precision)
 
@@ -318,7 +315,10 @@ def main() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     command = f"OMP_NUM_THREADS={threads} python benchmarks/step.py"
     if words.profile:
-        result = profile(SIZES["published"][words.profile], words.precision, words.repeats)
+        from ucseg.training.allocator import kept_memory
+
+        with kept_memory():
+            result = profile(SIZES["published"][words.profile], words.precision, words.repeats)
         command += f" --profile {words.profile} --precision {words.precision} --repeats {words.repeats}"
         out = words.out or RESULTS / f"step_profile_{words.profile}.json"
         out.write_text(json.dumps({"command": command, **machine(), **result}, indent=1) + "\n")
