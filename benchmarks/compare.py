@@ -40,6 +40,11 @@ PARTS = ",".join(
         "uc_seg:method.mixing=false",
         "uc_seg:method.calibration_weight=0",
         "uc_seg:precision=fp32",  # what the default, bf16 where the processor has it, costs in Dice
+        "bcp:method.pretraining=1",  # labelled images in each other to the end
+        "bcp:method.pretraining=0",
+        "bcp:method.unlabelled_weight=0",
+        "bcp:method.decay=0",  # the student as its own teacher
+        "bcp:method.component_filter=false",
     ]
 )
 HIPPOCAMPUS = ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "20", "--test", "60")
