@@ -50,6 +50,16 @@ def test_words_reach_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [("folder", 3)]
 
 
+def test_bars_that_never_showed_leave_no_empty_line_before_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError), progress_bar() as bar:
+        bar.add_task("reading", total=None, visible=False)
+        raise UserError("nothing there.")
+    assert capsys.readouterr().err == ""
+    with progress_bar() as bar:
+        bar.add_task("reading", total=2, completed=2)
+    assert "reading" in capsys.readouterr().err
+
+
 def test_a_mistake_is_a_line_a_finding_and_exit_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

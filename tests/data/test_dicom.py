@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,21 @@ def test_a_folder_is_told_apart_into_series(tmp_path):
     reasons = {item.file.name: item.reason for item in left_out}
     assert "localiser" in reasons["scout0"]
     assert "not DICOM" in reasons["notes.dcm"]
+
+
+def test_a_series_in_two_folders_is_a_copy_or_goes_on_there(tmp_path):
+    save_series(tmp_path / "a" / "first", VOLUME, "1.2.11")
+    shutil.copytree(tmp_path / "a" / "first", tmp_path / "a" / "again")
+    found, left_out = list_scans(tmp_path / "a", set())
+    assert not found
+    assert {item.file.parent.name for item in left_out} == {"first", "again"}
+    assert all("in another folder too" in item.reason and "keep one" in item.reason for item in left_out)
+    for part, half in (("one", VOLUME[..., :3]), ("two", VOLUME[..., 3:])):  # the same names of files, other slices
+        save_series(tmp_path / "b" / part, half, "1.2.12")
+    found, left_out = list_scans(tmp_path / "b", set())
+    assert not found
+    assert all("goes on in another folder" in item.reason for item in left_out)
+    assert len(left_out) == 2
 
 
 def test_images_without_a_place_are_plain_images(tmp_path):

@@ -41,13 +41,23 @@ def stages() -> Iterator[Callable[[str, int], None]]:
         yield advance
 
 
+class _Progress(Progress):
+    def stop(self) -> None:
+        """Leave the bars where they are; where none began, as before an early error, not even an empty line."""
+        if any(task.visible for task in self.tasks):
+            super().stop()
+        else:
+            self.live.transient = True
+            self.live.stop()
+
+
 def progress_bar(own_estimate: bool = False) -> Progress:
     """A progress display on stderr: description, bar, n/m, time gone, time left. Use as a context manager.
 
     With `own_estimate` the time left is not guessed from the speed of the bar: tasks say it in their field `left`.
     """
     left = [TextColumn("{task.fields[left]}")] if own_estimate else [TextColumn("left"), TimeRemainingColumn()]
-    return Progress(
+    return _Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),

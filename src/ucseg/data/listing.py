@@ -149,13 +149,13 @@ def _of_container(path: Path) -> list[Listed]:
 
 def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[Listed]:
     found = []
-    homes: dict[str, set[Path]] = defaultdict(set)
+    homes: dict[str, dict[Path, set[str]]] = defaultdict(dict)  # the instances of each series by folder
     sorted_files = {}
     for folder, files in folders.items():
         sorted_files[folder], refused = series_of(files)
         left_out += [LeftOut(file, reason) for file, reason in refused.items()]
-        for uid in sorted_files[folder]:
-            homes[uid].add(folder)
+        for uid, members in sorted_files[folder].items():
+            homes[uid][folder] = {one.instance for file in members for one in file.slices}
     for folder, series in sorted_files.items():
         usable = {}
         for uid, members in series.items():
@@ -174,12 +174,15 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
     return found
 
 
-def _why_no_series(files: list[DicomFile], homes: set[Path]) -> str:
+def _why_no_series(files: list[DicomFile], homes: dict[Path, set[str]]) -> str:
     more = f" (with {len(files) - 1} more files of its series)" if len(files) > 1 else ""
     if all(file.localiser for file in files):
         return f"a localiser, not a scan to segment{more}"
     if len(homes) > 1 and files[0].is_volume and not any(file.frames > 1 for file in files):
+        own = homes[files[0].file.parent]
         others = ", ".join(sorted(home.name for home in homes if home != files[0].file.parent))
+        if own and all(instances == own for instances in homes.values()):
+            return f"its series is in another folder too ({others}){more}; keep one of the copies"
         return f"its series goes on in another folder ({others}){more}; put its files into one folder"
     return ""
 
