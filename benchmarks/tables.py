@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from compare import STUDIES
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 COSTS = (("seconds", 60), ("peak_bytes", 2**30))
@@ -20,7 +22,19 @@ probabilities. Dice is the mean over foreground classes; the first figure is the
 their standard deviation. "Gap closed" is (UC-Seg - supervised) / (ceiling - supervised), where supervised is the best
 of the three supervised models with the same labels and the ceiling the best of the three with all labels, after the
 same steps. These are short runs on a small CPU: they compare methods, and are not the best that any of them can do;
-with all labels so few steps have not converged either, so the ceiling is a low one.
+with all labels so few steps have not converged either, so the ceiling is a low one. A commit may be one of a working
+copy that was never published, `-dirty` one with changes that were not committed: what is told by it is which runs are
+of the same code.
+"""
+RULES = """\
+## How to read the comparisons
+
+Dice is the mean over the test subjects, in brackets its 95 % bootstrap interval over them, behind it the standard
+deviation over seeds; "best" is Dice of the best-on-validation weights. A method is *better* or *worse* than the
+reference where Wilcoxon's test over subjects says so after Holm's correction and the difference is above the spread
+over seeds, otherwise *within noise*; with one seed the test decides alone. "Gap closed": (method - baseline) /
+(ceiling - baseline), both the best of the supervised rows, at these labels and with all. Minutes and GiB (peak) are of
+a training process. [compare.md](compare.md) holds the rules.
 """
 
 
@@ -93,8 +107,12 @@ def comparison(name: str, result: dict[str, Any]) -> str:
             cells += ["" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}"]
             cells += ["" if row[key] is None else f"{row[key] / unit:.2f}" for key, unit in COSTS]
             lines.append(f"| {' | '.join([*cells, verdicts.get((test, labelled, variant), '')])} |")
-    lines += ["", f"    OMP_NUM_THREADS=1 python benchmarks/compare.py {name} --data SCANS --work WORK", ""]
-    return "\n".join(lines)
+    command = f"OMP_NUM_THREADS=1 python benchmarks/compare.py {name} --data SCANS --work WORK"
+    whole, part = STUDIES[name].compare.split(), result["command"].split()
+    for option in ("--methods", "--labelled"):  # what was asked for, if it was less than the study
+        asked = part[part.index(option) + 1]
+        command += "" if asked == whole[whole.index(option) + 1] else f" {option} {asked}"
+    return "\n".join([*lines, "", f"    {command}", ""])
 
 
 def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
@@ -136,7 +154,8 @@ def steps(sizes: dict[str, dict[str, Any]]) -> str:
         for row in (row for row in result["rows"] if row["model"] == "UC-Seg"):
             cells = [row["size"], row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"    {result['command']}" for result in sizes.values()), ""])
+    commands = [f"    {result['command']}  # at {result['commit'][:7]}" for result in sizes.values()]
+    return "\n".join([*lines, "", *commands, ""])
 
 
 def growth(sizes: dict[str, dict[str, Any]]) -> str:
@@ -153,7 +172,8 @@ def growth(sizes: dict[str, dict[str, Any]]) -> str:
         for row in result["rows"]:
             a_voxel = 1e9 * row["seconds"] / row["voxels"]
             lines.append(f"| {row['size']} | {row['seconds']:.2f} | {a_voxel:.0f} | {row['peak_gib']:.2f} |")
-    return "\n".join([*lines, "", f"    {next(iter(sizes.values()))['command'].split(' --only')[0]}", ""])
+    first = next(iter(sizes.values()))
+    return "\n".join([*lines, "", f"    {first['command'].split(' --only')[0]}  # at {first['commit'][:7]}", ""])
 
 
 def preparing(kinds: dict[str, dict[str, Any]]) -> str:
@@ -190,7 +210,7 @@ def page() -> str:
         for path in sorted(RESULTS.glob("compare/*/summary.json"))
     ]
     ours = json.loads((RESULTS / "compare" / "hippocampus" / "summary.json").read_text())["rows"]
-    parts = [HEAD, *(table(result) for result in results if "study" in result), *compared]
+    parts = [HEAD, *(table(result) for result in results if "study" in result), RULES, *compared]
     parts += [
         outside_check(result, [row for row in ours if row["labelled"] == "5%"])
         for result in results

@@ -114,11 +114,18 @@ def values(field: Any) -> str:
     """What a setting may be: its choices or its kind, with its limits."""
     text = re.sub(r"(typing\.|ucseg[\w.]*\.|annotated_types\.)", "", inspect.formatannotation(field.annotation))
     text = re.sub(r"Annotated\[(\w+), FieldInfo\(.*?\[.*?\]\)\]", r"\1", text)
+    text = re.sub(r"Annotated\[(\w+), \w+\([^)]*\)\]", r"\1", text)
+    text = re.sub(r"Optional\[(Literal\[[^]]*\])\]", r"\1 | None", text)
     text = re.sub(r"Literal\[([^]]*)\]", lambda found: found[1].replace(", ", " or "), text)
     text = re.sub(r"\bNone\b", "null", text.replace(" | ", " or ").replace("'", ""))
     for kind, words in {"int": "whole", "float": "number", "bool": "true or false", "str": "text"}.items():
         text = re.sub(rf"\b{kind}\b", words, text)
-    text = text.replace("tuple[", "[").replace("Strides", "[[whole, ...], ...]")
+    for kind, words in {
+        "dict[whole, text]": "names by number",
+        "tuple[": "[",
+        "Strides": "[[whole, ...], ...]",
+    }.items():
+        text = text.replace(kind, words)
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limits = [
         f"{sign} {getattr(one, key):g}" for one in field.metadata for key, sign in signs.items() if hasattr(one, key)
@@ -164,10 +171,17 @@ def comments(config: type[BaseModel]) -> dict[str, str]:
             found[field] = " ".join(above)
         above = []
         if remark and field:
-            found[field] = f"{found[field]} {remark}".strip()
+            found[field] = _joined(found[field], remark)
         if not line.strip():
             field = None
     return {name: text for name, text in found.items() if text}
+
+
+def _joined(above: str, remark: str) -> str:
+    """What is above a field may be sentences on it, which follow, or the heading of a group, which comes before."""
+    if not above:
+        return remark
+    return f"{remark}. {above}" if above.endswith(".") else f"{above}: {remark}"
 
 
 if __name__ == "__main__":

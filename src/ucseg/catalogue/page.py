@@ -30,8 +30,8 @@ sha256 of the first download is kept in checksums.txt and held against later one
 tried when this was written**: the code was tested against a server on the same machine only.
 
 `ucseg run NAME FOLDER --out RUN` makes a whole run, from the folder to numbers on the test cases, by the recipe of that
-name (`src/ucseg/recipes/NAME.yaml`, or a file of your own): split, method, steps, plan and seed. Each says whether its
-settings are published.
+name, where there is one (`src/ucseg/recipes/NAME.yaml`, or a file of your own): split, method, steps, plan and seed.
+Each says whether its settings are published.
 
 Under `found` stands where licence, citation, numbers and splits were read: in stored copies of public text, in November
 2026, never on the live pages. *Second-hand* is what others than the makers say. A licence that stands only second-hand

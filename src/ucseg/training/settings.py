@@ -35,7 +35,8 @@ class TrainConfig(Strict):
         save_every: seconds between saves of the resumable state; it is also saved at each validation.
         log_every: steps between lines of metrics.jsonl.
         workers: processes that load batches, for each device; None chooses. They change nothing in the result.
-        devices, nodes: that share the plan's batch: devices of each machine, and machines.
+        devices: of each machine, which share the plan's batch.
+        nodes: machines that share the plan's batch.
         accumulate: pieces into which the share of a device is cut, to need less memory: an update is then the mean of
             the gradients of `accumulate` smaller batches, one after the other. Steps count updates.
     """
