@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ucseg import ranks
 
@@ -57,6 +58,23 @@ PERTURBATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "channel_dropout": lambda x, generator: channel_dropout(x, 0.5, generator),
     "feature_dropout": feature_dropout,
 }
+
+
+@contextmanager
+def kept_statistics(network: nn.Module) -> Iterator[None]:
+    """While it lasts, passes in training mode leave the running statistics of batch norms as they are.
+
+    They are what prediction uses, and altered images are not what it sees.
+    """
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    before = [layer.momentum for layer in norms]
+    try:
+        for layer in norms:
+            layer.momentum = 0.0
+        yield
+    finally:
+        for layer, momentum in zip(norms, before, strict=True):
+            layer.momentum = momentum
 
 
 def adversarial_change(

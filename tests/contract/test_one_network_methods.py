@@ -118,6 +118,20 @@ def test_ss_net_draws_foreground_voxels_to_their_own_class_in_the_memory() -> No
     assert found == pytest.approx(total / int((label > 0).sum()), rel=1e-4)
 
 
+def test_ss_net_predicts_with_the_statistics_of_unaltered_images() -> None:
+    """The passes of altered images leave no trace in the running statistics of batch norms."""
+    statistics = []
+    for smooth in (None, 0.0):
+        method = make_method("ss_net", make_problem(2), {"smooth_weight": smooth})
+        batch = make_batch(method, method.problem)
+        assert ("smooth" in terms_of(method, batch, LATE)) == (smooth is None)
+        step(method, batch)
+        statistics.append([b for name, b in method.named_buffers() if "running" in name])
+    assert len(statistics[0]) > 0
+    for one, other in zip(*statistics, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("part", ["smooth", "class"])
 def test_ss_net_parts_can_be_switched_off(part: str) -> None:
     method = make_method("ss_net", make_problem(2), {f"{part}_weight": 0.0})

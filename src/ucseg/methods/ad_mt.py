@@ -5,7 +5,7 @@ strongly changed images, in that of the second from CutMix, so that the teachers
 Their label is an ensemble of both, each weighted by how sure it is (CCM):
 
     p^ = sum_k e^(-H(p_k)) p_k / sum_k e^(-H(p_k)),  y^ = argmax p^
-    where the teachers disagree and the student is surer than p^:  y^ = what the student says of the weak view
+    where the teachers disagree and the student says otherwise and is surer:  y^ = what it says of the weak view
     L = L_sup(f(x_l), y) + w(t) mean over sure voxels [1, or v where the teachers disagree] l(f(x_s), y^)
 """
 
@@ -102,7 +102,7 @@ class ADMT(Method):
         confidence, label = (share * p).sum(dim=0).max(dim=1)
         conflict = p[0].argmax(dim=1) != p[1].argmax(dim=1)
         own_confidence, own_label = normalised_probabilities(z_student, binary).max(dim=1)
-        surer = conflict & (own_confidence > confidence)
+        surer = conflict & (own_label != label) & (own_confidence > confidence)
         return torch.where(surer, own_label, label), torch.where(surer, own_confidence, confidence), conflict
 
     def after_update(self, progress: Progress) -> None:

@@ -91,7 +91,7 @@ class DyCON(Method):
         self.teacher = make_teacher(self.student)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, L_UnCL and L_FeCL; the last two on all images, as in the code."""
+        """L_sup, L_UnCL and L_FeCL; the last two on all images."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         z, coarse = self.student(torch.cat([batch.labelled, batch.unlabelled["student"]]))
         noisy = torch.cat([batch.labelled, batch.unlabelled["teacher"]])

@@ -26,7 +26,7 @@ from ucseg.losses.segmentation import class_probabilities, dice_loss, normalised
 from ucseg.methods.base import Method
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import WIDTHS, UNet
-from ucseg.perturbation import adversarial_change
+from ucseg.perturbation import adversarial_change, kept_statistics
 from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
@@ -34,9 +34,11 @@ from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 class SSNetConfig(Strict):
     """Settings of SS-Net."""
 
-    radius: float = Field(0.02, gt=0)  # rho, root mean square a voxel; published: norm 6 of 256^2 pixels, 0.023
-    smooth_weight: float = Field(1.0, ge=0)
-    class_weight: float = Field(0.2, ge=0)  # the code's: 0.1 of labelled voxels and 0.1 of unlabelled ones
+    # rho, root mean square a voxel; none: 0.02 in 2D, 0.01 in 3D. Published: norm 6 of 256^2 pixels, 0.023, and 10 of
+    # 112 x 112 x 80 voxels, 0.010.
+    radius: float | None = Field(None, gt=0)
+    smooth_weight: float | None = Field(None, ge=0)  # none: 0.1 in 2D, 1 in 3D, as in the code
+    class_weight: float = Field(0.2, ge=0)  # the code's: 0.1 of labelled voxels, 0.1 of unlabelled, both over classes
     width: int = Field(32, ge=1)  # of projected features
     entries: int = Field(256, ge=1)  # of the memory, a class
     voxels: int = Field(32, ge=1)  # of a class that enter the memory in a step
@@ -59,6 +61,9 @@ class SSNet(Method):
         self.match = nn.Sequential(
             nn.Linear(config.width, config.width), nn.ReLU(), nn.Linear(config.width, config.width)
         )
+        flat = problem.dims == 2
+        self.radius = config.radius or (0.02 if flat else 0.01)
+        self.smooth_weight = (0.1 if flat else 1.0) if config.smooth_weight is None else config.smooth_weight
         self.memory = PrototypeMemory(problem.classes - 1, config.width, config.entries)  # of foreground classes
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,12 +80,15 @@ class SSNet(Method):
         said = z.detach().argmax(dim=1)
         weight = sigmoid_ramp(progress.fraction, config.ramp)
         terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
-        if config.smooth_weight:
-            change = adversarial_change(
-                lambda x: class_probabilities(self(x)[0], binary), image, config.radius, progress.generator("direction")
-            )
-            moved = class_probabilities(self(image + change)[0], binary)
-            terms["smooth"] = weight * config.smooth_weight * dice_loss(moved, said)
+        if self.smooth_weight:
+
+            def says(x: Tensor) -> Tensor:
+                return class_probabilities(self(x)[0], binary)
+
+            with kept_statistics(self.network):
+                change = adversarial_change(says, image, self.radius, progress.generator("direction"))
+                moved = says(image + change)
+            terms["smooth"] = weight * self.smooth_weight * dice_loss(moved, said)
         if config.class_weight:
             label = torch.cat([batch.label, said[n:]])
             terms["class"] = weight * config.class_weight * self.separation(features, label, progress)
