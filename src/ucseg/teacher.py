@@ -21,8 +21,8 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, step: int) -> N
     """theta' = d theta' + (1 - d) theta, d = min(decay, 1 - 1 / (step + 1)), `step` counted from 0.
 
     The shorter memory at the start keeps the random initial weights out: after the first update the teacher is the
-    student. Running statistics of norms are averaged like weights, so that they belong to the teacher's weights;
-    counters are copied.
+    student. Running statistics of norms are averaged like weights; a teacher that passes images in training mode moves
+    them itself too, by more (a tenth a pass), so that they are mostly its own. Counters are copied.
     """
     decay = min(decay, 1.0 - 1.0 / (step + 1))
     own = teacher.state_dict()
