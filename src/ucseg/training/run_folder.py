@@ -263,18 +263,25 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).resolve().parents[3]),
         "command": sys.argv,
     }
 
 
-def _commit() -> str | None:
-    source = Path(__file__).resolve().parents[3]
-    if not (source / ".git").exists():
+def commit_of(checkout: Path) -> str | None:
+    """The commit of a checkout, with `-dirty` where the package in it is another; None where there is no git.
+
+    What else is changed there, as results that are being collected, computes nothing.
+    """
+    if not (checkout / ".git").exists():
         return None
-    try:
-        command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(checkout), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "src") else "")
     except (OSError, subprocess.SubprocessError):
         return None  # no git on this machine: the versions above still say what ran
 
