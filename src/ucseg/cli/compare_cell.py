@@ -20,6 +20,8 @@ LOOK = 2.0  # seconds
 
 def run(text: str) -> int:
     """Run the cell; what is wrong is the last thing printed."""
+    # What a shell starts in the background ignores Ctrl-C, by which a cell is stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
     try:
         from ucseg.cli.train import train
