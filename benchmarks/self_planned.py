@@ -34,7 +34,7 @@ from ucseg.data.plan import write_plan
 from ucseg.data.planning import plan_with_reasons
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 from ucseg.inference.machine import ThisMachine
-from ucseg.training.run_folder import environment
+from ucseg.training.environment import environment
 from ucseg.training.settings import TrainConfig
 
 AMOUNT = {"hippocampus": "5%", "kvasir": "10%", "hc18": "5%", "isic": "5%"}

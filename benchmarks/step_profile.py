@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ucseg.training.allocator import kept_memory
 
-CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::slow_conv3d_forward")
+CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward")  # as they are named on a CPU
 
 
 def matmul_rate(precision: str) -> float:

@@ -136,7 +136,7 @@ def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]]) -> None:
     from ucseg import __version__
     from ucseg.comparison.report import code_version, code_versions
     from ucseg.comparison.words import of_several_versions
-    from ucseg.training.run_folder import environment
+    from ucseg.training.environment import environment
 
     versions = code_versions(done)
     versions.setdefault(code_version(__version__, environment()), [])

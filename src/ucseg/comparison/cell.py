@@ -18,7 +18,8 @@ from ucseg.data.masks import read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
 from ucseg.inference.predictor import Predictor
-from ucseg.training.run_folder import RunFolder, environment, read_json
+from ucseg.training.environment import environment
+from ucseg.training.run_folder import RunFolder, read_json
 from ucseg.types import Array
 
 if TYPE_CHECKING:

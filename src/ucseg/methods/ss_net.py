@@ -38,7 +38,7 @@ class SSNetConfig(Strict):
     # 112 x 112 x 80 voxels, 0.010.
     radius: float | None = Field(None, gt=0)
     smooth_weight: float | None = Field(None, ge=0)  # none: 0.1 in 2D, 1 in 3D, as in the code
-    class_weight: float = Field(0.2, ge=0)  # the code's: 0.1 of labelled voxels, 0.1 of unlabelled, both over classes
+    class_weight: float = Field(0.2, ge=0)  # the code's: 0.1 of labelled and 0.1 of unlabelled voxels, over C
     width: int = Field(32, ge=1)  # of projected features
     entries: int = Field(256, ge=1)  # of the memory, a class
     voxels: int = Field(32, ge=1)  # of a class that enter the memory in a step

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ucseg.errors import UserError
+from ucseg.training.environment import environment
 
-PACKAGES = (
-    "ucseg",
-    "torch",
-    "lightning-fabric",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "SimpleITK",
-    "nibabel",
-    "pillow",
-    "highdicom",
-)
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts. With another number
 # of devices the result is the same up to rounding and to the draws of dropout.
 # A dataset may have moved: its cases and their content are in the configuration and may not differ.
@@ -242,48 +227,6 @@ class MetricsLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine, threads and the commit of a source checkout: what one needs to compare two runs."""
-    import torch
-
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "python": sys.version.split()[0],
-        "versions": versions,
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
-        "commit": commit_of(Path(__file__).resolve().parents[3]),
-        "command": sys.argv,
-    }
-
-
-def commit_of(checkout: Path) -> str | None:
-    """The commit of a checkout, with `-dirty` where the package in it is another; None where there is no git.
-
-    What else is changed there, as results that are being collected, computes nothing.
-    """
-    if not (checkout / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(checkout), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "src") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None  # no git on this machine: the versions above still say what ran
 
 
 def _umask() -> int:

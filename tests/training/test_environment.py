@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ucseg.training.run_folder import commit_of
+from ucseg.training.environment import commit_of
 
 
 def git(checkout: Path, *words: str) -> str:
