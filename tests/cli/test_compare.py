@@ -201,6 +201,8 @@ def test_all_that_is_wrong_is_said_before_anything_begins(data: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match=r"variant 'supervised:method.networks=\[nunet\]': .*nunet"):
         compare(data, tmp_path / "out", variants="supervised:method.networks=[nunet]")
+    with pytest.raises(UserError, match=r"'uc_seg:lr=0.020:method.mixing=true': has the settings of 'uc_seg' and"):
+        compare(data, tmp_path / "out", variants="uc_seg,uc_seg:lr=0.020:method.mixing=true", set=["lr=0.02"])
     ucseg.init(data / "scans", out=tmp_path / "bare", test="0", validation="0", **WORDS)
     with pytest.raises(UserError, match=r"no test case with a mask(.|\n)*no validation case with a mask"):
         ucseg.compare(tmp_path / "bare", out=tmp_path / "out", labelled="2")

@@ -16,7 +16,7 @@ from ucseg.data.manifest import Dataset, load_dataset, reference_masks
 from ucseg.data.plan import Plan
 from ucseg.data.splits import subjects_in_two_splits
 from ucseg.errors import UserError
-from ucseg.methods import build_method
+from ucseg.methods import build_method, settings_of
 from ucseg.training.device import choose_device
 from ucseg.training.settings import TrainConfig, sort_settings
 
@@ -95,6 +95,7 @@ def set_up(wanted: Wanted) -> Setup:
     plan, plan_from = choose_plan(dataset, amounts[0], before)
     for variant in variants:
         tried(lambda variant=variant: _build(variant, wanted, plan))  # type: ignore[misc]
+    problems = problems or _twins(variants, wanted)
     if problems:
         raise UserError("\n".join(problems))
     now = define(dataset, amounts, cohorts, plan, plan_from, config, wanted.tolerance)
@@ -129,6 +130,21 @@ def _unusable(dataset: Dataset, wanted: Wanted) -> list[str]:
     if not wanted.labelled:
         found.append("--labelled: give the labelled amounts to compare at, e.g. 5%,10%.")
     return found
+
+
+def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[str]:
+    """Variants with the same settings: hours of training that would tell nothing."""
+    first: dict[tuple[str, str, str], str] = {}
+    problems = []
+    for variant in variants:
+        train = check_settings(variant, wanted.settings, wanted.steps)
+        method = settings_of(variant.method, sort_settings(list(variant.all_settings), {})["method"])
+        twin = first.setdefault((variant.method, repr(train), repr(method)), variant.text)
+        if twin != variant.text:
+            problems.append(
+                f"variant '{variant.text}': has the settings of '{twin}' and would train the same; leave one out."
+            )
+    return problems
 
 
 def _build(variant: Variant, wanted: Wanted, plan: Plan) -> None:
