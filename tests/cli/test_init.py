@@ -473,6 +473,17 @@ def test_the_command_line_tells_errors_by_table_and_exit_code(
     with pytest.raises(UnsoundDatasetError) as error:
         ucseg.check(tmp_path / "set")
     assert [finding.file for finding in error.value.findings] == ["images/4.png"]
+    for i in range(5, 9):
+        (tmp_path / "images" / f"{i}.png").unlink()
+    capsys.readouterr()
+    for option, named in (("--no-every-file", 3), ("--every-file", 5)):
+        with pytest.raises(SystemExit):
+            main(["check", str(tmp_path / "set"), option])
+        shown = capsys.readouterr()
+        assert sum(f"images/{i}.png" in shown.out for i in range(4, 9)) == named
+        assert ("and 2 more (--every-file)" in shown.out) == (named == 3)
+        assert shown.out.count("there is no such file") == 1
+        assert "5 errors" in shown.err
 
 
 @pytest.mark.real

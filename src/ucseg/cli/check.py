@@ -12,9 +12,13 @@ from ucseg.cli.terminal import console, output, progress_bar
 if TYPE_CHECKING:
     from ucseg.data.findings import Finding
 
+SHOWN = 3
+"""Files that a problem names."""
+
 
 def check(
     dataset: Annotated[Path, typer.Argument(help="Folder that `ucseg init` wrote, or its dataset.yaml.")],
+    every_file: Annotated[bool, typer.Option(help="Name every file of a problem that many share.")] = False,
 ) -> list[Finding]:
     """Is this dataset sound? Reports all problems at once, each with its file, what was found and how to mend it.
 
@@ -22,6 +26,7 @@ def check(
 
     Args:
         dataset: folder or dataset.yaml.
+        every_file: name every file of a problem that many share, in what is printed; what is returned has them all.
 
     Returns:
         the warnings, when there are no errors.
@@ -41,9 +46,14 @@ def check(
     if not findings:
         console.print(f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to mend.")
         return findings
-    table = Table("", Column("file", overflow="fold"), "finding", "mend", show_lines=len(findings) < 40)
-    for finding in findings:
-        table.add_row(finding.severity, finding.file, finding.finding, finding.mend)
+    files: dict[tuple[str, str, str], list[str]] = {}
+    for one in findings:
+        files.setdefault((one.severity, one.finding, one.mend), []).append(one.file)
+    table = Table("", Column("file", overflow="fold"), "finding", "mend", show_lines=len(files) < 40)
+    for (severity, finding, mend), names in files.items():
+        more = 0 if every_file else len(names) - SHOWN
+        named = "\n".join([*names[:SHOWN], f"and {more} more (--every-file)"] if more > 1 else names)
+        table.add_row(severity, named, finding, mend)
     output.print(table)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
