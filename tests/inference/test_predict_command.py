@@ -88,10 +88,14 @@ def test_empty_masks_are_named_and_do_not_pass_for_the_best_ones(
     plan = plan_2d(normalisation="ct", ct_window={"low": 0, "high": 255, "mean": 0, "std": 255}, always_present=always)
     run = make_run(tmp_path / "run", plan, monkeypatch)
     Image.fromarray(image_of(20, 20, value=9)).save(scans / "dark.png")
+    for name in "xyz":
+        Image.fromarray(image_of(12, 14)).save(scans / f"{name}.png")
     out = tmp_path / "out"
     for resume in (False, True):
         predict(run, [scans], out=out, device="cpu", resume=resume)
-        assert f"Empty masks: 1 (dark); {said}" in capsys.readouterr().err
+        told = " ".join(capsys.readouterr().err.split())
+        assert f"Empty masks: 1 (dark); {said}" in told
+        assert ("or to label for the next training, by failure score: dark 1.00." in told) == (score > 0)
     assert {case: float(row["failure_score"]) for case, row in table(out).items() if case in ("b", "dark")} == {
         "b": 0,
         "dark": score,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ucseg.inference.inputs import Input
     from ucseg.inference.outputs import PredictionFolder, Row
 
+TO_LOOK_AT = 5
+"""Cases that are named for their failure score."""
+
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder that `ucseg train` wrote.")],
@@ -137,6 +140,7 @@ def predict(
                 say = partial(console.print, style="yellow")
                 predict_on_ray(joined, again, weights, files, todo, done, say, device=device, workers=workers)
     _say_which_are_empty(folder)
+    _say_which_to_look_at(folder)
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
@@ -202,6 +206,13 @@ def _say_which_are_empty(folder: PredictionFolder) -> None:
             else "look at these: there is nothing to find, or it was missed"
         )
         console.print(f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", style="yellow")
+
+
+def _say_which_to_look_at(folder: PredictionFolder) -> None:
+    doubtful = folder.doubtful[:TO_LOOK_AT]
+    if len(folder.rows) > TO_LOOK_AT and doubtful:
+        named = ", ".join(f"{case} {score:.2f}" for case, score in doubtful)
+        console.print(f"To look at first, or to label for the next training, by failure score: {named}.")
 
 
 def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:

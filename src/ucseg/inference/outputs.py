@@ -193,6 +193,13 @@ class PredictionFolder:
             str(row["case"]) for row in self.rows if row["status"] == "ok" and not any(float(row[c]) for c in columns)
         ]
 
+    @property
+    def doubtful(self) -> list[tuple[str, float]]:
+        """Cases with a failure score above 0 and that score, highest first."""
+        done = [row for row in self.rows if row["status"] == "ok"]
+        scores = [(str(row["case"]), float(row["failure_score"] or "nan")) for row in done]
+        return sorted((one for one in scores if one[1] > 0), key=lambda one: -one[1])
+
     def keep_finished(self, item: Input) -> bool:
         """Take over a case that an earlier call has finished; False if it has to be predicted."""
         row = self._finished.get(item.case)
