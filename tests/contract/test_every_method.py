@@ -13,11 +13,13 @@ from safetensors.torch import load, save
 from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem, make_sgd, step, terms_of, update
 from torch import Tensor
 
+from ucseg.errors import UserError
 from ucseg.methods import METHODS
 from ucseg.methods.base import Method
 from ucseg.types import Batch, Problem, Progress
 
 BOTH_RANKS = pytest.mark.parametrize("dims", [2, 3])
+WAITS = "if the method waits until it is sure, give settings with which it does not in small_cases.ALL_AT_ONCE"
 EVERY_METHOD = pytest.mark.parametrize("name", list(METHODS))
 # In 3D, where a step is slow, binary and multi-class are tested where the difference can matter.
 EVERY_PROBLEM = pytest.mark.parametrize(("dims", "classes"), [(2, 2), (2, 4), (3, 2), (3, 3)])
@@ -69,7 +71,7 @@ def test_each_unsupervised_term_trains_the_student_at_full_weight(looked: Looked
     terms = unsupervised(list(looked.terms))
     assert bool(terms) == bool(looked.method.views)
     for term in terms:
-        assert looked.norm(term) > 1e-8, f"{term} trains nothing"
+        assert looked.norm(term) > 1e-8, f"{term} trains nothing; {WAITS}"
 
 
 def test_every_trainable_parameter_is_reached_by_a_finite_gradient(looked: Looked) -> None:
@@ -107,7 +109,9 @@ def test_images_labels_and_every_requested_view_change_the_loss(name: str, dims:
     for view, image in batch.unlabelled.items():
         changed = dataclasses.replace(batch, unlabelled={**batch.unlabelled, view: image.flip(2)})
         # A method may use its views in turn.
-        assert total(changed) != base or total(changed, before) != total(batch, before), view
+        assert total(changed) != base or total(changed, before) != total(batch, before), (
+            f"{view} changes nothing; {WAITS}"
+        )
     if dims == 2:
         assert total(dataclasses.replace(batch, labelled=batch.labelled.flip(2))) != base
         assert total(dataclasses.replace(batch, label=batch.label.flip(1))) != base
@@ -272,3 +276,11 @@ def test_bf16_autocast_gives_finite_losses_close_to_those_of_fp32(name: str, dim
     torch.testing.assert_close(prediction.probabilities.sum(dim=1), torch.ones(1, *problem.patch))
     for term, value in full.items():
         assert half[term] == pytest.approx(value, rel=0.1, abs=0.05), term
+
+
+def test_a_view_of_unknown_strength_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS["fixmatch"], "views", {"weak": "weakly", "strong": "strong"})
+    with pytest.raises(
+        UserError, match="method FixMatch: its view 'weak' is changed 'weakly'; it must be one of 'weak'"
+    ):
+        make_method("fixmatch", make_problem(2))

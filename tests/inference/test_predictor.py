@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,3 +174,28 @@ def test_a_network_that_has_diverged_is_not_believed() -> None:
     method.predict = lambda image: Prediction(image.repeat(1, 2, 1, 1), image * torch.nan)  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"scan\.ext: the network's answer is not finite"):
         Predictor(method, plan, "cpu").predict_scan(scan_of(speckle(1, 20, 20)))
+
+
+def test_a_method_whose_predict_breaks_the_contract_is_named() -> None:
+    plan = plan_2d()
+    good = Threshold(Threshold.Config(), plan.problem).predict
+    mistakes: dict[str, Callable[[Prediction], Any]] = {
+        "predict gives a tensor of 1 x 2 x 16 x 16; expected a Prediction": lambda said: said.probabilities,
+        r"the probabilities of predict: a tensor of 1 x 1 x .*; expected a tensor of 1 x 2 x": lambda said: replace(
+            said, probabilities=said.probabilities[:, 1:]
+        ),
+        "the uncertainty of predict: a tensor of 1 x 16 x 16; expected a tensor of 1 x 1 x 16": lambda said: replace(
+            said, uncertainty=said.uncertainty[:, 0]
+        ),
+        "the probabilities of predict: below 0, not finite, or not 1 in sum": lambda said: replace(
+            said, probabilities=said.probabilities.logit().clamp(-9, 9)
+        ),
+        "the probabilities of member 'low' of predict: below 0, not finite": lambda said: replace(
+            said, members={**said.members, "low": said.probabilities * torch.nan}
+        ),
+    }
+    for said, mistake in mistakes.items():
+        method = Threshold(Threshold.Config(), plan.problem)
+        method.predict = lambda image, mistake=mistake: mistake(good(image))  # type: ignore[assignment]
+        with pytest.raises(UserError, match=f"method Threshold: {said}"):
+            Predictor(method, plan, "cpu").predict_prepared(speckle(1, 16, 16))

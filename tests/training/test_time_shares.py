@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.tiny import batches, make_method
+from tiny import batches, make_method
 
 from ucseg.methods import build_method
 from ucseg.training.run_folder import RunFolder
@@ -69,7 +69,7 @@ def test_networks_are_told_apart_from_the_rest_of_the_method(tmp_path: Path) -> 
     image, label = torch.randn(2, 1, 32, 32), torch.zeros(2, 32, 32, dtype=torch.long)
     method = build_method("supervised", {"networks": ("vnet",)}, problem)
     config = TrainConfig(steps=2, device="cpu", precision="fp32")
-    result = fit(method, lambda _: iter([Batch(image, label, {})] * 2), begun(tmp_path / "run"), config)
+    result = fit(method, lambda _: (Batch(image, label, {}) for _ in range(2)), begun(tmp_path / "run"), config)
     assert result.spent is not None
     assert sum(asdict(result.spent).values()) == pytest.approx(1)
     assert result.spent.networks > 0

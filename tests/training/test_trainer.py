@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import batches, make_method, problem, train, validate
+from tiny import TinyMethod, batches, make_method, problem, train, validate
 from torch import Tensor
 
 from ucseg.errors import UserError
@@ -21,7 +24,7 @@ from ucseg.training.device import choose_device, choose_precision
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.training.trainer import FitResult, fit
-from ucseg.types import Batch, Progress
+from ucseg.types import Batch, Progress, StepOutput
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -252,3 +255,55 @@ def test_the_loader_is_asked_for_each_step_once(tmp_path: Path) -> None:
 def test_the_stand_in_is_a_method() -> None:
     assert isinstance(make_method(), Method)
     assert problem(3).dims == 3
+
+
+@pytest.mark.parametrize(
+    ("terms", "metrics", "said"),
+    [
+        ({}, {}, "step gives no loss term"),
+        ({"pseudo": 0.5}, {}, "the term 'pseudo' of step: a float; expected a tensor of no axes"),
+        (
+            {"a": torch.zeros((), requires_grad=True), "b": torch.zeros(2, 3)},
+            {},
+            "the term 'b' of step: a tensor of 2 x 3",
+        ),
+        ({"a": torch.zeros((), requires_grad=True)}, {"sure": 1.0}, "the metric 'sure' of step: a float"),
+        ({"a": torch.zeros(())}, {}, "no loss term of step depends on the weights"),
+    ],
+)
+def test_a_step_that_breaks_the_contract_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terms: Any, metrics: Any, said: str
+) -> None:
+    monkeypatch.setattr(TinyMethod, "step", lambda *_: StepOutput(terms, metrics))
+    with pytest.raises(UserError, match=f"method TinyMethod: {said}"):
+        train(tmp_path / "run", TrainConfig(steps=1, device="cpu", precision="fp32"))
+
+
+def test_an_error_in_a_method_ends_a_run_whose_batches_come_from_processes(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1] / "data")!r}]
+import numpy as np
+import tiny
+from test_stream import IMAGE, make_case, make_plan
+from ucseg.data.stream import Stream, loader
+from ucseg.training.run_folder import RunFolder
+from ucseg.training.settings import TrainConfig
+from ucseg.training.trainer import fit
+
+def step(*_):
+    raise ValueError("a bug of my own")
+
+tiny.TinyMethod.step = step
+folder = Path({str(tmp_path)!r})
+case = make_case(folder, "case", np.zeros((1, 16, 16), np.float16), np.zeros((16, 16), np.uint8))
+stream = Stream([case], [], make_plan(), 0, IMAGE)
+config = TrainConfig(steps=5, device="cpu", precision="fp32")
+run = RunFolder(folder / "run")
+run.begin(tiny.run_config(config))
+fit(tiny.make_method(), lambda start: loader(stream, start, 5, 1), run, config)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.rstrip().endswith("ValueError: a bug of my own")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -152,10 +152,10 @@ class Stream:
 
 def loader(
     stream: Stream, start: int, total: int | None, workers: int, pieces: Sequence[int] = (0,)
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of steps start, ..., total - 1 (None: without end).
 
-    They are made ahead in `workers` processes (0: in this one, when asked for).
+    They are made ahead in `workers` processes (0: in this one, when asked for), which end when this is closed.
 
     Args:
         pieces: those of each step that are wanted here, one after the other.

@@ -19,6 +19,7 @@ from ucseg.errors import UserError
 from ucseg.inference.failure_score import failure_score
 from ucseg.inference.sliding_window import sliding_window
 from ucseg.methods.base import Method
+from ucseg.methods.contract import check_prediction
 from ucseg.training.checkpoint import load_method
 from ucseg.training.device import channels_last, choose_device, choose_precision, convolutions_to
 from ucseg.types import Array, Prediction, Scan
@@ -207,7 +208,9 @@ class Predictor:
 
     def _predict_batch(self, image: Tensor) -> Prediction:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.method.predict(image.contiguous(memory_format=channels_last(self.plan.dims)))
+            prediction = self.method.predict(image.contiguous(memory_format=channels_last(self.plan.dims)))
+        check_prediction(self.method, image, prediction)
+        return prediction
 
     def _predict_slices(self, image: Tensor) -> Prediction:
         flat = self._predict_batch(image.squeeze(2))

@@ -12,6 +12,7 @@ from ucseg.methods.ad_mt import ADMT
 from ucseg.methods.base import Method
 from ucseg.methods.bcp import BCP
 from ucseg.methods.cct import CCT
+from ucseg.methods.contract import check_views
 from ucseg.methods.cps import CPS
 from ucseg.methods.cross_teaching import CrossTeaching
 from ucseg.methods.deep_co_training import DeepCoTraining
@@ -59,8 +60,9 @@ def build_method(name: str, settings: Mapping[str, Any], problem: Problem) -> Me
     Raises:
         UserError: as `settings_of`, or the problem does not allow a setting.
     """
-    config = settings_of(name, settings)
-    return METHODS[name](config, problem)
+    method = METHODS[name](settings_of(name, settings), problem)
+    check_views(method)
+    return method
 
 
 def settings_of(name: str, settings: Mapping[str, Any]) -> Strict:

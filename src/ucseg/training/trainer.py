@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ucseg.training.time_shares import StageClock, TimeShares, best_change, reco
 from ucseg.training.update import Updater
 from ucseg.types import Batch, Progress
 
-LoaderFactory = Callable[[int], Iterator[Batch]]
+LoaderFactory = Callable[[int], Generator[Batch, None, None]]
 Validate = Callable[[Method], Mapping[str, float]]
 NEAR_ENOUGH = 0.05  # of the steps: fewer more or less are not worth another end of every schedule
 REPORT_EVERY = 0.5  # seconds between words to a progress display: each one waits for the GPU
@@ -137,8 +138,9 @@ class _Loop:
     def run_to_end(self, loader_factory: LoaderFactory) -> FitResult:
         self.log = MetricsLog(self.run.metrics_file) if self.leads else None
         try:
-            with StopSignal() as stop:
-                self._steps(loader_factory, stop)
+            # Closed whatever ends the steps: processes that load would keep one that ends by an error waiting for ever.
+            with StopSignal() as stop, closing(loader_factory(self.done)) as batches:
+                self._steps(batches, stop)
         finally:
             if self.log is not None:
                 self.log.close()
@@ -155,9 +157,8 @@ class _Loop:
             result.would_help_most = change
         return result
 
-    def _steps(self, loader_factory: LoaderFactory, stop: StopSignal) -> None:
+    def _steps(self, batches: Iterator[Batch], stop: StopSignal) -> None:
         self._clock = saved = shown = time.monotonic()
-        batches = loader_factory(self.done)
         self.begun = self.done
         self.notes.setdefault("counted", [self.done, self._seconds()])
         while self.done < self.config.steps:

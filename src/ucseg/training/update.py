@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ucseg import ranks
 from ucseg.errors import UserError
 from ucseg.methods.base import Method
+from ucseg.methods.contract import check_step
 from ucseg.networks.batch_norm import norms_over_ranks
 from ucseg.randomness import derive_seed
 from ucseg.training.device import channels_last, convolutions_to
@@ -35,6 +36,7 @@ class _TrainingStep(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         batch = Batch(labelled, label, unlabelled, at.batch.labelled_cases, at.batch.unlabelled_cases)
         output = self.method.step(batch, at.progress)
+        check_step(self.method, output)
         return output.terms, output.metrics
 
 
@@ -145,7 +147,8 @@ class Updater:
         raise UserError(
             f"step {watched.step}: the loss is not finite ({bad}); the cases of the batch are {cases}; "
             "nothing of this step was saved. Look at these cases with 'ucseg check', "
-            "or train with a smaller learning rate (--set lr=...) or --precision fp32."
+            "or train with a smaller learning rate (--set lr=...) or --precision fp32; "
+            "with a method of your own, look at how it computes what is named."
         )
 
     def _watch(
