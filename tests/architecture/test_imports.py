@@ -30,6 +30,8 @@ STRANGERS = [
     *[("catalogue", room) for room in ("networks", "losses", "uncertainty", "mixing", "methods")],
 ]
 BANNED_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
+CONTRACT = ("methods.base", "methods.contract")
+"""The two files of `methods` that are no method."""
 LINES, METHOD_LINES, TOLERANCE = 300, 150, 1.1  # "about"
 REASON = "Longer than"  # a docstring at a file's top that holds these words gives the reason for its length
 
@@ -102,15 +104,15 @@ def _import_breaches(name: str, room: str, target: str, where: str) -> Iterator[
     elif (room, into) in STRANGERS or (into, room) in STRANGERS:
         yield f"{where}: imports {target}; {room} and {into} do not know each other"
     sibling = name.startswith("methods.") and target.startswith("methods.")
-    if sibling and target not in ("methods.base", name):
+    if sibling and target not in (CONTRACT[0], name):
         yield f"{where}: imports {target}; methods are siblings, shared equations move to losses, mixing or uncertainty"
-    if room == "training" and into == "methods" and target not in ("methods", "methods.base"):
+    if room == "training" and into == "methods" and target not in ("methods", *CONTRACT):
         yield f"{where}: imports {target}; the trainer never names a method"
 
 
 def _length_breaches(name: str, text: str, tree: ast.Module, where: str) -> Iterator[str]:
     lines = len(text.splitlines())
-    limit = METHOD_LINES if name.startswith("methods.") and name != "methods.base" else LINES
+    limit = METHOD_LINES if name.startswith("methods.") and name not in CONTRACT else LINES
     if lines > limit * TOLERANCE and REASON not in (ast.get_docstring(tree) or ""):
         yield f"{where}: {lines} lines, about {limit} are allowed; split it or say at its top why ('{REASON} ...')"
 
@@ -125,7 +127,7 @@ def _name_breaches(path: Path, tree: ast.Module, where: str) -> Iterator[str]:
 
 
 def _method_name_breaches(tree: ast.Module, named: dict[str, Path], where: str) -> Iterator[str]:
-    methods = {n.removeprefix("methods.") for n in named if n.startswith("methods.")} - {"base"}
+    methods = {n.removeprefix("methods.") for n in named if n.startswith("methods.") and n not in CONTRACT}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node.value in methods:
             yield f"{where}:{node.lineno}: names the method '{node.value}'; the trainer never names a method"
