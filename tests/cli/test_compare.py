@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -132,7 +133,12 @@ def test_what_is_finished_is_kept_and_only_what_is_new_runs(
 
 
 def test_other_code_is_told_before_anything_runs_and_at_the_top_of_the_page(
-    grid: Path, data: Path, tmp_path: Path, no_process: list[str], capsys: pytest.CaptureFixture[str]
+    grid: Path,
+    data: Path,
+    tmp_path: Path,
+    no_process: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy = tmp_path / "grid"
     shutil.copytree(grid, copy)
@@ -145,6 +151,31 @@ def test_other_code_is_told_before_anything_runs_and_at_the_top_of_the_page(
     )
     assert "Not all runs are of the same code" in (copy / "index.html").read_text().partition("<h2>")[0]
     assert "Not all runs" not in (grid / "index.html").read_text()
+    monkeypatch.setattr("ucseg.comparison.processes.run_jobs", lambda jobs, *more: not jobs)
+    for file in (copy / "cells").iterdir():
+        file.write_text(cell.read_text())
+    compare(data, copy)
+    assert "finished, and of other code (0.0.1-of-old-" in " ".join(capsys.readouterr().err.split())
+    compare(data, grid)
+    assert "of other code" not in capsys.readouterr().err
+
+
+def test_a_further_test_set_hides_nothing_of_what_is_measured_on_the_others(
+    grid: Path, data: Path, tmp_path: Path, no_process: list[str]
+) -> None:
+    copy = tmp_path / "grid"
+    shutil.copytree(grid, copy)
+    for file in (copy / "cells").iterdir():
+        cell = json.loads(file.read_text())
+        cell["tests"] = {"test": cell["tests"]["test"]}
+        file.write_text(json.dumps(cell))
+    with pytest.raises(Interrupted, match="0 of 3 runs are finished"):
+        compare(data, copy, test_on=data / "other")
+    assert len(no_process) == 3
+    table, whole = (pd.read_csv(folder / "table.csv") for folder in (copy, grid))
+    assert table["dice"].tolist() == whole.loc[whole["test"].str.contains("test split"), "dice"].tolist()
+    summary = json.loads((copy / "summary.json").read_text())
+    assert (summary["finished"], summary["cells"]) == (0, 3)
 
 
 def test_other_steps_settings_and_labelled_cases_are_refused(grid: Path, data: Path, no_process: list[str]) -> None:
@@ -211,6 +242,25 @@ def test_all_that_is_wrong_is_said_before_anything_begins(data: Path, tmp_path: 
     with pytest.raises(UserError, match=r"its classes are liver, those of .* organ"):
         compare(data, tmp_path / "out", test_on=tmp_path / "liver")
     assert no_process == []
+
+
+def test_training_images_in_another_test_set_are_told(
+    data: Path, tmp_path: Path, no_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (data / "data" / "cases.csv").open() as file:
+        split = {row["case"]: row["split"] for row in csv.DictReader(file)}
+    seen = next(case for case, where in split.items() if where == "train")
+    for kind in ("images", "masks"):
+        (tmp_path / "again" / kind).mkdir(parents=True)
+        for folder, case in (("scans", seen), ("elsewhere", "*")):
+            for file in sorted((data / folder / kind).glob(f"{case}.*"))[:1]:
+                shutil.copy(file, tmp_path / "again" / kind / f"{folder}{file.suffix}")
+    ucseg.init(tmp_path / "again", out=tmp_path / "again-data", validation="0", test="0", **WORDS)
+    with pytest.raises(Interrupted):
+        compare(data, tmp_path / "out", test_on=tmp_path / "again-data")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 of its images are trained on, or choose the weights (scans): its figures are too good" in told
+    assert told.count("its figures are too good") == 1
 
 
 def test_cells_are_started_with_all_that_they_must_know(data: Path, tmp_path: Path, monkeypatch: Any) -> None:

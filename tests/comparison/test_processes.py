@@ -44,6 +44,14 @@ def test_a_failure_ends_only_itself_and_its_reason_is_known(tmp_path: Path) -> N
     assert reasons["killed"] == "was killed by signal 9, most likely for want of memory"
 
 
+def test_what_an_earlier_start_said_stays_in_the_log_and_is_not_the_reason_of_a_later_failure(tmp_path: Path) -> None:
+    for said in ("the first mistake", "the second mistake"):
+        one = job(tmp_path, "one", f"print('ucseg: {said}.'); raise SystemExit(2)")
+        run_jobs([one], 1, lambda *_: None)
+    assert "the first mistake" in one.log.read_text()
+    assert failure_reason(one.log, 2) == "the second mistake."
+
+
 def test_no_more_run_at_once_than_asked_and_each_has_its_share_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

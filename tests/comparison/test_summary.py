@@ -138,6 +138,8 @@ def test_the_gap_is_that_to_the_best_supervised_rows() -> None:
     below = summary_of(done)
     assert all(math.isnan(row.gap_closed) for row in below.rows)
     assert "the ceiling (0.600) is not above the best baseline (0.600)" in verdicts(below, PLACE)[-1]
+    done[Cell(SUPERVISED, "all", 0)] = cell(mean=0.605)
+    assert "is not above the best baseline (0.600) by more than 0.01" in summary_of(done).gaps[PLACE]
     for seed, shift in ((0, 0.3), (1, -0.3)):
         done[Cell(SUPERVISED, "all", seed)] = cell(mean=0.7 + shift)
     assert "by more than the spread over seeds" in summary_of(done).gaps[PLACE]

@@ -28,11 +28,20 @@ def test_a_commit_is_dirty_where_the_package_was_changed_and_not_where_results_w
     results.write_text("2\n")
     (tmp_path / "more.json").write_text("3\n")
     assert commit_of(tmp_path) == commit
-    (package.parent / "own_method.py").write_text("4\n")
-    assert commit_of(tmp_path) == f"{commit}-dirty"
+    seen = {commit}
+    for file, text in (
+        (package.parent / "own_method.py", "4\n"),
+        (package.parent / "own_method.py", "5\n"),
+        (package, "6\n"),
+    ):
+        file.write_text(text)
+        now = commit_of(tmp_path)
+        assert now is not None and now.startswith(f"{commit}-dirty.") and now == commit_of(tmp_path)
+        seen.add(now)
+    assert len(seen) == 4, "code that was changed again is told from what it was"
+    package.write_text("1\n")
     (package.parent / "own_method.py").unlink()
-    package.write_text("5\n")
-    assert commit_of(tmp_path) == f"{commit}-dirty"
+    assert commit_of(tmp_path) == commit
 
 
 def test_without_git_a_run_names_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,8 +95,7 @@ def compare(
     with only_one(out) as held:
         board = _Board(setup, jobs)
         todo = board.unfinished()
-        if todo:
-            _say_if_code_differs(board.done)
+        _say_if_code_differs(board.results, bool(todo))
         _write_data(setup, {cell.labelled for cell in todo})
         board.report()  # of earlier calls, and of what has changed in the words
         tasks = [board.job(cell) for cell in todo]
@@ -109,7 +108,7 @@ def compare(
         )
     summary = board.summary
     _print(study, summary)
-    if said := of_several_versions(code_versions(board.done)):
+    if said := of_several_versions(code_versions(board.results)):
         console.print(said, style="yellow")
     console.print(f"Tables, pictures and every case: {out / 'index.html'}")
     if board.failed:
@@ -131,16 +130,23 @@ def _command(dataset: Path, options: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]]) -> None:
-    """Before hours are spent on runs that may not be comparable with the finished ones."""
+def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]], to_come: bool) -> None:
+    """Before hours are spent on runs that may not be comparable with the finished ones, or these are taken for new."""
     from ucseg import __version__
     from ucseg.comparison.report import code_version, code_versions
     from ucseg.comparison.words import of_several_versions
     from ucseg.training.environment import environment
 
-    versions = code_versions(done)
-    versions.setdefault(code_version(__version__, environment()), [])
-    if said := of_several_versions(versions):
+    versions, now = code_versions(done), code_version(__version__, environment())
+    if to_come:
+        said = of_several_versions({**versions, now: versions.get(now, [])})
+    else:
+        said = "" if now in versions else (
+            f"These runs are finished, and of other code ({', '.join(versions)}) than what is here now ({now}): what "
+            "has changed since is not in the figures. Another --out begins anew; a run whose files in OUT/cells and "
+            "OUT/runs are deleted is made again."
+        )  # fmt: skip
+    if said:
         console.print(said, style="yellow")
 
 
@@ -168,19 +174,25 @@ class _Board:
     """Which runs are finished, which failed, and what is shown of it."""
 
     def __init__(self, setup: Setup, jobs: int) -> None:
-        from ucseg.comparison.cell import finished
+        from ucseg.comparison.cell import measured
 
         self.setup, self.jobs, self.study = setup, jobs, setup.study
         self.tests = list(self.study.tests)
-        found = {cell: finished(self.study.out, cell.name, self.tests) for cell in self.study.cells}
-        self.done = {cell: result for cell, result in found.items() if result is not None}
+        found = {cell: measured(self.study.out, cell.name, self.tests) for cell in self.study.cells}
+        self.results = {cell: result for cell, result in found.items() if result is not None}
         self.failed: dict[Cell, str] = {}
         self.by_name = {cell.name: cell for cell in self.study.cells}
         self.running: list[str] = []
 
+    @property
+    def done(self) -> dict[Cell, dict[str, Any]]:
+        """The finished cells: measured on every test set. `results` has those too that lack a new one."""
+        return {cell: result for cell, result in self.results.items() if set(self.tests) <= set(result["tests"])}
+
     def unfinished(self) -> list[Cell]:
         """In the order in which they are to run."""
-        return [cell for cell in self.study.cells if cell not in self.done]
+        done = self.done
+        return [cell for cell in self.study.cells if cell not in done]
 
     def log(self, cell: Cell) -> Path:
         """All that a cell's process prints."""
@@ -213,25 +225,26 @@ class _Board:
 
     def on_end(self, job: Job, code: int) -> None:
         """Take in what a process left behind."""
-        from ucseg.comparison.cell import finished
+        from ucseg.comparison.cell import measured
         from ucseg.comparison.processes import failure_reason
 
         cell = self.by_name[job.name]
-        result = finished(self.study.out, cell.name, self.tests) if code == 0 else None
-        if result is None:
+        trained_before = cell in self.results
+        if found := measured(self.study.out, cell.name, self.tests):
+            self.results[cell] = found
+        if code != 0 or cell not in self.done:
             self.failed[cell] = failure_reason(job.log, code)
             console.print(f"failed: {cell}: {self.failed[cell]}", style="red")
         else:
-            self.done[cell] = result
-            seconds = result["training"]["seconds"]
-            console.print(f"{len(self.done)} of {len(self.study.cells)}: {cell}: trained in {seconds:.0f} s")
+            what = "measured" if trained_before else f"trained in {self.results[cell]['training']['seconds']:.0f} s"
+            console.print(f"{len(self.done)} of {len(self.study.cells)}: {cell}: {what}")
         self.report()
 
     def report(self) -> None:
         """Make the four files anew, of what is finished."""
         from ucseg.comparison.report import write_report
 
-        self.summary = write_report(self.study, self.done, self.failed)
+        self.summary = write_report(self.study, self.results, self.failed)
 
     @contextmanager
     def shown(self) -> Iterator[None]:

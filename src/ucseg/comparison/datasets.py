@@ -159,6 +159,12 @@ def digest(cases: Iterable[Case]) -> str:
     return total.hexdigest()
 
 
+def images_of(cases: Sequence[Case]) -> dict[str, str]:
+    """What the image files of cases hold, as digests -> a case; no mask is opened."""
+    bare = [replace(case, mask=None) for case in cases]
+    return {content: case.case for case, content in zip(bare, for_each(content_digest, bare), strict=True)}
+
+
 def _with_references(
     key: str, title: str, dataset: Dataset, cases: Sequence[Case], masks: Mapping[str, Path]
 ) -> Cohort:

@@ -19,6 +19,7 @@ from ucseg.training.stopping import StopSignal
 POLL = 0.2  # seconds
 PATIENCE = 60.0  # seconds that processes get to save themselves when this one has to end
 LOCK = ".lock"
+AGAIN = "--- started again"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -97,7 +98,8 @@ def failure_reason(log: Path, code: int) -> str:
     if code < 0:
         likely = ", most likely for want of memory" if -code == 9 else ""
         return f"was killed by signal {-code}{likely}"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = log.read_text(errors="replace").rpartition(f"\n{AGAIN}\n")[2]
+    lines = [line.strip() for line in last.splitlines() if line.strip()]
     own = [line.removeprefix("ucseg: ") for line in lines if line.startswith("ucseg: ")]
     return " ".join(own) or (lines or [f"ended with exit code {code} and said nothing"])[-1]
 
@@ -142,7 +144,10 @@ def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> _Running:
     given = [int(environment[name]) for name in THREADS if environment.get(name, "").isdigit()]
     share = min([max(1, cores() // at_once), *(threads for threads in given if threads)])
     environment.update(dict.fromkeys(THREADS, str(share)))
-    with job.log.open("wb") as log:
+    with job.log.open("ab") as log:  # what an earlier start of the job said stays
+        if log.tell():
+            log.write(f"\n{AGAIN}\n".encode())
+            log.flush()
         return _Running(job, _popen(job.command, log, environment, keep_open))
 
 

@@ -69,7 +69,7 @@ def write_report(study: Study, done: Mapping[Cell, Mapping[str, Any]], failed: M
 
     Args:
         study: what is compared.
-        done: results of the finished cells.
+        done: results of the cells that have been measured on some of the test sets.
         failed: why those that failed did.
     """
     ordered = {cell: done[cell] for cell in study.cells if cell in done}
@@ -84,6 +84,11 @@ def write_report(study: Study, done: Mapping[Cell, Mapping[str, Any]], failed: M
     _write(study.out / SUMMARY, lambda part: part.write_text(text, encoding="utf-8"))
     write_page(study.out / PAGE, "compare_page.html.j2", _page(study, table, ordered, failed, summary), __package__)
     return summary
+
+
+def finished(study: Study, done: Mapping[Cell, Mapping[str, Any]]) -> int:
+    """How many cells have been measured on every test set."""
+    return sum(set(study.tests) <= set(result["tests"]) for result in done.values())
 
 
 def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
@@ -155,7 +160,7 @@ def _everything(
         "facts": study.facts,
         "notes": study.notes,
         "rules": list(words.RULES),
-        "finished": len(done),
+        "finished": finished(study, done),
         "cells": len(study.cells),
         "failed": {cell.name: reason for cell, reason in failed.items()},
         "code": code_versions(done),
@@ -209,7 +214,7 @@ def _page(
     return {
         "version": __version__,
         "study": study,
-        "finished": len(done),
+        "finished": finished(study, done),
         "failed": [(str(cell), reason) for cell, reason in failed.items()],
         "sections": sections,
         "rules": words.RULES,

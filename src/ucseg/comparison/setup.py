@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ucseg.comparison.datasets import Amount, Cohort, labelled_amounts, mismatch, other_cohort, own_cohort
+from ucseg.comparison.datasets import (
+    Amount,
+    Cohort,
+    images_of,
+    labelled_amounts,
+    mismatch,
+    other_cohort,
+    own_cohort,
+)
 from ucseg.comparison.definition import Definition, agree, choose_plan, define, earlier
 from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check_settings, parse_variants
 from ucseg.comparison.report import Study
 from ucseg.data.manifest import Dataset, load_dataset, reference_masks
 from ucseg.data.plan import Plan
 from ucseg.data.splits import subjects_in_two_splits
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.methods import build_method, settings_of
 from ucseg.training.device import choose_device
 from ucseg.training.settings import TrainConfig, sort_settings
@@ -210,5 +218,13 @@ def _notes(dataset: Dataset, cohorts: Sequence[Cohort]) -> list[str]:
         notes.append(
             f"{len(shared)} subjects lie in more than one split (e.g. {next(iter(shared))}): figures may be too good."
         )
+    known = images_of(dataset.training + dataset.validation)
+    for one in cohorts:
+        again = [name for content, name in images_of(one.cases).items() if content in known]
+        if again:
+            notes.append(
+                f"{one.title}: {len(again)} of its images are trained on, or choose the weights ({some(again)}): "
+                "its figures are too good. Leave them out of what is tested on."
+            )
     lost = {one.title: one.left_out for one in cohorts if one.left_out}
     return [*notes, *(f"{title}: {count} cases without a mask are not measured." for title, count in lost.items())]

@@ -20,6 +20,8 @@ from ucseg.types import Array
 MAIN = "dice"
 """The metric that is tested; the others are described."""
 LEVEL = 0.05
+SMALLEST_GAP = 0.01
+"""Shares of a smaller way from baseline to ceiling are figures without a meaning."""
 BETTER, WORSE, WITHIN_NOISE, UNKNOWN = "better", "worse", "within noise", "not known yet"
 
 KEYS = ["test", "labelled", "weights", "variant"]
@@ -215,9 +217,11 @@ def _gaps(
         undefined[place] = "its baseline or the ceiling is not finished"
         return {}
     gap, spread = ceiling.mean - floor.mean, np.fmax(ceiling.spread, floor.spread)  # NaN with one seed
-    if gap <= 0 or gap <= spread:
+    least = float(np.fmax(spread, SMALLEST_GAP))
+    if gap <= least:
         said = f"the ceiling ({ceiling.mean:.3f}) is not above the best baseline ({floor.mean:.3f})"
-        undefined[place] = said + (" by more than the spread over seeds" if gap > 0 else "")
+        why = "the spread over seeds" if least > SMALLEST_GAP else f"{SMALLEST_GAP:g}"
+        undefined[place] = said + (f" by more than {why}" if gap > 0 else "")
         return {}
     return {_key(row): (row.metrics[MAIN].mean - floor.mean) / gap for row in others}
 

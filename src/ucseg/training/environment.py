@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -49,7 +50,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit_of(checkout: Path) -> str | None:
-    """The commit of a checkout, with `-dirty` where the package in it is another; None where there is no git.
+    """The commit of a checkout, with `-dirty.` and a digest of its files where the package in it is another; or None.
 
     What else is changed there, as results that are being collected, computes nothing.
     """
@@ -61,6 +62,16 @@ def commit_of(checkout: Path) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "src") else "")
+        commit = git("rev-parse", "HEAD")
+        if not git("status", "--porcelain", "--", "src"):
+            return commit
+        # While a method is being written every run is dirty: the digest tells which of them are of the same code.
+        digest = hashlib.blake2b(digest_size=4)
+        for name in sorted(
+            git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "src").split("\0")
+        ):
+            if name and (checkout / name).is_file():
+                digest.update(name.encode() + (checkout / name).read_bytes())
+        return f"{commit}-dirty.{digest.hexdigest()}"
     except (OSError, subprocess.SubprocessError):
         return None  # no git on this machine: the versions above still say what ran
