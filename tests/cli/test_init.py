@@ -164,6 +164,20 @@ def test_globs_say_which_is_which(tmp_path: Path) -> None:
         ucseg.init(data, out=tmp_path / "other", masks="*.tif")
 
 
+def test_globs_whose_stars_stand_for_other_parts_of_names_pair_by_the_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for number in range(10, 26):
+        picture(data / f"{number}_HC.png")
+        save(data / f"{number}_HC_Annotation.png", blob(where=number % 5))
+    dataset = ucseg.init(data, out=tmp_path / "set", images="1*HC.png", masks="1*_Annotation.png")
+    expected = {f"{n}_HC": (f"{n}_HC.png", f"{n}_HC_Annotation.png") for n in range(10, 20)}
+    assert pairs(dataset) == expected
+    printed = [line for line in capsys.readouterr().out.splitlines() if "does not match --images or --masks" in line]
+    assert len(printed) == 5 and printed[-1].strip().startswith("and 8 more: ")
+
+
 def test_everything_left_out_is_listed_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data"
     for i in range(6):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ucseg.data.importing import Understood
     from ucseg.data.manifest import Dataset
 
+SHOWN = 5
+"""Lines for files that are left out for one reason."""
+
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder with images and masks, searched to any depth.")],
@@ -126,8 +129,13 @@ def print_understood(folder: Path, found: Understood) -> None:
         output.print(f"note: {note}", soft_wrap=True)
     if found.left_out:
         output.print(f"left out ({len(found.left_out)}):")
+        by_reason: dict[str, list[str]] = {}
         for item in found.left_out:
-            output.print(f"  {item.file.relative_to(folder)}: {item.reason}", soft_wrap=True)
+            by_reason.setdefault(item.reason, []).append(str(item.file.relative_to(folder)))
+        for reason, files in by_reason.items():
+            more = [f"and {len(files) - SHOWN + 1} more"] if len(files) > SHOWN else []
+            for file in [*files[: SHOWN - len(more)], *more]:
+                output.print(f"  {file}: {reason}", soft_wrap=True)
 
 
 def print_splits(dataset: Dataset, hidden: int) -> None:

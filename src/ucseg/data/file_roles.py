@@ -116,7 +116,7 @@ def _roles(
     is_image = _Matcher(folder, images_glob)
     is_mask = _Matcher(folder, masks_glob)
     named = named_as_masks(folder, listed)
-    found = []
+    chosen: list[tuple[Listed, Path, bool, str | None]] = []
     for one in listed:
         relative = _relative(folder, one)
         # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
@@ -124,18 +124,22 @@ def _roles(
         if one.is_mask is not None:  # the file itself says what it is
             matches = (by_mask if one.is_mask else by_image) is not None
             if matches or (masks_glob if one.is_mask else images_glob) is None:
-                found.append(_file(one, relative, one.is_mask, None))
+                chosen.append((one, relative, one.is_mask, None))
             else:
                 left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
         elif by_mask is not None or (masks_glob is None and one.path in named):
-            found.append(_file(one, relative, True, by_mask))
+            chosen.append((one, relative, True, by_mask))
         elif by_image is not None or (images_glob is None and one.path not in named):
-            found.append(_file(one, relative, False, by_image))
+            chosen.append((one, relative, False, by_image))
         else:
             left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
     for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
-        if pattern is not None and not any(file.is_mask is wanted for file in found):
+        if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
             raise UserError(f"{folder}: {option} '{pattern}' matches no file there that can be read.")
+    found = [_file(*one) for one in chosen]
+    keys = [{file.key for file in found if file.is_mask is is_mask} for is_mask in (False, True)]
+    if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
+        found = [_file(one, relative, is_mask, None) for one, relative, is_mask, _ in chosen]
     return found
 
 
