@@ -86,6 +86,7 @@ def test_a_pair_needs_both_of_its_values(given: list[str]) -> None:
 def test_overrides_are_read_as_yaml_into_nested_keys() -> None:
     found = parse_overrides(["method.mixing=false", "steps=100", "method.levels=[3, 4]", "note=a=b", "seed="])
     assert found == {"method": {"mixing": False, "levels": [3, 4]}, "steps": 100, "note": "a=b", "seed": None}
+    assert parse_overrides("steps=100") == {"steps": 100}, "a Python call may give one by itself"
 
 
 @pytest.mark.parametrize(

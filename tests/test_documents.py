@@ -74,13 +74,15 @@ def test_the_python_of_the_readme_runs(scans: Path) -> None:
 
 def test_every_method_has_its_page() -> None:
     for name in METHODS:
-        assert (ROOT / "docs" / "methods" / f"{name}.md").read_text().startswith(f"# {name}\n")
+        page = ROOT / "docs" / "methods" / f"{name}.md"
+        assert page.exists(), f"write {page}"
+        assert page.read_text().startswith(f"# {name}\n")
 
 
 def test_the_page_of_results_is_made_from_the_files_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")  # where it finds the studies
     tables = load(ROOT / "benchmarks" / "tables.py")
-    assert tables.PAGE.read_text() == tables.page()
+    assert tables.PAGE.read_text() == tables.page(), "make it anew: python benchmarks/tables.py"
 
 
 def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
@@ -90,14 +92,15 @@ def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
 def test_the_page_of_settings_is_made_from_the_settings() -> None:
     made = load(ROOT / "docs" / "make_settings.py")
     page = made.page()
-    assert made.PAGE.read_text() == page
+    assert made.PAGE.read_text() == page, "make it anew: python docs/make_settings.py"
     assert "| `lr` | 0.01 | number, > 0 | learning rate at the first step. |" in page
     assert "running mean of the student's; UA-MT's code; the paper" in page  # a comment on the line
     assert "| `dropout_boxes` | [5, 8] | [whole, whole] | published |" in page
     assert "| `patch` | from the data |" in page
     for name in METHODS:
         assert f"## Method [{name}](methods/{name}.md)" in page
-    assert "|  |" not in page  # no setting without a meaning
+    bare = [line for line in page.splitlines() if "|  |" in line]
+    assert not bare, f"settings without a meaning, which is the comment on the line of their default: {bare}"
 
 
 def main_without_exit(words: list[str]) -> None:

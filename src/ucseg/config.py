@@ -128,10 +128,13 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known settings: {', '.join(sorted(fields))}."
 
 
-def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
-    """["method.mixing=false", "steps=100"] -> {"method": {"mixing": False}, "steps": 100}. Values are read as YAML."""
+def parse_overrides(settings: str | Iterable[str]) -> dict[str, Any]:
+    """["method.mixing=false", "steps=100"] -> {"method": {"mixing": False}, "steps": 100}. Values are read as YAML.
+
+    One setting may also come by itself, as Python calls have it: set="steps=100".
+    """
     out: dict[str, Any] = {}
-    for setting in settings:
+    for setting in [settings] if isinstance(settings, str) else settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"'--set {setting}' is not of the form key=value, e.g. --set method.mixing=false.")

@@ -51,6 +51,14 @@ def test_a_method_comes_back_with_its_settings_weights_and_plan(run: RunFolder) 
         assert torch.equal(method.predict(image).probabilities, before.predict(image).probabilities)
 
 
+def test_a_run_whose_settings_the_code_has_no_more_is_named(run: RunFolder) -> None:
+    run.config_file.write_text(run.config_file.read_text().replace('"networks"', '"nets"'))
+    with pytest.raises(
+        UserError, match=r"config.json: .*'nets'.* It was trained with other code than what is here now"
+    ):
+        load_method(run.path)
+
+
 def test_missing_weights_say_which_there_are(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no weights 'best' \(it needs validation cases\); there is: last"):
         load_method(run.path, "best")

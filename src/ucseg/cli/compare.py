@@ -69,13 +69,14 @@ def compare(
     from ucseg.comparison.setup import Wanted, set_up
     from ucseg.comparison.words import of_several_versions
 
+    settings = [set] if isinstance(set, str) else set or []
     lists = {
         "labelled": split_list(labelled),
         "methods": split_list(methods or []),
         "variants": split_list(variants or []),
     }
     options = {**lists, "seeds": seeds, "steps": steps, "reference": reference, "test-on": test_on or [],
-               "set": set or [], "tolerance": tolerance, "out": out}  # fmt: skip
+               "set": settings, "tolerance": tolerance, "out": out}  # fmt: skip
     wanted = Wanted(
         dataset,
         out,
@@ -84,7 +85,7 @@ def compare(
         seeds,
         steps,
         reference,
-        set or [],
+        settings,
         test_on or [],
         tolerance,
         _command(dataset, options),

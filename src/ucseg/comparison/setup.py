@@ -175,6 +175,10 @@ def _study(
     config: TrainConfig,
     definition: Definition,
 ) -> Study:
+    titles: dict[str, str] = {}
+    for one in cohorts:  # two datasets of one name are told apart by their folders
+        taken = one.title in titles.values()
+        titles[one.key] = f"{one.title} ({one.dataset.folder})" if taken else one.title
     counts = {amount.text: len(amount.labelled) for amount in amounts}
     most = counts[ALL]
     facts = {
@@ -182,7 +186,7 @@ def _study(
         "Training": f"{len(dataset.training)} cases, {most} with a mask; shown: "
         + ", ".join(f"{text} ({count})" for text, count in counts.items()),
         "Validation": f"{sum(case.mask is not None for case in dataset.validation)} cases",
-        "Test": "; ".join(f"{one.title}: {len(one.cases)} cases" for one in cohorts),
+        "Test": "; ".join(f"{titles[one.key]}: {len(one.cases)} cases" for one in cohorts),
         "Steps": f"{config.steps}, seeds 0 to {wanted.seeds - 1}" if wanted.seeds > 1 else f"{config.steps}, seed 0",
         "Plan": definition.plan_from,
         "Settings of all": ", ".join(wanted.settings) or "defaults",
@@ -196,10 +200,6 @@ def _study(
         "tolerance": wanted.tolerance,
         "train": config.model_dump(mode="json", exclude={"seed"}),
     }
-    titles: dict[str, str] = {}
-    for one in cohorts:  # two datasets of one name are told apart by their folders
-        taken = one.title in titles.values()
-        titles[one.key] = f"{one.title} ({one.dataset.folder})" if taken else one.title
     notes = _notes(dataset, cohorts)
     return Study(wanted.out, grid, counts, titles, reference, facts, settings, wanted.command, notes)
 

@@ -145,7 +145,12 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
         raise UserError(f"{folder.config_file}: method or problem is missing; {RESTORE}.") from None
     path = find_weights(folder, which)
     tensors, _ = load_tensors(path)
-    method = build_method(name, settings, problem_from(problem))
+    try:
+        method = build_method(name, settings, problem_from(problem))
+    except UserError as error:  # a setting has gone since, or the method
+        raise UserError(
+            f"{folder.config_file}: {error} It was trained with other code than what is here now."
+        ) from None
     restore_weights(method, tensors, path)
     return method.eval(), read_plan(folder.plan_file), config
 
