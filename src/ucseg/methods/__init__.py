@@ -60,7 +60,8 @@ def build_method(name: str, settings: Mapping[str, Any], problem: Problem) -> Me
     Raises:
         UserError: as `settings_of`, or the problem does not allow a setting.
     """
-    method = METHODS[name](settings_of(name, settings), problem)
+    config = settings_of(name, settings)
+    method = METHODS[name](config, problem)
     check_views(method)
     return method
 
