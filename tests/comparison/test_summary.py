@@ -12,7 +12,7 @@ import pytest
 from ucseg.comparison.cell import COLUMNS
 from ucseg.comparison.grid import Cell, Variant
 from ucseg.comparison.summary import Comparison, Summary, case_table, summarise, verdict
-from ucseg.comparison.words import sentence, verdicts
+from ucseg.comparison.words import of_silent_terms, sentence, verdicts
 from ucseg.evaluation.statistics import holm
 
 SUPERVISED, UC_SEG, OTHER = (Variant(name, name) for name in ("supervised", "uc_seg", "mean_teacher"))
@@ -185,3 +185,11 @@ def test_noise_one_seed_and_too_few_subjects_are_said_in_words() -> None:
     assert "7 subjects." in sentence(comparison(subjects=7))  # 3 tests x 2 / 2^7 is below 0.05
     assert "6 subjects; too few for any difference to show." in sentence(comparison(subjects=6))
     assert "cannot be compared yet" in sentence(comparison(verdict="not known yet"))
+
+
+def test_runs_with_terms_that_trained_nothing_are_named() -> None:
+    quiet, loud = Cell(UC_SEG, "5%", 0), Cell(UC_SEG, "5%", 1)
+    done = {quiet: {"training": {"silent": ["ife_1", "ife_2"]}}, loud: {"training": {"silent": []}}}
+    done[Cell(SUPERVISED, "5%", 0)] = {"training": {}}  # of an earlier version
+    (said,) = of_silent_terms(done)
+    assert said.startswith("uc_seg, 5% labelled, seed 0: ") and said.endswith(": ife_1, ife_2.")

@@ -307,3 +307,11 @@ fit(tiny.make_method(), lambda start: loader(stream, start, 5, 1), run, config)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert ended.stderr.rstrip().endswith("ValueError: a bug of my own")
+
+
+def test_terms_that_trained_nothing_are_named(tmp_path: Path) -> None:
+    # The consistency of the tiny method is weighted by the share of the steps that is done: 0 at the first one.
+    one = TrainConfig(steps=1, device="cpu", precision="fp32")
+    assert train(tmp_path / "one", one).silent == ["consistency"]
+    assert train(tmp_path / "one", one, resume=True).silent == ["consistency"], "a finished run knows it too"
+    assert train(tmp_path / "more", TrainConfig(steps=4, device="cpu", precision="fp32", log_every=1)).silent == []

@@ -67,7 +67,7 @@ def compare(
     from ucseg.comparison.processes import only_one, run_jobs
     from ucseg.comparison.report import code_versions
     from ucseg.comparison.setup import Wanted, set_up
-    from ucseg.comparison.words import of_several_versions
+    from ucseg.comparison.words import of_several_versions, of_silent_terms
 
     settings = [set] if isinstance(set, str) else set or []
     lists = {
@@ -109,6 +109,8 @@ def compare(
         )
     summary = board.summary
     _print(study, summary)
+    for said in of_silent_terms(board.results):
+        console.print(said, style="yellow")
     if said := of_several_versions(code_versions(board.results)):
         console.print(said, style="yellow")
     console.print(f"Tables, pictures and every case: {out / 'index.html'}")

@@ -82,6 +82,12 @@ def say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> No
         output.print(table)
         if missed := what_was_not_learned(rows["last"], result.steps):
             console.print(missed, style="yellow")
+    if result.silent:
+        console.print(
+            f"Loss terms that were 0 whenever they were logged, and trained nothing: {', '.join(result.silent)}. "
+            "Either the steps were too few for the method to get to them, or its settings keep it from them.",
+            style="yellow",
+        )
     for case, reason in prepared.left_out:
         console.print(f"left out: {case}: {reason}", style="yellow")
     console.print(

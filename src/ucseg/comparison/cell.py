@@ -108,7 +108,8 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
             device=task.device,
             workers=task.workers,
         )
-        training = {"seconds": fitted.seconds, **_peaks(), "last": fitted.last, "best": fitted.best}
+        training: dict[str, Any] = {"seconds": fitted.seconds, **_peaks(), "last": fitted.last, "best": fitted.best}
+        training["silent"] = fitted.silent
         result = {"ucseg": __version__, "environment": environment(), "training": training, "tests": {}}
         result["environment"].pop("command")  # this very task
         result["evaluation_seconds"] = 0.0

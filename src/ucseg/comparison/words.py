@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ucseg.comparison.grid import Cell
 from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Summary
 
 RULES = (
@@ -70,6 +72,15 @@ def of_several_versions(versions: Mapping[str, Sequence[str]]) -> str:
         f"Not all runs are of the same code (runs by version: {said}). Where it differs in what is computed they "
         "cannot be compared; another --out begins anew."
     )
+
+
+def of_silent_terms(done: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each run with loss terms that trained nothing: a variant without them would be the same."""
+    return [
+        f"{cell}: loss terms that were 0 whenever they were logged, and trained nothing: {', '.join(silent)}."
+        for cell, result in done.items()
+        if (silent := result["training"].get("silent"))
+    ]
 
 
 def p_text(p: float) -> str:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class FitResult:
         last, best: validation results with their "step"; None without validation.
         spent: where the time since the start or resumption went.
         would_help_most: the one change that would save most of it.
+        silent: loss terms that were zero whenever they were logged: they trained nothing.
     """
 
     run: Path
@@ -61,6 +62,7 @@ class FitResult:
     already_finished: bool = False
     spent: TimeShares | None = None
     would_help_most: str = ""
+    silent: list[str] = field(default_factory=list)
 
 
 def fit(
@@ -92,8 +94,7 @@ def fit(
     if state is not None:
         config = config.model_copy(update={"steps": state.notes.get("steps", config.steps)})
     if state is not None and state.step >= config.steps:
-        last, best = state.notes.get("last"), state.notes.get("best")
-        return FitResult(run.path, state.step, float(state.notes["seconds"]), last, best, already_finished=True)
+        return _ended(run, state.step, state.notes, already_finished=True)
     loop = _Loop(method, run, config, validate, on_step, state)
     del state  # as large as the weights and the optimiser: not to be held through the run
     return loop.run_to_end(loader_factory)
@@ -145,8 +146,7 @@ class _Loop:
             if self.log is not None:
                 self.log.close()
             self.stages.close()
-        last, best = self.notes.get("last"), self.notes.get("best")
-        result = FitResult(self.run.path, self.done, self.notes["seconds"], last, best, spent=self.stages.shares())
+        result = _ended(self.run, self.done, self.notes, spent=self.stages.shares())
         if result.spent is not None:
             config, device = self.config, self.fabric.device
             every = config.validate_every or config.tenth
@@ -240,6 +240,8 @@ class _Loop:
         if self.log is None:
             return
         figures = _to_floats(terms | metrics)
+        silent = self.notes.setdefault("silent", list(terms))
+        self.notes["silent"] = [name for name in silent if figures.get(name, 0.0) == 0.0]
         line: dict[str, Any] = {"step": self.done, "loss": math.fsum(figures[name] for name in terms), **figures}
         line |= {"lr": lr, "seconds": round(self._seconds(), 3)}
         self.log.write(line | ({"validation": measured} if measured else {}))
@@ -271,6 +273,11 @@ class _Loop:
         self.notes["seconds"] += now - self._clock
         self._clock = now
         return float(self.notes["seconds"])
+
+
+def _ended(run: RunFolder, steps: int, notes: Mapping[str, Any], **more: Any) -> FitResult:
+    seconds, silent = float(notes["seconds"]), notes.get("silent", [])
+    return FitResult(run.path, steps, seconds, notes.get("last"), notes.get("best"), silent=silent, **more)
 
 
 def _to_floats(tensors: Mapping[str, Tensor]) -> dict[str, float]:
