@@ -289,7 +289,7 @@ def _print(study: Study, summary: Summary) -> None:
                 continue
             table = Table(title=f"{title}: {rows[0].subjects} subjects, {weights} weights", title_justify="left")
             for head in ("labelled", "variant"):
-                table.add_column(head)
+                table.add_column(head, overflow="fold")  # variants that differ at their ends must not look alike
             for head in ("seeds", "Dice, 95 % interval", "spread", "HD95", "gap\nclosed", "against\nreference", "p"):
                 table.add_column(head, justify="right")
             table.add_column("")
