@@ -72,6 +72,8 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path, nu
     assert f"ucseg train DATA --out {tmp_path / 'stopped'} --resume" in str(stop.value)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert json.loads((tmp_path / "stopped/last.json").read_text())["step"] == 6  # usable for prediction as it is
+    for name in (".tmpTNMg7l", ".last.safetensors.17.part"):  # what a kill amid saving leaves behind
+        (tmp_path / "stopped" / name).write_bytes(b"half")
     train(tmp_path / "stopped", config, resume=True)
     train(tmp_path / "whole", config)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")

@@ -205,7 +205,8 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a killed process was writing."""
-        for part in self.path.glob(".*.part"):
+        # safetensors writes under a name of its own, .tmp and six letters, beside the one that it is given.
+        for part in [*self.path.glob(".*.part"), *self.path.glob(".tmp" + 6 * "?")]:
             part.unlink(missing_ok=True)
 
 
