@@ -257,7 +257,7 @@ def test_training_images_in_another_test_set_are_told(
                 shutil.copy(file, tmp_path / "again" / kind / f"{folder}{file.suffix}")
     ucseg.init(tmp_path / "again", out=tmp_path / "again-data", validation="0", test="0", **WORDS)
     with pytest.raises(Interrupted):
-        compare(data, tmp_path / "out", test_on=tmp_path / "again-data")
+        compare(data, tmp_path / "out", test_on=tmp_path / "again-data", set="workers=0")
     told = " ".join(capsys.readouterr().err.split())
     assert "1 of its images are trained on, or choose the weights (scans): its figures are too good" in told
     assert told.count("its figures are too good") == 1

@@ -185,12 +185,13 @@ class _Board:
         self.results = {cell: result for cell, result in found.items() if result is not None}
         self.failed: dict[Cell, str] = {}
         self.by_name = {cell.name: cell for cell in self.study.cells}
-        self.running: list[str] = []
 
     @property
     def done(self) -> dict[Cell, dict[str, Any]]:
-        """The finished cells: measured on every test set. `results` has those too that lack a new one."""
-        return {cell: result for cell, result in self.results.items() if set(self.tests) <= set(result["tests"])}
+        """The finished cells; `results` has those too that have not been measured on a new test set."""
+        from ucseg.comparison.report import finished
+
+        return finished(self.study, self.results)
 
     def unfinished(self) -> list[Cell]:
         """In the order in which they are to run."""

@@ -64,7 +64,7 @@ class Study:
     notes: list[str] = field(default_factory=list)
 
 
-def write_report(study: Study, done: Mapping[Cell, Mapping[str, Any]], failed: Mapping[Cell, str]) -> Summary:
+def write_report(study: Study, done: Mapping[Cell, dict[str, Any]], failed: Mapping[Cell, str]) -> Summary:
     """Write the four files, each whole or not at all.
 
     Args:
@@ -86,9 +86,9 @@ def write_report(study: Study, done: Mapping[Cell, Mapping[str, Any]], failed: M
     return summary
 
 
-def finished(study: Study, done: Mapping[Cell, Mapping[str, Any]]) -> int:
-    """How many cells have been measured on every test set."""
-    return sum(set(study.tests) <= set(result["tests"]) for result in done.values())
+def finished(study: Study, results: Mapping[Cell, dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
+    """The cells that have been measured on every test set."""
+    return {cell: result for cell, result in results.items() if set(study.tests) <= set(result["tests"])}
 
 
 def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ def code_version(version: str, environment: Mapping[str, Any]) -> str:
 
 
 def _everything(
-    study: Study, done: Mapping[Cell, Mapping[str, Any]], failed: Mapping[Cell, str], summary: Summary
+    study: Study, done: Mapping[Cell, dict[str, Any]], failed: Mapping[Cell, str], summary: Summary
 ) -> dict[str, Any]:
     return {
         "ucseg": __version__,
@@ -160,7 +160,7 @@ def _everything(
         "facts": study.facts,
         "notes": [*study.notes, *words.of_silent_terms(done)],
         "rules": list(words.RULES),
-        "finished": finished(study, done),
+        "finished": len(finished(study, done)),
         "cells": len(study.cells),
         "failed": {cell.name: reason for cell, reason in failed.items()},
         "code": code_versions(done),
@@ -180,7 +180,7 @@ def _everything(
 def _page(
     study: Study,
     table: pd.DataFrame,
-    done: Mapping[Cell, Mapping[str, Any]],
+    done: Mapping[Cell, dict[str, Any]],
     failed: Mapping[Cell, str],
     summary: Summary,
 ) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _page(
     return {
         "version": __version__,
         "study": study,
-        "finished": finished(study, done),
+        "finished": len(finished(study, done)),
         "silent": words.of_silent_terms(done),
         "failed": [(str(cell), reason) for cell, reason in failed.items()],
         "sections": sections,

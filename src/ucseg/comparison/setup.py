@@ -175,10 +175,7 @@ def _study(
     config: TrainConfig,
     definition: Definition,
 ) -> Study:
-    titles: dict[str, str] = {}
-    for one in cohorts:  # two datasets of one name are told apart by their folders
-        taken = one.title in titles.values()
-        titles[one.key] = f"{one.title} ({one.dataset.folder})" if taken else one.title
+    titles = _titles(cohorts)
     counts = {amount.text: len(amount.labelled) for amount in amounts}
     most = counts[ALL]
     facts = {
@@ -200,11 +197,20 @@ def _study(
         "tolerance": wanted.tolerance,
         "train": config.model_dump(mode="json", exclude={"seed"}),
     }
-    notes = _notes(dataset, cohorts)
+    notes = _notes(dataset, cohorts, titles)
     return Study(wanted.out, grid, counts, titles, reference, facts, settings, wanted.command, notes)
 
 
-def _notes(dataset: Dataset, cohorts: Sequence[Cohort]) -> list[str]:
+def _titles(cohorts: Sequence[Cohort]) -> dict[str, str]:
+    """Key of a test set -> its title; two datasets of one name are told apart by their folders."""
+    titles: dict[str, str] = {}
+    for one in cohorts:
+        taken = one.title in titles.values()
+        titles[one.key] = f"{one.title} ({one.dataset.folder})" if taken else one.title
+    return titles
+
+
+def _notes(dataset: Dataset, cohorts: Sequence[Cohort], titles: dict[str, str]) -> list[str]:
     notes = []
     training = {case.case for case in dataset.training}
     hidden = sum(case in training for case in reference_masks(dataset)) - len(dataset.labelled)
@@ -218,13 +224,14 @@ def _notes(dataset: Dataset, cohorts: Sequence[Cohort]) -> list[str]:
         notes.append(
             f"{len(shared)} subjects lie in more than one split (e.g. {next(iter(shared))}): figures may be too good."
         )
-    known = images_of(dataset.training + dataset.validation)
-    for one in cohorts:
+    others = cohorts[1:]  # leaks between the dataset's own splits are for `ucseg check`
+    known = images_of(dataset.training + dataset.validation) if others else {}
+    for one in others:
         again = [name for content, name in images_of(one.cases).items() if content in known]
         if again:
             notes.append(
-                f"{one.title}: {len(again)} of its images are trained on, or choose the weights ({some(again)}): "
+                f"{titles[one.key]}: {len(again)} of its images are trained on, or choose the weights ({some(again)}): "
                 "its figures are too good. Leave them out of what is tested on."
             )
-    lost = {one.title: one.left_out for one in cohorts if one.left_out}
-    return [*notes, *(f"{title}: {count} cases without a mask are not measured." for title, count in lost.items())]
+    lost = [one for one in cohorts if one.left_out]
+    return [*notes, *(f"{titles[one.key]}: {one.left_out} cases without a mask are not measured." for one in lost)]

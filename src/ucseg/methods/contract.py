@@ -40,15 +40,17 @@ def check_prediction(method: Method, image: Tensor, prediction: Prediction) -> N
     if not isinstance(prediction, Prediction):
         raise _error(method, f"predict gives {_said(prediction)}; expected a Prediction")
     batch, _, *size = image.shape
-    maps = {"uncertainty": prediction.uncertainty, "probabilities": prediction.probabilities}
-    maps |= {f"probabilities of member '{name}'": member for name, member in prediction.members.items()}
-    for name, values in maps.items():
-        expected = (batch, 1 if name == "uncertainty" else method.problem.classes, *size)
+    probabilities = {"probabilities": prediction.probabilities}
+    probabilities |= {f"probabilities of member '{name}'": member for name, member in prediction.members.items()}
+    maps = [("uncertainty", prediction.uncertainty, 1)]
+    maps += [(name, values, method.problem.classes) for name, values in probabilities.items()]
+    for name, values, channels in maps:
+        expected = (batch, channels, *size)
         if not isinstance(values, Tensor) or tuple(values.shape) != expected:
             raise _error(method, f"the {name} of predict: {_said(values)}; expected {_axes(expected)}")
     # Where the uncertainty is not finite the network has diverged on this scan, which is said with the scan's name.
     believed = torch.isfinite(prediction.uncertainty[:, 0])
-    for name, values in list(maps.items())[1:]:
+    for name, values in probabilities.items():
         good = ((values.sum(dim=1) - 1).abs() < ROUNDING) & (values > -ROUNDING).all(dim=1)  # false of NaN
         if bool((believed & ~good).any()):
             raise _error(method, f"the {name} of predict: below 0, not finite, or not 1 in sum over the classes")

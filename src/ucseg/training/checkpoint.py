@@ -147,10 +147,8 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
     tensors, _ = load_tensors(path)
     try:
         method = build_method(name, settings, problem_from(problem))
-    except UserError as error:  # a setting has gone since, or the method
-        raise UserError(
-            f"{folder.config_file}: {error} It was trained with other code than what is here now."
-        ) from None
+    except UserError as error:  # the code may have no such setting or method any more
+        raise UserError(f"{folder.config_file}: {error}") from None
     restore_weights(method, tensors, path)
     return method.eval(), read_plan(folder.plan_file), config
 
