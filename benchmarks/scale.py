@@ -5,10 +5,10 @@
 
 KINDS says what is generated; see data/synthetic.py. A few cases are drawn and repeated, turned, moved round and with
 noise of their own. Each verb is a process of its own, on a dataset without a cache. Seconds are of the wall, start and
-imports included. Peak memory is that of the verb and all its children at one moment, sampled every 50 ms, pages that
-they share counted once (PSS, Linux). `cores_busy` is processor seconds over seconds times cores; `cores_wanted` also
-counts the time in which a thread could have run and had to wait for a core, so that it says what cores would do that
-nobody else used (Linux's schedstat; more than 1: more threads than cores).
+imports included. Peak memory is that of the verb and all its children at one moment, sampled every 250 ms (each look
+costs the cores some ms), pages that they share counted once (PSS, Linux). `cores_busy` is processor seconds over
+seconds times cores; `cores_wanted` also counts the time in which a thread could have run and had to wait for a core, so
+that it says what cores would do that nobody else used (Linux's schedstat; more than 1: more threads than cores).
 
 `plain` is a floor for `prepare`, which carries over to other machines: one loop in one thread that reads image and mask
 of each case with the library of their format, and saves both arrays. `start` holds processor seconds until `import
@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ KINDS = {
     "scans": Kind("mri", (128, 128, 128), ".nii.gz", (200,), 4),
 }
 VERBS = ("init", "check", "plan", "prepare")
+ASIDE = "measured"
 STARTS = {
     "python": "pass",
     "import typer": "import typer.main",
@@ -109,15 +111,28 @@ def generate(folder: Path, kind: Kind, count: int) -> None:
 def plain_seconds(scans: Path) -> float:
     """Of reading images and masks one after the other, and saving their arrays."""
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=scans.parent) as made:
-        for file in sorted(scans.glob("*/*")):
-            if file.name.endswith(".nii.gz"):
-                array = np.asarray(nibabel.nifti1.load(file).dataobj)
-            else:
-                array = np.asarray(Image.open(file))
-            kept = array.astype(np.float16) if file.parent.name == "images" else array
-            np.save(Path(made) / f"{file.parent.name}-{file.name}.npy", kept)
-        return time.perf_counter() - begun
+    made = Path(tempfile.mkdtemp(prefix="plain-", dir=scans.parent))
+    for file in sorted(scans.glob("*/*")):
+        if file.name.endswith(".nii.gz"):
+            array = np.asarray(nibabel.nifti1.load(file).dataobj)
+        else:
+            array = np.asarray(Image.open(file))
+        kept = array.astype(np.float16) if file.parent.name == "images" else array
+        np.save(made / f"{file.parent.name}-{file.name}.npy", kept)
+    seconds = time.perf_counter() - begun
+    put_aside(made, scans.parent)
+    return seconds
+
+
+def put_aside(folder: Path, work: Path) -> None:
+    """Out of the way now, removed once all is measured.
+
+    ext4 does not give out an inode that was freed in the last half minute, and walks past each of them whenever a file
+    is made: thousands of files removed just before were a third of what `prepare` was measured to take.
+    """
+    if folder.exists():
+        (work / ASIDE).mkdir(exist_ok=True)
+        folder.rename(work / ASIDE / uuid.uuid4().hex)
 
 
 def start_seconds(repeats: int = 9) -> dict[str, float]:
@@ -145,7 +160,7 @@ def measure(words: list[str]) -> dict[str, float]:
     peak, wanted = 0.0, dict[int, float]()
     while verb.poll() is None:
         peak = max(peak, look(verb.pid, wanted))
-        time.sleep(0.05)
+        time.sleep(0.25)
     seconds = time.perf_counter() - begun
     if verb.returncode not in (0, 2):  # 2: `check` finds something to mend
         raise RuntimeError(f"{' '.join(words)}\n{verb.stderr.read() if verb.stderr else ''}")
@@ -185,9 +200,8 @@ def row_of(work: Path, name: str, count: int, verbs: Sequence[str] = VERBS) -> d
     generate(scans, KINDS[name], count)
     row: dict[str, Any] = {"scans": name, "count": count}
     for verb in verbs:
-        if verb == "init":
-            shutil.rmtree(dataset, ignore_errors=True)
-        shutil.rmtree(dataset / "cache", ignore_errors=True)  # what one verb measures, the next one would only read
+        # What one verb measures, the next one would only read.
+        put_aside(dataset if verb == "init" else dataset / "cache", work)
         told = ["init", str(scans), "--out", str(dataset)] if verb == "init" else [verb, str(dataset)]
         row[verb] = measure(told)
         if verb == "prepare":
@@ -224,6 +238,7 @@ def main() -> None:
         command = f"OMP_NUM_THREADS={threads} python benchmarks/scale.py --work WORK --only {name}"
         kept[name] = {"command": command, "cores": cores(), **machine(), "rows": found}
         words.out.write_text(json.dumps({"kinds": kept}, indent=1) + "\n")
+    shutil.rmtree(words.work / ASIDE, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from ucseg.errors import UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-WORTH_PROCESSES = 3.0
+WORTH_PROCESSES = 1.0
 """Seconds that threads would leave each core idle: more, and processes, which import everything anew, are faster."""
-SEEN_ENOUGH = 1.0
+SEEN_ENOUGH = 0.5
 """Seconds after which that is known; the first cases load what they need of the libraries."""
 BATCH = 0.2
 """Seconds of work that a process is given at a time."""
