@@ -118,11 +118,15 @@ Path("part").write_text(str(code))
 Path("part").rename("ended")
 """
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {cell!r}])"
-    with subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path) as comparison:
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, stderr=log) as comparison,
+    ):
         assert within(60, (tmp_path / "begun").exists)
         comparison.kill()
     assert within(20, (tmp_path / "ended").exists)
     assert (tmp_path / "ended").read_text() == "130"  # as on Ctrl-C, after which training has saved itself
+    assert "the command of the comparison goes on" in (tmp_path / "log").read_text()  # not `ucseg train`
 
 
 def within(seconds: float, true: Callable[[], bool]) -> bool:

@@ -31,8 +31,9 @@ def run(text: str) -> int:
     except UserError as error:
         print("\n".join(f"ucseg: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return EXIT_USER
-    except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"ucseg: {str(stop) or 'stopped.'}", file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt):
+        # Interrupted names `ucseg train`, which knows nothing of the comparison.
+        print("ucseg: stopped; the command of the comparison goes on from what was saved.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
