@@ -75,6 +75,14 @@ STUDIES = {
         HIPPOCAMPUS_PLAN,
         f"--methods {ALL} --variants {FLOAT32} --labelled 5%,10% --seeds 3 --steps 600 {HIPPOCAMPUS_TRAINING}",
     ),
+    # URPC and BCP came out level with the supervised U-Net there: with their unlabelled images, and without them?
+    "hippocampus_parts": Study(
+        HIPPOCAMPUS,
+        HIPPOCAMPUS_PLAN,
+        f"--methods urpc,bcp --variants {PLAIN},urpc:method.consistency_weight=0,urpc:method.scales=2,"
+        "bcp:method.pretraining=1,bcp:method.unlabelled_weight=0 "
+        f"--labelled 10% --seeds 3 --steps 600 {HIPPOCAMPUS_TRAINING}",
+    ),
     "kvasir": Study(
         (),
         FLAT_PLAN,
