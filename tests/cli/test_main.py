@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from typing import Annotated
 
 import pytest
 import typer
+from rich.console import Console
 
 import ucseg
 from ucseg.cli import main as entry
+from ucseg.cli import terminal
 from ucseg.cli.terminal import console, progress_bar
 from ucseg.errors import Interrupted, UserError
 
@@ -204,6 +207,17 @@ def test_file_names_with_brackets_print_as_they_are(capsys: pytest.CaptureFixtur
     long = "/scans/" + "very-long-folder/" * 12 + "case[1].nii.gz"
     console.print(long)
     assert capsys.readouterr().err == long + "\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_time_left_is_whole_in_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=seen, width=width, force_terminal=True))
+    with progress_bar(own_estimate=True) as bar:
+        bar.add_task(f"[1] {'a long name ' * 10}", total=4000, completed=1200, left="about 1 h 20 min left")
+    assert "about 1 h 20 min left" in seen.getvalue()
+    assert seen.getvalue().count("\n") == 1
+    assert "[1] a long" in seen.getvalue()
 
 
 def test_progress_bar_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 # Not wrapped: a path broken over two lines cannot be copied.
 console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -51,6 +54,18 @@ class _Progress(Progress):
             self.live.stop()
 
 
+class _Description(TextColumn):
+    """What is done; where the terminal is narrow it is cut short, so that the time left is not."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.description}", markup=False, table_column=Column(no_wrap=False))
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 def progress_bar(own_estimate: bool = False) -> Progress:
     """A progress display on stderr: description, bar, n/m, time gone, time left. Use as a context manager.
 
@@ -58,8 +73,8 @@ def progress_bar(own_estimate: bool = False) -> Progress:
     """
     left = [TextColumn("{task.fields[left]}")] if own_estimate else [TextColumn("left"), TimeRemainingColumn()]
     return _Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=28),
+        _Description(),
+        BarColumn(bar_width=28 if console.width >= 110 else 10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         *left,
