@@ -76,6 +76,11 @@ def test_every_case_class_variant_and_both_weights_are_in_the_tables(grid: Path)
         )
 
 
+def test_finished_runs_keep_their_weights_and_no_state(grid: Path) -> None:
+    assert len(list(grid.glob("runs/*/last.safetensors"))) == 3
+    assert not list(grid.glob("runs/*/state.safetensors"))
+
+
 def test_figures_are_those_of_predict_and_evaluate(grid: Path, data: Path, tmp_path: Path) -> None:
     ucseg.predict(grid / "runs" / "supervised-2-seed0", data / "data", out=tmp_path / "masks", members=True)
     found = {"supervised": tmp_path / "masks", "supervised/unet": tmp_path / "masks" / "members" / "unet"}
@@ -259,8 +264,35 @@ def test_training_images_in_another_test_set_are_told(
     with pytest.raises(Interrupted):
         compare(data, tmp_path / "out", test_on=tmp_path / "again-data", set="workers=0")
     told = " ".join(capsys.readouterr().err.split())
-    assert "1 of its images are trained on, or choose the weights (scans): its figures are too good" in told
+    assert f"1 of its images are training cases of {data / 'data'} too (scans there): its figures are too good" in told
     assert told.count("its figures are too good") == 1
+    with pytest.raises(UserError, match=r"is the dataset itself, whose test cases are measured on in any case"):
+        compare(data, tmp_path / "out", test_on=data / "data")
+
+
+def test_what_is_finished_and_not_named_is_told(
+    grid: Path, data: Path, tmp_path: Path, no_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(grid, tmp_path / "out", ignore=shutil.ignore_patterns("runs"))
+    with pytest.raises(Interrupted, match="2 of 2 runs are finished"):
+        compare(data, tmp_path / "out", methods="supervised")
+    said = f"also holds finished runs (mean_teacher-2-seed0) and test sets {data / 'other'}: not shown here"
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert said in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_an_amount_has_one_name_and_what_rounding_makes_of_it_is_told(
+    grid: Path, data: Path, tmp_path: Path, no_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"--labelled 33% shows the same 2 cases as 2, which has runs here"):
+        compare(data, grid, labelled="33%")
+    with pytest.raises(Interrupted):
+        compare(data, tmp_path / "out", labelled="0.01,0.5,1.0")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--labelled 1% of 6 masks comes to 0.06; shown: 1 (16.7%)" in told
+    assert "--labelled 50%" not in told
+    assert no_process[:3] == ["supervised-1pct-seed0", "supervised-50pct-seed0", "supervised-all-seed0"]
+    assert len(no_process) == 6
 
 
 def test_cells_are_started_with_all_that_they_must_know(data: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -129,6 +129,7 @@ def test_what_makes_cells_incomparable_is_named_and_growth_is_not(tmp_path: Path
     )  # fmt: skip
     with pytest.raises(UserError) as error:
         agree(before, changed, tmp_path)
+    assert "'labelled cases of 5%' lacks a and has besides b since this comparison began" in str(error.value)
     lines = str(error.value).splitlines()
     assert len(lines) == 4
     for named in (

@@ -108,6 +108,9 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     (one,) = summary_of(done).comparisons
     assert one.seeds == (0,)
     assert one.difference == pytest.approx(0.1)
+    # The other seed of one of them says how much a seed matters.
+    assert one.spread == pytest.approx(0.5 / 2**0.5)
+    assert one.verdict == "within noise"
 
 
 def test_a_method_that_found_nothing_is_named() -> None:
@@ -116,7 +119,7 @@ def test_a_method_that_found_nothing_is_named() -> None:
         Cell(OTHER, "5%", 0): result({"": {"c": [0.3], "d": [0.2]}}),
     }
     (told,) = [one for one in verdicts(summary_of(done), PLACE) if "nothing was learned" in one]
-    assert "concluded of: uc_seg. Give" in told
+    assert "nothing was learned, by uc_seg: to be better" in told
     del done[Cell(UC_SEG, "5%", 0)]
     assert not any("nothing was learned" in one for one in verdicts(summary_of(done, "mean_teacher"), PLACE))
 
@@ -185,11 +188,15 @@ def test_noise_one_seed_and_too_few_subjects_are_said_in_words() -> None:
     assert "7 subjects." in sentence(comparison(subjects=7))  # 3 tests x 2 / 2^7 is below 0.05
     assert "6 subjects; too few for any difference to show." in sentence(comparison(subjects=6))
     assert "cannot be compared yet" in sentence(comparison(verdict="not known yet"))
+    assert "the weights may be the same" in sentence(comparison(difference=0.0, low=0.0, high=0.0))
+    assert "the weights may be the same" not in sentence(comparison(difference=0.0))
 
 
 def test_runs_with_terms_that_trained_nothing_are_named() -> None:
     quiet, loud = Cell(UC_SEG, "5%", 0), Cell(UC_SEG, "5%", 1)
     done = {quiet: {"training": {"silent": ["ife_1", "ife_2"]}}, loud: {"training": {"silent": []}}}
     done[Cell(SUPERVISED, "5%", 0)] = {"training": {}}  # of an earlier version
+    done[Cell(UC_SEG, "5%", 2)] = done[quiet]
     (said,) = of_silent_terms(done)
-    assert said.startswith("uc_seg, 5% labelled, seed 0: ") and said.endswith(": ife_1, ife_2.")
+    assert said.startswith("uc_seg, 5% labelled, seed 0; uc_seg, 5% labelled, seed 2: ")
+    assert said.endswith(": ife_1, ife_2.")

@@ -124,6 +124,7 @@ def test_a_subject_in_two_splits_is_found() -> None:
         ({"test": "120%"}, "not between 0 and 100%"),
         ({"validation": "-3"}, "--validation '-3' is negative"),
         ({"test": 101}, "--test 101 asks for 101 cases with a mask, but only 100"),
+        ({"test": "100%"}, "--validation 10% after --test asks for 10 cases with a mask, but only 0"),
         ({"labelled": 71}, "--labelled 71 asks for 71 cases with a mask, but only 70"),
         ({"labelled": 0}, "No labelled case is left for training"),
         ({"test": "100%", "validation": 0}, "No labelled case is left for training"),

@@ -63,7 +63,7 @@ def compare(
         UserError: something is wrong with the words or the data; or, at the end, some runs failed.
         Interrupted: stopped by the user, after saving.
     """
-    from ucseg.comparison.grid import ALL, split_list
+    from ucseg.comparison.grid import amount_name, split_list
     from ucseg.comparison.processes import only_one, run_jobs
     from ucseg.comparison.report import code_versions
     from ucseg.comparison.setup import Wanted, set_up
@@ -80,7 +80,7 @@ def compare(
     wanted = Wanted(
         dataset,
         out,
-        [ALL if text == "100%" else text for text in lists["labelled"]],
+        [amount_name(text) for text in lists["labelled"]],
         lists["methods"] + lists["variants"] or ["uc_seg"],
         seeds,
         steps,
@@ -298,7 +298,7 @@ def _print(study: Study, summary: Summary) -> None:
                 one = compared.get((test, row.labelled, weights, row.variant))
                 dice, hd95 = row.metrics["dice"], row.metrics["hd95"]
                 table.add_row(
-                    row.labelled,
+                    f"{row.labelled} ({study.amounts[row.labelled]})",
                     row.variant,
                     str(len(row.seeds)),
                     words.figure_text(dice.mean, dice.low, dice.high, 3),

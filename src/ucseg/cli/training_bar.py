@@ -29,6 +29,7 @@ class Display:
         self.task: Any = None
         self.total = 0
         self.smooth: dict[str, float] = {}
+        self.weight = 0.0
         self.validated = 0
 
     def show(self, report: StepReport) -> None:
@@ -38,7 +39,11 @@ class Display:
         for term, value in report.terms.items():  # supervised_1 and supervised_2 are shown as one
             kind = term.split("_")[0]
             now[kind] = now.get(kind, 0.0) + value
-        self.smooth = {kind: 0.9 * self.smooth.get(kind, value) + 0.1 * value for kind, value in now.items()}
+        # A mean that forgets: the first losses, large ones, count no more than those that follow.
+        self.weight = 0.9 * self.weight + 1
+        for kind, value in now.items():
+            before = self.smooth.get(kind, value)
+            self.smooth[kind] = before + (value - before) / self.weight
         losses = "  ".join(f"{kind} {value:.3f}" for kind, value in self.smooth.items())
         measured = report.validation
         dice = f"  Dice {measured['dice']:.3f}" if measured else ""

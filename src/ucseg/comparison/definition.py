@@ -15,7 +15,7 @@ from ucseg.data.atomic import whole_file
 from ucseg.data.manifest import Dataset
 from ucseg.data.plan import Plan, plan_from, read_plan
 from ucseg.data.planning import make_plan
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.training.run_folder import read_json
 from ucseg.training.settings import TrainConfig
 
@@ -113,6 +113,12 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     """
     if before is None:
         return now
+    twins = [
+        f"{out}: --labelled {amount} shows the same {len(cases)} cases as {known}, which has runs here; write {known}."
+        for amount, cases in now.labelled.items()
+        for known, others in before.labelled.items()
+        if amount != known and amount not in before.labelled and sorted(cases) == sorted(others)
+    ]
     # A setting of training or plan that ucseg did not have when the comparison began was what its default is now.
     defaults = {
         key: value
@@ -133,13 +139,13 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         if key in before.tests
     ]
     wrong = [
-        f"{out}: '{name.removeprefix('train.')}' was {_short(old)} when this comparison began and is {_short(new)} "
-        "now, so new runs could not be compared with finished ones; go back to what it was, or choose another --out."
+        f"{out}: '{name.removeprefix('train.')}' {_changed(old, new)}, so new runs could not be compared with finished "
+        "ones; go back to what it was, or choose another --out."
         for name, old, new in pairs
         if old != new
     ]
-    if wrong:
-        raise UserError("\n".join(wrong))
+    if wrong or twins:
+        raise UserError("\n".join(wrong + twins))
     return Definition(
         now.fixed, {**before.labelled, **now.labelled}, {**before.tests, **now.tests}, before.plan_from
     )  # fmt: skip
@@ -154,6 +160,14 @@ def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, Any
         else:
             found.append((group, "", one, other))
     return found
+
+
+def _changed(old: Any, new: Any) -> str:
+    if isinstance(old, list) and isinstance(new, list) and set(old) != set(new):
+        words = ((set(old) - set(new), "lacks"), (set(new) - set(old), "has besides"))
+        said = " and ".join(f"{word} {some(sorted(map(str, names)))}" for names, word in words if names)
+        return f"{said} since this comparison began"
+    return f"was {_short(old)} when this comparison began and is {_short(new)} now"
 
 
 def _short(value: Any) -> str:

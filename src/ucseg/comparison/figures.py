@@ -63,12 +63,16 @@ def label_efficiency(rows: Sequence[Row], fractions: Mapping[str, float], shade:
     best = max((row.metrics[MAIN].mean for row in rows if row.baseline and row.labelled == ALL), default=None)
     if best is not None:
         axis.axhline(best, color=GREYS[0], linestyle=":", linewidth=1, label="ceiling")
-    for place, name in enumerate(dict.fromkeys(row.variant for row in rows)):
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    for place, name in enumerate(variants):
         own = sorted((row for row in rows if row.variant == name), key=lambda row: fractions[row.labelled])
-        means = [row.metrics[MAIN].mean for row in own]
+        means = np.array([row.metrics[MAIN].mean for row in own])
         spreads = np.nan_to_num([row.metrics[MAIN].spread for row in own])
+        # Side by side, or one would hide the other; no bar leaves what Dice can be.
+        beside = 1.015 ** (place - (len(variants) - 1) / 2)
         axis.errorbar(
-            [100 * fractions[row.labelled] for row in own], means, spreads, label=name, color=shade[name],
+            [100 * fractions[row.labelled] * beside for row in own], means,
+            [np.minimum(spreads, means), np.minimum(spreads, 1 - means)], label=name, color=shade[name],
             marker=MARKERS[place % len(MARKERS)], markersize=5, linewidth=1.3, capsize=2,
         )  # fmt: skip
     ticks = sorted({100 * fractions[row.labelled] for row in rows})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,17 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.variant.text}, {self.labelled} labelled, seed {self.seed}"
+
+
+def amount_name(text: str) -> str:
+    """The one name of a labelled amount: "0.05" and "5.0%" are "5%", "100%" is "all"; what is no share stays."""
+    try:
+        percent = float(text[:-1]) if text.endswith("%") else 100 * float(text) if "." in text else math.nan
+    except ValueError:
+        return text  # refused where the cases are chosen
+    if math.isnan(percent):
+        return text
+    return ALL if percent == 100 else f"{percent:.10g}%"
 
 
 def split_list(texts: str | Iterable[str]) -> list[str]:

@@ -94,6 +94,11 @@ def set_up(wanted: Wanted) -> Setup:
     if dataset is not None:
         amounts, wrong = labelled_amounts(dataset, wanted.labelled)
         problems += wrong + _unusable(dataset, wanted)
+        problems += [
+            f"--test-on {path}: is the dataset itself, whose test cases are measured on in any case; leave it out."
+            for path in wanted.test_on
+            if path.resolve() == dataset.folder.resolve()
+        ]
         cohorts = [found for path in wanted.test_on if (found := tried(lambda path=path: other_cohort(path)))]  # type: ignore[misc]
         problems += [text for one in cohorts if (text := mismatch(dataset, one))]
     if problems or dataset is None or config is None:
@@ -198,7 +203,20 @@ def _study(
         "train": config.model_dump(mode="json", exclude={"seed"}),
     }
     notes = _notes(dataset, cohorts, titles)
+    notes += [said for amount in amounts if (said := amount.far_from_asked(most))]
+    notes += _not_named(wanted.out, grid, [key for key in definition.tests if key not in titles])
     return Study(wanted.out, grid, counts, titles, reference, facts, settings, wanted.command, notes)
+
+
+def _not_named(out: Path, grid: Sequence[Cell], tests: Sequence[str]) -> list[str]:
+    """What is finished in a folder and not shown, because this command does not name it."""
+    named = {cell.name for cell in grid}
+    runs = sorted(file.stem for file in (out / "cells").glob("*.json") if file.stem not in named)
+    missing = [f"finished runs ({some(runs)})"] if runs else []
+    missing += [f"test sets {', '.join(tests)}"] if tests else []
+    if not missing:
+        return []
+    return [f"{out} also holds {' and '.join(missing)}: not shown here; the command that names them shows them again."]
 
 
 def _titles(cohorts: Sequence[Cohort]) -> dict[str, str]:
@@ -225,13 +243,20 @@ def _notes(dataset: Dataset, cohorts: Sequence[Cohort], titles: dict[str, str]) 
             f"{len(shared)} subjects lie in more than one split (e.g. {next(iter(shared))}): figures may be too good."
         )
     others = cohorts[1:]  # leaks between the dataset's own splits are for `ucseg check`
-    known = images_of(dataset.training + dataset.validation) if others else {}
+    seen = {
+        split: images_of(cases) if others else {}
+        for split, cases in (("training", dataset.training), ("validation", dataset.validation), ("test", dataset.test))
+    }
     for one in others:
-        again = [name for content, name in images_of(one.cases).items() if content in known]
-        if again:
-            notes.append(
-                f"{titles[one.key]}: {len(again)} of its images are trained on, or choose the weights ({some(again)}): "
-                "its figures are too good. Leave them out of what is tested on."
-            )
+        images = images_of(one.cases)
+        for split, own in seen.items():
+            if again := [name for content, name in images.items() if content in own]:
+                harm = (
+                    "it tells little that the own test cases do not" if split == "test" else "its figures are too good"
+                )
+                notes.append(
+                    f"{titles[one.key]}: {len(again)} of its images are {split} cases of {dataset.folder} too "
+                    f"({some(again)} there): {harm}. Leave them out of what is tested on."
+                )
     lost = [one for one in cohorts if one.left_out]
     return [*notes, *(f"{titles[one.key]}: {one.left_out} cases without a mask are not measured." for one in lost)]

@@ -75,7 +75,7 @@ class Comparison:
         difference, low, high: Dice of the variant minus that of the reference, mean over subjects and its interval.
         p, p_holm: Wilcoxon's signed-rank test over subjects; adjusted for all variants of this amount and weights.
         tests: how many comparisons Holm's correction is over.
-        spread: the larger of both variants' standard deviations over seeds; NaN with one seed.
+        spread: the larger of both variants' standard deviations over the seeds that each has; NaN with one seed each.
         unpaired: whether one of the two has finished seeds that the other has not.
     """
 
@@ -240,9 +240,9 @@ def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFram
         ours, theirs = values[seeds], variants[reference][seeds]
         ours, theirs = ours.align(theirs, join="outer", axis=0)
         paired = _paired(tuple(ours.mean(axis=1)), tuple(theirs.mean(axis=1)))
-        spreads = [_spread(ours), _spread(theirs)]
         unpaired = len(seeds) < max(values.shape[1], variants[reference].shape[1])
-        spread = max(spreads) if len(seeds) > 1 else math.nan
+        # Of all seeds that each has: how much one of them matters is known as soon as one variant has two.
+        spread = float(np.fmax(_spread(values), _spread(variants[reference])))
         found.append((variant, tuple(map(int, seeds)), paired, spread, unpaired))
     adjusted = holm([paired.p for _, _, paired, _, _ in found])
     return [

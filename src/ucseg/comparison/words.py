@@ -38,12 +38,14 @@ def sentence(one: Comparison) -> str:
     if one.verdict == UNKNOWN:
         return f"{said}: no seed or no two subjects that both have."
     interval = "" if math.isnan(one.low) else f" [{one.low:+.3f}, {one.high:+.3f}]"
-    spread = f"spread over {len(one.seeds)} seeds {one.spread:.3f}"
-    if len(one.seeds) < 2:
+    spread = f"spread over seeds {one.spread:.3f}"
+    if math.isnan(one.spread):
         spread = "one seed, so how much another seed would change is not known"
     if one.unpaired:
         spread += f"; over the seeds that both have ({', '.join(map(str, one.seeds))}), so it is not that of the means"
     few = "; too few for any difference to show" if one.hopeless else ""
+    if one.difference == one.low == one.high == 0:
+        few += "; the same on every subject: the weights may be the same, as the best ones of an early step can be"
     return (
         f"{said}: Dice {one.difference:+.3f}{interval}, p {p_text(one.p_holm)}, {spread}, {one.subjects} subjects{few}."
     )
@@ -55,8 +57,8 @@ def verdicts(summary: Summary, place: tuple[str, str, str]) -> list[str]:
     rows = [row for row in summary.rows if (row.test, row.labelled, row.weights) == place]
     if nothing := [row.variant for row in rows if row.metrics["dice"].mean < NOTHING]:
         said.append(
-            f"Dice below {NOTHING:g}, so nothing was learned and nothing can be concluded of: {', '.join(nothing)}. "
-            "Give all more steps."
+            f"Dice below {NOTHING:g}, so nothing was learned, by {', '.join(nothing)}: to be better or worse than that "
+            "says nothing of a method. Give all more steps."
         )
     if place in summary.gaps:
         said.append(f"The share of the gap closed is undefined: {summary.gaps[place]}.")
@@ -75,11 +77,14 @@ def of_several_versions(versions: Mapping[str, Sequence[str]]) -> str:
 
 
 def of_silent_terms(done: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each run with loss terms that trained nothing: a variant without them would be the same."""
+    """A sentence for terms of the loss that trained nothing: a variant without them would be the same."""
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for cell, result in done.items():
+        if silent := result["training"].get("silent"):
+            runs.setdefault(tuple(silent), []).append(str(cell))
     return [
-        f"{cell}: loss terms that were 0 whenever they were logged, and trained nothing: {', '.join(silent)}."
-        for cell, result in done.items()
-        if (silent := result["training"].get("silent"))
+        f"{'; '.join(cells)}: loss terms that were 0 whenever logged, and trained nothing: {', '.join(silent)}."
+        for silent, cells in runs.items()
     ]
 
 

@@ -80,7 +80,8 @@ def split_cases(
         amount = given if given is not None else default if len(order) > 2 else 0
         wanted = _count(amount, with_mask, f"--{split}")
         free = [name for name in order if name not in place]
-        place |= dict.fromkeys(_take(free, subjects, wanted, f"--{split} {amount}"), split)
+        after = " after --test" if place else ""
+        place |= dict.fromkeys(_take(free, subjects, wanted, f"--{split} {amount}{after}"), split)
     done = [
         replace(case, split=place.get(case.subject, "train")) if case.case in fresh else case for case in cases
     ]  # fmt: skip
