@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compare import STUDIES
+from ucseg.comparison.grid import cells, parse_variants
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -76,6 +77,26 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def unfinished(result: dict[str, Any]) -> str:
+    """Which runs a comparison lacks."""
+    settings = result["settings"]
+    grid = cells(parse_variants(settings["variants"])[0], settings["labelled"], settings["seeds"])
+    lacking = [cell.name for cell in grid if cell.name not in result["training"]]
+    return f" {len(lacking)} of {len(grid)} runs were not made: {', '.join(lacking)}." if lacking else ""
+
+
+def of_code(result: dict[str, Any]) -> str:
+    """Commits of a comparison's runs where there are several; those of one variant may differ."""
+    code = {version.split("(")[-1][:8]: len(names) for version, names in result["code"].items()}
+    if len(code) < 2:
+        return ""
+    listed = ", ".join(f"{commit} ({count})" for commit, count in sorted(code.items(), key=lambda one: -one[1]))
+    return (
+        f" The runs are of {len(code)} commits, which may be a part of the differences: {listed}; "
+        "`code` in summary.json says which is of which."
+    )
+
+
 def comparison(name: str, result: dict[str, Any]) -> str:
     """One comparison of methods (summary.json of `ucseg compare`) as a section, last weights."""
     verdicts = {
@@ -84,15 +105,12 @@ def comparison(name: str, result: dict[str, Any]) -> str:
         if one["weights"] == "last"
     }
     rows = {(row["test"], row["labelled"], row["variant"], row["weights"]): row for row in result["rows"]}
-    finished = (
-        "" if result["finished"] == result["cells"] else f" {result['finished']} of {result['cells']} runs finished."
-    )
     lines = [
         f"## Comparison: {name}",
         "",
         *(f"- {key}: {text}" for key, text in result["facts"].items() if key != "Dataset"),
         "",
-        f"Verdicts are against `{result['reference']}`.{finished}",
+        f"Verdicts are against `{result['reference']}`.{unfinished(result)}{of_code(result)}",
         "",
         "| test | labelled | method | seeds | Dice, last [95 %] ± seeds | best | gap closed | min | GiB | verdict |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
