@@ -79,8 +79,7 @@ STUDIES = {
     "hippocampus_parts": Study(
         HIPPOCAMPUS,
         HIPPOCAMPUS_PLAN,
-        f"--methods urpc,bcp --variants {PLAIN},urpc:method.consistency_weight=0,urpc:method.scales=2,"
-        "bcp:method.pretraining=1,bcp:method.unlabelled_weight=0 "
+        f"--methods urpc,bcp --variants {PLAIN},urpc:method.consistency_weight=0,bcp:method.pretraining=1 "
         f"--labelled 10% --seeds 3 --steps 600 {HIPPOCAMPUS_TRAINING}",
     ),
     "kvasir": Study(

@@ -37,9 +37,13 @@ def test_one_network_is_convolutional_and_the_other_a_transformer_and_both_are_m
     method, batch = make()
     assert [type(network) for network in method.networks.values()] == [UNet, SwinUNet]
     with torch.no_grad():
-        prediction = method.eval().predict(batch.labelled)
-    assert list(prediction.members) == ["unet", "swin_unet"]
-    torch.testing.assert_close(prediction.probabilities, sum(prediction.members.values()) / 2)
+        first = method.eval().predict(batch.labelled)
+        method.config = method.config.model_copy(update={"predict_with": "mean"})
+        mean = method.predict(batch.labelled)
+    assert list(first.members) == list(mean.members) == ["unet", "swin_unet"]
+    torch.testing.assert_close(first.probabilities, first.members["unet"])
+    torch.testing.assert_close(mean.probabilities, sum(mean.members.values()) / 2)
+    assert not torch.equal(first.uncertainty, mean.uncertainty)
 
 
 def test_each_network_learns_from_the_other_and_gives_it_no_gradient() -> None:
