@@ -236,6 +236,8 @@ def main() -> None:
             before = {row["count"]: row for row in kept.get(name, {}).get("rows", [])}
             found = [before.get(n, {}) | row_of(words.work, name, n, words.verbs.split(",")) for n in counts]
         command = f"OMP_NUM_THREADS={threads} python benchmarks/scale.py --work WORK --only {name}"
+        # The other verbs' figures stay as they are, of the commit that the file was made at then.
+        command += "" if words.verbs == ",".join(VERBS) or name == "start" else f" --verbs {words.verbs}"
         kept[name] = {"command": command, "cores": cores(), **machine(), "rows": found}
         words.out.write_text(json.dumps({"kinds": kept}, indent=1) + "\n")
     shutil.rmtree(words.work / ASIDE, ignore_errors=True)
