@@ -128,7 +128,7 @@ def put_aside(folder: Path, work: Path) -> None:
     """Out of the way now, removed once all is measured.
 
     ext4 does not give out an inode that was freed in the last half minute, and walks past each of them whenever a file
-    is made: thousands of files removed just before were a third of what `prepare` was measured to take.
+    is made: files removed just before would be measured as time of `prepare`.
     """
     if folder.exists():
         (work / ASIDE).mkdir(exist_ok=True)

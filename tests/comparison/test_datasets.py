@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,13 @@ def test_what_makes_cells_incomparable_is_named_and_growth_is_not(tmp_path: Path
     assert "'labelled cases of 5%' lacks a and has besides b since this comparison began" in str(error.value)
     lines = str(error.value).splitlines()
     assert len(lines) == 4
+    with pytest.raises(UserError, match="'labelled cases of 5%' is in another order than when this comparison began"):
+        agree(replace(before, labelled={"5%": ["a", "b"]}), replace(grown, labelled={"5%": ["b", "a"]}), tmp_path)
+    larger = replace(grown, fixed=now | {"plan": plan | {"patch": [64, 64]}})
+    with pytest.raises(
+        UserError, match=r"'plan.patch' was \[32, 32\] when this comparison began and is \[64, 64\] now"
+    ):
+        agree(before, larger, tmp_path)
     for named in (
         "'steps' was 4 when this comparison began and is 8",
         "'tolerance'",

@@ -39,18 +39,6 @@ class Amount:
         """Names of the labelled training cases."""
         return [case.case for case in self.dataset.labelled]
 
-    def far_from_asked(self, most: int) -> str:
-        """A sentence where whole cases and subjects made of a percentage something else, of `most` masks; else ""."""
-        if not self.text.endswith("%"):
-            return ""
-        asked, shown = float(self.text[:-1]) / 100 * most, len(self.labelled)
-        if asked / 1.5 < shown < 1.5 * asked:
-            return ""
-        return (
-            f"--labelled {self.text} of {most} masks comes to {asked:.2g}; shown: {shown} ({shown / most:.1%}), "
-            "whole subjects and at least one."
-        )
-
 
 @dataclass(frozen=True)
 class Cohort:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ucseg.comparison.datasets import Amount, Cohort, digest
+from ucseg.comparison.grid import amount_name
 from ucseg.comparison.processes import LOCK
 from ucseg.data.atomic import whole_file
 from ucseg.data.manifest import Dataset
@@ -117,7 +118,7 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         f"{out}: --labelled {amount} shows the same {len(cases)} cases as {known}, which has runs here; write {known}."
         for amount, cases in now.labelled.items()
         for known, others in before.labelled.items()
-        if amount != known and amount not in before.labelled and sorted(cases) == sorted(others)
+        if amount != amount_name(known) and amount not in before.labelled and sorted(cases) == sorted(others)
     ]
     # A setting of training or plan that ucseg did not have when the comparison began was what its default is now.
     defaults = {
@@ -163,9 +164,11 @@ def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, Any
 
 
 def _changed(old: Any, new: Any) -> str:
-    if isinstance(old, list) and isinstance(new, list) and set(old) != set(new):
+    if all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in (old, new)):  # cases
+        if sorted(old) == sorted(new):
+            return "is in another order than when this comparison began"
         words = ((set(old) - set(new), "lacks"), (set(new) - set(old), "has besides"))
-        said = " and ".join(f"{word} {some(sorted(map(str, names)))}" for names, word in words if names)
+        said = " and ".join(f"{word} {some(sorted(names))}" for names, word in words if names)
         return f"{said} since this comparison began"
     return f"was {_short(old)} when this comparison began and is {_short(new)} now"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ucseg.config import build
+from ucseg.data.splits import share_or_cases
 from ucseg.errors import UserError
 from ucseg.methods import settings_of
 from ucseg.training.settings import TrainConfig, sort_settings
@@ -62,12 +62,12 @@ class Cell:
 def amount_name(text: str) -> str:
     """The one name of a labelled amount: "0.05" and "5.0%" are "5%", "100%" is "all"; what is no share stays."""
     try:
-        percent = float(text[:-1]) if text.endswith("%") else 100 * float(text) if "." in text else math.nan
-    except ValueError:
-        return text  # refused where the cases are chosen
-    if math.isnan(percent):
+        share, _ = share_or_cases(text, "--labelled")
+    except UserError:
+        return text  # refused where the cases are chosen, with all else that is wrong
+    if share is None:
         return text
-    return ALL if percent == 100 else f"{percent:.10g}%"
+    return ALL if share == 1 else f"{100 * share:.10g}%"
 
 
 def split_list(texts: str | Iterable[str]) -> list[str]:

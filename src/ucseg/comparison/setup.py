@@ -22,13 +22,15 @@ from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check
 from ucseg.comparison.report import Study
 from ucseg.data.manifest import Dataset, load_dataset, reference_masks
 from ucseg.data.plan import Plan
-from ucseg.data.splits import subjects_in_two_splits
+from ucseg.data.splits import share_or_cases, subjects_in_two_splits
 from ucseg.errors import UserError, some
 from ucseg.methods import build_method, settings_of
 from ucseg.training.device import choose_device
 from ucseg.training.settings import TrainConfig, sort_settings
 
 DEFAULT_REFERENCE = "uc_seg"
+FAR_FROM_ASKED = 1.5
+"""So many times more or fewer labelled cases than a percentage asks for are told."""
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,23 @@ def _study(
         "train": config.model_dump(mode="json", exclude={"seed"}),
     }
     notes = _notes(dataset, cohorts, titles)
-    notes += [said for amount in amounts if (said := amount.far_from_asked(most))]
+    notes += _rounded(amounts, most)
     notes += _not_named(wanted.out, grid, [key for key in definition.tests if key not in titles])
     return Study(wanted.out, grid, counts, titles, reference, facts, settings, wanted.command, notes)
+
+
+def _rounded(amounts: Sequence[Amount], most: int) -> list[str]:
+    """Percentages of `most` masks of which whole subjects, and at least one case, made something else."""
+    notes = []
+    for amount in amounts:
+        share = None if amount.text == ALL else share_or_cases(amount.text, "--labelled")[0]
+        shown = len(amount.labelled)
+        if share is not None and not share * most / FAR_FROM_ASKED < shown < share * most * FAR_FROM_ASKED:
+            notes.append(
+                f"--labelled {amount.text} of {most} masks comes to {share * most:.2g}; shown: {shown} "
+                f"({shown / most:.1%}), whole subjects and at least one."
+            )
+    return notes
 
 
 def _not_named(out: Path, grid: Sequence[Cell], tests: Sequence[str]) -> list[str]:

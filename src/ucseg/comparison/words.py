@@ -18,7 +18,7 @@ RULES = (
     f"Better or worse is said only where Holm's p is below {LEVEL:g} and the difference of the means is larger than "
     "the larger of both spreads over seeds. Everything else is within noise. p: Wilcoxon's signed-rank test on the "
     "subjects' Dice, with Holm's correction over all comparisons with the reference at one labelled amount and one "
-    "kind of weights. With one seed the spread is not known, and p decides alone.",
+    "kind of weights. With one seed each the spread is not known, and p decides alone.",
     "Supervised U-Net and V-Net are trained in one run without seeing each other: 'supervised' is their mean, "
     "'supervised/unet' and 'supervised/vnet' each by itself. Gap closed: how much of the way from the best of the "
     "supervised rows at this amount to the best of those with all labels.",

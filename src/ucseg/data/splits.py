@@ -166,7 +166,12 @@ def check_amounts(**amounts: Amount | None) -> None:
             _count(amount, 0, f"--{option}")
 
 
-def _count(amount: Amount, total: int, option: str) -> int:
+def share_or_cases(amount: Amount, option: str) -> tuple[float | None, int]:
+    """What an amount means: "10%" or 0.1 is (0.1, 0), "25" or 25 is (None, 25).
+
+    Raises:
+        UserError: not a number, negative, or a share above 1; `option` is what the user gave it to.
+    """
     text = str(amount).strip()
     try:
         if text.endswith("%"):
@@ -178,11 +183,16 @@ def _count(amount: Amount, total: int, option: str) -> int:
         number = int(text) if share is None else 0
     except ValueError:
         raise UserError(f"{option} '{amount}' is not an amount; give e.g. 10% or 25 (cases).") from None
-    if share is None:
-        if number < 0:
-            raise UserError(f"{option} '{amount}' is negative; give e.g. 10% or 25 (cases).")
-        return number
-    if not 0 <= share <= 1:
+    if number < 0:
+        raise UserError(f"{option} '{amount}' is negative; give e.g. 10% or 25 (cases).")
+    if share is not None and not 0 <= share <= 1:
         raise UserError(f"{option} '{amount}' is not between 0 and 100%; give e.g. 10% or 25 (cases).")
+    return share, number
+
+
+def _count(amount: Amount, total: int, option: str) -> int:
+    share, number = share_or_cases(amount, option)
+    if share is None:
+        return number
     # Halves round up, on all machines alike; a tiny share of a small set is one case, not none.
     return max(1, int(share * total + 0.5 + 1e-9)) if share > 0 else 0
