@@ -19,6 +19,7 @@ Writes benchmarks/results/scale.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -158,9 +159,10 @@ def measure(words: list[str]) -> dict[str, float]:
     command = [sys.executable, "-m", "ucseg.cli.main", *words]
     verb = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak, wanted = 0.0, dict[int, float]()
-    while verb.poll() is None:
+    while verb.returncode is None:
         peak = max(peak, look(verb.pid, wanted))
-        time.sleep(0.25)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            verb.wait(0.25)
     seconds = time.perf_counter() - begun
     if verb.returncode not in (0, 2):  # 2: `check` finds something to mend
         raise RuntimeError(f"{' '.join(words)}\n{verb.stderr.read() if verb.stderr else ''}")

@@ -8,46 +8,48 @@ dicom.py and dicom_seg.py, several files as channels in channels.py.
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
-from ucseg.data import arrays, channels, dicom, dicom_seg, itk, nifti, plain_images
+from ucseg.data import arrays, channels, dicom, dicom_seg, plain_images
 from ucseg.data.addresses import channel_paths, first_file, split_part
 from ucseg.data.dicom_slices import ENDINGS as DICOM_SUFFIXES
 from ucseg.data.dicom_slices import files_in, is_dicom
 from ucseg.errors import UserError
 from ucseg.types import Array, Geometry, Scan
 
-_FAMILIES: dict[str, ModuleType] = {
-    ".nii.gz": nifti,
-    ".nii": nifti,
-    ".hdr": nifti,
-    ".img": nifti,
-    ".mgz": nifti,
-    ".mgh": nifti,
-    ".seg.nrrd": itk,
-    ".nrrd": itk,
-    ".nhdr": itk,
-    ".mha": itk,
-    ".mhd": itk,
-    ".png": plain_images,
-    ".jpg": plain_images,
-    ".jpeg": plain_images,
-    ".tif": plain_images,
-    ".tiff": plain_images,
-    ".h5": arrays,
-    ".hdf5": arrays,
-    ".npy": arrays,
-    ".npz": arrays,
-    **dict.fromkeys(DICOM_SUFFIXES, dicom),
+_FAMILIES: dict[str, str] = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".hdr": "nifti",
+    ".img": "nifti",
+    ".mgz": "nifti",
+    ".mgh": "nifti",
+    ".seg.nrrd": "itk",
+    ".nrrd": "itk",
+    ".nhdr": "itk",
+    ".mha": "itk",
+    ".mhd": "itk",
+    ".png": "plain_images",
+    ".jpg": "plain_images",
+    ".jpeg": "plain_images",
+    ".tif": "plain_images",
+    ".tiff": "plain_images",
+    ".h5": "arrays",
+    ".hdf5": "arrays",
+    ".npy": "arrays",
+    ".npz": "arrays",
+    **dict.fromkeys(DICOM_SUFFIXES, "dicom"),
 }
+"""The module here that reads an ending; imported with the first such file: SimpleITK and nibabel are large."""
 
 SUFFIXES = tuple(_FAMILIES)
 """Endings of readable files, in lower case; a double ending stands before the single one it ends with."""
 
-PLAIN_SUFFIXES = tuple(ending for ending, family in _FAMILIES.items() if family is plain_images)
+PLAIN_SUFFIXES = tuple(ending for ending, family in _FAMILIES.items() if family == "plain_images")
 """Endings of images without a geometry of their own."""
 
 _WRITTEN = {
@@ -173,7 +175,8 @@ def lies_on_its_image(path: Path) -> bool:
 def segment_names(path: Path) -> dict[int, str]:
     """Value -> name of the segments that a mask file names itself (.seg.nrrd, DICOM SEG); empty for other files."""
     if suffix(path) == ".seg.nrrd":
-        return itk.segment_names(path)
+        found: dict[int, str] = _family(path).segment_names(path)
+        return found
     return dicom_seg.segment_names(path) if lies_on_its_image(path) else {}
 
 
@@ -262,7 +265,7 @@ def _family(path: Path) -> ModuleType:
         raise UserError(
             f"{path}: the format '{file.suffix}' is not supported; readable endings are {', '.join(SUFFIXES)}."
         )
-    return family
+    return import_module(f"ucseg.data.{family}")
 
 
 def _refuse_unusable(path: Path, shape: tuple[int, ...], geometry: Geometry) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
-from scipy.spatial import ConvexHull
+import scipy  # its parts load where they are first used
 
 from ucseg.data.formats import PLAIN_SUFFIXES, read_mask, segment_names, suffix
 from ucseg.data.manifest import DatasetConfig
@@ -144,8 +143,8 @@ def fill_outlines(label: Array, path: Path) -> Array:
 
 def _filled(outline: Array, path: Path) -> Array:
     filled = np.zeros_like(outline)
-    parts, _ = ndimage.label(outline, structure=np.ones((3, 3)))
-    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+    parts, _ = scipy.ndimage.label(outline, structure=np.ones((3, 3)))
+    for number, box in enumerate(scipy.ndimage.find_objects(parts), start=1):
         line = parts[box] == number
         region = _with_inside(line)
         if not (_encloses(line, region) or _compact(line)):
@@ -160,7 +159,7 @@ def _filled(outline: Array, path: Path) -> Array:
 
 def _with_inside(line: Array) -> Array:
     """A line and everything that has no way (of 4-neighbours) round it to the outside."""
-    ground, _ = ndimage.label(np.pad(~line, 1, constant_values=True))
+    ground, _ = scipy.ndimage.label(np.pad(~line, 1, constant_values=True))
     return np.asarray(ground != ground[0, 0])[1:-1, 1:-1]
 
 
@@ -169,12 +168,12 @@ def _encloses(line: Array, region: Array) -> bool:
     inside = int(region.sum()) - int(line.sum())
     if inside == 0 or inside >= 0.1 * line.size:  # the hull is no larger than the box around the line
         return inside > 0
-    return inside >= 0.1 * float(ConvexHull(np.argwhere(line)).volume)  # in 2D, `volume` is the area
+    return inside >= 0.1 * float(scipy.spatial.ConvexHull(np.argwhere(line)).volume)  # in 2D, `volume` is the area
 
 
 def _compact(line: Array) -> bool:
     """Whether a part is no line but a region filled already, or a speck: a few squares of its width cover it."""
-    width = 2 * float(ndimage.distance_transform_edt(np.pad(line, 1)).max())
+    width = 2 * float(scipy.ndimage.distance_transform_edt(np.pad(line, 1)).max())
     return int(line.sum()) <= 6 * width**2
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel.orientations
 import numpy as np
 
 from ucseg.errors import UserError
@@ -25,7 +24,9 @@ def canonical_axes(geometry: Geometry, source: Path) -> tuple[tuple[int, ...], t
         return tuple(range(geometry.dims)), (False,) * geometry.dims
     if not np.isfinite(geometry.affine).all() or abs(np.linalg.det(geometry.affine)) < 1e-12:
         raise UserError(f"{source}: the affine is singular, so the scan's axes have no direction; mend its header.")
-    orientation = nibabel.orientations.io_orientation(geometry.affine)  # type: ignore[no-untyped-call]
+    from nibabel.orientations import io_orientation  # of volumes alone: it takes long to load
+
+    orientation = io_orientation(geometry.affine)  # type: ignore[no-untyped-call]
     order = np.argsort(orientation[:, 0])
     return tuple(int(axis) for axis in order), tuple(bool(orientation[axis, 1] < 0) for axis in order)
 

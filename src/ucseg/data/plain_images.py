@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from PIL import Image, UnidentifiedImageError
 
 from ucseg.data.atomic import whole_file
@@ -161,6 +160,8 @@ def _read_stack(path: Path, image: Image.Image, pages: int, palette_indices: boo
 
 def _deep(path: Path, kind: str) -> Array:
     """H x W x C of an image with several channels of 16 bits, which pillow would cut down to 8."""
+    import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by; rarely needed, and large
+
     try:
         array: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{kind}ImageIO"))
     except RuntimeError as error:

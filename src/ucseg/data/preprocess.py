@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_array
+import scipy
 
 from ucseg.data.orientation import canonical_axes, from_canonical, to_canonical
 from ucseg.data.plan import Plan
@@ -170,7 +170,7 @@ def resample(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _linear_filter(source: int, target: int) -> csr_array:
+def _linear_filter(source: int, target: int) -> scipy.sparse.csr_array:
     """The `target` x `source` matrix that resamples one axis; its rows sum to one."""
     step = source / target
     reach = max(1.0, step)
@@ -181,4 +181,4 @@ def _linear_filter(source: int, target: int) -> csr_array:
     weight /= weight.sum(axis=1, keepdims=True)
     row, column = np.nonzero(weight)
     values = weight[row, column].astype(np.float32)
-    return csr_array((values, (row, taps[row, column])), shape=(target, source))
+    return scipy.sparse.csr_array((values, (row, taps[row, column])), shape=(target, source))

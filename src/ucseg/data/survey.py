@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ucseg.data.formats import PLAIN_SUFFIXES, read_header, read_scan, segment_names, suffix
 from ucseg.data.masks import mask_values
@@ -114,11 +114,11 @@ def is_outline(foreground: Array) -> bool:
     area = int(foreground.sum())
     if area == 0 or area > 0.25 * foreground.size:
         return False
-    rows, columns = ndimage.find_objects(foreground.astype(np.uint8))[0]
+    rows, columns = scipy.ndimage.find_objects(foreground.astype(np.uint8))[0]
     cut = np.pad(foreground[rows, columns], 1)
-    if int(ndimage.binary_fill_holes(cut).sum()) < 2 * area:
+    if int(scipy.ndimage.binary_fill_holes(cut).sum()) < 2 * area:
         return False
-    return bool(ndimage.distance_transform_edt(cut).max() <= 5)
+    return bool(scipy.ndimage.distance_transform_edt(cut).max() <= 5)
 
 
 def are_outlines(masks: Sequence[Path]) -> bool:
