@@ -4,8 +4,8 @@
 
 Prepared cases of random values, as large as the studies' (2D 3 x 112 x 112, 3D about 36 x 52 x 36), go through the
 stream that training uses: crop, default augmentation or none, batch, out of the worker's process. The step is that of
-benchmarks/step.py, in bf16, fed from memory. Worker and step are timed by turns, each alone, so that others at work on
-the machine slow both. Medians over --rounds. Writes benchmarks/results/data.json.
+benchmarks/step.py, in the precision of training here, fed from memory. Worker and step are timed by turns, each alone,
+so that others at work on the machine slow both. Medians over --rounds. Writes benchmarks/results/data.json.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def seconds_a_batch(stream: Stream, batches: int) -> float:
 
 def row_of(key: str, work: Path, rounds: int, batches: int) -> dict[str, Any]:
     """Loader and step at one size of the studies."""
-    from step import SIZES, measure
+    from step import SIZES, default_precision, measure
 
     size = SIZES["study"][key]
     problem, n = size.problem, size.n
@@ -84,7 +84,7 @@ def row_of(key: str, work: Path, rounds: int, batches: int) -> dict[str, Any]:
     for _ in range(rounds):
         for name, stream in streams.items():
             found[name].append(seconds_a_batch(stream, batches))
-        found["step"].append(statistics.median(measure(("study", key, "UC-Seg", "bf16", 3))["seconds"]))
+        found["step"].append(statistics.median(measure(("study", key, "UC-Seg", default_precision(), 3))["seconds"]))
     medians = {name: statistics.median(values) for name, values in found.items()}
     row: dict[str, Any] = {"size": size.name, "images_a_batch": 2 * n}
     row["images_a_second"] = {name: round(2 * n / value, 1) for name, value in medians.items()}

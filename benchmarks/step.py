@@ -181,12 +181,24 @@ def measure(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
     return {"seconds": seconds[size.warm_up :], "core_seconds": of_cores[size.warm_up :], "peak_gib": peak}
 
 
+def default_precision() -> str:
+    """Training's on this processor. bf16 where it is not in hardware takes ten times as long as float32."""
+    import torch
+
+    from ucseg.training.device import choose_precision
+
+    return choose_precision("auto", torch.device("cpu"))
+
+
 def jobs_of(sizes: str) -> list[tuple[str, str]]:
-    """Models and precisions that are measured."""
+    """Models and precisions that are measured: the default and float32, where that is another one."""
+    precisions = dict.fromkeys((default_precision(), "fp32"))
     if sizes == "published":
         floors = [(FLOOR, "fp32"), (FLOOR_OF_OUR_LAYERS, "fp32")]
-        return [*floors, *((model, p) for p in ("bf16", "fp32") for model in ("UC-Seg", OWN_FLOOR))]
-    return [(model, p) for model in MODELS for p in ("bf16", "fp32")] if sizes == "study" else [("UC-Seg", "bf16")]
+        return [*floors, *((model, p) for p in precisions for model in ("UC-Seg", OWN_FLOOR))]
+    if sizes == "study":
+        return [(model, p) for model in MODELS for p in precisions]
+    return [("UC-Seg", default_precision())]
 
 
 def rows_of(sizes: str, key: str, jobs: Sequence[tuple[str, str]], rounds: int, repeats: int) -> list[dict[str, Any]]:
@@ -233,7 +245,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5, help="counted steps of each model a round")
     parser.add_argument("--profile", choices=SIZES["published"], help="profile one step of UC-Seg instead")
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of --profile")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), help="of --profile; default: of training here")
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "default")
@@ -241,11 +253,11 @@ def main() -> None:
     if words.profile:
         from step_profile import profile
 
-        size = SIZES["published"][words.profile]
-        result = {"size": size.name, "precision": words.precision}
-        method, step = training(size, "UC-Seg", words.precision)
-        result |= profile(method, step, words.precision, size.warm_up, words.repeats)
-        command += f" --profile {words.profile} --precision {words.precision} --repeats {words.repeats}"
+        size, precision = SIZES["published"][words.profile], words.precision or default_precision()
+        result = {"size": size.name, "precision": precision}
+        method, step = training(size, "UC-Seg", precision)
+        result |= profile(method, step, precision, size.warm_up, words.repeats)
+        command += f" --profile {words.profile} --precision {precision} --repeats {words.repeats}"
         out = words.out or RESULTS / f"step_profile_{words.profile}.json"
         out.write_text(json.dumps({"command": command, **machine(), **result}, indent=1) + "\n")
         print(out.read_text())

@@ -46,8 +46,10 @@ def test_only_what_is_worse_is_counted_and_a_missed_goal_is_told(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = {name: bench.Watched("lower", 0.2, 0.5) for name in ("worse", "missed", "met")}
-    monkeypatch.setattr(bench, "WATCHED", watched)
-    lines, worse = bench.table({"worse": 0.1, "missed": 0.6, "met": 0.4}, {"worse": 0.2, "missed": 0.6, "met": 0.3})
+    monkeypatch.setattr(bench, "WATCHED_IN_FLOAT32", watched)
+    lines, worse = bench.table(
+        {"worse": 0.1, "missed": 0.6, "met": 0.4}, {"worse": 0.2, "missed": 0.6, "met": 0.3}, "fp32"
+    )
     assert worse == 1
     assert [line.split("  ")[-1] for line in lines[1:]] == [
         "worse (tolerance 20%)",
@@ -56,5 +58,6 @@ def test_only_what_is_worse_is_counted_and_a_missed_goal_is_told(
     ]
 
 
-def test_every_figure_that_is_watched_is_stored(bench: ModuleType) -> None:
-    assert set(bench.WATCHED) <= set(bench.stored_figures())
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_every_figure_that_is_watched_is_stored(bench: ModuleType, precision: str) -> None:
+    assert set(bench.WATCHED) <= set(bench.stored_figures(precision))
