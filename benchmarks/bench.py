@@ -4,8 +4,8 @@
 
 Every figure is a ratio within one run, so that it carries over to other machines better than seconds do. Steps are
 taken in the precision of training here, bf16 where the processor has it, and held against stored ones of the same.
-WATCHED is the place where goals and tolerances stand. Ends with 1 where a figure is clearly worse than the
-stored one; a missed goal is told, and no failure. Writes nothing unless told to (--keep FILE). What is stored was made by step.py,
+WATCHED is the place where goals and tolerances stand. Ends with 1 where a figure is clearly worse than the stored one;
+a missed goal is told, and no failure. Writes nothing unless told to (--keep FILE). What is stored was made by step.py,
 predict.py, data.py and scale.py, whose functions are used here too, with fewer rounds.
 """
 
