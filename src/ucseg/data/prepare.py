@@ -22,7 +22,6 @@ from ucseg.data.atomic import whole_file
 from ucseg.data.formats import files_of, read_scan
 from ucseg.data.manifest import CACHE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
-from ucseg.data.parallel import for_each
 from ucseg.data.plan import Plan
 from ucseg.data.preprocess import label_to_network_grid, to_network_grid
 from ucseg.data.workers import on_all_cores
@@ -97,26 +96,20 @@ def prepare(
     useless = "a validation case without a mask measures nothing; give it one, or make it a training case."
     left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]
     cases = dataset.training + [case for case in dataset.validation if case.mask is not None]
-    digests = for_each(content_digest, cases)
-    done: dict[str, PreparedCase | str] = {}
-    missing: list[_Task] = []
-    for case, digest in zip(cases, digests, strict=True):
-        task = _Task(case, dataset.config, plan, folder, digest)
-        entry = digest[1:] if digest.startswith("!") else _entry(task)
-        if entry is None:
-            missing.append(task)
-        else:
-            done[case.case] = entry
-    if missing:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [_Task(case, dataset.config, plan, folder) for case in cases]
     shown = track(
-        on_all_cores(_named, missing, workers),
+        on_all_cores(_found_or_made, tasks, workers),
         "preparing cases",
-        len(missing),
+        len(tasks),
         console=Console(stderr=True),
-        disable=not (progress and missing),
+        disable=not progress,
     )
-    done.update(shown)
+    done: dict[str, PreparedCase | str] = {}
+    made = 0
+    for case, entry, new in shown:
+        done[case] = entry
+        made += new
     left_out += [(case.case, found) for case in cases if isinstance(found := done[case.case], str)]
     good = {case: found for case, found in done.items() if not isinstance(found, str)}
     prepared = Prepared(
@@ -125,7 +118,7 @@ def prepare(
         [good[case.case] for case in dataset.unlabelled if case.case in good],
         [good[case.case] for case in dataset.validation if case.case in good],
         left_out,
-        sum(task.case.case in good for task in missing),
+        made,
     )
     if not prepared.labelled:
         reasons = "\n".join(f"{case}: {reason}" for case, reason in left_out[:5])
@@ -139,19 +132,12 @@ class _Task:
     config: DatasetConfig
     plan: Plan
     folder: Path
-    digest: str
 
-    @property
-    def image(self) -> Path:
-        return self.folder / f"{self._name}.image.npy"
-
-    @property
-    def label(self) -> Path | None:
-        return self.folder / f"{self._name}.label.npy" if self.case.mask is not None else None
-
-    @property
-    def _name(self) -> str:
-        return re.sub(r"[^\w.-]", "_", self.case.case)[-80:] + f".{self.digest}"
+    def files(self, digest: str) -> tuple[Path, Path | None]:
+        """Where the arrays of image and mask belong."""
+        name = re.sub(r"[^\w.-]", "_", self.case.case)[-80:] + f".{digest}"
+        label = self.folder / f"{name}.label.npy" if self.case.mask is not None else None
+        return self.folder / f"{name}.image.npy", label
 
 
 def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
@@ -180,38 +166,47 @@ def content_digest(case: Case) -> str:
     return total.hexdigest()
 
 
-def _entry(task: _Task) -> PreparedCase | None:
+def _found_or_made(task: _Task) -> tuple[str, PreparedCase | str, bool]:
+    """The case's name; the case, or why it cannot be prepared; whether it was made now."""
+    digest = content_digest(task.case)
+    if digest.startswith("!"):
+        return task.case.case, digest[1:], False
+    files = task.files(digest)
+    entry = _found(task.case, *files)
+    if entry is not None:
+        return task.case.case, entry, False
+    made = _made(task, *files)
+    return task.case.case, made, isinstance(made, PreparedCase)
+
+
+def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
     """The case as it lies in the cache; None if it does not, or is damaged."""
     try:
-        image = np.load(task.image, mmap_mode="r")
-        if task.label is not None and np.load(task.label, mmap_mode="r").shape != image.shape[1:]:
+        shape = np.load(image, mmap_mode="r").shape[1:]
+        if label is not None and np.load(label, mmap_mode="r").shape != shape:
             return None
     except (OSError, ValueError):
         return None
-    return PreparedCase(task.case.case, task.case.subject, task.image, task.label, image.shape[1:])
+    return PreparedCase(case.case, case.subject, image, label, shape)
 
 
-def _named(task: _Task) -> tuple[str, PreparedCase | str]:
-    return task.case.case, _make(task)
-
-
-def _make(task: _Task) -> PreparedCase | str:
+def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
     """Prepare one case and write it; or say why it cannot be."""
     case = task.case
     try:
         scan = read_scan(case.image)
-        image, grid = to_network_grid(scan, task.plan)
-        if case.mask is not None and task.label is not None:
-            label = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
-            _save(label_to_network_grid(label, grid), task.label)
-        fits = np.abs(image).max(initial=0) <= np.finfo(np.float16).max
-        _save(image.astype(np.float16) if fits else image, task.image)
+        array, grid = to_network_grid(scan, task.plan)
+        if case.mask is not None and label is not None:
+            mask = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
+            _save(label_to_network_grid(mask, grid), label)
+        fits = np.abs(array).max(initial=0) <= np.finfo(np.float16).max
+        _save(array.astype(np.float16) if fits else array, image)
     except UserError as error:
         return str(error)
     except Exception as error:
         error.add_note(f"while preparing case {case.case} ({case.image})")
         raise
-    return PreparedCase(case.case, case.subject, task.image, task.label, grid.shape)
+    return PreparedCase(case.case, case.subject, image, label, grid.shape)
 
 
 def _save(array: Array, path: Path) -> None:

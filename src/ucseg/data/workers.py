@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 WORTH_PROCESSES = 1.0
 """Seconds that threads would leave each core idle: more, and processes, which import everything anew, are faster."""
 SEEN_ENOUGH = 0.5
-"""Seconds after which that is known; the first cases load what they need of the libraries."""
+"""Seconds after the first case in which that is found out."""
 BATCH = 0.2
 """Seconds of work that a process is given at a time."""
 
@@ -58,7 +58,7 @@ def _in_threads(make: Callable[[Task], Result], left: deque[Task], workers: int)
     Returns:
         processor seconds of a task.
     """
-    done, begun, used = 0, monotonic(), process_time()
+    done, counted, begun, used = 0, 0, monotonic(), process_time()
     pool = ThreadPoolExecutor(workers)
     running: set[Future[Result]] = set()
     try:
@@ -69,12 +69,15 @@ def _in_threads(make: Callable[[Task], Result], left: deque[Task], workers: int)
             for future in finished:
                 done += 1
                 yield future.result()
+            if not counted:  # while the first case is made, libraries are loaded, and other threads wait for them
+                counted, begun, used = done, monotonic(), process_time()
+                continue
             passed, worked = monotonic() - begun, process_time() - used
-            idle = passed - worked / workers  # of each core
-            if workers > 1 and passed > SEEN_ENOUGH and len(left) * idle / done > WORTH_PROCESSES:
+            idle = (passed - worked / workers) / (done - counted)  # of each core, for a case
+            if workers > 1 and passed > SEEN_ENOUGH and len(left) * idle > WORTH_PROCESSES:
                 break
         yield from (future.result() for future in as_completed(running))
-        return (process_time() - used) / max(1, done)
+        return (process_time() - used) / max(1, done - counted)
     finally:
         pool.shutdown(cancel_futures=True)
 
