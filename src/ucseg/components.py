@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from ucseg.types import Array
@@ -20,7 +20,7 @@ def largest_components(label: Array, classes: Iterable[int]) -> Array:
     out = label.copy()
     structure = np.ones((3,) * label.ndim, dtype=bool)
     for value in classes:
-        pieces, count = ndimage.label(label == value, structure)
+        pieces, count = scipy.ndimage.label(label == value, structure)
         if count > 1:
             sizes = np.bincount(pieces.ravel())
             sizes[0] = 0

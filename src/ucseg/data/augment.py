@@ -15,9 +15,9 @@ from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 from ucseg.data.augment_settings import AugmentationConfig
@@ -208,7 +208,7 @@ def apply_intensity(params: IntensityParams, image: Tensor) -> Tensor:
     x: Array = image.numpy().copy()
     axes = tuple(range(1, x.ndim))
     if params.blur_sigma is not None:
-        x = ndimage.gaussian_filter(x, (0.0, *(params.blur_sigma,) * len(axes)), mode="nearest", truncate=3.0)
+        x = scipy.ndimage.gaussian_filter(x, (0.0, *(params.blur_sigma,) * len(axes)), mode="nearest", truncate=3.0)
     if params.gain != 1 or params.offset != 0:
         mean, spread = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
         x = (x - mean) * np.float32(params.gain) + mean + np.float32(params.offset) * spread

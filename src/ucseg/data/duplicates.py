@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, permutations, product
 
 import numpy as np
-from scipy.fft import dctn
+import scipy
 
 from ucseg.data.overlay import likeness_of_details
 from ucseg.data.parallel import for_each
@@ -182,7 +182,7 @@ def _coefficients(images: Array) -> Array:
     """N x F of the lowest waves; the basis is smooth, so that the number of voxels does not matter."""
     rank = images.ndim - 1
     low = (slice(None),) + (slice(_FREQUENCIES[rank]),) * rank
-    return np.asarray(dctn(images.astype(np.float32), axes=range(1, rank + 1))[low])
+    return np.asarray(scipy.fft.dctn(images.astype(np.float32), axes=range(1, rank + 1))[low])
 
 
 def _packed(coefficients: Array) -> Array:

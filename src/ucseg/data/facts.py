@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ucseg.data.duplicates import copy_from, small_copy
 from ucseg.data.formats import read_header, read_scan
@@ -176,24 +176,24 @@ def classes_in(
     """
     found: dict[int, ClassFacts] = {}
     near = np.ones((3,) * label.ndim, bool)
-    for value, box in enumerate(ndimage.find_objects(label), start=1):
+    for value, box in enumerate(scipy.ndimage.find_objects(label), start=1):
         if not box:  # no such class here
             continue
         mask = label[box] == value
-        pieces, count = ndimage.label(mask, near)
+        pieces, count = scipy.ndimage.label(mask, near)
         largest = int(np.bincount(pieces.reshape(-1))[1:].argmax()) + 1
-        around = ndimage.find_objects(pieces, largest)[largest - 1]
+        around = scipy.ndimage.find_objects(pieces, largest)[largest - 1]
         planes = [] if slice_axis is None else [plane for plane in np.moveaxis(mask, slice_axis, 0) if plane.any()]
         centre = [
             (start.start + (where + 0.5)) / size
-            for start, where, size in zip(box, ndimage.center_of_mass(mask), label.shape, strict=True)
+            for start, where, size in zip(box, scipy.ndimage.center_of_mass(mask), label.shape, strict=True)
         ]
         centre = [1 - c if flip else c for c, flip in zip((centre[a] for a in order), flips, strict=True)]
         found[value] = ClassFacts(
             voxels=int(np.count_nonzero(mask)),
             components=int(count),
             slices=len(planes),
-            single_slices=sum(ndimage.label(plane, near[0])[1] == 1 for plane in planes),
+            single_slices=sum(scipy.ndimage.label(plane, near[0])[1] == 1 for plane in planes),
             extent=tuple(around[a].stop - around[a].start for a in order),
             centre=tuple(float(c) for c in centre),
         )

@@ -6,7 +6,7 @@ The first axis of all arrays is that of the pairs: one pair at a time would be m
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ucseg.types import Array
 
@@ -109,16 +109,16 @@ def _seen(image: Array, shown: Array, fit: Array, places: Array) -> tuple[Array,
 
 def _shown(image: Array) -> Array:
     """What is not the black frame or the air around, which images of one device share; all of it if little is left."""
-    each = ndimage.generate_binary_structure(image.ndim - 1, 1)[None]
-    shown = ~ndimage.binary_dilation(image < 25, each, iterations=2)
+    each = scipy.ndimage.generate_binary_structure(image.ndim - 1, 1)[None]
+    shown = ~scipy.ndimage.binary_dilation(image < 25, each, iterations=2)
     little = shown.mean(axis=tuple(range(1, image.ndim)), keepdims=True) <= 0.4
     return np.asarray(shown | little)
 
 
 def _details(image: Array) -> Array:
     width = (0.0, *[_DETAIL[image.ndim - 1]] * (image.ndim - 1))
-    fine = image - ndimage.gaussian_filter(image, width)
-    return np.asarray(fine / (np.sqrt(ndimage.gaussian_filter(fine * fine, width)) + 2))
+    fine = image - scipy.ndimage.gaussian_filter(image, width)
+    return np.asarray(fine / (np.sqrt(scipy.ndimage.gaussian_filter(fine * fine, width)) + 2))
 
 
 def _standard(values: Array, there: Array) -> Array:

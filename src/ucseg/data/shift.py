@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ucseg.data.fingerprint import Fingerprint
 from ucseg.types import Array
@@ -45,7 +45,7 @@ def find_shifts(seen: Fingerprint, modality: str) -> list[Shift]:
     found = []
     for what in _figures(seen, seen.labelled[0], modality):
         values = {side: _rounded([_figures(seen, name, modality)[what] for name in names[side]]) for side in names}
-        test = stats.ks_2samp(values[True], values[False], method="auto")
+        test = scipy.stats.ks_2samp(values[True], values[False], method="auto")
         if test.statistic < LARGE or test.pvalue > RARE:
             continue
         middle = float(np.median(values[True]))
