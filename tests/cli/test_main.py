@@ -7,10 +7,13 @@ import resource
 import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 from rich.console import Console
 
 import ucseg
@@ -227,3 +230,17 @@ def test_progress_bar_counts(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().err
     assert "case[1]" in shown
     assert "4/4" in shown
+
+
+def test_images_are_prepared_without_the_libraries_of_volumes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        image, mask = tmp_path / f"scans/{number}.png", tmp_path / f"scans/{number}_mask.png"
+        image.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (40, 40), dtype=np.uint8)).save(image)
+        Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), ((5, 26), (number, 31 - number)))).save(mask)
+    said = f"import ucseg; ucseg.init({str(tmp_path / 'scans')!r}, out={str(tmp_path / 'data')!r}); "
+    heavy, *_ = loaded(said + f"ucseg.prepare({str(tmp_path / 'data')!r})")
+    assert len([*(tmp_path / "data" / "cache").rglob("*.image.npy")]) > 4
+    # 80 MB, and as much again in every process that prepares cases.
+    assert not heavy & {"SimpleITK", "nibabel", "pydicom", "h5py"}
