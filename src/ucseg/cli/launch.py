@@ -39,6 +39,8 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
     Raises:
         UserError: this cannot be on this machine or with these processes, or a process has ended before its time.
     """
+    if devices * nodes > 1:  # DDP warns of what is meant so; read when torch is imported
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment = _begun_by_others()
     if environment is not None:
         begun = environment.world_size()
@@ -131,7 +133,6 @@ def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
 
     results = get_context("spawn").SimpleQueue()
     arguments = (work, devices, device, find_free_network_port(), results)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of what is meant so
     with StopSignal() as stop:
         begun = start_processes(_begin, arguments, devices, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
         told = False

@@ -135,7 +135,7 @@ def _train(
         say_what_was_found(data, resume)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
-        prepared = prepare(data, chosen, cache, config.workers)
+        prepared = prepare(data, chosen, cache, config.workers, progress=ranks.rank() == 0)
         if "steps" not in asked["train"] and not resume:
             planned = _steps(machine, chosen, prepared, fresh_hours)
             config = config.model_copy(update={"steps": planned or config.steps})
