@@ -18,6 +18,7 @@ from ucseg.cli.launch import Lost, _outcome, launch
 from ucseg.errors import Interrupted, UserError
 from ucseg.methods import build_method
 from ucseg.training.checkpoint import State
+from ucseg.training.device import make_fabric
 from ucseg.training.optim import learning_rate
 from ucseg.training.run_folder import RunFolder
 from ucseg.types import Problem, Progress
@@ -97,6 +98,7 @@ def test_the_error_of_the_process_that_failed_first_hand_is_told() -> None:
         ((2, 2, "cpu"), {}, "begin the processes on each machine with torchrun or srun"),
         ((2, 1, "cpu"), {"WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "x"}, "4 processes were begun, but --devices 2"),
         ((2, 1, "cuda:1"), {}, "cuda:1"),
+        ((2, 1, "cpu"), {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}, "--nodes and --ntasks-per-node"),
     ],
 )
 def test_what_cannot_be_launched(
@@ -106,6 +108,13 @@ def test_what_cannot_be_launched(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
         launch(lambda: None, *words)
+
+
+def test_one_process_in_a_job_of_several_tasks_looks_for_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch script with --ntasks 2 sees these variables, and `ucseg train` in it without srun is one process."""
+    for name, value in {"NTASKS": "2", "JOB_NAME": "train", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert make_fabric(torch.device("cpu"), "fp32").world_size == 1
 
 
 def test_processes_that_torchrun_or_srun_began_find_each_other() -> None:

@@ -84,7 +84,12 @@ def _begun_by_others() -> ClusterEnvironment | None:
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-        return SLURMEnvironment(auto_requeue=False)
+        try:
+            return SLURMEnvironment(auto_requeue=False)
+        except RuntimeError:  # of --ntasks alone, by which tasks may be dealt to machines in any way
+            raise UserError(
+                "srun was told --ntasks; give it --nodes and --ntasks-per-node instead, the devices of each machine."
+            ) from None
     return None
 
 

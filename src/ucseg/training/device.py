@@ -66,6 +66,7 @@ def make_fabric(device: torch.device, precision: Precision, nodes: int = 1) -> F
     """
     # It takes as long to load as torch does, and prediction needs nothing of it.
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
@@ -73,7 +74,9 @@ def make_fabric(device: torch.device, precision: Precision, nodes: int = 1) -> F
     mode: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bf16" else "32-true"
     if ranks.size() == 1:
         devices: int | list[int] = [device.index] if device.index is not None and device.type == "cuda" else 1
-        return Fabric(accelerator=device.type, devices=devices, precision=mode)
+        # Told, not looked for: in a job of SLURM it would ask for srun, or for as many devices as the job has tasks.
+        alone = LightningEnvironment()
+        return Fabric(accelerator=device.type, devices=devices, precision=mode, plugins=alone)
     # The name of the same thing in older and newer versions of torch.
     newer = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if newer else "broadcast_buffers"
