@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ucseg.cli.terminal import console, output
 from ucseg.errors import Interrupted, UserError
@@ -39,8 +39,6 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
     Raises:
         UserError: this cannot be on this machine or with these processes, or a process has ended before its time.
     """
-    if devices * nodes > 1:  # DDP warns of what is meant so; read when torch is imported
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment = _begun_by_others()
     if environment is not None:
         begun = environment.world_size()
@@ -74,14 +72,26 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
     return _spawn(work, devices, device)
 
 
+def starter() -> Literal["torchrun", "srun"] | None:
+    """Who began this process, if there are several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun"
+    # Not SLURM_NTASKS, which a batch script sees too, without any other process beside it.
+    return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else None
+
+
+def hush() -> None:
+    """DDP warns, on each process, of what is meant so. To be called before torch is imported, which reads it."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def _begun_by_others() -> ClusterEnvironment | None:
     """Where to ask for ranks if torchrun or srun began several processes."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+    if starter() == "torchrun":
         from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
         return TorchElasticEnvironment()
-    # Not SLURM_NTASKS, which a batch script sees too, without any other process beside it.
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+    if starter() == "srun":
         from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
         try:
@@ -136,6 +146,7 @@ def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
 
     from ucseg.training.stopping import StopSignal
 
+    hush()
     results = get_context("spawn").SimpleQueue()
     arguments = (work, devices, device, find_free_network_port(), results)
     with StopSignal() as stop:

@@ -70,7 +70,11 @@ def train(
     run.require(resume)
     data = load_dataset(dataset)  # a wrong folder is said before the seconds that it takes to load torch
 
-    from ucseg.cli.launch import launch
+    from ucseg.cli.launch import hush, launch, starter
+
+    if starter() is not None:
+        hush()
+
     from ucseg.config import build, merge
     from ucseg.training.device import choose_device
     from ucseg.training.settings import TrainConfig, sort_settings
