@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -17,9 +18,9 @@ import SimpleITK
 import ucseg.data.workers as module
 from ucseg.cli.prepare import prepare as prepare_verb
 from ucseg.data.manifest import Dataset, DatasetConfig, save_dataset
-from ucseg.data.plan import Plan, plan_from, read_plan
+from ucseg.data.plan import Plan, plan_from, read_plan, write_plan
 from ucseg.data.prepare import Prepared, PreparedCase, prepare
-from ucseg.errors import UserError
+from ucseg.errors import Interrupted, UserError
 from ucseg.types import Case
 
 SHAPE = (20, 24, 18)
@@ -153,6 +154,38 @@ def test_broken_cases_are_named_and_left_out(data: Dataset) -> None:
     write(data.cases[1].mask, np.full(SHAPE, 7, np.uint8))
     with pytest.raises(UserError, match=r"no labelled training case could be prepared\.\n(.|\n)*c1_seg.nii"):
         prepare(data, a_plan(), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 2**30, "no space is left there"),
+        (OSError("50176 requested and 8064 written"), 0, "no space is left there"),  # as numpy says it
+        (OSError(errno.EROFS, "Read-only file system"), 2**30, "Read-only file system"),
+    ],
+)
+def test_a_disk_that_takes_no_more_ends_it_and_leaves_no_case_out(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch, error: OSError, free: int, reason: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(np, "save", fail)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(UserError, match=rf"cannot be written \({reason}\); make room"):
+        prepare(data, a_plan(), progress=False)
+
+
+def test_ctrl_c_says_that_what_is_done_is_kept(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_dataset(data)
+    write_plan(a_plan(), data.folder / "plan.yaml")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ucseg.data.prepare.on_all_cores", stop)
+    with pytest.raises(Interrupted, match="what is prepared is kept"):
+        prepare_verb(data.folder, progress=False)
 
 
 def test_a_validation_case_needs_a_mask(data: Dataset) -> None:

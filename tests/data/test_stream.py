@@ -12,7 +12,7 @@ import torch
 from ucseg.data.augment_settings import AugmentationConfig
 from ucseg.data.plan import Plan
 from ucseg.data.prepare import PreparedCase
-from ucseg.data.stream import Stream, loader
+from ucseg.data.stream import Stream, loader, require_pieces
 from ucseg.errors import UserError
 
 PLAIN = AugmentationConfig()
@@ -273,6 +273,8 @@ def test_workers_change_nothing(cases, workers):
 def test_a_batch_that_cannot_be_cut_evenly_is_refused(cases):
     with pytest.raises(UserError, match=r"plan.unlabelled_batch is 3, which cannot be cut into 2 equal pieces"):
         Stream(*cases, make_plan(), 0, IMAGE, pieces=2)
+    with pytest.raises(UserError, match=r"multiples of 2 \(--set plan.unlabelled_batch=4\)"):  # the half that is uneven
+        require_pieces(make_plan(), IMAGE, 2)
     Stream(*cases, make_plan(), 0, {}, pieces=2)  # without the half that is not wanted it can
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -165,6 +166,16 @@ def test_what_cannot_be_is_said_before_anything_is_written(
     assert command(run, scans, "--out", tmp_path / "out", *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nothing_answers_is_said_at_once() -> None:
+    """Ray itself asks again for minutes, in which Ctrl-C does nothing."""
+    pytest.importorskip("ray", reason="the extra ucseg[ray] is not installed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"--ray {address}: nothing answers there"), cluster(address):
+            pass
 
 
 def test_a_cluster_that_has_lost_all_its_machines_is_not_waited_for() -> None:

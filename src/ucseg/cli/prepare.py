@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ucseg.cli.terminal import console, output
+from ucseg.errors import Interrupted
 
 if TYPE_CHECKING:
     from ucseg.data.prepare import Prepared
@@ -31,7 +32,9 @@ def prepare(
         The prepared cases, and those left out.
 
     Raises:
-        UserError: a file of the dataset or the plan cannot be read, or no labelled case could be prepared.
+        UserError: a file of the dataset or the plan cannot be read, no labelled case could be prepared, or the cache
+            cannot be written to.
+        Interrupted: stopped by the user.
     """
     from ucseg.data.manifest import load_dataset
     from ucseg.data.plan import read_plan, write_plan
@@ -43,7 +46,10 @@ def prepare(
     if plan is None and not path.exists():
         write_plan(make_plan(data), path)
         console.print(f"no plan yet: chosen from the data and written to {path}")
-    prepared = prepare_dataset(data, read_plan(path), cache, workers, progress)
+    try:
+        prepared = prepare_dataset(data, read_plan(path), cache, workers, progress)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; what is prepared is kept, and the same command makes the rest.") from None
 
     counts = f"{len(prepared.labelled)} labelled, {len(prepared.unlabelled)} unlabelled, {len(prepared.validation)}"
     output.print(f"prepared {counts} validation cases; {prepared.made} made now")

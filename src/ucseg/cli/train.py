@@ -121,7 +121,7 @@ def _train(
     from ucseg.data.plan import write_plan
     from ucseg.data.prepare import prepare
     from ucseg.data.segment_codes import save_codes
-    from ucseg.data.stream import Stream, loader
+    from ucseg.data.stream import Stream, loader, require_pieces
     from ucseg.inference.validation import validation_dice
     from ucseg.methods import build_method, settings_of
     from ucseg.randomness import derive_seed
@@ -136,9 +136,11 @@ def _train(
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else _machine(name, overrides, config, data)
         chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
-        say_what_was_found(data, resume)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
+        pieces = ranks.size() * config.accumulate
+        require_pieces(chosen, model.views, pieces)  # before all scans are read
+        say_what_was_found(data, resume)
         prepared = prepare(data, chosen, cache, config.workers, progress=ranks.rank() == 0)
         if "steps" not in asked["train"] and not resume:
             planned = _steps(machine, chosen, prepared, fresh_hours)
@@ -159,7 +161,7 @@ def _train(
             chosen,
             config.seed,
             model.views,
-            pieces=ranks.size() * config.accumulate,
+            pieces=pieces,
         )
         if resume:
             run.resume(complete)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NOTHING = 0.01
 """A Dice below it, on validation cases: as good as nothing was found."""
+MOST_PAIRS = 3
 MOST_FINDINGS = 20
 """Told at the start; a longer list would only be scrolled away."""
 
@@ -32,12 +33,16 @@ def say_what_was_found(data: Dataset, resumed: bool) -> None:
         return
     twins = same_files(data)
     told = {case.case: group[0].case for group in twins for case in group}
-    near = alike(data, copies_before_training(data), told)
-    found = [*copies_across_splits(twins), *findings_before_training(data), *near]
+    with console.status("looking for images that are nearly the same"):
+        near = alike(data, copies_before_training(data), told)
+    found = [*copies_across_splits(twins), *findings_before_training(data), *near[:MOST_PAIRS]]
     for one in found[:MOST_FINDINGS]:
         console.print(f"{one.file}: {one.finding}; {one.mend}.", style="yellow")
     if len(found) > MOST_FINDINGS:
         console.print(f"and {len(found) - MOST_FINDINGS} more; `ucseg check {data.folder}` lists them.", style="yellow")
+    if len(near) > MOST_PAIRS:
+        more = f"and {len(near) - MOST_PAIRS} more pairs of nearly the same image"
+        console.print(f"{more}; `ucseg check {data.folder}` lists them.", style="yellow")
 
 
 def say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:
@@ -56,6 +61,13 @@ def what_was_not_learned(last: Mapping[str, float], steps: int) -> str | None:
     lost = [key.removeprefix(start) for key, value in last.items() if key.startswith(start) and value < NOTHING]
     if last["dice"] < NOTHING:
         found = "Nothing was learned: the validation masks are not found at all"
+        members = [
+            f"{key.removeprefix('dice_')} by itself has Dice {value:.2f}"
+            for key, value in last.items()
+            if key.startswith("dice_") and not key.startswith(start) and value >= NOTHING
+        ]
+        if members:
+            found = f"The prediction finds nothing of the validation masks, though {' and '.join(members)}"
     elif lost:
         found = f"Not learned: {', '.join(lost)} (Dice below {NOTHING:g} on the validation cases)"
     else:
@@ -76,7 +88,8 @@ def say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> No
     if rows:
         kinds = [key for key in rows["last"] if key.startswith("dice")]
         heads = ["prediction" if key == "dice" else key.removeprefix("dice_").replace("class_", "") for key in kinds]
-        table = Table("weights", "step", *heads, title=f"Dice on {len(prepared.validation)} validation cases")
+        count = len(prepared.validation)
+        table = Table("weights", "step", *heads, title=f"Dice on {count} validation case{'s' * (count != 1)}")
         for name, row in rows.items():
             table.add_row(name, str(row["step"]), *(f"{row[key]:.4f}" if key in row else "" for key in kinds))
         output.print(table)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +30,17 @@ def whole_file(path: Path, ending: str) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic on every system
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place.") from error
+        # A library that writes by itself may not hand on the system's reason.
+        full = error.errno == errno.ENOSPC or (error.errno is None and _full(path.parent))
+        reason = "no space is left there" if full else error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}); make room, or choose another place.") from error
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def _full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < 2**20
+    except OSError:
+        return False

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ucseg.data.atomic import whole_file
 from ucseg.data.duplicates import near_duplicates
 from ucseg.data.facts import ScanFacts
 from ucseg.data.fingerprint import Fingerprint, take_fingerprint
-from ucseg.data.manifest import CASES_FILE, CONFIG_FILE, Dataset
+from ucseg.data.manifest import CACHE, CASES_FILE, CONFIG_FILE, Dataset
 from ucseg.data.measuring import HELD_OUT_FILE, Look, measure_scans
 from ucseg.data.shift import find_shifts
 from ucseg.data.splits import subjects_in_two_splits
@@ -20,6 +23,9 @@ from ucseg.errors import UserError
 from ucseg.types import Array, Case
 
 Severity = Literal["error", "warning"]
+PAIRS_FILE = "near_duplicates.json"
+PAIRS_VERSION = 1
+"""Raise it when other pairs are found: those kept by older versions are then looked for again."""
 FEW_LABELS = 3
 """Fewer labelled cases of a class than this are told: one of them alone then decides what the class looks like."""
 
@@ -106,14 +112,11 @@ def alike(
     cases = [case for case in dataset.cases if case.case in copies]
     digests = told or {}
 
-    def related(i: int, j: int) -> bool:
-        one, other = cases[i], cases[j]
-        equal = digests.get(one.case) is not None and digests.get(one.case) == digests.get(other.case)
-        return equal or one.subject == other.subject
-
     found = []
-    for i, j, likeness in near_duplicates([copies[case.case] for case in cases], related):
+    for i, j, likeness in _pairs(dataset, cases, [copies[case.case] for case in cases]):
         one, other = cases[i], cases[j]
+        if digests.get(one.case) is not None and digests.get(one.case) == digests.get(other.case):
+            continue
         leak = "possible leak: " if one.split != other.split else ""
         found.append(
             Finding(
@@ -125,6 +128,27 @@ def alike(
             )
         )
     return sorted(found, key=lambda finding: not finding.finding.startswith("possible leak"))
+
+
+def _pairs(dataset: Dataset, cases: Sequence[Case], copies: Sequence[Array | None]) -> list[tuple[int, int, float]]:
+    """Near-duplicates of different subjects; found again in the dataset's cache while images and subjects stay."""
+    keep = dataset.folder / CACHE / PAIRS_FILE
+    state = hashlib.blake2b(str(PAIRS_VERSION).encode(), digest_size=16)
+    for case, copy in zip(cases, copies, strict=True):
+        state.update(f"{case.case}\n{case.subject}\n".encode() + (b"" if copy is None else copy.tobytes()))
+    try:
+        known = json.loads(keep.read_text(encoding="utf-8"))
+        if known["state"] == state.hexdigest():
+            return [(i, j, likeness) for i, j, likeness in known["pairs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none there, or not whole: they are looked for again
+    pairs = near_duplicates(copies, lambda i, j: cases[i].subject == cases[j].subject)
+    found = [(i, j, float(likeness)) for i, j, likeness in pairs]
+    with contextlib.suppress(OSError, UserError):  # a dataset that cannot be written to is looked at each time
+        keep.parent.mkdir(exist_ok=True)
+        with whole_file(keep, ".json") as temporary:
+            temporary.write_text(json.dumps({"state": state.hexdigest(), "pairs": found}), encoding="utf-8")
+    return found
 
 
 def same_files(dataset: Dataset) -> list[list[Case]]:

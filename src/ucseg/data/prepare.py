@@ -85,7 +85,8 @@ def prepare(
         progress: show a bar on stderr.
 
     Raises:
-        UserError: no labelled training case could be prepared. A single broken case is left out and named.
+        UserError: no labelled training case could be prepared, or the cache cannot be written to. A single broken case
+            is left out and named.
     """
     if len(plan.classes) != len(dataset.config.classes):
         raise UserError(
@@ -191,21 +192,28 @@ def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
 
 
 def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
-    """Prepare one case and write it; or say why it cannot be."""
+    """Prepare one case and write it; or say why it cannot be read.
+
+    Raises:
+        UserError: it cannot be written. That is no fault of the case: the others could not be written either.
+    """
     case = task.case
+    mask: Array | None = None
     try:
         scan = read_scan(case.image)
         array, grid = to_network_grid(scan, task.plan)
-        if case.mask is not None and label is not None:
+        if case.mask is not None:
             mask = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
-            _save(label_to_network_grid(mask, grid), label)
-        fits = np.abs(array).max(initial=0) <= np.finfo(np.float16).max
-        _save(array.astype(np.float16) if fits else array, image)
+            mask = label_to_network_grid(mask, grid)
     except UserError as error:
         return str(error)
     except Exception as error:
         error.add_note(f"while preparing case {case.case} ({case.image})")
         raise
+    if mask is not None and label is not None:
+        _save(mask, label)
+    fits = np.abs(array).max(initial=0) <= np.finfo(np.float16).max
+    _save(array.astype(np.float16) if fits else array, image)
     return PreparedCase(case.case, case.subject, image, label, grid.shape)
 
 

@@ -32,6 +32,23 @@ FOREGROUND_VOXELS = 10_000  # of a class and case remembered as crop centres, ev
 PREFETCH = 4  # batches each worker has ready
 
 
+def require_pieces(plan: Plan, views: Mapping[str, Strength], pieces: int) -> None:
+    """That each half of the plan's batch which training uses can be cut into so many equal pieces.
+
+    Raises:
+        UserError: one cannot.
+    """
+    halves = ["labelled_batch", "unlabelled_batch"] if views else ["labelled_batch"]
+    uneven = {name: getattr(plan, name) for name in halves if getattr(plan, name) % pieces}
+    if uneven:
+        mend = " ".join(f"--set plan.{name}={-(-count // pieces) * pieces}" for name, count in uneven.items())
+        raise UserError(
+            f"{' and '.join(f'plan.{name} is {count}' for name, count in uneven.items())}, which cannot be cut into "
+            f"{pieces} equal pieces (devices x nodes x accumulate); give multiples of {pieces} ({mend}), or other "
+            "numbers of devices or of accumulate."
+        )
+
+
 class Stream:
     """Where training batches come from.
 
@@ -60,16 +77,7 @@ class Stream:
     ) -> None:
         if not labelled:
             raise UserError("training needs at least one case with a mask, and there is none; add masks to cases.csv.")
-        halves = {"labelled_batch": plan.labelled_batch} | (
-            {"unlabelled_batch": plan.unlabelled_batch} if views else {}
-        )
-        uneven = [f"plan.{name} is {count}" for name, count in halves.items() if count % pieces]
-        if uneven:
-            raise UserError(
-                f"{' and '.join(uneven)}, which cannot be cut into {pieces} equal pieces "
-                "(devices x nodes x accumulate); make each half of the batch a multiple of that "
-                f"(--set plan.labelled_batch={pieces}), or use fewer devices."
-            )
+        require_pieces(plan, views, pieces)
         self.labelled = list(labelled)
         self.unlabelled = list(unlabelled) or self.labelled
         self.plan, self.seed, self.views, self.pieces = plan, seed, dict(views), pieces

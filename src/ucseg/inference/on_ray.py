@@ -214,6 +214,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _require_an_answer(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         # Only names of files pass through Ray's memory; by default it takes a third of the machine's.
@@ -231,6 +232,24 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_an_answer(address: str) -> None:
+    """Of HOST:PORT; where nothing answers, Ray asks again for minutes, during which it cannot be interrupted.
+
+    Raises:
+        UserError: nothing listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "local", "auto", or what Ray will say something about
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--ray {address}: nothing answers there ({error}); begin a cluster with `ray start --head`, or use --ray "
+            "local."
+        ) from None
 
 
 def _share(nodes: list[dict[str, Any]], by: str, workers: int | None, cases: int) -> tuple[int, dict[str, Any]]:

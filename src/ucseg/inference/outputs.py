@@ -169,7 +169,7 @@ class PredictionFolder:
             if differing:
                 raise UserError(
                     f"{path}: was made with another {differing[0]} ({earlier.get(differing[0])}, now "
-                    f"{settings[differing[0]]}), so it cannot be resumed; choose another --out or leave out --resume."
+                    f"{settings[differing[0]]}), so it cannot be resumed; choose another --out."
                 )
             self._finished = {str(row["case"]): row for row in self._read_table()}
         path.mkdir(parents=True, exist_ok=True)

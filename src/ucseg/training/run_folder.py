@@ -109,10 +109,13 @@ class RunFolder:
         """Refuse what would destroy a run, or resume none.
 
         Raises:
-            UserError: a run is here and `resume` is off, or none is here and `resume` is on.
+            UserError: nothing can be written here, a run is here and `resume` is off, or none is and `resume` is on.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: this is a file; choose another --out for the run's folder.")
+        there = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
+        if not os.access(there, os.W_OK):
+            raise UserError(f"{self.path}: nothing can be written in {there}; choose another --out.")
         if self.started and not resume:
             raise UserError(
                 f"{self.path}: there is a run in this folder already; "
