@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ucseg.cli.terminal import console, output
+from ucseg.errors import some
 
 if TYPE_CHECKING:
     from ucseg.data.manifest import Dataset
@@ -101,8 +102,9 @@ def say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> No
             "Either the steps were too few for the method to get to them, or its settings keep it from them.",
             style="yellow",
         )
-    for case, reason in prepared.left_out:
-        console.print(f"left out: {case}: {reason}", style="yellow")
+    if prepared.left_out:
+        names = some([case for case, _ in prepared.left_out])
+        console.print(f"left out, for the reasons told at the start: {names}", style="yellow")
     console.print(
         f"{result.steps} steps in {result.seconds / 60:.1f} min; weights, settings and log are in {result.run}."
     )
