@@ -155,8 +155,8 @@ def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"    {check['command']}", ""])
 
 
-def steps(sizes: dict[str, dict[str, Any]]) -> str:
-    """What UC-Seg's step costs (step_published_sizes.json)."""
+def steps(results: list[dict[str, Any]]) -> str:
+    """What UC-Seg's step costs (step_published_sizes.json; on an older processor, step_published_sizes_avx2.json)."""
     lines = [
         "## A training step of UC-Seg",
         "",
@@ -165,14 +165,14 @@ def steps(sizes: dict[str, dict[str, Any]]) -> str:
         "quicker; own floor: same precision, layout, layers and allocator, the mixed images too. Memory over the peak",
         "of the published code. docs/speed.md says more.",
         "",
-        "| size | precision | seconds | over floor | same, our layers | over own floor | GiB | over published |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| size | on | precision | seconds | over floor | same, our layers | over own floor | GiB | over published |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for result in sizes.values():
+    for result in results:
         for row in (row for row in result["rows"] if row["model"] == "UC-Seg"):
-            cells = [row["size"], row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
+            cells = [row["size"], result["cpu"], row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
             lines.append(f"| {' | '.join(cells)} |")
-    commands = [f"    {result['command']}  # at {result['commit'][:7]}" for result in sizes.values()]
+    commands = [f"    {result['command']}  # at {result['commit'][:7]}, {result['cpu']}" for result in results]
     return "\n".join([*lines, "", *commands, ""])
 
 
@@ -234,7 +234,8 @@ def page() -> str:
         for result in results
         if "outside_check" in result
     ]
-    parts.append(steps(json.loads((RESULTS / "step_published_sizes.json").read_text())["sizes"]))
+    processors = [RESULTS / f"step_published_sizes{which}.json" for which in ("", "_avx2")]
+    parts.append(steps([one for file in processors for one in json.loads(file.read_text())["sizes"].values()]))
     parts.append(growth(json.loads((RESULTS / "step_growth.json").read_text())["sizes"]))
     parts.append(preparing(json.loads((RESULTS / "scale.json").read_text())["kinds"]))
     return "\n".join(parts)
