@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from ucseg.training.device import supports_bf16
+
+
+@pytest.fixture(scope="session")
+def need_bf16() -> Callable[[int], None]:
+    """To be told the number of axes: skips volumes in bf16 where the processor has it not.
+
+    Emulated it takes ten times as long, and nobody trains so there.
+    """
+
+    def need(dims: int) -> None:
+        if dims == 3 and not supports_bf16(torch.device("cpu")):
+            pytest.skip("volumes in bf16 are for processors that have it")
+
+    return need
 
 
 @pytest.fixture(scope="session")

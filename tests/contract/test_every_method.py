@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -259,7 +259,10 @@ def test_constant_images_work(name: str, dims: int) -> None:
 
 @EVERY_METHOD
 @BOTH_RANKS
-def test_bf16_autocast_gives_finite_losses_close_to_those_of_fp32(name: str, dims: int) -> None:
+def test_bf16_autocast_gives_finite_losses_close_to_those_of_fp32(
+    name: str, dims: int, need_bf16: Callable[[int], None]
+) -> None:
+    need_bf16(dims)
     problem = make_problem(dims)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 1, 1)
