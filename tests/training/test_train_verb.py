@@ -291,3 +291,19 @@ def test_a_long_run_is_told_with_what_to_do(
     assert "begin another run with --hours H" in said
     train(scans, tmp_path / "timed", steps=None, hours=0.0006)
     assert "begin another run" not in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_can_be_known_before_the_scans_are_read_is_said_before(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the scans were read")
+
+    monkeypatch.setattr("ucseg.cli.train.say_what_was_found", read)
+    monkeypatch.setattr("ucseg.data.prepare.prepare", read)
+    with pytest.raises(UserError, match=r"--set plan.labelled_batch=3 --set plan.unlabelled_batch=3"):
+        ucseg.train(scans, out=tmp_path / "cut", steps=1, set=[*SMALL, "accumulate=3"])
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may write everywhere
+    with pytest.raises(UserError, match=r"nothing can be written in .*; choose another --out"):
+        ucseg.train(scans, out=tmp_path / "a" / "run", steps=1, set=SMALL)
+    assert not [*tmp_path.iterdir()]

@@ -95,6 +95,8 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
     """
     result = read_json(task.file) if task.file.exists() else None
     if result is None:
+        made_with = environment()  # now: a checkout may be at another commit when training ends
+        made_with.pop("command")  # this very task
         fitted = train(
             Path(task.dataset),
             out=task.run,
@@ -110,8 +112,7 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
         )
         training: dict[str, Any] = {"seconds": fitted.seconds, **_peaks(), "last": fitted.last, "best": fitted.best}
         training["silent"] = fitted.silent
-        result = {"ucseg": __version__, "environment": environment(), "training": training, "tests": {}}
-        result["environment"].pop("command")  # this very task
+        result = {"ucseg": __version__, "environment": made_with, "training": training, "tests": {}}
         result["evaluation_seconds"] = 0.0
         _save(result, task.file)
         # Larger than both weights together, and nothing goes on from here.
