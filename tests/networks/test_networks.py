@@ -16,6 +16,7 @@ from ucseg.networks.blocks import (
     Dropout,
     InstanceNorm,
     StepUp,
+    VolumeConv,
     crop_to,
     max_pool,
     pad_to_multiple,
@@ -293,6 +294,36 @@ def test_bf16_weight_gradients_are_those_of_fp32(
         size = gradient.norm()
         # Rounding alone comes to 1.2 of it behind many instance norms, which leave this loss little to gain.
         assert (rounded[key] - gradient).norm() <= 2 * size + 1e-6, key
+
+
+@EVERY_NETWORK
+def test_a_single_volume_in_float32_is_convolved_by_onednn(name: str) -> None:
+    """torch would unfold it in the first layer and on the lower levels, which doubles the time of a prediction."""
+    network, image = make(name, 3).eval(), torch.randn(1, 2, 32, 48, 32)
+    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as made:
+        network(image)
+    called = [event.name for event in made.events()]
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
+    wide = [module for module in convolutions if module.kernel_size[0] == 3]
+    assert called.count("aten::mkldnn_convolution") >= len(wide)
+    # The rest have kernels of their stride, for which it makes no difference.
+    assert called.count("aten::slow_conv3d_forward") <= len(convolutions) - len(wide)
+
+
+@pytest.mark.parametrize("slices", [3, 6, 7])
+@pytest.mark.parametrize("edge", [1, 2, 3, 5])
+@pytest.mark.parametrize("settings", [{}, {"dilation": 2}, {"stride": 2}, {"groups": 4}])
+def test_a_single_volume_is_convolved_as_one_of_several(edge: int, settings: dict[str, int], slices: int) -> None:
+    torch.manual_seed(0)
+    layer = VolumeConv(8, 4, edge, padding=edge // 2, **settings)
+    images = torch.randn(2, 8, slices + edge, 6 + edge, 7 + edge)
+    outputs, gradients = (layer(images)[:1], layer(images[:1])), []
+    for out in outputs:
+        layer.zero_grad()
+        out.square().sum().backward()
+        gradients.append([parameter.grad for parameter in layer.parameters()])
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 @BOTH_RANKS

@@ -13,17 +13,28 @@ from torch import Tensor, nn
 from ucseg.types import Strides
 
 
-class VolumeConv(nn.Conv3d):
-    """A 3D convolution that works around a fault in bfloat16 on a CPU, where grids have two slices.
+UNFOLDED = 20_480  # torch's own bound, Convolution.cpp, use_mkldnn
 
-    oneDNN's bfloat16 weight gradient of a 3^3 convolution is wrong (far too large, or infinite) where the first
-    spatial axis has exactly two slices, as the lowest level of a 32-voxel patch has: measured with torch 2.13 on a
-    processor with avx512_bf16; all other sizes were right.
+
+class VolumeConv(nn.Conv3d):
+    """A 3D convolution that works around two faults of torch on a CPU, measured with torch 2.13.
+
+    - In bfloat16 oneDNN's weight gradient of a 3^3 convolution is wrong (far too large, or infinite) where the first
+      spatial axis has exactly two slices, as the lowest level of a 32-voxel patch has: on a processor with
+      avx512_bf16; all other sizes were right.
+    - In float32 a single volume does not reach oneDNN where its channels times its first two axes are 20,480 or
+      fewer, as in the first layer and on the lower levels: torch then unfolds it, which takes up to six times as
+      long. Of two volumes that is never so, and the two halves of a volume are two.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """B x inputs x S -> B x outputs x S'."""
-        if x.shape[2] != 2 or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        if x.device.type != "cpu":
+            return super().forward(x)
+        if not torch.is_autocast_enabled("cpu"):
+            unfolded = len(x) == 1 and x.dtype == torch.float32 and math.prod(x.shape[1:4]) <= UNFOLDED
+            return self._in_halves(x) if unfolded else super().forward(x)
+        if x.shape[2] != 2:
             return super().forward(x)
         if (self.kernel_size[0], self.stride[0], self.padding[0], self.dilation[0]) == (3, 1, 1, 1):
             # Beyond the end the convolution sees zeros anyway: with a third slice of them the first two are the same,
@@ -31,6 +42,19 @@ class VolumeConv(nn.Conv3d):
             return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)))[:, :, :2]
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())
+
+    def _in_halves(self, x: Tensor) -> Tensor:
+        """1 x inputs x S -> 1 x outputs x S', both halves of S' as a batch. If S' is odd they share a slice."""
+        edge, pad = self.kernel_size[0], int(self.padding[0])
+        slices = x.shape[2] + 2 * pad - edge + 1
+        # A kernel of one voxel needs no unfolding, and one that steps gains next to nothing.
+        if edge == 1 or slices < 2 or (self.stride[0], self.dilation[0], self.groups) != (1, 1, 1):
+            return super().forward(x)
+        half = -(-slices // 2)
+        padded = F.pad(x, (0, 0, 0, 0, pad, pad))
+        halves = torch.cat([padded[:, :, : half + edge - 1], padded[:, :, slices - half :]])
+        y = F.conv3d(halves, self.weight, self.bias, self.stride, (0, *self.padding[1:]))
+        return torch.cat([y[:1], y[1:, :, 2 * half - slices :]], dim=2)
 
 
 CONV: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: VolumeConv}
