@@ -16,8 +16,8 @@ import time
 from typing import Any
 
 import torch
-from study import RESULTS, machine
 
+from study import RESULTS, machine
 from ucseg.networks import blocks, build_network
 from ucseg.training.allocator import kept_memory
 from ucseg.training.device import channels_last, convolutions_to
