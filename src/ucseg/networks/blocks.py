@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ucseg.types import Strides
 
-
 UNFOLDED = 20_480  # torch's own bound, Convolution.cpp, use_mkldnn
 
 
