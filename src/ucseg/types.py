@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -160,10 +161,21 @@ class StepOutput:
     Attributes:
         terms: named loss terms, already weighted; their sum is what is optimised.
         metrics: figures to log that are not optimised. Detached tensors (no `.item()`: that would stall a GPU).
+        rest: makes the rest of the step. It is called once the terms have gone backward, so that the maps of both
+            parts are never held at once; terms of the same name add up. None: this is all.
     """
 
     terms: dict[str, Tensor]
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    rest: Callable[[], StepOutput] | None = None
+
+    def whole(self) -> StepOutput:
+        """With the rest of the step in it, all of it held at once."""
+        if self.rest is None:
+            return self
+        rest = self.rest().whole()
+        added = {name: self.terms[name] + value if name in self.terms else value for name, value in rest.terms.items()}
+        return StepOutput(self.terms | added, self.metrics | rest.metrics)
 
     @property
     def loss(self) -> Tensor:

@@ -68,7 +68,7 @@ def make_batch(
 def step(method: Method, batch: Batch, progress: Progress = LATE, seed: int = 7) -> StepOutput:
     """One step with the dropout of `seed`."""
     torch.manual_seed(seed)
-    return method.step(batch, progress)
+    return method.step(batch, progress).whole()
 
 
 @torch.no_grad()

@@ -129,35 +129,46 @@ class UCSeg(Method):
         return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """The total of method.md, "Losses", as one weighted term each."""
+        """The total of method.md, "Losses", as one weighted term each; those of the mixed images are the step's rest.
+
+        Each term between the subnets is the mean of its plain and its mixed value.
+        """
         config, labelled, unlabelled = self.config, batch.labelled, batch.unlabelled["image"]
         n = len(labelled)
         z, features = self.forward_both(torch.cat([labelled, unlabelled]))
-        z_p = self.fuse([z_k[:n] for z_k in z])
         y_hat = self.pseudo_label([z_k[n:] for z_k in z], unlabelled)
+        z_p = self.fuse([z_k[:n] for z_k in z])  # after the pseudo-label: that pass is gone before this one is kept
 
-        raw = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat)
-        if config.mixing and progress.fraction >= config.mixing_start:
-            image, target = self.mix(batch, y_hat, progress)
-            z_mixed, features_mixed = self.forward_both(image)
-            mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target)
-            raw = {name: (value + mixed[name]) / 2 for name, value in raw.items()}
-
-        weights = {
-            "pseudo": 0.5 * config.lambda_max * sigmoid_ramp(progress.fraction, config.lambda_ramp),
-            "consistency": 0.5 * config.consistency_weight,
-            "ife": 0.5 * config.ife_weight,
-            "ic": config.ic_weight,
-        }
         beta = annealing(progress.fraction, config.beta_start)
         terms = {
             "supervised_1": 0.5 * self.supervised(z[0][:n], batch.label, beta),
             "supervised_2": 0.5 * self.supervised(z[1][:n], batch.label, beta),
             "supervised_fused": self.supervised(z_p, batch.label, beta),
         }
-        terms |= {name: weights[name.split("_")[0]] * value for name, value in raw.items()}
-        metrics = self.remember(z, features, torch.cat([batch.label, y_hat]), n, progress)
-        return StepOutput(terms, metrics)
+        plain = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat)
+        seen = [z_k.detach() for z_k in z], [[level.detach() for level in of_one] for of_one in features]
+        y = torch.cat([batch.label, y_hat])
+        if not (plain and config.mixing and progress.fraction >= config.mixing_start):
+            return StepOutput(terms | self.weighted(plain, progress), self.remember(*seen, y, n, progress))
+
+        def rest() -> StepOutput:
+            image, target = self.mix(batch, y_hat, progress)
+            z_mixed, features_mixed = self.forward_both(image)
+            mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target)
+            return StepOutput(self.weighted(mixed, progress, 0.5), self.remember(*seen, y, n, progress))
+
+        return StepOutput(terms | self.weighted(plain, progress, 0.5), rest=rest)
+
+    def weighted(self, raw: Terms, progress: Progress, share: float = 1.0) -> Terms:
+        """The terms between the subnets with their weights of the total, times `share`."""
+        config = self.config
+        weights = {
+            "pseudo": 0.5 * config.lambda_max * sigmoid_ramp(progress.fraction, config.lambda_ramp),
+            "consistency": 0.5 * config.consistency_weight,
+            "ife": 0.5 * config.ife_weight,
+            "ic": config.ic_weight,
+        }
+        return {name: share * weights[name.split("_")[0]] * value for name, value in raw.items()}
 
     def supervised(self, z: Tensor, label: Tensor, beta: float) -> Tensor:
         """L_sup(z) = CE(z, y) + Dice(sigma(z), y) + L_u(z, y)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -19,7 +20,7 @@ from ucseg.randomness import derive_seed
 from ucseg.training.device import channels_last, convolutions_to
 from ucseg.training.optim import learning_rate, make_optimizer, set_learning_rate
 from ucseg.training.settings import TrainConfig
-from ucseg.types import Batch, Progress
+from ucseg.types import Batch, Progress, StepOutput
 
 GRADIENT_NORM = "gradient norm"
 
@@ -31,21 +32,26 @@ class _TrainingStep(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(
-        self, labelled: Tensor, label: Tensor, unlabelled: dict[str, Tensor], at: _At
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        batch = Batch(labelled, label, unlabelled, at.batch.labelled_cases, at.batch.unlabelled_cases)
-        output = self.method.step(batch, at.progress)
+    def forward(self, labelled: Tensor, label: Tensor, unlabelled: dict[str, Tensor], at: _At) -> tuple[Any, ...]:
+        if at.rest is not None:
+            output = at.rest()
+        else:
+            batch = Batch(labelled, label, unlabelled, at.batch.labelled_cases, at.batch.unlabelled_cases)
+            output = self.method.step(batch, at.progress)
         check_step(self.method, output)
-        return output.terms, output.metrics
+        return output.terms, output.metrics, output.rest
 
 
 class _At:
-    """Carries progress and case names past fabric, which searches plain collections and dataclasses for tensors."""
+    """Carries progress and case names past fabric, which searches plain collections and dataclasses for tensors.
+
+    And the rest of a step of which a part is done.
+    """
 
     def __init__(self, progress: Progress, batch: Batch) -> None:
         self.progress = progress
         self.batch = batch
+        self.rest: Callable[[], StepOutput] | None = None
 
 
 @dataclass
@@ -127,9 +133,15 @@ class Updater:
         # Dropout and the like draw from the global generator: made a function of the step, as every other draw.
         torch.manual_seed(derive_seed(progress.seed, "step", progress.step, ranks.rank(), progress.part))
         batch = self._to_device(batch)
-        terms, metrics = self._module(batch.labelled, batch.label, batch.unlabelled, _At(progress, batch))
-        self.fabric.backward(torch.stack(list(terms.values())).sum() * share)
-        return {name: value.detach() for name, value in terms.items()}, metrics
+        at, terms, metrics = _At(progress, batch), dict[str, Tensor](), dict[str, Tensor]()
+        while True:
+            added, found, at.rest = self._module(batch.labelled, batch.label, batch.unlabelled, at)
+            self.fabric.backward(torch.stack(list(added.values())).sum() * share)
+            for name, value in added.items():
+                terms[name] = terms[name] + value.detach() if name in terms else value.detach()
+            metrics |= found
+            if at.rest is None:
+                return terms, metrics
 
     def check_finite(self) -> None:
         """Raise if the last step's figures are not finite. To be called before anything of it reaches the disk.
