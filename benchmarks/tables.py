@@ -156,7 +156,7 @@ def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
 
 
 def steps(results: list[dict[str, Any]]) -> str:
-    """What UC-Seg's step costs (step_published_sizes.json; on an older processor, step_published_sizes_avx2.json)."""
+    """What UC-Seg's step costs (step_published_sizes.json; on processors without bf16 _no_bf16 and _avx2)."""
     lines = [
         "## A training step of UC-Seg",
         "",
@@ -169,8 +169,9 @@ def steps(results: list[dict[str, Any]]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for result in results:
+        on = result["cpu"] + ("" if any(row["precision"] == "bf16" for row in result["rows"]) else " without bf16")
         for row in (row for row in result["rows"] if row["model"] == "UC-Seg"):
-            cells = [row["size"], result["cpu"], row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
+            cells = [row["size"], on, row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
             lines.append(f"| {' | '.join(cells)} |")
     commands = [f"    {result['command']}  # at {result['commit'][:7]}, {result['cpu']}" for result in results]
     return "\n".join([*lines, "", *commands, ""])
@@ -234,7 +235,7 @@ def page() -> str:
         for result in results
         if "outside_check" in result
     ]
-    processors = [RESULTS / f"step_published_sizes{which}.json" for which in ("", "_avx2")]
+    processors = [RESULTS / f"step_published_sizes{which}.json" for which in ("", "_no_bf16", "_avx2")]
     parts.append(steps([one for file in processors for one in json.loads(file.read_text())["sizes"].values()]))
     parts.append(growth(json.loads((RESULTS / "step_growth.json").read_text())["sizes"]))
     parts.append(preparing(json.loads((RESULTS / "scale.json").read_text())["kinds"]))
