@@ -161,8 +161,10 @@ class StepOutput:
     Attributes:
         terms: named loss terms, already weighted; their sum is what is optimised.
         metrics: figures to log that are not optimised. Detached tensors (no `.item()`: that would stall a GPU).
-        rest: makes the rest of the step. It is called once the terms have gone backward, so that the maps of both
-            parts are never held at once; terms of the same name add up. None: this is all.
+        rest: makes the rest of the step; None: this is all. It is called once the terms have gone backward, so that
+            the maps of both parts are never held at once. What it uses of the first part must be detached, else those
+            maps stay, or torch refuses to go back through them again. Each part has a term that depends on the
+            weights; terms of the same name add up, of metrics the later one stays.
     """
 
     terms: dict[str, Tensor]
@@ -179,7 +181,7 @@ class StepOutput:
 
     @property
     def loss(self) -> Tensor:
-        """The sum of the terms, a scalar."""
+        """The sum of the terms of this part, a scalar; of all of it: `whole().loss`."""
         import torch
 
         return torch.stack(list(self.terms.values())).sum()

@@ -49,9 +49,9 @@ class InParts(Method):
         raise NotImplementedError
 
 
-def update(method: Method, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def update(method: Method, *batches: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     config = TrainConfig(lr=0.1, precision="fp32")
-    return Updater(method, make_fabric(torch.device("cpu"), "fp32"), config).update([batch], AT)
+    return Updater(method, make_fabric(torch.device("cpu"), "fp32"), config).update(batches, AT)
 
 
 def at_once(method: Method) -> Method:
@@ -75,6 +75,15 @@ def test_parts_add_up_to_the_step() -> None:
     first, second, third = parts.gradients
     assert first is None
     assert second is not None and third is not None and not torch.equal(second, third)
+
+
+def test_parts_of_an_accumulated_update_add_up_to_it() -> None:
+    batches = [make_batch(InParts, make_problem(2), seed=seed) for seed in (0, 1)]
+    parts, whole = InParts(), at_once(InParts())
+    terms, _ = update(parts, *batches)
+    others, _ = update(whole, *batches)
+    assert terms == {name: pytest.approx(value) for name, value in others.items()}
+    torch.testing.assert_close(parts.layer.weight, whole.layer.weight)  # type: ignore[attr-defined]
 
 
 def test_a_part_that_breaks_the_contract_is_named() -> None:
@@ -103,7 +112,7 @@ def test_uc_seg_in_parts_is_uc_seg_at_once(dims: int) -> None:
 
 
 def test_maps_of_the_plain_images_are_gone_before_the_mixed_ones_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held together they would be a third more memory."""
+    """Held together they would take more memory."""
 
     class Held:
         def __init__(self, tensor: Tensor) -> None:

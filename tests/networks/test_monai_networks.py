@@ -69,7 +69,7 @@ def test_methods_take_them(method: str, settings: dict[str, object]) -> None:
     torch.manual_seed(0)
     built = build_method(method, settings, problem(2)).train()
     image, label = torch.randn(2, 1, 32, 32), torch.zeros(2, 32, 32, dtype=torch.long)
-    output = built.step(Batch(image, label, dict.fromkeys(built.views, image)), Progress(99, 100))
+    output = built.step(Batch(image, label, dict.fromkeys(built.views, image)), Progress(99, 100)).whole()
     output.loss.backward()
     assert bool(torch.isfinite(output.loss))
     built.after_update(Progress(99, 100))

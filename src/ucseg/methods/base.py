@@ -35,7 +35,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """One training step's loss terms, already weighted; their sum is what is optimised."""
+        """One training step's loss terms, already weighted; their sum is what is optimised. Parts: `StepOutput`."""
 
     def after_update(self, progress: Progress) -> None:
         """Called once after each optimiser update, e.g. to move a teacher."""

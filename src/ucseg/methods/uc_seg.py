@@ -146,6 +146,7 @@ class UCSeg(Method):
             "supervised_fused": self.supervised(z_p, batch.label, beta),
         }
         plain = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat)
+        # For what comes after the terms have gone backward: without the graph, which would keep the maps.
         seen = [z_k.detach() for z_k in z], [[level.detach() for level in of_one] for of_one in features]
         y = torch.cat([batch.label, y_hat])
         if not (plain and config.mixing and progress.fraction >= config.mixing_start):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ucseg.types import Strides
 
+ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 UNFOLDED = 20_480  # torch's own bound, Convolution.cpp, use_mkldnn
 
 
@@ -22,8 +23,9 @@ class VolumeConv(nn.Conv3d):
       spatial axis has exactly two slices, as the lowest level of a 32-voxel patch has: on a processor with
       avx512_bf16; all other sizes were right.
     - In float32 a single volume does not reach oneDNN where its channels times its first two axes are 20,480 or
-      fewer, as in the first layer and on the lower levels: torch then unfolds it, which takes up to six times as
-      long. Of two volumes that is never so, and the two halves of a volume are two.
+      fewer, as in the first layer and on the lower levels, and the kernel is of at most three voxels an axis: torch
+      then unfolds it, which takes up to six times as long. Of two volumes that is never so, and the two halves of a
+      volume are two.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +33,8 @@ class VolumeConv(nn.Conv3d):
         if x.device.type != "cpu":
             return super().forward(x)
         if not torch.is_autocast_enabled("cpu"):
-            unfolded = len(x) == 1 and x.dtype == torch.float32 and math.prod(x.shape[1:4]) <= UNFOLDED
+            single = x.ndim == 5 and len(x) == 1 and x.dtype == torch.float32 and ONEDNN
+            unfolded = single and math.prod(x.shape[1:4]) <= UNFOLDED
             return self._in_halves(x) if unfolded else super().forward(x)
         if x.shape[2] != 2:
             return super().forward(x)
@@ -44,10 +47,14 @@ class VolumeConv(nn.Conv3d):
 
     def _in_halves(self, x: Tensor) -> Tensor:
         """1 x inputs x S -> 1 x outputs x S', both halves of S' as a batch. If S' is odd they share a slice."""
-        edge, pad = self.kernel_size[0], int(self.padding[0])
+        edge, once = self.kernel_size[0], (1, 1, 1)
+        # A kernel one slice thick is left to torch, and one that steps gains next to nothing.
+        plain = (self.stride, self.dilation, self.groups, self.padding_mode) == (once, once, 1, "zeros")
+        if edge == 1 or not plain or isinstance(self.padding, str):
+            return super().forward(x)
+        pad = self.padding[0]
         slices = x.shape[2] + 2 * pad - edge + 1
-        # A kernel of one voxel needs no unfolding, and one that steps gains next to nothing.
-        if edge == 1 or slices < 2 or (self.stride[0], self.dilation[0], self.groups) != (1, 1, 1):
+        if slices < 2:
             return super().forward(x)
         half = -(-slices // 2)
         padded = F.pad(x, (0, 0, 0, 0, pad, pad))

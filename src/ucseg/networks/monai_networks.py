@@ -69,7 +69,7 @@ class MonaiNetwork(nn.Module):
             self.widths = tuple(ARGUMENTS[name]["feature_size"] * 2**level for level in range(5))
         for module in self.network.modules():
             if type(module) is nn.Conv3d:
-                module.__class__ = VolumeConv  # see there: oneDNN's bfloat16 gradient over two slices is wrong
+                module.__class__ = VolumeConv  # see there: two faults of torch on a CPU
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """B x Cin x S -> (logits B x C x S float32, feature maps of `widths`). Any S: padded, then cropped."""

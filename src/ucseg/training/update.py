@@ -111,7 +111,8 @@ class Updater:
         set_learning_rate(self.optimizer, learning_rate(config.lr, config.schedule, progress.step, progress.total))
         outputs = []
         for part, batch in enumerate(batches):
-            # The gradients of ranks are exchanged once, with those of the last batch.
+            # The gradients of ranks are exchanged with those of the last batch alone, once for each part of its step:
+            # what is the mean over the ranks already stays it.
             with self.fabric.no_backward_sync(self._module, enabled=part + 1 < len(batches)):
                 outputs.append(self._gradients(batch, replace(progress, part=part), 1.0 / len(batches)))
         terms, metrics = (_means(figures) for figures in zip(*outputs, strict=True))
