@@ -314,7 +314,14 @@ def test_a_single_volume_in_float32_is_convolved_by_onednn(name: str) -> None:
 
 @pytest.mark.parametrize("slices", [3, 6, 7])
 @pytest.mark.parametrize("edge", [1, 2, 3, 5])
-@pytest.mark.parametrize("settings", [{}, {"dilation": 2}, {"stride": 2}, {"groups": 4}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({}, {"dilation": 2}, {"dilation": (1, 2, 2)}, {"stride": 2}, {"stride": (1, 2, 2)}, {"groups": 4}),
+        *({"padding": "same"}, {"padding": "valid"}, {"padding_mode": "reflect"}),
+    ],
+    ids=str,
+)
 def test_a_single_volume_is_convolved_as_one_of_several(edge: int, settings: dict[str, Any], slices: int) -> None:
     torch.manual_seed(0)
     layer = VolumeConv(8, 4, edge, **({"padding": edge // 2} | settings))
