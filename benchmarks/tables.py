@@ -155,24 +155,31 @@ def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"    {check['command']}", ""])
 
 
-def steps(results: list[dict[str, Any]]) -> str:
-    """What UC-Seg's step costs (step_published_sizes.json; on processors without bf16 _no_bf16 and _avx2)."""
+# Files of UC-Seg's step at the published sizes, and what is added to the name of the processor.
+PROCESSORS = {"": "", "_slow_bf16": ", slow in bf16", "_no_bf16": " without bf16", "_avx2": " without bf16"}
+
+
+def steps() -> str:
+    """What UC-Seg's step costs (step_published_sizes*.json)."""
+    results = []
+    for which, added in PROCESSORS.items():
+        sizes = json.loads((RESULTS / f"step_published_sizes{which}.json").read_text())["sizes"]
+        results += [one | {"cpu": one["cpu"] + added} for one in sizes.values()]
     lines = [
         "## A training step of UC-Seg",
         "",
         "With mixing, against forward and backward of the two bare subnets; medians of one run. Floor: float32,",
         "contiguous, the images without mixed ones, with torch's layers or with this package's, some of which are",
         "quicker; own floor: same precision, layout, layers and allocator, the mixed images too. Memory over the peak",
-        "of the published code; only rows of AVX512 without bf16 are of today's code, the others held all of a step",
-        "at once. docs/speed.md says more.",
+        "of the published code; rows of AVX512 by itself and of AVX2 are of older code, which held all of a step at",
+        "once. docs/speed.md says more.",
         "",
         "| size | on | precision | seconds | over floor | same, our layers | over own floor | GiB | over published |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for result in results:
-        on = result["cpu"] + ("" if any(row["precision"] == "bf16" for row in result["rows"]) else " without bf16")
         for row in (row for row in result["rows"] if row["model"] == "UC-Seg"):
-            cells = [row["size"], on, row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
+            cells = [row["size"], result["cpu"], row["precision"], *(f"{row[key]:.2f}" for key in STEP)]
             lines.append(f"| {' | '.join(cells)} |")
     commands = [f"    {result['command']}  # at {result['commit'][:7]}, {result['cpu']}" for result in results]
     return "\n".join([*lines, "", *commands, ""])
@@ -236,8 +243,7 @@ def page() -> str:
         for result in results
         if "outside_check" in result
     ]
-    processors = [RESULTS / f"step_published_sizes{which}.json" for which in ("", "_no_bf16", "_avx2")]
-    parts.append(steps([one for file in processors for one in json.loads(file.read_text())["sizes"].values()]))
+    parts.append(steps())
     parts.append(growth(json.loads((RESULTS / "step_growth.json").read_text())["sizes"]))
     parts.append(preparing(json.loads((RESULTS / "scale.json").read_text())["kinds"]))
     return "\n".join(parts)

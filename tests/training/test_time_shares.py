@@ -109,5 +109,5 @@ def test_where_no_setting_helps_the_hardware_is_named(monkeypatch: pytest.Monkey
     shares = TimeShares(0.01, 0.3, 0.2, 0.45, 0.02, 0.01, 0.0, 0.01)
     cpu = torch.device("cpu")
     assert "no setting" in best_change(shares, "bf16", cpu, 10, 120)
-    monkeypatch.setattr("ucseg.training.time_shares.supports_bf16", lambda _device: True)
+    monkeypatch.setattr("ucseg.training.time_shares.quicker_in_bf16", lambda _device: True)
     assert "--precision bf16" in best_change(shares, "fp32", cpu, 10, 120)

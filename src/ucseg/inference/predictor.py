@@ -58,7 +58,7 @@ class Predictor:
         method: it is moved to `device`; it is in evaluation mode while predicting and comes back as it was.
         plan: the plan it was trained with.
         device: "auto" (a GPU if there is one), or any torch device.
-        precision: "auto" (bf16 autocast where the device has it in hardware, as in training), "bf16" or "fp32".
+        precision: "auto" (the quicker one on the device, as in training), "bf16" (autocast) or "fp32".
         overlap: least overlap of neighbouring windows, as a part of their edges.
         growth: edges of windows are at most so many times those of the training patch; larger windows are fewer, and
             what lies where windows overlap is computed several times. 1: windows of the patch's size.

@@ -21,7 +21,7 @@ class TrainConfig(Strict):
         steps: T, updates to make; every schedule scales with it.
         hours: time for training itself. `steps` is then a first estimate, which is mended at every tenth of the run.
         seed: of every random draw.
-        precision: "bf16" autocast, "fp32", or "auto": bf16 where the device has it in hardware.
+        precision: "bf16" autocast, "fp32", or "auto": the quicker one on the device.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         channels_last: lay images and convolution weights out with the channels of a voxel together.
         keep_memory: on a CPU, keep freed memory for the next step (see allocator.py): quicker, with a higher peak.

@@ -20,12 +20,12 @@ from torch.utils.hooks import RemovableHandle
 
 from ucseg.methods.base import Method
 from ucseg.networks import Network
-from ucseg.training.device import supports_bf16
+from ucseg.training.device import quicker_in_bf16
 
 SAMPLED = 25  # on a GPU
 WARM = 3  # first steps there choose kernels and are like no other
 WORTH = 0.05  # a change that saves less of the time is not worth saying
-BF16_SAVES = 0.3  # of a step, from float32 to bf16 where the hardware has it; benchmarks/results/step.json
+BF16_SAVES = 0.3  # of a step, from float32 to bf16 where it is quicker; benchmarks/results/step.json
 RARER = 4  # times
 
 
@@ -161,8 +161,8 @@ def best_change(
         (less * shares.validation, f"validating less often (--set validate_every={RARER * validate_every})"),
         (less * shares.saving, f"saving less often (--set save_every={RARER * save_every:.0f})"),
     ]
-    if precision == "fp32" and supports_bf16(device):
-        changes.append((BF16_SAVES * compute, "bfloat16, which this device has in hardware (--precision bf16)"))
+    if precision == "fp32" and quicker_in_bf16(device):
+        changes.append((BF16_SAVES * compute, "bfloat16, in which this device is quicker (--precision bf16)"))
     if device.type == "cpu" and torch.cuda.is_available():
         changes.append((compute, "the GPU of this machine (--device cuda)"))
     elif device.type == "cpu" and used < cores:
