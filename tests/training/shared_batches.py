@@ -75,6 +75,7 @@ JOBS: list[tuple[Any, ...]] = [
     ("mean_teacher", 2, {}, 4, 2),
     ("uc_seg", 2, {"memory_threshold": (-1.0, -1.0)}, 4, 2),
     ("uc_seg", 3, {"memory_threshold": (-1.0, -1.0)}, 2, 2),
+    ("uc_seg", 2, {"memory_threshold": (-1.0, -1.0)}, 4, 2, 2),  # of two smaller batches a step, each in parts
 ]
 
 
