@@ -1,4 +1,4 @@
-"""Vacuity, entropy and disagreement against their definitions."""
+"""Vacuity and entropy against their definitions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ucseg.uncertainty import dirichlet, disagreement, entropy, vacuity
+from ucseg.uncertainty import dirichlet, entropy, vacuity
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (2, 2, 3)])
@@ -40,14 +40,3 @@ def test_entropy_in_nats() -> None:
     p = torch.tensor([[0.25] * 4, [1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]]).reshape(3, 4, 1, 1)
     assert entropy(p).shape == (3, 1, 1, 1)
     assert entropy(p).flatten().tolist() == pytest.approx([math.log(4), 0.0, math.log(2)], abs=1e-6)
-
-
-def test_disagreement_is_the_share_of_pairs_that_differ() -> None:
-    def member(*labels: int) -> torch.Tensor:
-        return torch.nn.functional.one_hot(torch.tensor([labels]), 3).movedim(-1, 1).float()
-
-    members = [member(0, 1, 2, 0), member(0, 1, 1, 1), member(0, 2, 0, 1)]
-    found = disagreement(members)
-    assert found.shape == (1, 1, 4)
-    assert found.flatten().tolist() == pytest.approx([0.0, 2 / 3, 1.0, 2 / 3])
-    assert not disagreement(members[:1]).any()

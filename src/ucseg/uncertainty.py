@@ -1,4 +1,4 @@
-"""Uncertainty of a prediction: Dirichlet vacuity, entropy, disagreement.
+"""Uncertainty of a prediction: Dirichlet vacuity and entropy.
 
 Subjective logic (Sensoy et al. 2018, arXiv:1806.01768): evidence e = softplus(z), alpha = e + 1, strength
 S = sum alpha, expected probability p = alpha / S, vacuity u = C / S.
@@ -25,15 +25,3 @@ def vacuity(logits: Tensor) -> Tensor:
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy of B x C x S probabilities in nats, B x 1 x S."""
     return -(probabilities * probabilities.clamp_min(1e-12).log()).sum(dim=1, keepdim=True)
-
-
-def disagreement(members: list[Tensor]) -> Tensor:
-    """Share of pairs of members (each B x C x S probabilities) whose most likely classes differ, B x 1 x S."""
-    labels = [member.argmax(dim=1, keepdim=True) for member in members]
-    pairs = [(a != b).float() for i, a in enumerate(labels) for b in labels[i + 1 :]]
-    if not pairs:
-        return labels[0].float() * 0.0
-    total = pairs[0]
-    for pair in pairs[1:]:
-        total = total + pair
-    return total / len(pairs)

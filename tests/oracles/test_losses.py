@@ -19,6 +19,7 @@ from ucseg.losses.segmentation import (
     cross_entropy,
     dice_loss,
     hard_dice,
+    most_likely,
     normalised_probabilities,
     one_hot,
     segmentation_loss,
@@ -215,6 +216,13 @@ def test_hard_dice_is_the_mean_over_foreground_classes_that_occur(shape: Voxel, 
         if predicted + true:
             scores.append(2 * int(both) / (predicted + true))
     assert float(hard_dice(z, y)) == pytest.approx(sum(scores) / len(scores), rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_most_likely_class_is_the_first_of_the_largest_logits(classes: int) -> None:
+    z = torch.randn(2, classes, 5, 6, 7)
+    assert torch.equal(most_likely(z), z.argmax(dim=1))
+    assert not most_likely(torch.ones_like(z)).any()
 
 
 def test_hard_dice_skips_a_class_that_does_not_occur() -> None:

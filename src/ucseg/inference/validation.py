@@ -46,7 +46,7 @@ def validation_dice(
         named = {"dice": prediction.probabilities} | {f"dice_{k}": v for k, v in prediction.members.items()}
         row = {}
         for name, probabilities in named.items():
-            label = predictor.keep_components(probabilities[0].argmax(dim=0).numpy().astype(np.uint8))
+            label = predictor.keep_components(probabilities[0].numpy().argmax(axis=0).astype(np.uint8))
             row[name] = foreground_dice(label, reference, classes)
         measured.append(row)
     shares = ranks.all_say(measured)

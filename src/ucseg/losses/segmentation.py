@@ -31,6 +31,13 @@ def one_hot(label: Tensor, classes: int) -> Tensor:
     return torch.stack([label == c for c in range(classes)], dim=1).float()
 
 
+def most_likely(logits: Tensor) -> Tensor:
+    """The class of the largest of B x C x S logits, B x S; of equal ones the first."""
+    if logits.shape[1] == 2:
+        return (logits[:, 1] > logits[:, 0]).long()  # on a CPU in a fifth of the time
+    return logits.argmax(dim=1)
+
+
 def cross_entropy(logits: Tensor, label: Tensor, binary: bool, weight: Tensor | None = None) -> Tensor:
     """Mean over voxels; per-class binary cross-entropy (mean over classes too) where `binary`, softmax otherwise.
 
@@ -93,7 +100,7 @@ def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     A scalar tensor; one when there is no foreground in either. No gradient.
     """
     classes = logits.shape[1]
-    predicted, target = one_hot(logits.argmax(dim=1), classes), one_hot(label, classes)
+    predicted, target = one_hot(most_likely(logits), classes), one_hot(label, classes)
     axes = (0, *range(2, logits.ndim))
     overlap, size = (predicted * target).sum(dim=axes), predicted.sum(dim=axes) + target.sum(dim=axes)
     overlap, size = ranks.total(torch.stack([overlap, size]))[:, 1:].unbind()

@@ -22,7 +22,7 @@ from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
-from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import most_likely, normalised_probabilities, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.mixing import cutmix, sample_cutmix_boxes
 from ucseg.networks import build_network
@@ -100,7 +100,7 @@ class ADMT(Method):
         p = torch.stack([normalised_probabilities(teacher(image)[0], binary) for teacher in self.teachers])
         share = torch.stack([-entropy(one) for one in p]).softmax(dim=0)
         confidence, label = (share * p).sum(dim=0).max(dim=1)
-        conflict = p[0].argmax(dim=1) != p[1].argmax(dim=1)
+        conflict = most_likely(p[0]) != most_likely(p[1])
         own_confidence, own_label = normalised_probabilities(z_student, binary).max(dim=1)
         surer = conflict & (own_label != label) & (own_confidence > confidence)
         return torch.where(surer, own_label, label), torch.where(surer, own_confidence, confidence), conflict

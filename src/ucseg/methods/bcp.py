@@ -22,7 +22,7 @@ from ucseg import ranks
 from ucseg.components import keep_largest
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
-from ucseg.losses.segmentation import segmentation_loss
+from ucseg.losses.segmentation import most_likely, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.mixing import paste, sample_box
 from ucseg.networks import build_network
@@ -93,7 +93,7 @@ class BCP(Method):
     @torch.no_grad()
     def pseudo_label(self, image: Tensor) -> Tensor:
         """y', B_u x S."""
-        label = self.teacher(image)[0].argmax(dim=1)
+        label = most_likely(self.teacher(image)[0])
         return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 
     def after_update(self, progress: Progress) -> None:

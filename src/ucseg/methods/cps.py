@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
-from ucseg.losses.segmentation import cross_entropy, segmentation_loss
+from ucseg.losses.segmentation import cross_entropy, most_likely, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.networks import build_networks
 from ucseg.schedules import sigmoid_ramp
@@ -47,7 +47,7 @@ class CPS(Method):
         terms = {}
         for k in (0, 1):
             terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
-            terms[f"cross_{k + 1}"] = weight * cross_entropy(z[k], z[1 - k].detach().argmax(dim=1), binary)
+            terms[f"cross_{k + 1}"] = weight * cross_entropy(z[k], most_likely(z[1 - k].detach()), binary)
         return StepOutput(terms)
 
     def predict(self, image: Tensor) -> Prediction:

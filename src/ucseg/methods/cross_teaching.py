@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
-from ucseg.losses.segmentation import class_probabilities, dice_loss, segmentation_loss
+from ucseg.losses.segmentation import class_probabilities, dice_loss, most_likely, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.networks import build_networks
 from ucseg.schedules import sigmoid_ramp
@@ -52,7 +52,7 @@ class CrossTeaching(Method):
         weight = config.cross_weight * sigmoid_ramp(progress.fraction, config.ramp)
         terms = {}
         for k in (0, 1):
-            taught = z[1 - k][n:].detach().argmax(dim=1)
+            taught = most_likely(z[1 - k][n:].detach())
             terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
             terms[f"cross_{k + 1}"] = weight * dice_loss(class_probabilities(z[k][n:], binary), taught)
         return StepOutput(terms)

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import jensen_shannon
-from ucseg.losses.segmentation import cross_entropy, normalised_probabilities, segmentation_loss, soft_cross_entropy
+from ucseg.losses.segmentation import (
+    cross_entropy,
+    most_likely,
+    normalised_probabilities,
+    segmentation_loss,
+    soft_cross_entropy,
+)
 from ucseg.methods.base import Method
 from ucseg.networks import build_networks
 from ucseg.schedules import sigmoid_ramp
@@ -75,7 +81,7 @@ class DeepCoTraining(Method):
         with torch.enable_grad():
             seen = image.clone().requires_grad_()
             z = network(seen)[0]
-            target = torch.cat([label, z[len(label) :].detach().argmax(dim=1)])
+            target = torch.cat([label, most_likely(z[len(label) :].detach())])
             # Only the sign counts; the sum over voxels instead of their mean keeps half precision from underflowing.
             loss = cross_entropy(z, target, self.problem.binary) * target.numel()
             # The graph is kept: the same logits are used in the losses.

@@ -22,7 +22,13 @@ from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.ensemble import mean_prediction
 from ucseg.losses.contrastive import PrototypeMemory
-from ucseg.losses.segmentation import class_probabilities, dice_loss, normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import (
+    class_probabilities,
+    dice_loss,
+    most_likely,
+    normalised_probabilities,
+    segmentation_loss,
+)
 from ucseg.methods.base import Method
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import WIDTHS, UNet
@@ -77,7 +83,7 @@ class SSNet(Method):
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z, features = self(image)
-        said = z.detach().argmax(dim=1)
+        said = most_likely(z.detach())
         weight = sigmoid_ramp(progress.fraction, config.ramp)
         terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
         if self.smooth_weight:

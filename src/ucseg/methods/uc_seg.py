@@ -20,7 +20,7 @@ from ucseg.errors import UserError
 from ucseg.losses.consistency import prediction_consistency
 from ucseg.losses.contrastive import TEMPERATURE, FeatureMemory, region_consistency
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
-from ucseg.losses.segmentation import hard_dice, normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import hard_dice, most_likely, normalised_probabilities, segmentation_loss
 from ucseg.methods.base import Method
 from ucseg.mixing import paste, sample_box
 from ucseg.networks import build_network, member_names
@@ -122,10 +122,10 @@ class UCSeg(Method):
         """
         if self.config.pseudo_label_mode == "evaluation":
             self.eval()
-            label = self.fuse(self.forward_both(image)[0]).argmax(dim=1)
+            label = most_likely(self.fuse(self.forward_both(image)[0]))
             self.train()
         else:
-            label = self.fuse(z).argmax(dim=1)
+            label = most_likely(self.fuse(z))
         return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -187,7 +187,7 @@ class UCSeg(Method):
             if config.consistency_weight:
                 terms[f"consistency_{k + 1}"] = prediction_consistency(z[k], z[1 - k], binary)
             if config.ife_weight:
-                predicted = z[k].detach().argmax(dim=1)
+                predicted = most_likely(z[k].detach())
                 terms[f"ife_{k + 1}"] = self.memory(k).contrast(features[k], predicted, config.temperature)
         if config.ic_weight:
             pairs = zip(*features, strict=True)
