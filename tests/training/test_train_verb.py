@@ -100,9 +100,12 @@ def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method
     assert f"ucseg evaluate {tmp_path / 'run'}" in said.err
 
 
-def test_training_learns_the_discs(scans: Path, tmp_path: Path) -> None:
+def test_training_learns_the_discs(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr("ucseg.cli.training_bar.Display.show_validation", lambda _self, *counts: seen.append(counts))
     result = train(scans, tmp_path / "run", steps=40, set=[*SMALL, "validate_every=20", "lr=0.05"])
     assert result.best["dice"] > 0.8
+    assert seen == [(done, 3) for done in range(4)] * 2  # each validation showed its three cases
 
 
 def test_workers_change_nothing(scans: Path, tmp_path: Path) -> None:

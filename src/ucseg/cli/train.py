@@ -173,15 +173,17 @@ def _train(
     processes = config.workers if config.workers is not None else max(0, min(4, share - 1))
     last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
     with progress_bar() as bar:
+        display = Display(bar, name, None if resume or config.hours is not None else data.folder)
+        seen = display.show_validation
         result = fit(
             model,
             lambda start: loader(stream, start, last, processes, own),
             run,
             config,
-            (lambda trained: validation_dice(trained, chosen, prepared.validation, config.precision))
+            (lambda trained: validation_dice(trained, chosen, prepared.validation, config.precision, seen))
             if prepared.validation
             else None,
-            on_step=Display(bar, name, None if resume or config.hours is not None else data.folder).show,
+            on_step=display.show,
         )
     say_how_it_ended(result, data, prepared)
     return result

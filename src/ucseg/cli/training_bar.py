@@ -31,6 +31,7 @@ class Display:
         self.smooth: dict[str, float] = {}
         self.weight = 0.0
         self.validated = 0
+        self.validating: Any = None
 
     def show(self, report: StepReport) -> None:
         """Take in a report of the loop."""
@@ -59,6 +60,15 @@ class Display:
             self.validated = int(measured["step"])
             if self.validated == report.done:
                 console.print(f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}")
+
+    def show_validation(self, done: int, total: int) -> None:
+        """A bar of its own for the cases that are being validated; gone when all are."""
+        if self.validating is None:
+            self.validating = self.bar.add_task("validating", total=total)
+        self.bar.update(self.validating, completed=done)
+        if done == total:
+            self.bar.remove_task(self.validating)
+            self.validating = None
 
     def _say_if_long(self, report: StepReport) -> None:
         now = time.monotonic()

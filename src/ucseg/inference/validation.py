@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def validation_dice(
-    method: Method, plan: Plan, cases: Sequence[PreparedCase], precision: str = "auto"
+    method: Method,
+    plan: Plan,
+    cases: Sequence[PreparedCase],
+    precision: str = "auto",
+    report: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Mean foreground Dice on the network's grid, whole cases, on the device where the method is.
 
@@ -30,6 +34,7 @@ def validation_dice(
         plan: the plan it is trained with.
         cases: prepared cases with a label.
         precision: as in training.
+        report: called with the cases of this rank that are done, and how many those are: before the first, after each.
 
     Returns:
         "dice" of the prediction; "dice_NAME" of each single network; with several foreground classes also
@@ -38,7 +43,10 @@ def validation_dice(
     predictor = Predictor(method, plan, next(method.parameters()).device, precision=precision)
     classes = len(plan.classes)
     measured: list[dict[str, Array]] = []
-    for case in cases[ranks.rank() :: ranks.size()]:
+    own = cases[ranks.rank() :: ranks.size()]
+    for done, case in enumerate(own):
+        if report is not None:
+            report(done, len(own))
         assert case.label is not None
         image = np.asarray(np.load(case.image, mmap_mode="r"), np.float32)
         reference = np.load(case.label, mmap_mode="r")
@@ -49,6 +57,8 @@ def validation_dice(
             label = predictor.keep_components(probabilities[0].numpy().argmax(axis=0).astype(np.uint8))
             row[name] = foreground_dice(label, reference, classes)
         measured.append(row)
+    if report is not None:
+        report(len(own), len(own))
     shares = ranks.all_say(measured)
     rows = [shares[k % len(shares)][k // len(shares)] for k in range(len(cases))]
     means = {name: _mean(np.stack([row[name] for row in rows]), axis=0) for name in rows[0]}

@@ -35,7 +35,7 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
     right = (predicted == label).to(inverse.dtype)
     wrong = 1.0 - right
     sign = right - wrong
-    # Products with zero and one instead of choices, which take twice the time on a CPU. Chosen before the logarithm,
+    # Products with zero and one instead of choices, which take longer on a CPU. Chosen before the logarithm,
     # so that there is one to compute and to go back through.
     share = torch.addcmul(wrong, sign, confidence)
     certainty = torch.addcmul(right, sign, inverse, value=-classes).clamp_min(epsilon).log()
