@@ -13,7 +13,7 @@ import ucseg
 
 SOURCE = Path(ucseg.__file__).parent
 ROOM_LEVEL = {
-    **dict.fromkeys(["errors", "randomness", "types", "config", "ranks"], 0),
+    **dict.fromkeys(["errors", "randomness", "types", "config", "ranks", "cores"], 0),
     **dict.fromkeys(["data", "networks", "losses", "uncertainty", "mixing", "components", "catalogue"], 1),
     **dict.fromkeys(["schedules", "teacher", "ensemble", "perturbation"], 1),
     "methods": 2,

@@ -97,17 +97,31 @@ def test_a_gpu_is_waited_for_in_few_steps_only(monkeypatch: pytest.MonkeyPatch) 
 
 def test_cores_that_no_process_uses_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("ucseg.training.time_shares.cores", lambda: 4)
     shares, cpu = TimeShares(0.01, 0.3, 0.2, 0.45, 0.02, 0.01, 0.0, 0.01), torch.device("cpu")
-    assert "all 4 cores instead of 1 (OMP_NUM_THREADS=4)" in best_change(shares, "bf16", cpu, 10, 120)
-    assert "all 4 cores instead of 2 (OMP_NUM_THREADS=2)" in best_change(shares, "bf16", cpu, 10, 120, processes=2)
-    assert "no setting" in best_change(shares, "bf16", cpu, 10, 120, processes=4)
+    assert "all 4 cores instead of 1 (OMP_NUM_THREADS=4)" in best_change(shares, "bf16", cpu, (10, 10), (0.5, 120))
+    assert "all 4 cores instead of 2 (OMP_NUM_THREADS=2)" in best_change(
+        shares, "bf16", cpu, (10, 10), (0.5, 120), processes=2
+    )
+    assert "no setting" in best_change(shares, "bf16", cpu, (10, 10), (0.5, 120), processes=4)
+    assert "no more processes than cores (--devices 4)" in best_change(
+        shares, "bf16", cpu, (10, 10), (0.5, 120), processes=8
+    )
+
+
+def test_what_cannot_be_rarer_is_not_advised() -> None:
+    """A single validation is the one at the end; saves that the clock did not ask for come with validations."""
+    cpu = torch.device("cpu")
+    shares = TimeShares(0.0, 0.1, 0.1, 0.1, 0.0, 0.4, 0.3, 0.0)
+    assert "--set validate_every=40" in best_change(shares, "bf16", cpu, (10, 10), (0.0, 120))
+    assert "--set save_every=480" in best_change(shares, "bf16", cpu, (1, 10), (1.0, 120))
+    assert "ing less often" not in best_change(shares, "bf16", cpu, (1, 10), (0.0, 120))
 
 
 def test_where_no_setting_helps_the_hardware_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 10_000)
     shares = TimeShares(0.01, 0.3, 0.2, 0.45, 0.02, 0.01, 0.0, 0.01)
     cpu = torch.device("cpu")
-    assert "no setting" in best_change(shares, "bf16", cpu, 10, 120)
+    assert "no setting" in best_change(shares, "bf16", cpu, (10, 10), (0.5, 120))
     monkeypatch.setattr("ucseg.training.time_shares.quicker_in_bf16", lambda _device: True)
-    assert "--precision bf16" in best_change(shares, "fp32", cpu, 10, 120)
+    assert "--precision bf16" in best_change(shares, "fp32", cpu, (10, 10), (0.5, 120))

@@ -206,7 +206,8 @@ class _Board:
         """The process of a cell."""
         from ucseg.comparison.cell import Task
         from ucseg.comparison.grid import file_name
-        from ucseg.comparison.processes import Job, cores, python
+        from ucseg.comparison.processes import Job, python
+        from ucseg.cores import cores
 
         config, out = self.setup.config, self.study.out.absolute()
         workers = config.workers if config.workers is not None else max(0, min(4, cores() // self.jobs - 1))

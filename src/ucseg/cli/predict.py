@@ -150,7 +150,9 @@ def predict(
         raise UserError(
             f"Some of the inputs were left out (named above); the {len(items)} scans of the others are in {out}."
         )
-    console.print(f"{len(items)} {'case' if len(items) == 1 else 'cases'} predicted into {out}.")
+    where = f" on {predictor.device.type}" if ray is None else ""
+    cases = "case" if len(items) == 1 else "cases"
+    console.print(f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from ucseg.cli.terminal import console, progress_bar
 from ucseg.cli.training_words import say_how_it_ended, say_what_is_missing, say_what_was_found
+from ucseg.cores import cores
 from ucseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _train(
             run.begin(complete, lambda path: write_plan(chosen, path))
             save_codes(data.config.codes, chosen.classes, run.path)
     own = range(ranks.rank(), stream.pieces, ranks.size())
-    share = (os.cpu_count() or 1) // config.devices
+    share = cores() // config.devices
     processes = config.workers if config.workers is not None else max(0, min(4, share - 1))
     last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
     with progress_bar() as bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ class Display:
         if measured and measured["step"] != self.validated:
             self.validated = int(measured["step"])
             if self.validated == report.done:
-                console.print(f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}")
+                line = f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}"
+                console.print(line + self._left(report))
 
     def show_validation(self, done: int, total: int) -> None:
         """A bar of its own for the cases that are being validated; gone when all are."""
@@ -69,6 +71,15 @@ class Display:
         if done == total:
             self.bar.remove_task(self.validating)
             self.validating = None
+
+    def _left(self, report: StepReport) -> str:
+        """The time to the end at the pace since the first report, validations among them: a log file has no bar."""
+        assert self.first is not None
+        begun, before = self.first
+        if not before < report.done < report.total:
+            return ""
+        seconds = (time.monotonic() - begun) / (report.done - before) * (report.total - report.done)
+        return f"; {timedelta(seconds=round(seconds))} left"
 
     def _say_if_long(self, report: StepReport) -> None:
         now = time.monotonic()

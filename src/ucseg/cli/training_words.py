@@ -105,8 +105,10 @@ def say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> No
     if prepared.left_out:
         names = some([case for case, _ in prepared.left_out])
         console.print(f"left out, for the reasons told at the start: {names}", style="yellow")
+    where = f" on {result.on}" if result.on else ""
+    minutes, seconds = divmod(round(result.seconds), 60)
     console.print(
-        f"{result.steps} steps in {result.seconds / 60:.1f} min; weights, settings and log are in {result.run}."
+        f"{result.steps} steps in {minutes} min {seconds} s{where}; weights, settings and log are in {result.run}."
     )
     if result.spent is not None:
         console.print(f"Time went into: {result.spent}.")

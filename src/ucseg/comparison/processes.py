@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from ucseg.cores import cores
 from ucseg.errors import UserError
 from ucseg.training.stopping import StopSignal
 
@@ -125,11 +126,6 @@ def only_one(out: Path) -> Iterator[list[int]]:
                 f"{out}: another 'ucseg compare', or a cell that it began, is at work here; wait for it or end it."
             ) from None
         yield [file.fileno()]
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def python(module: str, *words: str) -> list[str]:

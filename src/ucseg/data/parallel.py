@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from ucseg.cores import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,7 +40,7 @@ def for_each(
 
 def in_turn(work: Callable[[Item], Result], items: Sequence[Item], most: int | None = None) -> Iterator[Result]:
     """As `for_each`, one result after the other; only a few are kept until they are asked for."""
-    threads = max(2, min(most or 16, os.cpu_count() or 2))
+    threads = max(2, min(most or 16, cores()))
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
         begun: deque[Future[Result]] = deque()

@@ -16,6 +16,7 @@ from time import monotonic, process_time
 from types import ModuleType
 from typing import TypeVar
 
+from ucseg.cores import cores
 from ucseg.errors import UserError
 
 Task = TypeVar("Task")
@@ -40,7 +41,7 @@ def on_all_cores(make: Callable[[Task], Result], tasks: Sequence[Task], workers:
     Raises:
         UserError: a worker process died.
     """
-    workers = max(1, min(workers or min(16, _cores()), len(tasks)))
+    workers = max(1, min(workers or min(16, cores()), len(tasks)))
     left = deque(tasks)
     seconds = yield from _in_threads(make, left, workers)
     if left:
@@ -129,7 +130,3 @@ def _main_left_alone() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ucseg import __version__
+from ucseg.cores import cores
 from ucseg.data.dicom_seg import common_grid
 from ucseg.data.formats import lies_on_its_image, read_header, segment_names, suffix
 from ucseg.data.manifest import Dataset
@@ -106,7 +106,7 @@ def evaluate_folder(
 
     results: dict[str, CaseResult] = {}
     failed: dict[str, str] = {}
-    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(workers or min(8, cores()))
     try:
         jobs = {pool.submit(_compare, pair, reading, settings.tolerance): pair for pair in found.pairs}
         for done, job in enumerate(as_completed(jobs), start=1):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ucseg.cores import cores
 from ucseg.errors import UserError
 from ucseg.inference.cases import predict_case
 from ucseg.inference.inputs import Input
@@ -219,7 +220,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
     if address == "local":
         # Only names of files pass through Ray's memory; by default it takes a third of the machine's.
         quiet |= {"include_dashboard": False, "object_store_memory": 10**8}
-        quiet |= {"num_cpus": max(workers or 1, os.cpu_count() or 1)}
+        quiet |= {"num_cpus": max(workers or 1, cores())}
     try:
         ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises bare ones too, if it cannot begin in time

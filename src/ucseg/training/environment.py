@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from ucseg.cores import cores
 
 PACKAGES = (
     "ucseg",
@@ -41,7 +42,7 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpus": os.cpu_count(),
+        "cpus": cores(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
         "commit": commit_of(Path(__file__).resolve().parents[3]),

@@ -8,7 +8,6 @@ taken to be like it. Validation and saving wait for the device anyway and are ti
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from ucseg.cores import cores
 from ucseg.methods.base import Method
 from ucseg.networks import Network
 from ucseg.training.device import quicker_in_bf16
@@ -66,6 +66,9 @@ class StageClock:
         step_module: the module whose forward pass is the method's step.
         optimizer: its step is the border between gradients and update.
         device: what is waited for at borders.
+
+    Attributes:
+        counts: how often there was "validation" and "saving".
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class StageClock:
         self._device = device
         self._seconds: dict[str, float] = {}  # of sampled steps
         self._whole: dict[str, float] = {"validation": 0.0, "saving": 0.0}
+        self.counts = dict.fromkeys(self._whole, 0)
         self._steps = 0
         self._stage: str | None = None
         self._begun = time.perf_counter()
@@ -102,6 +106,7 @@ class StageClock:
     def add(self, stage: str, since: float) -> None:
         """Count the time since `since` (of `time.perf_counter`) as "validation" or "saving"."""
         self._whole[stage] += time.perf_counter() - since
+        self.counts[stage] += 1
 
     def close(self) -> None:
         """Take the hooks away."""
@@ -140,34 +145,37 @@ def best_change(
     shares: TimeShares,
     precision: str,
     device: torch.device,
-    validate_every: int,
-    save_every: float,
+    validations: tuple[int, int],
+    saves: tuple[float, float],
     processes: int = 1,
 ) -> str:
     """The change of settings that would save most time; where none saves much, the hardware that would.
 
     Args:
         precision: of the run, "bf16" or "fp32".
-        validate_every: steps between validations.
-        save_every: seconds between saves.
+        validations: how many there were, the last one included, which always is; steps between them.
+        saves: the part of them that the clock asked for, not a validation or the end; seconds between these.
         processes: that train together on this machine, each with as many threads as this one.
     """
     compute = shares.networks + shares.method + shares.backward
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    used = threads * processes
+    there, used = cores(), torch.get_num_threads() * processes
+    (count, validate_every), (by_the_clock, save_every) = validations, saves
+    rarer = 1 - max(1, count // RARER) / max(1, count)
     less = 1 - 1 / RARER
     changes = [
         (shares.data, "more processes that load batches (--workers), or the cache on a faster disk (--cache)"),
-        (less * shares.validation, f"validating less often (--set validate_every={RARER * validate_every})"),
-        (less * shares.saving, f"saving less often (--set save_every={RARER * save_every:.0f})"),
+        (rarer * shares.validation, f"validating less often (--set validate_every={RARER * validate_every})"),
+        (less * by_the_clock * shares.saving, f"saving less often (--set save_every={RARER * save_every:.0f})"),
     ]
     if precision == "fp32" and quicker_in_bf16(device):
         changes.append((BF16_SAVES * compute, "bfloat16, in which this device is quicker (--precision bf16)"))
     if device.type == "cpu" and torch.cuda.is_available():
         changes.append((compute, "the GPU of this machine (--device cuda)"))
-    elif device.type == "cpu" and used < cores:
-        saved = (1 - used / cores) * compute
-        changes.append((saved, f"all {cores} cores instead of {used} (OMP_NUM_THREADS={cores // processes})"))
+    elif device.type == "cpu" and used < there:
+        saved = (1 - used / there) * compute
+        changes.append((saved, f"all {there} cores instead of {used} (OMP_NUM_THREADS={there // processes})"))
+    elif device.type == "cpu" and processes > there:
+        changes.append(((1 - there / processes) * compute, f"no more processes than cores (--devices {there})"))
     saved, change = max(changes)
     if saved >= WORTH:
         return f"{change}: up to {saved:.0%} of the time"

@@ -52,6 +52,7 @@ class FitResult:
         spent: where the time since the start or resumption went.
         would_help_most: the one change that would save most of it.
         silent: loss terms that were zero whenever they were logged: they trained nothing.
+        on: device and precision.
     """
 
     run: Path
@@ -63,6 +64,7 @@ class FitResult:
     spent: TimeShares | None = None
     would_help_most: str = ""
     silent: list[str] = field(default_factory=list)
+    on: str = ""
 
 
 def fit(
@@ -147,11 +149,21 @@ class _Loop:
                 self.log.close()
             self.stages.close()
         result = _ended(self.run, self.done, self.notes, spent=self.stages.shares())
+        result.on = f"{self.fabric.device.type} in {self.notes['precision']}"
         if result.spent is not None:
             config, device = self.config, self.fabric.device
             every = config.validate_every or config.tenth
             together = ranks.size() // config.nodes
-            change = best_change(result.spent, self.notes["precision"], device, every, config.save_every, together)
+            validations, saves = (self.stages.counts[stage] for stage in ("validation", "saving"))
+            by_the_clock = self.timed_saves / max(1, saves)
+            change = best_change(
+                result.spent,
+                self.notes["precision"],
+                device,
+                (validations, every),
+                (by_the_clock, config.save_every),
+                together,
+            )
             if self.leads:
                 write_json(self.run.path / "time.json", record(result.spent, change, self.begun, self.done))
             result.would_help_most = change
@@ -159,7 +171,7 @@ class _Loop:
 
     def _steps(self, batches: Iterator[Batch], stop: StopSignal) -> None:
         self._clock = saved = shown = time.monotonic()
-        self.begun = self.done
+        self.begun, self.timed_saves = self.done, 0
         self.notes.setdefault("counted", [self.done, self._seconds()])
         while self.done < self.config.steps:
             config, step = self.config, self.done
@@ -185,6 +197,7 @@ class _Loop:
             stops, due = ranks.any_of(stop.asked, time.monotonic() - saved >= config.save_every)
             if at_end or validates or stops or due:
                 self._save(weights=at_end or validates or stops)
+                self.timed_saves += not (at_end or validates or stops)
                 saved = time.monotonic()
             if stops and not at_end:
                 again = f"ucseg train {self.run.config.get('dataset', 'DATASET')} --out {self.run.path} --resume"
