@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,14 +66,16 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--out", type=Path, default=RESULTS / "single_volume.json")
+    words = parser.parse_args()
+    rounds = words.rounds
     command = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'default')} python benchmarks/single_volume.py"
     rows = []
     for patch in PATCHES:
         rows.append(measure(patch, rounds))
         print(rows[-1], flush=True)
     result = {"command": f"{command} --rounds {rounds}", **machine(), "rows": rows}
-    (RESULTS / "single_volume.json").write_text(json.dumps(result, indent=1) + "\n")
+    words.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

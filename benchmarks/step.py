@@ -252,6 +252,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16", "fp32"), help="of --profile; default: of training here")
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
+    if other := set(words.only or ()) - set(SIZES[words.sizes]):
+        parser.error(f"--only {other.pop()}: --sizes {words.sizes} has {', '.join(SIZES[words.sizes])}")
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     command = f"OMP_NUM_THREADS={threads} python benchmarks/step.py"
     if words.profile:

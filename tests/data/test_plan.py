@@ -323,7 +323,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert "112 x 112" in capsys.readouterr().out
     plan_verb(tmp_path, set=["labelled_batch=3"])
     told = " ".join(capsys.readouterr().err.split())
-    assert "Different from the plan that was there: size 112 x 112; patch 112 x 112;" in told
+    assert "Different from the plan that was there: size was 112 x 112; patch was 112 x 112;" in told
     plan_verb(tmp_path, set=["labelled_batch=3"])
     assert "Different" not in capsys.readouterr().err
     monkeypatch.setattr("ucseg.data.fingerprint.take_fingerprint", None)  # no scan is looked at for what is refused

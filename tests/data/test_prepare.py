@@ -138,6 +138,13 @@ def test_a_case_that_loses_its_mask_has_no_label_left(data: Dataset) -> None:
     assert all(case.label is None for case in prepared.unlabelled)
 
 
+def test_a_cache_that_cannot_be_made_is_named(data: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=r"file/cache/\w+: the folder cannot be made \(.*\); choose another --cache"):
+        prepare(data, a_plan(), cache=file / "cache", progress=False)
+
+
 def test_broken_cases_are_named_and_left_out(data: Dataset) -> None:
     data.cases[0].image.write_bytes(data.cases[0].image.read_bytes()[:1000])
     data.cases[2].image.unlink()

@@ -287,6 +287,8 @@ def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: P
     (tmp_path / "set" / "dataset.yaml").touch()
     with pytest.raises(UserError, match="folder of a dataset or of a run"):
         predict(run, [scans / "a.png"], out=tmp_path / "set", device="cpu")
+    with pytest.raises(UserError, match=r"the folder cannot be made \(.*\); choose another --out"):
+        predict(run, [scans], out=run / "config.json" / "masks", device="cpu")
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -73,7 +73,7 @@ def plan(
     output.print(f"written  {path}")
     replaced = [key for key, value in before.items() if value != getattr(planned.plan, key) and key not in overrides]
     if replaced:
-        was = "; ".join(f"{key} {_text(key, before[key])}" for key in replaced)
+        was = "; ".join(f"{key} was {_text(key, before[key])}" for key in replaced)
         console.print(
             f"Different from the plan that was there: {was}. Every plan starts from the data: what is to stay of an "
             "earlier --set, or of changes in the file, has to be --set again.",

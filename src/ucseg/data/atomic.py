@@ -13,6 +13,22 @@ from threading import get_ident
 from ucseg.errors import UserError
 
 
+def make_folder(path: Path, option: str) -> None:
+    """Make a folder, with those above it; one that is there stays.
+
+    Args:
+        path: the folder.
+        option: of the command line, by which another one is chosen.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: the folder cannot be made ({error.strerror}); choose another {option}.") from None
+
+
 @contextmanager
 def whole_file(path: Path, ending: str) -> Iterator[Path]:
     """A temporary name beside `path`; what was written there takes the place of `path` when the block ends well.

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ucseg.data.addresses import first_file
-from ucseg.data.atomic import whole_file
+from ucseg.data.atomic import make_folder, whole_file
 from ucseg.data.formats import files_of, read_scan
 from ucseg.data.manifest import CACHE, Dataset, DatasetConfig
 from ucseg.data.masks import read_label
@@ -97,7 +97,7 @@ def prepare(
     useless = "a validation case without a mask measures nothing; give it one, or make it a training case."
     left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]
     cases = dataset.training + [case for case in dataset.validation if case.mask is not None]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--cache")
     tasks = [_Task(case, dataset.config, plan, folder) for case in cases]
     shown = track(
         on_all_cores(_found_or_made, tasks, workers),

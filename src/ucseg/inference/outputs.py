@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ucseg.data import dicom_results
+from ucseg.data.atomic import make_folder
 from ucseg.data.formats import map_suffix, mask_suffix, write_like
 from ucseg.data.manifest import CONFIG_FILE
 from ucseg.data.plan import Plan
@@ -172,7 +173,7 @@ class PredictionFolder:
                     f"{settings[differing[0]]}), so it cannot be resumed; choose another --out."
                 )
             self._finished = {str(row["case"]): row for row in self._read_table()}
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path, "--out")
         write_json(about, settings)
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ucseg.data.atomic import make_folder
 from ucseg.errors import UserError
 from ucseg.training.environment import environment
 
@@ -127,12 +128,7 @@ class RunFolder:
     def begin(self, config: Mapping[str, Any], write_plan: Callable[[Path], None] | None = None) -> None:
         """Make the folder and write the configuration; config.json comes last and says that the run has begun."""
         self.require(resume=False)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: the folder cannot be made ({error.strerror}); choose another --out."
-            ) from None
+        make_folder(self.path, "--out")
         self._sweep()
         for leftover in (self.metrics_file, self.state_file, self.environment_file):
             leftover.unlink(missing_ok=True)
