@@ -71,6 +71,15 @@ def test_a_loss_that_is_not_finite_on_one_process_saves_nothing_of_the_step(shar
     assert [line["step"] for line in RunFolder(shared / "failed").metrics()] == [1, 2]
 
 
+def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text('from ucseg.cli.launch import launch\nlaunch(print, 2, 1, "cpu")\n')
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1  # the script's own
+    assert "devices=2 begins processes that read this script, too; put the call below `if __name__" in done.stderr
+
+
 def test_a_killed_process_ends_the_others_and_is_named() -> None:
     before = time.monotonic()
     with pytest.raises(UserError, match=r"process 1 was killed by signal 9; the others have ended, too: .*--resume"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ POLL = 0.2  # seconds
 GRACE = 10.0  # seconds that the other processes get to end by themselves once one has failed
 # Ranks wait for the first one while it prepares the data. One that died is noticed at once all the same.
 PATIENCE = timedelta(days=1)
+UNGUARDED = 64  # exit code of a process that was about to begin others while it read the user's script
 AGAIN = "what was saved last stays; go on with --resume"
 
 
@@ -39,6 +41,8 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
     Raises:
         UserError: this cannot be on this machine or with these processes, or a process has ended before its time.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(UNGUARDED)
     environment = _begun_by_others()
     if environment is not None:
         begun = environment.world_size()
@@ -176,6 +180,11 @@ def _outcome(said: dict[int, Any], codes: list[int | None]) -> Any:
     errors = [one for one in said.values() if isinstance(one, Exception) and not isinstance(one, Lost)]
     if errors:
         raise errors[0]
+    if UNGUARDED in codes:
+        raise UserError(
+            f"devices={len(codes)} begins processes that read this script, too; put the call below "
+            "`if __name__ == '__main__':`."
+        )
     killed = [f"process {rank} was killed by signal {-code}" for rank, code in enumerate(codes) if code and code < 0]
     if killed:
         raise UserError(f"{', '.join(killed)}; the others have ended, too: {AGAIN}.")
