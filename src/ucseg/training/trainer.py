@@ -119,11 +119,13 @@ class _Loop:
         self.notes: dict[str, Any] = state.notes if state else {"seconds": 0.0}
         device = choose_device(config.device)
         # A resumed run goes on in the precision that it began with, whatever "auto" would choose on this machine.
-        precision = self.notes.setdefault("precision", choose_precision(config.precision, device))
+        # Ranks take that of the first, since each of them has timed its own.
+        chosen = ranks.all_say(choose_precision(config.precision, device))[0]
+        precision = self.notes.setdefault("precision", chosen)
         self.fabric = make_fabric(device, precision, config.nodes)
         if self.leads:
-            chosen = {"device": str(self.fabric.device), "precision": precision, "ranks": ranks.size()}
-            run.note_environment(**chosen, from_step=self.done)
+            about = {"device": str(self.fabric.device), "precision": precision, "ranks": ranks.size()}
+            run.note_environment(**about, from_step=self.done)
         if self.fabric.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # patches keep their size: worth the search for the fastest kernels
         if state is not None:
