@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import ucseg
 from ucseg.cli.main import main
 from ucseg.cli.predict import predict
 from ucseg.errors import Interrupted, UserError
+from ucseg.inference.cases import predict_case
 from ucseg.inference.predictor import CasePrediction, Predictor
 from ucseg.methods import METHODS
 from ucseg.types import Prediction
@@ -275,6 +278,28 @@ def test_resuming_with_another_model_is_refused(
     with pytest.raises(UserError, match="made with another run"):
         predict(other, [scans], out=out, device="cpu", resume=True)
     assert (out / "cases.csv").read_bytes() == before
+
+
+def test_freed_memory_is_kept_from_the_first_scan_to_the_last(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def spy(keep: bool = True) -> Iterator[None]:
+        events.append(f"keep {keep}")
+        yield
+        events.append("give back")
+
+    def one(*arguments: Any) -> Any:
+        events.append("scan")
+        return predict_case(*arguments)
+
+    monkeypatch.setattr("ucseg.training.allocator.kept_memory", spy)
+    monkeypatch.setattr("ucseg.inference.cases.predict_case", one)
+    predict(run, [scans], out=tmp_path / "out", device="cpu")
+    assert events == ["keep True", *["scan"] * (len(events) - 2), "give back"]
+    assert len(events) > 3
 
 
 def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: Path) -> None:

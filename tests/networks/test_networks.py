@@ -364,3 +364,16 @@ def test_v_net_with_norms_does_not_depend_on_the_scale_of_its_image_and_v_net_do
 def test_an_unknown_network_is_told_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet, vnet_norm"):
         make("resnet", 2)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_fusion_head_computes_the_same_with_its_batch_norms_in_its_convolutions(dims: int) -> None:
+    """Which it does in evaluation; its own layers, one after the other, are what it stands for."""
+    torch.manual_seed(0)
+    head = PseudoLabelGenerator(dims, 3, (16,) * dims, (8,) * dims, "none", residual=False)
+    z = [torch.randn(2, 3, *(16,) * dims) for _ in range(2)]
+    u = torch.rand(2, 1, *(16,) * dims)
+    for _ in range(3):
+        head(*z, u, u)  # statistics of the batch norms that are not those of the start
+    head.eval()
+    torch.testing.assert_close(head(*z, u, u), head.fusion(torch.cat(z, dim=1) / 2), rtol=1e-4, atol=1e-5)

@@ -85,6 +85,7 @@ def predict(
     from ucseg.inference.on_ray import cluster, predict_on_ray
     from ucseg.inference.outputs import CaseFiles, DicomOutput, PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
+    from ucseg.training.allocator import kept_memory
     from ucseg.training.run_folder import RunFolder
 
     here, precision = _here(device, precision, ray, workers)
@@ -133,8 +134,9 @@ def predict(
         todo = [item for item in items if not folder.keep_finished(item)]
         with _shown(folder, len(items)) as (done, report):
             if joined is None:
-                for item in todo:
-                    done(predict_case(predictor, item, files, report))
+                with kept_memory(predictor.device.type == "cpu"):
+                    for item in todo:
+                        done(predict_case(predictor, item, files, report))
             else:
                 again = partial(make, run.absolute(), device=device, precision=predictor.precision)
                 say = partial(console.print, style="yellow")

@@ -22,6 +22,7 @@ from ucseg.inference.cases import predict_case
 from ucseg.inference.inputs import Input
 from ucseg.inference.outputs import ABOUT, CaseFiles, Row, failed_row, weights_digest
 from ucseg.inference.predictor import Predictor
+from ucseg.training.allocator import kept_memory
 from ucseg.training.run_folder import read_json
 from ucseg.training.stopping import StopSignal
 
@@ -63,6 +64,8 @@ class Worker:
         self._predictor = self._make()
         if weights_digest(self._predictor.method) != self._weights:
             raise UserError(f"{host}: the weights of the run have changed since; predict into another --out.")
+        self._kept = kept_memory(self._predictor.device.type == "cpu")
+        self._kept.__enter__()  # to the end of this process
 
     def predict(self, item: Input) -> Row:
         """See `predict_case`."""

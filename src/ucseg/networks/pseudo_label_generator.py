@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ucseg.networks.blocks import BATCH_NORM, CONV, LINEAR, crop_to, pad_to_multiple
 
@@ -131,9 +132,19 @@ class PseudoLabelGenerator(nn.Module):
         maps: Tensor = self.attention(u_1, u_2)
         return maps.softmax(dim=1) if self.gate == "softmax" else maps.expand(-1, 2, *maps.shape[2:])
 
+    def _fused(self, x: Tensor) -> Tensor:
+        """B x 2C x S -> B x C x S. In evaluation each batch norm is a part of the convolution before it."""
+        if self.training:
+            fused: Tensor = self.fusion(x)
+            return fused
+        layers: list[Any] = list(self.fusion)
+        for convolution, normalisation, activation in zip(layers[0:-1:3], layers[1:-1:3], layers[2:-1:3], strict=True):
+            x = activation(fuse_conv_bn_eval(convolution, normalisation)(x))
+        return cast(Tensor, layers[-1](x))
+
     def forward(self, z_1: Tensor, z_2: Tensor, u_1: Tensor, u_2: Tensor) -> Tensor:
         """Logits B x C x S of both subnets and their vacuity maps B x 1 x S -> fused logits z_p, B x C x S float32."""
         a = self.weights(u_1, u_2)
         weighted_1, weighted_2 = a[:, :1] * z_1, a[:, 1:] * z_2
-        fused: Tensor = self.fusion(torch.cat([weighted_1, weighted_2], dim=1)).float()
+        fused = self._fused(torch.cat([weighted_1, weighted_2], dim=1)).float()
         return fused + weighted_1 + weighted_2 if self.residual else fused
