@@ -146,7 +146,8 @@ def stored_figures(precision: str) -> dict[str, float]:
         {key: one["rows"] for key, one in of(name)["sizes"].items()} for name in ("step_published_sizes", "step")
     )
     kinds = {name: one["rows"] for name, one in of("scale")["kinds"].items()}
-    found = step_figures(published, study, precision) | predict_figures(of("predict")["rows"])
+    predicted = of("predict" if precision == "bf16" else "predict_fp32")["rows"]
+    found = step_figures(published, study, precision) | predict_figures(predicted)
     return found | data_figures(of("data")["rows"]) | scale_figures(kinds)
 
 

@@ -8,7 +8,7 @@ memory kept, as `ucseg predict` keeps it. A volume of 140 x 140 x 100 at a windo
 windows. They cost the same, so --windows of them are timed and multiplied. Ours is what `ucseg predict` does, at its
 defaults and with larger windows, for noise as an image: mask and uncertainty on the network's grid. Weights are random,
 which changes no time. Median of the ratios of --repeats rounds, after one that is not counted. What either costs in
-Dice is for benchmarks/windows.py to say. Writes benchmarks/results/predict.json.
+Dice is for benchmarks/windows.py to say. Writes benchmarks/results/predict.json, in float32 predict_fp32.json.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--windows", type=int, default=2, help="of the loop that are timed")
-    parser.add_argument("--out", type=Path, default=RESULTS / "predict.json")
+    parser.add_argument("--out", type=Path)
     words = parser.parse_args()
     rows = []
     for size in SIZES:
@@ -156,7 +156,8 @@ def main() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     command = f"OMP_NUM_THREADS={threads} python benchmarks/predict.py"
     report = {"command": f"{command} --repeats {words.repeats} --windows {words.windows}", **machine(), "rows": rows}
-    words.out.write_text(json.dumps(report, indent=1) + "\n")
+    name = "predict_fp32.json" if rows[0]["precision_of_ours"] == "fp32" else "predict.json"
+    (words.out or RESULTS / name).write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
