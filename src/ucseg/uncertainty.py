@@ -11,15 +11,14 @@ from torch import Tensor
 
 
 def dirichlet(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits B x C x S -> (expected probability B x C x S, vacuity B x 1 x S in (0, 1])."""
+    """Logits B x C x S -> (alpha B x C x S, 1 / S B x 1 x S): p is their product."""
     alpha = F.softplus(logits.float()) + 1.0
-    strength = alpha.sum(dim=1, keepdim=True)
-    return alpha / strength, logits.shape[1] / strength
+    return alpha, alpha.sum(dim=1, keepdim=True).reciprocal()
 
 
 def vacuity(logits: Tensor) -> Tensor:
     """Logits B x C x S -> u = C / S, B x 1 x S in (0, 1]: one where there is no evidence for any class."""
-    return dirichlet(logits)[1]
+    return logits.shape[1] * dirichlet(logits)[1]
 
 
 def entropy(probabilities: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ucseg.losses.segmentation import most_likely
+from ucseg.uncertainty import dirichlet
 
 BETA_START = 0.01
 
@@ -28,15 +28,14 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
         beta: beta_t of `annealing`.
         epsilon: keeps the logarithms finite where there is no evidence at all.
     """
-    classes = logits.shape[1]
-    evidence, predicted = F.softplus(logits.float()), most_likely(logits.detach())
-    inverse = (evidence.sum(dim=1) + classes).reciprocal()  # 1 / S
-    confidence = (evidence.gather(1, predicted.unsqueeze(1)).squeeze(1) + 1.0) * inverse
+    (alpha, inverse), predicted = dirichlet(logits), most_likely(logits.detach())
+    inverse = inverse.squeeze(1)
+    confidence = alpha.gather(1, predicted.unsqueeze(1)).squeeze(1) * inverse
     right = (predicted == label).to(inverse.dtype)
     wrong = 1.0 - right
     sign = right - wrong
     # Products with zero and one instead of choices, which take longer on a CPU. Chosen before the logarithm,
     # so that there is one to compute and to go back through.
     share = torch.addcmul(wrong, sign, confidence)
-    certainty = torch.addcmul(right, sign, inverse, value=-classes).clamp_min(epsilon).log()
+    certainty = torch.addcmul(right, sign, inverse, value=-logits.shape[1]).clamp_min(epsilon).log()
     return -((beta * right + (1.0 - beta) * wrong) * share * certainty).mean()
