@@ -23,7 +23,6 @@ from ucseg.networks.blocks import (
     pad_to_multiple,
     up_sample,
 )
-from ucseg.networks.pseudo_label_generator import PseudoLabelGenerator
 from ucseg.types import Problem
 
 EVERY_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
@@ -344,14 +343,6 @@ def test_dropout_is_off_in_evaluation_and_on_in_training(dims: int) -> None:
         assert torch.equal(network(image)[0], network(image)[0])
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (29, 40), (3, 3)])
-def test_the_pseudo_label_generator_takes_any_size(shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    module = PseudoLabelGenerator(2, 3, (32, 32), (8, 8), "softmax", True).eval()
-    z_1, z_2, u_1, u_2 = (torch.rand(2, c, *shape) for c in (3, 3, 1, 1))
-    assert module(z_1, z_2, u_1, u_2).shape == (2, 3, *shape)
-
-
 @BOTH_RANKS
 def test_v_net_with_norms_does_not_depend_on_the_scale_of_its_image_and_v_net_does(dims: int) -> None:
     image = torch.randn(2, 2, *(32,) * dims)
@@ -364,16 +355,3 @@ def test_v_net_with_norms_does_not_depend_on_the_scale_of_its_image_and_v_net_do
 def test_an_unknown_network_is_told_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet, vnet_norm"):
         make("resnet", 2)
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_fusion_head_computes_the_same_with_its_batch_norms_in_its_convolutions(dims: int) -> None:
-    """Which it does in evaluation; its own layers, one after the other, are what it stands for."""
-    torch.manual_seed(0)
-    head = PseudoLabelGenerator(dims, 3, (16,) * dims, (8,) * dims, "none", residual=False)
-    z = [torch.randn(2, 3, *(16,) * dims) for _ in range(2)]
-    u = torch.rand(2, 1, *(16,) * dims)
-    for _ in range(3):
-        head(*z, u, u)  # statistics of the batch norms that are not those of the start
-    head.eval()
-    torch.testing.assert_close(head(*z, u, u), head.fusion(torch.cat(z, dim=1) / 2), rtol=1e-4, atol=1e-5)

@@ -133,8 +133,8 @@ class PseudoLabelGenerator(nn.Module):
         return maps.softmax(dim=1) if self.gate == "softmax" else maps.expand(-1, 2, *maps.shape[2:])
 
     def _fused(self, x: Tensor) -> Tensor:
-        """B x 2C x S -> B x C x S. In evaluation each batch norm is a part of the convolution before it."""
-        if self.training:
+        """B x 2C x S -> B x C x S. In prediction each batch norm is a part of the convolution before it."""
+        if self.training or torch.is_grad_enabled():  # the joint weights are copies, which lead no gradient back
             fused: Tensor = self.fusion(x)
             return fused
         layers: list[Any] = list(self.fusion)
