@@ -20,7 +20,6 @@ from ucseg.errors import UserError
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State
-from ucseg.training.device import choose_device, choose_precision, quicker_in_bf16, seconds_to_convolve
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.training.trainer import FitResult, fit
@@ -228,43 +227,6 @@ def test_convolutions_are_laid_out_channels_last(tmp_path: Path) -> None:
         fit(method, batches(dims=dims), run, TrainConfig(steps=1, device="cpu"))
         assert seen == [True]
         assert method.student[4].weight.is_contiguous(memory_format=layout)  # type: ignore[union-attr,index]
-
-
-def test_unknown_or_absent_devices_are_said_to_be() -> None:
-    with pytest.raises(UserError, match="'gpu' is not known"):
-        choose_device("gpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="'cuda' is not there on this machine"):
-            choose_device("cuda")
-    assert choose_precision("fp32", torch.device("cpu")) == "fp32"
-    assert choose_precision("auto", torch.device("mps")) == "fp32"
-
-
-@pytest.mark.parametrize(("bf16", "float32", "chosen"), [(1.0, 2.0, "bf16"), (2.0, 1.0, "fp32")])
-def test_auto_takes_the_quicker_precision_of_a_processor_that_has_both(
-    monkeypatch: pytest.MonkeyPatch, bf16: float, float32: float, chosen: str
-) -> None:
-    quicker_in_bf16.cache_clear()
-    monkeypatch.setattr("ucseg.training.device.supports_bf16", lambda _device: True)
-    seconds = {torch.bfloat16: bf16, torch.float32: float32}
-    monkeypatch.setattr("ucseg.training.device.seconds_to_convolve", seconds.__getitem__)
-    assert choose_precision("auto", torch.device("cpu")) == chosen
-    quicker_in_bf16.cache_clear()
-
-
-def test_precision_is_measured_without_random_numbers_of_training() -> None:
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    assert 0 < seconds_to_convolve(torch.float32) < 1
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_processor_without_bf16_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    quicker_in_bf16.cache_clear()
-    monkeypatch.setattr("ucseg.training.device.supports_bf16", lambda _device: False)
-    monkeypatch.delattr("ucseg.training.device.seconds_to_convolve")
-    assert choose_precision("auto", torch.device("cpu")) == "fp32"
-    quicker_in_bf16.cache_clear()
 
 
 def test_the_loader_is_asked_for_each_step_once(tmp_path: Path) -> None:

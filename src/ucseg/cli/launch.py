@@ -41,8 +41,6 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
     Raises:
         UserError: this cannot be on this machine or with these processes, or a process has ended before its time.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        sys.exit(UNGUARDED)
     environment = _begun_by_others()
     if environment is not None:
         begun = environment.world_size()
@@ -144,6 +142,9 @@ def _join(work: Callable[[], T], name: str) -> T:
 
 def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
     """A process for each device of this machine, watched until all have ended."""
+    # As multiprocessing itself tells that the main module is being read again, which it names in a traceback.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(UNGUARDED)
     from lightning_fabric.plugins.environments.lightning import find_free_network_port
     from torch.multiprocessing import get_context
     from torch.multiprocessing.spawn import ProcessExitedException, start_processes
