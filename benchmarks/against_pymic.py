@@ -25,8 +25,8 @@ from typing import Any
 
 from compare import HIPPOCAMPUS, HIPPOCAMPUS_PLAN, ucseg
 from study import RESULTS, evaluate, machine
-from ucseg.data.manifest import Dataset, load_dataset
-from ucseg.data.plan import Plan, read_plan
+from ucseg.dataset.manifest import Dataset, load_dataset
+from ucseg.planning.plan import Plan, read_plan
 
 METHODS = {"supervised": None, "ua_mt": "UAMT", "urpc": "URPC", "cps": "CPS"}
 """Our name of a method -> PyMIC's."""

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ucseg.data.augment_settings import AugmentationConfig
-from ucseg.data.plan import Plan
-from ucseg.data.prepare import PreparedCase
-from ucseg.data.stream import PREFETCH, Stream, loader
+from ucseg.batches.prepare import PreparedCase
+from ucseg.batches.stream import PREFETCH, Stream, loader
+from ucseg.planning.augmentation import AugmentationConfig
+from ucseg.planning.plan import Plan
 from ucseg.types import Problem
 
 CASES = 60  # as many as a labelled set of a study; they stay in the system's page cache, as there

@@ -22,10 +22,11 @@ from PIL import Image
 from scipy import ndimage
 
 from study import machine
-from ucseg.data import duplicates
-from ucseg.data.duplicates import near_duplicates, small_copy
-from ucseg.data.formats import read_scan
-from ucseg.data.parallel import for_each
+from ucseg.machine.threads import for_each
+from ucseg.planning.thumbnail import small_copy
+from ucseg.scans.formats import read_scan
+from ucseg.soundness import duplicates
+from ucseg.soundness.duplicates import near_duplicates
 from ucseg.types import Array
 
 KNOWN = {"isic": [("0001134", "0010016"), ("0000240", "0009998"), ("0000397", "0010074")], "kvasir": [("222", "16")]}

@@ -20,8 +20,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from ucseg.data.manifest import Dataset, DatasetConfig
-from ucseg.types import Case
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset, DatasetConfig
 
 SHAPE = (64, 64, 40)
 COUNTS = (250, 500, 1000, 2000)
@@ -55,8 +55,8 @@ def pairs(images: Path, masks: Path, ending: str, count: int | None, every: int)
 
 def measure(task: tuple[str, Path, list[Case]]) -> dict[str, Any]:
     """One fingerprint."""
-    from ucseg.data.fingerprint import take_fingerprint
-    from ucseg.data.measuring import FILE
+    from ucseg.planning.fingerprint import take_fingerprint
+    from ucseg.planning.measuring import FILE
 
     name, folder, cases = task
     (folder / "cache" / FILE).unlink(missing_ok=True)

@@ -17,10 +17,10 @@ import pandas as pd
 
 from study import machine
 from ucseg.comparison.datasets import OWN_TEST, cohort
-from ucseg.data.formats import read_scan
-from ucseg.data.masks import read_label
+from ucseg.dataset.masks import read_label
 from ucseg.evaluation.metrics import case_metrics
 from ucseg.inference.predictor import Predictor
+from ucseg.scans.formats import read_scan
 
 
 def dice_of_members(run: Path, dataset: Path) -> dict[str, float]:

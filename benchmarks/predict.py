@@ -28,11 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucseg.data.plan import Plan
-from ucseg.data.sizing import token_for
 from ucseg.inference.predictor import GROWTH, Predictor
 from ucseg.methods import build_method
 from ucseg.methods.uc_seg import UCSeg
+from ucseg.planning.plan import Plan
+from ucseg.planning.sizing import token_for
 from ucseg.training.allocator import kept_memory
 from ucseg.training.device import channels_last, convolutions_to
 

@@ -27,13 +27,13 @@ import yaml
 from compare import RESULTS, STUDIES
 from study import ucseg
 from ucseg.config import parse_overrides
-from ucseg.data.budget import VALIDATIONS
-from ucseg.data.formats import read_header
-from ucseg.data.manifest import load_dataset
-from ucseg.data.plan import write_plan
-from ucseg.data.planning import plan_with_reasons
+from ucseg.dataset.manifest import load_dataset
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 from ucseg.inference.machine import ThisMachine
+from ucseg.planning.budget import VALIDATIONS
+from ucseg.planning.choosing import plan_with_reasons
+from ucseg.planning.plan import write_plan
+from ucseg.scans.formats import read_header
 from ucseg.training.environment import environment
 from ucseg.training.settings import TrainConfig
 

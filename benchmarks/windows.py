@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from predict import STRIDE, WINDOW, dense_loop
-from ucseg.data.formats import read_scan
-from ucseg.data.manifest import load_dataset
-from ucseg.data.masks import read_label
-from ucseg.data.preprocess import label_to_network_grid, to_network_grid
+from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
+from ucseg.dataset.manifest import load_dataset
+from ucseg.dataset.masks import read_label
 from ucseg.inference.predictor import GROWTH, OVERLAP, Predictor
 from ucseg.inference.validation import foreground_dice
 from ucseg.methods.uc_seg import UCSeg
+from ucseg.scans.formats import read_scan
 from ucseg.training.checkpoint import load_method
 
 LOOP, DEFAULTS = "loop", "defaults"

@@ -19,9 +19,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ucseg.data.augment_settings import AugmentationConfig
-from ucseg.data.plan import Plan
 from ucseg.methods import METHODS
+from ucseg.planning.augmentation import AugmentationConfig
+from ucseg.planning.plan import Plan
 from ucseg.training.settings import TrainConfig
 
 PAGE = Path(__file__).parent / "settings.md"

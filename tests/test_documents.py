@@ -13,7 +13,7 @@ import pytest
 
 from ucseg.catalogue.page import page as catalogue_page
 from ucseg.cli.main import main
-from ucseg.data.synthetic import draw_dataset
+from ucseg.demonstration.scans import draw_dataset
 from ucseg.methods import METHODS
 
 ROOT = Path(__file__).parents[1]

@@ -1,13 +1,11 @@
-"""The words that every part of ucseg speaks: scans and cases on one side, batches and predictions on the other."""
+"""The words between data and methods: what a network must know, a batch, a step and a prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from ucseg.randomness import torch_generator
@@ -19,65 +17,9 @@ if TYPE_CHECKING:  # half of the verbs never compute with torch, and importing i
 Array = npt.NDArray[Any]
 Strides = tuple[tuple[int, ...], ...]
 """By how much each axis shrinks from one encoder level to the next: a row a step down, a number (1 or 2) an axis."""
-SPLITS = ("train", "validation", "test")
 # How the intensities of a view of the unlabelled images are changed. "weak": not at all; "plan": as those of labelled
 # images; "strong": as weak-to-strong methods need it. Its geometry is that of all views.
 Strength = Literal["weak", "plan", "strong"]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where the voxels of a scan lie.
-
-    Attributes:
-        affine: (n+1) x (n+1), voxel index -> world. World is RAS millimetres for scans with a geometry of their own;
-            for plain images (PNG, JPEG, TIFF) it is the identity in pixels.
-        unit: "mm" or "px".
-    """
-
-    affine: Array
-    unit: str = "mm"
-
-    @property
-    def dims(self) -> int:
-        """Spatial rank n."""
-        return int(self.affine.shape[0]) - 1
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Edge lengths of a voxel along its own axes, in `unit`."""
-        return tuple(float(v) for v in np.linalg.norm(self.affine[: self.dims, : self.dims], axis=0))
-
-
-@dataclass(frozen=True)
-class Scan:
-    """An image or a mask as it was read.
-
-    Attributes:
-        array: C x S; the axes of S follow the columns of the geometry's affine. Native dtype. A mask has C = 1.
-        geometry: where the voxels lie.
-        source: the file it came from.
-        header: what the format needs to write a file of the same kind and geometry (opaque to everybody else).
-    """
-
-    array: Array
-    geometry: Geometry
-    source: Path
-    header: Any = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One line of cases.csv: an image, its mask if it has one that training may see, and the split it belongs to.
-
-    Paths are absolute here and relative to the data root on disk. `mask is None` means unlabelled.
-    """
-
-    case: str
-    subject: str
-    image: Path
-    mask: Path | None
-    split: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from trees import grow, write_list
 
 import ucseg
 from ucseg.cli.main import main
-from ucseg.data.manifest import Dataset, load_dataset, reference_masks
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
 from ucseg.errors import UserError
 
 LA = [f"{n:02d}QZ{n * 7919 % 97:02d}M8LWS" for n in range(100)]

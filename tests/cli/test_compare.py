@@ -15,7 +15,7 @@ import pytest
 import ucseg
 from ucseg.comparison.processes import Job
 from ucseg.comparison.summary import Summary
-from ucseg.data.synthetic import draw_dataset
+from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted, UserError
 
 WORDS = {"classes": "background,organ", "modality": "ultrasound"}

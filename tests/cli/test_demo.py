@@ -14,8 +14,8 @@ from PIL import Image
 
 from ucseg.cli import demo as module
 from ucseg.cli.demo import METHODS, NEXT_STEPS, DemoResult, demo
+from ucseg.demonstration.gallery import COLOURS, GalleryCase, draw_row, spread
 from ucseg.errors import UserError
-from ucseg.evaluation.gallery import COLOURS, GalleryCase, draw_row, spread
 from ucseg.evaluation.statistics import PairedDifference
 
 

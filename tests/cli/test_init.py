@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw
 
 import ucseg
 from ucseg.cli.main import main
-from ucseg.data.check import UnsoundDatasetError
-from ucseg.data.manifest import Dataset, load_dataset, reference_masks
-from ucseg.data.pairing import find_cases
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
 from ucseg.errors import UserError
+from ucseg.folder.pairing import find_cases
+from ucseg.soundness.check import UnsoundDatasetError
 from ucseg.types import Array
 
 SIZE = (40, 48)

@@ -173,7 +173,14 @@ def test_help_of_no_verb_loads_anything_heavy() -> None:
 
 
 def test_what_looks_at_data_does_without_torch() -> None:
-    modules = ("data.importing", "data.splits", "data.check", "data.planning", "data.prepare", "evaluation.evaluate")
+    modules = (
+        "folder.importing",
+        "dataset.splits",
+        "soundness.check",
+        "planning.choosing",
+        "batches.prepare",
+        "evaluation.evaluate",
+    )
     heavy, *_ = loaded("import " + ", ".join(f"ucseg.{module}" for module in modules))
     assert not heavy & {"torch", "lightning_fabric", "matplotlib", "pandas"}
 

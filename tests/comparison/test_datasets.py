@@ -14,10 +14,10 @@ import pytest
 import ucseg
 from ucseg.comparison.datasets import Cohort, labelled_amounts, mismatch, other_cohort, own_cohort, write_amount
 from ucseg.comparison.definition import FREE_IN_PLAN, Definition, agree, choose_plan, earlier
-from ucseg.data.manifest import Dataset, load_dataset, reference_masks
-from ucseg.data.plan import plan_from
-from ucseg.data.synthetic import draw_dataset
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
+from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import UserError
+from ucseg.planning.plan import plan_from
 
 WORDS = {"validation": "2", "test": "3", "classes": "background,organ", "modality": "ultrasound", "seed": 4}
 

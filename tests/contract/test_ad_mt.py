@@ -14,8 +14,8 @@ from small_cases import make_batch, make_method, make_problem, make_sgd, step, t
 from torch import Tensor, nn
 
 from ucseg.losses.segmentation import class_probabilities
+from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
 from ucseg.methods.ad_mt import ADMT
-from ucseg.mixing import cutmix, sample_cutmix_boxes
 from ucseg.types import Progress
 
 EVEN, ODD = Progress(98, 100), Progress(99, 100)

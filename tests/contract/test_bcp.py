@@ -12,8 +12,8 @@ from small_cases import LATE, make_batch, make_method, make_problem, make_sgd, s
 from torch import Tensor, nn
 
 from ucseg.losses.segmentation import class_probabilities, one_hot
+from ucseg.method_parts.mixing import sample_box
 from ucseg.methods.bcp import BCP
-from ucseg.mixing import sample_box
 from ucseg.types import Batch, Progress
 
 

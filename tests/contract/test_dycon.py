@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ucseg.losses.consistency import uncertain_consistency
 from ucseg.losses.contrastive import focal_contrast
+from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.methods.dycon import DyCON, to_grid
-from ucseg.perturbation import gaussian_noise
 from ucseg.types import Batch, Progress
 
 

@@ -12,8 +12,8 @@ from small_cases import LATE, make_batch, make_method, make_problem, step, terms
 from torch import Tensor
 
 from ucseg.losses.segmentation import class_probabilities
+from ucseg.method_parts.mixing import Box, sample_cutmix_boxes
 from ucseg.methods.fixmatch import FixMatch
-from ucseg.mixing import Box, sample_cutmix_boxes
 
 
 def pasted(x: Tensor, boxes: list[Box | None]) -> Tensor:

@@ -13,11 +13,11 @@ from small_cases import LATE, make_batch, make_method, make_problem, step, terms
 from ucseg.errors import UserError
 from ucseg.losses.consistency import symmetric_divergence
 from ucseg.losses.segmentation import class_probabilities, normalised_probabilities
+from ucseg.method_parts.perturbation import PERTURBATIONS
 from ucseg.methods.cct import CCT
 from ucseg.methods.entropy_min import EntropyMin
 from ucseg.methods.r_drop import RDrop
 from ucseg.methods.ss_net import SSNet
-from ucseg.perturbation import PERTURBATIONS
 
 CLASSES = pytest.mark.parametrize("classes", [2, 3])
 

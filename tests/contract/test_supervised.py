@@ -8,9 +8,9 @@ from small_cases import make_batch, make_method, make_problem, terms_of
 
 from ucseg.losses.evidential import calibration_loss
 from ucseg.losses.segmentation import segmentation_loss
+from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.supervised import Supervised
 from ucseg.types import Progress
-from ucseg.uncertainty import vacuity
 
 
 @pytest.mark.parametrize("classes", [2, 3])

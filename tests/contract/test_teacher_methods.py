@@ -12,10 +12,10 @@ from small_cases import LATE, make_batch, make_method, make_problem, make_sgd, s
 from torch import Tensor
 
 from ucseg.losses.segmentation import class_probabilities, normalised_probabilities
+from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.methods.ict import ICT
 from ucseg.methods.mean_teacher import MeanTeacher
 from ucseg.methods.ua_mt import UAMT
-from ucseg.perturbation import gaussian_noise
 from ucseg.randomness import numpy_generator
 from ucseg.types import Progress
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ucseg.losses.contrastive import class_prototypes
 from ucseg.losses.segmentation import one_hot, segmentation_loss
+from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.uc_seg import UCSeg
 from ucseg.types import Batch, Progress
-from ucseg.uncertainty import vacuity
 
 PROBLEM = make_problem(2)
 EARLY = Progress(0, 100)

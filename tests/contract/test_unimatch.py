@@ -10,8 +10,8 @@ from small_cases import LATE, make_batch, make_method, make_problem, step, terms
 from torch import nn
 
 from ucseg.losses.segmentation import cross_entropy
+from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
 from ucseg.methods.unimatch import UniMatch
-from ucseg.mixing import cutmix, sample_cutmix_boxes
 
 
 def make(classes: int = 3, **settings: object) -> UniMatch:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from dicom_files import save, save_series, segmentation
-from ucseg.data.formats import read_scan, write_like
 from ucseg.errors import UserError
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
+from ucseg.scans.formats import read_scan, write_like
 
 SLICES = 7
 IMAGE = np.random.default_rng(0).integers(0, 1000, (6, 5, SLICES)).astype(np.int16)

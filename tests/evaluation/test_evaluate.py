@@ -14,11 +14,12 @@ from PIL import Image
 
 from ucseg.cli.evaluate import evaluate
 from ucseg.cli.main import main
-from ucseg.data.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset, DatasetConfig, save_dataset
 from ucseg.errors import UserError
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 from ucseg.evaluation.metrics import case_metrics
-from ucseg.types import Array, Case
+from ucseg.types import Array
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ucseg.data.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset, DatasetConfig, save_dataset
 from ucseg.errors import UserError
 from ucseg.evaluation.matching import grid_difference, match
-from ucseg.types import Case, Geometry
+from ucseg.scans.scan import Geometry
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 import ucseg
 from ucseg.cli.main import main
-from ucseg.data.masks import read_label
+from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 

@@ -15,7 +15,7 @@ from threshold_run import Threshold
 
 from ucseg.inference.predictor import CasePrediction, Predictor
 from ucseg.methods import METHODS
-from ucseg.types import Scan
+from ucseg.scans.scan import Scan
 
 LOG, CALLER = "UCSEG_TEST_LOG", "UCSEG_TEST_CALLER"
 _from_run = vars(Predictor)["from_run"].__func__

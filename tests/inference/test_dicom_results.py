@@ -20,10 +20,10 @@ from threshold_run import BRIGHT, DARK, make_run, plan_2d, plan_3d
 
 from dicom_files import save, save_series, slice_of
 from ucseg.cli.predict import predict
-from ucseg.data.dicom_results import Algorithm, segmentation, source_of
-from ucseg.data.formats import read_mask, read_scan
-from ucseg.data.segment_codes import CODES_FILE
 from ucseg.errors import UserError
+from ucseg.scans.dicom.codes import CODES_FILE
+from ucseg.scans.dicom.results import Algorithm, segmentation, source_of
+from ucseg.scans.formats import read_mask, read_scan
 
 FRAME_OF_REFERENCE = "1.2.3.99"
 PATIENT = {

@@ -8,8 +8,8 @@ from multiprocessing import get_context
 import torch
 
 from ucseg.config import build
-from ucseg.data.plan import plan_from
 from ucseg.inference.machine import ThisMachine
+from ucseg.planning.plan import plan_from
 from ucseg.training.settings import TrainConfig
 
 

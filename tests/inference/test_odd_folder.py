@@ -12,8 +12,8 @@ import pytest
 from threshold_run import make_run, plan_3d
 
 import ucseg
-from ucseg.data.formats import read_scan
 from ucseg.errors import UserError
+from ucseg.scans.formats import read_scan
 
 
 def odd_files() -> list[Path]:

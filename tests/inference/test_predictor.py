@@ -12,10 +12,11 @@ import pytest
 import torch
 from threshold_run import Threshold, plan_2d, plan_3d
 
-from ucseg.data.plan import Plan
 from ucseg.errors import UserError
 from ucseg.inference.predictor import Predictor
-from ucseg.types import Geometry, Prediction, Scan
+from ucseg.planning.plan import Plan
+from ucseg.scans.scan import Geometry, Scan
+from ucseg.types import Prediction
 
 
 def predictor(plan: Plan, **options: object) -> Predictor:

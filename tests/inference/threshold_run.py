@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.data.plan import Plan, write_plan
 from ucseg.inference.predictor import GROWTH
 from ucseg.methods import METHODS
 from ucseg.methods.base import Method
+from ucseg.planning.plan import Plan, write_plan
 from ucseg.training.checkpoint import save_weights
 from ucseg.training.run_folder import RunFolder
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput

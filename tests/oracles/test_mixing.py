@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import torch
 
-from ucseg.mixing import cutmix, mixup, paste, sample_box, sample_cutmix_boxes
+from ucseg.method_parts.mixing import cutmix, mixup, paste, sample_box, sample_cutmix_boxes
 from ucseg.types import Progress
 
 

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 
 import ucseg
 from ucseg.config import read_yaml
-from ucseg.data.manifest import Dataset as Manifest
-from ucseg.data.manifest import DatasetConfig, load_dataset, save_dataset
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset as Manifest
+from ucseg.dataset.manifest import DatasetConfig, load_dataset, save_dataset
 from ucseg.errors import Interrupted, UserError
 from ucseg.training.checkpoint import load_method
 from ucseg.training.run_folder import RunFolder
-from ucseg.types import Case
 
 SMALL = [
     "plan.size=[32, 32]", "plan.patch=[32, 32]", "plan.token=[8, 8]", "plan.labelled_batch=2",
@@ -303,7 +303,7 @@ def test_what_can_be_known_before_the_scans_are_read_is_said_before(
         raise AssertionError("the scans were read")
 
     monkeypatch.setattr("ucseg.cli.train.say_what_was_found", read)
-    monkeypatch.setattr("ucseg.data.prepare.prepare", read)
+    monkeypatch.setattr("ucseg.batches.prepare.prepare", read)
     with pytest.raises(UserError, match=r"--set plan.labelled_batch=3 --set plan.unlabelled_batch=3"):
         ucseg.train(scans, out=tmp_path / "cut", steps=1, set=[*SMALL, "accumulate=3"])
     monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may write everywhere

@@ -272,11 +272,11 @@ def test_an_error_in_a_method_ends_a_run_whose_batches_come_from_processes(tmp_p
     script = f"""
 import sys
 from pathlib import Path
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1] / "data")!r}]
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1] / "batches")!r}]
 import numpy as np
 import tiny
 from test_stream import IMAGE, make_case, make_plan
-from ucseg.data.stream import Stream, loader
+from ucseg.batches.stream import Stream, loader
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.training.trainer import fit

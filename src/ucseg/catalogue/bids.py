@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from ucseg.data.formats import stem
-from ucseg.data.listing import LeftOut
-from ucseg.data.pairing import Found
+from ucseg.dataset.case import Case
 from ucseg.errors import UserError
-from ucseg.types import Case
+from ucseg.folder.listing import LeftOut
+from ucseg.folder.pairing import Found
+from ucseg.scans.formats import stem
 
 _PERSON = re.compile(r"(sub|ses)-[A-Za-z0-9]+")
 
@@ -42,7 +42,7 @@ def find(folder: Path, scans: Sequence[Path], words: str) -> Found:
     if not drawn:
         raise UserError(
             f"{folder}: no mask in derivatives begins with the name of an image; "
-            f"`ucseg init {folder} --masks GLOB` says which files are masks."
+            f"`ucseg init {folder} --masks GLOB` says which files are masks.",
         )
     _refuse_several(folder, drawn)
     kinds = {_kind(image) for image in drawn}
@@ -63,7 +63,7 @@ def _refuse_several(folder: Path, drawn: dict[Path, list[Path]]) -> None:
         kinds = sorted(stem(mask).removeprefix(stem(image)).strip("_") for mask in masks)
         raise UserError(
             f"{image}: has {len(masks)} masks among the derivatives ({', '.join(kinds)}); say which are meant, e.g. "
-            f"ucseg init {folder} --images 'sub-*' --masks 'derivatives/*_{kinds[0]}.nii.gz'"
+            f"ucseg init {folder} --images 'sub-*' --masks 'derivatives/*_{kinds[0]}.nii.gz'",
         )
 
 

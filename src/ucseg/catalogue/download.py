@@ -50,19 +50,19 @@ def fetch(file: Download, folder: Path, report: Report | None = None) -> Path:
     except requests.HTTPError as error:
         raise UserError(
             f"{file.url}: the server refuses ({error}); the address may have moved. "
-            "Get the file from the makers' page and import it."
+            "Get the file from the makers' page and import it.",
         ) from None
     except requests.RequestException as error:
         here = part.stat().st_size if part.exists() else 0
         raise UserError(
             f"{file.url}: the download stopped ({type(error).__name__}) after {here} bytes, which are kept; "
-            "the same command goes on from there."
+            "the same command goes on from there.",
         ) from None
     except ValueError:  # pooch's word for a wrong checksum
         published = "published" if file.checksum else f"kept in {folder / CHECKSUMS}"
         raise UserError(
             f"{file.url}: what came has another checksum than the one {published} ({checksum}) and was thrown away; "
-            "try again, and if it comes again the file was changed by its makers."
+            "try again, and if it comes again the file was changed by its makers.",
         ) from None
     if not checksum:
         lines = known | {file.file: f"sha256:{pooch.file_hash(str(path))}"}

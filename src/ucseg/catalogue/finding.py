@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from ucseg.catalogue import DATASETS, bids
 from ucseg.catalogue.layout import Layout, Part, PublicSet
-from ucseg.data.formats import stem, suffix
-from ucseg.data.pairing import Found, find_cases
-from ucseg.data.subjects import find_subjects
+from ucseg.dataset.case import Case
 from ucseg.errors import UserError, some
-from ucseg.types import Case
+from ucseg.folder.pairing import Found, find_cases
+from ucseg.folder.subjects import find_subjects
+from ucseg.scans.formats import stem, suffix
 
 _SHOWN = 4
 _WORD = re.compile(r"\{(\w+)\}")
@@ -115,7 +115,7 @@ class _Tree:
         paths = self._lists(file)
         if len({path.read_bytes() for path in paths}) > 1:
             raise UserError(
-                f"{paths[0]}: {paths[1]} is another list of the same name; leave the one in the folder that is meant."
+                f"{paths[0]}: {paths[1]} is another list of the same name; leave the one in the folder that is meant.",
             )
         try:
             text = paths[0].read_text(encoding="utf-8-sig")

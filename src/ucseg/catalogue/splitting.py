@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ucseg.catalogue.layout import Layout, PublicSet, Split
-from ucseg.data.splits import Amount, split_cases
+from ucseg.dataset.case import Case
+from ucseg.dataset.splits import Amount, split_cases
 from ucseg.errors import UserError
-from ucseg.types import Case
 
 
 def chosen_split(name: str, public: PublicSet, split: str | None) -> Split | None:
@@ -73,7 +73,7 @@ def divide(
         raise UserError(
             f"The list of training cases names {len(subjects)} subjects, the published one {split.of}; the first "
             f"{split.labelled} of another list are not those of the papers. Use the published list, or --labelled "
-            f"{split.labelled} without --split."
+            f"{split.labelled} without --split.",
         )
     hidden = _hidden(cases, subjects[split.labelled :]) if split.labelled is not None else {}
     return [replace(case, mask=None) if case.case in hidden else case for case in cases], hidden

@@ -10,7 +10,7 @@ import typer
 from ucseg.cli.terminal import console, output, progress_bar
 
 if TYPE_CHECKING:
-    from ucseg.data.findings import Finding
+    from ucseg.soundness.finding import Finding
 
 SHOWN = 3
 """Files that a problem names."""
@@ -36,8 +36,8 @@ def check(
     """
     from rich.table import Column, Table
 
-    from ucseg.data.check import UnsoundDatasetError, check_dataset
-    from ucseg.data.manifest import load_dataset
+    from ucseg.dataset.manifest import load_dataset
+    from ucseg.soundness.check import UnsoundDatasetError, check_dataset
 
     loaded = load_dataset(dataset)
     with progress_bar() as bar:

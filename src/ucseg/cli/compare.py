@@ -155,10 +155,10 @@ def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]], to_come: bool) 
 
 def _write_data(setup: Setup, amounts: set[str]) -> None:
     """The definition, the plan, and the derived datasets with their cases prepared in the one cache."""
+    from ucseg.batches.prepare import prepare
     from ucseg.comparison.datasets import write_amount
-    from ucseg.data.manifest import load_dataset
-    from ucseg.data.plan import write_plan
-    from ucseg.data.prepare import prepare
+    from ucseg.dataset.manifest import load_dataset
+    from ucseg.planning.plan import write_plan
 
     out = setup.study.out
     setup.definition.save(out)
@@ -207,7 +207,7 @@ class _Board:
         from ucseg.comparison.cell import Task
         from ucseg.comparison.grid import file_name
         from ucseg.comparison.processes import Job, python
-        from ucseg.cores import cores
+        from ucseg.machine.cores import cores
 
         config, out = self.setup.config, self.study.out.absolute()
         workers = config.workers if config.workers is not None else max(0, min(4, cores() // self.jobs - 1))

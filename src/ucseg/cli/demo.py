@@ -14,8 +14,8 @@ from ucseg.cli.terminal import console, output
 from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-    from ucseg.data.manifest import Dataset
-    from ucseg.evaluation.gallery import GalleryCase
+    from ucseg.dataset.manifest import Dataset
+    from ucseg.demonstration.gallery import GalleryCase
     from ucseg.evaluation.results import Evaluation
     from ucseg.evaluation.statistics import PairedDifference
 
@@ -78,7 +78,7 @@ def demo(
     from ucseg.cli.init import init
     from ucseg.cli.plan import plan
     from ucseg.cli.prepare import prepare
-    from ucseg.data.synthetic import LOOKS, NOTICE, draw_dataset
+    from ucseg.demonstration.scans import LOOKS, NOTICE, draw_dataset
     from ucseg.evaluation.statistics import paired_difference
 
     if look not in LOOKS:
@@ -193,7 +193,8 @@ def _write_report(
     result: DemoResult, data: Dataset, look: str, seed: int, facts: dict[str, str], difference: PairedDifference
 ) -> None:
     import ucseg
-    from ucseg.evaluation.gallery import colour_scale, draw_row, legend, spread, write_page
+    from ucseg.demonstration.gallery import colour_scale, draw_row, legend, spread
+    from ucseg.evaluation.page import write_page
 
     ours = list(METHODS)[-1]
     scores = {method: evaluation.case_means("dice") for method, evaluation in result.evaluations.items()}
@@ -229,14 +230,14 @@ def _write_report(
         "columns": len(rows[0]["pictures"]),
         "next_steps": NEXT_STEPS,
     }
-    write_page(result.report, "demo_report.html.j2", values)
+    write_page(result.report, "demo_report.html.j2", values, "ucseg.demonstration")
 
 
 def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[str, float]]) -> GalleryCase:
-    from ucseg.data.formats import map_suffix, mask_suffix, read_scan
-    from ucseg.data.manifest import reference_masks
-    from ucseg.data.masks import read_label
-    from ucseg.evaluation.gallery import GalleryCase
+    from ucseg.dataset.manifest import reference_masks
+    from ucseg.dataset.masks import read_label
+    from ucseg.demonstration.gallery import GalleryCase
+    from ucseg.scans.formats import map_suffix, mask_suffix, read_scan
 
     case = next(case for case in data.test if case.case == name)
     image = read_scan(case.image)

@@ -41,7 +41,7 @@ def download(
         known = ", ".join(key for key, other in DATASETS.items() if other.downloads)
         raise UserError(
             f"{name} has no public address under an open licence; get it from its makers and `ucseg import` it. "
-            f"To be downloaded are {known}."
+            f"To be downloaded are {known}.",
         )
     output.print(f"{name}: {public.title}\nlicence  {public.licence}\ncite     {public.citation}", soft_wrap=True)
     if not accept_licence:

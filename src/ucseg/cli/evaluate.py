@@ -94,7 +94,7 @@ def evaluate(
                     f"{len(result.failed)} of {len(result.failed) + len(result.cases)} cases could not be compared; "
                     "the others are done.",
                 ]
-            )
+            ),
         )
     return result
 
@@ -110,7 +110,7 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwri
 
 
 def _class_names(text: str) -> dict[int, str]:
-    from ucseg.data.classes import parse_classes
+    from ucseg.folder.classes import parse_classes
 
     # Numbers that nobody named are filled in for training; here a value that nobody named is a mistake in the mask.
     named = {label: name for label, name in parse_classes(text).items() if name != f"unused_{label}"}

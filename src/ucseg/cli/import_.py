@@ -11,7 +11,7 @@ from ucseg.cli.init import print_splits, print_understood
 from ucseg.cli.terminal import output, stages
 
 if TYPE_CHECKING:
-    from ucseg.data.manifest import Dataset
+    from ucseg.dataset.manifest import Dataset
 
 
 def import_(
@@ -55,8 +55,8 @@ def import_(
     from ucseg.catalogue import named
     from ucseg.catalogue.finding import find
     from ucseg.catalogue.splitting import chosen_split, divide, layouts_of
-    from ucseg.data.importing import ImportOptions, understand_cases
-    from ucseg.data.manifest import Dataset, refuse_to_replace, root_for, save_dataset
+    from ucseg.dataset.manifest import Dataset, refuse_to_replace, root_for, save_dataset
+    from ucseg.folder.importing import ImportOptions, understand_cases
 
     public = named(name)
     published = chosen_split(name, public, split)

@@ -10,8 +10,8 @@ import typer
 from ucseg.cli.terminal import console, output, stages
 
 if TYPE_CHECKING:
-    from ucseg.data.importing import Understood
-    from ucseg.data.manifest import Dataset
+    from ucseg.dataset.manifest import Dataset
+    from ucseg.folder.importing import Understood
 
 SHOWN = 5
 """Lines for files that are left out for one reason."""
@@ -83,9 +83,9 @@ def init(
     Raises:
         UserError: nothing usable in the folder, an option that cannot be met, or a dataset already in `out`.
     """
-    from ucseg.data.importing import ImportOptions, understand
-    from ucseg.data.manifest import Dataset, refuse_to_replace, root_for, save_dataset
-    from ucseg.data.splits import check_amounts, split_cases
+    from ucseg.dataset.manifest import Dataset, refuse_to_replace, root_for, save_dataset
+    from ucseg.dataset.splits import check_amounts, split_cases
+    from ucseg.folder.importing import ImportOptions, understand
 
     check_amounts(validation=validation, test=test, labelled=labelled)
     refuse_to_replace(out, overwrite)

@@ -47,7 +47,7 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
         if begun != devices * nodes:
             raise UserError(
                 f"{begun} processes were begun, but --devices {devices} --nodes {nodes} make {devices * nodes}; "
-                "give the devices of one machine and the number of machines."
+                "give the devices of one machine and the number of machines.",
             )
         _require_devices(devices, device)
         os.environ |= {
@@ -66,7 +66,7 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
             sys.exit(1)  # rank 0 says it, for all
     if nodes > 1:
         raise UserError(
-            f"--nodes {nodes}: begin the processes on each machine with torchrun or srun; docs/scale.md shows how."
+            f"--nodes {nodes}: begin the processes on each machine with torchrun or srun; docs/scale.md shows how.",
         )
     if devices == 1:
         return work()
@@ -100,7 +100,7 @@ def _begun_by_others() -> ClusterEnvironment | None:
             return SLURMEnvironment(auto_requeue=False)
         except RuntimeError:  # of --ntasks alone, by which tasks may be dealt to machines in any way
             raise UserError(
-                "srun was told --ntasks; give it --nodes and --ntasks-per-node instead, the devices of each machine."
+                "srun was told --ntasks; give it --nodes and --ntasks-per-node instead, the devices of each machine.",
             ) from None
     return None
 
@@ -184,7 +184,7 @@ def _outcome(said: dict[int, Any], codes: list[int | None]) -> Any:
     if UNGUARDED in codes:
         raise UserError(
             f"devices={len(codes)} begins processes that read this script, too; put the call below "
-            "`if __name__ == '__main__':`."
+            "`if __name__ == '__main__':`.",
         )
     killed = [f"process {rank} was killed by signal {-code}" for rank, code in enumerate(codes) if code and code < 0]
     if killed:

@@ -10,8 +10,8 @@ import typer
 from ucseg.cli.terminal import console, output, progress_bar
 
 if TYPE_CHECKING:
-    from ucseg.data.plan import Plan
-    from ucseg.data.planning import Planned
+    from ucseg.planning.choosing import Planned
+    from ucseg.planning.plan import Plan
 
 LISTED = ("one_component", "always_present")
 SHOWN = ("dims", "slice_axis", "spacing", "size", "patch", "strides", "token", "labelled_batch", "unlabelled_batch")
@@ -46,10 +46,10 @@ def plan(
         UserError: the data give no plan, or a value cannot be.
     """
     from ucseg.config import build, parse_overrides
-    from ucseg.data.fingerprint import take_fingerprint
-    from ucseg.data.manifest import load_dataset
-    from ucseg.data.plan import write_plan
-    from ucseg.data.planning import check_overrides, plan_with_reasons
+    from ucseg.dataset.manifest import load_dataset
+    from ucseg.planning.choosing import check_overrides, plan_with_reasons
+    from ucseg.planning.fingerprint import take_fingerprint
+    from ucseg.planning.plan import write_plan
 
     data = load_dataset(dataset)
     overrides = check_overrides(data, dims, parse_overrides(set or []))  # before minutes of reading, as the machine
@@ -84,8 +84,8 @@ def plan(
 
 def _earlier(path: Path) -> dict[str, object]:
     """The values of the plan that is about to be replaced; none where there is none that can be read."""
-    from ucseg.data.plan import read_plan
     from ucseg.errors import UserError
+    from ucseg.planning.plan import read_plan
 
     try:
         return dict(read_plan(path)) if path.is_file() else {}

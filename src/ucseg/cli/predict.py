@@ -14,7 +14,7 @@ from ucseg.cli.terminal import console, progress_bar
 from ucseg.errors import Interrupted, UserError, some
 
 if TYPE_CHECKING:
-    from ucseg.inference.inputs import Input
+    from ucseg.folder.inputs import Input
     from ucseg.inference.outputs import PredictionFolder, Row
 
 TO_LOOK_AT = 5
@@ -78,13 +78,13 @@ def predict(
         UserError: nothing could be begun; or, at the end, some scans could not be predicted.
         Interrupted: stopped by the user; what is done is kept.
     """
-    from ucseg.data.dicom_results import Algorithm
-    from ucseg.data.segment_codes import read_codes
+    from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
     from ucseg.inference.cases import predict_case
-    from ucseg.inference.inputs import HOW_TO_PREDICT_MASKS, find_inputs
     from ucseg.inference.on_ray import cluster, predict_on_ray
     from ucseg.inference.outputs import CaseFiles, DicomOutput, PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
+    from ucseg.scans.dicom.codes import read_codes
+    from ucseg.scans.dicom.results import Algorithm
     from ucseg.training.allocator import kept_memory
     from ucseg.training.run_folder import RunFolder
 
@@ -146,11 +146,11 @@ def predict(
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
-            f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}){others}"
+            f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}){others}",
         )
     if problems:
         raise UserError(
-            f"Some of the inputs were left out (named above); the {len(items)} scans of the others are in {out}."
+            f"Some of the inputs were left out (named above); the {len(items)} scans of the others are in {out}.",
         )
     where = f" on {predictor.device.type}" if ray is None else ""
     cases = "case" if len(items) == 1 else "cases"
@@ -221,7 +221,7 @@ def _say_which_to_look_at(folder: PredictionFolder) -> None:
 
 def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:
     """Those that can have a DICOM segmentation; the others become one problem."""
-    from ucseg.data.formats import is_dicom_scan
+    from ucseg.scans.formats import is_dicom_scan
 
     found = [item for item in items if is_dicom_scan(item.file)]
     others = [item.file for item in items if item not in found]

@@ -11,7 +11,7 @@ from ucseg.cli.terminal import console, output
 from ucseg.errors import Interrupted
 
 if TYPE_CHECKING:
-    from ucseg.data.prepare import Prepared
+    from ucseg.batches.prepare import Prepared
 
 
 def prepare(
@@ -36,10 +36,10 @@ def prepare(
             cannot be written to.
         Interrupted: stopped by the user.
     """
-    from ucseg.data.manifest import load_dataset
-    from ucseg.data.plan import read_plan, write_plan
-    from ucseg.data.planning import make_plan
-    from ucseg.data.prepare import prepare as prepare_dataset
+    from ucseg.batches.prepare import prepare as prepare_dataset
+    from ucseg.dataset.manifest import load_dataset
+    from ucseg.planning.choosing import make_plan
+    from ucseg.planning.plan import read_plan, write_plan
 
     data = load_dataset(dataset)
     path = plan or data.folder / "plan.yaml"

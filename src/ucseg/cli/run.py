@@ -41,7 +41,7 @@ def run(
     from ucseg.cli.plan import plan
     from ucseg.cli.predict import predict
     from ucseg.cli.train import train
-    from ucseg.data.manifest import CONFIG_FILE, load_dataset
+    from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
     from ucseg.recipes import read_recipe
 
     what = read_recipe(recipe)

@@ -11,14 +11,14 @@ import typer
 
 from ucseg.cli.terminal import console, progress_bar
 from ucseg.cli.training_words import say_how_it_ended, say_what_is_missing, say_what_was_found
-from ucseg.cores import cores
 from ucseg.errors import UserError
+from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:
-    from ucseg.data.budget import Machine
-    from ucseg.data.manifest import Dataset
-    from ucseg.data.plan import Plan
-    from ucseg.data.prepare import Prepared
+    from ucseg.batches.prepare import Prepared
+    from ucseg.dataset.manifest import Dataset
+    from ucseg.planning.budget import Machine
+    from ucseg.planning.plan import Plan
     from ucseg.training.run_folder import RunFolder
     from ucseg.training.settings import TrainConfig
     from ucseg.training.trainer import FitResult
@@ -63,7 +63,7 @@ def train(
         UserError: a setting, a file or the run folder is not as it should be; or the loss is not finite.
         Interrupted: stopped by the user, after saving.
     """
-    from ucseg.data.manifest import load_dataset
+    from ucseg.dataset.manifest import load_dataset
     from ucseg.training.run_folder import RunFolder
 
     run = RunFolder(out)
@@ -116,15 +116,15 @@ def _train(
     import torch
 
     from ucseg import ranks
+    from ucseg.batches.prepare import prepare
+    from ucseg.batches.stream import Stream, loader, require_pieces
     from ucseg.cli.training_bar import Display
     from ucseg.config import merge
-    from ucseg.data.plan import write_plan
-    from ucseg.data.prepare import prepare
-    from ucseg.data.segment_codes import save_codes
-    from ucseg.data.stream import Stream, loader, require_pieces
     from ucseg.inference.validation import validation_dice
     from ucseg.methods import build_method, settings_of
+    from ucseg.planning.plan import write_plan
     from ucseg.randomness import derive_seed
+    from ucseg.scans.dicom.codes import save_codes
     from ucseg.training.trainer import fit
 
     with ranks.first_alone():
@@ -194,8 +194,8 @@ def _plan(
 ) -> Plan:
     """The plan of a file or of the dataset, which gets one if it has none, with `overrides` laid over it."""
     from ucseg.config import merge
-    from ucseg.data.plan import plan_from, read_plan, write_plan
-    from ucseg.data.planning import plan_with_reasons
+    from ucseg.planning.choosing import plan_with_reasons
+    from ucseg.planning.plan import plan_from, read_plan, write_plan
 
     own = data.folder / PLAN_FILE
     if file is None and not own.exists():
@@ -223,7 +223,7 @@ def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data
 
 def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float | None) -> int | None:
     """The plan's; or as many as the time allows, by a step and a validation measured here."""
-    from ucseg.data.budget import few_steps, steps_in
+    from ucseg.planning.budget import few_steps, steps_in
 
     if machine is None or hours is None:
         return plan.steps

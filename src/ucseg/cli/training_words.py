@@ -9,8 +9,8 @@ from ucseg.cli.terminal import console, output
 from ucseg.errors import some
 
 if TYPE_CHECKING:
-    from ucseg.data.manifest import Dataset
-    from ucseg.data.prepare import Prepared
+    from ucseg.batches.prepare import Prepared
+    from ucseg.dataset.manifest import Dataset
     from ucseg.training.trainer import FitResult
 
 NOTHING = 0.01
@@ -22,7 +22,7 @@ MOST_FINDINGS = 20
 
 def say_what_was_found(data: Dataset, resumed: bool) -> None:
     """Findings about the scans, unless they were told when the run began."""
-    from ucseg.data.findings import (
+    from ucseg.soundness.before_training import (
         alike,
         copies_across_splits,
         copies_before_training,

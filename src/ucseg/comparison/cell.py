@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ucseg import __version__
 from ucseg.comparison.datasets import Cohort, cohort
-from ucseg.data.atomic import whole_file
-from ucseg.data.formats import read_scan
-from ucseg.data.masks import read_label
+from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
 from ucseg.inference.predictor import Predictor
+from ucseg.machine.writing import whole_file
+from ucseg.scans.formats import read_scan
 from ucseg.training.environment import environment
 from ucseg.training.run_folder import RunFolder, read_json
 from ucseg.types import Array

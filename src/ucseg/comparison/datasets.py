@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ucseg.batches.prepare import content_digest
 from ucseg.comparison.grid import ALL, file_name
-from ucseg.data.formats import read_header
-from ucseg.data.manifest import Dataset, load_dataset, reference_masks, save_dataset
-from ucseg.data.parallel import for_each
-from ucseg.data.prepare import content_digest
-from ucseg.data.splits import hide_masks
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, save_dataset
+from ucseg.dataset.splits import hide_masks
 from ucseg.errors import UserError
-from ucseg.types import Array, Case
+from ucseg.machine.threads import for_each
+from ucseg.scans.formats import read_header
+from ucseg.types import Array
 
 OWN_TEST = "test"
 """Key of the dataset's own test split; other test sets go by their folder."""

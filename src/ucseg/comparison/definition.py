@@ -12,11 +12,11 @@ from typing import Any
 from ucseg.comparison.datasets import Amount, Cohort, digest
 from ucseg.comparison.grid import amount_name
 from ucseg.comparison.processes import LOCK
-from ucseg.data.atomic import whole_file
-from ucseg.data.manifest import Dataset
-from ucseg.data.plan import Plan, plan_from, read_plan
-from ucseg.data.planning import make_plan
+from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError, some
+from ucseg.machine.writing import whole_file
+from ucseg.planning.choosing import make_plan
+from ucseg.planning.plan import Plan, plan_from, read_plan
 from ucseg.training.run_folder import read_json
 from ucseg.training.settings import TrainConfig
 

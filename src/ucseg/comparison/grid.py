@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ucseg.config import build
-from ucseg.data.splits import share_or_cases
+from ucseg.dataset.splits import share_or_cases
 from ucseg.errors import UserError
 from ucseg.methods import settings_of
 from ucseg.training.settings import TrainConfig, sort_settings

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ucseg.cores import cores
 from ucseg.errors import UserError
+from ucseg.machine.cores import cores
 from ucseg.training.stopping import StopSignal
 
 POLL = 0.2  # seconds
@@ -123,7 +123,7 @@ def only_one(out: Path) -> Iterator[list[int]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(
-                f"{out}: another 'ucseg compare', or a cell that it began, is at work here; wait for it or end it."
+                f"{out}: another 'ucseg compare', or a cell that it began, is at work here; wait for it or end it.",
             ) from None
         yield [file.fileno()]
 

@@ -17,9 +17,9 @@ from ucseg.comparison.cell import WEIGHTS
 from ucseg.comparison.figures import boxes, colours, differences, label_efficiency
 from ucseg.comparison.grid import ALL, Cell
 from ucseg.comparison.summary import Comparison, Row, Summary, case_table, summarise
-from ucseg.data.atomic import whole_file
-from ucseg.evaluation.gallery import write_page
 from ucseg.evaluation.metrics import METRICS
+from ucseg.evaluation.page import write_page
+from ucseg.machine.writing import whole_file
 
 PAGE, TABLE, CASES, SUMMARY = "index.html", "table.csv", "cases.csv", "summary.json"
 CASE_COLUMNS = [

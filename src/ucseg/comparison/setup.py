@@ -20,11 +20,11 @@ from ucseg.comparison.datasets import (
 from ucseg.comparison.definition import Definition, agree, choose_plan, define, earlier
 from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check_settings, parse_variants
 from ucseg.comparison.report import Study
-from ucseg.data.manifest import Dataset, load_dataset, reference_masks
-from ucseg.data.plan import Plan
-from ucseg.data.splits import share_or_cases, subjects_in_two_splits
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
+from ucseg.dataset.splits import share_or_cases, subjects_in_two_splits
 from ucseg.errors import UserError, some
 from ucseg.methods import build_method, settings_of
+from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
 from ucseg.training.settings import TrainConfig, sort_settings
 

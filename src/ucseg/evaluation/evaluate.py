@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from ucseg import __version__
-from ucseg.cores import cores
-from ucseg.data.dicom_seg import common_grid
-from ucseg.data.formats import lies_on_its_image, read_header, segment_names, suffix
-from ucseg.data.manifest import Dataset
-from ucseg.data.masks import by_names, fill_outlines, mask_values, read_label
-from ucseg.data.survey import are_outlines
+from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.masks import by_names, fill_outlines, mask_values, read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import ClassMetrics, case_metrics, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
+from ucseg.folder.survey import are_outlines
+from ucseg.machine.cores import cores
+from ucseg.scans.dicom.segmentation import common_grid
+from ucseg.scans.formats import lies_on_its_image, read_header, segment_names, suffix
+from ucseg.scans.scan import Geometry
 from ucseg.training.run_folder import read_json
-from ucseg.types import Array, Geometry
+from ucseg.types import Array
 
 _GREY = 32  # more values than that in a plain image: a picture or a lossy mask, not classes
 
@@ -148,7 +149,7 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
         raise UserError(
             f"{references}: the references are drawn outlines (e.g. {pairs[0].reference.mask.name}), closed lines with "
             "nothing inside, and the predictions are not; fill them with --fill-outlines, or say --no-fill-outlines if "
-            "the line itself is the structure."
+            "the line itself is the structure.",
         )
     return bool(wanted and lines_too), bool(wanted)
 
@@ -169,7 +170,7 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
         raise UserError(
             f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}; "
             "bring the prediction back to the grid of its scan, or, where masks differ in size from their images, "
-            "give the dataset in place of the folder of masks."
+            "give the dataset in place of the folder of masks.",
         )
     predicted = _class_indices(pair.prediction, reading, reading.filled_predictions, (grid_shape, grid))
     true = (
@@ -222,7 +223,7 @@ def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
             if other.lower() != name.lower():
                 raise UserError(
                     f"{path}: its segment {number} is '{name}', that of {where.name} is '{other}', so it is unknown "
-                    "which number means what in the predictions; say it, e.g. --classes 1=liver,2=spleen."
+                    "which number means what in the predictions; say it, e.g. --classes 1=liver,2=spleen.",
                 )
     return {number: name for number, (name, _) in found.items()}
 
@@ -248,7 +249,7 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
     if classes is None and suffix(path) in (".png", ".jpg", ".jpeg", ".tif", ".tiff") and len(occurring) > _GREY:
         raise UserError(
             f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask; "
-            "evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold."
+            "evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
         )
     unknown = [
         int(value) for value in occurring if value < 0 or (classes is not None and int(value) not in (0, *classes))

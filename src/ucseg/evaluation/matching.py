@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ucseg.data import dicom, dicom_seg
-from ucseg.data.addresses import exists
-from ucseg.data.dicom_slices import is_dicom
-from ucseg.data.file_roles import MASK_WORDS
-from ucseg.data.formats import SUFFIXES, is_dicom_volume, lies_on_its_image, stem
-from ucseg.data.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
-from ucseg.data.subjects import find_subjects
+from ucseg.dataset.case import SPLITS
+from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
 from ucseg.errors import UserError
-from ucseg.types import SPLITS, Geometry
+from ucseg.folder.roles import MASK_WORDS
+from ucseg.folder.subjects import find_subjects
+from ucseg.scans.address import exists
+from ucseg.scans.dicom import image as dicom
+from ucseg.scans.dicom import segmentation as dicom_seg
+from ucseg.scans.dicom.series import is_dicom
+from ucseg.scans.formats import SUFFIXES, is_dicom_volume, lies_on_its_image, stem
+from ucseg.scans.scan import Geometry
 
 _MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
 _DISPLACEMENT = 0.05  # of a voxel's shortest edge: headers round, resampled grids differ by far more
@@ -95,7 +97,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
         raise UserError(
             f"{predictions}: no prediction there has the name of a reference in {references} ({examples}); "
-            "a prediction is named like its case or its image."
+            "a prediction is named like its case or its image.",
         )
     done = {pair.reference.case for pair in pairs}
     missing = [reference for reference in known if reference.case not in done]
@@ -153,7 +155,7 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
     repeated = [name for name in {stem(file) for file in files} if sum(stem(file) == name for file in files) > 1]
     if repeated:
         raise UserError(
-            f"{path}: several files are called '{min(repeated)}'; name the folder that holds the reference masks only."
+            f"{path}: several files are called '{min(repeated)}'; name the folder that holds the reference masks only.",
         )
     reduced = Counter(_MASK_ENDING.sub("", stem(file)) for file in files)
     # X_seg is called X, unless X_mask is there too.

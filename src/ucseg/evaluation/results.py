@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ucseg.data.atomic import whole_file
 from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, OK, ClassMetrics
 from ucseg.evaluation.statistics import RESAMPLES, Interval, bootstrap_interval
+from ucseg.machine.writing import whole_file
 from ucseg.types import Array
 
 DEFINITIONS = {

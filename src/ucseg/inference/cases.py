@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import torch
 
-from ucseg.data import dicom_results
-from ucseg.data.formats import read_scan
 from ucseg.errors import UserError
-from ucseg.inference.inputs import Input
+from ucseg.folder.inputs import Input
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
 from ucseg.inference.predictor import Predictor
+from ucseg.scans.dicom import results as dicom_results
+from ucseg.scans.formats import read_scan
 
 
 def predict_case(

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ucseg.data.budget import Cost
-from ucseg.data.plan import Plan
 from ucseg.inference.predictor import Predictor
 from ucseg.methods import build_method
+from ucseg.planning.budget import Cost
+from ucseg.planning.plan import Plan
 from ucseg.training.allocator import give_back
 from ucseg.training.device import channels_last as layout_of
 from ucseg.training.device import choose_device, choose_precision, convolutions_to, make_fabric

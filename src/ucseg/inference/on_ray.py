@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ucseg.cores import cores
 from ucseg.errors import UserError
+from ucseg.folder.inputs import Input
 from ucseg.inference.cases import predict_case
-from ucseg.inference.inputs import Input
 from ucseg.inference.outputs import ABOUT, CaseFiles, Row, failed_row, weights_digest
 from ucseg.inference.predictor import Predictor
+from ucseg.machine.cores import cores
 from ucseg.training.allocator import kept_memory
 from ucseg.training.run_folder import read_json
 from ucseg.training.stopping import StopSignal
@@ -59,7 +59,7 @@ class Worker:
         if not about.exists() or read_json(about).get("weights") != self._weights:
             raise UserError(
                 f"{host}: does not see {self._files.path} as it is where prediction began; "
-                "scans, run and --out must lie where all machines see them."
+                "scans, run and --out must lie where all machines see them.",
             )
         self._predictor = self._make()
         if weights_digest(self._predictor.method) != self._weights:
@@ -188,7 +188,7 @@ class _Crew:
                     raise UserError(
                         f"{ATTEMPTS} workers {_KILLED}."
                         if made
-                        else f"Workers cannot begin: {str(error).splitlines()[-1]}"
+                        else f"Workers cannot begin: {str(error).splitlines()[-1]}",
                     ) from None
             else:
                 self.ready.append(worker)
@@ -230,7 +230,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"--ray {address}: no cluster of Ray could be joined ({reason}); begin one with `ray start --head`, "
-            "or use --ray local."
+            "or use --ray local.",
         ) from None
     try:
         yield ray
@@ -252,7 +252,7 @@ def _require_an_answer(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--ray {address}: nothing answers there ({error}); begin a cluster with `ray start --head`, or use --ray "
-            "local."
+            "local.",
         ) from None
 
 

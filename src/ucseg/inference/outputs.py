@@ -24,18 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from ucseg.data import dicom_results
-from ucseg.data.atomic import make_folder
-from ucseg.data.formats import map_suffix, mask_suffix, write_like
-from ucseg.data.manifest import CONFIG_FILE
-from ucseg.data.plan import Plan
-from ucseg.data.segment_codes import SegmentCodes
+from ucseg.dataset.manifest import CONFIG_FILE
 from ucseg.errors import UserError
-from ucseg.inference.inputs import Input
+from ucseg.folder.inputs import Input
 from ucseg.inference.predictor import CasePrediction
+from ucseg.machine.writing import make_folder
 from ucseg.methods.base import Method
+from ucseg.planning.plan import Plan
+from ucseg.scans.dicom import results as dicom_results
+from ucseg.scans.dicom.codes import SegmentCodes
+from ucseg.scans.formats import map_suffix, mask_suffix, write_like
+from ucseg.scans.scan import Geometry, Scan
 from ucseg.training.run_folder import read_json, replace_file, write_json
-from ucseg.types import Array, Geometry, Scan
+from ucseg.types import Array
 
 ABOUT = "prediction.json"
 
@@ -162,7 +163,7 @@ class PredictionFolder:
         about = path / ABOUT
         if about.exists() and not resume:
             raise UserError(
-                f"{path}: there are predictions here already; choose another --out, or go on with them by --resume."
+                f"{path}: there are predictions here already; choose another --out, or go on with them by --resume.",
             )
         if about.exists():
             earlier = read_json(about)
@@ -170,7 +171,7 @@ class PredictionFolder:
             if differing:
                 raise UserError(
                     f"{path}: was made with another {differing[0]} ({earlier.get(differing[0])}, now "
-                    f"{settings[differing[0]]}), so it cannot be resumed; choose another --out."
+                    f"{settings[differing[0]]}), so it cannot be resumed; choose another --out.",
                 )
             self._finished = {str(row["case"]): row for row in self._read_table()}
         make_folder(path, "--out")

@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucseg.components import largest_components
-from ucseg.data.plan import Plan
-from ucseg.data.preprocess import Grid, from_network_grid, to_network_grid
+from ucseg.batches.preprocess import Grid, from_network_grid, to_network_grid
 from ucseg.errors import UserError
 from ucseg.inference.failure_score import failure_score
 from ucseg.inference.sliding_window import sliding_window
+from ucseg.method_parts.components import largest_components
 from ucseg.methods.base import Method
 from ucseg.methods.contract import check_prediction
+from ucseg.planning.plan import Plan
+from ucseg.scans.scan import Scan
 from ucseg.training.checkpoint import load_method
 from ucseg.training.device import channels_last, choose_device, choose_precision, convolutions_to
-from ucseg.types import Array, Prediction, Scan
+from ucseg.types import Array, Prediction
 
 Report = Callable[[float], None]
 PRECISIONS = ("auto", "bf16", "fp32")

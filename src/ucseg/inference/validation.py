@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucseg import ranks
-from ucseg.data.plan import Plan
 from ucseg.inference.predictor import Predictor
 from ucseg.methods.base import Method
+from ucseg.planning.plan import Plan
 from ucseg.types import Array
 
 if TYPE_CHECKING:
-    from ucseg.data.prepare import PreparedCase
+    from ucseg.batches.prepare import PreparedCase
 
 
 def validation_dice(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ucseg import ranks
 from ucseg.losses.segmentation import class_probabilities, cross_entropy, dice_loss, log_normalised_probabilities
-from ucseg.uncertainty import entropy
+from ucseg.method_parts.uncertainty import entropy
 
 PseudoLoss = Literal["ce", "dice"]
 

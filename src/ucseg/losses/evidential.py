@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ucseg.losses.segmentation import most_likely
-from ucseg.uncertainty import dirichlet
+from ucseg.method_parts.uncertainty import dirichlet
 
 BETA_START = 0.01
 

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from ucseg import ranks
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
 from ucseg.losses.segmentation import most_likely, normalised_probabilities, segmentation_loss
+from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
+from ucseg.method_parts.schedules import alternation, sigmoid_ramp
+from ucseg.method_parts.teacher import follow, make_teacher
+from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import Method
-from ucseg.mixing import cutmix, sample_cutmix_boxes
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks import build_network
-from ucseg.schedules import alternation, sigmoid_ramp
-from ucseg.teacher import follow, make_teacher
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
-from ucseg.uncertainty import entropy
 
 
 class ADMTConfig(Strict):

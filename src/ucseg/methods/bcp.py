@@ -19,14 +19,14 @@ from pydantic import Field
 from torch import Tensor
 
 from ucseg import ranks
-from ucseg.components import keep_largest
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.segmentation import most_likely, segmentation_loss
+from ucseg.method_parts.components import keep_largest
+from ucseg.method_parts.mixing import paste, sample_box
+from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.methods.base import Method
-from ucseg.mixing import paste, sample_box
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks import build_network
-from ucseg.teacher import follow, make_teacher
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

@@ -17,13 +17,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.method_parts.perturbation import PERTURBATIONS
+from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import UNet, UNetDecoder
-from ucseg.perturbation import PERTURBATIONS
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 Name = Literal["feature_noise", "channel_dropout", "feature_dropout"]

@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.segmentation import class_probabilities, dice_loss, most_likely, segmentation_loss
+from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks import build_networks
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

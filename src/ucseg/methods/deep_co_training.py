@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import jensen_shannon
 from ucseg.losses.segmentation import (
     cross_entropy,
@@ -24,9 +23,10 @@ from ucseg.losses.segmentation import (
     segmentation_loss,
     soft_cross_entropy,
 )
+from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks import build_networks
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

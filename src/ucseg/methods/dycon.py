@@ -21,18 +21,18 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import uncertain_consistency
 from ucseg.losses.contrastive import focal_contrast
 from ucseg.losses.segmentation import normalised_probabilities, one_hot, segmentation_loss
+from ucseg.method_parts.perturbation import gaussian_noise
+from ucseg.method_parts.schedules import sigmoid_ramp
+from ucseg.method_parts.teacher import follow, make_teacher
+from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks.blocks import ADAPTIVE_MEAN, crop_to, pad_to_multiple
 from ucseg.networks.unet import UNet
-from ucseg.perturbation import gaussian_noise
-from ucseg.schedules import sigmoid_ramp
-from ucseg.teacher import follow, make_teacher
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
-from ucseg.uncertainty import entropy
 
 
 class DyCONConfig(Strict):

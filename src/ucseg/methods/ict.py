@@ -16,14 +16,14 @@ from pydantic import Field
 from torch import Tensor
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.method_parts.mixing import mixup
+from ucseg.method_parts.schedules import sigmoid_ramp
+from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.methods.base import Method
-from ucseg.mixing import mixup
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks import build_network
 from ucseg.randomness import numpy_generator
-from ucseg.schedules import sigmoid_ramp
-from ucseg.teacher import follow, make_teacher
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

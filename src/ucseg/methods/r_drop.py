@@ -14,13 +14,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.errors import UserError
 from ucseg.losses.consistency import symmetric_divergence
 from ucseg.losses.segmentation import segmentation_loss
+from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks import build_network
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from ucseg import ranks
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.contrastive import PrototypeMemory
 from ucseg.losses.segmentation import (
     class_probabilities,
@@ -29,11 +28,12 @@ from ucseg.losses.segmentation import (
     normalised_probabilities,
     segmentation_loss,
 )
+from ucseg.method_parts.perturbation import adversarial_change, kept_statistics
+from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import WIDTHS, UNet
-from ucseg.perturbation import adversarial_change, kept_statistics
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from ucseg.config import Strict
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.base import Method
 from ucseg.networks import build_networks
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
-from ucseg.uncertainty import vacuity
 
 
 class SupervisedConfig(Strict):

@@ -18,16 +18,16 @@ from pydantic import Field
 from torch import Tensor
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import masked_mean
 from ucseg.losses.segmentation import class_probabilities, normalised_probabilities, segmentation_loss
+from ucseg.method_parts.perturbation import gaussian_noise
+from ucseg.method_parts.schedules import sigmoid_ramp
+from ucseg.method_parts.teacher import follow, make_teacher
+from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks import build_network
-from ucseg.perturbation import gaussian_noise
-from ucseg.schedules import sigmoid_ramp
-from ucseg.teacher import follow, make_teacher
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
-from ucseg.uncertainty import entropy
 
 
 class UAMTConfig(Strict):

@@ -14,20 +14,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ucseg.components import keep_largest
 from ucseg.config import Strict
 from ucseg.errors import UserError
 from ucseg.losses.consistency import prediction_consistency
 from ucseg.losses.contrastive import TEMPERATURE, FeatureMemory, region_consistency
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import hard_dice, most_likely, normalised_probabilities, segmentation_loss
+from ucseg.method_parts.components import keep_largest
+from ucseg.method_parts.mixing import paste, sample_box
+from ucseg.method_parts.schedules import sigmoid_ramp
+from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.base import Method
-from ucseg.mixing import paste, sample_box
 from ucseg.networks import build_network, member_names
 from ucseg.networks.pseudo_label_generator import Gate, PseudoLabelGenerator
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
-from ucseg.uncertainty import vacuity
 
 Terms = dict[str, Tensor]
 
@@ -93,12 +93,12 @@ class UCSeg(Method):
         if lacking and (config.ife_weight or config.ic_weight):
             raise UserError(
                 f"method uc_seg: network '{lacking[0]}' does not show the encoder's feature maps that ife and "
-                "ic compare; choose another one, or set ife_weight=0 and ic_weight=0."
+                "ic compare; choose another one, or set ife_weight=0 and ic_weight=0.",
             )
         if config.ic_weight and any(widths[0][level - 1] != widths[1][level - 1] for level in levels):
             raise UserError(
                 f"method uc_seg: the feature maps of '{config.subnets[0]}' and '{config.subnets[1]}' differ in their "
-                "numbers of channels, and the term ic compares them; choose another one, or set ic_weight=0."
+                "numbers of channels, and the term ic compares them; choose another one, or set ic_weight=0.",
             )
         return levels
 

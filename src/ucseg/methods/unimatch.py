@@ -18,15 +18,15 @@ from pydantic import Field
 from torch import Tensor
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
+from ucseg.method_parts.perturbation import channel_dropout
+from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method
-from ucseg.mixing import cutmix, sample_cutmix_boxes
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import UNet
-from ucseg.perturbation import channel_dropout
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 STRONG = ("strong_1", "strong_2")

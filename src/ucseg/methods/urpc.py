@@ -15,14 +15,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.ensemble import mean_prediction
 from ucseg.losses.consistency import rectified_consistency
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.method_parts.perturbation import channel_dropout, gaussian_noise
+from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method
+from ucseg.methods.ensemble import mean_prediction
 from ucseg.networks.blocks import CONV, LINEAR, crop_to
 from ucseg.networks.unet import UNet
-from ucseg.perturbation import channel_dropout, gaussian_noise
-from ucseg.schedules import sigmoid_ramp
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 

@@ -58,7 +58,7 @@ class MonaiNetwork(nn.Module):
         except ImportError as error:
             raise UserError(
                 f"network '{PREFIX}{name}' needs MONAI, which cannot be imported ({error}); "
-                "install it with: pip install 'ucseg[monai]'."
+                "install it with: pip install 'ucseg[monai]'.",
             ) from None
         size = {"spatial_dims": problem.dims, "in_channels": problem.channels, "out_channels": problem.classes}
         self.network: nn.Module = getattr(nets, name)(**size, **ARGUMENTS[name])

@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 from ucseg.catalogue import named
 from ucseg.catalogue.splitting import chosen_split
 from ucseg.config import Strict, build, read_yaml
-from ucseg.data.plan import Plan
 from ucseg.errors import UserError
 from ucseg.methods import METHODS
+from ucseg.planning.plan import Plan
 from ucseg.training.settings import TrainConfig
 
 FOLDER = Path(__file__).parent

@@ -17,8 +17,8 @@ from ucseg.training.run_folder import RunFolder, replace_file, write_json
 from ucseg.types import Problem
 
 if TYPE_CHECKING:
-    from ucseg.data.plan import Plan
     from ucseg.methods.base import Method
+    from ucseg.planning.plan import Plan
 
 WEIGHTS = ("last", "best", "ema")
 RESTORE = "restore it from a copy or train anew"
@@ -132,8 +132,8 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
     Raises:
         UserError: the run or the weights are missing or damaged.
     """
-    from ucseg.data.plan import read_plan
     from ucseg.methods import build_method
+    from ucseg.planning.plan import read_plan
 
     folder = RunFolder(Path(run))
     if not folder.started:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ucseg.cores import cores
+from ucseg.machine.cores import cores
 
 PACKAGES = (
     "ucseg",

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ucseg.data.atomic import make_folder
 from ucseg.errors import UserError
+from ucseg.machine.writing import make_folder
 from ucseg.training.environment import environment
 
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts. With another number
@@ -120,7 +120,7 @@ class RunFolder:
         if self.started and not resume:
             raise UserError(
                 f"{self.path}: there is a run in this folder already; "
-                "go on with it by --resume, or choose another --out (or delete the folder) to train anew."
+                "go on with it by --resume, or choose another --out (or delete the folder) to train anew.",
             )
         if resume and not self.started:
             raise UserError(f"{self.path}: there is no run to resume in this folder; leave out --resume to begin one.")
@@ -152,7 +152,7 @@ class RunFolder:
         if here.get(name) != asked.get(name):  # of which all its settings follow
             raise UserError(
                 f"{self.path}: this is a run of method {here.get(name)}, not of {asked.get(name)}; "
-                "resume it without --method, or train anew with another --out."
+                "resume it without --method, or train anew with another --out.",
             )
         differ = [
             key

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ucseg.config import Strict, parse_overrides
-from ucseg.data.plan import Plan
 from ucseg.errors import UserError
 from ucseg.methods import METHODS
+from ucseg.planning.plan import Plan
 from ucseg.training.optim import OptimizerName, Schedule
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ucseg.cores import cores
+from ucseg.machine.cores import cores
 from ucseg.methods.base import Method
 from ucseg.networks import Network
 from ucseg.training.device import quicker_in_bf16

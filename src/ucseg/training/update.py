@@ -161,7 +161,7 @@ class Updater:
             f"step {watched.step}: the loss is not finite ({bad}); the cases of the batch are {cases}; "
             "nothing of this step was saved. Look at these cases with 'ucseg check', "
             "or train with a smaller learning rate (--set lr=...) or --precision fp32; "
-            "with a method of your own, look at how it computes what is named."
+            "with a method of your own, look at how it computes what is named.",
         )
 
     def _watch(

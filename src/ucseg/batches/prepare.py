@@ -1,0 +1,223 @@
+"""Cases as the network sees them, made once and kept: oriented, resampled and normalised, as memory-mapped arrays.
+
+An entry's name holds a digest of the content of image and mask; its folder, of everything in the plan and the dataset
+that decides what is in it. So a changed file or plan is made anew, a changed patch or batch is not, and an entry that
+is there is right: it was written whole under another name first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import CACHE, Dataset, DatasetConfig
+from ucseg.dataset.masks import read_label
+from ucseg.errors import UserError
+from ucseg.machine.processes import on_all_cores
+from ucseg.machine.writing import make_folder, whole_file
+from ucseg.planning.plan import Plan
+from ucseg.scans.address import first_file
+from ucseg.scans.formats import files_of, read_scan
+from ucseg.types import Array
+
+PREPROCESSING = 1
+"""Raise it when preprocessing changes what it makes: older entries are then left aside."""
+DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
+"""The values of the plan that decide what an entry holds."""
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case on the network's grid.
+
+    Attributes:
+        case, subject: as in cases.csv.
+        image: .npy, C x S float16 (float32 if a value does not fit), to be memory-mapped.
+        label: .npy, S uint8; None: unlabelled.
+        shape: S.
+    """
+
+    case: str
+    subject: str
+    image: Path
+    label: Path | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset on the network's grid. There is no field for test cases: training never needs them.
+
+    Attributes:
+        plan: that it was made with.
+        labelled, unlabelled: training cases.
+        validation: validation cases, all labelled.
+        left_out: (case, reason) of those that could not be prepared.
+        made: how many entries were made now; the others were there.
+    """
+
+    plan: Plan
+    labelled: list[PreparedCase]
+    unlabelled: list[PreparedCase]
+    validation: list[PreparedCase]
+    left_out: list[tuple[str, str]]
+    made: int = 0
+
+
+def prepare(
+    dataset: Dataset, plan: Plan, cache: Path | None = None, workers: int | None = None, progress: bool = True
+) -> Prepared:
+    """Prepare the training and validation cases of a dataset; what is in the cache already is only found again.
+
+    Args:
+        dataset: no test case of it is opened, and no mask that is hidden.
+        plan: what the network sees.
+        cache: folder of the arrays; None: `cache` in the dataset's folder.
+        workers: most cases at a time; None: one a core, at most 16.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: no labelled training case could be prepared, or the cache cannot be written to. A single broken case
+            is left out and named.
+    """
+    if len(plan.classes) != len(dataset.config.classes):
+        raise UserError(
+            f"{dataset.folder}: the plan has {len(plan.classes)} classes, the dataset {len(dataset.config.classes)}; "
+            "make the plan anew with `ucseg plan`.",
+        )
+    folder = (cache or dataset.folder / CACHE) / _deciding_digest(plan, dataset.config)
+    useless = "a validation case without a mask measures nothing; give it one, or make it a training case."
+    left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]
+    cases = dataset.training + [case for case in dataset.validation if case.mask is not None]
+    make_folder(folder, "--cache")
+    tasks = [_Task(case, dataset.config, plan, folder) for case in cases]
+    shown = track(
+        on_all_cores(_found_or_made, tasks, workers),
+        "preparing cases",
+        len(tasks),
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+    done: dict[str, PreparedCase | str] = {}
+    made = 0
+    for case, entry, new in shown:
+        done[case] = entry
+        made += new
+    left_out += [(case.case, found) for case in cases if isinstance(found := done[case.case], str)]
+    good = {case: found for case, found in done.items() if not isinstance(found, str)}
+    prepared = Prepared(
+        plan,
+        [good[case.case] for case in dataset.labelled if case.case in good],
+        [good[case.case] for case in dataset.unlabelled if case.case in good],
+        [good[case.case] for case in dataset.validation if case.case in good],
+        left_out,
+        made,
+    )
+    if not prepared.labelled:
+        reasons = "\n".join(f"{case}: {reason}" for case, reason in left_out[:5])
+        raise UserError(f"{dataset.folder}: no labelled training case could be prepared.\n{reasons}".strip())
+    return prepared
+
+
+@dataclass(frozen=True)
+class _Task:
+    case: Case
+    config: DatasetConfig
+    plan: Plan
+    folder: Path
+
+    def files(self, digest: str) -> tuple[Path, Path | None]:
+        """Where the arrays of image and mask belong."""
+        name = re.sub(r"[^\w.-]", "_", self.case.case)[-80:] + f".{digest}"
+        label = self.folder / f"{name}.label.npy" if self.case.mask is not None else None
+        return self.folder / f"{name}.image.npy", label
+
+
+def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
+    values = plan.model_dump(mode="json", include=set(DECIDING))
+    masks = config.model_dump(mode="json", include={"classes", "mask_threshold", "fill_outlines"})
+    text = json.dumps([PREPROCESSING, values, masks], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def content_digest(case: Case) -> str:
+    """Of image and mask; or "!" and why there is none."""
+    total = hashlib.blake2b(digest_size=8)
+    for path in [case.image] + ([case.mask] if case.mask is not None else []):
+        try:
+            files = files_of(path)
+        except UserError as error:
+            return f"!{error}"
+        if path not in files:  # which array, which channels, which series
+            total.update(str(path)[len(str(first_file(path).parent)) :].encode())
+        for part in files:
+            try:
+                with part.open("rb") as file:
+                    total.update(hashlib.file_digest(file, "blake2b").digest())
+            except OSError as error:
+                return f"!{part}: cannot be read ({error.strerror}); mend cases.csv or bring the file back."
+    return total.hexdigest()
+
+
+def _found_or_made(task: _Task) -> tuple[str, PreparedCase | str, bool]:
+    """The case's name; the case, or why it cannot be prepared; whether it was made now."""
+    digest = content_digest(task.case)
+    if digest.startswith("!"):
+        return task.case.case, digest[1:], False
+    files = task.files(digest)
+    entry = _found(task.case, *files)
+    if entry is not None:
+        return task.case.case, entry, False
+    made = _made(task, *files)
+    return task.case.case, made, isinstance(made, PreparedCase)
+
+
+def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
+    """The case as it lies in the cache; None if it does not, or is damaged."""
+    try:
+        shape = np.load(image, mmap_mode="r").shape[1:]
+        if label is not None and np.load(label, mmap_mode="r").shape != shape:
+            return None
+    except (OSError, ValueError):
+        return None
+    return PreparedCase(case.case, case.subject, image, label, shape)
+
+
+def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
+    """Prepare one case and write it; or say why it cannot be read.
+
+    Raises:
+        UserError: it cannot be written. That is no fault of the case: the others could not be written either.
+    """
+    case = task.case
+    mask: Array | None = None
+    try:
+        scan = read_scan(case.image)
+        array, grid = to_network_grid(scan, task.plan)
+        if case.mask is not None:
+            mask = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
+            mask = label_to_network_grid(mask, grid)
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        error.add_note(f"while preparing case {case.case} ({case.image})")
+        raise
+    if mask is not None and label is not None:
+        _save(mask, label)
+    fits = np.abs(array).max(initial=0) <= np.finfo(np.float16).max
+    _save(array.astype(np.float16) if fits else array, image)
+    return PreparedCase(case.case, case.subject, image, label, grid.shape)
+
+
+def _save(array: Array, path: Path) -> None:
+    with whole_file(path, ".npy") as temporary:
+        np.save(temporary, array)

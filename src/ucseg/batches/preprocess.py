@@ -1,0 +1,185 @@
+"""From a scan to the grid and the intensities that a network sees, and back; for training and prediction alike.
+
+A scan is turned to the orientation closest to RAS+, normalised, and resampled to the plan's spacing. The network's
+grid covers the same physical box as the scan's voxels do, so voxel centres stay where they lie in the body: with n
+voxels resampled to m, the centre of new voxel j lies at (j + 1/2) n / m - 1/2 in old voxel indices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import scipy
+
+from ucseg.errors import UserError
+from ucseg.planning.plan import Plan
+from ucseg.scans.orientation import canonical_axes, from_canonical, to_canonical
+from ucseg.scans.scan import Geometry, Scan
+from ucseg.types import Array
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a scan's voxels became the network's, with all that is needed to come back.
+
+    Attributes:
+        source_shape: S of the scan, in its own axes.
+        order: canonical axis i is the scan's axis order[i].
+        flips: whether canonical axis i runs against the scan's axis.
+        shape: S on the network's grid, in canonical axes.
+        spacing: edge lengths of a voxel of the network's grid; they differ from the plan's by less than the rounding
+            to whole voxels.
+    """
+
+    source_shape: tuple[int, ...]
+    order: tuple[int, ...]
+    flips: tuple[bool, ...]
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+
+    @property
+    def canonical_shape(self) -> tuple[int, ...]:
+        """S of the scan in canonical axes, before resampling."""
+        return tuple(self.source_shape[axis] for axis in self.order)
+
+
+def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path) -> Grid:
+    """The network's grid for a scan of S = `shape`.
+
+    Raises:
+        UserError: the scan's rank or unit is not the plan's.
+    """
+    if plan.is_stack(geometry.dims, geometry.unit):
+        slice_grid = grid_of(shape[1:], Geometry(geometry.affine[1:, 1:], "px"), plan, source)
+        return Grid(shape, (0, 1, 2), (False,) * 3, (shape[0], *slice_grid.shape), (1.0, *slice_grid.spacing))
+    if geometry.dims != len(plan.spacing):
+        raise UserError(
+            f"{source}: this is a {geometry.dims}D scan, but the plan is for {len(plan.spacing)}D scans; leave it out.",
+        )
+    if geometry.unit != plan.unit:
+        kinds = {"mm": "scans with a spacing in mm", "px": "plain images without a spacing"}
+        raise UserError(f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out.")
+    order, flips = canonical_axes(geometry, source)
+    before = [(shape[axis], geometry.spacing[axis]) for axis in order]
+    after = [max(1, round(n * edge / target)) for (n, edge), target in zip(before, plan.spacing, strict=True)]
+    if plan.size is not None:
+        after = list(plan.size)
+        if plan.slice_axis is not None:
+            after.insert(plan.slice_axis, 0)
+    if plan.slice_axis is not None:
+        after[plan.slice_axis] = before[plan.slice_axis][0]  # slices are looked at one by one, as they were taken
+    spacing = tuple(n * edge / m for (n, edge), m in zip(before, after, strict=True))
+    return Grid(shape, order, flips, tuple(after), spacing)
+
+
+def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
+    """An image as the network sees it.
+
+    Returns:
+        C x S float32, oriented, normalised and linearly resampled (smoothed first where voxels get larger), and the
+        grid that leads back.
+
+    Raises:
+        UserError: rank, unit or channels are not the plan's, or the image has NaN or infinite values.
+    """
+    grid = grid_of(scan.array.shape[1:], scan.geometry, plan, scan.source)
+    image = to_canonical(_with_channels(scan, plan.channels), grid.order, grid.flips)
+    if plan.is_stack(scan.geometry.dims, scan.geometry.unit):  # as each slice was in training
+        slices = [normalise(image[:, index], plan, scan.source) for index in range(image.shape[1])]
+        return resample(np.stack(slices, axis=1), grid.shape), grid
+    return resample(normalise(image, plan, scan.source), grid.shape), grid
+
+
+def label_to_network_grid(label: Array, grid: Grid) -> Array:
+    """A label, S uint8 in the scan's axes, on the network's grid: each voxel gets the class that fills most of it."""
+    label = to_canonical(label[None], grid.order, grid.flips)
+    if label.shape[1:] == grid.shape:
+        return np.ascontiguousarray(label[0])
+    present = np.unique(label)
+    winner = np.full(grid.shape, present[0], label.dtype)
+    share = resample((label == present[0]).astype(np.float32), grid.shape)
+    for value in present[1:]:  # one class at a time: a one-hot volume of many classes may not fit into memory
+        other = resample((label == value).astype(np.float32), grid.shape)
+        winner[other[0] > share[0]] = value
+        np.maximum(share, other, out=share)
+    return winner
+
+
+def from_network_grid(array: Array, grid: Grid) -> Array:
+    """Values on the network's grid, C x S float32, brought to the scan's own axes and shape (linearly), C x S."""
+    array = resample(array, grid.canonical_shape)
+    return np.ascontiguousarray(from_canonical(array, grid.order, grid.flips))
+
+
+def _with_channels(scan: Scan, channels: int) -> Array:
+    array, found = scan.array, scan.array.shape[0]
+    if found == channels:
+        return array
+    if channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
+        return array[:1]  # a grey image saved as RGB
+    # A grey image repeated three times would be accepted, and be unlike anything the model has seen.
+    raise UserError(
+        f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; "
+        "convert it or leave it out.",
+    )
+
+
+def normalise(image: Array, plan: Plan, source: Path) -> Array:
+    """Intensities as the plan says, from the scan's own voxels: C x S of any dtype to C x S float32.
+
+    Raises:
+        UserError: NaN or infinite values.
+    """
+    unsigned = np.issubdtype(image.dtype, np.unsignedinteger)
+    full_scale = float(np.iinfo(image.dtype).max) if unsigned else 1.0
+    image = image.astype(np.float32)
+    if not np.isfinite(image).all():
+        raise UserError(f"{source}: has NaN or infinite values; mend the image or leave it out.")
+    if plan.normalisation == "rgb":
+        if image.max(initial=0) > full_scale or image.min(initial=0) < 0:
+            raise UserError(f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.")
+        return (image / full_scale - 0.5) / 0.25
+    if plan.normalisation == "ct" and plan.ct_window is not None:
+        window = plan.ct_window
+        return (image.clip(window.low, window.high) - window.mean) / window.std
+    for index, channel in enumerate(image):
+        if plan.normalisation == "unit":
+            shift, scale = float(channel.min()), float(np.ptp(channel))
+        else:
+            voxels = channel[channel != 0] if plan.nonzero and channel.any() else channel
+            shift, scale = float(voxels.mean(dtype=np.float64)), float(voxels.std(dtype=np.float64))
+        image[index] = (channel - shift) / (scale if scale > 1e-8 else 1.0)  # a constant image becomes zero
+    return image
+
+
+def resample(array: Array, shape: tuple[int, ...]) -> Array:
+    """C x S to C x `shape`, both covering the same box; linear between voxel centres, edges continued.
+
+    Where an axis gets coarser the linear kernel is widened by the same factor, which smooths away what the new grid
+    cannot hold; where it gets finer this is plain linear interpolation.
+    """
+    axes = [axis for axis in range(len(shape)) if array.shape[1 + axis] != shape[axis]]
+    for axis in sorted(axes, key=lambda a: shape[a] / array.shape[1 + a]):  # the shrinking axes first: less work
+        moved = np.moveaxis(array, 1 + axis, 0)
+        rows = np.ascontiguousarray(moved).reshape(moved.shape[0], -1)
+        done = _linear_filter(moved.shape[0], shape[axis]) @ rows
+        array = np.moveaxis(done.reshape(shape[axis], *moved.shape[1:]), 0, 1 + axis)
+    return np.ascontiguousarray(array)
+
+
+@lru_cache(maxsize=256)
+def _linear_filter(source: int, target: int) -> scipy.sparse.csr_array:
+    """The `target` x `source` matrix that resamples one axis; its rows sum to one."""
+    step = source / target
+    reach = max(1.0, step)
+    centre = (np.arange(target) + 0.5) * step - 0.5
+    taps = np.floor(centre - reach).astype(int)[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
+    weight = np.clip(1 - np.abs(taps - centre[:, None]) / reach, 0, None)
+    weight[(taps < 0) | (taps >= source)] = 0
+    weight /= weight.sum(axis=1, keepdims=True)
+    row, column = np.nonzero(weight)
+    values = weight[row, column].astype(np.float32)
+    return scipy.sparse.csr_array((values, (row, taps[row, column])), shape=(target, source))

@@ -1,0 +1,265 @@
+"""Two streams of prepared cases, labelled and unlabelled, as one batch a training step.
+
+A batch is a pure function of (seed, step, piece). Each slot of each half has generators of its own, so that
+
+- a resumed run sees what an uninterrupted one would have seen, and loader workers change nothing;
+- the labelled half is the same whatever a method asks of the unlabelled one: methods are compared on the same images;
+- what is cut into pieces, for several devices or to save memory, is the batch that one device would see.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ucseg.batches.augment import apply_intensity, apply_spatial, sample_intensity, sample_spatial
+from ucseg.batches.prepare import PreparedCase
+from ucseg.errors import UserError
+from ucseg.planning.plan import Plan
+from ucseg.randomness import numpy_generator
+from ucseg.types import Array, Batch, Strength
+
+FOREGROUND_VOXELS = 10_000  # of a class and case remembered as crop centres, evenly spread; nnU-Net's number
+PREFETCH = 4  # batches each worker has ready
+
+
+def require_pieces(plan: Plan, views: Mapping[str, Strength], pieces: int) -> None:
+    """That each half of the plan's batch which training uses can be cut into so many equal pieces.
+
+    Raises:
+        UserError: one cannot.
+    """
+    halves = ["labelled_batch", "unlabelled_batch"] if views else ["labelled_batch"]
+    uneven = {name: getattr(plan, name) for name in halves if getattr(plan, name) % pieces}
+    if uneven:
+        mend = " ".join(f"--set plan.{name}={-(-count // pieces) * pieces}" for name, count in uneven.items())
+        raise UserError(
+            f"{' and '.join(f'plan.{name} is {count}' for name, count in uneven.items())}, which cannot be cut into "
+            f"{pieces} equal pieces (devices x nodes x accumulate); give multiples of {pieces} ({mend}), or other "
+            "numbers of devices or of accumulate.",
+        )
+
+
+class Stream:
+    """Where training batches come from.
+
+    Args:
+        labelled: prepared cases with a label.
+        unlabelled: prepared cases without; if there are none, unlabelled views come from the labelled images.
+        plan: patch, batch halves, slice axis and augmentation.
+        seed: of every draw.
+        views: names of the unlabelled views and how strongly each is changed; they share geometry, not intensities.
+            Empty: no unlabelled half.
+        pieces: into how many equal ones the plan's batch is cut.
+
+    Raises:
+        UserError: there is no labelled case, or a half of the batch cannot be cut so.
+    """
+
+    def __init__(
+        self,
+        labelled: Sequence[PreparedCase],
+        unlabelled: Sequence[PreparedCase],
+        plan: Plan,
+        seed: int,
+        views: Mapping[str, Strength],
+        *,
+        pieces: int = 1,
+    ) -> None:
+        if not labelled:
+            raise UserError("training needs at least one case with a mask, and there is none; add masks to cases.csv.")
+        require_pieces(plan, views, pieces)
+        self.labelled = list(labelled)
+        self.unlabelled = list(unlabelled) or self.labelled
+        self.plan, self.seed, self.views, self.pieces = plan, seed, dict(views), pieces
+        across = plan.slice_axis
+        self._box = plan.patch if across is None else (*plan.patch[:across], 1, *plan.patch[across:])
+        self._spacing = tuple(edge for axis, edge in enumerate(plan.spacing) if axis != across)
+
+    def batch(self, step: int, piece: int = 0) -> Batch:
+        """A piece of the batch of a step, both counted from 0."""
+        labelled = [self._labelled(step, slot) for slot in self._slots(self.plan.labelled_batch, piece)]
+        images, labels, names = zip(*labelled, strict=True)
+        batch = Batch(torch.stack(images), torch.stack(labels).long(), {}, list(names), [])
+        if self.views:
+            unlabelled = [self._unlabelled(step, slot) for slot in self._slots(self.plan.unlabelled_batch, piece)]
+            batch.unlabelled = {view: torch.stack([looks[view] for looks, _ in unlabelled]) for view in self.views}
+            batch.unlabelled_cases = [name for _, name in unlabelled]
+        return batch
+
+    def _slots(self, size: int, piece: int) -> range:
+        length = size // self.pieces
+        return range(piece * length, (piece + 1) * length)
+
+    def _case(self, half: str, cases: list[PreparedCase], size: int, step: int, slot: int) -> PreparedCase:
+        epoch, place = divmod(step * size + slot, len(cases))
+        return cases[int(_order(self.seed, f"order-{half}", len(cases), epoch)[place])]
+
+    def _labelled(self, step: int, slot: int) -> tuple[Tensor, Tensor, str]:
+        case = self._case("labelled", self.labelled, self.plan.labelled_batch, step, slot)
+        if case.label is None:
+            raise ValueError(f"case {case.case} is among the labelled ones without a label")
+        settings = self.plan.augmentation
+        rng = numpy_generator(self.seed, "labelled/crop", step, slot)
+        centre = None
+        if rng.random() < settings.foreground:
+            centre = _foreground_voxel(case.label, rng)
+        starts = _corner(case.shape, self._box, rng, centre)
+        image, label = self._cut(case.image, starts), self._cut(case.label, starts)
+        rng = numpy_generator(self.seed, "labelled/geometry", step, slot)
+        moved, label_moved = apply_spatial(sample_spatial(rng, settings, self.plan.patch, self._spacing), image, label)
+        assert label_moved is not None
+        return self._look("labelled/look", moved, step, slot), label_moved, case.case
+
+    def _unlabelled(self, step: int, slot: int) -> tuple[dict[str, Tensor], str]:
+        case = self._case("unlabelled", self.unlabelled, self.plan.unlabelled_batch, step, slot)
+        rng = numpy_generator(self.seed, "unlabelled/crop", step, slot)
+        image = self._cut(case.image, _corner(case.shape, self._box, rng, None))
+        rng = numpy_generator(self.seed, "unlabelled/geometry", step, slot)
+        moved, _ = apply_spatial(sample_spatial(rng, self.plan.augmentation, self.plan.patch, self._spacing), image)
+        looks = {
+            view: self._look(f"unlabelled/look/{view}", moved, step, slot, strength)
+            for view, strength in self.views.items()
+        }
+        return looks, case.case
+
+    def _look(self, purpose: str, image: Tensor, step: int, slot: int, strength: Strength = "plan") -> Tensor:
+        if strength == "weak":
+            return image
+        settings = self.plan.augmentation if strength == "plan" else self.plan.augmentation.strong()
+        rng = numpy_generator(self.seed, purpose, step, slot)
+        return apply_intensity(sample_intensity(rng, settings, self.plan.patch, len(image)), image)
+
+    def _cut(self, path: Path, starts: tuple[int, ...]) -> Tensor:
+        """A patch of an image (C x S float32) or a label (S uint8), padded with 0 where the case is smaller.
+
+        0 is what prediction pads with, too.
+        """
+        array = _open(path)
+        lead = array.ndim - len(starts)
+        parts, margins = [slice(None)] * lead, [(0, 0)] * lead
+        for start, edge, size in zip(starts, self._box, array.shape[lead:], strict=True):
+            parts.append(slice(max(start, 0), min(start + edge, size)))
+            margins.append((max(-start, 0), max(start + edge - size, 0)))
+        patch = np.array(array[tuple(parts)], dtype=np.float32 if lead else np.uint8)
+        if any(sum(margin) for margin in margins):
+            patch = np.pad(patch, margins)
+        if self.plan.slice_axis is not None:
+            patch = patch.squeeze(lead + self.plan.slice_axis)
+        return torch.from_numpy(patch)
+
+
+def loader(
+    stream: Stream, start: int, total: int | None, workers: int, pieces: Sequence[int] = (0,)
+) -> Generator[Batch, None, None]:
+    """The batches of steps start, ..., total - 1 (None: without end).
+
+    They are made ahead in `workers` processes (0: in this one, when asked for), which end when this is closed.
+
+    Args:
+        pieces: those of each step that are wanted here, one after the other.
+
+    Raises:
+        UserError: a prepared file cannot be read.
+    """
+    batches = DataLoader(
+        _Steps(stream, range(start, sys.maxsize // len(pieces) if total is None else total), pieces),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        worker_init_fn=_leave_interrupts_to_the_main_process if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: it must not advance the process's random state
+    )
+    for item in batches:
+        if isinstance(item, str):
+            raise UserError(item)
+        yield Batch(**item)
+
+
+class _Steps(Dataset[dict[str, Any] | str]):
+    """An item a piece of a step: a batch as a dict (what pin_memory understands), or what went wrong, in words."""
+
+    def __init__(self, stream: Stream, steps: range, pieces: Sequence[int]) -> None:
+        self.stream, self.steps, self.pieces = stream, steps, pieces
+
+    def __len__(self) -> int:
+        return len(self.steps) * len(self.pieces)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | str:
+        try:
+            step, piece = divmod(index, len(self.pieces))
+            return vars(self.stream.batch(self.steps[step], self.pieces[piece]))
+        except UserError as error:
+            return str(error)
+
+
+def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, purpose: str, cases: int, epoch: int) -> Array:
+    """The order in which an epoch goes through the cases: each one once."""
+    return numpy_generator(seed, purpose, epoch).permutation(cases)
+
+
+@lru_cache(maxsize=256)  # an open memory map holds a file descriptor
+def _open(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(
+            f"{path}: this prepared file cannot be read ({error}); delete it and start again, it is then made anew.",
+        ) from None
+    return array
+
+
+def _corner(
+    shape: tuple[int, ...], box: tuple[int, ...], rng: np.random.Generator, centre: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """First voxel of a box: random, or about `centre` as far as it fits. Negative on axes where the case is smaller."""
+    corner = []
+    for axis, (size, edge) in enumerate(zip(shape, box, strict=True)):
+        if size <= edge:
+            corner.append(-((edge - size) // 2))
+        elif centre is None:
+            corner.append(int(rng.integers(size - edge + 1)))
+        else:
+            corner.append(min(max(centre[axis] - edge // 2, 0), size - edge))
+    return tuple(corner)
+
+
+def _foreground_voxel(path: Path, rng: np.random.Generator) -> tuple[int, ...] | None:
+    """A voxel of a label: first a class that it has, then a voxel of it. None when all is background."""
+    shape, classes = _foreground(path)
+    if not classes:
+        return None
+    voxels = classes[rng.integers(len(classes))]
+    return tuple(int(index) for index in np.unravel_index(voxels[rng.integers(len(voxels))], shape))
+
+
+@lru_cache(maxsize=512)
+def _foreground(path: Path) -> tuple[tuple[int, ...], list[Array]]:
+    """Shape of a label, and for each foreground class in it the flat indices of some of its voxels."""
+    label = _open(path)
+    flat = label.reshape(-1)
+    inside = np.flatnonzero(flat)
+    values = flat[inside]
+    classes = []
+    for value in np.unique(values):
+        voxels = inside[values == value]
+        if len(voxels) > FOREGROUND_VOXELS:
+            voxels = voxels[np.linspace(0, len(voxels) - 1, FOREGROUND_VOXELS).astype(int)]
+        classes.append(voxels)
+    return label.shape, classes

@@ -1,0 +1,1 @@
+"""What lies in dataset.yaml and cases.csv."""

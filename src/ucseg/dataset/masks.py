@@ -1,0 +1,209 @@
+"""From a mask file to class indices on the image's grid: thresholds, drawn outlines, masks of another size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import scipy  # its parts load where they are first used
+
+from ucseg.dataset.manifest import DatasetConfig
+from ucseg.errors import UserError
+from ucseg.scans.formats import PLAIN_SUFFIXES, read_mask, segment_names, suffix
+from ucseg.scans.scan import Geometry
+from ucseg.types import Array
+
+
+def read_label(
+    mask_path: Path, image_shape: tuple[int, ...], config: DatasetConfig, geometry: Geometry | None = None
+) -> Array:
+    """The label of an image.
+
+    In this order: values above `config.mask_threshold` become class 1 (lossy JPEG masks, 0/255 masks); outlines are
+    filled if `config.fill_outlines`; a plain mask of another size is brought to the image's grid by nearest neighbour.
+
+    Args:
+        mask_path: any readable format; integers stored as floating point are integers.
+        image_shape: S of the image.
+        config: of the dataset.
+        geometry: of the image, on which a DICOM segmentation is laid.
+
+    Returns:
+        S uint8, the classes' indices.
+
+    Raises:
+        UserError: the mask cannot be read, holds values that are no classes, an outline does not close, or its grid is
+            not the image's.
+    """
+    grid = None if geometry is None else (image_shape, geometry)
+    values = by_names(mask_values(mask_path, grid), mask_path, config.classes)
+    if config.fill_outlines:  # a thin line does not survive another grid: fill it first
+        return _on_grid(fill_outlines(_classes(values, mask_path, config), mask_path), image_shape, mask_path)
+    return _classes(_on_grid(values, image_shape, mask_path), mask_path, config)
+
+
+def by_names(values: Array, path: Path, classes: Mapping[int, str]) -> Array:
+    """Segment numbers as class indices, where a mask names its segments as the classes are; else as they are.
+
+    The names count: one program numbers the liver 1, the next one 2.
+
+    Raises:
+        UserError: some of the names are classes and some are not.
+    """
+    names = segment_names(path)
+    mapping = numbers_to_classes(path, names, classes) if names else None
+    if mapping is None:
+        return values
+    out = values.copy()
+    for number, index in mapping.items():
+        out[values == number] = index
+    return out
+
+
+def numbers_to_classes(path: Path, names: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, int] | None:
+    """Segment number -> class index; None where no name is one of the classes: then the number is the class.
+
+    Raises:
+        UserError: some of the names are classes and some are not.
+    """
+    index = {name.lower(): number for number, name in classes.items()}
+    unknown = [name for name in names.values() if name.lower() not in index]
+    if len(unknown) == len(names):
+        return None
+    if unknown:
+        raise UserError(
+            f"{path}: its segment '{unknown[0]}' is none of the classes {', '.join(classes.values())}; "
+            "add it to the classes, or rename the segment.",
+        )
+    return {number: index[name.lower()] for number, name in names.items()}
+
+
+def mask_values(mask_path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Array:
+    """S: what a mask file holds before any threshold, e.g. to find out which classes there are.
+
+    A palette with colours yields its indices; colour images whose channels agree are taken as grey.
+
+    Raises:
+        UserError: the mask cannot be read, or is a picture in colours.
+    """
+    scan = read_mask(mask_path, grid)
+    first: Array = scan.array[0]
+    if any((channel != first).any() for channel in scan.array[1:]):
+        raise UserError(
+            f"{mask_path}: the mask is a picture in colours, so its classes are unknown; "
+            "save it with one channel that holds the class numbers.",
+        )
+    return first
+
+
+def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise UserError(f"{path}: the mask holds NaN or infinite values; export it again.")
+    if config.mask_threshold is not None:
+        return (values > config.mask_threshold).astype(np.uint8)
+    if values.dtype.kind == "f":
+        whole = np.rint(values)
+        # Integers that went through scaled storage come back with rounding errors, no more.
+        if np.abs(values - whole).max(initial=0) > 1e-3:
+            raise UserError(
+                f"{path}: the mask holds fractions (e.g. {values.ravel()[np.argmax(np.abs(values - whole))]:.3g}), "
+                "not class numbers; set mask_threshold in dataset.yaml to cut it.",
+            )
+        values = whole
+    # Classes are numbered without a gap, so the range tells; listing all values of a large volume would take seconds.
+    if values.min(initial=0) < 0 or values.max(initial=0) >= len(config.classes):
+        unknown = [int(value) for value in np.unique(values) if int(value) not in config.classes]
+        listed = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+        mend = "name them under classes in dataset.yaml or mend the mask"
+        if len(config.classes) == 2:
+            middle = (float(values.min()) + float(values.max())) / 2
+            mend = f"set mask_threshold in dataset.yaml (e.g. {middle:g}) or mend the mask"
+        raise UserError(f"{path}: the mask holds values that are no classes ({listed}); {mend}.")
+    return values.astype(np.uint8)
+
+
+def fill_outlines(label: Array, path: Path) -> Array:
+    """H x W class indices with the inside of every closed line; what is filled already stays as it is.
+
+    Raises:
+        UserError: a line does not close, or the mask is no plain 2D image; `path` is named as its file.
+    """
+    if label.ndim != 2:
+        raise UserError(
+            f"{path}: outlines are filled in plain 2D images only; leave out --fill-outlines, or, of a dataset, set "
+            "fill_outlines: false in dataset.yaml.",
+        )
+    filled = {int(value): _filled(label == value, path) for value in np.unique(label) if value != 0}
+    out = np.zeros_like(label)
+    # Larger structures first: a structure inside another one stays visible.
+    for value, inside in sorted(filled.items(), key=lambda item: -int(item[1].sum())):
+        out[inside] = value
+    return out
+
+
+def _filled(outline: Array, path: Path) -> Array:
+    filled = np.zeros_like(outline)
+    parts, _ = scipy.ndimage.label(outline, structure=np.ones((3, 3)))
+    for number, box in enumerate(scipy.ndimage.find_objects(parts), start=1):
+        line = parts[box] == number
+        region = _with_inside(line)
+        if not (_encloses(line, region) or _compact(line)):
+            row, column = (int(side.start + side.stop) // 2 for side in box)
+            raise UserError(
+                f"{path}: the outline around row {row}, column {column} does not close, so it has no inside; "
+                "close it in the mask or leave this case out.",
+            )
+        filled[box] |= region
+    return filled
+
+
+def _with_inside(line: Array) -> Array:
+    """A line and everything that has no way (of 4-neighbours) round it to the outside."""
+    ground, _ = scipy.ndimage.label(np.pad(~line, 1, constant_values=True))
+    return np.asarray(ground != ground[0, 0])[1:-1, 1:-1]
+
+
+def _encloses(line: Array, region: Array) -> bool:
+    """Whether a line has an inside worth the name: a tenth of its convex hull, which loops of an open line lack."""
+    inside = int(region.sum()) - int(line.sum())
+    if inside == 0 or inside >= 0.1 * line.size:  # the hull is no larger than the box around the line
+        return inside > 0
+    return inside >= 0.1 * float(scipy.spatial.ConvexHull(np.argwhere(line)).volume)  # in 2D, `volume` is the area
+
+
+def _compact(line: Array) -> bool:
+    """Whether a part is no line but a region filled already, or a speck: a few squares of its width cover it."""
+    width = 2 * float(scipy.ndimage.distance_transform_edt(np.pad(line, 1)).max())
+    return int(line.sum()) <= 6 * width**2
+
+
+def _on_grid(label: Array, shape: tuple[int, ...], path: Path) -> Array:
+    if label.shape == tuple(shape):
+        return label
+    if suffix(path) not in PLAIN_SUFFIXES or len(shape) != 2:
+        raise UserError(
+            f"{path}: the mask has shape {label.shape}, its image {tuple(shape)}; "
+            "resample the mask to the image's grid (or check that they belong together).",
+        )
+    if not _aspect_allows(label.shape, shape):
+        raise UserError(
+            f"{path}: the mask is {label.shape[1]} x {label.shape[0]} px, its image {shape[1]} x {shape[0]} px, and "
+            "their aspect ratios differ; check that they belong together, or resize the mask to the image.",
+        )
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(shape, label.shape, strict=True)
+    )
+    return label[np.ix_(rows, columns)]
+
+
+def _aspect_allows(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    """Whether a mask and an image of different size may show the same field.
+
+    They do when their aspect ratios agree within 2 %. A square image or mask may also be a picture that was squeezed
+    into a square for a network (public dermoscopy and endoscopy sets are distributed so): then up to 2:1 is allowed.
+    """
+    mask_aspect, image_aspect = mask[1] / mask[0], image[1] / image[0]
+    if abs(np.log(mask_aspect / image_aspect)) <= 0.02:
+        return True
+    return 1.0 in (mask_aspect, image_aspect) and 0.5 <= mask_aspect / image_aspect <= 2.0

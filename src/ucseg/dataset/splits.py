@@ -1,0 +1,198 @@
+"""Who is trained on, who chooses, who is tested, and which training masks are shown: by whole subjects, from a seed.
+
+Every subject has a place in one order drawn from (seed, purpose, subject). Parts are taken from the head of that order,
+so the 5 % set of labelled cases lies inside the 10 % set of the same seed, the test cases depend on neither the amount
+of validation nor of labelled cases, and a case added later does not reshuffle the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ucseg.dataset.case import Case
+from ucseg.errors import UserError
+from ucseg.randomness import derive_seed
+
+Amount = str | int | float
+
+VALIDATION_DEFAULT = "10%"
+TEST_DEFAULT = "20%"
+
+
+def split_cases(
+    cases: Sequence[Case],
+    validation: Amount | None = None,
+    test: Amount | None = None,
+    labelled: Amount | None = None,
+    seed: int = 0,
+) -> tuple[list[Case], dict[str, Path]]:
+    """Give every case its split and hide the training masks that are not to be seen.
+
+    Amounts are "10%" or 0.1 (of the cases with a mask that may be drawn), or a number of cases such as 60. Whole
+    subjects are drawn until the amount is reached, so that it can be passed by the rest of one subject. A percentage
+    above zero gives at least one case. The defaults leave a set of one or two subjects whole.
+
+    Args:
+        cases: `split` is "train", "validation" or "test" where the data came in such folders, else "". Splits that the
+            data brought are kept; beside them, a case without one is for training.
+        validation: None: the data's own, or 10 %.
+        test: None: the data's own, or 20 %.
+        labelled: how many of the training masks stay visible; None: all.
+        seed: of the draw.
+
+    Returns:
+        the cases in their order, and the hidden masks by case.
+
+    Raises:
+        UserError: an amount that cannot be read or met, one that contradicts the data's own splits, or no labelled case
+            left for training.
+    """
+    amounts = {"validation": validation, "test": test}
+    for split, amount in amounts.items():
+        if amount is not None and _has_own(cases, split):
+            raise UserError(
+                f"The folder brings its own {split} cases, which are kept; leave out --{split}, "
+                "or give a folder without them.",
+            )
+    fresh = {case.case for case in cases if case.split in ("", "train")}
+    subjects: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.case in fresh:
+            subjects[case.subject].append(case)
+    # Subjects that also lie in a split of the data's own cannot be drawn into another one.
+    fixed = {case.subject for case in cases if case.case not in fresh}
+    order = _order([name for name, own in subjects.items() if name not in fixed and _masks(own)], seed, "split")
+    with_mask = sum(_masks(subjects[name]) for name in order)
+    if not with_mask:
+        raise UserError(
+            f"None of the {len(cases)} cases has a mask to train on; check that masks lie where init looks for them "
+            "(a folder 'masks' or 'labels', or names like X_mask), or say which files they are with --masks.",
+        )
+    place: dict[str, str] = {}
+    # Test first: it stays the same whatever amount of validation is asked for.
+    for split, default in (("test", TEST_DEFAULT), ("validation", VALIDATION_DEFAULT)):
+        if _has_own(cases, split):
+            continue
+        given = amounts[split]
+        amount = given if given is not None else default if len(order) > 2 else 0
+        wanted = _count(amount, with_mask, f"--{split}")
+        free = [name for name in order if name not in place]
+        after = " after --test" if place else ""
+        place |= dict.fromkeys(_take(free, subjects, wanted, f"--{split} {amount}{after}"), split)
+    done = [
+        replace(case, split=place.get(case.subject, "train")) if case.case in fresh else case for case in cases
+    ]  # fmt: skip
+    hidden = hide_masks(done, labelled, seed)
+    done = [replace(case, mask=None) if case.case in hidden else case for case in done]
+    if not any(case.split == "train" and case.mask is not None for case in done):
+        raise UserError(
+            f"No labelled case is left for training ({with_mask} cases with a mask in {len(order)} subjects); "
+            "lower --validation and --test (0 is allowed), or check that images and masks were paired.",
+        )
+    return done, hidden
+
+
+def subjects_in_two_splits(cases: Iterable[Case]) -> dict[str, list[str]]:
+    """Subject -> its splits, for subjects that lie in more than one: a leak, figures on such a test are too good."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        found[case.subject].add(case.split)
+    return {subject: sorted(splits) for subject, splits in sorted(found.items()) if len(splits) > 1}
+
+
+def _has_own(cases: Iterable[Case], split: str) -> bool:
+    """A folder of test images without masks does not count: nothing could be measured on it."""
+    return any(case.split == split and case.mask is not None for case in cases)
+
+
+def hide_masks(cases: Sequence[Case], labelled: Amount | None, seed: int) -> dict[str, Path]:
+    """Training masks by case that are not to be seen when `labelled` of them are; the 5 % shown are among the 10 %.
+
+    Raises:
+        UserError: an amount that cannot be read, or more than there are.
+    """
+    if labelled is None:
+        return {}
+    subjects: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.split == "train" and case.mask is not None:
+            subjects[case.subject].append(case)
+    order = _order(subjects, seed, "labelled")
+    total = sum(_masks(own) for own in subjects.values())
+    shown = _take(order, subjects, _count(labelled, total, "--labelled"), f"--labelled {labelled}")
+    return {
+        case.case: case.mask
+        for name, own in subjects.items()
+        if name not in shown
+        for case in own
+        if case.mask is not None
+    }
+
+
+def _order(subjects: Iterable[str], seed: int, purpose: str) -> list[str]:
+    return sorted(subjects, key=lambda subject: (derive_seed(seed, f"{purpose}/{subject}"), subject))
+
+
+def _masks(cases: Iterable[Case]) -> int:
+    return sum(case.mask is not None for case in cases)
+
+
+def _take(order: list[str], subjects: dict[str, list[Case]], wanted: int, option: str) -> set[str]:
+    taken: set[str] = set()
+    count = 0
+    for name in order:
+        if count >= wanted:
+            break
+        taken.add(name)
+        count += _masks(subjects[name])
+    if count < wanted:
+        raise UserError(
+            f"{option} asks for {wanted} cases with a mask, but only {count} are there to draw from; ask for less.",
+        )
+    return taken
+
+
+def check_amounts(**amounts: Amount | None) -> None:
+    """Refuse amounts that no number of cases could fulfil, before any scan is read: `validation="150%"`.
+
+    Raises:
+        UserError: not a number, negative, or a share above 1.
+    """
+    for option, amount in amounts.items():
+        if amount is not None:
+            _count(amount, 0, f"--{option}")
+
+
+def share_or_cases(amount: Amount, option: str) -> tuple[float | None, int]:
+    """What an amount means: "10%" or 0.1 is (0.1, 0), "25" or 25 is (None, 25).
+
+    Raises:
+        UserError: not a number, negative, or a share above 1; `option` is what the user gave it to.
+    """
+    text = str(amount).strip()
+    try:
+        if text.endswith("%"):
+            share: float | None = float(text[:-1]) / 100
+        elif "." in text or isinstance(amount, float):
+            share = float(text)
+        else:
+            share = None
+        number = int(text) if share is None else 0
+    except ValueError:
+        raise UserError(f"{option} '{amount}' is not an amount; give e.g. 10% or 25 (cases).") from None
+    if number < 0:
+        raise UserError(f"{option} '{amount}' is negative; give e.g. 10% or 25 (cases).")
+    if share is not None and not 0 <= share <= 1:
+        raise UserError(f"{option} '{amount}' is not between 0 and 100%; give e.g. 10% or 25 (cases).")
+    return share, number
+
+
+def _count(amount: Amount, total: int, option: str) -> int:
+    share, number = share_or_cases(amount, option)
+    if share is None:
+        return number
+    # Halves round up, on all machines alike; a tiny share of a small set is one case, not none.
+    return max(1, int(share * total + 0.5 + 1e-9)) if share > 0 else 0

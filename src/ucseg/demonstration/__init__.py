@@ -1,0 +1,1 @@
+"""The synthetic scans of `ucseg demo` and the page that shows them."""

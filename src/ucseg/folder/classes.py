@@ -1,0 +1,234 @@
+"""How masks are to be read, from what they hold: class numbers, grey levels to cut, outlines; and class names."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ucseg.errors import UserError
+from ucseg.folder.survey import MaskFacts, nearly_all_outlines
+
+BACKGROUND = "background"
+MOST_LISTED = 6
+"""Mask values that an error lists."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How masks become class indices.
+
+    Attributes:
+        classes: index -> name.
+        mask_threshold: foreground is above it; None: values are indices.
+        fill_outlines: masks are contours.
+        rejected: case -> why its mask does not fit the others.
+        notes: what was guessed.
+    """
+
+    classes: dict[int, str]
+    mask_threshold: float | None
+    fill_outlines: bool
+    rejected: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def parse_classes(text: str) -> dict[int, str]:
+    """`background,anterior,posterior` or `1=anterior,2=posterior` -> index -> name, background and gaps included.
+
+    A list of names that does not begin with "background" is numbered from 1. Numbers left out become "unused_N".
+
+    Raises:
+        UserError: it is neither form, or a number or name comes twice.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    named: dict[int, str] = {}
+    numbered = [part.partition("=") for part in parts]
+    if parts and all(equals for _, equals, _ in numbered):
+        for number, _, name in numbered:
+            if not number.strip().isdigit() or int(number) in named or int(number) > 255:
+                raise UserError(f"--classes '{text}': '{number}' is not a class number of its own from 0 to 255.")
+            named[int(number)] = name.strip()
+    elif parts and not any(equals for _, equals, _ in numbered):
+        first = 0 if parts[0].lower() == BACKGROUND else 1
+        named = dict(enumerate(parts, start=first))
+    if not named or not all(named.values()) or len(set(named.values())) < len(named):
+        raise UserError(f"--classes '{text}' is not of the form background,liver,tumour or 1=liver,2=tumour.")
+    return _complete(named)
+
+
+def labels_of_dataset_json(folder: Path) -> tuple[dict[int, str] | None, str | None, list[str]]:
+    """Class names and modality of a dataset.json (Medical Segmentation Decathlon, nnU-Net), and notes on it.
+
+    Both are None where the file is missing or does not say.
+    """
+    file = folder / "dataset.json"
+    if not file.is_file():
+        return None, None, []
+    try:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return None, None, [f"dataset.json cannot be read ({error}); class names are taken from the masks."]
+    if not isinstance(content, dict):
+        return None, None, ["dataset.json is not an object; class names are taken from the masks."]
+    channels = content.get("modality") or content.get("channel_names") or {}
+    words = " ".join(str(value) for value in channels.values()).lower() if isinstance(channels, dict) else str(channels)
+    modality = next((kind for kind in ("ct", "ultrasound", "rgb", "mri") if kind in words.split()), None)
+    if modality is None and any(word in words for word in ("mr", "t1", "t2", "flair")):
+        modality = "mri"
+    labels = content.get("labels")
+    if not isinstance(labels, dict) or not labels:
+        return None, modality, []
+    pairs: dict[int, str] = {}
+    for left, right in labels.items():
+        number, name = (left, right) if str(left).isdigit() else (right, left)
+        if not str(number).isdigit() or int(number) > 255 or int(number) in pairs:
+            return (
+                None,
+                modality,
+                ["labels of dataset.json are regions or repeat; class names are taken from the masks."],
+            )
+        pairs[int(number)] = str(name).strip()
+    return _complete(pairs), modality, ["class names are those of dataset.json."]
+
+
+def choose_reading(
+    masks: Mapping[str, MaskFacts],
+    classes: dict[int, str] | None = None,
+    threshold: float | None = None,
+    fill_outlines: bool | None = None,
+) -> Reading:
+    """Decide how the masks of a dataset are read.
+
+    Args:
+        masks: case -> facts, of every readable mask.
+        classes: index -> name, where given by the user or dataset.json.
+        threshold: where given by the user.
+        fill_outlines: where given by the user; None: filled when nearly all sampled masks are outlines.
+
+    Raises:
+        UserError: there is no foreground at all, or the values are no class numbers and no two levels.
+    """
+    notes: list[str] = []
+    if not masks:
+        return Reading(classes or {0: BACKGROUND, 1: "foreground"}, threshold, bool(fill_outlines))
+    if all(facts.low == facts.high == 0 for facts in masks.values()):
+        raise UserError("All masks are empty (zero everywhere); check that these are the right mask files.")
+    highest = max(facts.high for facts in masks.values())
+    if threshold is not None and threshold >= highest:
+        raise UserError(
+            f"No mask holds a value above the mask threshold {threshold:g}, only up to {highest:g}; lower it."
+        )
+    if threshold is None and (classes is None or len(classes) == 2):
+        threshold = _two_levels(masks, notes)
+    rejected: dict[str, str] = {}
+    if threshold is None:
+        classes = _from_values(masks, classes, notes, rejected)
+    else:
+        classes = classes or {0: BACKGROUND, 1: "foreground"}
+        if len(classes) != 2:
+            raise UserError(
+                f"A mask threshold makes two classes, but {len(classes)} are named ({', '.join(classes.values())}); "
+                "leave out --mask-threshold or name one foreground class.",
+            )
+    if fill_outlines is None:
+        fill_outlines = nearly_all_outlines(masks.values())
+        if fill_outlines:
+            notes.append("masks are thin closed outlines; their inside is filled (--no-fill-outlines keeps the lines).")
+    return Reading(classes, threshold, fill_outlines, rejected, notes)
+
+
+def _two_levels(masks: Mapping[str, MaskFacts], notes: list[str]) -> float | None:
+    """The cut between two grey levels; None when values are (or may be) class numbers."""
+    high = max(facts.high for facts in masks.values())
+    if any(facts.low < 0 for facts in masks.values()) or high <= 1:
+        return None
+    cut = float(high // 2)
+    values: Counter[float] = Counter()
+    for facts in masks.values():
+        if facts.counts is None:
+            return None
+        values.update(facts.counts)
+    if set(values) <= {0, high} and high > 1:
+        notes.append(f"masks hold 0 and {high:g}: foreground is above {cut:g} (--mask-threshold changes it).")
+        return cut
+    middle = sum(count for value, count in values.items() if 0.1 * high < value < 0.9 * high)
+    # Lossy or smoothed masks: many levels, nearly all voxels at the two ends.
+    if len(values) > 16 and middle <= 0.05 * values.total():
+        kind = "lossy (JPEG)" if any(facts.lossy for facts in masks.values()) else "smoothed"
+        notes.append(
+            f"masks are {kind}, {len(values)} grey levels: foreground is above {cut:g} (--mask-threshold changes it)."
+        )
+        return cut
+    return None
+
+
+def _from_values(
+    masks: Mapping[str, MaskFacts], classes: dict[int, str] | None, notes: list[str], rejected: dict[str, str]
+) -> dict[int, str]:
+    known = set(classes) if classes is not None else _class_numbers(masks)
+    names = classes or _complete({number: f"class_{number}" for number in known if number})
+    for case, facts in masks.items():
+        strange = _strange(facts, known if classes is None else set(names))
+        if strange:
+            rejected[case] = (
+                f"the mask holds values that are no classes ({strange}); mend it, or name them with --classes."
+            )
+    if len(rejected) == len(masks):
+        raise UserError(
+            f"No mask fits the classes {', '.join(f'{n} {name}' for n, name in names.items())}: e.g. "
+            f"{next(iter(rejected))}: {next(iter(rejected.values()))}",
+        )
+    if classes is None and set(names) == {0, 1}:
+        return {0: BACKGROUND, 1: "foreground"}
+    if classes is None:
+        notes.append("classes are numbered as found in the masks; name them with --classes or in dataset.yaml.")
+        unused = [str(number) for number in names if number and number not in known]
+        if unused:
+            notes.append(f"no mask holds {', '.join(unused)}; these classes stay unused.")
+            names = {n: name if n in known or not n else f"unused_{n}" for n, name in names.items()}
+    return names
+
+
+def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
+    """The class numbers in use; values that hardly any mask holds and that fit no numbering are not among them."""
+    holders: dict[float, list[Path]] = {}
+    for facts in masks.values():
+        if facts.counts is not None and facts.whole and facts.low >= 0:
+            for value in facts.counts:
+                holders.setdefault(value, []).append(facts.path)
+    common = {int(value) for value in holders}
+    if not _numbering(common):
+        common = {int(value) for value, files in holders.items() if len(files) > 0.05 * len(masks)}
+    if not _numbering(common):
+        listed = [f"{value:g} in {len(files)}, e.g. {files[0].name}" for value, files in sorted(holders.items())]
+        shown = "; ".join(listed[:MOST_LISTED]) + ("; ..." if len(listed) > MOST_LISTED else "")
+        least, most = min(facts.low for facts in masks.values()), max(facts.high for facts in masks.values())
+        cut = least if holders else (least + most) / 2
+        raise UserError(
+            f"The values of the {len(masks)} masks ({shown or 'fractions or negative numbers'}) are no class numbers "
+            f"0, 1, 2, ...; if all above {cut:g} is one foreground class, give --mask-threshold {cut:g}; else "
+            "--classes for the values in use, or save the masks anew.",
+        )
+    return common
+
+
+def _numbering(values: set[int]) -> bool:
+    """Whether values look like class numbers: small, or hardly a gap among them."""
+    return bool(values - {0}) and max(values) <= max(9, 2 * len(values)) and max(values) <= 255
+
+
+def _strange(facts: MaskFacts, known: set[int]) -> str:
+    if not facts.whole:
+        return "fractions"
+    if facts.counts is None:
+        return f"more than 256 of them, {facts.low:g} to {facts.high:g}"
+    found = [f"{value:g}" for value in facts.counts if value not in known]
+    return ", ".join(found[:8]) + (", ..." if len(found) > 8 else "")
+
+
+def _complete(named: Mapping[int, str]) -> dict[int, str]:
+    """With background as 0 and no gap."""
+    return {0: named.get(0, BACKGROUND)} | {n: named.get(n, f"unused_{n}") for n in range(1, max(named, default=0) + 1)}

@@ -1,0 +1,85 @@
+"""Images that are masks by all appearances, though neither their folder nor their name is known to say so."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.dataset.case import Case
+from ucseg.errors import UserError
+from ucseg.machine.threads import for_each
+from ucseg.scans.address import channel_paths, first_file
+from ucseg.scans.formats import read_scan, stem
+
+_FEW = 8
+"""Distinct values that a mask may have; hardly an image has as few."""
+
+
+@dataclass(frozen=True)
+class LikelyMask:
+    """An unlabelled image that is perhaps the mask of `image`.
+
+    Attributes:
+        pattern: what its kind is called, as --masks takes it; "" where its name is the shorter of the two.
+    """
+
+    file: Path
+    image: Path
+    pattern: str
+
+
+def likely_masks(cases: Iterable[Case]) -> list[LikelyMask]:
+    """Unlabelled images of few values whose name is that of another image in the folder and more, or less.
+
+    Only such files, and the images that they are named after, are opened.
+
+    Args:
+        cases: of a dataset, or of what is to become one.
+    """
+    masked: dict[Path, bool] = {}
+    folders: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for case in cases:
+        if len(channel_paths(case.image)) == 1:
+            masked[case.image] = case.mask is not None
+            folders[case.image.parent][stem(case.image)] = case.image
+    pairs = []
+    for names in folders.values():
+        for longer, path in names.items():
+            for shorter, pattern in _shorter(longer, names):
+                pairs.append(LikelyMask(path, names[shorter], f"{pattern}{first_file(path).name.removeprefix(longer)}"))
+                pairs.append(LikelyMask(names[shorter], path, ""))
+    pairs = [pair for pair in pairs if not masked[pair.file]]
+    files = list(dict.fromkeys(path for pair in pairs for path in (pair.file, pair.image)))
+    few = dict(zip(files, for_each(_has_few_values, files), strict=True))
+    found = {pair.file: pair for pair in pairs if few[pair.file] and not few[pair.image]}
+    return [found[file] for file in sorted(found)]
+
+
+def in_words(found: Sequence[LikelyMask]) -> str:
+    """What to do about them."""
+    pattern = next((one.pattern for one in found if one.pattern), "")
+    example = f", e.g. --masks '{pattern}'," if pattern else ""
+    return f"say which files are masks with --masks{example} or put them into a folder called masks"
+
+
+def _shorter(name: str, names: dict[str, Path]) -> Iterable[tuple[str, str]]:
+    """Names that this one begins or ends with, and a pattern for what is left; numbers go on in digits (1, 10)."""
+    for at in range(1, len(name)):
+        begin, end = name[:at], name[at:]
+        if begin in names and any(map(str.isalpha, end)):
+            yield begin, f"*{end}"
+        if end in names and any(map(str.isalpha, begin)):
+            yield end, f"{begin}*"
+
+
+def _has_few_values(path: Path) -> bool:
+    try:
+        values = read_scan(path).array.reshape(-1)
+    except UserError:
+        return False  # whoever needs it says what is wrong
+    # A sample tells nearly always, and much sooner.
+    return all(len(np.unique(some)) <= _FEW for some in (values[:: max(1, values.size // 4096)], values))

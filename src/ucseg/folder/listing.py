@@ -1,0 +1,204 @@
+"""Which scans lie in a folder: files, DICOM series of many files, files of several arrays; and what else is there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, DATASET_FILES, scans_of_made_folder
+from ucseg.errors import UserError
+from ucseg.scans import arrays
+from ucseg.scans.address import channel_address
+from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, is_dicom, series_of
+from ucseg.scans.formats import SUFFIXES, read_header, suffix
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is no part of the dataset, and why.
+
+    `rightly`: it is none by its kind, or the user said so: there is nothing to mend.
+    """
+
+    file: Path
+    reason: str
+    rightly: bool = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A scan that was found.
+
+    Attributes:
+        path: its address, see addresses.py.
+        name: what its file is called, ending included; a DICOM series is called as its folder.
+        place: the file or folder that its name and folders are taken from.
+        is_mask: True or False where the content says so (arrays called `label`, DICOM segmentations); None: unknown.
+        subject: a digest of the patient's id where the file states one, else "".
+        series: SeriesInstanceUID of a DICOM image; refers: that of the image on which a DICOM segmentation was drawn.
+    """
+
+    path: Path
+    name: str
+    place: Path
+    is_mask: bool | None = None
+    subject: str = ""
+    series: str = ""
+    refers: str = ""
+
+
+def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOut]]:
+    """All scans below a folder, and the other files with reasons.
+
+    Args:
+        folder: searched to any depth; hidden folders and datasets whose scans lie elsewhere are not entered.
+        skip: absolute files and folders that are no part of the data.
+    """
+    found: list[Listed] = []
+    left_out: list[LeftOut] = []
+    dicom: dict[Path, list[Path]] = defaultdict(list)
+    for path in _walk(folder, skip, left_out):
+        reason = _why_not_a_scan(path)
+        if reason is None and is_dicom(path):
+            dicom[path.parent].append(path)
+        elif reason is None and suffix(path) in (".h5", ".hdf5", ".npz"):
+            found += _of_container(path)
+        elif reason is None:
+            found.append(Listed(path, path.name, path))
+        elif reason:
+            left_out.append(LeftOut(path, reason, rightly=True))
+    found += _of_dicom(dicom, left_out)
+    return sorted(found, key=lambda one: one.path), left_out
+
+
+def merge_channels(files: Sequence[Path], channels: int) -> list[Path]:
+    """Files CASE_0000, CASE_0001, ... of one channel each as one scan, where there are as many as a case has channels.
+
+    So are 4D NIfTI files whose fourth axis is as long. Other files stay as they are.
+    """
+    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for file in files:
+        match = re.fullmatch(r"(.+)_\d{4}(\.[^/]*)?", file.name)
+        groups[file.parent, match[1] + (match[2] or "") if match else f"{file.name}/"].append(file)
+    merged = []
+    for group in groups.values():
+        address = channel_address(group) if len(group) == channels > 1 else None
+        try:
+            single = address is not None and all(read_header(file)[2] == 1 for file in group)
+        except UserError:
+            single = True  # reading it will say what is wrong
+        merged += [address] if single and address is not None else [_fourth_axis(file, channels) for file in group]
+    return merged
+
+
+def _fourth_axis(file: Path, channels: int) -> Path:
+    """A 4D NIfTI file's address where its fourth axis holds so many channels; any other file as it is."""
+    if channels == 1 or suffix(file) not in (".nii", ".nii.gz"):
+        return file
+    address = Path(f"{file}#channels")
+    try:
+        return address if read_header(address)[2] == channels else file
+    except UserError:
+        return file
+
+
+def _walk(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Path]:
+    holds_dataset = (folder / CONFIG_FILE).is_file() and (folder / CASES_FILE).is_file()
+    for path in sorted(folder.iterdir()):
+        if path.absolute() in skip or (holds_dataset and path.name in DATASET_FILES):
+            continue
+        if path.is_dir():
+            if scans_of_made_folder(path) is not None:
+                left_out.append(LeftOut(path, "a dataset that ucseg made, whose scans lie elsewhere", rightly=True))
+            elif not path.name.startswith(".") and path.name != "__MACOSX":
+                yield from _walk(path, skip, left_out)
+        else:
+            yield path
+
+
+def _why_not_a_scan(path: Path) -> str | None:
+    """None: it may be a scan. "": a file that nobody would take for one (dataset.json, .DS_Store, voxels of .mhd)."""
+    name = path.name.lower()
+    if name.startswith("._"):
+        return "a companion file of macOS, not a scan; it can be deleted"
+    if name.startswith(".") or name in {"dataset.json", "thumbs.db", "dicomdir"}:
+        return ""
+    # A detached header (.mhd, .nhdr) keeps its voxels in another file.
+    if name.endswith((".raw", ".zraw", ".raw.gz")) and list(path.parent.glob("*.[mn]h[d]*")):
+        return ""
+    if name.endswith(".img") and any(path.with_suffix(ending).is_file() for ending in (".hdr", ".HDR")):
+        return ""
+    if not name.endswith(tuple(SUFFIXES)) and not is_dicom(path):
+        return f"files ending in '{path.suffix}' are not read here"
+    return None
+
+
+def _of_container(path: Path) -> list[Listed]:
+    try:
+        image, mask = arrays.parts(path)
+    except UserError:
+        return [Listed(path, path.name, path)]  # reading it will say what is wrong
+    if mask is None:
+        return [Listed(path, path.name, path)]
+    found = [] if image is None else [Listed(Path(f"{path}#{image}"), path.name, path, False)]
+    return [*found, Listed(Path(f"{path}#{mask}"), path.name, path, True)]
+
+
+def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[Listed]:
+    found = []
+    homes: dict[str, dict[Path, set[str]]] = defaultdict(dict)  # the instances of each series by folder
+    sorted_files = {}
+    for folder, files in folders.items():
+        sorted_files[folder], refused = series_of(files)
+        left_out += [LeftOut(file, reason) for file, reason in refused.items()]
+        for uid, members in sorted_files[folder].items():
+            homes[uid][folder] = {one.instance for file in members for one in file.slices}
+    for folder, series in sorted_files.items():
+        usable = {}
+        for uid, members in series.items():
+            reason = _why_no_series(members, homes[uid])
+            if reason:
+                left_out.append(LeftOut(members[0].file, reason, all(file.localiser for file in members)))
+            elif members[0].sop_class == SEGMENTATION or not members[0].is_volume:
+                mask = True if members[0].sop_class == SEGMENTATION else None
+                found += [
+                    Listed(one.file, one.file.name, one.file, mask, one.subject, "" if mask else uid, one.refers)
+                    for one in members
+                ]
+            else:
+                usable[uid] = members
+        found += _volumes(folder, series, usable)
+    return found
+
+
+def _why_no_series(files: list[DicomFile], homes: dict[Path, set[str]]) -> str:
+    more = f" (with {len(files) - 1} more files of its series)" if len(files) > 1 else ""
+    if all(file.localiser for file in files):
+        return f"a localiser, not a scan to segment{more}"
+    if len(homes) > 1 and files[0].is_volume and not any(file.frames > 1 for file in files):
+        own = homes[files[0].file.parent]
+        others = ", ".join(sorted(home.name for home in homes if home != files[0].file.parent))
+        if own and all(instances == own for instances in homes.values()):
+            return f"its series is in another folder too ({others}){more}; keep one of the copies"
+        return f"its series goes on in another folder ({others}){more}; put its files into one folder"
+    return ""
+
+
+def _volumes(folder: Path, series: dict[str, list[DicomFile]], usable: dict[str, list[DicomFile]]) -> list[Listed]:
+    """The volumes of a folder. Multi-frame files are scans by themselves."""
+    found = []
+    numbers = Counter(files[0].number for files in usable.values())
+    for uid, files in usable.items():
+        first = files[0]
+        if all(file.frames > 1 for file in files):
+            found += [Listed(one.file, one.file.name, one.file, None, one.subject, uid) for one in files]
+        elif sum(other[0].sop_class != SEGMENTATION for other in series.values()) == 1:
+            found.append(Listed(folder, folder.absolute().name, folder, None, first.subject, uid))
+        else:
+            own = first.number if first.number and numbers[first.number] == 1 else re.sub(r"\D", "", uid)[-8:]
+            name = f"{folder.absolute().name}_series{own}"
+            found.append(Listed(Path(f"{folder}#{uid}"), name, folder, None, first.subject, uid))
+    return found

@@ -1,0 +1,211 @@
+"""Pairs of image and mask, named, with their subjects and the split that their folder names.
+
+An image without a mask is an unlabelled case; a mask without an image is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import scans_of_made_folder
+from ucseg.errors import UserError
+from ucseg.folder.listing import LeftOut
+from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
+from ucseg.folder.subjects import find_subjects
+from ucseg.scans.address import channel_address, first_file
+from ucseg.scans.formats import SUFFIXES, stem
+
+_CHANNEL_NAME = re.compile(r"(?P<key>.+)_(?P<channel>\d{4})")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `find_cases` made of a folder.
+
+    Attributes:
+        cases: sorted by name; `split` is "" where no folder names one.
+        left_out: every other file, with the reason.
+        subject_rule: how subjects were told apart, one sentence.
+        notes: guesses that the user should look at.
+    """
+
+    cases: list[Case]
+    left_out: list[LeftOut]
+    subject_rule: str
+    notes: list[str]
+
+
+def find_cases(
+    folder: Path,
+    images_glob: str | None = None,
+    masks_glob: str | None = None,
+    subject_regex: str | None = None,
+    skip: Iterable[Path] = (),
+) -> Found:
+    """Pair the images and masks of a folder.
+
+    Args:
+        folder: searched to any depth; hidden folders are not entered.
+        images_glob, masks_glob: patterns relative to the folder ("*" also crosses folders) that say what is an image
+            and what is a mask where guessing ends. With one of them given, the other kind is guessed from the rest.
+        subject_regex: its group 1 (or whole match) in the file's name, else in its path, is the subject.
+        skip: files and folders that are no part of the data.
+
+    Raises:
+        UserError: there is no image, the folder is a dataset whose scans lie elsewhere, a pattern finds nothing, or
+            `subject_regex` is broken or finds nothing in a name.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; name the folder that holds the scans.")
+    scans = scans_of_made_folder(folder)
+    if scans is not None:
+        raise UserError(
+            f"{folder}: this is a dataset that ucseg made, no folder of scans; its scans are in {scans}, so make "
+            f"another dataset of these: ucseg init {scans} --out DATASET",
+        )
+    files, left_out = scan_files(folder, images_glob, masks_glob, {item.absolute() for item in skip})
+    images = _merge_channels([file for file in files if not file.is_mask], files, left_out)
+    pairs = _pair(images, [file for file in files if file.is_mask], left_out)
+    names = _case_names(images, folder, left_out)
+    images = [image for image in images if image.path in names]
+    if not images:
+        raise UserError(
+            f"{folder}: no image was found among {len(files) + len(left_out)} files; images end in "
+            f"{', '.join(sorted(SUFFIXES))}; say with --images and --masks which files are which.",
+        )
+    relative = {image.path: image.path.relative_to(folder).as_posix() for image in images}
+    subjects = find_subjects(
+        {names[image.path]: (stem(image.path), relative[image.path]) for image in images},
+        subject_regex,
+        {names[image.path]: image.subject for image in images if image.subject},
+    )
+    cases = [
+        Case(
+            names[image.path],
+            subjects.of[names[image.path]],
+            image.path,
+            pairs.get(image.path),
+            own_split(first_file(image.path).relative_to(folder)),
+        )
+        for image in images
+    ]
+    cases.sort(key=lambda case: case.case)
+    return Found(cases, sorted(left_out, key=lambda item: item.file), subjects.rule, subjects.notes)
+
+
+def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: list[LeftOut]) -> list[ScanFile]:
+    """nnU-Net names channels CASE_0000, CASE_0001, ...: together they are one case.
+
+    Only where some CASE_0000 has a mask CASE; otherwise four digits are a number like any other.
+    """
+    masks = {(file.folders, file.key) for file in files if file.is_mask}
+    channel = {file.path: _CHANNEL_NAME.fullmatch(file.key) for file in images}
+    named = [
+        file
+        for file in images
+        if (match := channel[file.path]) and match["channel"] == "0000" and (file.folders, match["key"]) in masks
+        and (file.folders, file.key) not in masks
+    ]  # fmt: skip
+    if not named:
+        return images
+    kept = []
+    groups: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
+    for file in images:
+        match = channel[file.path]
+        if match is None:
+            kept.append(file)
+        else:
+            groups[file.folders, match["key"]].append(file)
+    for (folders, key), group in groups.items():
+        address = channel_address([file.path for file in group])
+        if address is not None:
+            kept.append(ScanFile(address, folders, key, False, group[0].subject))
+            continue
+        reason = f"the channels of {key} are not numbered 0000, 0001, ... in one format; mend their names"
+        left_out += [LeftOut(file.path, reason) for file in group]
+    return kept
+
+
+def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> dict[Path, Path]:
+    """Image -> mask: same name and same place first, then same key there, then same name where most folders agree."""
+    pairs, waiting = _pairs_in_one_place(images, masks)
+    here: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
+    by_key: dict[str, list[ScanFile]] = defaultdict(list)
+    for image in images:
+        here[image.folders, image.key].append(image)
+        for name in {image.name, image.key, without_image_word(image.key)}:
+            by_key[name].append(image)
+    for mask in waiting:
+        close = here[mask.folders, mask.key]
+        same = [by_key.get(mask.name, []), by_key.get(mask.key, []) if mask.key else close]
+        free = next(filter(None, ([one for one in ones if one.path not in pairs] for ones in same)), [])
+        shared = [sum((Counter(image.folders) & Counter(mask.folders)).values()) for image in free]
+        best = [image for image, score in zip(free, shared, strict=True) if score == max(shared)]
+        if len(best) == 1:
+            pairs[best[0].path] = mask.path
+        elif best:
+            left_out.append(
+                LeftOut(mask.path, f"a mask that fits {len(best)} images; say more with --images and --masks")
+            )
+        elif close or any(same):
+            image_path = [*close, *same[0], *same[1]][0].path
+            left_out.append(
+                LeftOut(mask.path, f"a second mask of {image_path.name} beside {pairs[image_path].name}; keep one")
+            )
+        else:
+            left_out.append(LeftOut(mask.path, "a mask without an image"))
+    return pairs
+
+
+def _pairs_in_one_place(images: list[ScanFile], masks: list[ScanFile]) -> tuple[dict[Path, Path], list[ScanFile]]:
+    """Image -> mask where the mask says so itself, or both lie in one place and names or keys agree; and the rest."""
+    pairs: dict[Path, Path] = {}
+    waiting = []
+    series = {image.series: image for image in images if image.series}
+    for mask in masks:
+        drawn_on = series.get(mask.refers) if mask.refers else None
+        if drawn_on is not None and drawn_on.path not in pairs:  # the file itself says so
+            pairs[drawn_on.path] = mask.path
+        else:
+            waiting.append(mask)
+    for called in map(attrgetter, ("name", "key")):
+        exact: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
+        for image in images:
+            exact[image.folders, called(image)].append(image)
+        masks, waiting = waiting, []
+        for mask in masks:
+            here = [image for image in exact[mask.folders, called(mask)] if image.path not in pairs]
+            if len(here) == 1:
+                pairs[here[0].path] = mask.path
+            else:
+                waiting.append(mask)
+    return pairs, waiting
+
+
+def _case_names(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -> dict[Path, str]:
+    """A name for each image: its key, with its folders before it when keys repeat."""
+    keys = Counter(image.key for image in images)
+    spell_out = any(count > 1 for key, count in keys.items()) or "" in keys
+    names: dict[Path, str] = {}
+    owner: dict[str, Path] = {}
+    for image in images:
+        parts = [*image.folders, image.key] if spell_out else [image.key]
+        name = "_".join(part for part in parts if part) or stem(image.path)
+        if name in owner:
+            other = owner[name].relative_to(folder).as_posix()
+            left_out.append(
+                LeftOut(
+                    image.path,
+                    f"its case would be '{name}' as that of {other}; rename one, or use --images and --masks",
+                )
+            )
+            continue
+        owner[name] = image.path
+        names[image.path] = name
+    return names

@@ -1,0 +1,224 @@
+"""Which files of a folder are images and which are masks, and what an image and its mask have in common.
+
+A file is a mask when its folder says so (labels, masks, labelsTr, ...) or its name does (X_mask, X_seg,
+X_Annotation, ...), or when the user gives a pattern. In a folder of images the name alone is not enough: there the
+image must lie beside it (X_mask beside X). So it must for names that images have too (mask_X, label_X, X_roi), and it
+must have no other mask.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from pathlib import Path, PurePosixPath
+
+from ucseg.errors import UserError
+from ucseg.folder.listing import LeftOut, Listed, list_scans
+from ucseg.scans.formats import SUFFIXES, stem
+
+_IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
+_MASK_FOLDER = re.compile(
+    r"(masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[_-]?truths?|contours?)(?P<set>Tr|Ts|Val)?",
+    re.IGNORECASE,
+)
+_IMAGE_WORDS = r"(image|img|scan|orig|original)"
+MASK_WORDS = r"(masks?|labels?|lbl|seg|segmentation|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
+_IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_IMAGE_WORDS}", re.IGNORECASE)
+_MASK_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{MASK_WORDS}", re.IGNORECASE)
+_AFTER_WORD = r"(?:[ _.-]|(?=\d))(?P<key>.+)"  # label_X, label0001
+_IMAGE_WORD_FIRST = re.compile(_IMAGE_WORDS + _AFTER_WORD, re.IGNORECASE)
+_PERHAPS_MASK_NAMES = (
+    re.compile(r"(?P<key>.+)[ _.-]rois?", re.IGNORECASE),
+    re.compile(rf"(?:{MASK_WORDS}|rois?){_AFTER_WORD}", re.IGNORECASE),
+)
+_CHANNEL = re.compile(r"_\d{4}$")
+_SPLIT_FOLDERS = {
+    "train": re.compile(r"(train|training|trainset|traindataset|tr)", re.IGNORECASE),
+    "validation": re.compile(r"(val|valid|validation|valset|validationset|validationdataset)", re.IGNORECASE),
+    "test": re.compile(r"(test|testing|testset|testdataset|ts)", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """A readable scan and its role.
+
+    Attributes:
+        path: its address, see addresses.py.
+        folders: below the data root, without the one that says "images" or "masks".
+        key: what an image and its mask have in common; "" when the name only says "image" or "mask".
+        is_mask: its role.
+        subject: a digest of the patient's id where the file states one, else "".
+        series, refers: of DICOM, see `Listed`.
+        name: of the file without its ending; "" of several channels.
+    """
+
+    path: Path
+    folders: tuple[str, ...]
+    key: str
+    is_mask: bool
+    subject: str = ""
+    series: str = ""
+    refers: str = ""
+    name: str = ""
+
+
+def scan_files(
+    folder: Path, images_glob: str | None, masks_glob: str | None, skip: set[Path]
+) -> tuple[list[ScanFile], list[LeftOut]]:
+    """All readable files below a folder with their roles, and the other files with reasons.
+
+    Raises:
+        UserError: a pattern finds nothing.
+    """
+    listed, left_out = list_scans(folder, skip)
+    return _roles(folder, listed, images_glob, masks_glob, left_out), left_out
+
+
+def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Path]:
+    """The addresses of those scans in a folder that are masks by their folders below it, or by their names."""
+    places = {one.path: _relative(folder, one) for one in listed}
+    images = {(place.parent, key) for place in places.values() for key in _image_keys(stem(place))}
+    masks = {path for path, place in places.items() if _looks_like_mask(place, images)}
+    # Beside A and A_mask, A_roi is another image; and so it is where there is a mask of A_roi.
+    masked = {name for path in masks for name in (stem(places[path]), _mask_key(stem(places[path])))}
+
+    def perhaps(place: Path) -> bool:
+        name = stem(place)
+        key = _perhaps_mask_key(name)
+        return key is not None and (place.parent, key) in images and masked.isdisjoint((key, name))
+
+    return masks | {path for path, place in places.items() if perhaps(place)}
+
+
+def without_image_word(key: str) -> str:
+    """What a mask of an image can be called after in place of its key: mask_001 beside image_001."""
+    match = _IMAGE_WORD_FIRST.fullmatch(key)
+    return match["key"] if match else key
+
+
+def own_split(relative: Path) -> str:
+    """The split that a folder of the path names, the outermost first; "" when none does."""
+    for part in relative.parts[:-1]:
+        role = _IMAGE_FOLDER.fullmatch(part)
+        word = (role.group("set") or "") if role else part
+        for split, pattern in _SPLIT_FOLDERS.items():
+            if pattern.fullmatch(word):
+                return split
+    return ""
+
+
+def _roles(
+    folder: Path, listed: Sequence[Listed], images_glob: str | None, masks_glob: str | None, left_out: list[LeftOut]
+) -> list[ScanFile]:
+    is_image = _Matcher(folder, images_glob)
+    is_mask = _Matcher(folder, masks_glob)
+    named = named_as_masks(folder, listed)
+    chosen: list[tuple[Listed, Path, bool, str | None]] = []
+    for one in listed:
+        relative = _relative(folder, one)
+        # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
+        by_mask, by_image = is_mask(relative), is_image(relative)
+        if one.is_mask is not None:  # the file itself says what it is
+            matches = (by_mask if one.is_mask else by_image) is not None
+            if matches or (masks_glob if one.is_mask else images_glob) is None:
+                chosen.append((one, relative, one.is_mask, None))
+            else:
+                left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
+        elif by_mask is not None or (masks_glob is None and one.path in named):
+            chosen.append((one, relative, True, by_mask))
+        elif by_image is not None or (images_glob is None and one.path not in named):
+            chosen.append((one, relative, False, by_image))
+        else:
+            left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
+    for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
+        if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
+            raise UserError(f"{folder}: {option} '{pattern}' matches no file there that can be read.")
+    found = [_file(*one) for one in chosen]
+    keys = [{file.key for file in found if file.is_mask is is_mask} for is_mask in (False, True)]
+    if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
+        found = [_file(one, relative, is_mask, None) for one, relative, is_mask, _ in chosen]
+    return found
+
+
+def _relative(folder: Path, one: Listed) -> Path:
+    return one.place.relative_to(folder).with_name(one.name) if one.place != folder else Path(one.name)
+
+
+class _Matcher:
+    """Matches paths against a pattern; of a name with one star, tells what the star stands for."""
+
+    def __init__(self, folder: Path, pattern: str | None) -> None:
+        self.whole: re.Pattern[str] | None = None
+        self.star: re.Pattern[str] | None = None
+        if pattern is None:
+            return
+        pattern = pattern.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
+        self.whole = re.compile(translate(pattern))
+        name = PurePosixPath(pattern).name
+        if name.count("*") == 1 and not set(name) & set("?["):
+            before, after = name.split("*")
+            self.star = re.compile(re.escape(before) + "(.*)" + re.escape(after))
+
+    def __call__(self, relative: Path) -> str | None:
+        """None: no match. Otherwise the text of the star, "" when there is no single one."""
+        path = relative.as_posix()
+        # "**/x" also means x in the folder itself.
+        if self.whole is None or not (self.whole.fullmatch(path) or self.whole.fullmatch("./" + path)):
+            return None
+        star = self.star.fullmatch(relative.name) if self.star is not None else None
+        return star.group(1) if star else ""
+
+
+def _looks_like_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:
+    """`images`: folder and key of every file whose name is not that of a mask."""
+    name = _MASK_NAME.fullmatch(stem(relative))
+    for part in reversed(relative.parts[:-1]):
+        if _MASK_FOLDER.fullmatch(part):
+            return True
+        if _IMAGE_FOLDER.fullmatch(part):
+            # "brain_seg" may well be an image there; beside "brain" it is not.
+            return name is not None and (relative.parent, name.group("key") or "") in images
+    return relative.name.lower().endswith(".seg.nrrd") or name is not None
+
+
+def _image_keys(name: str) -> set[str]:
+    """What a mask beside an image of this name can be called after; of a channel (X_0000) also X. None of a mask."""
+    if _MASK_NAME.fullmatch(name):
+        return set()
+    match = _IMAGE_NAME.fullmatch(name)
+    key = (match.group("key") or "") if match else name
+    return {key, _CHANNEL.sub("", key), without_image_word(key)}
+
+
+def _perhaps_mask_key(name: str) -> str | None:
+    """What a file is called after whose name may be that of a mask; None when it is not."""
+    if _MASK_NAME.fullmatch(name):
+        return None
+    return next((match["key"] for pattern in _PERHAPS_MASK_NAMES if (match := pattern.fullmatch(name))), None)
+
+
+def _mask_key(name: str) -> str:
+    match = _MASK_NAME.fullmatch(name)
+    return (match["key"] or "") if match else _perhaps_mask_key(name) or name
+
+
+def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
+    name = stem(relative)
+    match = _IMAGE_NAME.fullmatch(name)
+    key = _mask_key(name) if is_mask else (match.group("key") or "") if match else name
+    if star and PurePosixPath(star).name == star:
+        # The star may have swallowed the ending ("*_seg*"), which is not part of the key.
+        key = stem(Path(star)) if star.lower().endswith(tuple(SUFFIXES)) else star
+        inner = (_MASK_NAME if is_mask else _IMAGE_NAME).fullmatch(key)
+        key = (inner.group("key") or "") if inner else key
+    folders = []
+    for part in relative.parts[:-1]:
+        role = _IMAGE_FOLDER.fullmatch(part) or _MASK_FOLDER.fullmatch(part)
+        if role is None:
+            folders.append(part)
+        elif role.group("set"):
+            folders.append(role.group("set"))
+    return ScanFile(one.path, tuple(folders), key, is_mask, one.subject, one.series, one.refers, name)

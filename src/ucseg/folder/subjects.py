@@ -1,0 +1,99 @@
+"""Which files show the same subject: scans of one person or exam must not be split apart."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ucseg.errors import UserError
+
+_NAMED_RULES = (
+    ("'sub-...' (BIDS) in name or path", re.compile(r"(?:^|[/_-])(sub-[A-Za-z0-9]+)")),
+    ("'patient...' and its number in name or path", re.compile(r"(?:^|[/_-])(patient[_-]?\d+)", re.IGNORECASE)),
+    (
+        "the name before its slice or frame number",
+        re.compile(r"(?:^|/)([^/]+?)[_-](?:slice|frame)[_-]?\d+", re.IGNORECASE),
+    ),
+)
+_LEADING_DIGITS = re.compile(r"(\d+)_")
+_OWN = "every file is a subject of its own; if several show the same person, say how names tell it with --subject"
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Case -> subject, the rule in words, and what the user should look at."""
+
+    of: dict[str, str]
+    rule: str
+    notes: list[str] = field(default_factory=list)
+
+
+def find_subjects(
+    names: Mapping[str, tuple[str, str]], regex: str | None = None, stated: Mapping[str, str] | None = None
+) -> Subjects:
+    """Tell subjects apart.
+
+    Args:
+        names: case -> (name of its image without the ending, its path below the data root).
+        regex: searched in the name, then in the path; group 1, or the whole match when it has no group.
+            None: BIDS `sub-`, `patientNNN`, `X_slice_N`, then leading digits that several files share (`010_HC`,
+            `010_2HC`), whichever fits first; otherwise every case is its own subject.
+        stated: case -> who the file itself says it shows (DICOM); goes before the rules where all cases state it.
+
+    Raises:
+        UserError: the regex is broken, or some names do not match it.
+    """
+    if regex is not None:
+        return _by_regex(names, regex)
+    notes: list[str] = []
+    if stated and len(stated) == len(names):
+        if len(set(stated.values())) > 1 or len(names) == 1:
+            return _subjects(dict(stated), "by the patient's id in DICOM, of which only a digest is kept")
+        # Anonymised sets often give everybody one id.
+        notes = ["all DICOM files state the same patient id, so subjects are told by names instead."]
+    for words, pattern in _NAMED_RULES:
+        matches = {case: pattern.search(name) or pattern.search(path) for case, (name, path) in names.items()}
+        fitting = {case: match.group(1) for case, match in matches.items() if match}
+        if 2 * len(fitting) >= len(names):
+            return _subjects({case: fitting.get(case, case) for case in names}, f"by {words}", notes)
+    digits = {case: _LEADING_DIGITS.match(name) for case, (name, _) in names.items()}
+    of = {case: match.group(1) if match else case for case, match in digits.items()}
+    sizes = Counter(of.values())
+    if len(sizes) == len(names):
+        return _subjects({case: case for case in names}, _OWN, notes)
+    # One year before all names ("2018_0001") is not one subject.
+    if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4):
+        return _subjects(
+            of, "by the leading digits of the name, which several files share; otherwise use --subject", notes
+        )
+    note = f"names begin with {len(sizes)} numbers that files share; if these are subjects, say --subject '^(\\d+)_'."
+    return _subjects({case: case for case in names}, _OWN, [*notes, note])
+
+
+def _subjects(of: dict[str, str], rule: str, notes: list[str] | None = None) -> Subjects:
+    return Subjects(of, rule, notes or [])
+
+
+def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
+    try:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise UserError(f"--subject '{regex}' is not a regular expression: {error}.") from None
+    of: dict[str, str] = {}
+    missed = []
+    for case, (name, path) in names.items():
+        match = pattern.search(name) or pattern.search(path)
+        subject = match.group(1 if pattern.groups else 0) if match else None
+        if subject:
+            of[case] = subject
+        else:
+            missed.append(path)
+    if missed:
+        more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
+        raise UserError(
+            f"--subject '{regex}' finds no subject in {', '.join(missed[:3])}{more}; "
+            "give a pattern that fits every file.",
+        )
+    return _subjects(of, f"by --subject '{regex}'")

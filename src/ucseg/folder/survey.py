@@ -1,0 +1,186 @@
+"""What the files of a folder hold, before anything is decided: sizes, channels, mask values, drawn outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import scipy
+
+from ucseg.dataset.case import Case
+from ucseg.dataset.masks import mask_values
+from ucseg.errors import UserError
+from ucseg.machine.threads import for_each
+from ucseg.scans.formats import PLAIN_SUFFIXES, read_header, read_scan, segment_names, suffix
+from ucseg.scans.scan import Geometry
+from ucseg.types import Array
+
+MANY = 256
+"""A mask with more distinct values than this holds no class numbers; its values are not listed."""
+
+_OUTLINE_SAMPLE = 40
+_OUTLINE_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """Of an image's header: S, geometry, channels."""
+
+    shape: tuple[int, ...]
+    geometry: Geometry
+    channels: int
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """Of a mask file's voxels.
+
+    Attributes:
+        path: of the file.
+        shape: S.
+        counts: value -> number of voxels, ascending; None when there are more than MANY values.
+        low, high: least and greatest value.
+        whole: all values are whole numbers.
+        lossy: the format (JPEG) does not keep values.
+        outline: whether the mask is a thin closed contour; None when not looked at.
+        names: value -> name, of files that name their segments.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    counts: dict[float, int] | None
+    low: float
+    high: float
+    whole: bool
+    lossy: bool
+    outline: bool | None
+    names: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A case's facts; a text in their place says why the file cannot be used."""
+
+    case: Case
+    image: ImageFacts | str
+    mask: MaskFacts | str | None
+
+
+def survey_cases(cases: Sequence[Case], done: Callable[[], None] | None = None) -> list[Surveyed]:
+    """Look into every image's header and every mask's voxels, in parallel. Broken files become reasons, not errors.
+
+    Args:
+        cases: with or without masks.
+        done: called after each case, for a progress bar.
+    """
+    masked = [case.case for case in cases if case.mask is not None]
+    sample = set(masked[:: _step(masked)])
+
+    def look(case: Case) -> Surveyed:
+        mask = None if case.mask is None else _mask_facts(case.mask, case.case in sample)
+        return Surveyed(case, _image_facts(case.image), mask)
+
+    return for_each(look, cases, done)
+
+
+def is_stack_to_measure(case: Case, geometry: Geometry, dims: int) -> bool:
+    """Whether a volume belongs to a dataset of slices: one to validate or test on (see Plan.is_stack)."""
+    return case.split in ("validation", "test") and (dims, geometry.dims, geometry.unit) == (2, 3, "px")
+
+
+def lowest_values(images: Sequence[Path], most: int = 8) -> list[float]:
+    """The 1st percentile of some images, evenly picked: air is about -1000 in CT. Unreadable files are passed over."""
+    found = []
+    for path in images[:: max(1, len(images) // most)][:most]:
+        try:
+            values = read_scan(path).array
+        except UserError:
+            continue  # reported by `ucseg check`; this is only a guess of the modality
+        found.append(float(np.percentile(values[np.isfinite(values)], 1)) if np.isfinite(values).any() else 0.0)
+    return found
+
+
+def reason_of(error: UserError, path: Path) -> str:
+    """An error's sentence without the file name that leads it, for lists that show the file beside it."""
+    return str(error).removeprefix(f"{path}: ")
+
+
+def is_outline(foreground: Array) -> bool:
+    """Whether a 2D mask is a closed line, at most ten pixels thick, around at least as much area again.
+
+    Args:
+        foreground: H x W bool.
+    """
+    area = int(foreground.sum())
+    if area == 0 or area > 0.25 * foreground.size:
+        return False
+    rows, columns = scipy.ndimage.find_objects(foreground.astype(np.uint8))[0]
+    cut = np.pad(foreground[rows, columns], 1)
+    if int(scipy.ndimage.binary_fill_holes(cut).sum()) < 2 * area:
+        return False
+    return bool(scipy.ndimage.distance_transform_edt(cut).max() <= 5)
+
+
+def are_outlines(masks: Sequence[Path]) -> bool:
+    """Whether nearly all of a sample of masks are outlines, as `nearly_all_outlines` says; only plain images can be."""
+    plain = [path for path in masks if suffix(path) in PLAIN_SUFFIXES]
+    return nearly_all_outlines(for_each(lambda path: _mask_facts(path, True), plain[:: _step(plain)]))
+
+
+def nearly_all_outlines(masks: Iterable[MaskFacts | str | None]) -> bool:
+    """Whether four of five masks are outlines, of those that were looked at and are not empty."""
+    looked_at = [one.outline for one in masks if isinstance(one, MaskFacts) and one.outline is not None]
+    return bool(looked_at) and sum(looked_at) >= _OUTLINE_SHARE * len(looked_at)
+
+
+def _step(masks: Sequence[object]) -> int:
+    """Every which mask is looked at for outlines."""
+    return max(1, len(masks) // _OUTLINE_SAMPLE)
+
+
+def _image_facts(path: Path) -> ImageFacts | str:
+    try:
+        return ImageFacts(*read_header(path))
+    except UserError as error:
+        return reason_of(error, path)
+
+
+def _mask_facts(path: Path, look_for_outline: bool) -> MaskFacts | str:
+    try:
+        values = mask_values(path)
+        names = segment_names(path)
+    except UserError as error:
+        return reason_of(error, path)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return "the mask holds NaN or infinite values; export it again."
+    whole = True
+    if values.dtype.kind == "f":
+        rounded = np.rint(values)
+        whole = bool(np.abs(values - rounded).max() <= 1e-3)
+        values = rounded if whole else values
+    found, counts = _distinct(values)
+    outline = None
+    if look_for_outline and values.ndim == 2 and len(found) > 1:
+        outline = is_outline(values > (found[0] + found[-1]) / 2)
+    return MaskFacts(
+        path=path,
+        shape=values.shape,
+        counts={float(v): int(n) for v, n in zip(found, counts, strict=True)} if len(found) <= MANY else None,
+        low=float(found[0]),
+        high=float(found[-1]),
+        whole=whole,
+        lossy=suffix(path) in (".jpg", ".jpeg"),
+        outline=outline,
+        names=names,
+    )
+
+
+def _distinct(values: Array) -> tuple[Array, Array]:
+    """Sorted distinct values and their numbers; counting beats sorting for bytes."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel(), minlength=256)
+        found = np.flatnonzero(counts)
+        return found, counts[found]
+    return np.unique(values, return_counts=True)

@@ -1,0 +1,1 @@
+"""What the computer does for every part: cores, threads, processes, and files that appear whole or not at all."""

@@ -1,0 +1,1 @@
+"""Small parts that methods share: schedules, teachers, mixing, perturbation, uncertainty, connected components."""

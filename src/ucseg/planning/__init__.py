@@ -1,0 +1,1 @@
+"""What the scans are like, and so which plan."""

@@ -1,0 +1,314 @@
+"""From a fingerprint to a plan. Every value is settled once, in order, together with the reason that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ucseg.config import check_keys, merge
+from ucseg.dataset.manifest import Dataset
+from ucseg.errors import UserError
+from ucseg.planning.augmentation import AugmentationConfig
+from ucseg.planning.budget import Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
+from ucseg.planning.fingerprint import ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
+from ucseg.planning.plan import Plan, plan_from
+from ucseg.planning.sizing import (
+    Choice,
+    batch_for,
+    network_rank,
+    patch_for,
+    spacing_that_fits,
+    strides_for,
+    target_spacing,
+    token_for,
+    whole_size,
+)
+from ucseg.types import Strides
+
+NORMALISATION = {"ct": "ct", "rgb": "rgb"}
+"""By modality; every other is z-scored: MRI and ultrasound have no scale of their own."""
+ZERO_SHARE = 0.2
+"""MRI with so many voxels of exactly zero is normalised without them."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, why each of its values is what it is, and what it was chosen from.
+
+    Attributes:
+        reasons: by the plan's keys.
+        cost: of a step, where it was measured.
+    """
+
+    plan: Plan
+    reasons: dict[str, str]
+    seen: Fingerprint
+    cost: Cost | None = None
+
+
+def make_plan(
+    dataset: Dataset,
+    dims: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> Plan:
+    """The plan of `plan_with_reasons`, without a machine."""
+    return plan_with_reasons(dataset, dims, overrides, fingerprint).plan
+
+
+def plan_with_reasons(
+    dataset: Dataset,
+    dims: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    fingerprint: Fingerprint | None = None,
+    machine: Machine | None = None,
+    hours: float | None = None,
+) -> Planned:
+    """Choose a plan from the data.
+
+    Args:
+        dataset: its training cases are looked at, labelled and unlabelled; no validation or test case is.
+        dims: rank of the network; None: chosen. 2 on volumes: they are cut into slices.
+        overrides: values of the plan to use instead of the chosen ones; what depends on them is chosen to fit.
+        fingerprint: of this dataset, if it was taken already.
+        machine: measures a step, so that batch and patch fit its memory; None: they are the paper's.
+        hours: time for training, from which the steps follow; needs a machine.
+
+    Raises:
+        UserError: the data give no plan (no masks, scans of several kinds), or an override cannot be.
+    """
+    given = check_overrides(dataset, dims, overrides)
+    planner = _Planner(dataset, fingerprint or take_fingerprint(dataset), given)
+    planner.grid()
+    planner.shapes()
+    planner.batch(machine, hours)
+    planner.intensities()
+    planner.augmentation()
+    planner.steps(machine, hours)
+    return Planned(planner.plan(), planner.reasons, planner.seen, planner.cost)
+
+
+def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`overrides`, the rank among them, checked as far as no scan has to be looked at.
+
+    Raises:
+        UserError: a plan has no such key, or the scans are not of such a rank.
+    """
+    given = dict(overrides or {})
+    dims = given.pop("dims", dims)
+    if dims is not None:
+        given["dims"] = check_dims(dims, dataset.config.dims)
+    check_keys(Plan, given, "plan")
+    return given
+
+
+class _Planner:
+    """Settles the values in the order in which they depend on each other.
+
+    Attributes:
+        given: overrides.
+        values, reasons: what is settled so far, and why.
+        plane: the axes of a scan that the network sees.
+        edges, median, structure: of these axes: voxel edges, and the median scan and the typical structure in voxels.
+    """
+
+    def __init__(self, dataset: Dataset, seen: Fingerprint, given: dict[str, Any]) -> None:
+        self.dataset, self.config, self.seen, self.given = dataset, dataset.config, seen, given
+        self.values: dict[str, Any] = {}
+        self.reasons: dict[str, str] = {}
+        self.cost: Cost | None = None
+
+    def settle(self, key: str, chosen: Choice[Any]) -> Any:
+        """The override of `key` if there is one, else the choice; with the reason."""
+        self.reasons.pop(key, None)
+        if key in self.given:
+            data = f" ({chosen.why})" if chosen.why else ""
+            self.reasons[key] = f"set by you; the data alone: {_short(chosen.value)}{data}"
+        elif chosen.why:
+            self.reasons[key] = chosen.why
+        self.values[key] = self.given.get(key, chosen.value)
+        return self.values[key]
+
+    def plan(self, **more: Any) -> Plan:
+        """The plan, checked."""
+        return plan_from({**self.given, **self.values, **more}, "plan")
+
+    def grid(self) -> None:
+        """Rank, spacing and size."""
+        seen, native = self.seen, self.config.dims
+        rank = network_rank(native, np.array(seen.median_shape), np.array(seen.median_spacing), seen.slice_axis)
+        self.dims = self.settle("dims", rank)
+        for key, known in (("unit", seen.unit), ("channels", self.config.channels), ("classes", self.config.classes)):
+            self.settle(key, Choice(known, ""))
+        self.sliced = self.dims < native
+        slices = Choice(seen.slice_axis, "the axis across the slices") if self.sliced else Choice(None, "")
+        across = self.settle("slice_axis", slices)
+        across = across if self.sliced and across in range(native) else None
+        self.plane = [axis for axis in range(native) if axis != across]
+
+        spacing = target_spacing(seen.spacings, across)
+        if seen.unit == "mm":
+            spacing = spacing_that_fits(spacing.value, np.array(seen.structure), self.plane) or spacing
+        edges = _numbers("spacing", self.settle("spacing", spacing), native)
+        self.edges = tuple(edges[axis] for axis in self.plane)
+        self.whole = np.median(seen.shapes * seen.spacings / edges, axis=0)
+        self.median = self.whole[self.plane]
+        self.structure = (np.array(seen.structure) / edges)[self.plane]
+        images = seen.unit == "px" and self.dims == 2
+        size = self.settle("size", whole_size(seen.shapes[:, self.plane]) if images else Choice(None, ""))
+        self.size = None if size is None else _whole_numbers("size", size, self.dims)
+
+    def shapes(self, halvings: int = 0) -> None:
+        """Patch, levels and token.
+
+        Args:
+            halvings: of the patch's voxels, for a device with too little memory.
+        """
+        strides = _steps(self.given.get("strides"), self.dims)
+        if self.size is not None:
+            chosen = Choice(self.size, "whole images")
+        else:
+            chosen = patch_for(self.median, self.edges, self.structure, strides)
+        if halvings:
+            chosen = halve_to_fit(chosen.value, self.edges, halvings, strides)
+        patch = _whole_numbers("patch", self.settle("patch", chosen), self.dims)
+        self.settle("strides", strides_for(patch, self.edges if self.size is None else (1.0,) * self.dims))
+        self.settle("token", token_for(patch))
+        self.settle("one_component", _components(self.seen, self.sliced))
+        self.settle("always_present", _always_present(self.seen))
+        self.paper = batch_for(patch)
+
+    def batch(self, machine: Machine | None, hours: float | None) -> None:
+        """Both halves: the paper's, or as much of it as fits the machine."""
+        half = self.paper
+        if machine is not None:
+            wanted = Choice(self.given["labelled_batch"], "") if "labelled_batch" in self.given else half
+            for halvings in range(6):
+                self.shapes(halvings)
+                half, cost = self._fitting(machine, wanted, hours)
+                if cost.bytes <= machine.memory or "patch" in self.given or self.size is not None:
+                    break
+            if hours is not None and self.size is not None and not {"size", "patch"} & self.given.keys():
+                most = pixels_in(hours, int(np.prod(self.size)), cost)
+                if most is not None:
+                    smaller = whole_size(self.seen.shapes[:, self.plane], most.value)
+                    self.size = self.settle("size", Choice(smaller.value, f"{smaller.why}, {most.why}"))
+                    self.shapes()
+                    half, cost = self._fitting(machine, wanted, hours)
+            self.cost = cost
+        both = self.settle("labelled_batch", half)
+        self.settle("unlabelled_batch", Choice(both, "as many as labelled ones, as in the paper"))
+
+    def _fitting(self, machine: Machine, wanted: Choice[int], hours: float | None) -> tuple[Choice[int], Cost]:
+        draft = self.plan(labelled_batch=1, unlabelled_batch=1, normalisation="unit", augmentation={})
+        return batch_that_fits(machine, draft.problem, wanted, hours)
+
+    def intensities(self) -> None:
+        """How they are normalised."""
+        modality, zero = self.config.modality, self.seen.zero_share
+        why = {
+            "ct": "CT values mean the same in every scan",
+            "rgb": "colours have a scale of their own, which is kept",
+        }.get(modality, f"intensities of {modality} have no scale of their own")
+        chosen = self.settle("normalisation", Choice(NORMALISATION.get(modality, "zscore"), why))
+        air = "air that was set to it" if zero >= ZERO_SHARE else "too little to be masked air"
+        said = f"{zero:.0%} of the median scan is exactly zero: {air}" if modality == "mri" else ""
+        self.settle("nonzero", Choice(modality == "mri" and zero >= ZERO_SHARE, said))
+        window = self.seen.ct_window if chosen == "ct" else None
+        why = "percentiles 0.5 and 99.5, mean and deviation of the labelled foreground" if window else ""
+        self._settle_group("ct_window", window, why)
+
+    def augmentation(self) -> None:
+        """The published transforms, without those that would put one class into the place of another."""
+        chosen = AugmentationConfig.default(self.dims, self.config.modality).model_dump()
+        names, why = self.config.classes, "the published transforms"
+        orders = [order for order in self.seen.orders() if order.axis in self.plane]
+        if orders:
+            ordered = {order.axis for order in orders}
+            chosen["flip_axes"] = tuple(at for at, axis in enumerate(self.plane) if axis not in ordered)
+            if len(chosen["flip_axes"]) < 2:
+                chosen["rotate90"] = 0.0
+            said = "; ".join(
+                f"'{names[one.first]}' before '{names[one.second]}' along axis {one.axis} in {one.masks} masks"
+                for one in orders[:3]
+            )
+            why += f" without mirroring or quarter turns that would hide where classes lie ({said})"
+        self._settle_group("augmentation", chosen, why)
+
+    def steps(self, machine: Machine | None, hours: float | None) -> None:
+        """As many as the time allows."""
+        budget: Choice[Any] = Choice(None, "")
+        if machine is not None and hours is not None and self.cost is not None:
+            shape = np.ceil(self.whole)
+            shape[self.plane] = self.size or shape[self.plane]
+            seconds = machine.validation_seconds(self.plan(), tuple(map(int, shape)))
+            budget = steps_in(hours, self.cost, seconds)
+        self.settle("steps", budget)
+
+    def _settle_group(self, key: str, chosen: Mapping[str, Any] | None, why: str) -> None:
+        """A group of values, of which overrides may hold single ones."""
+        given = self.given.get(key, {} if chosen is not None else None)
+        self.values[key] = merge(chosen or {}, given) if isinstance(given, Mapping) else given
+        if why:
+            names = ", ".join(given) if isinstance(given, Mapping) else ""
+            self.reasons[key] = f"{why}; set by you: {names}" if names else why
+
+
+def _components(seen: Fingerprint, sliced: bool) -> Choice[tuple[int, ...]]:
+    single = seen.one_component(sliced)
+    what = "slices and masks" if sliced else "masks"
+    share = f"{ONE_COMPONENT_SHARE:.0%} of the labelled {what}"
+    if single:
+        return Choice(single, f"in at least {share} each of them is in one piece, so smaller pieces are mistakes")
+    return Choice((), f"no class is in one piece in {share}")
+
+
+def _always_present(seen: Fingerprint) -> Choice[tuple[int, ...]]:
+    masks = len(seen.labelled)
+    always = tuple(value for value in range(1, seen.classes) if seen.cases_with(value) == masks)
+    if always:
+        return Choice(
+            always, f"in each of the {masks} labelled masks, so a prediction without them has most likely failed"
+        )
+    return Choice((), f"no class is in all {masks} labelled masks, so an empty prediction may be right")
+
+
+def check_dims(dims: Any, native: int) -> Literal[2, 3]:
+    """The network's rank; `native` is that of the scans."""
+    if dims not in (2, 3) or dims > native:
+        raise UserError(
+            f"dims = {dims!r} cannot be: the scans are {native}D, so it is {' or '.join('23'[: native - 1])}."
+        )
+    return 2 if dims == 2 else 3
+
+
+def _steps(given: Any, dims: int) -> Strides | None:
+    """Levels as rows; None of what the plan's check will refuse."""
+    rows = given if isinstance(given, list | tuple) else ()
+    rows = tuple((step,) * dims if isinstance(step, int) else step for step in rows)
+    right = all(isinstance(row, list | tuple) and len(row) == dims and {*row} <= {1, 2} for row in rows)
+    return rows if rows and right else None
+
+
+def _whole_numbers(key: str, value: Any, rank: int) -> tuple[int, ...]:
+    return tuple(int(number) for number in _numbers(key, value, rank))
+
+
+def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
+    """An override of one number, or one number an axis, checked before anything is derived from it."""
+    numbers = [value] * rank if isinstance(value, int | float) else value
+    if not isinstance(numbers, list | tuple) or len(numbers) != rank:
+        example = str([32, 48, 64][:rank]).replace(" ", "")
+        raise UserError(
+            f"plan: setting '{key}' = {value!r}: needs one number, or {rank} (one an axis) as in {key}={example}.",
+        )
+    if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
+        raise UserError(f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
+    return tuple(float(n) for n in numbers)
+
+
+def _short(value: Any) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,202 @@
+"""What one scan is like, in a few hundred numbers. Its voxels are read once and let go of."""
+
+from __future__ import annotations
+
+from array import array
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy
+
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import DatasetConfig
+from ucseg.dataset.masks import read_label
+from ucseg.errors import UserError
+from ucseg.planning.thumbnail import copy_from, small_copy
+from ucseg.scans.formats import read_header, read_scan
+from ucseg.scans.orientation import canonical_axes
+from ucseg.scans.scan import Scan
+from ucseg.types import Array
+
+INTENSITY_AT = (5, 25, 50, 75, 95)
+"""Percentiles of a scan's intensities that are kept."""
+FOREGROUND_POINTS = 200
+"""A scan's foreground intensities are kept as so many evenly spaced quantiles: large organs have no more say."""
+_SAMPLED_VOXELS = 200_000
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of a scan's file, in canonical axes: S, edges of a voxel, "mm" or "px"."""
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """Of one class in one mask, in canonical axes.
+
+    Attributes:
+        voxels: how many it has.
+        components: connected components; diagonal neighbours are connected.
+        slices, single_slices: slices that have it, and how many of these have it in one component.
+        extent: edges in voxels of the box around its largest component.
+        centre: its centre of mass, as a part of the scan's edges.
+    """
+
+    voxels: int
+    components: int
+    slices: int
+    single_slices: int
+    extent: tuple[int, ...]
+    centre: tuple[float, ...]
+
+
+def _packed(values: Iterable[float] = ()) -> array[float]:
+    return array("d", values)
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """Of one scan.
+
+    Attributes:
+        zero_share: part of the voxels that are exactly zero.
+        intensity: percentiles INTENSITY_AT over all channels.
+        likeness: bytes of `copy`; None of a scan that shows nothing.
+        foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; none without any. Packed: as
+            objects of Python they would be most of the memory that thousands of scans take.
+        classes: of the classes that the mask holds; None: no mask.
+    """
+
+    zero_share: float
+    intensity: tuple[float, ...]
+    likeness: bytes | None
+    foreground: array[float] = field(default_factory=_packed)
+    classes: Mapping[int, ClassFacts] | None = None
+
+    @property
+    def copy(self) -> Array | None:
+        """As of `duplicates.small_copy`, which tells near-duplicates."""
+        return None if self.likeness is None else copy_from(self.likeness)
+
+    def plain(self) -> dict[str, Any]:
+        """Values for JSON."""
+        return {
+            **vars(self),
+            "foreground": self.foreground.tolist(),
+            "likeness": None if self.likeness is None else b64encode(self.likeness).decode(),
+            "classes": None if self.classes is None else {key: vars(one) for key, one in self.classes.items()},
+        }
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> ScanFacts:
+        """The inverse of `plain`."""
+
+        def lists(known: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+
+        classes, likeness = values["classes"], values["likeness"]
+        read = None if classes is None else {int(key): ClassFacts(**lists(one)) for key, one in classes.items()}
+        foreground = _packed(values["foreground"])
+        copy = None if likeness is None else b64decode(likeness)
+        return cls(**lists({**values, "classes": read, "likeness": copy, "foreground": foreground}))
+
+
+def header_of(case: Case, rank: int) -> Header | str:
+    """Shape, spacing and unit; or why the case cannot be used."""
+    try:
+        shape, geometry, _ = read_header(case.image)
+        order, _ = canonical_axes(geometry, case.image)
+    except UserError as error:
+        return str(error)
+    if geometry.dims != rank:
+        return f"{case.image}: this is a {geometry.dims}D scan, the dataset's are {rank}D; leave it out."
+    return Header(tuple(shape[a] for a in order), tuple(geometry.spacing[a] for a in order), geometry.unit)
+
+
+def facts_of(case: Case, config: DatasetConfig, slice_axis: int | None) -> ScanFacts | str:
+    """Read a scan, and its mask if it has one; or why they cannot be used.
+
+    Args:
+        slice_axis: the canonical axis across the slices of volumes; None for images.
+    """
+    try:
+        scan = read_scan(case.image)
+        label = None if case.mask is None else read_label(case.mask, scan.array.shape[1:], config, scan.geometry)
+        return facts_in(scan, label, likeness_of(scan), slice_axis)
+    except UserError as error:
+        return str(error)
+
+
+def likeness_of(scan: Scan) -> bytes | None:
+    """As of `ScanFacts`."""
+    copy = small_copy(scan.array)
+    return None if copy is None else copy.tobytes()
+
+
+def facts_in(scan: Scan, label: Array | None, likeness: bytes | None, slice_axis: int | None) -> ScanFacts:
+    """The facts of a scan and its label, S class indices in the scan's own axes.
+
+    Raises:
+        UserError: the scan's axes have no canonical order.
+    """
+    order, flips = canonical_axes(scan.geometry, scan.source)
+    values = scan.array.reshape(-1)
+    every = values[:: max(1, values.size // _SAMPLED_VOXELS)]
+    every = every[np.isfinite(every)]
+    facts: dict[str, Any] = {}
+    if label is not None:
+        across = None if slice_axis is None else order[slice_axis]
+        facts["classes"] = classes_in(label, order, flips, across)
+        inside = scan.array[:, label > 0].reshape(-1)
+        inside = inside[np.isfinite(inside)]
+        if inside.size:
+            at = (np.arange(FOREGROUND_POINTS) + 0.5) / FOREGROUND_POINTS
+            facts["foreground"] = _packed(np.quantile(inside, at))
+    return ScanFacts(
+        zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
+        intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),
+        likeness=likeness,
+        **facts,
+    )
+
+
+def classes_in(
+    label: Array, order: tuple[int, ...], flips: tuple[bool, ...], slice_axis: int | None = None
+) -> dict[int, ClassFacts]:
+    """The facts of each class of a label, S class indices.
+
+    Args:
+        order, flips: its canonical axes.
+        slice_axis: the label's own axis across slices.
+    """
+    found: dict[int, ClassFacts] = {}
+    near = np.ones((3,) * label.ndim, bool)
+    for value, box in enumerate(scipy.ndimage.find_objects(label), start=1):
+        if not box:  # no such class here
+            continue
+        mask = label[box] == value
+        pieces, count = scipy.ndimage.label(mask, near)
+        largest = int(np.bincount(pieces.reshape(-1))[1:].argmax()) + 1
+        around = scipy.ndimage.find_objects(pieces, largest)[largest - 1]
+        planes = [] if slice_axis is None else [plane for plane in np.moveaxis(mask, slice_axis, 0) if plane.any()]
+        centre = [
+            (start.start + (where + 0.5)) / size
+            for start, where, size in zip(box, scipy.ndimage.center_of_mass(mask), label.shape, strict=True)
+        ]
+        centre = [1 - c if flip else c for c, flip in zip((centre[a] for a in order), flips, strict=True)]
+        found[value] = ClassFacts(
+            voxels=int(np.count_nonzero(mask)),
+            components=int(count),
+            slices=len(planes),
+            single_slices=sum(scipy.ndimage.label(plane, near[0])[1] == 1 for plane in planes),
+            extent=tuple(around[a].stop - around[a].start for a in order),
+            centre=tuple(float(c) for c in centre),
+        )
+    return found

@@ -1,0 +1,198 @@
+"""What a dataset is like: the facts of every training scan, labelled or not, and the figures that a plan needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from ucseg.dataset.manifest import Dataset
+from ucseg.errors import UserError
+from ucseg.planning.facts import Header, ScanFacts
+from ucseg.planning.measuring import Look, measure_headers, measure_scans
+from ucseg.types import Array
+
+ONE_COMPONENT_SHARE = 0.95
+ORDERED_SHARE = 0.95
+ORDERED_MASKS = 5
+"""An order of two classes is believed when so many masks, and so large a part of them, show it."""
+ORDERED_DISTANCE = 0.25
+"""How far apart the two centres are at least (median), in edges of the larger of both."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Two classes of which one lies before the other along a canonical axis in nearly every mask."""
+
+    axis: int
+    first: int
+    second: int
+    masks: int
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Figures of the training cases, axes in canonical orientation.
+
+    Attributes:
+        unit: "mm" or "px".
+        slice_axis: the axis of largest median spacing; without a spacing that of fewest voxels; the last one where none
+            stands out.
+        headers, scans: of each readable case, by name.
+        labelled: names of the readable cases with a mask.
+        classes: number of classes C.
+        left_out: cases that could not be read, with the reason.
+    """
+
+    unit: str
+    slice_axis: int
+    headers: Mapping[str, Header]
+    scans: Mapping[str, ScanFacts]
+    labelled: tuple[str, ...]
+    classes: int
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """Names of the readable cases without a mask."""
+        return tuple(name for name in self.scans if self.scans[name].classes is None)
+
+    @property
+    def shapes(self) -> Array:
+        """N x n voxels, a row a case."""
+        return np.array([head.shape for head in self.headers.values()], float)
+
+    @property
+    def spacings(self) -> Array:
+        """N x n, in `unit`."""
+        return np.array([head.spacing for head in self.headers.values()], float)
+
+    @property
+    def median_shape(self) -> tuple[float, ...]:
+        """Voxels along each axis."""
+        return tuple(float(edge) for edge in np.median(self.shapes, axis=0))
+
+    @property
+    def median_spacing(self) -> tuple[float, ...]:
+        """In `unit`."""
+        return tuple(float(edge) for edge in np.median(self.spacings, axis=0))
+
+    @property
+    def zero_share(self) -> float:
+        """Median part of an image's voxels that are exactly zero."""
+        return float(np.median([scan.zero_share for scan in self.scans.values()]))
+
+    @property
+    def ct_window(self) -> dict[str, float]:
+        """Percentiles 0.5 and 99.5 of the foreground, mean and deviation (nnU-Net's CT normalisation)."""
+        inside = np.concatenate([self.scans[name].foreground for name in self.labelled])
+        low, high = (float(v) for v in np.percentile(inside, [0.5, 99.5]))
+        return {
+            "low": round(low, 3),
+            "high": round(high, 3),
+            "mean": round(float(inside.mean()), 3),
+            "std": round(max(float(inside.std()), 1e-3), 3),
+        }
+
+    @property
+    def structure(self) -> tuple[float, ...]:
+        """Edges in `unit` of the typical structure: what three of four masks stay within, of the largest class."""
+        largest = np.zeros(len(self.median_shape))
+        for value in range(1, self.classes):
+            edges = [
+                np.array(facts.classes[value].extent) * self.headers[name].spacing
+                for name, facts in self.scans.items()
+                if facts.classes and value in facts.classes
+            ]
+            if edges:
+                largest = np.maximum(largest, np.percentile(edges, 75, axis=0))
+        return tuple(float(edge) for edge in largest)
+
+    def cases_with(self, value: int) -> int:
+        """How many masks hold a class."""
+        return sum(value in (self.scans[name].classes or {}) for name in self.labelled)
+
+    def one_component(self, sliced: bool) -> tuple[int, ...]:
+        """Classes of which nearly every mask that has them at all has one component.
+
+        Args:
+            sliced: of which this is also true of nearly every slice: a 2D network's filter sees slices in training.
+        """
+        single = []
+        for value in range(1, self.classes):
+            found = [c[value] for name in self.labelled if (c := self.scans[name].classes) and value in c]
+            whole = np.mean([one.components == 1 for one in found]) if found else 0.0
+            slices = sum(one.slices for one in found)
+            if sliced and slices:
+                whole = min(whole, sum(one.single_slices for one in found) / slices)
+            if whole >= ONE_COMPONENT_SHARE:
+                single.append(value)
+        return tuple(single)
+
+    def orders(self) -> list[Order]:
+        """Pairs of classes that nearly every mask shows in one order along an axis: mirroring would undo it."""
+        found = []
+        for one, other in combinations(range(1, self.classes), 2):
+            names = [n for n in self.labelled if {one, other} <= (self.scans[n].classes or {}).keys()]
+            if len(names) < ORDERED_MASKS:
+                continue
+            both = [(classes[one], classes[other]) for n in names if (classes := self.scans[n].classes)]
+            shapes = np.array([self.headers[name].shape for name in names])
+            apart = np.array([np.subtract(b.centre, a.centre) for a, b in both]) * shapes
+            edges = np.array([np.maximum(a.extent, b.extent) for a, b in both])
+            far = np.abs(np.median(apart / edges, axis=0)) >= ORDERED_DISTANCE
+            before, after = np.mean(apart > 0, axis=0), np.mean(apart < 0, axis=0)
+            for axis in np.flatnonzero(far & (np.maximum(before, after) >= ORDERED_SHARE)):
+                pair = (one, other) if before[axis] > after[axis] else (other, one)
+                found.append(Order(int(axis), *pair, len(names)))
+        return found
+
+
+def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, look: Look | None = None) -> Fingerprint:
+    """Measure the training cases of a dataset; no validation or test case is opened.
+
+    Every scan is read once, several at a time; a few hundred numbers of each are kept, beside the dataset too, so that
+    only scans that have changed since are read again.
+
+    Args:
+        dataset: at least one of its training cases must be labelled.
+        done: called after each scan, for a progress bar.
+        look: reads each scan, changed or not, in place of this function.
+
+    Raises:
+        UserError: nothing to train on, or scans with and without a spacing in mm side by side.
+    """
+    if not dataset.labelled:
+        raise UserError(f"{dataset.folder}: no training case has a mask; add some, or see the splits in cases.csv.")
+    heads = measure_headers(dataset.training, dataset.config.dims)
+    left_out = [(case.case, head) for case, head in zip(dataset.training, heads, strict=True) if isinstance(head, str)]
+    good = [(case, head) for case, head in zip(dataset.training, heads, strict=True) if not isinstance(head, str)]
+    units = {head.unit for _, head in good}
+    if len(units) > 1:
+        example = {head.unit: case.image.name for case, head in good}
+        raise UserError(
+            f"{dataset.folder}: some scans have a spacing in mm ({example['mm']}) and some are plain images "
+            f"({example['px']}); make two datasets of them.",
+        )
+    if not any(case.mask is not None for case, _ in good):
+        raise UserError(f"{dataset.folder}: no labelled training case can be read; {left_out[0][1]}")
+    voxels = np.median([head.shape for _, head in good], axis=0)
+    slice_axis = _slice_axis(1 / voxels if units == {"px"} else np.median([head.spacing for _, head in good], axis=0))
+    across = slice_axis if dataset.config.dims == 3 else None
+    found = measure_scans(dataset, [case for case, _ in good], across, done, look=look)
+    left_out += [(case.case, one) for (case, _), one in zip(good, found, strict=True) if isinstance(one, str)]
+    scans = {case.case: one for (case, _), one in zip(good, found, strict=True) if not isinstance(one, str)}
+    labelled = tuple(name for name, one in scans.items() if one.classes is not None)
+    if not labelled:
+        raise UserError(f"{dataset.folder}: no mask of the training cases can be read; {left_out[-1][1]}")
+    if not any(scans[name].foreground for name in labelled):
+        raise UserError(f"{dataset.folder}: every mask that was read is empty; see the classes in dataset.yaml.")
+    headers = {case.case: head for case, head in good if case.case in scans}
+    return Fingerprint(units.pop(), slice_axis, headers, scans, labelled, len(dataset.config.classes), left_out)
+
+
+def _slice_axis(spacing: Array) -> int:
+    coarsest = int(np.argmax(spacing))
+    return coarsest if spacing[coarsest] > 1.05 * np.delete(spacing, coarsest).max() else len(spacing) - 1

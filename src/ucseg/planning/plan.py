@@ -1,0 +1,235 @@
+"""The plan: how scans become what a network sees. Chosen from the data, written to plan.yaml, open to change."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationInfo, field_validator
+
+from ucseg.config import Strict, build, read_yaml
+from ucseg.machine.writing import whole_file
+from ucseg.planning.augmentation import AugmentationConfig
+from ucseg.planning.sizing import LEVELS, multiples
+from ucseg.types import Problem, Strides
+
+
+class IntensityWindow(Strict):
+    """Foreground statistics of a CT dataset, in its own units (Hounsfield)."""
+
+    low: float
+    high: float
+    mean: float
+    std: float = Field(gt=0)
+
+
+class Plan(Strict):
+    """How scans are resampled, normalised, cut and batched.
+
+    Axes are those of the canonical orientation, the one closest to RAS+.
+    The descriptions below become the comments of plan.yaml.
+    """
+
+    dims: Literal[2, 3] = Field(description="rank of the network")
+    slice_axis: int | None = Field(
+        default=None, description="2D network on volumes: the canonical axis across its slices"
+    )
+    unit: Literal["mm", "px"] = Field(description="unit of spacing; px: plain images")
+    spacing: tuple[float, ...] = Field(description="voxel edges that scans are resampled to, one per axis of a scan")
+    strides: Strides | None = Field(
+        default=None,
+        description="how much each axis shrinks from one level of the networks to the next; null: five levels, halved",
+    )
+    size: tuple[int, int] | None = Field(
+        default=None, description="2D: every image or slice is resized to this; null: to spacing"
+    )
+    patch: tuple[int, ...] = Field(description="training patch in voxels, multiples of what the levels divide by")
+    token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
+    labelled_batch: int = Field(ge=1, description="labelled patches a step")
+    unlabelled_batch: int = Field(ge=1, description="unlabelled patches a step")
+    channels: int = Field(ge=1, description="channels of an image")
+    classes: dict[int, str] = Field(description="0 is the background")
+    normalisation: Literal["zscore", "ct", "rgb", "unit"] = Field(
+        description="zscore: by each scan's mean and deviation; ct: ct_window; rgb: (x / full scale - 0.5) / 0.25; "
+        "unit: each scan's range to 0..1"
+    )
+    nonzero: bool = Field(
+        default=False, description="zscore over nonzero voxels only: the air around the body is exactly zero"
+    )
+    ct_window: IntensityWindow | None = Field(
+        default=None, validate_default=True, description="clip to low..high, then subtract mean, divide by std"
+    )
+    one_component: tuple[int, ...] = Field(
+        default=(), description="classes that are one connected component in nearly every mask"
+    )
+    always_present: tuple[int, ...] = Field(
+        default=(), description="classes that every labelled mask holds: a predicted mask without them has failed"
+    )
+    augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
+    steps: int | None = Field(
+        default=None, ge=1, description="updates to make where `ucseg train` is given none; null: its default"
+    )
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int) else value
+
+    @field_validator("patch", "token", mode="before")
+    @classmethod
+    def _same_on_every_axis(cls, value: Any, info: ValidationInfo) -> Any:
+        return (value,) * info.data.get("dims", 1) if isinstance(value, int) else value
+
+    @field_validator("strides", mode="before")
+    @classmethod
+    def _alike_on_every_axis(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        dims = info.data.get("dims", 1)
+        return tuple((step,) * dims if isinstance(step, int) else step for step in value)
+
+    @field_validator("strides")
+    @classmethod
+    def _steps(cls, value: Strides | None, info: ValidationInfo) -> Strides | None:
+        if value is None:
+            return None
+        dims = info.data.get("dims")
+        if not 1 <= len(value) < LEVELS:
+            raise ValueError(f"needs 1 to {LEVELS - 1} steps, since there are at most {LEVELS} levels")
+        if any((dims is not None and len(step) != dims) or set(step) - {1, 2} or 2 not in step for step in value):
+            raise ValueError("a step has a 1 or a 2 for each axis, and at least one 2")
+        return value
+
+    @field_validator("size", "patch")
+    @classmethod
+    def _divisible(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        if value is not None and "dims" in info.data:
+            divide = multiples(info.data.get("strides"), info.data["dims"])
+            pairs = list(zip(value, divide, strict=False))
+            if any(edge < by or edge % by for edge, by in pairs):
+                said = divide[0] if len(set(divide)) == 1 else list(divide)
+                near = [max(by, round(edge / by) * by) for edge, by in pairs]
+                raise ValueError(f"edges must be multiples of {said}; the nearest is {near}")
+        return value
+
+    @field_validator("size")
+    @classmethod
+    def _plane(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        if value is not None and info.data.get("dims") == 3:
+            raise ValueError("is for 2D networks: volumes are resampled to a spacing")
+        return value
+
+    @field_validator("patch", "token")
+    @classmethod
+    def _rank(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        dims = info.data.get("dims")
+        if dims is not None and len(value) != dims:
+            raise ValueError(f"needs {dims} numbers, one per axis of the {dims}D network")
+        if min(value) < 1:
+            raise ValueError("edges must be at least 1")
+        return value
+
+    @field_validator("patch")
+    @classmethod
+    def _inside_size(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        size = info.data.get("size")
+        if size is not None and any(edge > whole for edge, whole in zip(value, size, strict=False)):
+            raise ValueError(f"is larger than size = {list(size)}, to which whole images are resized")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _inside_patch(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        patch = info.data.get("patch")
+        if patch is not None and any(edge > whole for edge, whole in zip(value, patch, strict=False)):
+            raise ValueError(f"is larger than patch = {list(patch)}")
+        return value
+
+    @field_validator("spacing", mode="before")
+    @classmethod
+    def _isotropic(cls, value: Any, info: ValidationInfo) -> Any:
+        rank = info.data.get("dims", 1) if info.data.get("slice_axis") is None else 3
+        return (value,) * rank if isinstance(value, int | float) else value
+
+    @field_validator("spacing")
+    @classmethod
+    def _spacing(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        dims, slice_axis = info.data.get("dims"), info.data.get("slice_axis")
+        rank = dims if slice_axis is None else 3
+        if rank is not None and len(value) != rank:
+            raise ValueError(f"needs {rank} numbers, one per axis of a scan")
+        if not all(0 < edge < float("inf") for edge in value):
+            raise ValueError("edges must be positive")
+        return value
+
+    @field_validator("slice_axis")
+    @classmethod
+    def _slices(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and (value not in (0, 1, 2) or info.data.get("dims") == 3):
+            raise ValueError("must be 0, 1 or 2, and goes with dims = 2 on volumes only")
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _classes(cls, value: dict[int, str]) -> dict[int, str]:
+        if sorted(value) != list(range(len(value))) or len(value) < 2:
+            raise ValueError("must be numbered 0 (background), 1, 2, ... without gaps")
+        return value
+
+    @field_validator("ct_window")
+    @classmethod
+    def _window(cls, value: IntensityWindow | None, info: ValidationInfo) -> IntensityWindow | None:
+        if value is None and info.data.get("normalisation") == "ct":
+            raise ValueError("normalisation 'ct' needs low, high, mean and std")
+        return value
+
+    @field_validator("one_component", "always_present")
+    @classmethod
+    def _foreground(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        classes = len(info.data.get("classes", ()))
+        if classes and not all(0 < one < classes for one in value):
+            raise ValueError(f"holds class indices from 1 to {classes - 1}")
+        return value
+
+    def is_stack(self, dims: int, unit: str) -> bool:
+        """Whether a scan is to be taken slice by slice, along its first axis, though the plan is of single slices.
+
+        Sets that are published as slices for training and volumes for testing (ACDC) are so; neither has a spacing.
+        """
+        return (dims, unit, self.unit, len(self.spacing)) == (3, "px", "px", 2)
+
+    @property
+    def problem(self) -> Problem:
+        """What a network must know of the data."""
+        known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
+        return Problem(*known, self.strides)
+
+
+def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None) -> None:
+    """Write a plan as commented YAML, all or nothing; with `reasons`, why each value was chosen stands beside it."""
+    lines = []
+    for key, value in plan.model_dump().items():
+        lines.append(f"# {Plan.model_fields[key].description}")
+        if reasons and key in reasons:
+            lines += textwrap.wrap(reasons[key], 110, initial_indent="#   why: ", subsequent_indent="#   ")
+        flow = None if isinstance(value, tuple | dict) else False  # short lists and mappings on one line
+        lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=110).rstrip())
+    with whole_file(path, ".yaml") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def read_plan(path: Path) -> Plan:
+    """Read plan.yaml.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or holds a value that cannot be.
+    """
+    return plan_from(read_yaml(path), str(path))
+
+
+def plan_from(values: Mapping[str, Any], where: str) -> Plan:
+    """A checked plan from plain values; `where` names their origin in errors."""
+    return build(Plan, values, where)

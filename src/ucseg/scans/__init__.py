@@ -1,0 +1,1 @@
+"""A file in, an array with its place out, and back."""

@@ -1,0 +1,253 @@
+"""HDF5 and NumPy files: bare arrays by name, as the semi-supervised literature distributes them (`image`, `label`).
+
+A `spacing` attribute (HDF5: of the dataset, else of the file or of a dataset of the same shape) or array (.npz), in mm
+along the array's own axes, is the geometry; without one the unit is the pixel. H x W x 3 bytes are a colour image.
+"""
+
+# h5py is not annotated:
+# mypy: disable-error-code="attr-defined, no-untyped-call"
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucseg.errors import UserError
+from ucseg.machine.writing import whole_file
+from ucseg.scans.address import split_part
+from ucseg.scans.scan import Geometry, Scan
+from ucseg.types import Array
+
+IMAGE_NAMES = ("image", "images", "img", "data", "volume", "raw", "x")
+MASK_NAMES = ("label", "labels", "mask", "masks", "seg", "segmentation", "gt", "y")
+_SPACING_NAMES = ("spacing", "voxel_size", "voxelsize", "pixdim", "element_size_um")
+_NUMBERS = "biufc"
+_BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An array of a file before its voxels are read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    spacing: tuple[float, ...] | None
+    data: Any  # to be indexed with [...]
+
+
+def read(path: Path) -> Scan:
+    """C x S; the part that the address names, else the image, else the only array."""
+    return _read(path, IMAGE_NAMES)
+
+
+def read_mask(path: Path) -> Scan:
+    """As `read`, but without a named part the mask comes first."""
+    return _read(path, MASK_NAMES)
+
+
+def read_header(path: Path, first: tuple[str, ...] = IMAGE_NAMES) -> tuple[tuple[int, ...], Geometry, int]:
+    """Shape, geometry and channels."""
+    with _entries(path) as entries:
+        entry = entries[_choose(path, entries, first)]
+        shape, channels = _shape(path, entry)
+        return shape, _geometry(path, entry, len(shape)), channels
+
+
+def parts(path: Path) -> tuple[str | None, str | None]:
+    """Names of the image and of the mask in a file; None where it has none (a lone array counts as the image)."""
+    with _entries(path) as entries:
+        names = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
+        image = next((names[name] for name in IMAGE_NAMES if name in names), None)
+        mask = next((names[name] for name in MASK_NAMES if name in names), None)
+        if image is None and len(entries) == 1 and mask is None:
+            image = next(iter(entries))
+        if image is None and mask is None:
+            raise UserError(_unclear(path, entries, IMAGE_NAMES))
+        return image, mask
+
+
+def write(array: Array, like: Scan, path: Path) -> None:
+    """Write S: as the array of a .npy file, or as `label` (masks) or `map` (floats) with its spacing."""
+    ending = path.suffix.lower()
+    name = "map" if array.dtype.kind == "f" else "label"
+    spacing = like.geometry.spacing if like.geometry.unit == "mm" else None
+    with whole_file(path, ending) as temporary:
+        if ending == ".npy":
+            np.save(temporary, array)
+        elif ending == ".npz":
+            more = {} if spacing is None else {"spacing": np.array(spacing)}
+            np.savez_compressed(temporary, **{name: array}, **more)  # type: ignore[arg-type]
+        else:
+            import h5py
+
+            with h5py.File(temporary, "w") as file:
+                written = file.create_dataset(name, data=array, compression="gzip")
+                if spacing is not None:
+                    written.attrs["spacing"] = spacing
+
+
+def _read(path: Path, first: tuple[str, ...]) -> Scan:
+    with _entries(path) as entries:
+        entry = entries[_choose(path, entries, first)]
+        shape, channels = _shape(path, entry)
+        geometry = _geometry(path, entry, len(shape))
+        array = np.array(entry.data[...])  # a copy: mapped voxels would crash if the file changed under them
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.dtype == np.float16 or array.dtype.itemsize > 8:
+        array = array.astype(np.float32)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = np.moveaxis(array[..., :3], -1, 0) if channels == 3 else array[None]
+    return Scan(np.ascontiguousarray(array).reshape(channels, *shape), geometry, path)
+
+
+@contextmanager
+def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
+    """The arrays of numbers in a file, by name, open for reading."""
+    file = split_part(path)[0]
+    try:
+        if file.suffix.lower() == ".npy":
+            yield {"array": _npy_entry(file)}
+        elif file.suffix.lower() == ".npz":
+            with zipfile.ZipFile(file) as archive:
+                yield _npz_entries(archive)
+        else:
+            import h5py
+
+            with h5py.File(file, "r") as found:
+                yield _hdf5_entries(found)
+    except UserError:
+        raise
+    except _BROKEN as error:
+        if "allow_pickle" in str(error):
+            raise UserError(f"{path}: holds Python objects, not numbers; save the array itself.") from error
+        reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
+        raise UserError(f"{path}: the file is damaged or cut short ({reason}); copy or export it again.") from error
+
+
+def _npy_entry(file: Path) -> _Entry:
+    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):  # a zip archive under the wrong name
+        array.close()
+        raise UserError(f"{file}: the content is not .npy but .npz; mend its ending.")
+    if array.dtype.kind not in _NUMBERS or array.ndim < 2:
+        raise UserError(f"{file}: holds {array.ndim}D {array.dtype}, not numbers along two or three axes; save those.")
+    return _Entry(array.shape, array.dtype, None, array)
+
+
+class _Member:
+    """An array of an .npz file, read when it is asked for: the label beside an image need not be."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._archive, self._name = archive, name
+        with archive.open(name) as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            self.shape, _, self.dtype = read(file)
+
+    def __getitem__(self, key: Any) -> Array:
+        with self._archive.open(self._name) as file:
+            array: Array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))[key]
+            return array
+
+
+def _npz_entries(archive: zipfile.ZipFile) -> dict[str, _Entry]:
+    members = {name.removesuffix(".npy"): _Member(archive, name) for name in archive.namelist()}
+    stated = next((members.pop(name) for name in _SPACING_NAMES if name in members), None)
+    spacing = None if stated is None else tuple(float(v) for v in np.ravel(stated[...]))
+    return {
+        name: _Entry(member.shape, member.dtype, spacing, member)
+        for name, member in members.items()
+        if member.dtype.kind in _NUMBERS and len(member.shape) > 1
+    }
+
+
+def _hdf5_entries(file: Any) -> dict[str, _Entry]:
+    import h5py
+
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim > 1 and item.dtype.kind in _NUMBERS:
+            found[name] = item
+
+    file.visititems(visit)
+    own = {name: _stated(item.attrs) for name, item in found.items()}
+    entries = {}
+    for name, item in found.items():
+        same = (own[other] for other in found if found[other].shape == item.shape)
+        spacing = own[name] or _stated(file.attrs) or next((stated for stated in same if stated), None)
+        entries[name] = _Entry(item.shape, item.dtype, spacing, item)
+    return entries
+
+
+def _stated(attributes: Any) -> tuple[float, ...] | None:
+    for name in _SPACING_NAMES:
+        if name in attributes:
+            scale = 0.001 if name.endswith("_um") else 1.0
+            return tuple(scale * float(v) for v in np.ravel(attributes[name]))
+    return None
+
+
+def _choose(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
+    part = split_part(path)[1].strip("/")
+    if part:
+        if part not in entries:
+            listed = ", ".join(sorted(entries)[:6]) or "none"
+            raise UserError(
+                f"{path}: there is no array '{part}' in the file; its arrays of two or more axes: {listed}."
+            )
+        return part
+    names = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
+    for name in first:
+        if name in names:
+            return names[name]
+    if len(entries) == 1:
+        return next(iter(entries))
+    raise UserError(_unclear(path, entries, first))
+
+
+def _unclear(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
+    if not entries:
+        return f"{path}: the file holds no array of numbers with two or more axes; save image and label in it."
+    listed = ", ".join(sorted(entries)[:6])
+    return (
+        f"{path}: none of its arrays ({listed}) is called {first[0]}; "
+        f"name the one that is meant, as {path.name}#{sorted(entries)[0]}."
+    )
+
+
+def _shape(path: Path, entry: _Entry) -> tuple[tuple[int, ...], int]:
+    if entry.dtype.kind == "c":
+        raise UserError(f"{path}: complex numbers are not supported; save the magnitude.")
+    shape = tuple(int(n) for n in entry.shape)
+    while len(shape) > 3 and 1 in (shape[0], shape[-1]):
+        shape = shape[1:] if shape[0] == 1 else shape[:-1]
+    if len(shape) > 3:
+        raise UserError(
+            f"{path}: the array is {len(shape)}D (shape {shape}), a scan has two or three axes; "
+            "save each time point or channel as a file of its own.",
+        )
+    if len(shape) == 3 and shape[0] == 1:
+        return shape[1:], 1
+    if len(shape) == 3 and shape[2] in (3, 4) and entry.dtype == np.uint8 and min(shape[:2]) > 4:
+        return shape[:2], 3
+    return shape, 1
+
+
+def _geometry(path: Path, entry: _Entry, dims: int) -> Geometry:
+    if entry.spacing is None:
+        return Geometry(np.eye(dims + 1), "px")
+    spacing = entry.spacing
+    if len(spacing) != dims or not np.isfinite(spacing).all() or min(spacing) <= 0:
+        raise UserError(
+            f"{path}: its spacing {list(spacing)} is not {dims} lengths in mm, one an axis; mend or remove it."
+        )
+    return Geometry(np.diag([*spacing, 1.0]))

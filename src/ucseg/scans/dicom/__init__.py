@@ -1,0 +1,1 @@
+"""DICOM: series and images, segmentations, and results written as DICOM."""

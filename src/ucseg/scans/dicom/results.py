@@ -1,0 +1,311 @@
+"""Results as DICOM objects, by highdicom: a mask as a segmentation (SEG), a map as a Parametric Map.
+
+Both refer to the images of the source series, frame by frame, and lie in its frame of reference. An image without a
+place in the patient (ultrasound, photographs) gets a segmentation that claims none either, on the image's own pixels; a
+Parametric Map without a place is not to be had of highdicom. Of the patient they
+carry what the standard demands of every object of a study (its types 1 and 2), so that an archive files them with the
+images, and nothing else: a reduced copy of the source's header is all that highdicom is shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucseg import __version__
+from ucseg.errors import UserError
+from ucseg.machine.writing import whole_file
+from ucseg.scans.dicom.codes import UNKNOWN, Code, SegmentCodes
+from ucseg.scans.dicom.image import DicomHeader
+from ucseg.scans.dicom.series import quiet_pydicom
+from ucseg.scans.scan import Scan
+from ucseg.types import Array
+
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+_STUDY = ("StudyInstanceUID", "AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")
+_REST = (
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Laterality",
+    "FrameOfReferenceUID", "PositionReferenceIndicator", "Rows", "Columns", "NumberOfFrames", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "LossyImageCompression",
+    "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    # That a source was anonymised, and how, is no patient data, and archives ask for it.
+    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+)  # fmt: skip
+_LATERALITY = {"left": ("7771000", "Left"), "right": ("24028007", "Right"), "both": ("51440002", "Right and left")}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Who made the results.
+
+    Attributes:
+        method: of segmentation, e.g. "uc_seg".
+        weights: a short name for exactly these weights.
+    """
+
+    method: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """The headers of a scan's images as highdicom wants them, and how a volume's slices become their frames.
+
+    Attributes:
+        images: one a slice, or one of several frames.
+        order: index of the slice that each frame shows; None: an image without a place in the patient.
+    """
+
+    images: list[Any]
+    order: list[int] | None
+
+    def frames(self, volume: Array) -> Array:
+        """Columns x rows x slices or rows x columns, as scans are read, to frames x rows x columns."""
+        if self.order is None:
+            return np.ascontiguousarray(volume[None])
+        return np.ascontiguousarray(volume[..., self.order].transpose(2, 1, 0))
+
+
+def is_source(scan: Scan) -> bool:
+    """Whether a scan was read from DICOM, the only kind that results are made for."""
+    return isinstance(scan.header, DicomHeader)
+
+
+def source_of(scan: Scan) -> Source:
+    """The reduced headers of a scan that was read from DICOM.
+
+    Raises:
+        UserError: the scan is not from DICOM, or its headers do not hold what a result has to refer to.
+    """
+    if not is_source(scan):
+        raise UserError(
+            f"{scan.source}: is not DICOM, which alone can have a DICOM segmentation; "
+            "leave it out, or leave out --dicom-seg.",
+        )
+    slices, plain = scan.header.slices, scan.header.plain
+    files = [plain] if plain else list(dict.fromkeys(one.file for one in slices))
+    if len(files) > 1 and len(files) < len(slices):
+        raise UserError(
+            f"{scan.source}: its slices lie in {len(files)} files of several frames each, and a DICOM segmentation "
+            "can refer to one such file only; name the files one by one, or leave out --dicom-seg.",
+        )
+    with _said_of(scan.source):
+        images = [_reduced(file) for file in files]
+        for image in images:
+            if plain:
+                image.pop("FrameOfReferenceUID", None)  # without a position it places nothing
+            else:
+                _alike(image, images[0], float(scan.geometry.spacing[2]))
+    place = () if plain else ("FrameOfReferenceUID",)
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", *place):
+        values = {str(image.get(name) or "") for image in images}
+        if "" in values or (len(values) > 1 and name != "SOPInstanceUID"):
+            what = "some of its files have no" if "" in values else "its files differ in their"
+            raise UserError(
+                f"{scan.source}: {what} {name}, so nothing can refer to them as one series; "
+                "export the series again, or leave out --dicom-seg.",
+            )
+    if plain:
+        return Source(images, None)
+    order = sorted(range(len(slices)), key=lambda index: slices[index].frame) if len(files) == 1 else range(len(slices))
+    return Source(images, list(order))
+
+
+def _alike(image: Any, first: Any, gap: float) -> None:
+    """Orientation and pixel size where highdicom looks for them, once for all slices.
+
+    They were found alike but for rounding when the scan was read; highdicom wants them alike to the last digit.
+    """
+    if "PerFrameFunctionalGroupsSequence" not in image:
+        image.ImageOrientationPatient, image.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
+        image.SliceThickness = image.get("SliceThickness") or round(gap, 6)
+        return
+    shared = (image.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    frame = image.PerFrameFunctionalGroupsSequence[0]
+    kept = quiet_pydicom().Dataset()
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        found = frame.get(name) or shared.get(name)
+        if found:
+            setattr(kept, name, found)
+    if "PixelMeasuresSequence" in kept:
+        kept.PixelMeasuresSequence[0].SliceThickness = kept.PixelMeasuresSequence[0].get("SliceThickness") or gap
+    image.SharedFunctionalGroupsSequence = [kept]
+
+
+def segmentation(
+    mask: Array, source: Source, classes: Mapping[int, str], codes: Mapping[int, SegmentCodes], algorithm: Algorithm
+) -> Any:
+    """A binary SEG with one segment a foreground class, whose number is the class index.
+
+    Args:
+        mask: columns x rows x slices, or rows x columns; class indices.
+        source: of the scan.
+        classes: index -> name, 0 is background.
+        codes: class index -> codes; `UNKNOWN` for those that have none.
+        algorithm: goes into every segment.
+
+    Raises:
+        UserError: the source's headers hold what the standard forbids.
+    """
+    import highdicom
+
+    identity = highdicom.AlgorithmIdentificationSequence(
+        name="ucseg",
+        family=_concept("123110", "DCM", "Artificial Intelligence"),
+        version=__version__,
+        source="ucseg",
+        parameters={"method": algorithm.method, "weights": algorithm.weights},
+    )
+    described = [
+        _described(index, name, codes.get(index, UNKNOWN), identity) for index, name in classes.items() if index
+    ]
+    return _built(
+        highdicom.seg.Segmentation,
+        source,
+        mask.astype(np.uint8 if len(classes) <= 256 else np.uint16, copy=False),
+        algorithm,
+        number=1000,
+        segmentation_type="BINARY",
+        segment_descriptions=described,
+        # SimpleITK takes a file's frames for the slices of one volume: right only if there is one segment and no gap.
+        omit_empty_frames=len(described) > 1,
+        content_label="SEGMENTATION",
+        content_description="Segmentation by ucseg, for research use",
+        series_description="Segmentation by ucseg",
+    )
+
+
+def parametric_map(values: Array, source: Source, algorithm: Algorithm) -> Any:
+    """Uncertainty, columns x rows x slices in 0..1, as a Parametric Map of 32-bit floating point.
+
+    SimpleITK's reader (GDCM) knows no Parametric Map of any type; pydicom, highdicom and dcmqi do.
+
+    Raises:
+        UserError: the source's headers hold what the standard forbids.
+    """
+    import highdicom
+
+    meaning = highdicom.pm.RealWorldValueMapping(
+        lut_label="UNCERTAINTY",
+        lut_explanation="Uncertainty of the segmentation: 0 sure, 1 knows nothing",
+        unit=_concept("1", "UCUM", "no units"),
+        value_range=(0.0, 1.0),
+    )
+    made = _built(
+        highdicom.pm.ParametricMap,
+        source,
+        values.astype(np.float32, copy=False),
+        algorithm,
+        number=2000,
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[meaning],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        content_label="UNCERTAINTY",
+        content_description="Uncertainty of a segmentation by ucseg, for research use",
+        series_description="Uncertainty by ucseg",
+    )
+    made.Laterality = source.images[0].get("Laterality") or None  # of paired body parts: the standard wants it said
+    return made
+
+
+def write(made: Any, path: Path) -> None:
+    """Write an object, whole or not at all.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    with whole_file(path, ".dcm") as part:
+        made.save_as(part)
+
+
+def _built(kind: Any, source: Source, volume: Array, algorithm: Algorithm, number: int, **values: Any) -> Any:
+    import highdicom
+
+    first = source.images[0]
+    with _said_of(first.filename):
+        return kind(
+            source_images=source.images,
+            pixel_array=source.frames(volume),
+            series_instance_uid=highdicom.UID(),
+            series_number=number + max(0, int(first.get("SeriesNumber") or 0)),
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="ucseg",
+            manufacturer_model_name=f"ucseg {algorithm.method}",
+            software_versions=__version__,
+            device_serial_number=algorithm.weights,
+            specific_character_set="ISO_IR 192",
+            **values,
+        )
+
+
+@contextmanager
+def _said_of(path: Path | str) -> Iterator[None]:
+    """A header that is not as the standard has it can break pydicom and highdicom anywhere.
+
+    What they only warn of is not shown: the source has it so, and the warnings name the patient. An empty mask, of
+    which highdicom logs a warning, is told by `ucseg predict` in words of its own.
+    """
+    logging.getLogger("highdicom").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise UserError(
+            f"{path}: no DICOM object can be made for this series ({reason}); "
+            "export the series again, or leave out --dicom-seg.",
+        ) from error
+
+
+def _described(index: int, name: str, codes: SegmentCodes, identity: Any) -> Any:
+    import highdicom
+
+    described = highdicom.seg.SegmentDescription(
+        segment_number=index,
+        segment_label=name[:64],
+        segmented_property_category=_of(codes.category),
+        segmented_property_type=_of(codes.type),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=identity,
+        anatomic_regions=[_of(codes.region)] if codes.region is not None else None,
+    )
+    if codes.laterality is not None:
+        value, meaning = _LATERALITY[codes.laterality]
+        side = [_concept(value, "SCT", meaning)]
+        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = side
+    return described
+
+
+def _of(code: Code) -> Any:
+    return _concept(code.value, code.scheme, code.meaning)
+
+
+def _concept(value: str, scheme: str, meaning: str) -> Any:
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(value, scheme, meaning)
+
+
+def _reduced(file: Path) -> Any:
+    """A header of what a result needs; what the standard wants to be there but lets be empty is empty if missing."""
+    header = quiet_pydicom().dcmread(
+        file, specific_tags=[*_PATIENT, *_STUDY, *_REST], stop_before_pixels=True, force=True
+    )
+    for name in (*_PATIENT, *_STUDY):
+        if name not in header and name != "StudyInstanceUID":
+            setattr(header, name, None)
+    if header.PatientSex not in ("M", "F", "O"):
+        header.PatientSex = None
+    return header

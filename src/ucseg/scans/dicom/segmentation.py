@@ -1,0 +1,151 @@
+"""DICOM segmentations as masks: their frames are laid on the grid of the image that they were drawn on.
+
+A SEG file holds the slices in which there is something, in any order, a frame a segment. Segments are numbered, and
+named by their labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucseg.errors import UserError
+from ucseg.scans.dicom.image import stored_pixels
+from ucseg.scans.dicom.series import SEGMENTATION, Slice, quiet_pydicom, read_file
+from ucseg.scans.scan import Geometry, Scan
+from ucseg.types import Array
+
+_OFF_GRID = 0.1
+"""How far, in voxels, a segment's pixel may lie from a voxel of the image: headers round."""
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a SEG; False also where it cannot be read."""
+    try:
+        return path.is_file() and read_file(path).sop_class == SEGMENTATION
+    except (UserError, OSError):
+        return False
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """Segment number -> label."""
+    header = _header(path)
+    return {int(one.SegmentNumber): str(one.get("SegmentLabel") or "") for one in header.SegmentSequence}
+
+
+def referred_series(path: Path) -> str:
+    """SeriesInstanceUID of the images on which a SEG was drawn; "" where it does not say."""
+    return read_file(path).refers
+
+
+def common_grid(paths: Sequence[Path]) -> tuple[tuple[int, ...], Geometry]:
+    """The smallest grid that holds the frames of several SEG of one image; with pixels of other kinds, `read` refuses.
+
+    Raises:
+        UserError: a file cannot be read, or does not say where its frames lie.
+    """
+    files = [read_file(path) for path in paths]
+    for file in files:
+        if not file.slices:
+            raise UserError(f"{file.file}: the segmentation says nowhere where its frames lie; export it again.")
+    return _own_grid([one for file in files for one in file.slices], files[0].shape)
+
+
+def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
+    """1 x S uint8: segment numbers, 0 elsewhere.
+
+    Args:
+        path: of the file.
+        grid: S and geometry of the image; None: the smallest grid that holds the file's own frames.
+
+    Raises:
+        UserError: segments overlap or are no binary ones, or lie on another grid than the image.
+    """
+    file = read_file(path)
+    if file.sop_class != SEGMENTATION:
+        raise UserError(f"{path}: this is not a DICOM segmentation; use it as an image.")
+    shape, geometry = grid or common_grid([path])
+    if not file.slices:
+        raise UserError(f"{path}: the segmentation says nowhere where its frames lie; export it again.")
+    numbers = _segments(path, len(file.slices))
+    if len(shape) != 3 or geometry.unit != "mm":
+        raise UserError(f"{path}: a DICOM segmentation lies in a volume, but its image is none; pair them anew.")
+    frames = stored_pixels(path)
+    frames = frames[None] if frames.ndim == 2 else frames
+    if len(frames) != len(numbers):
+        raise UserError(f"{path}: describes {len(numbers)} frames and holds {len(frames)}; export it again.")
+    out = np.zeros(shape, np.uint8)
+    into_voxels = np.linalg.inv(geometry.affine)
+    for one, frame, number in zip(file.slices, frames, numbers, strict=True):
+        _lay(path, out, frame, one, number, into_voxels)
+    return Scan(out[None], geometry, path)
+
+
+def _lay(path: Path, out: Array, frame: Array, one: Slice, number: int, into_voxels: Array) -> None:
+    """Write a frame's pixels to the voxels in which they lie."""
+    ras = np.array([-1.0, -1.0, 1.0])
+    steps = np.stack([np.array(one.columns) * one.spacing[1], np.array(one.rows) * one.spacing[0]], 1) * ras[:, None]
+    steps = into_voxels[:3, :3] @ steps  # voxels from row to row, from column to column
+    if np.abs(np.abs(steps).max(axis=0) - 1).max() > 0.02 or np.abs(steps - np.rint(steps)).max() > 0.02:
+        raise UserError(
+            f"{path}: its pixels differ from those of its image in size or direction; resample one to the other.",
+        )
+    start = into_voxels @ [*(np.array(one.position) * ras), 1.0]
+    if np.abs(start - np.rint(start)).max() > _OFF_GRID:
+        raise UserError(f"{path}: its frames lie between the voxels of its image; resample one to the other.")
+    inside = np.argwhere(frame != 0)
+    places = np.rint(start[:3]).astype(int) + inside @ np.rint(steps).astype(int).T
+    if len(places) and (places.min() < 0 or (places >= out.shape).any()):
+        raise UserError(f"{path}: some of its pixels lie outside its image; check that they belong together.")
+    index = tuple(places.T)
+    if np.logical_and(out[index] != 0, out[index] != number).any():
+        raise UserError(f"{path}: its segments overlap, so a voxel has several labels; export them without overlap.")
+    out[index] = number
+
+
+def _segments(path: Path, frames: int) -> list[int]:
+    """The segment of each frame."""
+    header = _header(path)
+    if str(header.get("SegmentationType")) != "BINARY":
+        raise UserError(
+            f"{path}: its segments are not binary but {header.get('SegmentationType')}; export binary ones."
+        )
+    shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    numbers = []
+    for group in header.get("PerFrameFunctionalGroupsSequence") or []:
+        found = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+        numbers.append(int(found[0].ReferencedSegmentNumber) if found else 0)
+    if len(numbers) != frames or not all(0 < number < 256 for number in numbers):
+        raise UserError(f"{path}: does not say which segment each frame shows; export it again.")
+    return numbers
+
+
+def _own_grid(slices: Sequence[Slice], size: tuple[int, int]) -> tuple[tuple[int, ...], Geometry]:
+    rows, columns = np.array(slices[0].rows), np.array(slices[0].columns)
+    normal = np.cross(rows, columns)
+    places = np.array([one.position for one in slices])
+    along = np.unique(np.round(places @ normal, 3))
+    step = float(np.diff(along).min()) if len(along) > 1 else slices[0].thickness or 1.0
+    count = round(float(along[-1] - along[0]) / step) + 1
+    affine = np.eye(4)
+    first = places[np.argmin(places @ normal)]
+    spacing = slices[0].spacing
+    affine[:3] = np.column_stack([rows * spacing[0], columns * spacing[1], normal * step, first])
+    affine[:2] *= -1
+    return (size[1], size[0], count), Geometry(affine)
+
+
+def _header(path: Path) -> Any:
+    try:
+        header = quiet_pydicom().dcmread(path, stop_before_pixels=True, force=True)
+        if not header.get("SegmentSequence"):
+            raise UserError(f"{path}: the segmentation names no segment; export it again.")
+        return header
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a broken file can break pydicom anywhere
+        reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
+        raise UserError(f"{path}: the segmentation is damaged ({reason}); copy or export it again.") from error

@@ -1,0 +1,317 @@
+"""DICOM files sorted into series, and a series into slices that lie evenly along one line.
+
+One file may hold one slice or (multi-frame) many; either way a slice is a `Slice`. Patient data is looked at for one
+purpose only, to tell subjects apart, and leaves this module as a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucseg.errors import UserError
+from ucseg.scans.scan import Geometry
+from ucseg.types import Array
+
+ENDINGS = (".dcm", ".dicom", ".ima")
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+_VOLUMES = ("CT Image", "MR Image", "Positron Emission", "Enhanced CT", "Enhanced MR", "Enhanced PET")
+_TAGS = (
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "PatientID", "Rows", "Columns",
+    "SamplesPerPixel", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence",
+    "ReferencedSeriesSequence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One frame of a file.
+
+    Attributes:
+        file, frame: where its pixels are.
+        position: of the first pixel's centre, LPS mm.
+        rows, columns: unit vectors along a row (to the next column) and along a column, LPS.
+        spacing: mm between columns, between rows.
+        thickness: mm, as stated; 0 if it is not.
+        slope, intercept: from stored to real values.
+        instance: SOPInstanceUID.
+    """
+
+    file: Path
+    frame: int
+    position: tuple[float, ...]
+    rows: tuple[float, ...]
+    columns: tuple[float, ...]
+    spacing: tuple[float, float]
+    thickness: float
+    slope: float
+    intercept: float
+    instance: str
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """What the header of one file says; `slices` is empty where it has no place in the patient.
+
+    `refers` is the series that a segmentation was drawn on.
+    """
+
+    file: Path
+    series: str
+    number: str
+    subject: str
+    sop_class: str
+    class_name: str
+    localiser: bool
+    shape: tuple[int, int]
+    channels: int
+    frames: int
+    slices: tuple[Slice, ...]
+    refers: str = ""
+
+    @property
+    def is_volume(self) -> bool:
+        """Part of a volume; otherwise an image by itself, as ultrasound, X-ray and photographs are."""
+        return bool(self.slices) or self.class_name.startswith(_VOLUMES)
+
+
+def quiet_pydicom() -> Any:
+    """pydicom, without the remarks on harmless oddities that it logs and warns of by the hundred."""
+    import pydicom
+    import pydicom.config
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom\..*")
+    return pydicom
+
+
+def is_dicom(path: Path) -> bool:
+    """By its ending, or by its content where the name has no known ending (scanners often give none)."""
+    name = path.name.lower()
+    if name.endswith(ENDINGS):
+        return True
+    if name == "dicomdir" or (path.suffix and not path.suffix[1:].isdigit()):
+        return False  # "IM.0001" and "1.2.840.113" have no ending to speak of
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_file(path: Path) -> DicomFile:
+    """The header of one file.
+
+    Raises:
+        UserError: it is no DICOM file, damaged, or no image.
+    """
+    stat = path.stat()
+    return _read_file(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=20_000)
+def _read_file(path: Path, size: int, changed: int) -> DicomFile:
+    pydicom = quiet_pydicom()
+    if size == 0:
+        raise UserError(f"{path}: the file is empty (0 bytes); copy it again from its source.")
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+        return _understood(path, header)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a broken file can break pydicom anywhere
+        reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
+        raise UserError(
+            f"{path}: not a readable DICOM file, or damaged ({reason}); copy or export it again."
+        ) from error
+
+
+def _understood(path: Path, header: Any) -> DicomFile:
+    if "SOPClassUID" not in header:
+        raise UserError(f"{path}: the content is not DICOM, or damaged at its start; copy it again.")
+    name = header.SOPClassUID.name
+    if "Image" in name and not header.get("Rows"):
+        raise UserError(f"{path}: the file says no size in rows and columns, so it holds no pixels; export it again.")
+    if not header.get("Rows") or not header.get("Columns") or name.startswith("RT Dose"):
+        raise UserError(f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
+    if header.get("ModalityLUTSequence") and name.startswith(_VOLUMES):
+        raise UserError(f"{path}: its values go through a table (Modality LUT), which is not read; export it rescaled.")
+    image_type = [str(word).upper() for word in header.get("ImageType") or ()]
+    referred = header.get("ReferencedSeriesSequence")
+    patient = str(header.get("PatientID") or "")
+    return DicomFile(
+        file=path,
+        series=str(header.get("SeriesInstanceUID") or ""),
+        number=str(header.get("SeriesNumber") or ""),
+        subject="patient-" + hashlib.blake2b(patient.encode(), digest_size=4).hexdigest() if patient else "",
+        sop_class=str(header.SOPClassUID),
+        class_name=name,
+        localiser="LOCALIZER" in image_type,
+        shape=(int(header.Rows), int(header.Columns)),
+        channels=int(header.get("SamplesPerPixel") or 1),
+        frames=int(header.get("NumberOfFrames") or 1),
+        slices=tuple(_slices(path, header)),
+        refers=str(referred[0].get("SeriesInstanceUID") or "") if referred else "",
+    )
+
+
+def _slices(path: Path, header: Any) -> Iterable[Slice]:
+    frames = int(header.get("NumberOfFrames") or 1)
+    shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
+    each = header.get("PerFrameFunctionalGroupsSequence") or [None] * frames
+    if len(each) != frames:
+        raise UserError(f"{path}: says it has {frames} frames and describes {len(each)}; export it again.")
+    for number, group in enumerate(each):
+        groups = [group, shared]
+        where = _of(groups, "PlanePositionSequence", "ImagePositionPatient", header)
+        turned = _of(groups, "PlaneOrientationSequence", "ImageOrientationPatient", header)
+        edges = _of(groups, "PixelMeasuresSequence", "PixelSpacing", header)
+        if where is None or turned is None or edges is None or (frames > 1 and group is None):
+            return
+        turned = np.array(turned, float)
+        if len(where) != 3 or turned.shape != (6,) or len(edges) != 2 or min(edges) <= 0:
+            raise UserError(f"{path}: its position, orientation or pixel spacing is incomplete; export it again.")
+        rows, columns = turned[:3], turned[3:]
+        lengths = np.linalg.norm(rows), np.linalg.norm(columns)
+        if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(rows @ columns) > 1e-2:
+            raise UserError(f"{path}: its orientation {turned.tolist()} is no pair of directions; export it again.")
+        thickness = _of(groups, "PixelMeasuresSequence", "SpacingBetweenSlices", header)
+        thickness = thickness or _of(groups, "PixelMeasuresSequence", "SliceThickness", header)
+        slope = _of(groups, "PixelValueTransformationSequence", "RescaleSlope", header)
+        yield Slice(
+            path, number, tuple(map(float, where)), tuple(rows / lengths[0]), tuple(columns / lengths[1]),
+            (float(edges[1]), float(edges[0])), abs(float(thickness or 0)), 1.0 if slope is None else float(slope),
+            float(_of(groups, "PixelValueTransformationSequence", "RescaleIntercept", header) or 0),
+            str(header.get("SOPInstanceUID") or ""),
+        )  # fmt: skip
+
+
+def _of(groups: Sequence[Any], sequence: str, name: str, header: Any) -> Any:
+    """A value from the frame's own group, else from the shared one, else from the file's top level."""
+    for group in groups:
+        if group is not None and group.get(sequence) and group[sequence].value[0].get(name) is not None:
+            return group[sequence].value[0].get(name)
+    return header.get(name)
+
+
+def series_of(files: Iterable[Path]) -> tuple[dict[str, list[DicomFile]], dict[Path, str]]:
+    """DICOM files by SeriesInstanceUID, in the order given; and those that are no images, with the reason."""
+    series: dict[str, list[DicomFile]] = defaultdict(list)
+    refused: dict[Path, str] = {}
+    for path in files:
+        try:
+            found = read_file(path)
+        except UserError as error:
+            refused[path] = str(error).removeprefix(f"{path}: ")
+            continue
+        series[found.series].append(found)
+    return dict(series), refused
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The DICOM files directly in a folder."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
+    return [folder / name for name in names if is_dicom(folder / name)]
+
+
+def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Geometry]:
+    """The slices of a series from first to last along their normal, and the geometry of columns x rows x slices.
+
+    A tilted gantry shifts each slice within its plane; the affine is then sheared, as it is in truth.
+
+    Raises:
+        UserError: slices differ in size or orientation, lie elsewhere than on one line, are missing or there twice.
+    """
+    slices = [one for file in files for one in file.slices]
+    bare = [file for file in files if not file.slices]
+    if bare:
+        raise UserError(
+            f"{address}: {len(bare)} of its files state no position in the patient (e.g. {bare[0].file.name}); "
+            "export the series again with its geometry.",
+        )
+    _alike(address, files, slices)
+    first = slices[0]
+    rows, columns = np.array(first.rows), np.array(first.columns)
+    normal = np.cross(rows, columns)
+    places = np.array([one.position for one in slices])
+    along = places @ normal
+    order = np.argsort(along, kind="stable")
+    slices, places, along = [slices[i] for i in order], places[order], along[order]
+    step = _step(address, slices, places, along)
+    if step is None:
+        step = normal * (first.thickness or 1.0)
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([rows * first.spacing[0], columns * first.spacing[1], step, places[0]])
+    affine[:2] *= -1  # DICOM's LPS to RAS
+    return slices, Geometry(affine)
+
+
+def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -> None:
+    for what, found in (
+        ("sizes", Counter(file.shape for file in files)),
+        ("orientations", Counter(tuple(np.round([*one.rows, *one.columns], 3) + 0.0) for one in slices)),
+        ("pixel spacings", Counter(tuple(np.round(one.spacing, 4)) for one in slices)),
+    ):
+        if len(found) > 1:
+            odd = min(found.values())
+            raise UserError(
+                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ from "
+                "the others), so they are no one volume; move those of each kind into a folder of their own.",
+            )
+
+
+def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -> Array | None:
+    """From one slice to the next, LPS mm; None for a single slice."""
+    if len(slices) == 1:
+        return None
+    gaps = np.diff(along)
+    same = gaps < 1e-3
+    if same.all() or same.sum() >= len(gaps) / 2:
+        times = len(slices) / (1 + int((~same).sum()))
+        raise UserError(
+            f"{address}: every position is there {times:.3g} times (time points, echoes, b-values or copies); "
+            "move the slices of each into a folder of their own.",
+        )
+    if same.any():
+        at = int(np.argmax(same))
+        one, other = (_name(slice_) for slice_ in (slices[at], slices[at + 1]))
+        copies = "s" if same.sum() > 1 else ""
+        raise UserError(
+            f"{address}: {int(same.sum())} slice position{copies} there twice (e.g. {one} and {other}); "
+            "remove one of each pair.",
+        )
+    usual = float(np.median(gaps))
+    wide = gaps > 1.5 * usual
+    if wide.any():
+        at = int(np.argmax(wide))
+        missing = round(float((gaps[wide] / usual - 1).sum()))
+        raise UserError(
+            f"{address}: about {missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
+            f"{_name(slices[at])} (gap {gaps[at]:.4g} mm, elsewhere {usual:.4g} mm); copy the series again.",
+        )
+    step = (places[-1] - places[0]) / (len(slices) - 1)
+    off = np.linalg.norm(places - (places[0] + np.arange(len(slices))[:, None] * step), axis=1).max()
+    if off > 0.1 * float(np.median(gaps)):
+        raise UserError(
+            f"{address}: its slices are not evenly spaced along one line (up to {off:.3g} mm off, gaps from "
+            f"{gaps.min():.4g} to {gaps.max():.4g} mm); resample the series to even slices, e.g. to NIfTI.",
+        )
+    return np.asarray(step)
+
+
+def _name(one: Slice) -> str:
+    return one.file.name if one.frame == 0 else f"{one.file.name}, frame {one.frame + 1}"

@@ -1,0 +1,176 @@
+"""PNG, JPEG and TIFF: images without a geometry of their own, in pixels. By pillow; 16-bit colour by SimpleITK.
+
+A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ucseg.errors import UserError
+from ucseg.machine.writing import whole_file
+from ucseg.scans.scan import Geometry, Scan
+from ucseg.types import Array
+
+# What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError).
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, zlib.error)
+_EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+def read(path: Path) -> Scan:
+    """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
+    return _scan(_read_array(path, palette_indices=False), path)
+
+
+def read_mask(path: Path) -> Scan:
+    """As `read`, but a coloured palette yields its indices: in masks the colours are only there to be looked at."""
+    return _scan(_read_array(path, palette_indices=True), path)
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a file is a TIFF of several pages; False also where it cannot be read."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        return len(read_header(path)[0]) == 3
+    except UserError:
+        return False
+
+
+def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
+    """Shape, identity geometry in px, and channels."""
+    with _opened(path) as image:
+        pages = _pages(path, image)
+        grey = _grey_palette(image) if image.mode in ("P", "PA") else image.mode in _GREY_MODES
+        shape = (image.height, image.width) if pages == 1 else (pages, image.height, image.width)
+        return shape, Geometry(np.eye(1 + len(shape)), "px"), 1 if grey or pages > 1 else 3
+
+
+def write(array: Array, like: Scan, path: Path) -> None:
+    """Write H x W: masks of 8 or 16 bit as PNG or TIFF, float32 maps and stacks as TIFF. No geometry is written."""
+    ending = path.suffix.lower()
+    if ending in (".jpg", ".jpeg"):
+        raise UserError(f"{path}: JPEG changes the values of a mask; choose .png (masks) or .tif (maps).")
+    if array.dtype == np.float32 and ending == ".png":
+        raise UserError(f"{path}: PNG cannot hold floating-point values; choose .tif.")
+    if array.dtype not in (np.uint8, np.uint16, np.float32):
+        if array.size and (array.min() < 0 or array.max() > 65535):
+            raise UserError(f"{path}: plain images hold mask values from 0 to 65535 only; choose another format.")
+        array = array.astype(np.uint16)
+    if array.ndim == 3:
+        if ending == ".png":
+            raise UserError(f"{path}: PNG cannot hold a stack of slices; choose .tif.")
+        pages = [Image.fromarray(np.ascontiguousarray(page)) for page in array]
+        with whole_file(path, ending) as temporary:
+            pages[0].save(temporary, format="TIFF", save_all=True, append_images=pages[1:])
+        return
+    with whole_file(path, ending) as temporary:
+        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG" if ending == ".png" else "TIFF")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+            yield image
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: the image is too large to open ({error}); cut it into tiles.") from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path}: the content is not PNG, JPEG or TIFF, or damaged at its start; copy it again."
+        ) from error
+    except _BROKEN as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{path}: not a readable image, damaged or cut short ({reason}); copy it again.") from error
+
+
+def _scan(array: Array, path: Path) -> Scan:
+    return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
+
+
+def _pages(path: Path, image: Image.Image) -> int:
+    """How many pages a file holds, all looked at: only grey ones of one size and depth make a stack."""
+    pages = int(getattr(image, "n_frames", 1))
+    if pages == 1:
+        return 1
+    if image.format != "TIFF":
+        raise UserError(f"{path}: the file holds {pages} pictures, an image is one; save each as a file.")
+    kinds = set()
+    for page in range(pages):
+        image.seek(page)
+        kinds.add((image.mode, image.size))
+    image.seek(0)
+    if len(kinds) > 1:
+        raise UserError(
+            f"{path}: the file holds {pages} pages that differ in size or kind, so they are no stack of slices; "
+            "save the page that is meant as a file of its own.",
+        )
+    if image.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L", "F", "P"):
+        raise UserError(f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+    return pages
+
+
+def _read_array(path: Path, palette_indices: bool) -> Array:
+    with _opened(path) as image:
+        pages = _pages(path, image)
+        if pages > 1:
+            return _read_stack(path, image, pages, palette_indices)
+        tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
+        image.load()
+        if image.mode in ("P", "PA") and palette_indices and not _grey_palette(image):
+            return np.asarray(image.getchannel("P") if image.mode == "PA" else image)[None]
+        array: Array
+        if image.mode in ("P", "PA"):
+            array = np.asarray(image.convert("RGB"))
+            array = array[..., :1] if _grey_palette(image) else array
+        elif image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
+            array = _deep(path, str(image.format))
+            array = array[..., :1] if image.mode in _GREY_MODES else array[..., :3]
+        elif image.mode in _GREY_MODES:
+            array = np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
+        else:
+            array = np.asarray(image.convert("RGB"))
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+
+
+def _read_stack(path: Path, image: Image.Image, pages: int, palette_indices: bool) -> Array:
+    """1 x pages x H x W."""
+    slices = []
+    for page in range(pages):
+        image.seek(page)
+        image.load()
+        if image.mode == "P" and not _grey_palette(image) and not palette_indices:
+            raise UserError(f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+        grey = image.convert("L") if image.mode == "P" and _grey_palette(image) else image
+        slices.append(np.asarray(grey))
+    array = np.stack(slices)[None]
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _deep(path: Path, kind: str) -> Array:
+    """H x W x C of an image with several channels of 16 bits, which pillow would cut down to 8."""
+    import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by; rarely needed, and large
+
+    try:
+        array: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{kind}ImageIO"))
+    except RuntimeError as error:
+        raise UserError(f"{path}: the 16-bit image cannot be read, it may be damaged; copy it again.") from error
+    return array
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    """Whether every colour of the palette is a grey: then the image is a grey one, stored in another way."""
+    colours = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())

@@ -1,0 +1,211 @@
+"""What `ucseg check` and the start of a training tell of a dataset as a whole: leaks, shift, too few labels."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import CACHE, CASES_FILE, CONFIG_FILE, Dataset
+from ucseg.dataset.splits import subjects_in_two_splits
+from ucseg.errors import UserError
+from ucseg.machine.writing import whole_file
+from ucseg.planning.facts import ScanFacts
+from ucseg.planning.fingerprint import Fingerprint, take_fingerprint
+from ucseg.planning.measuring import HELD_OUT_FILE, Look, measure_scans
+from ucseg.soundness.duplicates import near_duplicates
+from ucseg.soundness.finding import Finding
+from ucseg.soundness.shift import find_shifts
+from ucseg.types import Array
+
+PAIRS_FILE = "near_duplicates.json"
+PAIRS_VERSION = 1
+"""Raise it when other pairs are found: those kept by older versions are then looked for again."""
+FEW_LABELS = 3
+"""Fewer labelled cases of a class than this are told: one of them alone then decides what the class looks like."""
+
+
+def findings_before_training(
+    dataset: Dataset, done: Callable[[], None] | None = None, look: Look | None = None
+) -> list[Finding]:
+    """Subjects in two splits, too few labels for a class, and labelled scans unlike the unlabelled ones.
+
+    Only training scans are read, and those only if they have changed since they were read last; `done` and `look` are
+    those of `take_fingerprint`.
+    """
+    try:
+        seen = take_fingerprint(dataset, done, look)
+    except UserError:
+        return list(subject_leaks(dataset))  # whoever needs the scans says what is wrong with them
+    return [*subject_leaks(dataset), *few_labels(dataset, seen), *shift(dataset, seen)]
+
+
+def subject_leaks(dataset: Dataset) -> Iterable[Finding]:
+    """Subjects with cases in two splits."""
+    for subject, splits in subjects_in_two_splits(dataset.cases).items():
+        names = [case.case for case in dataset.cases if case.subject == subject]
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        yield Finding(
+            CASES_FILE,
+            f"leak: subject '{subject}' is in {' and '.join(splits)} ({listed})",
+            "give all its cases one split, or mend the subject column",
+            "error",
+        )
+
+
+def copies_before_training(dataset: Dataset) -> dict[str, Array | None]:
+    """Small copies by case, of training, validation and test images; no mask of the latter two is opened.
+
+    Only scans that have changed since are read. Those that cannot be read are left to whoever needs them.
+    """
+    copies: dict[str, Array | None] = {}
+    try:
+        copies |= {name: scan.copy for name, scan in take_fingerprint(dataset).scans.items()}
+    except UserError:
+        return copies  # nothing can be trained on: that is what has to be said, and is
+    held_out = [replace(case, mask=None) for case in dataset.validation + dataset.test]
+    found = measure_scans(dataset, held_out, None, file=HELD_OUT_FILE) if held_out else []
+    copies.update(
+        {case.case: one.copy for case, one in zip(held_out, found, strict=True) if isinstance(one, ScanFacts)}
+    )
+    return copies
+
+
+def alike(
+    dataset: Dataset, copies: Mapping[str, Array | None], told: Mapping[str, str | None] | None = None
+) -> list[Finding]:
+    """Images of two subjects that are nearly the same, or equal; those in two splits first: figures would be too good.
+
+    Only a warning: whether two images are too much alike is for a person to judge.
+
+    Args:
+        copies: of `duplicates.small_copy`, by case.
+        told: digests, or other names of what they hold, by case; pairs with equal ones are told elsewhere.
+    """
+    cases = [case for case in dataset.cases if case.case in copies]
+    digests = told or {}
+
+    found = []
+    for i, j, likeness in _pairs(dataset, cases, [copies[case.case] for case in cases]):
+        one, other = cases[i], cases[j]
+        if digests.get(one.case) is not None and digests.get(one.case) == digests.get(other.case):
+            continue
+        leak = "possible leak: " if one.split != other.split else ""
+        found.append(
+            Finding(
+                CASES_FILE,
+                f"{leak}cases {one.case} ({one.split}) and {other.case} ({other.split}) show nearly the same image, "
+                f"correlation of details {likeness:.2f}",
+                "look at both; if they show the same, give them one subject and one split",
+                "warning",
+            )
+        )
+    return sorted(found, key=lambda finding: not finding.finding.startswith("possible leak"))
+
+
+def _pairs(dataset: Dataset, cases: Sequence[Case], copies: Sequence[Array | None]) -> list[tuple[int, int, float]]:
+    """Near-duplicates of different subjects; found again in the dataset's cache while images and subjects stay."""
+    keep = dataset.folder / CACHE / PAIRS_FILE
+    state = hashlib.blake2b(str(PAIRS_VERSION).encode(), digest_size=16)
+    for case, copy in zip(cases, copies, strict=True):
+        state.update(f"{case.case}\n{case.subject}\n".encode() + (b"" if copy is None else copy.tobytes()))
+    try:
+        known = json.loads(keep.read_text(encoding="utf-8"))
+        if known["state"] == state.hexdigest():
+            return [(i, j, likeness) for i, j, likeness in known["pairs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none there, or not whole: they are looked for again
+    pairs = near_duplicates(copies, lambda i, j: cases[i].subject == cases[j].subject)
+    found = [(i, j, float(likeness)) for i, j, likeness in pairs]
+    with contextlib.suppress(OSError, UserError):  # a dataset that cannot be written to is looked at each time
+        keep.parent.mkdir(exist_ok=True)
+        with whole_file(keep, ".json") as temporary:
+            temporary.write_text(json.dumps({"state": state.hexdigest(), "pairs": found}), encoding="utf-8")
+    return found
+
+
+def same_files(dataset: Dataset) -> list[list[Case]]:
+    """Groups of cases of more than one split whose image files are equal byte for byte; none is decoded.
+
+    Uncompressed scans of one shape are all of one size, so pieces of files come before whole ones.
+    """
+    groups = [[case for case in dataset.cases if case.image.is_file()]]  # a series of slices is a folder
+    for look in (_size, _pieces, _content):
+        groups = [same for group in groups for same in _in_two_splits(group, look)]
+    return groups
+
+
+def copies_across_splits(groups: Iterable[Sequence[Case]]) -> Iterable[Finding]:
+    """Image files that are there twice, as `same_files` found them."""
+    for group in groups:
+        yield Finding(
+            CASES_FILE,
+            f"leak: {', '.join(f'{case.case} ({case.split})' for case in group)} are copies of one image",
+            "keep it in one split; figures of validation and test would be too good",
+            "error",
+        )
+
+
+def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
+    """Classes that no labelled training case shows, or hardly any."""
+    for index, name in dataset.config.classes.items():
+        count = seen.cases_with(index) if index else len(seen.labelled)
+        if count == 0 and not name.startswith("unused"):
+            yield Finding(
+                CONFIG_FILE,
+                f"no labelled training mask holds class {index} '{name}'",
+                "label a case that has it, or remove the class if it is the last one",
+                "warning",
+            )
+        elif 0 < count < min(FEW_LABELS, len(seen.labelled)):
+            yield Finding(
+                CONFIG_FILE,
+                f"only {count} of {len(seen.labelled)} labelled training masks hold class {index} '{name}'",
+                f"label {FEW_LABELS - count} more that have it, or expect it to be missed in others",
+                "warning",
+            )
+
+
+def shift(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
+    """Figures in which labelled and unlabelled scans differ."""
+    for one in find_shifts(seen, dataset.config.modality):
+        yield Finding(
+            CASES_FILE,
+            f"labelled and unlabelled scans differ in {one.what}: median {one.labelled:.3g} and {one.unlabelled:.3g} "
+            f"(Kolmogorov-Smirnov distance {one.distance:.2f}, p = {one.p:.1g})",
+            f"label some of the unlabelled ones that differ, such as {', '.join(one.examples)}, or leave these out: "
+            "pseudo-labels are not to be trusted where no label was seen",
+            "warning",
+        )
+
+
+def _in_two_splits(cases: Sequence[Case], look: Callable[[Path], int | bytes]) -> Iterable[list[Case]]:
+    """Cases whose images look the same, where they are of more than one split."""
+    groups: dict[int | bytes, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[look(case.image)].append(case)
+    return [group for group in groups.values() if len({case.split for case in group}) > 1]
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _pieces(file: Path, count: int = 8, length: int = 4096) -> bytes:
+    """A few stretches of a file, evenly spread."""
+    with file.open("rb") as stored:
+        found = []
+        for start in range(0, _size(file), max(length, _size(file) // count)):
+            stored.seek(start)
+            found.append(stored.read(length))
+    return b"".join(found)
+
+
+def _content(file: Path) -> bytes:
+    with file.open("rb") as stored:
+        return hashlib.file_digest(stored, "blake2b").digest()

@@ -1,0 +1,254 @@
+"""Is this dataset sound? Every problem at once, each with its file, what was found, and how to mend it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
+from ucseg.dataset.masks import read_label
+from ucseg.errors import UserError, some
+from ucseg.folder.survey import is_stack_to_measure, reason_of
+from ucseg.machine.threads import for_each
+from ucseg.planning.facts import ScanFacts, facts_in, likeness_of
+from ucseg.planning.thumbnail import copy_from
+from ucseg.scans.formats import PLAIN_SUFFIXES, lies_on_its_image, read_header, read_scan, suffix
+from ucseg.scans.scan import Geometry, Scan
+from ucseg.soundness.before_training import alike, findings_before_training
+from ucseg.soundness.duplicates import digest
+from ucseg.soundness.finding import Finding, Severity, name_in_root
+from ucseg.soundness.tables import findings_of_tables_and_folders
+from ucseg.types import Array
+
+GEOMETRY_TOLERANCE = 0.1
+"""Image and mask corners may part by this many voxel edges: headers round, and round differently."""
+
+_SHEAR_TOLERANCE = 1e-3
+
+Measure = Callable[[Scan, Array | None, bytes | None], ScanFacts]
+"""The facts of a scan, its label and its likeness."""
+
+
+class UnsoundDatasetError(UserError):
+    """A dataset has errors; `findings` are all its errors and warnings."""
+
+    def __init__(self, message: str, findings: list[Finding]) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+@dataclass
+class _Examined:
+    case: Case
+    findings: list[Finding] = field(default_factory=list)
+    image_digest: str | None = None
+    label_digest: str | None = None
+    sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    """Of image and mask, where they differ."""
+    likeness: bytes | None = None
+    facts: ScanFacts | str = "it cannot be read"
+
+
+def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> list[Finding]:
+    """Read every image and every visible mask once, in parallel, and tell all that is wrong; no hidden mask is opened.
+
+    Args:
+        dataset: as loaded.
+        done: called after each case, for a progress bar.
+
+    Returns:
+        findings, errors first, then by file.
+    """
+    seen: dict[str, _Examined] = {}
+
+    def look(case: Case, slice_axis: int | None, known: ScanFacts | None) -> ScanFacts | str:
+        one = _examine(
+            case, dataset, lambda scan, label, likeness: known or facts_in(scan, label, likeness, slice_axis)
+        )
+        seen[case.case] = one
+        return one.facts
+
+    findings = findings_before_training(dataset, done, look)
+    others = [case for case in dataset.cases if case.case not in seen]
+    seen |= {one.case.case: one for one in for_each(lambda case: _examine(case, dataset), others, done)}
+    examined = [seen[case.case] for case in dataset.cases]
+    findings += [finding for one in examined for finding in one.findings]
+    findings += _duplicates(examined, dataset)
+    findings += _stretched(examined, dataset)
+    copies = {one.case.case: None if one.likeness is None else copy_from(one.likeness) for one in examined}
+    findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
+    findings += findings_of_tables_and_folders(dataset)
+    return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
+
+
+def geometry_distance(one: Geometry, other: Geometry, shape: Sequence[int]) -> float:
+    """How far apart two geometries put the corner voxels, at most, in shortest voxel edges of the first one."""
+    corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in shape))], dtype=float).T
+    apart = np.linalg.norm((one.affine - other.affine) @ corners, axis=0).max()
+    return float(apart / min(one.spacing))
+
+
+def shear(geometry: Geometry) -> float:
+    """The greatest |cosine| between two axes of the voxel grid; 0 when they are at right angles."""
+    axes = geometry.affine[:-1, :-1] / np.linalg.norm(geometry.affine[:-1, :-1], axis=0)
+    return float(np.abs(axes.T @ axes - np.eye(geometry.dims)).max())
+
+
+def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _Examined:
+    """What is found in a case, and its facts if they can be measured."""
+    out = _Examined(case)
+    name = name_in_root(case.image, dataset)
+    scan: Scan | None = None
+    shape: tuple[int, ...] | None = None
+    geometry: Geometry | None = None
+    try:
+        scan = read_scan(case.image)
+    except UserError as error:
+        out.findings.append(_from_error(error, case.image, dataset))
+    else:
+        shape, geometry = scan.array.shape[1:], scan.geometry
+        out.image_digest = digest(scan.array)
+        out.likeness = likeness_of(scan)
+        out.findings += [Finding(name, *rest) for rest in _of_image(scan, case, dataset.config)]
+    label = None if case.mask is None else _examine_mask(out, case.mask, shape, geometry, dataset)
+    if measure and scan is not None and (case.mask is None or label is not None):
+        out.facts = measure(scan, label, out.likeness)
+        out.likeness = out.facts.likeness
+    return out
+
+
+def _examine_mask(
+    out: _Examined, mask: Path, shape: tuple[int, ...] | None, geometry: Geometry | None, dataset: Dataset
+) -> Array | None:
+    """The label of an image of S = `shape`, where it can be read; what is found in it is put to the rest."""
+    name = name_in_root(mask, dataset)
+    if mask == out.case.image:
+        out.findings.append(Finding(name, "the image is its own mask", f"name the right mask in {CASES_FILE}", "error"))
+        return None
+    try:
+        # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
+        label = read_label(mask, shape or read_header(mask)[0], dataset.config, geometry)
+        other = None
+        if geometry is not None and geometry.unit == "mm" and not lies_on_its_image(mask):
+            other = read_header(mask)[1]
+    except UserError as error:
+        out.findings.append(_from_error(error, mask, dataset))
+        return None
+    out.label_digest = digest(label)
+    if shape is not None and suffix(mask) in PLAIN_SUFFIXES and (own := read_header(mask)[0]) != shape:
+        out.sizes = shape, own
+    if not label.any():
+        out.findings.append(
+            Finding(
+                name,
+                "the mask is empty: all background",
+                f"right if there is nothing to see; otherwise draw it, or empty its field in {CASES_FILE}",
+                "warning",
+            )
+        )
+    if other is not None and geometry is not None and other.affine.shape == geometry.affine.shape:
+        out.findings += [Finding(name, *rest) for rest in _of_geometry(geometry, other, shape or ())]
+    return label
+
+
+def _of_image(scan: Scan, case: Case, config: DatasetConfig) -> Iterable[tuple[str, str, Severity]]:
+    array, geometry = scan.array, scan.geometry
+    if geometry.dims != config.dims and not is_stack_to_measure(case, geometry, config.dims):
+        yield (
+            f"the image is {geometry.dims}D, the dataset {config.dims}D",
+            f"remove the case, or mend dims in {CONFIG_FILE}",
+            "error",
+        )
+    if len(array) != config.channels:
+        yield (
+            f"the image has {len(array)} channels, the dataset {config.channels}",
+            "convert the image, or remove the case",
+            "error",
+        )
+    if array.dtype.kind == "f":
+        broken = int(array.size - np.isfinite(array).sum())
+        if broken:
+            yield (
+                f"{broken} of {array.size} voxels are NaN or infinite",
+                "replace them, e.g. by the background's value, or remove the case",
+                "error",
+            )
+            array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0) if broken < array.size else array
+    if array.min() == array.max():
+        yield (
+            f"the image is constant: every voxel is {array.flat[0]:g}",
+            "export it again, or remove the case",
+            "error",
+        )
+    slant = shear(geometry)
+    if slant > _SHEAR_TOLERANCE:
+        degrees = float(np.degrees(np.arcsin(min(1.0, slant))))
+        yield (
+            f"the axes of the affine are not at right angles (off by {degrees:.2f} degrees)",
+            "resample the scan to a grid with right angles (gantry tilt), or export the header again",
+            "warning",
+        )
+
+
+def _of_geometry(image: Geometry, mask: Geometry, shape: Sequence[int]) -> Iterable[tuple[str, str, Severity]]:
+    distance = geometry_distance(image, mask, shape)
+    if distance > GEOMETRY_TOLERANCE:
+        yield (
+            f"the mask's geometry differs from its image's: corners lie up to {distance:.3g} voxel edges apart",
+            "resample the mask to the image's grid, or mend the header that is wrong",
+            "error" if distance > 1 else "warning",
+        )
+
+
+def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
+    groups: dict[str, list[_Examined]] = defaultdict(list)
+    for one in examined:
+        if one.image_digest is not None:
+            groups[one.image_digest].append(one)
+    for same in groups.values():
+        if len(same) < 2:
+            continue
+        first, *others = same
+        listed = ", ".join(f"{one.case.case} ({one.case.split})" for one in others)
+        masks = {one.label_digest for one in same if one.label_digest is not None}
+        contradiction = "; their masks differ" if len(masks) > 1 else ""
+        leak = len({one.case.split for one in same}) > 1
+        text = f"{first.case.case} ({first.case.split}) has the same image as {listed}{contradiction}"
+        yield Finding(
+            name_in_root(first.case.image, dataset),
+            f"leak: {text}" if leak else text,
+            f"keep one of them in {CASES_FILE}",
+            "error" if leak else "warning",
+        )
+
+
+def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
+    """Masks of another size than their images (see masks.py): right in some public sets, a mistake in others."""
+    masks = [one.case.mask for one in examined if one.case.mask is not None]
+    named = []
+    for one in examined:
+        if one.sizes is not None and one.case.mask is not None:
+            image, mask = (f"{size[1]} x {size[0]}" for size in one.sizes)
+            named.append((name_in_root(one.case.mask, dataset), f"({mask} px, its image {image} px)"))
+    if named:
+        yield Finding(
+            named[0][0],
+            f"{len(named)} of {len(masks)} masks differ from their images in size; they are stretched to fit: "
+            f"{some([' '.join(one) for one in named])}",
+            f"look whether they lie right on their images; if not, name the right masks in {CASES_FILE} or resize them",
+            "warning",
+        )
+
+
+def _from_error(error: UserError, path: Path, dataset: Dataset) -> Finding:
+    """A reader's sentence "what is wrong; what to do." as a finding."""
+    finding, _, mend = reason_of(error, path).rstrip(".").rpartition("; ")
+    if not finding:
+        finding, mend = mend, f"put the file there, or remove the case from {CASES_FILE}"
+    return Finding(name_in_root(path, dataset), finding, mend, "error")

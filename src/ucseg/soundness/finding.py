@@ -1,0 +1,33 @@
+"""A finding: one thing that is wrong with a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ucseg.dataset.manifest import Dataset
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem.
+
+    Attributes:
+        file: where it is, relative to the data root if it lies there.
+        finding: what is wrong.
+        mend: what to do.
+        severity: "error": training or its figures would be wrong; "warning": worth a look.
+    """
+
+    file: str
+    finding: str
+    mend: str
+    severity: Severity
+
+
+def name_in_root(path: Path, dataset: Dataset) -> str:
+    """A file as findings name it."""
+    return path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else str(path)

@@ -1,0 +1,78 @@
+"""Are the labelled scans like the unlabelled ones? What is learned from the first is trusted on the second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+from ucseg.planning.fingerprint import Fingerprint
+from ucseg.types import Array
+
+LARGE = 0.5
+"""Kolmogorov-Smirnov distance from which a shift is told: for half of the scans on one side there is nothing alike on
+the other. It is the effect size: with many scans the least difference has a small p."""
+RARE = 0.001
+"""And p below this, since a dozen figures are looked at, and few scans differ by chance."""
+FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One figure by which labelled and unlabelled scans differ.
+
+    Attributes:
+        what: in words, with its unit.
+        distance, p: of the two-sample Kolmogorov-Smirnov test.
+        labelled, unlabelled: medians.
+        examples: unlabelled scans farthest from the labelled ones.
+    """
+
+    what: str
+    distance: float
+    p: float
+    labelled: float
+    unlabelled: float
+    examples: tuple[str, ...]
+
+
+def find_shifts(seen: Fingerprint, modality: str) -> list[Shift]:
+    """The figures in which labelled and unlabelled training scans differ by a large and sure amount."""
+    names = {True: list(seen.labelled), False: list(seen.unlabelled)}
+    if min(map(len, names.values())) < FEWEST:
+        return []
+    found = []
+    for what in _figures(seen, seen.labelled[0], modality):
+        values = {side: _rounded([_figures(seen, name, modality)[what] for name in names[side]]) for side in names}
+        test = scipy.stats.ks_2samp(values[True], values[False], method="auto")
+        if test.statistic < LARGE or test.pvalue > RARE:
+            continue
+        middle = float(np.median(values[True]))
+        farthest = np.argsort(-np.abs(values[False] - middle))[:3]
+        found.append(
+            Shift(
+                what, float(test.statistic), float(test.pvalue), middle, float(np.median(values[False])),
+                tuple(names[False][index] for index in farthest),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _figures(seen: Fingerprint, name: str, modality: str) -> dict[str, float]:
+    head, scan = seen.headers[name], seen.scans[name]
+    figures = {f"extent along axis {axis} in {head.unit}": n * edge
+               for axis, (n, edge) in enumerate(zip(head.shape, head.spacing, strict=True))}  # fmt: skip
+    if head.unit == "mm":
+        figures |= {f"spacing along axis {axis} in mm": edge for axis, edge in enumerate(head.spacing)}
+    low, _, middle, _, high = scan.intensity
+    if modality in ("ct", "rgb"):
+        return figures | {"median intensity": middle, "spread of intensities (5 % to 95 %)": high - low}
+    # These are normalised scan by scan, which takes scale and offset away: the shape of the histogram is what is left.
+    skewness = (middle - low) / (high - low) if high > low else 0.0
+    return figures | {"place of the median from dark (0) to bright (1)": skewness, "part of zeros": scan.zero_share}
+
+
+def _rounded(values: list[float]) -> Array:
+    """To three digits: spacings that differ by rounding alone are alike."""
+    return np.array([float(f"{value:.3g}") for value in values])

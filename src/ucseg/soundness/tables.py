@@ -1,0 +1,100 @@
+"""What `ucseg check` tells of a dataset beside its scans: too few cases, files left out, masks among the images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from ucseg.dataset.manifest import CASES_FILE, LEFT_OUT_FILE, Dataset, files_left_out
+from ucseg.errors import some
+from ucseg.folder.likely_masks import in_words, likely_masks
+from ucseg.planning.plan import read_plan
+from ucseg.soundness.finding import Finding, name_in_root
+
+PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
+"""Labelled half of a batch in the paper, by dims; a plan.yaml beside dataset.yaml says what it really is."""
+
+
+def findings_of_tables_and_folders(dataset: Dataset) -> list[Finding]:
+    """All of them."""
+    return [
+        *_amounts(dataset),
+        *_companion_files(dataset),
+        *_likely_masks(dataset),
+        *_left_out(dataset),
+    ]
+
+
+def _amounts(dataset: Dataset) -> Iterable[Finding]:
+    labelled = len(dataset.labelled)
+    plan_file = dataset.folder / "plan.yaml"
+    batch = (
+        read_plan(plan_file).labelled_batch if plan_file.is_file() else PUBLISHED_LABELLED_BATCH[dataset.config.dims]
+    )
+    if labelled == 0:
+        yield Finding(CASES_FILE, "no training case has a mask", "give some training cases their masks", "error")
+    elif labelled < batch:
+        yield Finding(
+            CASES_FILE,
+            f"{labelled} labelled training cases are fewer than the {batch} of a batch",
+            f"they will repeat within a batch; label more, or plan with labelled_batch={labelled}",
+            "warning",
+        )
+    if not dataset.validation:
+        yield Finding(
+            CASES_FILE,
+            "there is no validation case",
+            "give some cases the split 'validation' to choose weights",
+            "warning",
+        )
+    for split, cases in (("validation", dataset.validation), ("test", dataset.test)):
+        bare = sum(case.mask is None for case in cases)
+        if bare:
+            yield Finding(
+                CASES_FILE,
+                f"{bare} of {len(cases)} {split} cases have no mask",
+                "they cannot be measured; give them masks, or the split 'train' to use them as unlabelled",
+                "warning",
+            )
+
+
+def _companion_files(dataset: Dataset) -> Iterable[Finding]:
+    folders: dict[Path, int] = defaultdict(int)
+    for path in dataset.root.rglob("._*"):
+        folders[path.parent] += 1
+    for folder, count in folders.items():
+        yield Finding(
+            name_in_root(folder / "._*", dataset),
+            f"{count} companion files of macOS, no scans",
+            "delete them",
+            "warning",
+        )
+
+
+def _likely_masks(dataset: Dataset) -> Iterable[Finding]:
+    found = likely_masks(dataset.cases)
+    if found:
+        named = some([f"{name_in_root(one.file, dataset)} beside {one.image.name}" for one in found])
+        yield Finding(
+            name_in_root(found[0].file, dataset),
+            f"{len(found)} unlabelled images look like masks themselves, by their names and their few values ({named})",
+            f"if they are, run ucseg init again and {in_words(found)}",
+            "warning",
+        )
+
+
+def _left_out(dataset: Dataset) -> Iterable[Finding]:
+    """What `ucseg init` could not use; files with the same reason are one finding."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for path, reason in files_left_out(dataset).items():
+        files[reason].append(name_in_root(path, dataset))
+    for reason, (first, *others) in files.items():
+        what, _, mend = reason.rstrip(".").partition("; ")
+        listed = f" with {len(others)} more for the same reason ({some(others)})" if others else ""
+        yield Finding(
+            first,
+            f"left out by ucseg init{listed}: {what}",
+            f"{mend or 'mend it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}",
+            "warning",
+        )

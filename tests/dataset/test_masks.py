@@ -1,0 +1,238 @@
+"""Every way a mask is stored ends as class indices on its image's grid, or in a sentence that says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from ucseg.dataset.manifest import DatasetConfig
+from ucseg.dataset.masks import mask_values, read_label
+from ucseg.errors import UserError
+from ucseg.scans.formats import read_header
+
+SHAPE = (60, 80)
+ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
+
+
+def settings(classes=2, **values):
+    names = {0: "background"} | {index: f"organ {index}" for index in range(1, classes)}
+    return DatasetConfig(name="t", root=".", dims=2, modality="rgb", channels=1, classes=names, **values)
+
+
+def ellipse(row=30.0, column=40.0, height=20.0, width=30.0):
+    return ((ROWS - row) / height) ** 2 + ((COLUMNS - column) / width) ** 2
+
+
+def ring(inner=0.85, **place):
+    return (ellipse(**place) <= 1) & (ellipse(**place) >= inner)
+
+
+def save(path, values):
+    Image.fromarray(np.asarray(values, np.uint8)).save(path)
+    return path
+
+
+def save_volume(path, values):
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    return path
+
+
+def refused(path, config, *words, shape=SHAPE):
+    with pytest.raises(UserError) as caught:
+        read_label(path, shape, config)
+    for word in (path.name, *words):
+        assert word in str(caught.value)
+
+
+def test_class_numbers_are_taken_as_they_are(tmp_path):
+    values = (ROWS // 20).astype(np.uint8)
+    label = read_label(save(tmp_path / "mask.png", values), SHAPE, settings(classes=3))
+    assert label.dtype == np.uint8
+    assert np.array_equal(label, values)
+
+
+def test_values_that_are_no_classes_are_listed_with_a_mend(tmp_path):
+    refused(save(tmp_path / "mask.png", 255 * (ellipse() <= 1)), settings(), "(255)", "mask_threshold", "127.5")
+    refused(save(tmp_path / "four.png", COLUMNS % 5), settings(classes=3), "(3, 4)", "classes in dataset.yaml")
+    volume = np.zeros((3, 4, 5), np.int16)
+    volume[0, 0, 0] = -1
+    refused(save_volume(tmp_path / "m.nii.gz", volume), settings(classes=3), "(-1)", shape=volume.shape)
+
+
+def test_lossy_masks_are_cut_at_the_threshold(tmp_path):
+    truth = ellipse() <= 1
+    Image.fromarray((255 * truth).astype(np.uint8)).save(tmp_path / "mask.jpg", quality=60)
+    assert len(np.unique(mask_values(tmp_path / "mask.jpg"))) > 2
+    assert np.array_equal(read_label(tmp_path / "mask.jpg", SHAPE, settings(mask_threshold=127)), truth)
+    edge = save(tmp_path / "edge.png", np.where(COLUMNS < 40, 127, 128))
+    assert np.array_equal(read_label(edge, SHAPE, settings(mask_threshold=127)), COLUMNS >= 40)
+
+
+def test_whole_numbers_stored_as_floats_are_classes_and_fractions_are_not(tmp_path):
+    values = np.random.default_rng(0).integers(0, 3, (4, 5, 6))
+    config = settings(classes=3)
+    path = save_volume(tmp_path / "float.nii.gz", values.astype(np.float32))
+    assert np.array_equal(read_label(path, values.shape, config), values)
+    scaled = nib.Nifti1Image(values.astype(np.int16), np.eye(4))
+    scaled.header.set_slope_inter(0.1, 0)
+    nib.save(nib.Nifti1Image(values.astype(np.float64), np.eye(4), scaled.header), tmp_path / "scaled.nii.gz")
+    assert np.array_equal(read_label(tmp_path / "scaled.nii.gz", values.shape, config), values)
+    refused(save_volume(tmp_path / "soft.nii.gz", values * 0.5), config, "fractions", "0.5", shape=values.shape)
+    broken = values.astype(np.float32)
+    broken[0, 0, 0] = np.nan
+    for choice in (config, settings(mask_threshold=0.5)):
+        refused(save_volume(tmp_path / "nan.nii.gz", broken), choice, "NaN", shape=values.shape)
+
+
+def test_masks_saved_with_colours(tmp_path):
+    labels = (ROWS // 20).astype(np.uint8)
+    palette = Image.fromarray(labels)
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    palette.save(tmp_path / "palette.png")
+    assert np.array_equal(read_label(tmp_path / "palette.png", SHAPE, settings(classes=3)), labels)
+    grey = save(tmp_path / "grey.png", np.repeat(labels[..., None], 3, axis=2))
+    assert np.array_equal(read_label(grey, SHAPE, settings(classes=3)), labels)
+    picture = save(tmp_path / "picture.png", np.stack([labels, labels * 9, labels], axis=2))
+    refused(picture, settings(classes=3), "picture in colours")
+
+
+@pytest.mark.parametrize(
+    ("drawn", "whole"),
+    [
+        (ring(), ellipse() <= 1),
+        (ring(row=20, column=15, height=11, width=11, inner=0.7), ellipse(row=20, column=15, height=11, width=11) <= 1),
+        (ellipse() <= 1, ellipse() <= 1),  # filled already
+        (
+            ring(column=20, width=15) | ring(column=60, width=15),
+            (ellipse(column=20, width=15) <= 1) | (ellipse(column=60, width=15) <= 1),
+        ),
+        (np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)),
+    ],
+    ids=["closed", "small", "filled", "two", "none"],
+)
+def test_outlines_are_filled(tmp_path, drawn, whole):
+    config = settings(mask_threshold=127, fill_outlines=True)
+    assert np.array_equal(read_label(save(tmp_path / "m.png", 255 * drawn), SHAPE, config), whole)
+
+
+def test_a_hollowed_shape_is_filled_though_its_hull_is_far_larger(tmp_path):
+    crescent = (ellipse(height=28, width=38) <= 1) & (ellipse(row=22, height=26, width=34) > 1)
+    inner = np.zeros(SHAPE, bool)
+    inner[1:-1, 1:-1] = crescent[1:-1, 1:-1] & crescent[:-2, 1:-1] & crescent[2:, 1:-1] & crescent[1:-1, :-2]
+    inner[1:-1, 1:-1] &= crescent[1:-1, 2:]
+    outline = save(tmp_path / "m.png", 255 * (crescent & ~inner))
+    label = read_label(outline, SHAPE, settings(mask_threshold=127, fill_outlines=True))
+    assert (label != crescent).sum() == 0
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        ring() & ~((COLUMNS > 36) & (COLUMNS < 44) & (ROWS < 30)),
+        ring() & ~((abs(COLUMNS - 40) < 4) & (ROWS < 30)) | (ring(row=12, column=34, height=4, width=4, inner=0.5)),
+        (abs(ROWS - 30) <= 1) & (COLUMNS > 10) & (COLUMNS < 70),
+        ring(row=0),  # runs out of the picture
+        ring(column=60, width=15) | (ring(column=20, width=15) & (ROWS > 15)),
+    ],
+    ids=["gap", "gap and a small loop", "straight line", "cut by the border", "one of two"],
+)
+def test_an_outline_that_does_not_close_is_refused(tmp_path, drawn):
+    config = settings(mask_threshold=127, fill_outlines=True)
+    refused(save(tmp_path / "open.png", 255 * drawn), config, "does not close", "row", "column")
+
+
+def test_outlines_of_nested_classes_keep_the_inner_one(tmp_path):
+    drawn = ring() * 1 + ring(height=8, width=9, inner=0.6) * 2
+    label = read_label(save(tmp_path / "m.png", drawn), SHAPE, settings(classes=3, fill_outlines=True))
+    assert np.array_equal(label == 2, ellipse(height=8, width=9) <= 1)
+    assert np.array_equal(label > 0, ellipse() <= 1)
+
+
+def test_outlines_of_volumes_are_refused(tmp_path):
+    path = save_volume(tmp_path / "m.nii.gz", np.ones((4, 5, 6), np.uint8))
+    refused(path, settings(fill_outlines=True), "2D", shape=(4, 5, 6))
+
+
+def test_a_larger_mask_is_brought_to_the_image_by_its_nearest_pixels(tmp_path):
+    small = (ROWS // 20).astype(np.uint8)
+    large = save(tmp_path / "large.png", np.kron(small, np.ones((3, 3))))
+    assert np.array_equal(read_label(large, SHAPE, settings(classes=3)), small)
+    centres = np.zeros((180, 240))
+    centres[1::3, 1::3] = small
+    assert np.array_equal(read_label(save(tmp_path / "centres.png", centres), SHAPE, settings(classes=3)), small)
+    smaller = save(tmp_path / "smaller.png", small[::2, ::2])
+    assert np.array_equal(read_label(smaller, SHAPE, settings(classes=3)), np.kron(small[::2, ::2], np.ones((2, 2))))
+    squeezed = read_label(save(tmp_path / "wide.png", np.kron(small, np.ones((2, 2)))), (60, 60), settings(classes=3))
+    assert np.array_equal(squeezed, np.repeat(small[:, :1], 60, axis=1))
+
+
+def test_an_outline_is_filled_before_it_is_made_smaller(tmp_path):
+    large = save(tmp_path / "m.png", 255 * ring())
+    label = read_label(large, (12, 16), settings(mask_threshold=127, fill_outlines=True))
+    assert label[6, 8] == 1
+    assert 0.9 < label.mean() / (ellipse() <= 1).mean() < 1.1
+
+
+@pytest.mark.parametrize("shape", [(80, 60), (40, 80), (60, 20)])
+def test_an_image_of_another_aspect_is_refused(tmp_path, shape):
+    refused(save(tmp_path / "m.png", ROWS // 20), settings(classes=3), "80 x 60 px", "aspect", shape=shape)
+
+
+def test_a_volume_mask_of_another_shape_is_refused(tmp_path):
+    path = save_volume(tmp_path / "m.nii.gz", np.zeros((4, 5, 6), np.uint8))
+    refused(path, settings(), "(4, 5, 6)", "(8, 10, 12)", "resample", shape=(8, 10, 12))
+
+
+def labels_of(pairs, config):
+    """Foreground share of every pair that can be read, and the messages of the others."""
+    shares, messages = [], []
+    for image, mask in pairs:
+        try:
+            label = read_label(mask, read_header(image)[0], config)
+        except UserError as error:
+            messages.append(str(error))
+        else:
+            shares.append(float((label > 0).mean()))
+    return np.array(shares), messages
+
+
+@pytest.mark.real
+def test_real_head_outlines_are_filled_but_for_the_open_one(shared_data):
+    masks = sorted((shared_data / "hc18").glob("*_Annotation.png"))
+    pairs = [(mask.with_name(mask.name.replace("_Annotation", "")), mask) for mask in masks]
+    shares, messages = labels_of(pairs, settings(mask_threshold=127, fill_outlines=True))
+    assert len(shares) == 247
+    assert shares.min() > 0.04  # an outline alone covers less than 0.01
+    assert len(messages) == 1
+    assert Path(messages[0].split(":")[0]).name == "186_HC_Annotation.png"
+
+
+@pytest.mark.real
+def test_real_lossy_and_larger_masks_are_read(shared_data):
+    config = settings(mask_threshold=127)
+    masks = sorted((shared_data / "kvasir").glob("*/masks/*.jpg"))[::10]
+    shares, messages = labels_of([(mask.parents[1] / "images" / mask.name, mask) for mask in masks], config)
+    assert (len(shares), messages) == (len(masks), [])
+    assert shares.min() > 0
+    masks = sorted((shared_data / "isic" / "masks").iterdir())[::20]
+    images = [shared_data / "isic" / "images" / mask.name.replace("_segmentation.png", ".jpg") for mask in masks]
+    shares, messages = labels_of(zip(images, masks, strict=True), config)
+    assert (len(shares), messages) == (len(masks), [])
+    for image, mask in list(zip(images, masks, strict=True))[:5]:
+        full = np.asarray(Image.open(mask)) > 127
+        label = read_label(mask, read_header(image)[0], config)
+        assert abs(label.mean() - full.mean()) < 0.01
+
+
+@pytest.mark.real
+def test_real_volumes_are_read_whether_stored_as_integers_or_floats(shared_data):
+    labels = sorted((shared_data / "hippocampus" / "labels").iterdir())
+    pairs = [(shared_data / "hippocampus" / "images" / label.name, label) for label in labels]
+    shares, messages = labels_of(pairs, settings(classes=3))
+    assert len(shares) == 260
+    assert shares.min() > 0.02
+    assert sorted(Path(message.split(":")[0]).name[12:15] for message in messages) == ["010", "281"]

@@ -1,0 +1,150 @@
+"""DICOM series as scans: geometry, order, values; and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom.data
+import pytest
+import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
+
+from dicom_files import save, save_series, slice_of
+from ucseg.errors import UserError
+from ucseg.folder.listing import list_scans
+from ucseg.scans.formats import files_of, mask_suffix, read_header, read_scan, stem, write_like
+
+VOLUME = np.random.default_rng(0).integers(-1000, 2000, (6, 5, 7)).astype(np.int16)
+
+
+def refused(path, *words):
+    for reader in (read_scan, files_and_header):
+        with pytest.raises(UserError, match=re.escape(path.name)) as caught:
+            reader(path)
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def files_and_header(path):
+    files_of(path)
+    return read_header(path)
+
+
+def test_a_series_lies_where_itk_puts_it(tmp_path):
+    folder = save_series(tmp_path / "series", VOLUME, RescaleSlope=2.0, RescaleIntercept=-24.0)
+    scan = read_scan(folder)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    assert np.array_equal(scan.array[0], VOLUME.transpose(1, 0, 2) * 2.0 - 24)
+    assert np.array_equal(scan.array[0], sitk.GetArrayFromImage(image).T)
+    for index in ((0, 0, 0), (4, 5, 6), (1, 2, 3)):
+        place = scan.geometry.affine @ [*index, 1]
+        assert np.allclose(place[:3] * [-1, -1, 1], image.TransformIndexToPhysicalPoint(index))
+    assert read_header(folder)[0] == (5, 6, 7)
+    assert (stem(folder), mask_suffix(folder)) == ("series", ".nii.gz")
+    assert len(files_of(folder)) == 7
+    write_like(scan.array[0] > 0, scan, tmp_path / "mask.nii.gz")
+    assert np.allclose(read_scan(tmp_path / "mask.nii.gz").geometry.affine, scan.geometry.affine)
+
+
+def test_a_tilted_gantry_is_kept_as_a_sheared_affine(tmp_path):
+    for k in range(4):
+        save(slice_of(VOLUME[..., k], (0, 0.5 * k, 2.0 * k), "1.2"), tmp_path / "s" / f"{k}.dcm")
+    assert np.allclose(read_scan(tmp_path / "s").geometry.affine[:3, 2], [0, -0.5, 2.0])
+
+
+def test_series_without_an_order_are_refused(tmp_path):
+    save_series(tmp_path / "gap", VOLUME)
+    next(file for file in (tmp_path / "gap").iterdir() if read_scan(file).geometry.affine[2, 3] == 34).unlink()
+    refused(tmp_path / "gap", "1 slice is missing", "gap 4 mm")
+    save_series(tmp_path / "twice", VOLUME)
+    save(slice_of(VOLUME[..., 0], (10, 20, 34), "1.2.3.4"), tmp_path / "twice" / "copy.dcm")
+    refused(tmp_path / "twice", "1 slice position there twice", "copy.dcm")
+    save_series(tmp_path / "echoes", VOLUME)
+    for k in range(7):
+        save(slice_of(VOLUME[..., k], (10, 20, 30 + 2 * k), "1.2.3.4"), tmp_path / "echoes" / f"b{k}.dcm")
+    refused(tmp_path / "echoes", "every position is there 2 times")
+    save_series(tmp_path / "mixed", VOLUME)
+    turned = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+    save(slice_of(VOLUME[..., 0], (0, 0, 0), "1.2.3.4", ImageOrientationPatient=list(turned)), tmp_path / "mixed/a.dcm")
+    refused(tmp_path / "mixed", "2 different orientations")
+    for k, z in enumerate((0, 2, 4.6, 6, 8)):
+        save(slice_of(VOLUME[..., k], (0, 0, z), "1.5"), tmp_path / "uneven" / f"{k}.dcm")
+    refused(tmp_path / "uneven", "not evenly spaced")
+    save_series(tmp_path / "bare", VOLUME, ImagePositionPatient=None)
+    refused(tmp_path / "bare", "position")
+    save_series(tmp_path / "two", VOLUME[..., :2], "1.6")
+    save(slice_of(VOLUME[..., 0], (0, 0, 0), "1.7"), tmp_path / "two" / "other.dcm")
+    refused(tmp_path / "two", "2 series", "#1.6")
+
+
+def test_a_folder_is_told_apart_into_series(tmp_path):
+    save_series(tmp_path / "p1", VOLUME, "1.2.11", SeriesNumber=3)
+    for k in range(3):
+        ds = slice_of(
+            VOLUME[..., k], (0, 0, k), "1.2.12", SeriesNumber=4, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        )
+        save(ds, tmp_path / "p1" / f"scout{k}")
+        save(slice_of(VOLUME[..., k], (0, 0, k), "1.2.13", SeriesNumber=5), tmp_path / "p1" / f"b{k}.IMA")
+    save(slice_of(VOLUME[..., 0], (0, 0, 0), "1.3"), tmp_path / "p2" / "only.dcm")
+    (tmp_path / "p2" / "notes.dcm").write_text("no scan " * 40)
+    found, left_out = list_scans(tmp_path, set())
+    assert {one.path.name: one.name for one in found} == {
+        "p1#1.2.11": "p1_series3", "p1#1.2.13": "p1_series5", "p2": "p2",
+    }  # fmt: skip
+    assert np.array_equal(read_scan(found[0].path).array[0], VOLUME.transpose(1, 0, 2))
+    assert len({one.subject for one in found}) == 1
+    assert "someone" not in str(found)
+    reasons = {item.file.name: item.reason for item in left_out}
+    assert "localiser" in reasons["scout0"]
+    assert "not DICOM" in reasons["notes.dcm"]
+
+
+def test_a_series_in_two_folders_is_a_copy_or_goes_on_there(tmp_path):
+    save_series(tmp_path / "a" / "first", VOLUME, "1.2.11")
+    shutil.copytree(tmp_path / "a" / "first", tmp_path / "a" / "again")
+    found, left_out = list_scans(tmp_path / "a", set())
+    assert not found
+    assert {item.file.parent.name for item in left_out} == {"first", "again"}
+    assert all("in another folder too" in item.reason and "keep one" in item.reason for item in left_out)
+    for part, half in (("one", VOLUME[..., :3]), ("two", VOLUME[..., 3:])):  # the same names of files, other slices
+        save_series(tmp_path / "b" / part, half, "1.2.12")
+    found, left_out = list_scans(tmp_path / "b", set())
+    assert not found
+    assert all("goes on in another folder" in item.reason for item in left_out)
+    assert len(left_out) == 2
+
+
+def test_images_without_a_place_are_plain_images(tmp_path):
+    grey = VOLUME[..., 0].astype(np.uint8)
+    bare = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}
+    path = save(slice_of(grey, (0, 0, 0), "1.2", **bare), tmp_path / "a.dcm")
+    assert np.array_equal(read_scan(path).array[0], grey)
+    assert (read_scan(path).geometry.unit, mask_suffix(path)) == ("px", ".png")
+    negative = save(
+        slice_of(grey, (0, 0, 0), "1.3", **bare, PhotometricInterpretation="MONOCHROME1"), tmp_path / "b.dcm"
+    )
+    assert np.array_equal(read_scan(negative).array[0].argsort(axis=None)[:1], grey.argmax(keepdims=True)[0])
+
+
+def test_pixels_that_need_another_decoder_name_the_extra():
+    path = Path(pydicom.data.__file__).parent / "test_files" / "SC_rgb_jpeg_gdcm.dcm"  # JPEG Lossless
+    if importlib.util.find_spec("libjpeg"):
+        assert np.array_equal(read_scan(path).array, read_scan(path.with_name("SC_rgb_rle.dcm")).array)
+        return
+    with pytest.raises(UserError, match=r"SC_rgb_jpeg_gdcm\.dcm: .*compressed.*ucseg\[dicom-codecs\]"):
+        read_scan(path)
+
+
+@pytest.mark.real
+def test_the_real_series(shared_data):
+    for folder in sorted((shared_data / "fixtures" / "dicom").iterdir()):
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+        scan, image = read_scan(folder), reader.Execute()
+        assert np.array_equal(scan.array[0], sitk.GetArrayFromImage(image).T)
+        place = scan.geometry.affine @ [3, 4, 5, 1]
+        assert np.allclose(place[:3] * [-1, -1, 1], image.TransformIndexToPhysicalPoint((3, 4, 5)))

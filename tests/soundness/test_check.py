@@ -1,0 +1,283 @@
+"""The bad-input list: each fault put into a sound dataset is found, with its file, its severity and a mend."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset, DatasetConfig
+from ucseg.planning.fingerprint import take_fingerprint
+from ucseg.scans import nifti
+from ucseg.scans.scan import Geometry
+from ucseg.soundness.check import check_dataset, geometry_distance, shear
+from ucseg.types import Array
+
+IMAGE, MASK = "images/c3.nii.gz", "masks/c3.nii.gz"
+SPLIT = ["train"] * 6 + ["validation", "test"]
+
+
+def save(array: Array, path: Path, affine: Array | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([1.0, 1.0, 2.0, 1.0]) if affine is None else affine), path)
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Dataset:
+    """Eight small sound volumes, two classes."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for i, split in enumerate(SPLIT):
+        image, mask = tmp_path / "images" / f"c{i}.nii.gz", tmp_path / "masks" / f"c{i}.nii.gz"
+        label = np.zeros((14, 15, 16), np.uint8)
+        label[3:8, 4:9, 5:10] = 1
+        label[8:11, 4:9, 5:10] = 2
+        save(rng.normal(label, 1.0).astype(np.float32), image)
+        save(label, mask)
+        cases.append(Case(f"c{i}", f"s{i}", image, mask, split))
+    config = DatasetConfig(
+        name="v", root=".", dims=3, modality="mri", channels=1, classes={0: "background", 1: "front", 2: "back"}
+    )
+    return Dataset(tmp_path, config, cases)
+
+
+def test_a_sound_dataset_has_no_findings(volumes: Dataset) -> None:
+    assert check_dataset(volumes) == []
+
+
+def image(change: Callable[[Array], Array], dtype: type = np.float32) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        path = root / "images" / "c3.nii.gz"
+        save(change(np.asarray(nib.load(path).dataobj)).astype(dtype), path)
+
+    return spoil
+
+
+def mask(change: Callable[[Array], Array], affine: Array | None = None) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        path = root / "masks" / "c3.nii.gz"
+        save(change(np.asarray(nib.load(path).dataobj)), path, affine)
+
+    return spoil
+
+
+def put(array: Array, value: float) -> Array:
+    out = array.copy()
+    out[0, 0, :3] = value
+    return out
+
+
+def same(array: Array) -> Array:
+    return array
+
+
+def shifted(by: float) -> Array:
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    affine[0, 3] = by
+    return affine
+
+
+def truncate(root: Path) -> None:
+    path = root / "images" / "c3.nii.gz"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def slanted(root: Path) -> None:
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    affine[0, 1] = 0.1
+    for part in ("images", "masks"):
+        path = root / part / "c3.nii.gz"
+        save(np.asarray(nib.load(path).dataobj), path, affine)
+
+
+def companion(root: Path) -> None:
+    (root / "images" / "._c3.nii.gz").write_bytes(b"Mac OS X")
+
+
+def emptied(root: Path) -> None:
+    (root / IMAGE).write_bytes(b"")
+
+
+def copied(number: int) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        shutil.copy(root / "images/c0.nii.gz", root / f"images/c{number}.nii.gz")
+
+    return spoil
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
+    "truncated": (truncate, IMAGE, "error", "cut short"),
+    "empty file": (emptied, IMAGE, "error", "empty"),
+    "missing": (lambda root: (root / IMAGE).unlink(), IMAGE, "error", "no such file"),
+    "NaN": (image(lambda a: put(a, np.nan)), IMAGE, "error", "3 of 3360 voxels are NaN or infinite"),
+    "Inf": (image(lambda a: put(a, np.inf)), IMAGE, "error", "3 of 3360 voxels are NaN or infinite"),
+    "constant": (image(lambda a: a * 0 + 7), IMAGE, "error", "constant: every voxel is 7"),
+    "4D": (image(lambda a: np.stack([a, a], -1)), IMAGE, "error", "4D"),
+    "empty mask": (mask(lambda a: a * 0), MASK, "warning", "all background"),
+    "unknown label": (mask(lambda a: put(a, 9)), MASK, "error", "9"),
+    "other shape": (mask(lambda a: a[1:]), MASK, "error", "shape"),
+    "other place": (mask(same, shifted(5.0)), MASK, "error", "5 voxel edges apart"),
+    "slightly off": (mask(same, shifted(0.5)), MASK, "warning", "0.5 voxel edges apart"),
+    "flipped": (mask(same, np.diag([-1.0, 1.0, 2.0, 1.0])), MASK, "error", "geometry differs"),
+    "sheared": (slanted, IMAGE, "warning", "not at right angles"),
+    "companion": (companion, "images/._*", "warning", "1 companion files of macOS"),
+    "leak": (copied(7), "images/c0.nii.gz", "error", "leak: c0 (train) has the same image as c7 (test)"),
+    "duplicate": (copied(1), "images/c0.nii.gz", "warning", "c0 (train) has the same image as c1 (train)"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_found_and_nothing_else(volumes: Dataset, fault: str) -> None:
+    spoil, file, severity, words = FAULTS[fault]
+    spoil(volumes.root)
+    (finding,) = check_dataset(volumes)
+    assert (finding.file, finding.severity) == (file, severity)
+    assert words in finding.finding
+    assert len(finding.mend) > 5
+    assert str(volumes.root) not in finding.finding, "the file is named once, in its own column"
+
+
+def test_all_problems_come_at_once_errors_first(volumes: Dataset) -> None:
+    for fault in ("companion", "leak", "missing", "unknown label"):
+        FAULTS[fault][0](volumes.root)
+    assert [(finding.file, finding.severity) for finding in check_dataset(volumes)] == [
+        ("images/c0.nii.gz", "error"),
+        ("images/c3.nii.gz", "error"),
+        ("masks/c3.nii.gz", "error"),
+        ("images/._*", "warning"),
+    ]
+
+
+def test_each_file_is_read_once_and_its_facts_are_kept(volumes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    real = nifti.read
+    monkeypatch.setattr(nifti, "read", lambda path: read.append(path) or real(path))
+    assert check_dataset(volumes) == []
+    assert sorted(read) == sorted(path for case in volumes.cases for path in (case.image, case.mask))
+    read.clear()
+    take_fingerprint(volumes)
+    assert read == []
+    kept = volumes.folder / "cache" / "fingerprint.jsonl"
+    written = kept.stat().st_mtime_ns
+    assert check_dataset(volumes) == []
+    assert len(read) == 16 and kept.stat().st_mtime_ns == written  # looked at again, not measured again
+
+
+def test_differences_within_tolerance_pass(volumes: Dataset) -> None:
+    mask(same, shifted(0.02))(volumes.root)
+    assert check_dataset(volumes) == []
+
+
+def test_a_subject_in_two_splits_is_a_leak(volumes: Dataset) -> None:
+    volumes.cases[7] = replace(volumes.cases[7], subject="s0")
+    (finding,) = check_dataset(volumes)
+    assert finding.severity == "error"
+    assert "leak: subject 's0' is in test and train (c0, c7)" in finding.finding
+
+
+def test_too_few_labelled_cases(volumes: Dataset) -> None:
+    volumes.cases[:5] = [replace(case, mask=None) for case in volumes.cases[:5]]
+    (finding,) = check_dataset(volumes)
+    assert finding.severity == "warning"
+    assert "1 labelled training cases are fewer than the 2 of a batch" in finding.finding
+    volumes.cases[5] = replace(volumes.cases[5], mask=None)
+    (finding,) = check_dataset(volumes)
+    assert (finding.severity, finding.finding) == ("error", "no training case has a mask")
+
+
+def test_a_class_that_no_training_mask_holds(volumes: Dataset) -> None:
+    for i in range(6):
+        path = volumes.root / "masks" / f"c{i}.nii.gz"
+        save(np.minimum(np.asarray(nib.load(path).dataobj), 1), path)
+    (finding,) = check_dataset(volumes)
+    assert "no labelled training mask holds class 2 'back'" in finding.finding
+
+
+def test_cases_to_measure_without_masks_and_no_validation(volumes: Dataset) -> None:
+    volumes.cases[6] = replace(volumes.cases[6], split="test", mask=None)
+    texts = [finding.finding for finding in check_dataset(volumes)]
+    assert texts == ["1 of 2 test cases have no mask", "there is no validation case"]
+
+
+def test_a_hidden_mask_is_not_opened(volumes: Dataset) -> None:
+    volumes.cases[3] = replace(volumes.cases[3], mask=None)
+    (volumes.root / "hidden.csv").write_text("case,mask\nc3,masks/c3.nii.gz\n")
+    (volumes.root / "masks" / "c3.nii.gz").write_bytes(b"broken")
+    assert check_dataset(volumes) == []
+
+
+def test_nearly_the_same_picture_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    cases = []
+    for i in range(16):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8).astype(np.uint8))
+        coarse.resize((64, 64), Image.Resampling.BICUBIC).save(tmp_path / f"{i}.png")
+        Image.fromarray((np.indices((64, 64)).sum(0) > 40 + i).astype(np.uint8)).save(tmp_path / f"{i}_mask.png")
+        split = "train" if i < 13 else ["validation", "test", "test"][i - 13]
+        cases.append(Case(str(i), str(i), tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png", split))
+    config = DatasetConfig(name="p", root=".", dims=2, modality="rgb", channels=3, classes={0: "background", 1: "x"})
+    dataset = Dataset(tmp_path, config, cases)
+    assert check_dataset(dataset) == []
+    Image.open(tmp_path / "2.png").save(tmp_path / "15.jpg", quality=80)
+    cases[15] = replace(cases[15], image=tmp_path / "15.jpg")
+    (finding,) = check_dataset(dataset)
+    assert finding.severity == "warning"
+    assert "possible leak: cases 2 (train) and 15 (test) show nearly the same image" in finding.finding
+    # Looking for them takes minutes for thousands of images: not again while nothing has changed.
+    monkeypatch.setattr("ucseg.soundness.before_training.near_duplicates", None)
+    assert check_dataset(dataset) == [finding]
+    monkeypatch.undo()
+    cases[15] = replace(cases[15], subject="2")
+    assert not any("nearly the same" in one.finding for one in check_dataset(dataset))
+
+
+def test_geometry_measures() -> None:
+    straight = Geometry(np.diag([2.0, 2.0, 5.0, 1.0]))
+    turned = np.eye(4)
+    turned[:2, :2] = [[0.0, -2.0], [2.0, 0.0]]
+    assert shear(Geometry(turned)) == pytest.approx(0, abs=1e-12)
+    assert geometry_distance(straight, straight, (4, 4, 4)) == 0
+    longer = Geometry(np.diag([2.0, 2.0, 5.5, 1.0]))
+    assert geometry_distance(straight, longer, (4, 4, 4)) == pytest.approx(3 * 0.5 / 2)
+
+
+def test_masks_of_another_size_are_named_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cases = []
+    for i, split in enumerate(["train"] * 12 + ["validation", "test"]):
+        mask = np.zeros((64, 80 if i in (3, 5) else 64), np.uint8)
+        mask[10 + i : 30, 10:30] = 1
+        for name, array in ((f"{i}.png", rng.integers(0, 255, (64, 64), np.uint8)), (f"{i}_mask.png", mask)):
+            Image.fromarray(array).save(tmp_path / name)
+        cases.append(Case(str(i), str(i), tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png", split))
+    classes = {0: "background", 1: "organ"}
+    config = DatasetConfig(name="test", root=str(tmp_path), dims=2, modality="other", channels=1, classes=classes)
+    (finding,) = check_dataset(Dataset(tmp_path, config, cases))
+    assert (finding.file, finding.severity) == ("3_mask.png", "warning")
+    assert finding.finding == (
+        "2 of 14 masks differ from their images in size; they are stretched to fit: "
+        "3_mask.png (80 x 64 px, its image 64 x 64 px), 5_mask.png (80 x 64 px, its image 64 x 64 px)"
+    )
+
+
+def test_volumes_may_test_a_model_of_slices_but_not_train_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cases = []
+    for i, split in enumerate(["train"] * 12 + ["validation", "test"]):
+        shape = (30, 32) if split == "train" else (4, 30, 32)
+        label = np.zeros(shape, np.uint8)
+        label[..., 5:9, 5:9] = 1
+        np.savez(tmp_path / f"{i}.npz", image=rng.normal(label, 1.0).astype(np.float32), label=label)
+        cases.append(Case(str(i), str(i), tmp_path / f"{i}.npz", Path(f"{tmp_path}/{i}.npz#label"), split))
+    classes = {0: "background", 1: "organ"}
+    config = DatasetConfig(name="test", root=str(tmp_path), dims=2, modality="mri", channels=1, classes=classes)
+    assert not check_dataset(Dataset(tmp_path, config, cases))
+    cases[-1] = replace(cases[-1], split="train")
+    assert any("3D, the dataset 2D" in finding.finding for finding in check_dataset(Dataset(tmp_path, config, cases)))

@@ -1,0 +1,65 @@
+"""Labelled scans unlike the unlabelled ones, and classes with hardly a label, are told; chance is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ucseg.dataset.manifest import Dataset, DatasetConfig
+from ucseg.planning.facts import ClassFacts, Header, ScanFacts
+from ucseg.planning.fingerprint import Fingerprint
+from ucseg.soundness.before_training import few_labels, shift
+
+HEAD = ClassFacts(100, 1, 5, 5, (5, 5, 5), (0.5, 0.5, 0.5))
+
+
+def dataset(modality: str = "ct") -> Dataset:
+    values: dict[str, Any] = {"modality": modality, "classes": {0: "background", 1: "organ", 2: "lesion"}}
+    return Dataset(Path("data"), DatasetConfig(name="test", root=".", dims=3, channels=1, **values), [])
+
+
+def fingerprint(labelled: int = 12, unlabelled: int = 60, lesions: int = 12, **of_unlabelled: float) -> Fingerprint:
+    """Scans that differ by chance; of the unlabelled ones `bright` and `thick` are offsets of every scan."""
+    rng = np.random.default_rng(0)
+    headers, scans = {}, {}
+    for index in range(labelled + unlabelled):
+        known = index < labelled
+        extra = {} if known else of_unlabelled
+        headers[f"c{index}"] = Header((64, 64, 40), (1.0, 1.0, 2.0 + 1e-5 * index + extra.get("thick", 0.0)), "mm")
+        middle = rng.normal(0, 10) + extra.get("bright", 0.0)
+        classes = {1: HEAD, **({2: HEAD} if index < lesions else {})} if known else None
+        percentiles = tuple(middle + rng.normal(0, 1) + step for step in (-50, -20, 0, 20, 50))
+        scans[f"c{index}"] = ScanFacts(0.0, percentiles, None, (0.0, 1.0), classes)
+    return Fingerprint("mm", 2, headers, scans, tuple(f"c{i}" for i in range(labelled)), 3)
+
+
+def test_scans_that_differ_by_chance_or_rounding_are_alike() -> None:
+    assert list(shift(dataset(), fingerprint())) == []
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"), [({"bright": 60.0}, "median intensity"), ({"thick": 3.0}, "spacing along axis 2 in mm")]
+)
+def test_a_shift_is_told_with_its_size_examples_and_a_mend(difference: dict[str, float], said: str) -> None:
+    found = [one for one in shift(dataset(), fingerprint(**difference)) if said in one.finding]
+    assert len(found) == 1 and found[0].severity == "warning"
+    assert "Kolmogorov-Smirnov distance 1.00" in found[0].finding and "label some of the unlabelled" in found[0].mend
+
+
+def test_a_shift_that_normalisation_takes_away_is_none() -> None:
+    assert list(shift(dataset("mri"), fingerprint(bright=60.0))) == []
+
+
+def test_too_few_scans_prove_nothing() -> None:
+    assert list(shift(dataset(), fingerprint(labelled=4, bright=60.0))) == []
+
+
+def test_a_class_with_hardly_a_label_is_named() -> None:
+    (found,) = few_labels(dataset(), fingerprint(lesions=1))
+    assert (
+        "only 1 of 12 labelled training masks hold class 2 'lesion'" in found.finding and "label 2 more" in found.mend
+    )
+    assert list(few_labels(dataset(), fingerprint(lesions=3))) == []
