@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/scale.py --work WORK
     OMP_NUM_THREADS=1 python benchmarks/scale.py --work WORK --only photographs --verbs init,plan,prepare
 
-KINDS says what is generated; see demonstration/scans.py. A few cases are drawn and repeated, turned, moved round and with
+KINDS says what is generated (demonstration/scans.py). A few cases are drawn and repeated, turned, moved round and with
 noise of their own. Each verb is a process of its own, on a dataset without a cache. Seconds are of the wall, start and
 imports included. Peak memory is that of the verb and all its children at one moment, sampled every 250 ms (each look
 costs the cores some ms), pages that they share counted once (PSS, Linux). `cores_busy` is processor seconds over

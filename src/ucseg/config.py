@@ -42,7 +42,7 @@ def build(model: type[T], values: Mapping[str, Any], where: str) -> T:
     except ValidationError as error:
         # A list that lacks several values is a problem for each; the last one knows how many it needs.
         lines = {_place(problem): _line(model, problem, where) for problem in error.errors()}
-        raise UserError("\n".join(lines.values())) from None
+        raise UserError("todo", "\n".join(lines.values())) from None
 
 
 def check_keys(model: type[T], values: Mapping[str, Any], where: str) -> None:
@@ -52,7 +52,7 @@ def check_keys(model: type[T], values: Mapping[str, Any], where: str) -> None:
     except ValidationError as error:
         unknown = [_line(model, problem, where) for problem in error.errors() if problem["type"] == "extra_forbidden"]
         if unknown:
-            raise UserError("\n".join(unknown)) from None
+            raise UserError("todo", "\n".join(unknown)) from None
 
 
 def _place(problem: ErrorDetails) -> tuple[int | str, ...]:
@@ -137,17 +137,17 @@ def parse_overrides(settings: str | Iterable[str]) -> dict[str, Any]:
     for setting in [settings] if isinstance(settings, str) else settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"'--set {setting}' is not of the form key=value, e.g. --set method.mixing=false.")
+            raise UserError("todo", f"'--set {setting}' is not of the form key=value, e.g. --set method.mixing=false.")
         node = out
         *parents, leaf = key.strip().split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise UserError(f"'--set {setting}' contradicts an earlier --set of '{parent}'.")
+                raise UserError("todo", f"'--set {setting}' contradicts an earlier --set of '{parent}'.")
         try:
             node[leaf] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UserError(f"'--set {setting}': the value cannot be read as YAML.") from None
+            raise UserError("todo", f"'--set {setting}': the value cannot be read as YAML.") from None
     return out
 
 
@@ -165,10 +165,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
+        raise UserError("todo", f"{path}: there is no such file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: this is not valid YAML ({reason}); mend it or make it anew.") from None
+        raise UserError("todo", f"{path}: this is not valid YAML ({reason}); mend it or make it anew.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected 'key: value' lines; mend the file or make it anew.")
+        raise UserError("todo", f"{path}: expected 'key: value' lines; mend the file or make it anew.")
     return values

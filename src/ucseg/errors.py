@@ -11,7 +11,26 @@ class UserError(Exception):
     """A mistake in what the user gave us.
 
     The message is one clear sentence (or one line a finding): which file, what is wrong, what to do about it.
+
+    Attributes:
+        code: the kind of mistake, short and stable ("scan-missing"): callers and tests rely on it, not on the words.
+        codes: the kinds of all mistakes that are reported together, in order.
     """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.codes: tuple[str, ...] = (code,)
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+    @classmethod
+    def together(cls, errors: Sequence[UserError]) -> UserError:
+        """Several mistakes as one error, a line each."""
+        joined = cls(errors[0].code, "\n".join(map(str, errors)))
+        joined.codes = tuple(code for error in errors for code in error.codes)
+        return joined
 
 
 class Interrupted(Exception):

@@ -59,7 +59,7 @@ def test_words_reach_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bars_that_never_showed_leave_no_empty_line_before_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError), progress_bar() as bar:
         bar.add_task("reading", total=None, visible=False)
-        raise UserError("nothing there.")
+        raise UserError("todo", "nothing there.")
     assert capsys.readouterr().err == ""
     with progress_bar() as bar:
         bar.add_task("reading", total=2, completed=2)
@@ -69,7 +69,7 @@ def test_bars_that_never_showed_leave_no_empty_line_before_an_error(capsys: pyte
 def test_a_mistake_is_a_line_a_finding_and_exit_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stand_in(monkeypatch, UserError("a.nii: is 4D; split it.\nb.nii: is truncated; fetch it again."))
+    stand_in(monkeypatch, UserError("todo", "a.nii: is 4D; split it.\nb.nii: is truncated; fetch it again."))
     assert run("check", "folder") == 2
     shown = capsys.readouterr()
     assert shown.err == "ucseg: a.nii: is 4D; split it.\nucseg: b.nii: is truncated; fetch it again.\n"

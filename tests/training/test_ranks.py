@@ -88,7 +88,7 @@ def test_a_killed_process_ends_the_others_and_is_named() -> None:
 
 
 def test_the_error_of_the_process_that_failed_first_hand_is_told() -> None:
-    lost, own, stop = Lost("lost"), UserError("own"), Interrupted("stop")
+    lost, own, stop = Lost("todo", "lost"), UserError("todo", "own"), Interrupted("stop")
     assert _outcome({0: "result"}, [0, 0]) == "result"
     for said, codes, error in (
         ({0: lost, 1: own}, [2, 2], own),

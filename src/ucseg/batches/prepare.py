@@ -91,6 +91,7 @@ def prepare(
     """
     if len(plan.classes) != len(dataset.config.classes):
         raise UserError(
+            "todo",
             f"{dataset.folder}: the plan has {len(plan.classes)} classes, the dataset {len(dataset.config.classes)}; "
             "make the plan anew with `ucseg plan`.",
         )
@@ -124,7 +125,7 @@ def prepare(
     )
     if not prepared.labelled:
         reasons = "\n".join(f"{case}: {reason}" for case, reason in left_out[:5])
-        raise UserError(f"{dataset.folder}: no labelled training case could be prepared.\n{reasons}".strip())
+        raise UserError("todo", f"{dataset.folder}: no labelled training case could be prepared.\n{reasons}".strip())
     return prepared
 
 

@@ -57,11 +57,12 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
         return Grid(shape, (0, 1, 2), (False,) * 3, (shape[0], *slice_grid.shape), (1.0, *slice_grid.spacing))
     if geometry.dims != len(plan.spacing):
         raise UserError(
+            "todo",
             f"{source}: this is a {geometry.dims}D scan, but the plan is for {len(plan.spacing)}D scans; leave it out.",
         )
     if geometry.unit != plan.unit:
         kinds = {"mm": "scans with a spacing in mm", "px": "plain images without a spacing"}
-        raise UserError(f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out.")
+        raise UserError("todo", f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out.")
     order, flips = canonical_axes(geometry, source)
     before = [(shape[axis], geometry.spacing[axis]) for axis in order]
     after = [max(1, round(n * edge / target)) for (n, edge), target in zip(before, plan.spacing, strict=True)]
@@ -122,6 +123,7 @@ def _with_channels(scan: Scan, channels: int) -> Array:
         return array[:1]  # a grey image saved as RGB
     # A grey image repeated three times would be accepted, and be unlike anything the model has seen.
     raise UserError(
+        "todo",
         f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; "
         "convert it or leave it out.",
     )
@@ -137,10 +139,13 @@ def normalise(image: Array, plan: Plan, source: Path) -> Array:
     full_scale = float(np.iinfo(image.dtype).max) if unsigned else 1.0
     image = image.astype(np.float32)
     if not np.isfinite(image).all():
-        raise UserError(f"{source}: has NaN or infinite values; mend the image or leave it out.")
+        raise UserError("todo", f"{source}: has NaN or infinite values; mend the image or leave it out.")
     if plan.normalisation == "rgb":
         if image.max(initial=0) > full_scale or image.min(initial=0) < 0:
-            raise UserError(f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.")
+            raise UserError(
+                "todo",
+                f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.",
+            )
         return (image / full_scale - 0.5) / 0.25
     if plan.normalisation == "ct" and plan.ct_window is not None:
         window = plan.ct_window

@@ -43,6 +43,7 @@ def require_pieces(plan: Plan, views: Mapping[str, Strength], pieces: int) -> No
     if uneven:
         mend = " ".join(f"--set plan.{name}={-(-count // pieces) * pieces}" for name, count in uneven.items())
         raise UserError(
+            "todo",
             f"{' and '.join(f'plan.{name} is {count}' for name, count in uneven.items())}, which cannot be cut into "
             f"{pieces} equal pieces (devices x nodes x accumulate); give multiples of {pieces} ({mend}), or other "
             "numbers of devices or of accumulate.",
@@ -76,7 +77,10 @@ class Stream:
         pieces: int = 1,
     ) -> None:
         if not labelled:
-            raise UserError("training needs at least one case with a mask, and there is none; add masks to cases.csv.")
+            raise UserError(
+                "todo",
+                "training needs at least one case with a mask, and there is none; add masks to cases.csv.",
+            )
         require_pieces(plan, views, pieces)
         self.labelled = list(labelled)
         self.unlabelled = list(unlabelled) or self.labelled
@@ -182,7 +186,7 @@ def loader(
     )
     for item in batches:
         if isinstance(item, str):
-            raise UserError(item)
+            raise UserError("todo", item)
         yield Batch(**item)
 
 
@@ -220,6 +224,7 @@ def _open(path: Path) -> Array:
         array: Array = np.load(path, mmap_mode="r")
     except (OSError, EOFError, ValueError) as error:
         raise UserError(
+            "todo",
             f"{path}: this prepared file cannot be read ({error}); delete it and start again, it is then made anew.",
         ) from None
     return array

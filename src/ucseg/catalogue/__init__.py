@@ -35,4 +35,4 @@ def named(name: str) -> PublicSet:
         return DATASETS[name]
     close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASETS, n=1)
     mend = f"did you mean '{close[0]}'?" if close else "`ucseg datasets` lists them."
-    raise UserError(f"There is no data set '{name}'; {mend}")
+    raise UserError("todo", f"There is no data set '{name}'; {mend}")

@@ -41,6 +41,7 @@ def find(folder: Path, scans: Sequence[Path], words: str) -> Found:
             drawn[max(named, key=lambda image: len(stem(image)))].append(mask)
     if not drawn:
         raise UserError(
+            "todo",
             f"{folder}: no mask in derivatives begins with the name of an image; "
             f"`ucseg init {folder} --masks GLOB` says which files are masks.",
         )
@@ -62,6 +63,7 @@ def _refuse_several(folder: Path, drawn: dict[Path, list[Path]]) -> None:
         image, masks = next(iter(several.items()))
         kinds = sorted(stem(mask).removeprefix(stem(image)).strip("_") for mask in masks)
         raise UserError(
+            "todo",
             f"{image}: has {len(masks)} masks among the derivatives ({', '.join(kinds)}); say which are meant, e.g. "
             f"ucseg init {folder} --images 'sub-*' --masks 'derivatives/*_{kinds[0]}.nii.gz'",
         )

@@ -49,18 +49,21 @@ def fetch(file: Download, folder: Path, report: Report | None = None) -> Path:
         path = Path(pooch.retrieve(file.url, checksum or None, file.file, folder, downloader=_Resumed(part, report)))
     except requests.HTTPError as error:
         raise UserError(
+            "todo",
             f"{file.url}: the server refuses ({error}); the address may have moved. "
             "Get the file from the makers' page and import it.",
         ) from None
     except requests.RequestException as error:
         here = part.stat().st_size if part.exists() else 0
         raise UserError(
+            "todo",
             f"{file.url}: the download stopped ({type(error).__name__}) after {here} bytes, which are kept; "
             "the same command goes on from there.",
         ) from None
     except ValueError:  # pooch's word for a wrong checksum
         published = "published" if file.checksum else f"kept in {folder / CHECKSUMS}"
         raise UserError(
+            "todo",
             f"{file.url}: what came has another checksum than the one {published} ({checksum}) and was thrown away; "
             "try again, and if it comes again the file was changed by its makers.",
         ) from None
@@ -145,11 +148,17 @@ def unpack(archive: Path, folder: Path) -> None:
                 members = packed_tar.getmembers()
                 links = [one.name for one in members if not (one.isfile() or one.isdir())]
                 if links:
-                    raise UserError(f"{archive}: its member '{links[0]}' is a link or device; nothing was unpacked.")
+                    raise UserError(
+                        "todo",
+                        f"{archive}: its member '{links[0]}' is a link or device; nothing was unpacked.",
+                    )
                 files = [(one.name, one.size, one, one.isfile()) for one in members]
                 _write(archive, folder, files, packed_tar.extractfile)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise UserError(f"{archive}: the archive is damaged ({error}); delete it and download it again.") from None
+        raise UserError(
+            "todo",
+            f"{archive}: the archive is damaged ({error}); delete it and download it again.",
+        ) from None
 
 
 def _write(
@@ -158,7 +167,10 @@ def _write(
     for name in (name for name, *_ in members):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0:1]:
-            raise UserError(f"{archive}: its member '{name}' would lie outside the folder; nothing was unpacked.")
+            raise UserError(
+                "todo",
+                f"{archive}: its member '{name}' would lie outside the folder; nothing was unpacked.",
+            )
     for name, size, member, is_file in members:
         target = folder / name
         if not is_file or (target.is_file() and target.stat().st_size == size):

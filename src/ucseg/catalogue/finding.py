@@ -41,13 +41,13 @@ def find(
             a list is missing, or it names cases that are not there.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; name the folder that holds the data.")
+        raise UserError("todo", f"{folder}: there is no such folder; name the folder that holds the data.")
     tree = _Tree(folder, frozenset(item.absolute() for item in skip))
     for layout in layouts:
         if tree.fits(layout) and not tree.missing_lists(layout):
             break
     else:
-        raise UserError(_why_not(name, layouts, tree))
+        raise UserError("todo", _why_not(name, layouts, tree))
     if layout.convention == "nnunet":
         found = find_cases(folder, skip=skip)
         notes = [_words(name, layout), *found.notes]
@@ -115,6 +115,7 @@ class _Tree:
         paths = self._lists(file)
         if len({path.read_bytes() for path in paths}) > 1:
             raise UserError(
+                "todo",
                 f"{paths[0]}: {paths[1]} is another list of the same name; leave the one in the folder that is meant.",
             )
         try:
@@ -122,7 +123,10 @@ class _Tree:
             entries = json.loads(text)[key] if key else text.splitlines()
             found = [str(entry).split(",")[0].strip() for entry in entries]
         except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{paths[0]}: this is not the published list of names ({error}); copy it again.") from None
+            raise UserError(
+                "todo",
+                f"{paths[0]}: this is not the published list of names ({error}); copy it again.",
+            ) from None
         return [entry.removesuffix(".h5") for entry in found if entry]
 
 
@@ -167,7 +171,7 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
             subjects |= {case: subject} if subject else {}
     if problems:
         more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise UserError("\n".join([*problems[:_SHOWN], *more]))
+        raise UserError("todo", "\n".join([*problems[:_SHOWN], *more]))
     by_name = find_subjects(
         {name: (stem(case.image), case.image.relative_to(tree.folder).as_posix()) for name, case in taken.items()}
     )

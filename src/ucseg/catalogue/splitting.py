@@ -22,7 +22,7 @@ def chosen_split(name: str, public: PublicSet, split: str | None) -> Split | Non
         return None
     if split not in public.splits:
         known = f"choose one of {', '.join(public.splits)}" if public.splits else "it has none; --labelled draws one"
-        raise UserError(f"--split '{split}' is no published split of {name}; {known}.")
+        raise UserError("todo", f"--split '{split}' is no published split of {name}; {known}.")
     return public.splits[split]
 
 
@@ -67,10 +67,11 @@ def divide(
     amounts = {"--validation": validation, "--test": test, "--labelled": labelled}
     given = [option for option, amount in amounts.items() if amount is not None]
     if given:
-        raise UserError(f"{given[0]} contradicts --split, which says it already; leave one of them out.")
+        raise UserError("todo", f"{given[0]} contradicts --split, which says it already; leave one of them out.")
     subjects = list(dict.fromkeys(case.subject for case in cases if case.split == "train"))
     if split.of is not None and len(subjects) != split.of:
         raise UserError(
+            "todo",
             f"The list of training cases names {len(subjects)} subjects, the published one {split.of}; the first "
             f"{split.labelled} of another list are not those of the papers. Use the published list, or --labelled "
             f"{split.labelled} without --split.",

@@ -119,7 +119,7 @@ def compare(
         done = (
             f"{len(board.failed)} of {len(study.cells)} runs failed; the others are done. The same command tries again:"
         )
-        raise UserError("\n".join([done, *lines]))
+        raise UserError("todo", "\n".join([done, *lines]))
     return summary
 
 

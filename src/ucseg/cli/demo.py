@@ -82,7 +82,7 @@ def demo(
     from ucseg.evaluation.statistics import paired_difference
 
     if look not in LOOKS:
-        raise UserError(f"there is no look '{look}'; use one of: {', '.join(LOOKS)}.")
+        raise UserError("todo", f"there is no look '{look}'; use one of: {', '.join(LOOKS)}.")
     begun = time.monotonic()
     _clear(out)
     scans, dataset = out / "scans", out / "dataset"
@@ -151,9 +151,9 @@ def _clear(out: Path) -> None:
 
     marker = out / "this-folder-is-a-ucseg-demo"
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: this is a file; choose another --out.")
+        raise UserError("todo", f"{out}: this is a file; choose another --out.")
     if out.exists() and any(out.iterdir()) and not marker.exists():
-        raise UserError(f"{out}: this folder holds something other than a demo; choose another --out.")
+        raise UserError("todo", f"{out}: this folder holds something other than a demo; choose another --out.")
     parts = [f"{method}-{part}" for method in METHODS for part in PARTS]
     for name in ("scans", "dataset", *parts):
         shutil.rmtree(out / name, ignore_errors=True)

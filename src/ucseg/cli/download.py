@@ -40,15 +40,16 @@ def download(
     if not public.downloads:
         known = ", ".join(key for key, other in DATASETS.items() if other.downloads)
         raise UserError(
+            "todo",
             f"{name} has no public address under an open licence; get it from its makers and `ucseg import` it. "
             f"To be downloaded are {known}.",
         )
     output.print(f"{name}: {public.title}\nlicence  {public.licence}\ncite     {public.citation}", soft_wrap=True)
     if not accept_licence:
         if not sys.stdin.isatty():
-            raise UserError(f"{name} is under {public.licence}; say --accept-licence if you accept it.")
+            raise UserError("todo", f"{name} is under {public.licence}; say --accept-licence if you accept it.")
         if not typer.confirm("Do you accept the licence?"):
-            raise UserError("The licence was not accepted; nothing was downloaded.")
+            raise UserError("todo", "The licence was not accepted; nothing was downloaded.")
     with progress_bar() as bar:
 
         def report(file: str) -> Report:

@@ -87,6 +87,7 @@ def evaluate(
     console.print(f"{len(result.cases)} cases evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written.")
     if result.failed:
         raise UserError(
+            "todo",
             "\n".join(
                 [
                     *list(result.failed.values())[:_SHOWN],
@@ -104,9 +105,15 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwri
     taken = {place.absolute().resolve() for place in (predictions, references) if place.is_dir()}
     others = ("dataset.yaml", "prediction.json", "config.json")
     if out.absolute().resolve() in taken or any((out / name).exists() for name in others):
-        raise UserError(f"{out}: this folder holds the masks, a dataset, a prediction or a run; choose another --out.")
+        raise UserError(
+            "todo",
+            f"{out}: this folder holds the masks, a dataset, a prediction or a run; choose another --out.",
+        )
     if (out / "metrics.json").exists() and not overwrite:
-        raise UserError(f"{out}: there already is an evaluation; choose another --out, or replace it with --overwrite.")
+        raise UserError(
+            "todo",
+            f"{out}: there already is an evaluation; choose another --out, or replace it with --overwrite.",
+        )
 
 
 def _class_names(text: str) -> dict[int, str]:
@@ -115,7 +122,7 @@ def _class_names(text: str) -> dict[int, str]:
     # Numbers that nobody named are filled in for training; here a value that nobody named is a mistake in the mask.
     named = {label: name for label, name in parse_classes(text).items() if name != f"unused_{label}"}
     if not any(named):
-        raise UserError(f"--classes {text}: there is no class but the background (0); name at least one.")
+        raise UserError("todo", f"--classes {text}: there is no class but the background (0); name at least one.")
     return named
 
 

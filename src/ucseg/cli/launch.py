@@ -46,6 +46,7 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
         begun = environment.world_size()
         if begun != devices * nodes:
             raise UserError(
+                "todo",
                 f"{begun} processes were begun, but --devices {devices} --nodes {nodes} make {devices * nodes}; "
                 "give the devices of one machine and the number of machines.",
             )
@@ -66,6 +67,7 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
             sys.exit(1)  # rank 0 says it, for all
     if nodes > 1:
         raise UserError(
+            "todo",
             f"--nodes {nodes}: begin the processes on each machine with torchrun or srun; docs/scale.md shows how.",
         )
     if devices == 1:
@@ -100,6 +102,7 @@ def _begun_by_others() -> ClusterEnvironment | None:
             return SLURMEnvironment(auto_requeue=False)
         except RuntimeError:  # of --ntasks alone, by which tasks may be dealt to machines in any way
             raise UserError(
+                "todo",
                 "srun was told --ntasks; give it --nodes and --ntasks-per-node instead, the devices of each machine.",
             ) from None
     return None
@@ -112,9 +115,12 @@ def _require_devices(devices: int, name: str) -> None:
 
     device = choose_device(name)
     if device.type == "mps" or ":" in name:
-        raise UserError(f"--devices {devices} --device {name}: several devices need --device auto, cuda or cpu.")
+        raise UserError(
+            "todo",
+            f"--devices {devices} --device {name}: several devices need --device auto, cuda or cpu.",
+        )
     if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise UserError(f"--devices {devices}: this machine has {torch.cuda.device_count()} of them.")
+        raise UserError("todo", f"--devices {devices}: this machine has {torch.cuda.device_count()} of them.")
 
 
 def _join(work: Callable[[], T], name: str) -> T:
@@ -135,7 +141,7 @@ def _join(work: Callable[[], T], name: str) -> T:
     except (RuntimeError, distributed.DistError) as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
-        raise Lost(f"another process of this training has ended or cannot be reached; {AGAIN}.") from None
+        raise Lost("todo", f"another process of this training has ended or cannot be reached; {AGAIN}.") from None
     distributed.destroy_process_group()
     return result
 
@@ -183,12 +189,13 @@ def _outcome(said: dict[int, Any], codes: list[int | None]) -> Any:
         raise errors[0]
     if UNGUARDED in codes:
         raise UserError(
+            "todo",
             f"devices={len(codes)} begins processes that read this script, too; put the call below "
             "`if __name__ == '__main__':`.",
         )
     killed = [f"process {rank} was killed by signal {-code}" for rank, code in enumerate(codes) if code and code < 0]
     if killed:
-        raise UserError(f"{', '.join(killed)}; the others have ended, too: {AGAIN}.")
+        raise UserError("todo", f"{', '.join(killed)}; the others have ended, too: {AGAIN}.")
     if 0 not in said:
         raise KeyboardInterrupt  # before training began, where a stop leaves nothing to go on with
     if isinstance(said[0], Exception):

@@ -146,10 +146,12 @@ def predict(
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
+            "todo",
             f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}){others}",
         )
     if problems:
         raise UserError(
+            "todo",
             f"Some of the inputs were left out (named above); the {len(items)} scans of the others are in {out}.",
         )
     where = f" on {predictor.device.type}" if ray is None else ""
@@ -164,10 +166,10 @@ def _here(device: str, precision: str, ray: str | None, workers: int | None) -> 
 
     if ray is None:
         if workers is not None:
-            raise UserError("--workers goes with --ray; --ray local has its workers on this machine.")
+            raise UserError("todo", "--workers goes with --ray; --ray local has its workers on this machine.")
         return device, precision
     if ":" in device:
-        raise UserError(f"--device {device}: with --ray each worker is given its GPU; use auto, cuda or cpu.")
+        raise UserError("todo", f"--device {device}: with --ray each worker is given its GPU; use auto, cuda or cpu.")
     return "cpu", choose_precision("auto", choose_device(device)) if precision == "auto" else precision
 
 
@@ -232,5 +234,5 @@ def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:
             "leave out --dicom-seg for masks in the format of the scan."
         )
     if not found:
-        raise UserError("\n".join(problems))
+        raise UserError("todo", "\n".join(problems))
     return found

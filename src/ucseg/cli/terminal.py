@@ -30,6 +30,17 @@ console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_
 output = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
+hear: Callable[[str, str], None] | None = None
+"""Called with (kind, text) of every message that `say` prints: tests rely on kinds, not on words."""
+
+
+def say(kind: str, text: str, style: str | None = None) -> None:
+    """Print one message for a person on stderr; `kind` names it, short and stable ("empty-masks")."""
+    if hear is not None:
+        hear(kind, text)
+    console.print(text, style=style)
+
+
 @contextmanager
 def stages() -> Iterator[Callable[[str, int], None]]:
     """A bar a stage: what is given is called with (stage, number of its cases) after each case."""

@@ -85,10 +85,10 @@ def train(
     }  # fmt: skip
     asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
     if {"hours", "steps"} <= asked["train"].keys():
-        raise UserError("--hours and the number of steps contradict each other; give one of them.")
+        raise UserError("todo", "--hours and the number of steps contradict each other; give one of them.")
     config = build(TrainConfig, merge(run.config.get("train", {}) if resume else {}, asked["train"]), "train")
     if config.hours is not None and config.devices * config.nodes > 1:
-        raise UserError("--hours goes by what one device takes for a step; with several, give --steps.")
+        raise UserError("todo", "--hours goes by what one device takes for a step; with several, give --steps.")
     choose_device(config.device)  # before minutes of preparing
     work = partial(_train, data, run, config, asked, method, resume, plan, cache)
     return launch(partial(_keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
@@ -212,7 +212,7 @@ def _plan(
         return plan_from(merge(base.model_dump(mode="json"), overrides), "--set plan")
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
-        raise UserError(f"{error}\n{hint}") from None
+        raise UserError("todo", f"{error}\n{hint}") from None
 
 
 def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data: Dataset) -> Machine:

@@ -150,7 +150,7 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
             except UserError as error:
                 left_out[case.case] = str(error)
     if not rows:
-        raise UserError("\n".join([f"{tests.title}: no case could be measured:", *left_out.values()]))
+        raise UserError("todo", "\n".join([f"{tests.title}: no case could be measured:", *left_out.values()]))
     return {"rows": rows, "left_out": left_out}
 
 

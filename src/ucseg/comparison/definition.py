@@ -57,10 +57,10 @@ def earlier(out: Path) -> Definition | None:
         try:
             return Definition(**read_json(out / FILE))
         except TypeError:
-            raise UserError(f"{out / FILE}: is not what ucseg compare writes; choose another --out.") from None
+            raise UserError("todo", f"{out / FILE}: is not what ucseg compare writes; choose another --out.") from None
     if out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
         what = next((f"holds a {name}" for name in OTHERS if (out / name).exists()), "is not empty")
-        raise UserError(f"{out}: {what} and is no comparison; choose another --out.")
+        raise UserError("todo", f"{out}: {what} and is no comparison; choose another --out.")
     return None
 
 
@@ -146,7 +146,7 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         if old != new
     ]
     if wrong or twins:
-        raise UserError("\n".join(wrong + twins))
+        raise UserError("todo", "\n".join(wrong + twins))
     return Definition(
         now.fixed, {**before.labelled, **now.labelled}, {**before.tests, **now.tests}, before.plan_from
     )  # fmt: skip

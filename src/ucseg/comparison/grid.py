@@ -102,9 +102,9 @@ def check_settings(variant: Variant, common: Sequence[str], steps: int | None = 
     for setting in variant.settings:
         key, equals, _ = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"'{setting}' is not of the form key=value, e.g. uc_seg:method.mixing=false.")
+            raise UserError("todo", f"'{setting}' is not of the form key=value, e.g. uc_seg:method.mixing=false.")
         if key.strip().split(".")[0] in COMMON:
-            raise UserError(f"'{key.strip()}' must be the same for all that is compared; give it to none.")
+            raise UserError("todo", f"'{key.strip()}' must be the same for all that is compared; give it to none.")
     options = {} if steps is None else {"steps": steps}
     found = sort_settings([*common, *variant.all_settings], options)
     settings_of(variant.method, found["method"])
@@ -120,13 +120,16 @@ def check_common(settings: Sequence[str], steps: int | None) -> TrainConfig:
     for setting in settings:
         room = setting.partition("=")[0].strip().split(".")[0]
         if room == "plan":
-            raise UserError(f"'--set {setting}': the plan is made beforehand, with ucseg plan DATASET --set KEY=VALUE.")
+            raise UserError(
+                "todo",
+                f"'--set {setting}': the plan is made beforehand, with ucseg plan DATASET --set KEY=VALUE.",
+            )
         if room == "method":
-            raise UserError(f"'--set {setting}': give it to the method, as in --variants uc_seg:{setting}")
+            raise UserError("todo", f"'--set {setting}': give it to the method, as in --variants uc_seg:{setting}")
         if room == "seed":
-            raise UserError(f"'--set {setting}': seeds are 0, 1, ... up to --seeds.")
+            raise UserError("todo", f"'--set {setting}': seeds are 0, 1, ... up to --seeds.")
         if room == "hours":
-            raise UserError(f"'--set {setting}': methods are compared after the same steps; give --steps.")
+            raise UserError("todo", f"'--set {setting}': methods are compared after the same steps; give --steps.")
     found = sort_settings(list(settings), {} if steps is None else {"steps": steps})
     return build(TrainConfig, found["train"], "train")
 

@@ -123,6 +123,7 @@ def only_one(out: Path) -> Iterator[list[int]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(
+                "todo",
                 f"{out}: another 'ucseg compare', or a cell that it began, is at work here; wait for it or end it.",
             ) from None
         yield [file.fileno()]

@@ -104,7 +104,7 @@ def set_up(wanted: Wanted) -> Setup:
         cohorts = [found for path in wanted.test_on if (found := tried(lambda path=path: other_cohort(path)))]  # type: ignore[misc]
         problems += [text for one in cohorts if (text := mismatch(dataset, one))]
     if problems or dataset is None or config is None:
-        raise UserError("\n".join(dict.fromkeys(problems)))
+        raise UserError("todo", "\n".join(dict.fromkeys(problems)))
 
     cohorts = [own_cohort(dataset), *cohorts]
     plan, plan_from = choose_plan(dataset, amounts[0], before)
@@ -112,7 +112,7 @@ def set_up(wanted: Wanted) -> Setup:
         tried(lambda variant=variant: _build(variant, wanted, plan))  # type: ignore[misc]
     problems = problems or _twins(variants, wanted)
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("todo", "\n".join(problems))
     now = define(dataset, amounts, cohorts, plan, plan_from, config, wanted.tolerance)
     definition = agree(before, now, wanted.out)
     asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
@@ -169,7 +169,10 @@ def _build(variant: Variant, wanted: Wanted, plan: Plan) -> None:
         if variant.settings:
             build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
     except UserError as error:
-        raise UserError("\n".join(f"variant '{variant.text}': {line}" for line in str(error).splitlines())) from None
+        raise UserError(
+            "todo",
+            "\n".join(f"variant '{variant.text}': {line}" for line in str(error).splitlines()),
+        ) from None
 
 
 def _study(

@@ -143,11 +143,18 @@ def load_dataset(path: Path | str) -> Dataset:
     path = _absolute(Path(path))
     config_file = path / CONFIG_FILE if path.is_dir() else path
     if not path.exists():
-        raise UserError(f"{path}: no such dataset; make one of a folder of scans: ucseg init SCANS --out DATASET")
+        raise UserError(
+            "todo",
+            f"{path}: no such dataset; make one of a folder of scans: ucseg init SCANS --out DATASET",
+        )
     if path.is_file() and path.name != CONFIG_FILE:
-        raise UserError(f"{path}: this is a file; give the folder of the dataset, in which its {CONFIG_FILE} is.")
+        raise UserError(
+            "todo",
+            f"{path}: this is a file; give the folder of the dataset, in which its {CONFIG_FILE} is.",
+        )
     if not config_file.is_file():
         raise UserError(
+            "todo",
             f"{path}: there is no {CONFIG_FILE} here; if these are scans, make a dataset of them first: "
             f"ucseg init {path} --out DATASET",
         )
@@ -155,7 +162,10 @@ def load_dataset(path: Path | str) -> Dataset:
     config = build(DatasetConfig, read_yaml(config_file), str(config_file))
     root = _absolute(folder / config.root)
     if not root.is_dir():
-        raise UserError(f"{config_file}: the data root {root} is not there; mend 'root' to where the scans now are.")
+        raise UserError(
+            "todo",
+            f"{config_file}: the data root {root} is not there; mend 'root' to where the scans now are.",
+        )
     return Dataset(folder, config, _read_cases(folder / CASES_FILE, root))
 
 
@@ -173,7 +183,10 @@ def scans_of_made_folder(folder: Path) -> Path | None:
 def refuse_to_replace(folder: Path, overwrite: bool) -> None:
     """Raise a UserError if a dataset is in a folder and may not be replaced."""
     if (folder / CONFIG_FILE).exists() and not overwrite:
-        raise UserError(f"{folder}: there already is a dataset; choose another --out, or replace it with --overwrite.")
+        raise UserError(
+            "todo",
+            f"{folder}: there already is a dataset; choose another --out, or replace it with --overwrite.",
+        )
 
 
 def save_dataset(
@@ -233,7 +246,7 @@ def reference_masks(dataset: Dataset) -> dict[str, Path]:
         else:
             masks[row["case"]] = _absolute(dataset.root / row["mask"])
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("todo", "\n".join(problems))
     return masks
 
 
@@ -280,9 +293,9 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
         mask = _absolute(root / row["mask"]) if row["mask"] else None
         cases.append(Case(name, row["subject"], _absolute(root / row["image"]), mask, row["split"]))
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("todo", "\n".join(problems))
     if not cases:
-        raise UserError(f"{file}: there are no cases in it; add a line a case or run 'ucseg init' again.")
+        raise UserError("todo", f"{file}: there are no cases in it; add a line a case or run 'ucseg init' again.")
     return cases
 
 
@@ -291,14 +304,17 @@ def _read_table(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[st
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{file}: there is no such file; run 'ucseg init' again.") from None
+        raise UserError("todo", f"{file}: there is no such file; run 'ucseg init' again.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{file}: this is not UTF-8 text; save it as CSV UTF-8.") from None
+        raise UserError("todo", f"{file}: this is not UTF-8 text; save it as CSV UTF-8.") from None
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in header and "," not in header else ",")
     missing = [column for column in columns if column not in (reader.fieldnames or [])]
     if missing:
-        raise UserError(f"{file}: column '{missing[0]}' is missing; the first line must be {','.join(columns)}.")
+        raise UserError(
+            "todo",
+            f"{file}: column '{missing[0]}' is missing; the first line must be {','.join(columns)}.",
+        )
     return [(reader.line_num, {column: (row[column] or "").strip() for column in columns}) for row in reader]
 
 

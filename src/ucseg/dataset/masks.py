@@ -73,6 +73,7 @@ def numbers_to_classes(path: Path, names: Mapping[int, str], classes: Mapping[in
         return None
     if unknown:
         raise UserError(
+            "todo",
             f"{path}: its segment '{unknown[0]}' is none of the classes {', '.join(classes.values())}; "
             "add it to the classes, or rename the segment.",
         )
@@ -91,6 +92,7 @@ def mask_values(mask_path: Path, grid: tuple[tuple[int, ...], Geometry] | None =
     first: Array = scan.array[0]
     if any((channel != first).any() for channel in scan.array[1:]):
         raise UserError(
+            "todo",
             f"{mask_path}: the mask is a picture in colours, so its classes are unknown; "
             "save it with one channel that holds the class numbers.",
         )
@@ -99,7 +101,7 @@ def mask_values(mask_path: Path, grid: tuple[tuple[int, ...], Geometry] | None =
 
 def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise UserError(f"{path}: the mask holds NaN or infinite values; export it again.")
+        raise UserError("todo", f"{path}: the mask holds NaN or infinite values; export it again.")
     if config.mask_threshold is not None:
         return (values > config.mask_threshold).astype(np.uint8)
     if values.dtype.kind == "f":
@@ -107,6 +109,7 @@ def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
         # Integers that went through scaled storage come back with rounding errors, no more.
         if np.abs(values - whole).max(initial=0) > 1e-3:
             raise UserError(
+                "todo",
                 f"{path}: the mask holds fractions (e.g. {values.ravel()[np.argmax(np.abs(values - whole))]:.3g}), "
                 "not class numbers; set mask_threshold in dataset.yaml to cut it.",
             )
@@ -119,7 +122,7 @@ def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
         if len(config.classes) == 2:
             middle = (float(values.min()) + float(values.max())) / 2
             mend = f"set mask_threshold in dataset.yaml (e.g. {middle:g}) or mend the mask"
-        raise UserError(f"{path}: the mask holds values that are no classes ({listed}); {mend}.")
+        raise UserError("todo", f"{path}: the mask holds values that are no classes ({listed}); {mend}.")
     return values.astype(np.uint8)
 
 
@@ -131,6 +134,7 @@ def fill_outlines(label: Array, path: Path) -> Array:
     """
     if label.ndim != 2:
         raise UserError(
+            "todo",
             f"{path}: outlines are filled in plain 2D images only; leave out --fill-outlines, or, of a dataset, set "
             "fill_outlines: false in dataset.yaml.",
         )
@@ -151,6 +155,7 @@ def _filled(outline: Array, path: Path) -> Array:
         if not (_encloses(line, region) or _compact(line)):
             row, column = (int(side.start + side.stop) // 2 for side in box)
             raise UserError(
+                "todo",
                 f"{path}: the outline around row {row}, column {column} does not close, so it has no inside; "
                 "close it in the mask or leave this case out.",
             )
@@ -183,11 +188,13 @@ def _on_grid(label: Array, shape: tuple[int, ...], path: Path) -> Array:
         return label
     if suffix(path) not in PLAIN_SUFFIXES or len(shape) != 2:
         raise UserError(
+            "todo",
             f"{path}: the mask has shape {label.shape}, its image {tuple(shape)}; "
             "resample the mask to the image's grid (or check that they belong together).",
         )
     if not _aspect_allows(label.shape, shape):
         raise UserError(
+            "todo",
             f"{path}: the mask is {label.shape[1]} x {label.shape[0]} px, its image {shape[1]} x {shape[0]} px, and "
             "their aspect ratios differ; check that they belong together, or resize the mask to the image.",
         )

@@ -54,6 +54,7 @@ def split_cases(
     for split, amount in amounts.items():
         if amount is not None and _has_own(cases, split):
             raise UserError(
+                "todo",
                 f"The folder brings its own {split} cases, which are kept; leave out --{split}, "
                 "or give a folder without them.",
             )
@@ -68,6 +69,7 @@ def split_cases(
     with_mask = sum(_masks(subjects[name]) for name in order)
     if not with_mask:
         raise UserError(
+            "todo",
             f"None of the {len(cases)} cases has a mask to train on; check that masks lie where init looks for them "
             "(a folder 'masks' or 'labels', or names like X_mask), or say which files they are with --masks.",
         )
@@ -89,6 +91,7 @@ def split_cases(
     done = [replace(case, mask=None) if case.case in hidden else case for case in done]
     if not any(case.split == "train" and case.mask is not None for case in done):
         raise UserError(
+            "todo",
             f"No labelled case is left for training ({with_mask} cases with a mask in {len(order)} subjects); "
             "lower --validation and --test (0 is allowed), or check that images and masks were paired.",
         )
@@ -150,6 +153,7 @@ def _take(order: list[str], subjects: dict[str, list[Case]], wanted: int, option
         count += _masks(subjects[name])
     if count < wanted:
         raise UserError(
+            "todo",
             f"{option} asks for {wanted} cases with a mask, but only {count} are there to draw from; ask for less.",
         )
     return taken
@@ -182,11 +186,11 @@ def share_or_cases(amount: Amount, option: str) -> tuple[float | None, int]:
             share = None
         number = int(text) if share is None else 0
     except ValueError:
-        raise UserError(f"{option} '{amount}' is not an amount; give e.g. 10% or 25 (cases).") from None
+        raise UserError("todo", f"{option} '{amount}' is not an amount; give e.g. 10% or 25 (cases).") from None
     if number < 0:
-        raise UserError(f"{option} '{amount}' is negative; give e.g. 10% or 25 (cases).")
+        raise UserError("todo", f"{option} '{amount}' is negative; give e.g. 10% or 25 (cases).")
     if share is not None and not 0 <= share <= 1:
-        raise UserError(f"{option} '{amount}' is not between 0 and 100%; give e.g. 10% or 25 (cases).")
+        raise UserError("todo", f"{option} '{amount}' is not between 0 and 100%; give e.g. 10% or 25 (cases).")
     return share, number
 
 

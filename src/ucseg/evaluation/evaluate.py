@@ -94,12 +94,15 @@ def evaluate_folder(
     """
     settings = settings or Settings()
     if not 0 <= settings.tolerance < math.inf:
-        raise UserError(f"--tolerance {settings.tolerance} is not a distance; give 0 or more.")
+        raise UserError("todo", f"--tolerance {settings.tolerance} is not a distance; give 0 or more.")
     found = match(predictions, references, settings.split, settings.subject)
     if found.dataset is not None and settings.classes is not None:
-        raise UserError("--classes is for folders of masks; a dataset's classes are in its dataset.yaml.")
+        raise UserError("todo", "--classes is for folders of masks; a dataset's classes are in its dataset.yaml.")
     if found.dataset is not None and settings.fill_outlines is not None:
-        raise UserError("--fill-outlines is for folders of masks; a dataset's dataset.yaml says it (fill_outlines).")
+        raise UserError(
+            "todo",
+            "--fill-outlines is for folders of masks; a dataset's dataset.yaml says it (fill_outlines).",
+        )
     classes = found.dataset.config.classes if found.dataset is not None else settings.classes
     named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
     filled = (False, False) if found.dataset is not None else _filled(found.pairs, references, settings.fill_outlines)
@@ -122,7 +125,7 @@ def evaluate_folder(
         pool.shutdown(cancel_futures=True)
     ordered = [results[pair.reference.case] for pair in found.pairs if pair.reference.case in results]
     if not ordered:
-        raise UserError("\n".join(["no case could be evaluated:", *failed.values()]))
+        raise UserError("todo", "\n".join(["no case could be evaluated:", *failed.values()]))
     return Evaluation(
         cases=_complete(ordered, classes),
         tolerance=settings.tolerance,
@@ -147,6 +150,7 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
     lines_too = outlines and are_outlines([pair.prediction for pair in pairs])
     if wanted is None and outlines and not lines_too:
         raise UserError(
+            "todo",
             f"{references}: the references are drawn outlines (e.g. {pairs[0].reference.mask.name}), closed lines with "
             "nothing inside, and the predictions are not; fill them with --fill-outlines, or say --no-fill-outlines if "
             "the line itself is the structure.",
@@ -168,6 +172,7 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
         difference = grid_difference(shape, geometry, grid_shape, grid)
     if difference is not None:
         raise UserError(
+            "todo",
             f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}; "
             "bring the prediction back to the grid of its scan, or, where masks differ in size from their images, "
             "give the dataset in place of the folder of masks.",
@@ -179,7 +184,7 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
         else _class_indices(reference.mask, reading, reading.filled_references, (grid_shape, grid))
     )
     if true.shape != predicted.shape:
-        raise UserError(f"{reference.mask}: has another shape than its image; check that they belong together.")
+        raise UserError("todo", f"{reference.mask}: has another shape than its image; check that they belong together.")
     names = reading.classes if reading.classes is not None else _names(predicted, true, reading.named)
     rows = case_metrics(predicted, true, names, grid.spacing, tolerance)
     return CaseResult(reference.case, reference.subject, grid.unit, worst_distance(grid_shape, grid.spacing), rows)
@@ -222,6 +227,7 @@ def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
             other, where = found.setdefault(number, (name, path))
             if other.lower() != name.lower():
                 raise UserError(
+                    "todo",
                     f"{path}: its segment {number} is '{name}', that of {where.name} is '{other}', so it is unknown "
                     "which number means what in the predictions; say it, e.g. --classes 1=liver,2=spleen.",
                 )
@@ -239,7 +245,10 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
     if values.dtype.kind == "f":
         whole = np.rint(values)
         if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
-            raise UserError(f"{path}: holds fractions or NaN, so it is a map and not a mask; name a folder of masks.")
+            raise UserError(
+                "todo",
+                f"{path}: holds fractions or NaN, so it is a map and not a mask; name a folder of masks.",
+            )
         values = whole.astype(np.int32)
     if values.dtype == bool:
         values = values.astype(np.uint8)
@@ -248,6 +257,7 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
         return (values // 255).astype(np.uint8)
     if classes is None and suffix(path) in (".png", ".jpg", ".jpeg", ".tif", ".tiff") and len(occurring) > _GREY:
         raise UserError(
+            "todo",
             f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask; "
             "evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
         )
@@ -257,7 +267,8 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
     if unknown:
         listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
         raise UserError(
-            f"{path}: holds values that are no classes ({listed}); name them with --classes or mend the mask."
+            "todo",
+            f"{path}: holds values that are no classes ({listed}); name them with --classes or mend the mask.",
         )
     return values
 

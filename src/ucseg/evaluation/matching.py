@@ -85,7 +85,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     unreferenced: list[str] = []
     if dataset is not None:
         if subject is not None:
-            raise UserError("--subject is for folders of masks; a dataset's subjects are in its cases.csv.")
+            raise UserError("todo", "--subject is for folders of masks; a dataset's subjects are in its cases.csv.")
         known, aliases, unreferenced = _of_dataset(dataset, split)
     else:
         known, aliases = _of_folder(references, subject)
@@ -96,6 +96,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     if not pairs:
         examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
         raise UserError(
+            "todo",
             f"{predictions}: no prediction there has the name of a reference in {references} ({examples}); "
             "a prediction is named like its case or its image.",
         )
@@ -129,12 +130,15 @@ def _dataset(path: Path) -> Dataset | None:
 
 def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], dict[str, set[str]], list[str]]:
     if split not in (*SPLITS, "all"):
-        raise UserError(f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
+        raise UserError("todo", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     cases = [case for case in dataset.cases if split in (case.split, "all")]
     masks = reference_masks(dataset)
     known = [Reference(case.case, case.subject, masks[case.case], case.image) for case in cases if case.case in masks]
     if not known:
-        raise UserError(f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split.")
+        raise UserError(
+            "todo",
+            f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split.",
+        )
     aliases = {reference.case: {stem(reference.mask)} for reference in known}
     for reference in known:
         if reference.image is not None:
@@ -155,6 +159,7 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
     repeated = [name for name in {stem(file) for file in files} if sum(stem(file) == name for file in files) > 1]
     if repeated:
         raise UserError(
+            "todo",
             f"{path}: several files are called '{min(repeated)}'; name the folder that holds the reference masks only.",
         )
     reduced = Counter(_MASK_ENDING.sub("", stem(file)) for file in files)
@@ -226,14 +231,14 @@ def _files(path: Path, deep: bool) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such file or folder.")
+        raise UserError("todo", f"{path}: there is no such file or folder.")
     inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
     files = sorted(
         file for file in inside
         if file.is_file() and not file.name.startswith(".") and _may_be_mask(file)
     )  # fmt: skip
     if not files:
-        raise UserError(f"{path}: there is no mask in this folder; readable are {', '.join(sorted(SUFFIXES))}.")
+        raise UserError("todo", f"{path}: there is no mask in this folder; readable are {', '.join(sorted(SUFFIXES))}.")
     return files
 
 

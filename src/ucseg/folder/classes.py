@@ -49,13 +49,16 @@ def parse_classes(text: str) -> dict[int, str]:
     if parts and all(equals for _, equals, _ in numbered):
         for number, _, name in numbered:
             if not number.strip().isdigit() or int(number) in named or int(number) > 255:
-                raise UserError(f"--classes '{text}': '{number}' is not a class number of its own from 0 to 255.")
+                raise UserError(
+                    "todo",
+                    f"--classes '{text}': '{number}' is not a class number of its own from 0 to 255.",
+                )
             named[int(number)] = name.strip()
     elif parts and not any(equals for _, equals, _ in numbered):
         first = 0 if parts[0].lower() == BACKGROUND else 1
         named = dict(enumerate(parts, start=first))
     if not named or not all(named.values()) or len(set(named.values())) < len(named):
-        raise UserError(f"--classes '{text}' is not of the form background,liver,tumour or 1=liver,2=tumour.")
+        raise UserError("todo", f"--classes '{text}' is not of the form background,liver,tumour or 1=liver,2=tumour.")
     return _complete(named)
 
 
@@ -115,11 +118,12 @@ def choose_reading(
     if not masks:
         return Reading(classes or {0: BACKGROUND, 1: "foreground"}, threshold, bool(fill_outlines))
     if all(facts.low == facts.high == 0 for facts in masks.values()):
-        raise UserError("All masks are empty (zero everywhere); check that these are the right mask files.")
+        raise UserError("todo", "All masks are empty (zero everywhere); check that these are the right mask files.")
     highest = max(facts.high for facts in masks.values())
     if threshold is not None and threshold >= highest:
         raise UserError(
-            f"No mask holds a value above the mask threshold {threshold:g}, only up to {highest:g}; lower it."
+            "todo",
+            f"No mask holds a value above the mask threshold {threshold:g}, only up to {highest:g}; lower it.",
         )
     if threshold is None and (classes is None or len(classes) == 2):
         threshold = _two_levels(masks, notes)
@@ -130,6 +134,7 @@ def choose_reading(
         classes = classes or {0: BACKGROUND, 1: "foreground"}
         if len(classes) != 2:
             raise UserError(
+                "todo",
                 f"A mask threshold makes two classes, but {len(classes)} are named ({', '.join(classes.values())}); "
                 "leave out --mask-threshold or name one foreground class.",
             )
@@ -178,6 +183,7 @@ def _from_values(
             )
     if len(rejected) == len(masks):
         raise UserError(
+            "todo",
             f"No mask fits the classes {', '.join(f'{n} {name}' for n, name in names.items())}: e.g. "
             f"{next(iter(rejected))}: {next(iter(rejected.values()))}",
         )
@@ -208,6 +214,7 @@ def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
         least, most = min(facts.low for facts in masks.values()), max(facts.high for facts in masks.values())
         cut = least if holders else (least + most) / 2
         raise UserError(
+            "todo",
             f"The values of the {len(masks)} masks ({shown or 'fractions or negative numbers'}) are no class numbers "
             f"0, 1, 2, ...; if all above {cut:g} is one foreground class, give --mask-threshold {cut:g}; else "
             "--classes for the values in use, or save the masks anew.",

@@ -96,11 +96,17 @@ def understand(
         UserError: there is no usable image, or an option or the masks cannot be made sense of.
     """
     if options.modality is not None and options.modality not in get_args(Modality):
-        raise UserError(f"--modality '{options.modality}' is not one of {', '.join(get_args(Modality))}; choose one.")
+        raise UserError(
+            "todo",
+            f"--modality '{options.modality}' is not one of {', '.join(get_args(Modality))}; choose one.",
+        )
     if options.classes is not None:
         parse_classes(options.classes)  # before minutes of reading
     if options.mask_threshold is not None and not math.isfinite(options.mask_threshold):
-        raise UserError(f"--mask-threshold {options.mask_threshold} is no grey level; give a number, such as 127.")
+        raise UserError(
+            "todo",
+            f"--mask-threshold {options.mask_threshold} is no grey level; give a number, such as 127.",
+        )
     found = find_cases(folder, options.images, options.masks, options.subject, skip)
     understood = understand_cases(folder, found, options, root, done)
     return replace(understood, notes=understood.notes + list(_about_likely_masks(understood.cases)))
@@ -187,7 +193,8 @@ def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> 
     if not readable:
         first = surveyed[0]
         raise UserError(
-            f"{folder}: none of {len(surveyed)} images can be read; e.g. {first.case.image.name}: {first.image}"
+            "todo",
+            f"{folder}: none of {len(surveyed)} images can be read; e.g. {first.case.image.name}: {first.image}",
         )
     (dims, channels), count = Counter(kind for _, kind in readable).most_common(1)[0]
     usable = []

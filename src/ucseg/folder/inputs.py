@@ -60,7 +60,7 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels:
         UserError: no path gives a scan (it is not there, holds nothing readable, its split is empty); unknown split.
     """
     if split not in (*SPLITS, "all"):
-        raise UserError(f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
+        raise UserError("todo", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     named: dict[Path, str] = {}
     result = FoundInputs()
     for path in map(_absolute, paths):
@@ -72,7 +72,7 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels:
         for file, name in found.items():
             named.setdefault(file, name)
     if not named:
-        raise UserError("\n".join(result.problems))
+        raise UserError("todo", "\n".join(result.problems))
     result.scans = [Input(case, file) for file, case in _unique(named).items()]
     result.masks = [file for file in dict.fromkeys(result.masks) if file not in named]  # one may be named by itself
     return result
@@ -85,14 +85,14 @@ def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInpu
         return _of_folder(path, out, channels, result)
     if exists(path):
         return {merge_channels([path], channels)[0]: stem(path)}
-    raise UserError(f"{path}: there is no such file or folder.")
+    raise UserError("todo", f"{path}: there is no such file or folder.")
 
 
 def _of_dataset(path: Path, split: str) -> dict[Path, str]:
     dataset = load_dataset(path)
     cases = [case for case in dataset.cases if split in (case.split, "all")]
     if not cases:
-        raise UserError(f"{path}: the dataset has no cases in its split '{split}'; choose another --split.")
+        raise UserError("todo", f"{path}: the dataset has no cases in its split '{split}'; choose another --split.")
     return {case.image: case.case for case in cases}
 
 
@@ -105,6 +105,7 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
     masks = [one.path for one in scans if one.path in named]
     if masks and len(masks) == len(scans):
         raise UserError(
+            "todo",
             f"{folder}: all {len(masks)} scans in this folder are masks by their folders or names (e.g. "
             f"{masks[0].relative_to(folder)}); {HOW_TO_PREDICT_MASKS}.",
         )
@@ -113,6 +114,7 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
     scans = [one for one in scans if one.path not in taken]
     if not scans:
         raise UserError(
+            "todo",
             f"{folder}: there is no scan in this folder; readable are DICOM series and {', '.join(sorted(SUFFIXES))}.",
         )
     names = {one.path: _name(one) for one in scans}

@@ -62,10 +62,11 @@ def find_cases(
             `subject_regex` is broken or finds nothing in a name.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; name the folder that holds the scans.")
+        raise UserError("todo", f"{folder}: there is no such folder; name the folder that holds the scans.")
     scans = scans_of_made_folder(folder)
     if scans is not None:
         raise UserError(
+            "todo",
             f"{folder}: this is a dataset that ucseg made, no folder of scans; its scans are in {scans}, so make "
             f"another dataset of these: ucseg init {scans} --out DATASET",
         )
@@ -76,6 +77,7 @@ def find_cases(
     images = [image for image in images if image.path in names]
     if not images:
         raise UserError(
+            "todo",
             f"{folder}: no image was found among {len(files) + len(left_out)} files; images end in "
             f"{', '.join(sorted(SUFFIXES))}; say with --images and --masks which files are which.",
         )

@@ -80,7 +80,7 @@ def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise UserError(f"--subject '{regex}' is not a regular expression: {error}.") from None
+        raise UserError("todo", f"--subject '{regex}' is not a regular expression: {error}.") from None
     of: dict[str, str] = {}
     missed = []
     for case, (name, path) in names.items():
@@ -93,6 +93,7 @@ def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
     if missed:
         more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
         raise UserError(
+            "todo",
             f"--subject '{regex}' finds no subject in {', '.join(missed[:3])}{more}; "
             "give a pattern that fits every file.",
         )

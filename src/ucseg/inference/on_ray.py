@@ -58,12 +58,13 @@ class Worker:
         host, about = socket.gethostname(), self._files.path / ABOUT
         if not about.exists() or read_json(about).get("weights") != self._weights:
             raise UserError(
+                "todo",
                 f"{host}: does not see {self._files.path} as it is where prediction began; "
                 "scans, run and --out must lie where all machines see them.",
             )
         self._predictor = self._make()
         if weights_digest(self._predictor.method) != self._weights:
-            raise UserError(f"{host}: the weights of the run have changed since; predict into another --out.")
+            raise UserError("todo", f"{host}: the weights of the run have changed since; predict into another --out.")
         self._kept = kept_memory(self._predictor.device.type == "cpu")
         self._kept.__enter__()  # to the end of this process
 
@@ -169,7 +170,7 @@ class _Crew:
             self._say("No worker has begun yet; the cluster may be busy.")
         answers = self._ray.wait(list(self._at), timeout=POLL)[0]
         if not answers and not any(node["Alive"] for node in self._ray.nodes()):
-            raise UserError("No machine of the Ray cluster is left; go on with the same command and --resume.")
+            raise UserError("todo", "No machine of the Ray cluster is left; go on with the same command and --resume.")
         for answer in answers:
             worker, item = self._at.pop(answer)
             row = None
@@ -186,6 +187,7 @@ class _Crew:
                     # Python's words if a worker could not even be made: its machine lacks ucseg, say.
                     made = not getattr(error, "actor_init_failed", False)
                     raise UserError(
+                        "todo",
                         f"{ATTEMPTS} workers {_KILLED}."
                         if made
                         else f"Workers cannot begin: {str(error).splitlines()[-1]}",
@@ -214,7 +216,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise UserError('--ray needs Ray, which is not installed: pip install "ucseg[ray]".') from None
+        raise UserError("todo", '--ray needs Ray, which is not installed: pip install "ucseg[ray]".') from None
     if ray.is_initialized():
         yield ray
         return
@@ -229,6 +231,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
     except Exception as error:  # Ray raises bare ones too, if it cannot begin in time
         reason = str(error).strip().split("\n")[0]
         raise UserError(
+            "todo",
             f"--ray {address}: no cluster of Ray could be joined ({reason}); begin one with `ray start --head`, "
             "or use --ray local.",
         ) from None
@@ -251,6 +254,7 @@ def _require_an_answer(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise UserError(
+            "todo",
             f"--ray {address}: nothing answers there ({error}); begin a cluster with `ray start --head`, or use --ray "
             "local.",
         ) from None

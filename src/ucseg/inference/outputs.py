@@ -147,13 +147,14 @@ class PredictionFolder:
     ) -> None:
         path = files.path
         if (path / CONFIG_FILE).exists() or (path / "config.json").exists():
-            raise UserError(f"{path}: this is the folder of a dataset or of a run; choose another --out.")
+            raise UserError("todo", f"{path}: this is the folder of a dataset or of a run; choose another --out.")
         if path.exists() and not path.is_dir():
-            raise UserError(f"{path}: this is a file; choose another --out.")
+            raise UserError("todo", f"{path}: this is a file; choose another --out.")
         inside = [item.file for item in items if item.file.resolve().is_relative_to(path.resolve())]
         if inside:
             raise UserError(
-                f"{inside[0]}: lies in {path}, where results go and could overwrite it; choose another --out."
+                "todo",
+                f"{inside[0]}: lies in {path}, where results go and could overwrite it; choose another --out.",
             )
         self.files = files
         self._items = items
@@ -163,6 +164,7 @@ class PredictionFolder:
         about = path / ABOUT
         if about.exists() and not resume:
             raise UserError(
+                "todo",
                 f"{path}: there are predictions here already; choose another --out, or go on with them by --resume.",
             )
         if about.exists():
@@ -170,6 +172,7 @@ class PredictionFolder:
             differing = [key for key, value in settings.items() if earlier.get(key) != value]
             if differing:
                 raise UserError(
+                    "todo",
                     f"{path}: was made with another {differing[0]} ({earlier.get(differing[0])}, now "
                     f"{settings[differing[0]]}), so it cannot be resumed; choose another --out.",
                 )

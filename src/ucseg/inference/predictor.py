@@ -83,12 +83,18 @@ class Predictor:
         self.method = method.to(self.device)
         self.plan = plan
         if precision not in PRECISIONS:
-            raise UserError(f"--precision {precision} is not known; use one of {', '.join(PRECISIONS)}.")
+            raise UserError("todo", f"--precision {precision} is not known; use one of {', '.join(PRECISIONS)}.")
         self.precision = choose_precision(precision, self.device)
         if not 0 <= overlap < 1:
-            raise UserError(f"--overlap {overlap} makes no sense; give a part of a window's edge: 0 or more, below 1.")
+            raise UserError(
+                "todo",
+                f"--overlap {overlap} makes no sense; give a part of a window's edge: 0 or more, below 1.",
+            )
         if not 1 <= growth < math.inf:
-            raise UserError(f"--window-growth {growth} makes no sense; give 1 (windows of the patch's size) or more.")
+            raise UserError(
+                "todo",
+                f"--window-growth {growth} makes no sense; give 1 (windows of the patch's size) or more.",
+            )
         self.overlap, self.growth = overlap, growth
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
         self.components = components
@@ -148,7 +154,10 @@ class Predictor:
         prediction = self.predict_grid(image, report)
         del image
         if not bool(torch.isfinite(prediction.uncertainty).all()):
-            raise UserError(f"{scan.source}: the network's answer is not finite; try --precision fp32, or train anew.")
+            raise UserError(
+                "todo",
+                f"{scan.source}: the network's answer is not finite; try --precision fp32, or train anew.",
+            )
         classes = prediction.probabilities.shape[1]
         own = {name: member[0].numpy() for name, member in prediction.members.items()}
         fused = prediction.probabilities[0].numpy()

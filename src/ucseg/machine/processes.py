@@ -93,6 +93,7 @@ def _in_processes(make: Callable[[Task], Result], tasks: list[Task], workers: in
             yield from future.result()
     except BrokenProcessPool:
         raise UserError(
+            "todo",
             "a worker process died while preparing cases, most likely for want of memory; "
             "run it again with fewer workers (--workers 1): what is done is kept.",
         ) from None

@@ -26,7 +26,10 @@ def make_folder(path: Path, option: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: the folder cannot be made ({error.strerror}); choose another {option}.") from None
+        raise UserError(
+            "todo",
+            f"{path}: the folder cannot be made ({error.strerror}); choose another {option}.",
+        ) from None
 
 
 @contextmanager
@@ -49,7 +52,7 @@ def whole_file(path: Path, ending: str) -> Iterator[Path]:
         # A library that writes by itself may not hand on the system's reason.
         full = error.errno == errno.ENOSPC or (error.errno is None and _full(path.parent))
         reason = "no space is left there" if full else error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}); make room, or choose another place.") from error
+        raise UserError("todo", f"{path}: cannot be written ({reason}); make room, or choose another place.") from error
     finally:
         if temporary.exists():
             temporary.unlink()

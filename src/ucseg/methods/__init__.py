@@ -75,5 +75,5 @@ def settings_of(name: str, settings: Mapping[str, Any]) -> Strict:
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known methods: {', '.join(METHODS)}."
-        raise UserError(f"there is no method '{name}'; {hint}")
+        raise UserError("todo", f"there is no method '{name}'; {hint}")
     return build(METHODS[name].Config, settings, f"method {name}")

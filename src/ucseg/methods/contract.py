@@ -65,4 +65,4 @@ def _axes(shape: tuple[int, ...]) -> str:
 
 
 def _error(method: Method, wrong: str) -> UserError:
-    return UserError(f"method {type(method).__name__}: {wrong}.")
+    return UserError("todo", f"method {type(method).__name__}: {wrong}.")

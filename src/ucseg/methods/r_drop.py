@@ -42,7 +42,10 @@ class RDrop(Method):
         super().__init__(config, problem)
         self.network = build_network(config.network, problem)
         if not any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.network.modules()):
-            raise UserError(f"r_drop needs a network with dropout, and '{config.network}' has none; use network=unet.")
+            raise UserError(
+                "todo",
+                f"r_drop needs a network with dropout, and '{config.network}' has none; use network=unet.",
+            )
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup of both passes, which share a batch and so their batch statistics, and their agreement."""

@@ -92,11 +92,13 @@ class UCSeg(Method):
         lacking = [name for name, shown in zip(config.subnets, widths, strict=True) if len(shown) < needed]
         if lacking and (config.ife_weight or config.ic_weight):
             raise UserError(
+                "todo",
                 f"method uc_seg: network '{lacking[0]}' does not show the encoder's feature maps that ife and "
                 "ic compare; choose another one, or set ife_weight=0 and ic_weight=0.",
             )
         if config.ic_weight and any(widths[0][level - 1] != widths[1][level - 1] for level in levels):
             raise UserError(
+                "todo",
                 f"method uc_seg: the feature maps of '{config.subnets[0]}' and '{config.subnets[1]}' differ in their "
                 "numbers of channels, and the term ic compares them; choose another one, or set ic_weight=0.",
             )

@@ -30,7 +30,10 @@ def build_network(name: str, problem: Problem) -> Network:
     if name.startswith(PREFIX):
         return MonaiNetwork(name.removeprefix(PREFIX), problem)
     if name not in NETWORKS:
-        raise UserError(f"there is no network '{name}'; known networks: {', '.join(NETWORKS)}, or {PREFIX}NAME.")
+        raise UserError(
+            "todo",
+            f"there is no network '{name}'; known networks: {', '.join(NETWORKS)}, or {PREFIX}NAME.",
+        )
     return NETWORKS[name](problem.dims, problem.channels, problem.classes, strides=problem.strides)
 
 

@@ -52,11 +52,12 @@ class MonaiNetwork(nn.Module):
             near = [known for known in ARGUMENTS if known.lower() in close]
             hint = f"did you mean {' or '.join(PREFIX + n for n in near)}?" if near else ""
             known = hint or f"known ones: {', '.join(PREFIX + n for n in ARGUMENTS)}."
-            raise UserError(f"there is no network '{PREFIX}{name}'; {known}")
+            raise UserError("todo", f"there is no network '{PREFIX}{name}'; {known}")
         try:
             nets = importlib.import_module("monai.networks.nets")
         except ImportError as error:
             raise UserError(
+                "todo",
                 f"network '{PREFIX}{name}' needs MONAI, which cannot be imported ({error}); "
                 "install it with: pip install 'ucseg[monai]'.",
             ) from None

@@ -148,6 +148,7 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     steps = int(left / step.seconds)
     if steps < 1:
         raise UserError(
+            "todo",
             f"--hours {hours:g}: a step takes {step.seconds:.3g} s and a validation {validation:.3g} s, of which a run "
             f"has {VALIDATIONS}; give it more time, or let 'ucseg plan DATASET --hours H' make a quicker plan.",
         )

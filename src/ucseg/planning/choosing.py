@@ -280,7 +280,8 @@ def check_dims(dims: Any, native: int) -> Literal[2, 3]:
     """The network's rank; `native` is that of the scans."""
     if dims not in (2, 3) or dims > native:
         raise UserError(
-            f"dims = {dims!r} cannot be: the scans are {native}D, so it is {' or '.join('23'[: native - 1])}."
+            "todo",
+            f"dims = {dims!r} cannot be: the scans are {native}D, so it is {' or '.join('23'[: native - 1])}.",
         )
     return 2 if dims == 2 else 3
 
@@ -303,10 +304,11 @@ def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
     if not isinstance(numbers, list | tuple) or len(numbers) != rank:
         example = str([32, 48, 64][:rank]).replace(" ", "")
         raise UserError(
+            "todo",
             f"plan: setting '{key}' = {value!r}: needs one number, or {rank} (one an axis) as in {key}={example}.",
         )
     if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
-        raise UserError(f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
+        raise UserError("todo", f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
     return tuple(float(n) for n in numbers)
 
 

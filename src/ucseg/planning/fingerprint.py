@@ -165,7 +165,10 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
         UserError: nothing to train on, or scans with and without a spacing in mm side by side.
     """
     if not dataset.labelled:
-        raise UserError(f"{dataset.folder}: no training case has a mask; add some, or see the splits in cases.csv.")
+        raise UserError(
+            "todo",
+            f"{dataset.folder}: no training case has a mask; add some, or see the splits in cases.csv.",
+        )
     heads = measure_headers(dataset.training, dataset.config.dims)
     left_out = [(case.case, head) for case, head in zip(dataset.training, heads, strict=True) if isinstance(head, str)]
     good = [(case, head) for case, head in zip(dataset.training, heads, strict=True) if not isinstance(head, str)]
@@ -173,11 +176,12 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
     if len(units) > 1:
         example = {head.unit: case.image.name for case, head in good}
         raise UserError(
+            "todo",
             f"{dataset.folder}: some scans have a spacing in mm ({example['mm']}) and some are plain images "
             f"({example['px']}); make two datasets of them.",
         )
     if not any(case.mask is not None for case, _ in good):
-        raise UserError(f"{dataset.folder}: no labelled training case can be read; {left_out[0][1]}")
+        raise UserError("todo", f"{dataset.folder}: no labelled training case can be read; {left_out[0][1]}")
     voxels = np.median([head.shape for _, head in good], axis=0)
     slice_axis = _slice_axis(1 / voxels if units == {"px"} else np.median([head.spacing for _, head in good], axis=0))
     across = slice_axis if dataset.config.dims == 3 else None
@@ -186,9 +190,12 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
     scans = {case.case: one for (case, _), one in zip(good, found, strict=True) if not isinstance(one, str)}
     labelled = tuple(name for name, one in scans.items() if one.classes is not None)
     if not labelled:
-        raise UserError(f"{dataset.folder}: no mask of the training cases can be read; {left_out[-1][1]}")
+        raise UserError("todo", f"{dataset.folder}: no mask of the training cases can be read; {left_out[-1][1]}")
     if not any(scans[name].foreground for name in labelled):
-        raise UserError(f"{dataset.folder}: every mask that was read is empty; see the classes in dataset.yaml.")
+        raise UserError(
+            "todo",
+            f"{dataset.folder}: every mask that was read is empty; see the classes in dataset.yaml.",
+        )
     headers = {case.case: head for case, head in good if case.case in scans}
     return Fingerprint(units.pop(), slice_axis, headers, scans, labelled, len(dataset.config.classes), left_out)
 

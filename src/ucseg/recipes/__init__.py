@@ -71,13 +71,13 @@ def read_recipe(name: str) -> Recipe:
     if not path.is_file():
         close = difflib.get_close_matches(name, recipe_names(), n=1)
         known = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(recipe_names())}."
-        raise UserError(f"There is no recipe '{name}', neither a file nor a name; {known}")
+        raise UserError("todo", f"There is no recipe '{name}', neither a file nor a name; {known}")
     recipe = build(Recipe, read_yaml(path), str(path))
     chosen_split(recipe.dataset, named(recipe.dataset), recipe.split)
     if recipe.method not in METHODS:
         close = difflib.get_close_matches(recipe.method, METHODS, n=1)
         mend = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(METHODS)}."
-        raise UserError(f"{path}: there is no method '{recipe.method}'; {mend}")
+        raise UserError("todo", f"{path}: there is no method '{recipe.method}'; {mend}")
     build(METHODS[recipe.method].Config, recipe.method_settings, f"{path}: method_settings")
     build(TrainConfig, recipe.train, f"{path}: train")
     return recipe

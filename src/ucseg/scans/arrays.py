@@ -69,7 +69,7 @@ def parts(path: Path) -> tuple[str | None, str | None]:
         if image is None and len(entries) == 1 and mask is None:
             image = next(iter(entries))
         if image is None and mask is None:
-            raise UserError(_unclear(path, entries, IMAGE_NAMES))
+            raise UserError("todo", _unclear(path, entries, IMAGE_NAMES))
         return image, mask
 
 
@@ -127,18 +127,24 @@ def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
         raise
     except _BROKEN as error:
         if "allow_pickle" in str(error):
-            raise UserError(f"{path}: holds Python objects, not numbers; save the array itself.") from error
+            raise UserError("todo", f"{path}: holds Python objects, not numbers; save the array itself.") from error
         reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
-        raise UserError(f"{path}: the file is damaged or cut short ({reason}); copy or export it again.") from error
+        raise UserError(
+            "todo",
+            f"{path}: the file is damaged or cut short ({reason}); copy or export it again.",
+        ) from error
 
 
 def _npy_entry(file: Path) -> _Entry:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):  # a zip archive under the wrong name
         array.close()
-        raise UserError(f"{file}: the content is not .npy but .npz; mend its ending.")
+        raise UserError("todo", f"{file}: the content is not .npy but .npz; mend its ending.")
     if array.dtype.kind not in _NUMBERS or array.ndim < 2:
-        raise UserError(f"{file}: holds {array.ndim}D {array.dtype}, not numbers along two or three axes; save those.")
+        raise UserError(
+            "todo",
+            f"{file}: holds {array.ndim}D {array.dtype}, not numbers along two or three axes; save those.",
+        )
     return _Entry(array.shape, array.dtype, None, array)
 
 
@@ -202,7 +208,8 @@ def _choose(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -
         if part not in entries:
             listed = ", ".join(sorted(entries)[:6]) or "none"
             raise UserError(
-                f"{path}: there is no array '{part}' in the file; its arrays of two or more axes: {listed}."
+                "todo",
+                f"{path}: there is no array '{part}' in the file; its arrays of two or more axes: {listed}.",
             )
         return part
     names = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
@@ -211,7 +218,7 @@ def _choose(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -
             return names[name]
     if len(entries) == 1:
         return next(iter(entries))
-    raise UserError(_unclear(path, entries, first))
+    raise UserError("todo", _unclear(path, entries, first))
 
 
 def _unclear(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
@@ -226,12 +233,13 @@ def _unclear(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) 
 
 def _shape(path: Path, entry: _Entry) -> tuple[tuple[int, ...], int]:
     if entry.dtype.kind == "c":
-        raise UserError(f"{path}: complex numbers are not supported; save the magnitude.")
+        raise UserError("todo", f"{path}: complex numbers are not supported; save the magnitude.")
     shape = tuple(int(n) for n in entry.shape)
     while len(shape) > 3 and 1 in (shape[0], shape[-1]):
         shape = shape[1:] if shape[0] == 1 else shape[:-1]
     if len(shape) > 3:
         raise UserError(
+            "todo",
             f"{path}: the array is {len(shape)}D (shape {shape}), a scan has two or three axes; "
             "save each time point or channel as a file of its own.",
         )
@@ -248,6 +256,7 @@ def _geometry(path: Path, entry: _Entry, dims: int) -> Geometry:
     spacing = entry.spacing
     if len(spacing) != dims or not np.isfinite(spacing).all() or min(spacing) <= 0:
         raise UserError(
-            f"{path}: its spacing {list(spacing)} is not {dims} lengths in mm, one an axis; mend or remove it."
+            "todo",
+            f"{path}: its spacing {list(spacing)} is not {dims} lengths in mm, one an axis; mend or remove it.",
         )
     return Geometry(np.diag([*spacing, 1.0]))

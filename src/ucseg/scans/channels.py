@@ -40,9 +40,10 @@ def read_union(scans: list[Scan], address: Path) -> Scan:
     greatest = scans[0].array[:1]
     for scan in scans:
         if any((channel != scan.array[0]).any() for channel in scan.array[1:]):
-            raise UserError(f"{scan.source}: the mask is a picture in colours; save it with one channel.")
+            raise UserError("todo", f"{scan.source}: the mask is a picture in colours; save it with one channel.")
         if scan.array.shape[1:] != greatest.shape[1:]:
             raise UserError(
+                "todo",
                 f"{scan.source}: has shape {scan.array.shape[1:]}, {scans[0].source.name} {greatest.shape[1:]}; "
                 "masks of one image must have one size.",
             )
@@ -62,9 +63,13 @@ def read_header(paths: list[Path], reader: Callable[[Path], Header]) -> Header:
 def _agree(found: Header, path: Path, geometry: Geometry, first: Scan | tuple[tuple[int, ...], Path]) -> None:
     shape, name = (first.array.shape[1:], first.source) if isinstance(first, Scan) else first
     if found[2] != 1:
-        raise UserError(f"{path}: a channel's file holds one channel, this one has {found[2]}; convert it to grey.")
+        raise UserError(
+            "todo",
+            f"{path}: a channel's file holds one channel, this one has {found[2]}; convert it to grey.",
+        )
     if found[0] != shape:
         raise UserError(
+            "todo",
             f"{path}: has shape {found[0]}, the first channel {name.name} {shape}; "
             "register and resample the channels to one grid.",
         )
@@ -75,6 +80,7 @@ def _agree(found: Header, path: Path, geometry: Geometry, first: Scan | tuple[tu
         if apart <= TOLERANCE:
             return
     raise UserError(
+        "todo",
         f"{path}: does not lie where the first channel {name.name} lies (spacing, origin or direction differ); "
         "register and resample the channels to one grid.",
     )

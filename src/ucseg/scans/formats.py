@@ -225,7 +225,7 @@ def write_like(array: Array, like: Scan, path: Path) -> None:
         ValueError: the array's shape is not that of `like`.
     """
     if suffix(path) in DICOM_SUFFIXES:
-        raise UserError(f"{path}: masks are not written as '{path.suffix}' here; choose .nii.gz.")
+        raise UserError("todo", f"{path}: masks are not written as '{path.suffix}' here; choose .nii.gz.")
     if array.shape != like.array.shape[1:]:
         raise ValueError(f"array has shape {array.shape}, the scan {like.source} has {like.array.shape[1:]}")
     if array.dtype == bool:
@@ -248,14 +248,14 @@ def _narrowed(array: Array) -> Array:
 def _existing(path: Path) -> Path:
     path = Path(path)
     if path.name.startswith("._"):
-        raise UserError(f"{path}: this is a macOS companion file ('._'), not a scan; delete it.")
+        raise UserError("todo", f"{path}: this is a macOS companion file ('._'), not a scan; delete it.")
     file = split_part(path)[0]
     if file.is_dir() and not files_in(file):
-        raise UserError(f"{path}: this is a folder without DICOM files; name a file in it.")
+        raise UserError("todo", f"{path}: this is a folder without DICOM files; name a file in it.")
     if not file.exists():
-        raise UserError(f"{path}: there is no such file.")
+        raise UserError("todo", f"{path}: there is no such file.")
     if file.is_file() and file.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes); copy it again from its source.")
+        raise UserError("todo", f"{path}: the file is empty (0 bytes); copy it again from its source.")
     return path
 
 
@@ -266,18 +266,20 @@ def _family(path: Path) -> ModuleType:
         return dicom
     if family is None:
         raise UserError(
-            f"{path}: the format '{file.suffix}' is not supported; readable endings are {', '.join(SUFFIXES)}."
+            "todo",
+            f"{path}: the format '{file.suffix}' is not supported; readable endings are {', '.join(SUFFIXES)}.",
         )
     return import_module(f"ucseg.scans.{family}")
 
 
 def _refuse_unusable(path: Path, shape: tuple[int, ...], geometry: Geometry) -> None:
     if 0 in shape:
-        raise UserError(f"{path}: the image has no voxels (shape {shape}); export it again.")
+        raise UserError("todo", f"{path}: the image has no voxels (shape {shape}); export it again.")
     matrix = geometry.affine[:-1, :-1]
     lengths = np.prod(np.linalg.norm(matrix, axis=0))
     if not np.isfinite(geometry.affine).all() or abs(np.linalg.det(matrix)) <= 1e-6 * lengths:
         raise UserError(
+            "todo",
             f"{path}: the header gives the voxels no usable size and direction (affine {geometry.affine.tolist()}); "
             "mend the header, e.g. by exporting the scan again.",
         )

@@ -40,12 +40,13 @@ def read(path: Path) -> Scan:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        raise UserError(_damaged(path, error)) from error
+        raise UserError("todo", _damaged(path, error)) from error
     if image.GetDimension() == 4:
         image = image[..., 0]
     array = sitk.GetArrayFromImage(image)
     if array.dtype.kind not in "biuf":
         raise UserError(
+            "todo",
             f"{path}: voxels of type {image.GetPixelIDTypeAsString()} are not supported; export one real channel.",
         )
     array = array.transpose(range(array.ndim)[::-1])  # ITK's arrays are z, y, x (, channel)
@@ -81,7 +82,7 @@ def write(array: Array, like: Scan, path: Path) -> None:
     """Write S with the spacing, origin and direction of `like`, compressed."""
     ending = path.suffix.lower()
     if ending not in (".nrrd", ".mha"):
-        raise UserError(f"{path}: '{ending}' cannot be written; choose .nrrd or .mha, which are one file.")
+        raise UserError("todo", f"{path}: '{ending}' cannot be written; choose .nrrd or .mha, which are one file.")
     geometry = like.geometry
     dims, spacing = geometry.dims, np.array(geometry.spacing)
     to_lps = _lps(dims) if geometry.unit == "mm" else np.ones(dims)
@@ -114,7 +115,7 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise UserError(_damaged(path, error)) from error
+        raise UserError("todo", _damaged(path, error)) from error
     return reader
 
 
@@ -122,6 +123,7 @@ def _dims(path: Path, reader: sitk.ImageFileReader) -> int:
     size = reader.GetSize()
     if reader.GetDimension() not in (2, 3) and not (reader.GetDimension() == 4 and size[3] == 1):
         raise UserError(
+            "todo",
             f"{path}: the file is {reader.GetDimension()}D (size {tuple(size)}), a scan has two or three axes; "
             "save each time point or channel as a file of its own.",
         )
@@ -134,12 +136,14 @@ def _channels(path: Path, reader: sitk.ImageFileReader) -> int:
         return 1
     if path.name.lower().endswith(".seg.nrrd"):
         raise UserError(
+            "todo",
             f"{path}: the segments overlap (stored in {components} layers), so a voxel has several labels; "
             "export them as one label map without overlap.",
         )
     if reader.GetDimension() == 2 and components in (3, 4):
         return 3
     raise UserError(
+        "todo",
         f"{path}: the file holds {components} values a voxel, a scan has one; "
         "save each time point or channel as a file of its own.",
     )
@@ -196,9 +200,12 @@ def _check_compressed(path: Path) -> None:
     try:
         stream.decompress(data)
     except zlib.error as error:
-        raise UserError(f"{path}: the file is damaged ({error}); copy or export it again.") from error
+        raise UserError("todo", f"{path}: the file is damaged ({error}); copy or export it again.") from error
     if not stream.eof:
-        raise UserError(f"{path}: the file is cut short, its compressed data has no end; copy or export it again.")
+        raise UserError(
+            "todo",
+            f"{path}: the file is cut short, its compressed data has no end; copy or export it again.",
+        )
 
 
 def _lps(dims: int) -> Array:

@@ -40,9 +40,12 @@ def read(path: Path) -> Scan:
             image = type(image).from_bytes(gzip.decompress(file.read_bytes()))
         array = np.asanyarray(image.dataobj)
     except _BROKEN as error:
-        raise UserError(_damaged(path, error)) from error
+        raise UserError("todo", _damaged(path, error)) from error
     if array.dtype.kind not in "biuf":
-        raise UserError(f"{path}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.")
+        raise UserError(
+            "todo",
+            f"{path}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.",
+        )
     array = np.moveaxis(array, 3, 0) if part else array[None]
     return Scan(
         np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)).reshape(channels, *shape),
@@ -66,7 +69,7 @@ def write(array: Array, like: Scan, path: Path) -> None:
         _write_mgh(array, like, path)
         return
     if path.suffix.lower() in (".hdr", ".img"):
-        raise UserError(f"{path}: masks are not written as a pair of files; choose .nii or .nii.gz.")
+        raise UserError("todo", f"{path}: masks are not written as a pair of files; choose .nii or .nii.gz.")
     shape = (*array.shape, 1) if array.ndim == 2 else array.shape
     header, affine = like.header, None
     if isinstance(header, nib.Nifti1Header):
@@ -128,24 +131,29 @@ def _load(path: Path) -> Any:
     if path.suffix.lower() in (".hdr", ".img"):
         pair = [path.with_suffix(ending) for ending in (".hdr", ".img", ".HDR", ".IMG")]
         if sum(file.is_file() for file in {p.resolve() for p in pair}) < 2:
-            raise UserError(f"{path}: .hdr and .img belong together and one is missing; put both into one folder.")
+            raise UserError(
+                "todo",
+                f"{path}: .hdr and .img belong together and one is missing; put both into one folder.",
+            )
     try:
         image = nib.load(path, mmap=False)  # mapped voxels would crash if the file changed under them
     except ImageFileError as error:
         raise UserError(
+            "todo",
             f"{path}: the content is not NIfTI ({_reason(error, path)}); check that its ending is right "
             "(.nii.gz if compressed, .nii if not), or export it again.",
         ) from error
     except _BROKEN as error:
-        raise UserError(_damaged(path, error)) from error
+        raise UserError("todo", _damaged(path, error)) from error
     mgh = isinstance(image, nib.freesurfer.mghformat.MGHImage)
     if not mgh and not isinstance(image, nib.nifti1.Nifti1Pair):  # all of NIfTI, 1 and 2, are subclasses
         if isinstance(image, nib.analyze.AnalyzeImage):
             raise UserError(
+                "todo",
                 f"{path}: this is Analyze 7.5, which does not say how the patient lies; "
                 "convert it to NIfTI with a program that knows the scanner's convention.",
             )
-        raise UserError(f"{path}: the content is not NIfTI but {type(image).__name__}; convert it to NIfTI.")
+        raise UserError("todo", f"{path}: the content is not NIfTI but {type(image).__name__}; convert it to NIfTI.")
     return image
 
 
@@ -153,9 +161,13 @@ def _shape(path: Path, image: Any, part: str) -> tuple[tuple[int, ...], int]:
     """Spatial shape and channels."""
     shape = tuple(int(n) for n in image.shape)
     if part and len(shape) != 4:
-        raise UserError(f"{path}: the file is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}.")
+        raise UserError(
+            "todo",
+            f"{path}: the file is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}.",
+        )
     if any(n != 1 for n in shape[3:]) and not part:
         raise UserError(
+            "todo",
             f"{path}: the file is {len(shape)}D (shape {shape}), a scan has three axes; "
             f"save each time point as a file of its own, or name the file {path.name}#channels if these are channels.",
         )

@@ -57,16 +57,19 @@ def write(array: Array, like: Scan, path: Path) -> None:
     """Write H x W: masks of 8 or 16 bit as PNG or TIFF, float32 maps and stacks as TIFF. No geometry is written."""
     ending = path.suffix.lower()
     if ending in (".jpg", ".jpeg"):
-        raise UserError(f"{path}: JPEG changes the values of a mask; choose .png (masks) or .tif (maps).")
+        raise UserError("todo", f"{path}: JPEG changes the values of a mask; choose .png (masks) or .tif (maps).")
     if array.dtype == np.float32 and ending == ".png":
-        raise UserError(f"{path}: PNG cannot hold floating-point values; choose .tif.")
+        raise UserError("todo", f"{path}: PNG cannot hold floating-point values; choose .tif.")
     if array.dtype not in (np.uint8, np.uint16, np.float32):
         if array.size and (array.min() < 0 or array.max() > 65535):
-            raise UserError(f"{path}: plain images hold mask values from 0 to 65535 only; choose another format.")
+            raise UserError(
+                "todo",
+                f"{path}: plain images hold mask values from 0 to 65535 only; choose another format.",
+            )
         array = array.astype(np.uint16)
     if array.ndim == 3:
         if ending == ".png":
-            raise UserError(f"{path}: PNG cannot hold a stack of slices; choose .tif.")
+            raise UserError("todo", f"{path}: PNG cannot hold a stack of slices; choose .tif.")
         pages = [Image.fromarray(np.ascontiguousarray(page)) for page in array]
         with whole_file(path, ending) as temporary:
             pages[0].save(temporary, format="TIFF", save_all=True, append_images=pages[1:])
@@ -81,14 +84,18 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
             yield image
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: the image is too large to open ({error}); cut it into tiles.") from error
+        raise UserError("todo", f"{path}: the image is too large to open ({error}); cut it into tiles.") from error
     except UnidentifiedImageError as error:
         raise UserError(
-            f"{path}: the content is not PNG, JPEG or TIFF, or damaged at its start; copy it again."
+            "todo",
+            f"{path}: the content is not PNG, JPEG or TIFF, or damaged at its start; copy it again.",
         ) from error
     except _BROKEN as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"{path}: not a readable image, damaged or cut short ({reason}); copy it again.") from error
+        raise UserError(
+            "todo",
+            f"{path}: not a readable image, damaged or cut short ({reason}); copy it again.",
+        ) from error
 
 
 def _scan(array: Array, path: Path) -> Scan:
@@ -101,7 +108,7 @@ def _pages(path: Path, image: Image.Image) -> int:
     if pages == 1:
         return 1
     if image.format != "TIFF":
-        raise UserError(f"{path}: the file holds {pages} pictures, an image is one; save each as a file.")
+        raise UserError("todo", f"{path}: the file holds {pages} pictures, an image is one; save each as a file.")
     kinds = set()
     for page in range(pages):
         image.seek(page)
@@ -109,11 +116,12 @@ def _pages(path: Path, image: Image.Image) -> int:
     image.seek(0)
     if len(kinds) > 1:
         raise UserError(
+            "todo",
             f"{path}: the file holds {pages} pages that differ in size or kind, so they are no stack of slices; "
             "save the page that is meant as a file of its own.",
         )
     if image.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L", "F", "P"):
-        raise UserError(f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+        raise UserError("todo", f"{path}: the file holds {pages} pages in colour; save each page as a file.")
     return pages
 
 
@@ -150,7 +158,7 @@ def _read_stack(path: Path, image: Image.Image, pages: int, palette_indices: boo
         image.seek(page)
         image.load()
         if image.mode == "P" and not _grey_palette(image) and not palette_indices:
-            raise UserError(f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+            raise UserError("todo", f"{path}: the file holds {pages} pages in colour; save each page as a file.")
         grey = image.convert("L") if image.mode == "P" and _grey_palette(image) else image
         slices.append(np.asarray(grey))
     array = np.stack(slices)[None]
@@ -166,7 +174,10 @@ def _deep(path: Path, kind: str) -> Array:
     try:
         array: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{kind}ImageIO"))
     except RuntimeError as error:
-        raise UserError(f"{path}: the 16-bit image cannot be read, it may be damaged; copy it again.") from error
+        raise UserError(
+            "todo",
+            f"{path}: the 16-bit image cannot be read, it may be damaged; copy it again.",
+        ) from error
     return array
 
 

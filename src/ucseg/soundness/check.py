@@ -39,7 +39,7 @@ class UnsoundDatasetError(UserError):
     """A dataset has errors; `findings` are all its errors and warnings."""
 
     def __init__(self, message: str, findings: list[Finding]) -> None:
-        super().__init__(message)
+        super().__init__("dataset-unsound", message)
         self.findings = findings
 
 

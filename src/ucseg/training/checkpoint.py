@@ -59,7 +59,7 @@ class State:
                 parts[part][name] = value
             return cls(step=int(header["step"]), notes=dict(header["notes"]), **parts)
         except (KeyError, TypeError, ValueError):
-            raise UserError(f"{path}: this is not a state of a training run; {RESTORE}.") from None
+            raise UserError("todo", f"{path}: this is not a state of a training run; {RESTORE}.") from None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -86,11 +86,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             notes = (file.metadata() or {}).get("ucseg")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; has the run saved anything yet?") from None
+        raise UserError("todo", f"{path}: there is no such file; has the run saved anything yet?") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: the weights cannot be read ({error}); {RESTORE}.") from None
+        raise UserError("todo", f"{path}: the weights cannot be read ({error}); {RESTORE}.") from None
     if notes is None:
-        raise UserError(f"{path}: these weights were not written by ucseg; give the folder of a run of 'ucseg train'.")
+        raise UserError(
+            "todo",
+            f"{path}: these weights were not written by ucseg; give the folder of a run of 'ucseg train'.",
+        )
     return tensors, json.loads(notes)
 
 
@@ -111,7 +114,7 @@ def restore_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path
     wrong = [name for name in sorted(own.keys() | tensors.keys()) if not _fits(own.get(name), tensors.get(name))]
     if wrong:
         shown = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise UserError(f"{path}: does not fit the method of config.json (differs in {shown}); {RESTORE}.")
+        raise UserError("todo", f"{path}: does not fit the method of config.json (differs in {shown}); {RESTORE}.")
     module.load_state_dict(dict(tensors))
 
 
@@ -137,18 +140,21 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
 
     folder = RunFolder(Path(run))
     if not folder.started:
-        raise UserError(f"{run}: no training run is in this folder; make one with 'ucseg train DATASET --out {run}'.")
+        raise UserError(
+            "todo",
+            f"{run}: no training run is in this folder; make one with 'ucseg train DATASET --out {run}'.",
+        )
     config = folder.config
     try:
         name, settings, problem = config["method"]["name"], config["method"]["config"], config["problem"]
     except (KeyError, TypeError):
-        raise UserError(f"{folder.config_file}: method or problem is missing; {RESTORE}.") from None
+        raise UserError("todo", f"{folder.config_file}: method or problem is missing; {RESTORE}.") from None
     path = find_weights(folder, which)
     tensors, _ = load_tensors(path)
     try:
         method = build_method(name, settings, problem_from(problem))
     except UserError as error:  # the code may have no such setting or method any more
-        raise UserError(f"{folder.config_file}: {error}") from None
+        raise UserError("todo", f"{folder.config_file}: {error}") from None
     restore_weights(method, tensors, path)
     return method.eval(), read_plan(folder.plan_file), config
 
@@ -156,14 +162,14 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
 def find_weights(run: RunFolder, which: str) -> Path:
     """The file of the weights called `which`; a UserError says what there is instead."""
     if which not in WEIGHTS:
-        raise UserError(f"checkpoint '{which}' is not known; use one of {', '.join(WEIGHTS)}.")
+        raise UserError("todo", f"checkpoint '{which}' is not known; use one of {', '.join(WEIGHTS)}.")
     path = run.weights_file(which)
     if path.exists():
         return path
     present = [name for name in WEIGHTS if run.weights_file(name).exists()]
     advice = f"there is: {', '.join(present)}" if present else "train longer: nothing was saved yet"
     why = {"best": " (it needs validation cases)", "ema": " (it needs --set ema=0.99 or the like in training)"}
-    raise UserError(f"{path}: there are no weights '{which}'{why.get(which, '')}; {advice}.")
+    raise UserError("todo", f"{path}: there are no weights '{which}'{why.get(which, '')}; {advice}.")
 
 
 def problem_from(values: Mapping[str, Any]) -> Problem:

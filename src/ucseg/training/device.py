@@ -34,14 +34,14 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device '{name}' is not known; use auto, cpu, cuda, cuda:1 or mps.") from None
+        raise UserError("todo", f"device '{name}' is not known; use auto, cpu, cuda, cuda:1 or mps.") from None
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
     if not present.get(device.type, False):
-        raise UserError(f"device '{name}' is not there on this machine; use --device auto or --device cpu.")
+        raise UserError("todo", f"device '{name}' is not there on this machine; use --device auto or --device cpu.")
     return device
 
 

@@ -55,11 +55,14 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; is {path.parent} the folder of a training run?") from None
+        raise UserError(
+            "todo",
+            f"{path}: there is no such file; is {path.parent} the folder of a training run?",
+        ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); restore it from a copy or train anew.") from None
+        raise UserError("todo", f"{path}: cannot be read ({error}); restore it from a copy or train anew.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: does not hold named values; restore it from a copy or train anew.")
+        raise UserError("todo", f"{path}: does not hold named values; restore it from a copy or train anew.")
     return values
 
 
@@ -113,17 +116,21 @@ class RunFolder:
             UserError: nothing can be written here, a run is here and `resume` is off, or none is and `resume` is on.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: this is a file; choose another --out for the run's folder.")
+            raise UserError("todo", f"{self.path}: this is a file; choose another --out for the run's folder.")
         there = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
         if not os.access(there, os.W_OK):
-            raise UserError(f"{self.path}: nothing can be written in {there}; choose another --out.")
+            raise UserError("todo", f"{self.path}: nothing can be written in {there}; choose another --out.")
         if self.started and not resume:
             raise UserError(
+                "todo",
                 f"{self.path}: there is a run in this folder already; "
                 "go on with it by --resume, or choose another --out (or delete the folder) to train anew.",
             )
         if resume and not self.started:
-            raise UserError(f"{self.path}: there is no run to resume in this folder; leave out --resume to begin one.")
+            raise UserError(
+                "todo",
+                f"{self.path}: there is no run to resume in this folder; leave out --resume to begin one.",
+            )
 
     def begin(self, config: Mapping[str, Any], write_plan: Callable[[Path], None] | None = None) -> None:
         """Make the folder and write the configuration; config.json comes last and says that the run has begun."""
@@ -151,6 +158,7 @@ class RunFolder:
         name = "method.name"
         if here.get(name) != asked.get(name):  # of which all its settings follow
             raise UserError(
+                "todo",
                 f"{self.path}: this is a run of method {here.get(name)}, not of {asked.get(name)}; "
                 "resume it without --method, or train anew with another --out.",
             )
@@ -173,7 +181,7 @@ class RunFolder:
                 f"resume with {here.get('dataset')} as it was then, or train anew with another --out."
             )
         if wrong:
-            raise UserError("\n".join(wrong))
+            raise UserError("todo", "\n".join(wrong))
         self._sweep()
 
     def cut_metrics(self, step: int) -> None:

@@ -84,7 +84,7 @@ def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dic
     for room, example in (("method", "--method supervised, or --set method.KEY=VALUE"), ("plan", "--plan FILE")):
         values = given.pop(room, {})
         if not isinstance(values, dict):
-            raise UserError(f"'--set {room}={values}' sets a whole {room}; use {example}.")
+            raise UserError("todo", f"'--set {room}={values}' sets a whole {room}; use {example}.")
         rooms[room] = values
     homes = {
         "plan": {*Plan.model_fields},
@@ -93,7 +93,10 @@ def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dic
     for key, value in given.items():
         home = next((room for room, keys in homes.items() if key in keys and key not in TrainConfig.model_fields), None)
         if home:
-            raise UserError(f"'--set {key}=...' is a setting of the {home}; write --set {home}.{key}=...")
+            raise UserError("todo", f"'--set {key}=...' is a setting of the {home}; write --set {home}.{key}=...")
         if key in options and options[key] != value:
-            raise UserError(f"--{key} {options[key]} and --set {key}={value} contradict each other; give one of them.")
+            raise UserError(
+                "todo",
+                f"--{key} {options[key]} and --set {key}={value} contradict each other; give one of them.",
+            )
     return {**rooms, "train": {**given, **options}}

@@ -158,6 +158,7 @@ class Updater:
         halves = ([name for own in names for batch in own for name in batch[half]] for half in (0, 1))
         cases = ", ".join(dict.fromkeys(name for half in halves for name in half))
         raise UserError(
+            "todo",
             f"step {watched.step}: the loss is not finite ({bad}); the cases of the batch are {cases}; "
             "nothing of this step was saved. Look at these cases with 'ucseg check', "
             "or train with a smaller learning rate (--set lr=...) or --precision fp32; "

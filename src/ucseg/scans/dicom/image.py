@@ -109,18 +109,21 @@ def _files(path: Path) -> list[DicomFile]:
         series, refused = series_of(files_in(place))
         series = {key: found for key, found in series.items() if found[0].sop_class != SEGMENTATION}
         if uid and uid not in series:
-            raise UserError(f"{path}: the folder holds no series {uid}; run 'ucseg init' again.")
+            raise UserError("todo", f"{path}: the folder holds no series {uid}; run 'ucseg init' again.")
         if not series:
             reason = f" (e.g. {next(iter(refused)).name}: {next(iter(refused.values()))})" if refused else ""
-            raise UserError(f"{path}: there is no DICOM image in this folder{reason}; name another folder.")
+            raise UserError("todo", f"{path}: there is no DICOM image in this folder{reason}; name another folder.")
         if len(series) > 1 and not uid:
             listed = ", ".join(f"#{key} ({len(found)} files)" for key, found in list(series.items())[:4])
-            raise UserError(f"{path}: the folder holds {len(series)} series; add the one that is meant: {listed}.")
+            raise UserError(
+                "todo",
+                f"{path}: the folder holds {len(series)} series; add the one that is meant: {listed}.",
+            )
         files = series[uid] if uid else next(iter(series.values()))
         if refused and not uid:
             broken = next(iter(refused))
             if "damaged" in refused[broken]:  # it may be a slice of this very series
-                raise UserError(f"{path}: one of its files cannot be read, {broken.name}: {refused[broken]}")
+                raise UserError("todo", f"{path}: one of its files cannot be read, {broken.name}: {refused[broken]}")
     _usable(path, files)
     return files
 
@@ -128,18 +131,26 @@ def _files(path: Path) -> list[DicomFile]:
 def _usable(path: Path, files: list[DicomFile]) -> None:
     first = files[0]
     if first.sop_class == SEGMENTATION:
-        raise UserError(f"{path}: this is a DICOM segmentation, not an image; use it as a mask.")
+        raise UserError("todo", f"{path}: this is a DICOM segmentation, not an image; use it as a mask.")
     if first.is_volume and any(file.channels != 1 for file in files):
-        raise UserError(f"{path}: a volume in colour is not supported; export the grey images it was made from.")
+        raise UserError(
+            "todo",
+            f"{path}: a volume in colour is not supported; export the grey images it was made from.",
+        )
     if not first.is_volume and first.frames > 1:
         raise UserError(
+            "todo",
             f"{path}: {first.frames} frames without a place in the patient are a film, not a scan; "
             "save the frames that are meant as files of their own.",
         )
     if not first.is_volume and len(files) > 1:
-        raise UserError(f"{path}: the {len(files)} images of this series are no volume; name them file by file.")
+        raise UserError(
+            "todo",
+            f"{path}: the {len(files)} images of this series are no volume; name them file by file.",
+        )
     if first.is_volume and not first.slices:
         raise UserError(
+            "todo",
             f"{path}: the file says nowhere where it lies in the patient (position, orientation, pixel spacing); "
             "export it again with its geometry.",
         )
@@ -151,7 +162,10 @@ def _frames(file: Path, slices: list[Slice], first: DicomFile) -> list[tuple[Arr
     if array.ndim == 2:
         array = array[None]
     if array.shape[1:] != first.shape or max(one.frame for one in slices) >= len(array):
-        raise UserError(f"{file}: holds {array.shape} pixels, not those that its header tells of; export it again.")
+        raise UserError(
+            "todo",
+            f"{file}: holds {array.shape} pixels, not those that its header tells of; export it again.",
+        )
     return [(array[one.frame], one) for one in slices]
 
 
@@ -177,7 +191,7 @@ def _plain(path: Path, file: DicomFile) -> Array:
     if array.ndim == 3 and array.shape[2] in (3, 4):
         return np.ascontiguousarray(np.moveaxis(array[..., :3], -1, 0))
     if array.ndim != 2:
-        raise UserError(f"{path}: holds {array.shape} pixels, which is no image; export it again.")
+        raise UserError("todo", f"{path}: holds {array.shape} pixels, which is no image; export it again.")
     if kind == "MONOCHROME1":  # stored white to black
         array = (int(array.max()) + int(array.min()) - array.astype(np.int64)).astype(array.dtype)
     return np.ascontiguousarray(array)[None]
@@ -193,7 +207,7 @@ def _pixels(file: Path, raw: bool) -> Array:
     except MemoryError:
         raise
     except Exception as error:  # a broken file can break pydicom and its decoders anywhere
-        raise UserError(_undecoded(file, header, error)) from error
+        raise UserError("todo", _undecoded(file, header, error)) from error
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return array
     return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -220,4 +234,4 @@ def _dataset(file: Path) -> Any:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
-        raise UserError(f"{file}: the file is damaged or cut short ({reason}); copy it again.") from error
+        raise UserError("todo", f"{file}: the file is damaged or cut short ({reason}); copy it again.") from error

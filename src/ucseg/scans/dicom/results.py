@@ -87,6 +87,7 @@ def source_of(scan: Scan) -> Source:
     """
     if not is_source(scan):
         raise UserError(
+            "todo",
             f"{scan.source}: is not DICOM, which alone can have a DICOM segmentation; "
             "leave it out, or leave out --dicom-seg.",
         )
@@ -94,6 +95,7 @@ def source_of(scan: Scan) -> Source:
     files = [plain] if plain else list(dict.fromkeys(one.file for one in slices))
     if len(files) > 1 and len(files) < len(slices):
         raise UserError(
+            "todo",
             f"{scan.source}: its slices lie in {len(files)} files of several frames each, and a DICOM segmentation "
             "can refer to one such file only; name the files one by one, or leave out --dicom-seg.",
         )
@@ -110,6 +112,7 @@ def source_of(scan: Scan) -> Source:
         if "" in values or (len(values) > 1 and name != "SOPInstanceUID"):
             what = "some of its files have no" if "" in values else "its files differ in their"
             raise UserError(
+                "todo",
                 f"{scan.source}: {what} {name}, so nothing can refer to them as one series; "
                 "export the series again, or leave out --dicom-seg.",
             )
@@ -264,6 +267,7 @@ def _said_of(path: Path | str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise UserError(
+            "todo",
             f"{path}: no DICOM object can be made for this series ({reason}); "
             "export the series again, or leave out --dicom-seg.",
         ) from error

@@ -50,7 +50,10 @@ def common_grid(paths: Sequence[Path]) -> tuple[tuple[int, ...], Geometry]:
     files = [read_file(path) for path in paths]
     for file in files:
         if not file.slices:
-            raise UserError(f"{file.file}: the segmentation says nowhere where its frames lie; export it again.")
+            raise UserError(
+                "todo",
+                f"{file.file}: the segmentation says nowhere where its frames lie; export it again.",
+            )
     return _own_grid([one for file in files for one in file.slices], files[0].shape)
 
 
@@ -66,17 +69,20 @@ def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Sc
     """
     file = read_file(path)
     if file.sop_class != SEGMENTATION:
-        raise UserError(f"{path}: this is not a DICOM segmentation; use it as an image.")
+        raise UserError("todo", f"{path}: this is not a DICOM segmentation; use it as an image.")
     shape, geometry = grid or common_grid([path])
     if not file.slices:
-        raise UserError(f"{path}: the segmentation says nowhere where its frames lie; export it again.")
+        raise UserError("todo", f"{path}: the segmentation says nowhere where its frames lie; export it again.")
     numbers = _segments(path, len(file.slices))
     if len(shape) != 3 or geometry.unit != "mm":
-        raise UserError(f"{path}: a DICOM segmentation lies in a volume, but its image is none; pair them anew.")
+        raise UserError(
+            "todo",
+            f"{path}: a DICOM segmentation lies in a volume, but its image is none; pair them anew.",
+        )
     frames = stored_pixels(path)
     frames = frames[None] if frames.ndim == 2 else frames
     if len(frames) != len(numbers):
-        raise UserError(f"{path}: describes {len(numbers)} frames and holds {len(frames)}; export it again.")
+        raise UserError("todo", f"{path}: describes {len(numbers)} frames and holds {len(frames)}; export it again.")
     out = np.zeros(shape, np.uint8)
     into_voxels = np.linalg.inv(geometry.affine)
     for one, frame, number in zip(file.slices, frames, numbers, strict=True):
@@ -91,18 +97,22 @@ def _lay(path: Path, out: Array, frame: Array, one: Slice, number: int, into_vox
     steps = into_voxels[:3, :3] @ steps  # voxels from row to row, from column to column
     if np.abs(np.abs(steps).max(axis=0) - 1).max() > 0.02 or np.abs(steps - np.rint(steps)).max() > 0.02:
         raise UserError(
+            "todo",
             f"{path}: its pixels differ from those of its image in size or direction; resample one to the other.",
         )
     start = into_voxels @ [*(np.array(one.position) * ras), 1.0]
     if np.abs(start - np.rint(start)).max() > _OFF_GRID:
-        raise UserError(f"{path}: its frames lie between the voxels of its image; resample one to the other.")
+        raise UserError("todo", f"{path}: its frames lie between the voxels of its image; resample one to the other.")
     inside = np.argwhere(frame != 0)
     places = np.rint(start[:3]).astype(int) + inside @ np.rint(steps).astype(int).T
     if len(places) and (places.min() < 0 or (places >= out.shape).any()):
-        raise UserError(f"{path}: some of its pixels lie outside its image; check that they belong together.")
+        raise UserError("todo", f"{path}: some of its pixels lie outside its image; check that they belong together.")
     index = tuple(places.T)
     if np.logical_and(out[index] != 0, out[index] != number).any():
-        raise UserError(f"{path}: its segments overlap, so a voxel has several labels; export them without overlap.")
+        raise UserError(
+            "todo",
+            f"{path}: its segments overlap, so a voxel has several labels; export them without overlap.",
+        )
     out[index] = number
 
 
@@ -111,7 +121,8 @@ def _segments(path: Path, frames: int) -> list[int]:
     header = _header(path)
     if str(header.get("SegmentationType")) != "BINARY":
         raise UserError(
-            f"{path}: its segments are not binary but {header.get('SegmentationType')}; export binary ones."
+            "todo",
+            f"{path}: its segments are not binary but {header.get('SegmentationType')}; export binary ones.",
         )
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     numbers = []
@@ -119,7 +130,7 @@ def _segments(path: Path, frames: int) -> list[int]:
         found = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
         numbers.append(int(found[0].ReferencedSegmentNumber) if found else 0)
     if len(numbers) != frames or not all(0 < number < 256 for number in numbers):
-        raise UserError(f"{path}: does not say which segment each frame shows; export it again.")
+        raise UserError("todo", f"{path}: does not say which segment each frame shows; export it again.")
     return numbers
 
 
@@ -142,10 +153,10 @@ def _header(path: Path) -> Any:
     try:
         header = quiet_pydicom().dcmread(path, stop_before_pixels=True, force=True)
         if not header.get("SegmentSequence"):
-            raise UserError(f"{path}: the segmentation names no segment; export it again.")
+            raise UserError("todo", f"{path}: the segmentation names no segment; export it again.")
         return header
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a broken file can break pydicom anywhere
         reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
-        raise UserError(f"{path}: the segmentation is damaged ({reason}); copy or export it again.") from error
+        raise UserError("todo", f"{path}: the segmentation is damaged ({reason}); copy or export it again.") from error

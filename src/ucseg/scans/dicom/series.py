@@ -126,7 +126,7 @@ def read_file(path: Path) -> DicomFile:
 def _read_file(path: Path, size: int, changed: int) -> DicomFile:
     pydicom = quiet_pydicom()
     if size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes); copy it again from its source.")
+        raise UserError("todo", f"{path}: the file is empty (0 bytes); copy it again from its source.")
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
         return _understood(path, header)
@@ -135,20 +135,27 @@ def _read_file(path: Path, size: int, changed: int) -> DicomFile:
     except Exception as error:  # a broken file can break pydicom anywhere
         reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
         raise UserError(
-            f"{path}: not a readable DICOM file, or damaged ({reason}); copy or export it again."
+            "todo",
+            f"{path}: not a readable DICOM file, or damaged ({reason}); copy or export it again.",
         ) from error
 
 
 def _understood(path: Path, header: Any) -> DicomFile:
     if "SOPClassUID" not in header:
-        raise UserError(f"{path}: the content is not DICOM, or damaged at its start; copy it again.")
+        raise UserError("todo", f"{path}: the content is not DICOM, or damaged at its start; copy it again.")
     name = header.SOPClassUID.name
     if "Image" in name and not header.get("Rows"):
-        raise UserError(f"{path}: the file says no size in rows and columns, so it holds no pixels; export it again.")
+        raise UserError(
+            "todo",
+            f"{path}: the file says no size in rows and columns, so it holds no pixels; export it again.",
+        )
     if not header.get("Rows") or not header.get("Columns") or name.startswith("RT Dose"):
-        raise UserError(f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
+        raise UserError("todo", f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
     if header.get("ModalityLUTSequence") and name.startswith(_VOLUMES):
-        raise UserError(f"{path}: its values go through a table (Modality LUT), which is not read; export it rescaled.")
+        raise UserError(
+            "todo",
+            f"{path}: its values go through a table (Modality LUT), which is not read; export it rescaled.",
+        )
     image_type = [str(word).upper() for word in header.get("ImageType") or ()]
     referred = header.get("ReferencedSeriesSequence")
     patient = str(header.get("PatientID") or "")
@@ -173,7 +180,7 @@ def _slices(path: Path, header: Any) -> Iterable[Slice]:
     shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
     each = header.get("PerFrameFunctionalGroupsSequence") or [None] * frames
     if len(each) != frames:
-        raise UserError(f"{path}: says it has {frames} frames and describes {len(each)}; export it again.")
+        raise UserError("todo", f"{path}: says it has {frames} frames and describes {len(each)}; export it again.")
     for number, group in enumerate(each):
         groups = [group, shared]
         where = _of(groups, "PlanePositionSequence", "ImagePositionPatient", header)
@@ -183,11 +190,17 @@ def _slices(path: Path, header: Any) -> Iterable[Slice]:
             return
         turned = np.array(turned, float)
         if len(where) != 3 or turned.shape != (6,) or len(edges) != 2 or min(edges) <= 0:
-            raise UserError(f"{path}: its position, orientation or pixel spacing is incomplete; export it again.")
+            raise UserError(
+                "todo",
+                f"{path}: its position, orientation or pixel spacing is incomplete; export it again.",
+            )
         rows, columns = turned[:3], turned[3:]
         lengths = np.linalg.norm(rows), np.linalg.norm(columns)
         if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(rows @ columns) > 1e-2:
-            raise UserError(f"{path}: its orientation {turned.tolist()} is no pair of directions; export it again.")
+            raise UserError(
+                "todo",
+                f"{path}: its orientation {turned.tolist()} is no pair of directions; export it again.",
+            )
         thickness = _of(groups, "PixelMeasuresSequence", "SpacingBetweenSlices", header)
         thickness = thickness or _of(groups, "PixelMeasuresSequence", "SliceThickness", header)
         slope = _of(groups, "PixelValueTransformationSequence", "RescaleSlope", header)
@@ -240,6 +253,7 @@ def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Ge
     bare = [file for file in files if not file.slices]
     if bare:
         raise UserError(
+            "todo",
             f"{address}: {len(bare)} of its files state no position in the patient (e.g. {bare[0].file.name}); "
             "export the series again with its geometry.",
         )
@@ -269,6 +283,7 @@ def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -
         if len(found) > 1:
             odd = min(found.values())
             raise UserError(
+                "todo",
                 f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ from "
                 "the others), so they are no one volume; move those of each kind into a folder of their own.",
             )
@@ -283,6 +298,7 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
     if same.all() or same.sum() >= len(gaps) / 2:
         times = len(slices) / (1 + int((~same).sum()))
         raise UserError(
+            "todo",
             f"{address}: every position is there {times:.3g} times (time points, echoes, b-values or copies); "
             "move the slices of each into a folder of their own.",
         )
@@ -291,6 +307,7 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
         one, other = (_name(slice_) for slice_ in (slices[at], slices[at + 1]))
         copies = "s" if same.sum() > 1 else ""
         raise UserError(
+            "todo",
             f"{address}: {int(same.sum())} slice position{copies} there twice (e.g. {one} and {other}); "
             "remove one of each pair.",
         )
@@ -300,6 +317,7 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
         at = int(np.argmax(wide))
         missing = round(float((gaps[wide] / usual - 1).sum()))
         raise UserError(
+            "todo",
             f"{address}: about {missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
             f"{_name(slices[at])} (gap {gaps[at]:.4g} mm, elsewhere {usual:.4g} mm); copy the series again.",
         )
@@ -307,6 +325,7 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
     off = np.linalg.norm(places - (places[0] + np.arange(len(slices))[:, None] * step), axis=1).max()
     if off > 0.1 * float(np.median(gaps)):
         raise UserError(
+            "todo",
             f"{address}: its slices are not evenly spaced along one line (up to {off:.3g} mm off, gaps from "
             f"{gaps.min():.4g} to {gaps.max():.4g} mm); resample the series to even slices, e.g. to NIfTI.",
         )
