@@ -28,7 +28,7 @@ HARD_WORDS = re.compile(
     re.IGNORECASE,
 )
 """What plain modern English does without: report, warn, fix, start, again."""
-LONGEST = 32
+LONGEST = 28
 """Words of a sentence."""
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MESSAGES = {"UserError": 1, "Lost": 1, "Finding": None, "say": 1, "Option": None, "Argument": None}
