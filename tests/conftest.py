@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""What all tests share. pytest puts this folder on the path: `from refusals import refused` works in every test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from ucseg.cli import terminal
 from ucseg.training.device import supports_bf16
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(kind, text) of each message that ucseg prints for a person, in order."""
+    messages: list[tuple[str, str]] = []
+    monkeypatch.setattr(terminal, "hear", lambda kind, text: messages.append((kind, text)))
+    return messages
 
 
 @pytest.fixture(scope="session")
