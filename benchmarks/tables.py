@@ -35,7 +35,7 @@ deviation over seeds; "best" is Dice of the best-on-validation weights. A method
 reference where Wilcoxon's test over subjects says so after Holm's correction and the difference is above the spread
 over seeds, otherwise *within noise*; with one seed the test decides alone. "Gap closed": (method - baseline) /
 (ceiling - baseline), both the best of the supervised rows, at these labels and with all. Minutes and GiB (peak) are of
-a training process. [compare.md](compare.md) holds the rules.
+a training process. [compare.md](how-to/compare.md) holds the rules.
 """
 
 
@@ -172,7 +172,7 @@ def steps() -> str:
         "contiguous, the images without mixed ones, with torch's layers or with this package's, some of which are",
         "quicker; own floor: same precision, layout, layers and allocator, the mixed images too. Memory over the peak",
         "of the published code; rows of AVX512 by itself and of AVX2 are of older code, which held all of a step at",
-        "once. docs/speed.md says more.",
+        "once. docs/explanation/speed.md says more.",
         "",
         "| size | on | precision | seconds | over floor | same, our layers | over own floor | GiB | over published |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",

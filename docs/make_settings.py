@@ -1,4 +1,4 @@
-"""Makes docs/settings.md from the settings classes, so that no setting is described twice:
+"""Makes docs/reference/settings.md from the settings classes, so that no setting is described twice:
 
     python docs/make_settings.py
 
@@ -24,7 +24,7 @@ from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.plan import Plan
 from ucseg.training.settings import TrainConfig
 
-PAGE = Path(__file__).parent / "settings.md"
+PAGE = Path(__file__).parent / "reference" / "settings.md"
 INTRODUCTION = """\
 # Settings
 
@@ -69,7 +69,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     parts += ["## Training\n", *table(TrainConfig, attributes(TrainConfig))]
     parts += [
-        "\n## Plan\nChosen from the data ([plan.md](plan.md)); `ucseg plan DATA --explain` says why.\n",
+        "\n## Plan\nChosen from the data ([plan.md](../explanation/plan.md)); `ucseg plan DATA --explain` says why.\n",
         *table(Plan, {name: field.description or "" for name, field in Plan.model_fields.items()}),
     ]
     parts += [
@@ -83,7 +83,7 @@ def page() -> str:
             for one in vars(module).values()
             if inspect.isclass(one) and issubclass(one, BaseModel) and one.__module__ == module.__name__
         }
-        parts += [f"\n## Method [{name}](methods/{name}.md)\n", *table(config, of_method(config))]
+        parts += [f"\n## Method [{name}](../methods/{name}.md)\n", *table(config, of_method(config))]
     return "\n".join(parts) + "\n"
 
 

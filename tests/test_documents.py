@@ -86,7 +86,7 @@ def test_the_page_of_results_is_made_from_the_files_of_results(monkeypatch: pyte
 
 
 def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
-    assert (ROOT / "docs" / "datasets.md").read_text() == catalogue_page()
+    assert (ROOT / "docs" / "reference" / "datasets.md").read_text() == catalogue_page()
 
 
 def test_the_page_of_settings_is_made_from_the_settings() -> None:
@@ -98,7 +98,7 @@ def test_the_page_of_settings_is_made_from_the_settings() -> None:
     assert "| `dropout_boxes` | [5, 8] | [whole, whole] | published |" in page
     assert "| `patch` | from the data |" in page
     for name in METHODS:
-        assert f"## Method [{name}](methods/{name}.md)" in page
+        assert f"## Method [{name}](../methods/{name}.md)" in page
     bare = [line for line in page.splitlines() if "|  |" in line]
     assert not bare, f"settings without a meaning, which is the comment on the line of their default: {bare}"
 

@@ -1,6 +1,6 @@
-"""What is known of the data sets, in words: for `ucseg datasets NAME` and for docs/datasets.md, which is made here.
+"""What is known of the data sets, in words: for `ucseg datasets NAME` and for docs/reference/datasets.md, which is made here.
 
-python -m ucseg.catalogue.page > docs/datasets.md
+python -m ucseg.catalogue.page > docs/reference/datasets.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ucseg.catalogue.layout import PublicSet
 _INTRODUCTION = """\
 # Data sets by name
 
-<!-- Made by `python -m ucseg.catalogue.page > docs/datasets.md`; a test holds the two together. -->
+<!-- Made by `python -m ucseg.catalogue.page > docs/reference/datasets.md`; a test holds the two together. -->
 
 `ucseg import NAME FOLDER --out DATASET` reads a public data set as its makers or papers share it. Names of folders may
 differ above those that a layout names; what matters are the ends of the paths. No scan is copied. A folder of another
@@ -62,7 +62,7 @@ def facts_of(public: PublicSet) -> dict[str, list[str]]:
 
 
 def page() -> str:
-    """docs/datasets.md."""
+    """docs/reference/datasets.md."""
     blocks = [_INTRODUCTION]
     for name, public in DATASETS.items():
         lines = [f"## {name}", f"{public.title}.", ""]

@@ -60,7 +60,7 @@ def quicker_in_bf16(device: torch.device) -> bool:
     """Whether the device convolves quicker in bfloat16 than in float32.
 
     GPUs that have it in hardware do. Processors are measured, which takes about a tenth of a second: the same
-    instructions run at twice the rate of float32 on some and at half of it on others (docs/speed.md).
+    instructions run at twice the rate of float32 on some and at half of it on others (docs/explanation/speed.md).
     """
     if device.type != "cpu" or not supports_bf16(device):
         return supports_bf16(device)
