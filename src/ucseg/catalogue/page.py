@@ -1,6 +1,6 @@
-"""What is known of the data sets, in words: for `ucseg datasets NAME` and for docs/reference/datasets.md, which is made here.
+"""What is known of the data sets, in words: for `ucseg datasets NAME` and for docs/reference/datasets.md.
 
-python -m ucseg.catalogue.page > docs/reference/datasets.md
+This makes the page: python -m ucseg.catalogue.page > docs/reference/datasets.md
 """
 
 from __future__ import annotations
