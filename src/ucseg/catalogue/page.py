@@ -29,8 +29,9 @@ MONAI (Decathlon, md5) and torch-em (HC18 and ISIC 2018, sha256) publish; where 
 sha256 of the first download is kept in checksums.txt and held against later ones. **None of these addresses could be
 tried when this was written**: the code was tested against a server on the same machine only.
 
-`ucseg run NAME FOLDER --out RUN` makes a whole run, from the folder to numbers on the test cases, by the recipe of that
-name, where there is one (`src/ucseg/recipes/NAME.yaml`, or a file of your own): split, method, steps, plan and seed.
+`ucseg run NAME FOLDER --out RUN` makes a whole run, from the folder to numbers on the test cases. The recipe of that
+name says split, method, steps, plan and seed; a file of your own, written like those in `src/ucseg/recipes`, may take
+its place.
 Each says whether its settings are published.
 
 Under `found` stands where licence, citation, numbers and splits were read: in stored copies of public text, in November
