@@ -147,7 +147,7 @@ def test_masks_of_unknown_names_are_told_of(tmp_path: Path, capsys: pytest.Captu
     (finding,) = [one for one in ucseg.check(tmp_path / "set") if "look like masks" in one.finding]
     assert (finding.file, finding.severity) == ("B4_outline.png", "warning")
     assert "B6_outline.png beside B6.png" in finding.finding
-    assert "--masks '*_outline.png'" in finding.mend
+    assert "--masks '*_outline.png'" in finding.fix
     named = find_cases(data, masks_glob="*_outline.png").cases
     assert {case.image.name for case in named if case.mask is not None} == {"B4.png", "B6.png"}
 
@@ -483,7 +483,7 @@ def test_the_command_line_tells_errors_by_table_and_exit_code(
     told = capsys.readouterr()
     assert "images/4.png" in told.out
     assert "there is no such file" in told.out
-    assert "20 cases, 1 error, 0 warnings; mend the errors before training." in told.err
+    assert "20 cases, 1 error, 0 warnings; fix the errors before training." in told.err
     with pytest.raises(UnsoundDatasetError) as error:
         ucseg.check(tmp_path / "set")
     assert [finding.file for finding in error.value.findings] == ["images/4.png"]

@@ -148,13 +148,13 @@ def test_only_changed_scans_are_measured_again(tmp_path: Path, monkeypatch: pyte
     assert take_fingerprint(hidden).labelled == ("0",)  # what was once read of a mask is not used once it is hidden
 
 
-def test_training_images_that_are_nearly_the_same_are_told_before_training(tmp_path: Path) -> None:
+def test_training_images_that_are_nearly_the_same_are_reported_before_training(tmp_path: Path) -> None:
     data = dataset(tmp_path, [head_and_tail(0), head_and_tail(1)], unlabelled=2)
     assert alike(data, copies_before_training(data)) == []
     copy = np.random.default_rng(0).normal(100, 10, (24, 32, 24)) + 0.01
     nibabel.Nifti1Image(copy.astype(np.float32), np.eye(4)).to_filename(data.cases[3].image)
     (found,) = alike(data, copies_before_training(data))
-    assert "cases 0 (train) and 3 (train)" in found.finding and "one subject" in found.mend
+    assert found.kind == "near-duplicate" and all(f"{name} (train)" in found.finding for name in (0, 3))
 
 
 class FakeMachine:

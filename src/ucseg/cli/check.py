@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import output, progress_bar, say
 
 if TYPE_CHECKING:
     from ucseg.soundness.finding import Finding
@@ -20,13 +20,13 @@ def check(
     dataset: Annotated[Path, typer.Argument(help="Folder that `ucseg init` wrote, or its dataset.yaml.")],
     every_file: Annotated[bool, typer.Option(help="Name every file of a problem that many share.")] = False,
 ) -> list[Finding]:
-    """Is this dataset sound? Reports all problems at once, each with its file, what was found and how to mend it.
+    """Is this dataset sound? Reports all problems at once, each with its file, what was found and how to fix it.
 
     Exit code 0 when nothing or only warnings were found, 2 when there are errors.
 
     Args:
         dataset: folder or dataset.yaml.
-        every_file: name every file of a problem that many share, in what is printed; what is returned has them all.
+        every_file: print every file of a problem that many share; the returned findings always have them all.
 
     Returns:
         the warnings, when there are no errors.
@@ -44,22 +44,22 @@ def check(
         task = bar.add_task("checking", total=len(loaded.cases))
         findings = check_dataset(loaded, lambda: bar.advance(task))
     if not findings:
-        console.print(f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to mend.")
+        say("sound", f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to fix.")
         return findings
     files: dict[tuple[str, str, str], list[str]] = {}
     for one in findings:
-        files.setdefault((one.severity, one.finding, one.mend), []).append(one.file)
-    table = Table("", Column("file", overflow="fold"), "finding", "mend", show_lines=len(files) < 40)
-    for (severity, finding, mend), names in files.items():
+        files.setdefault((one.severity, one.finding, one.fix), []).append(one.file)
+    table = Table("", Column("file", overflow="fold"), "finding", "fix", show_lines=len(files) < 40)
+    for (severity, finding, fix), names in files.items():
         more = 0 if every_file else len(names) - SHOWN
         named = "\n".join([*names[:SHOWN], f"and {more} more (--every-file)"] if more > 1 else names)
-        table.add_row(severity, named, finding, mend)
+        table.add_row(severity, named, finding, fix)
     output.print(table)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
     counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
     summary = f"{loaded.config.name}: {len(loaded.cases)} cases, {counts}"
     if errors:
-        raise UnsoundDatasetError(f"{summary}; mend the errors before training.", findings)
-    console.print(f"{summary}.")
+        raise UnsoundDatasetError(f"{summary}; fix the errors before training.", findings)
+    say("only-warnings", f"{summary}.")
     return findings

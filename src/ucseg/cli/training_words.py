@@ -38,7 +38,7 @@ def say_what_was_found(data: Dataset, resumed: bool) -> None:
         near = alike(data, copies_before_training(data), told)
     found = [*copies_across_splits(twins), *findings_before_training(data), *near[:MOST_PAIRS]]
     for one in found[:MOST_FINDINGS]:
-        console.print(f"{one.file}: {one.finding}; {one.mend}.", style="yellow")
+        console.print(f"{one.file}: {one.finding}; {one.fix}.", style="yellow")
     if len(found) > MOST_FINDINGS:
         console.print(f"and {len(found) - MOST_FINDINGS} more; `ucseg check {data.folder}` lists them.", style="yellow")
     if len(near) > MOST_PAIRS:

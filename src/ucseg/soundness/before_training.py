@@ -1,4 +1,4 @@
-"""What `ucseg check` and the start of a training tell of a dataset as a whole: leaks, shift, too few labels."""
+"""What is wrong with a dataset as a whole? Leaks, shift, too few labels: reported by `check` and before training."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ucseg.types import Array
 
 PAIRS_FILE = "near_duplicates.json"
 PAIRS_VERSION = 1
-"""Raise it when other pairs are found: those kept by older versions are then looked for again."""
+"""Raise it when other pairs are found: pairs of older versions are then looked for again."""
 FEW_LABELS = 3
-"""Fewer labelled cases of a class than this are told: one of them alone then decides what the class looks like."""
+"""Labelled cases of a class; with fewer, a single one decides what the class looks like."""
 
 
 def findings_before_training(
@@ -35,13 +35,12 @@ def findings_before_training(
 ) -> list[Finding]:
     """Subjects in two splits, too few labels for a class, and labelled scans unlike the unlabelled ones.
 
-    Only training scans are read, and those only if they have changed since they were read last; `done` and `look` are
-    those of `take_fingerprint`.
+    Only training scans are read, and only those that have changed; `done` and `look` are those of `take_fingerprint`.
     """
     try:
         seen = take_fingerprint(dataset, done, look)
     except UserError:
-        return list(subject_leaks(dataset))  # whoever needs the scans says what is wrong with them
+        return list(subject_leaks(dataset))  # what needs the scans reports what is wrong with them
     return [*subject_leaks(dataset), *few_labels(dataset, seen), *shift(dataset, seen)]
 
 
@@ -51,9 +50,10 @@ def subject_leaks(dataset: Dataset) -> Iterable[Finding]:
         names = [case.case for case in dataset.cases if case.subject == subject]
         listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         yield Finding(
+            "subject-leak",
             CASES_FILE,
             f"leak: subject '{subject}' is in {' and '.join(splits)} ({listed})",
-            "give all its cases one split, or mend the subject column",
+            "give all its cases one split, or fix the subject column",
             "error",
         )
 
@@ -61,13 +61,13 @@ def subject_leaks(dataset: Dataset) -> Iterable[Finding]:
 def copies_before_training(dataset: Dataset) -> dict[str, Array | None]:
     """Small copies by case, of training, validation and test images; no mask of the latter two is opened.
 
-    Only scans that have changed since are read. Those that cannot be read are left to whoever needs them.
+    Only scans that have changed are read. Those that cannot be read have none, and no message here.
     """
     copies: dict[str, Array | None] = {}
     try:
         copies |= {name: scan.copy for name, scan in take_fingerprint(dataset).scans.items()}
     except UserError:
-        return copies  # nothing can be trained on: that is what has to be said, and is
+        return copies  # nothing can be trained on, which training reports
     held_out = [replace(case, mask=None) for case in dataset.validation + dataset.test]
     found = measure_scans(dataset, held_out, None, file=HELD_OUT_FILE) if held_out else []
     copies.update(
@@ -77,35 +77,36 @@ def copies_before_training(dataset: Dataset) -> dict[str, Array | None]:
 
 
 def alike(
-    dataset: Dataset, copies: Mapping[str, Array | None], told: Mapping[str, str | None] | None = None
+    dataset: Dataset, copies: Mapping[str, Array | None], known: Mapping[str, str | None] | None = None
 ) -> list[Finding]:
     """Images of two subjects that are nearly the same, or equal; those in two splits first: figures would be too good.
 
-    Only a warning: whether two images are too much alike is for a person to judge.
+    Only a warning: a person must judge whether two images are too much alike.
 
     Args:
         copies: of `duplicates.small_copy`, by case.
-        told: digests, or other names of what they hold, by case; pairs with equal ones are told elsewhere.
+        known: digests, or other names of the content, by case; pairs with equal ones are reported elsewhere.
     """
     cases = [case for case in dataset.cases if case.case in copies]
-    digests = told or {}
+    digests = known or {}
 
     found = []
     for i, j, likeness in _pairs(dataset, cases, [copies[case.case] for case in cases]):
         one, other = cases[i], cases[j]
         if digests.get(one.case) is not None and digests.get(one.case) == digests.get(other.case):
             continue
-        leak = "possible leak: " if one.split != other.split else ""
+        leak = one.split != other.split
         found.append(
             Finding(
+                "near-duplicate-leak" if leak else "near-duplicate",
                 CASES_FILE,
-                f"{leak}cases {one.case} ({one.split}) and {other.case} ({other.split}) show nearly the same image, "
-                f"correlation of details {likeness:.2f}",
+                f"{'possible leak: ' if leak else ''}cases {one.case} ({one.split}) and {other.case} ({other.split}) "
+                f"show nearly the same image, correlation of details {likeness:.2f}",
                 "look at both; if they show the same, give them one subject and one split",
                 "warning",
             )
         )
-    return sorted(found, key=lambda finding: not finding.finding.startswith("possible leak"))
+    return sorted(found, key=lambda finding: finding.kind != "near-duplicate-leak")
 
 
 def _pairs(dataset: Dataset, cases: Sequence[Case], copies: Sequence[Array | None]) -> list[tuple[int, int, float]]:
@@ -119,10 +120,10 @@ def _pairs(dataset: Dataset, cases: Sequence[Case], copies: Sequence[Array | Non
         if known["state"] == state.hexdigest():
             return [(i, j, likeness) for i, j, likeness in known["pairs"]]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # none there, or not whole: they are looked for again
+        pass  # no file, or only a part: they are looked for again
     pairs = near_duplicates(copies, lambda i, j: cases[i].subject == cases[j].subject)
     found = [(i, j, float(likeness)) for i, j, likeness in pairs]
-    with contextlib.suppress(OSError, UserError):  # a dataset that cannot be written to is looked at each time
+    with contextlib.suppress(OSError, UserError):  # a folder that cannot be written to: looked for each time
         keep.parent.mkdir(exist_ok=True)
         with whole_file(keep, ".json") as temporary:
             temporary.write_text(json.dumps({"state": state.hexdigest(), "pairs": found}), encoding="utf-8")
@@ -141,22 +142,24 @@ def same_files(dataset: Dataset) -> list[list[Case]]:
 
 
 def copies_across_splits(groups: Iterable[Sequence[Case]]) -> Iterable[Finding]:
-    """Image files that are there twice, as `same_files` found them."""
+    """Groups of equal image files, as `same_files` found them."""
     for group in groups:
         yield Finding(
+            "copy-leak",
             CASES_FILE,
             f"leak: {', '.join(f'{case.case} ({case.split})' for case in group)} are copies of one image",
-            "keep it in one split; figures of validation and test would be too good",
+            "keep it in one split: otherwise figures of validation and test are too good",
             "error",
         )
 
 
 def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
-    """Classes that no labelled training case shows, or hardly any."""
+    """Classes that none or too few of the labelled training cases show."""
     for index, name in dataset.config.classes.items():
         count = seen.cases_with(index) if index else len(seen.labelled)
         if count == 0 and not name.startswith("unused"):
             yield Finding(
+                "class-without-label",
                 CONFIG_FILE,
                 f"no labelled training mask holds class {index} '{name}'",
                 "label a case that has it, or remove the class if it is the last one",
@@ -164,9 +167,10 @@ def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
             )
         elif 0 < count < min(FEW_LABELS, len(seen.labelled)):
             yield Finding(
+                "class-few-labels",
                 CONFIG_FILE,
                 f"only {count} of {len(seen.labelled)} labelled training masks hold class {index} '{name}'",
-                f"label {FEW_LABELS - count} more that have it, or expect it to be missed in others",
+                f"label {FEW_LABELS - count} more that have it; otherwise it will often be missed",
                 "warning",
             )
 
@@ -175,11 +179,12 @@ def shift(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
     """Figures in which labelled and unlabelled scans differ."""
     for one in find_shifts(seen, dataset.config.modality):
         yield Finding(
+            "shift",
             CASES_FILE,
             f"labelled and unlabelled scans differ in {one.what}: median {one.labelled:.3g} and {one.unlabelled:.3g} "
             f"(Kolmogorov-Smirnov distance {one.distance:.2f}, p = {one.p:.1g})",
-            f"label some of the unlabelled ones that differ, such as {', '.join(one.examples)}, or leave these out: "
-            "pseudo-labels are not to be trusted where no label was seen",
+            f"label some unlabelled scans that differ, such as {', '.join(one.examples)}, or leave them out: "
+            "do not trust pseudo-labels of scans unlike every labelled one",
             "warning",
         )
 

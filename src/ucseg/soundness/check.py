@@ -1,4 +1,4 @@
-"""Is this dataset sound? Every problem at once, each with its file, what was found, and how to mend it."""
+"""Is this dataset sound? Each problem is reported with its file, what was found, and how to fix it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from ucseg.scans.formats import PLAIN_SUFFIXES, lies_on_its_image, read_header, 
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
 from ucseg.soundness.duplicates import digest
-from ucseg.soundness.finding import Finding, Severity, name_in_root
+from ucseg.soundness.finding import Finding, name_in_root
 from ucseg.soundness.tables import findings_of_tables_and_folders
 from ucseg.types import Array
 
 GEOMETRY_TOLERANCE = 0.1
-"""Image and mask corners may part by this many voxel edges: headers round, and round differently."""
-
+"""Corners of image and mask may be so many voxel edges apart: headers are rounded, and in different ways."""
 _SHEAR_TOLERANCE = 1e-3
 
 Measure = Callable[[Scan, Array | None, bytes | None], ScanFacts]
@@ -56,7 +55,9 @@ class _Examined:
 
 
 def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> list[Finding]:
-    """Read every image and every visible mask once, in parallel, and tell all that is wrong; no hidden mask is opened.
+    """Read every image and every visible mask once, in parallel, and report all that is wrong.
+
+    No hidden mask is opened.
 
     Args:
         dataset: as loaded.
@@ -115,7 +116,7 @@ def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _E
         shape, geometry = scan.array.shape[1:], scan.geometry
         out.image_digest = digest(scan.array)
         out.likeness = likeness_of(scan)
-        out.findings += [Finding(name, *rest) for rest in _of_image(scan, case, dataset.config)]
+        out.findings += _of_image(name, scan, case, dataset.config)
     label = None if case.mask is None else _examine_mask(out, case.mask, shape, geometry, dataset)
     if measure and scan is not None and (case.mask is None or label is not None):
         out.facts = measure(scan, label, out.likeness)
@@ -126,10 +127,11 @@ def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _E
 def _examine_mask(
     out: _Examined, mask: Path, shape: tuple[int, ...] | None, geometry: Geometry | None, dataset: Dataset
 ) -> Array | None:
-    """The label of an image of S = `shape`, where it can be read; what is found in it is put to the rest."""
+    """The label of an image of S = `shape`, or None where it cannot be read; adds to the findings of `out`."""
     name = name_in_root(mask, dataset)
     if mask == out.case.image:
-        out.findings.append(Finding(name, "the image is its own mask", f"name the right mask in {CASES_FILE}", "error"))
+        fix = f"name the right mask in {CASES_FILE}"
+        out.findings.append(Finding("mask-is-image", name, "the image is also its own mask", fix, "error"))
         return None
     try:
         # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
@@ -146,27 +148,42 @@ def _examine_mask(
     if not label.any():
         out.findings.append(
             Finding(
+                "mask-empty",
                 name,
                 "the mask is empty: all background",
-                f"right if there is nothing to see; otherwise draw it, or empty its field in {CASES_FILE}",
+                f"if there is something to see, draw it, or empty its field in {CASES_FILE}",
                 "warning",
             )
         )
     if other is not None and geometry is not None and other.affine.shape == geometry.affine.shape:
-        out.findings += [Finding(name, *rest) for rest in _of_geometry(geometry, other, shape or ())]
+        distance = geometry_distance(geometry, other, shape or ())
+        if distance > GEOMETRY_TOLERANCE:
+            out.findings.append(
+                Finding(
+                    "geometry-differs",
+                    name,
+                    f"the mask's geometry differs from its image's: corners are up to {distance:.3g} voxel edges apart",
+                    "resample the mask to the image's grid, or fix the header that is wrong",
+                    "error" if distance > 1 else "warning",
+                )
+            )
     return label
 
 
-def _of_image(scan: Scan, case: Case, config: DatasetConfig) -> Iterable[tuple[str, str, Severity]]:
+def _of_image(name: str, scan: Scan, case: Case, config: DatasetConfig) -> Iterable[Finding]:
     array, geometry = scan.array, scan.geometry
     if geometry.dims != config.dims and not is_stack_to_measure(case, geometry, config.dims):
-        yield (
+        yield Finding(
+            "image-rank",
+            name,
             f"the image is {geometry.dims}D, the dataset {config.dims}D",
-            f"remove the case, or mend dims in {CONFIG_FILE}",
+            f"remove the case, or fix dims in {CONFIG_FILE}",
             "error",
         )
     if len(array) != config.channels:
-        yield (
+        yield Finding(
+            "image-channels",
+            name,
             f"the image has {len(array)} channels, the dataset {config.channels}",
             "convert the image, or remove the case",
             "error",
@@ -174,14 +191,18 @@ def _of_image(scan: Scan, case: Case, config: DatasetConfig) -> Iterable[tuple[s
     if array.dtype.kind == "f":
         broken = int(array.size - np.isfinite(array).sum())
         if broken:
-            yield (
+            yield Finding(
+                "image-not-finite",
+                name,
                 f"{broken} of {array.size} voxels are NaN or infinite",
-                "replace them, e.g. by the background's value, or remove the case",
+                "replace them, for example by the background's value, or remove the case",
                 "error",
             )
             array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0) if broken < array.size else array
     if array.min() == array.max():
-        yield (
+        yield Finding(
+            "image-constant",
+            name,
             f"the image is constant: every voxel is {array.flat[0]:g}",
             "export it again, or remove the case",
             "error",
@@ -189,20 +210,12 @@ def _of_image(scan: Scan, case: Case, config: DatasetConfig) -> Iterable[tuple[s
     slant = shear(geometry)
     if slant > _SHEAR_TOLERANCE:
         degrees = float(np.degrees(np.arcsin(min(1.0, slant))))
-        yield (
+        yield Finding(
+            "axes-slanted",
+            name,
             f"the axes of the affine are not at right angles (off by {degrees:.2f} degrees)",
             "resample the scan to a grid with right angles (gantry tilt), or export the header again",
             "warning",
-        )
-
-
-def _of_geometry(image: Geometry, mask: Geometry, shape: Sequence[int]) -> Iterable[tuple[str, str, Severity]]:
-    distance = geometry_distance(image, mask, shape)
-    if distance > GEOMETRY_TOLERANCE:
-        yield (
-            f"the mask's geometry differs from its image's: corners lie up to {distance:.3g} voxel edges apart",
-            "resample the mask to the image's grid, or mend the header that is wrong",
-            "error" if distance > 1 else "warning",
         )
 
 
@@ -221,6 +234,7 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
         leak = len({one.case.split for one in same}) > 1
         text = f"{first.case.case} ({first.case.split}) has the same image as {listed}{contradiction}"
         yield Finding(
+            "duplicate-leak" if leak else "duplicate",
             name_in_root(first.case.image, dataset),
             f"leak: {text}" if leak else text,
             f"keep one of them in {CASES_FILE}",
@@ -229,7 +243,7 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
 
 
 def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
-    """Masks of another size than their images (see masks.py): right in some public sets, a mistake in others."""
+    """Masks of another size than their images: right in some public sets, a mistake in others (see masks.py)."""
     masks = [one.case.mask for one in examined if one.case.mask is not None]
     named = []
     for one in examined:
@@ -238,17 +252,18 @@ def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]
             named.append((name_in_root(one.case.mask, dataset), f"({mask} px, its image {image} px)"))
     if named:
         yield Finding(
+            "mask-size",
             named[0][0],
             f"{len(named)} of {len(masks)} masks differ from their images in size; they are stretched to fit: "
             f"{some([' '.join(one) for one in named])}",
-            f"look whether they lie right on their images; if not, name the right masks in {CASES_FILE} or resize them",
+            f"check that they fit their images; if not, name the right masks in {CASES_FILE} or resize them",
             "warning",
         )
 
 
 def _from_error(error: UserError, path: Path, dataset: Dataset) -> Finding:
     """A reader's sentence "what is wrong; what to do." as a finding."""
-    finding, _, mend = reason_of(error, path).rstrip(".").rpartition("; ")
+    finding, _, fix = reason_of(error, path).rstrip(".").rpartition("; ")
     if not finding:
-        finding, mend = mend, f"put the file there, or remove the case from {CASES_FILE}"
-    return Finding(name_in_root(path, dataset), finding, mend, "error")
+        finding, fix = fix, f"put the file there, or remove the case from {CASES_FILE}"
+    return Finding(error.code, name_in_root(path, dataset), finding, fix, "error")

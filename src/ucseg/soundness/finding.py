@@ -1,4 +1,4 @@
-"""A finding: one thing that is wrong with a dataset."""
+"""What is a finding? One thing that is wrong with a dataset."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ class Finding:
     """One problem.
 
     Attributes:
+        kind: what kind of problem, short and stable ("mask-empty"), as the kinds of UserError.
         file: where it is, relative to the data root if it lies there.
         finding: what is wrong.
-        mend: what to do.
+        fix: what to do.
         severity: "error": training or its figures would be wrong; "warning": worth a look.
     """
 
+    kind: str
     file: str
     finding: str
-    mend: str
+    fix: str
     severity: Severity
 
 

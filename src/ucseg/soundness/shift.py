@@ -11,10 +11,11 @@ from ucseg.planning.fingerprint import Fingerprint
 from ucseg.types import Array
 
 LARGE = 0.5
-"""Kolmogorov-Smirnov distance from which a shift is told: for half of the scans on one side there is nothing alike on
-the other. It is the effect size: with many scans the least difference has a small p."""
+"""Kolmogorov-Smirnov distance from which a shift is reported: half of the scans on one side are unlike all others.
+
+It is the effect size: with many scans even a tiny difference has a small p."""
 RARE = 0.001
-"""And p below this, since a dozen figures are looked at, and few scans differ by chance."""
+"""p must be below this, since a dozen figures are compared, and a few scans differ by chance."""
 FEWEST = 5
 
 
@@ -38,7 +39,7 @@ class Shift:
 
 
 def find_shifts(seen: Fingerprint, modality: str) -> list[Shift]:
-    """The figures in which labelled and unlabelled training scans differ by a large and sure amount."""
+    """The figures in which labelled and unlabelled training scans differ much, and not by chance."""
     names = {True: list(seen.labelled), False: list(seen.unlabelled)}
     if min(map(len, names.values())) < FEWEST:
         return []
@@ -68,11 +69,11 @@ def _figures(seen: Fingerprint, name: str, modality: str) -> dict[str, float]:
     low, _, middle, _, high = scan.intensity
     if modality in ("ct", "rgb"):
         return figures | {"median intensity": middle, "spread of intensities (5 % to 95 %)": high - low}
-    # These are normalised scan by scan, which takes scale and offset away: the shape of the histogram is what is left.
+    # Other modalities are normalised scan by scan, which removes scale and offset: only the histogram's shape is left.
     skewness = (middle - low) / (high - low) if high > low else 0.0
     return figures | {"place of the median from dark (0) to bright (1)": skewness, "part of zeros": scan.zero_share}
 
 
 def _rounded(values: list[float]) -> Array:
-    """To three digits: spacings that differ by rounding alone are alike."""
+    """To three digits: spacings that differ only by rounding are alike."""
     return np.array([float(f"{value:.3g}") for value in values])

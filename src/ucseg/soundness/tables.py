@@ -1,4 +1,4 @@
-"""What `ucseg check` tells of a dataset beside its scans: too few cases, files left out, masks among the images."""
+"""What is wrong beside the scans? Too few cases, files left out, masks among the images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
 
 def findings_of_tables_and_folders(dataset: Dataset) -> list[Finding]:
     """All of them."""
-    return [
-        *_amounts(dataset),
-        *_companion_files(dataset),
-        *_likely_masks(dataset),
-        *_left_out(dataset),
-    ]
+    return [*_amounts(dataset), *_companion_files(dataset), *_likely_masks(dataset), *_left_out(dataset)]
 
 
 def _amounts(dataset: Dataset) -> Iterable[Finding]:
@@ -33,28 +28,27 @@ def _amounts(dataset: Dataset) -> Iterable[Finding]:
         read_plan(plan_file).labelled_batch if plan_file.is_file() else PUBLISHED_LABELLED_BATCH[dataset.config.dims]
     )
     if labelled == 0:
-        yield Finding(CASES_FILE, "no training case has a mask", "give some training cases their masks", "error")
+        fix = "give some training cases their masks"
+        yield Finding("no-labelled-case", CASES_FILE, "no training case has a mask", fix, "error")
     elif labelled < batch:
         yield Finding(
+            "few-labelled-cases",
             CASES_FILE,
-            f"{labelled} labelled training cases are fewer than the {batch} of a batch",
-            f"they will repeat within a batch; label more, or plan with labelled_batch={labelled}",
+            f"a batch takes {batch} labelled training cases, and there are {labelled}: they repeat within a batch",
+            f"label more, or plan with --set labelled_batch={labelled}",
             "warning",
         )
     if not dataset.validation:
-        yield Finding(
-            CASES_FILE,
-            "there is no validation case",
-            "give some cases the split 'validation' to choose weights",
-            "warning",
-        )
+        fix = "give some cases the split 'validation', so that the best weights can be chosen"
+        yield Finding("no-validation-case", CASES_FILE, "there is no validation case", fix, "warning")
     for split, cases in (("validation", dataset.validation), ("test", dataset.test)):
         bare = sum(case.mask is None for case in cases)
         if bare:
             yield Finding(
+                f"{split}-mask-missing",
                 CASES_FILE,
-                f"{bare} of {len(cases)} {split} cases have no mask",
-                "they cannot be measured; give them masks, or the split 'train' to use them as unlabelled",
+                f"{bare} of {len(cases)} {split} cases have no mask and cannot be measured",
+                "give them masks, or the split 'train' to use them as unlabelled",
                 "warning",
             )
 
@@ -64,12 +58,8 @@ def _companion_files(dataset: Dataset) -> Iterable[Finding]:
     for path in dataset.root.rglob("._*"):
         folders[path.parent] += 1
     for folder, count in folders.items():
-        yield Finding(
-            name_in_root(folder / "._*", dataset),
-            f"{count} companion files of macOS, no scans",
-            "delete them",
-            "warning",
-        )
+        name = name_in_root(folder / "._*", dataset)
+        yield Finding("companion-files", name, f"{count} companion files of macOS, not scans", "delete them", "warning")
 
 
 def _likely_masks(dataset: Dataset) -> Iterable[Finding]:
@@ -77,9 +67,10 @@ def _likely_masks(dataset: Dataset) -> Iterable[Finding]:
     if found:
         named = some([f"{name_in_root(one.file, dataset)} beside {one.image.name}" for one in found])
         yield Finding(
+            "likely-masks",
             name_in_root(found[0].file, dataset),
-            f"{len(found)} unlabelled images look like masks themselves, by their names and their few values ({named})",
-            f"if they are, run ucseg init again and {in_words(found)}",
+            f"{len(found)} unlabelled images look like masks, by their names and their few values ({named})",
+            f"if they are masks, run ucseg init again and {in_words(found)}",
             "warning",
         )
 
@@ -90,11 +81,12 @@ def _left_out(dataset: Dataset) -> Iterable[Finding]:
     for path, reason in files_left_out(dataset).items():
         files[reason].append(name_in_root(path, dataset))
     for reason, (first, *others) in files.items():
-        what, _, mend = reason.rstrip(".").partition("; ")
+        what, _, fix = reason.rstrip(".").partition("; ")
         listed = f" with {len(others)} more for the same reason ({some(others)})" if others else ""
         yield Finding(
+            "left-out",
             first,
             f"left out by ucseg init{listed}: {what}",
-            f"{mend or 'mend it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}",
+            f"{fix or 'fix it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}",
             "warning",
         )
