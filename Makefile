@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | install | clean. Needs only Python 3.11 or newer, git and make; everything else goes into .venv.
+# make demo | test | wheel-test | docs | bench | lint | install | clean. Needs only Python 3.11 or newer, git and make; everything else goes into .venv.
 # Another interpreter: make test PYTHON=/path/to/python3.12.  Another package index: pip's own variables (PIP_INDEX_URL, ...).
 
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -9,7 +9,7 @@ THREADS ?= 2
 THREADS_EACH = $(THREADS)
 ENV = OMP_NUM_THREADS=$(THREADS_EACH) MKL_NUM_THREADS=$(THREADS_EACH) OPENBLAS_NUM_THREADS=$(THREADS_EACH)
 
-.PHONY: demo test bench lint install clean
+.PHONY: demo test wheel-test docs bench lint install clean
 
 demo: $(STAMP)
 	$(ENV) $(VENV)/bin/ucseg demo
@@ -19,6 +19,14 @@ demo: $(STAMP)
 test: THREADS_EACH := 1
 test: lint
 	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) -rs -o faulthandler_timeout=300
+
+# The wheel by itself, in an environment of its own without what the tests need, runs the demo.
+wheel-test: $(STAMP)
+	$(ENV) $(VENV)/bin/python -m pytest -m wheel tests/packaging
+
+# The documentation as a site: site/index.html. A broken link is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 # The benchmarks in short against the stored figures; fails where one is clearly worse. The machine should do nothing else.
 bench: $(STAMP)
@@ -37,9 +45,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; say where a newer one is with PYTHON=..." >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,monai]'
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) ucseg-demo build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) ucseg-demo build dist site .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -104,7 +104,7 @@ def test_the_error_of_the_process_that_failed_first_hand_is_told() -> None:
 @pytest.mark.parametrize(
     ("words", "variables", "message"),
     [
-        ((2, 2, "cpu"), {}, "begin the processes on each machine with torchrun or srun"),
+        ((2, 2, "cpu"), {}, "torchrun or srun"),
         ((2, 1, "cpu"), {"WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "x"}, "4 processes were begun, but --devices 2"),
         ((2, 1, "cuda:1"), {}, "cuda:1"),
         ((2, 1, "cpu"), {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}, "--nodes and --ntasks-per-node"),

@@ -68,7 +68,7 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
     if nodes > 1:
         raise UserError(
             "todo",
-            f"--nodes {nodes}: start each machine with torchrun or srun (docs/how-to/scale.md).",
+            f"--nodes {nodes}: start ucseg on each machine with torchrun or srun (docs/how-to/scale.md).",
         )
     if devices == 1:
         return work()

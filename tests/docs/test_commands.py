@@ -1,0 +1,85 @@
+"""The commands and the Python of README and tutorials run as they stand, one after the other, with fewer steps."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ucseg.cli.main import main
+from ucseg.demonstration.scans import draw_dataset
+
+ROOT = Path(__file__).parents[2]
+# One run in place of a grid: what more methods, amounts and seeds do is tested where they are.
+SMALL_GRID = {"--methods": "supervised", "--labelled": "1", "--seeds": "1", "--steps": "1"}
+SMALL = ["--set", "plan.labelled_batch=1", "--set", "plan.unlabelled_batch=1", "--steps", "2", "--workers", "0"]
+
+
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Language and text of a page's blocks of commands and of Python, in order."""
+    for found in re.finditer(r"^```(sh|python)\n(.*?)^```", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE):
+        yield found[1], found[2]
+
+
+def run_page(page: str) -> list[str]:
+    """Everything on a page, in the working folder; the verbs that were used."""
+    verbs = []
+    for language, text in blocks(page):
+        if language == "python":
+            exec(text.replace("steps=2000", f"steps=2, workers=0, set={SMALL[1:4:2]}"), {})
+            continue
+        for line in text.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["ucseg"] and "VERB" not in words:
+                verbs.append(words[1])
+                run_command(words[1:])
+    return verbs
+
+
+def run_command(words: list[str]) -> None:
+    """A command with few steps. typer leaves the process after a verb: only a code other than 0 is a failure."""
+    if words[0] == "train":
+        for option in {"--steps", "--hours"} & {*words}:
+            del words[words.index(option) : words.index(option) + 2]
+        words += [] if "--resume" in words else SMALL
+    if words[0] == "compare":
+        for option, value in SMALL_GRID.items():
+            words[words.index(option) + 1] = value
+        words += ["--set", "workers=0"]
+    try:
+        main(words)
+    except SystemExit as leaving:
+        assert not leaving.code, words
+
+
+@pytest.mark.parametrize("page", ["2d", "3d"])
+def test_a_tutorial_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    verbs = run_page(f"docs/getting-started/tutorial-{page}.md")
+    assert {*verbs} == {"init", "check", "plan", "train", "predict", "evaluate"}
+    assert (tmp_path / "RUN" / "last.safetensors").exists()
+    assert (tmp_path / "RUN" / "numbers" / "metrics.json").exists()
+    assert [*(tmp_path / "MASKS").glob("synthetic*")]
+
+
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_dataset(tmp_path / "SCANS", "ultrasound", 12, (64, 64), 0)
+    for number in range(4):
+        (tmp_path / "SCANS" / "masks" / f"synthetic{number:03d}.png").unlink()
+    draw_dataset(tmp_path / "new", "ultrasound", 2, (48, 80), 1)
+    shutil.copytree(tmp_path / "new" / "images", tmp_path / "NEW_SCANS")
+    shutil.copytree(tmp_path / "new" / "masks", tmp_path / "REFERENCES")
+    verbs = run_page("README.md")
+    assert {*verbs} == {"init", "check", "plan", "train", "predict", "evaluate", "compare"}
+    for run in ("RUN", "BASELINE", "run"):
+        assert (tmp_path / run / "last.safetensors").exists()
+    for masks in ("MASKS", "masks"):
+        assert len(list((tmp_path / masks).glob("synthetic*.png"))) == 2
+        assert (tmp_path / masks / "uncertainty").is_dir()
+    assert (tmp_path / "NUMBERS" / "metrics.json").exists()
+    assert (tmp_path / "COMPARED" / "index.html").exists()

@@ -1,0 +1,43 @@
+"""The wheel by itself, as a user of `pip install` has it: in an environment without what only the tests need."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+SHORT = ("--steps", "2", "--labelled", "2", "--unlabelled", "4")
+
+
+def run(*words: str | Path, cwd: Path) -> None:
+    """A command that must end well, which sees no checkout and no package of this environment."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    subprocess.run([str(word) for word in words], cwd=cwd, env=clean, check=True)
+
+
+@pytest.mark.wheel
+def test_the_wheel_alone_holds_every_file_and_runs_the_demo(tmp_path: Path) -> None:
+    listed = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    sources = [file for file in listed.split() if (ROOT / file).exists()]
+    for file in ("pyproject.toml", "README.md", "LICENSE", *sources):  # no build folder with what was there before
+        copy = tmp_path / "checkout" / file
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, copy)
+    run(sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", tmp_path, "./checkout", cwd=tmp_path)
+    (wheel,) = tmp_path.glob("ucseg-*.whl")
+    lacking = {file.removeprefix("src/") for file in sources} - {*zipfile.ZipFile(wheel).namelist()}
+    assert not lacking, "see [tool.setuptools.package-data]"
+
+    run(sys.executable, "-m", "venv", "alone", cwd=tmp_path)
+    python, pins = tmp_path / "alone" / "bin" / "python", ROOT / "constraints.txt"
+    # As the Makefile does: an exact pin of torch is what lets an index offer its CPU build.
+    run(python, *PIP, "install", "--no-compile", "-c", pins, "torch==2.13.0", wheel, cwd=tmp_path)
+    run(python.with_name("ucseg"), "demo", "--out", "demo", *SHORT, cwd=tmp_path)
+    assert (tmp_path / "demo" / "report.html").exists()
