@@ -36,13 +36,13 @@ def bench() -> ModuleType:
         ("lower", None, 1.0, "missing"),
     ],
 )
-def test_a_change_beyond_the_tolerance_is_told(
+def test_a_change_beyond_the_tolerance_is_reported(
     bench: ModuleType, better: str, stored: float | None, now: float | None, verdict: str
 ) -> None:
     assert bench.verdict(stored, now, bench.Watched(better, 0.2)) == verdict
 
 
-def test_only_what_is_worse_is_counted_and_a_missed_goal_is_told(
+def test_only_what_is_worse_is_counted_and_a_missed_goal_is_reported(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = {name: bench.Watched("lower", 0.2, 0.5) for name in ("worse", "missed", "met")}
@@ -51,11 +51,8 @@ def test_only_what_is_worse_is_counted_and_a_missed_goal_is_told(
         {"worse": 0.1, "missed": 0.6, "met": 0.4}, {"worse": 0.2, "missed": 0.6, "met": 0.3}, "fp32"
     )
     assert worse == 1
-    assert [line.split("  ")[-1] for line in lines[1:]] == [
-        "worse (tolerance 20%)",
-        "same (tolerance 20%), goal missed",
-        "better (tolerance 20%)",
-    ]
+    assert [line.split("  ")[-1].split()[0] for line in lines[1:]] == ["worse", "same", "better"]
+    assert ["goal missed" in line for line in lines[1:]] == [False, True, False]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

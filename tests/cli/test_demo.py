@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refusals import refused
 from ucseg.cli import demo as module
 from ucseg.cli.demo import METHODS, NEXT_STEPS, DemoResult, demo
 from ucseg.demonstration.gallery import COLOURS, GalleryCase, draw_row, spread
-from ucseg.errors import UserError
 from ucseg.evaluation.statistics import PairedDifference
 
 
@@ -33,7 +33,7 @@ def test_the_report_says_what_was_measured(run: DemoResult) -> None:
     page = run.report.read_text()
     assert "Synthetic data." in page
     assert "nothing of clinical performance" in page
-    assert "6 scans, 3 of them labelled (50%)" in page
+    assert "3 of them labelled (50%)" in page
     for method, name in METHODS.items():
         measured = json.loads((run.report.parent / f"{method}-numbers" / "metrics.json").read_text())
         row = re.search(rf"<tr><td>{name}</td><td>organ</td>(.*?)</tr>", page, re.DOTALL)
@@ -76,7 +76,7 @@ def test_it_says_what_to_type_next_with_words_that_exist(run: DemoResult) -> Non
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something other than a demo"):
+    with refused("not-a-demo", naming=tmp_path):
         demo(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -91,13 +91,13 @@ def test_an_earlier_demo_is_cleared_but_not_what_was_put_beside_it(run: DemoResu
 
 
 def test_an_unknown_look_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="mri, ultrasound, endoscopy"):
+    with refused("look-unknown", naming=["xray", "mri, ultrasound, endoscopy"]):
         demo(tmp_path / "out", look="xray")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"), [(0.01, 0.1, "is ahead"), (-0.1, -0.01, "is behind"), (-0.1, 0.1, "no difference")]
+    ("low", "high", "words"), [(0.01, 0.1, "is ahead"), (-0.1, -0.01, "is behind"), (-0.1, 0.1, "no clear difference")]
 )
 def test_the_verdict_follows_the_interval(low: float, high: float, words: str) -> None:
     assert words in module._verdict(PairedDifference((low + high) / 2, low, high, p=0.5, cases=9, left_out=0))

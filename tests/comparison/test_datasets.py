@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import ucseg
-from ucseg.comparison.datasets import Cohort, labelled_amounts, mismatch, other_cohort, own_cohort, write_amount
+from refusals import refused
+from ucseg.comparison.datasets import Cohort, check_fit, labelled_amounts, other_cohort, own_cohort, write_amount
 from ucseg.comparison.definition import FREE_IN_PLAN, Definition, agree, choose_plan, earlier
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
 from ucseg.demonstration.scans import draw_dataset
-from ucseg.errors import UserError
 from ucseg.planning.plan import plan_from
 
 WORDS = {"validation": "2", "test": "3", "classes": "background,organ", "modality": "ultrasound", "seed": 4}
@@ -57,17 +57,20 @@ def test_a_derived_dataset_holds_no_trace_of_hidden_masks_or_test_cases(scans: P
 
 
 @pytest.mark.parametrize(
-    ("amount", "complaint"),
-    [("0", "leaves no labelled case"), ("11", "only 10"), ("some", "is not an amount"), ("100.0%", "write 'all'")],
+    ("amount", "code", "named"),
+    [
+        ("0", "amount-nothing", "--labelled 0"),
+        ("11", None, "10"),  # as many as there are; refused as by `ucseg init`
+        ("some", None, "'some'"),
+        ("100.0%", "amount-everything", "'all'"),
+        ("30%", "amounts-same", "--labelled 3 and 30%"),
+    ],
 )
-def test_amounts_that_cannot_be_are_named(scans: Path, amount: str, complaint: str) -> None:
-    found, problems = labelled_amounts(load_dataset(scans / "all"), ["3", amount])
+def test_impossible_amounts_are_named(scans: Path, amount: str, code: str | None, named: str) -> None:
+    found, (problem,) = labelled_amounts(load_dataset(scans / "all"), ["3", amount])
     assert [one.text for one in found] == ["3", "all"]
-    assert complaint in problems[0]
-
-
-def test_two_amounts_of_the_same_cases_are_named(scans: Path) -> None:
-    assert "show the same 3 cases" in labelled_amounts(load_dataset(scans / "all"), ["30%", "3"])[1][0]
+    assert named in str(problem)
+    assert code in (None, problem.code)
 
 
 def test_classes_of_another_dataset_belong_together_by_name(scans: Path) -> None:
@@ -76,16 +79,26 @@ def test_classes_of_another_dataset_belong_together_by_name(scans: Path) -> None
     cohort = Cohort("x", "x", Dataset(data.folder, other, data.cases), data.test, 0)
     label = np.array([[0, 1], [2, 2]])
     assert cohort.to_model(label, {0: "background", 1: "a", 2: "b"}).tolist() == [[0, 2], [1, 1]]
-    said = mismatch(data, cohort)
-    assert said is not None
-    assert "its classes are a, b" in said
+    with refused("test-set-classes", naming=["a, b", "organ", data.folder]):
+        check_fit(data, cohort)
+
+
+def test_a_test_set_must_fit_the_models(scans: Path) -> None:
+    data = load_dataset(scans / "all")
+    check_fit(data, own_cohort(data))
+    with refused("test-set-no-mask", naming=data.folder):
+        check_fit(data, Cohort("x", "x", data, [], 0))
+    for change, value in (("dims", 3), ("channels", 4)):
+        other = Dataset(data.folder, data.config.model_copy(update={change: value}), data.cases)
+        with refused("test-set-images", naming=[f"{change} {value}", data.folder]):
+            check_fit(data, Cohort("x", "x", other, data.test, 0))
 
 
 def test_a_dataset_without_test_split_is_measured_whole(scans: Path, tmp_path: Path) -> None:
     words = WORDS | {"test": "0", "validation": "0"}
     ucseg.init(scans / "scans", out=tmp_path / "other", **words)
     assert len(other_cohort(tmp_path / "other").cases) == 15
-    assert "all cases with a mask" in other_cohort(tmp_path / "other").title
+    assert "test split" not in other_cohort(tmp_path / "other").title
     assert len(other_cohort(scans / "all").cases) == len(own_cohort(load_dataset(scans / "all")).cases) == 3
 
 
@@ -99,7 +112,7 @@ def test_without_a_plan_one_is_made_from_the_smallest_amount(scans: Path, tmp_pa
             assert case.mask is not None
             case.mask.unlink()  # a hidden mask is not even looked at
     plan, said = choose_plan(data, smallest, None)
-    assert "the 2 masks of --labelled 2" in said
+    assert "2 masks of --labelled 2" in said
     kept = Definition({"plan": plan.model_copy(update={"labelled_batch": 3}).model_dump()}, {}, {}, "earlier words")
     assert choose_plan(data, smallest, kept)[0].labelled_batch == 3  # finished cells were made with it
     ucseg.plan(scans / "all", out=tmp_path / "data" / "plan.yaml", set=["labelled_batch=5"])
@@ -128,29 +141,25 @@ def test_what_makes_cells_incomparable_is_named_and_growth_is_not(tmp_path: Path
     changed = Definition(
         {"train": {"steps": 8, "lr": 0.01}, "plan": plan, "tolerance": 1.0}, {"5%": ["b"]}, {"test": "z"}, "w"
     )  # fmt: skip
-    with pytest.raises(UserError) as error:
+    with refused(*["comparison-changed"] * 4, naming=["lost a and gained b", "'steps' was 4"]) as error:
         agree(before, changed, tmp_path)
-    assert "'labelled cases of 5%' lacks a and has besides b since this comparison began" in str(error.value)
     lines = str(error.value).splitlines()
-    assert len(lines) == 4
-    with pytest.raises(UserError, match="'labelled cases of 5%' is in another order than when this comparison began"):
+    for named in ("'steps'", "'tolerance'", "labelled cases of 5%", "of test"):
+        assert sum(named in line for line in lines) == 1
+    with refused("comparison-changed", naming=["'labelled cases of 5%'", "order"]):
         agree(replace(before, labelled={"5%": ["a", "b"]}), replace(grown, labelled={"5%": ["b", "a"]}), tmp_path)
     larger = replace(grown, fixed=now | {"plan": plan | {"patch": [64, 64]}})
-    with pytest.raises(
-        UserError, match=r"'plan.patch' was \[32, 32\] when this comparison began and is \[64, 64\] now"
-    ):
+    with refused("comparison-changed", naming=["'plan.patch'", [32, 32], [64, 64]]):
         agree(before, larger, tmp_path)
-    for named in (
-        "'steps' was 4 when this comparison began and is 8",
-        "'tolerance'",
-        "labelled cases of 5%",
-        "of test",
-    ):
-        assert sum(named in line for line in lines) == 1
+    with refused("amount-twin", naming=["--labelled 1", "5%"]):
+        agree(before, replace(grown, labelled={"1": ["a"]}), tmp_path)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert earlier(tmp_path / "new") is None
     (tmp_path / "dataset.yaml").touch()
-    with pytest.raises(UserError, match=r"holds a dataset.yaml and is no comparison"):
+    with refused("not-a-comparison", naming=[tmp_path, "dataset.yaml"]):
+        earlier(tmp_path)
+    (tmp_path / "comparison.json").write_text('{"other": 1}')
+    with refused("comparison-damaged", naming=tmp_path / "comparison.json"):
         earlier(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from refusals import refused
 from ucseg.comparison.grid import (
     Cell,
     Variant,
@@ -34,37 +35,42 @@ def test_a_variant_has_its_settings_and_the_baseline_is_always_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "code", "named"),
     [
-        ("uc_sge", "there is no method 'uc_sge'; did you mean 'uc_seg'"),
-        ("uc_seg:method.mixin=false", "unknown setting 'mixin'; did you mean 'mixing'"),
-        ("uc_seg:mixing=false", "write --set method.mixing="),
-        ("uc_seg:mixing", "not of the form key=value"),
-        ("uc_seg:lr=fast", "'lr' = 'fast'"),
-        ("uc_seg:steps=3", "must be the same for all"),
-        ("uc_seg:plan.patch=32", "must be the same for all"),
+        ("uc_sge", None, "'uc_seg'"),
+        ("uc_seg:method.mixin=false", None, "'mixing'"),
+        ("uc_seg:mixing=false", None, "--set method.mixing="),
+        ("uc_seg:mixing", "variant-form", "key=value"),
+        ("uc_seg:lr=fast", None, "'lr' = 'fast'"),
+        ("uc_seg:steps=3", "variant-common", "'steps'"),
+        ("uc_seg:plan.patch=32", "variant-common", "'plan.patch'"),
     ],
 )
-def test_a_wrong_variant_is_named_and_the_others_are_read(text: str, complaint: str) -> None:
-    variants, problems = parse_variants(["mean_teacher", text])
+def test_a_wrong_variant_is_named_and_the_others_are_read(text: str, code: str | None, named: str) -> None:
+    variants, (problem,) = parse_variants(["mean_teacher", text])
     assert [one.text for one in variants] == ["supervised", "mean_teacher"]
-    assert len(problems) == 1
-    assert problems[0].startswith(f"variant '{text}': ")
-    assert complaint in problems[0]
+    assert str(problem).startswith(f"variant '{text}': ")
+    assert named in str(problem)
+    assert code in (None, *problem.codes)
 
 
 @pytest.mark.parametrize(
-    ("setting", "complaint"),
+    ("setting", "code", "named"),
     [
-        ("plan.patch=32", "ucseg plan DATASET"),
-        ("method.mixing=false", "--variants uc_seg:method.mixing=false"),
-        ("seed=3", "--seeds"),
-        ("steps=5", "contradict"),
-        ("stepz=5", "did you mean 'steps'"),
+        ("plan.patch=32", "common-plan", "ucseg plan DATASET"),
+        ("method.mixing=false", "common-method", "--variants uc_seg:method.mixing=false"),
+        ("seed=3", "common-seed", "--seeds"),
+        ("hours=3", "common-hours", "--steps"),
     ],
 )
-def test_what_is_not_for_all_is_refused(setting: str, complaint: str) -> None:
-    with pytest.raises(UserError, match=complaint):
+def test_what_is_not_for_all_is_refused(setting: str, code: str, named: str) -> None:
+    with refused(code, naming=named):
+        check_common([setting], steps=4)
+
+
+@pytest.mark.parametrize(("setting", "named"), [("steps=5", "steps"), ("stepz=5", "'steps'")])
+def test_settings_are_checked_as_those_of_train(setting: str, named: str) -> None:
+    with pytest.raises(UserError, match=named):
         check_common([setting], steps=4)
 
 

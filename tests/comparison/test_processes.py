@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from refusals import refused
 from ucseg.comparison import processes
 from ucseg.comparison.grid import Cell, Variant
 from ucseg.comparison.processes import Job, failure_reason, only_one, run_jobs
 from ucseg.comparison.progress import cells_done, seconds_left, training_so_far
-from ucseg.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def job(folder: Path, name: str, script: str) -> Job:
 def test_a_failure_ends_only_itself_and_its_reason_is_known(tmp_path: Path) -> None:
     jobs = [
         job(tmp_path, "good", "print('fine')"),
-        job(tmp_path, "wrong", "print('ucseg: the loss is not finite.'); print('later words'); raise SystemExit(2)"),
+        job(tmp_path, "wrong", "print('ucseg: not finite.'); print('later'); raise SystemExit(2)"),
         job(tmp_path, "broken", "raise ValueError('a defect')"),
         job(tmp_path, "killed", "import os; os.kill(os.getpid(), 9)"),
         job(tmp_path, "last", "print('fine')"),
@@ -39,9 +39,10 @@ def test_a_failure_ends_only_itself_and_its_reason_is_known(tmp_path: Path) -> N
     assert run_jobs(jobs, 2, lambda one, code: ended.update({one.name: code}))
     assert ended == {"good": 0, "wrong": 2, "broken": 1, "killed": -9, "last": 0}
     reasons = {one.name: failure_reason(one.log, ended[one.name]) for one in jobs}
-    assert reasons["wrong"] == "the loss is not finite."
+    assert reasons["wrong"] == "not finite."
     assert reasons["broken"] == "ValueError: a defect"
-    assert reasons["killed"] == "was killed by signal 9, most likely for want of memory"
+    assert "signal 9" in reasons["killed"]
+    assert "memory" in reasons["killed"]
 
 
 def test_what_an_earlier_start_said_stays_in_the_log_and_is_not_the_reason_of_a_later_failure(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ from pathlib import Path
 from ucseg.cli import compare_cell
 compare_cell.LOOK = 0.05
 def work(task, train):
-    Path("begun").touch()
+    Path("started").touch()
     time.sleep(60)
 own.Task, own.run_cell = dict, work
 code = compare_cell.run("{}")
@@ -122,11 +123,11 @@ Path("part").rename("ended")
         (tmp_path / "log").open("w") as log,
         subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, stderr=log) as comparison,
     ):
-        assert within(60, (tmp_path / "begun").exists)
+        assert within(60, (tmp_path / "started").exists)
         comparison.kill()
     assert within(20, (tmp_path / "ended").exists)
     assert (tmp_path / "ended").read_text() == "130"  # as on Ctrl-C, after which training has saved itself
-    assert "the command of the comparison goes on" in (tmp_path / "log").read_text()  # not `ucseg train`
+    assert "command of the comparison" in (tmp_path / "log").read_text()  # not `ucseg train`
 
 
 def within(seconds: float, true: Callable[[], bool]) -> bool:
@@ -137,7 +138,7 @@ def within(seconds: float, true: Callable[[], bool]) -> bool:
 
 
 def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:
-    with only_one(tmp_path), pytest.raises(UserError, match="is at work here"), only_one(tmp_path):
+    with only_one(tmp_path), refused("comparison-busy", naming=tmp_path), only_one(tmp_path):
         pass
     with only_one(tmp_path):
         pass

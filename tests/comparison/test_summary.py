@@ -118,10 +118,10 @@ def test_a_method_that_found_nothing_is_named() -> None:
         Cell(UC_SEG, "5%", 0): result({"": {"c": [0.0], "d": [0.004]}}),
         Cell(OTHER, "5%", 0): result({"": {"c": [0.3], "d": [0.2]}}),
     }
-    (told,) = [one for one in verdicts(summary_of(done), PLACE) if "nothing was learned" in one]
-    assert "nothing was learned, by uc_seg: to be better" in told
+    (warned,) = [one for one in verdicts(summary_of(done), PLACE) if "learned nothing" in one]
+    assert warned.startswith("uc_seg learned nothing")
     del done[Cell(UC_SEG, "5%", 0)]
-    assert not any("nothing was learned" in one for one in verdicts(summary_of(done, "mean_teacher"), PLACE))
+    assert not any("learned nothing" in one for one in verdicts(summary_of(done, "mean_teacher"), PLACE))
 
 
 def test_the_gap_is_that_to_the_best_supervised_rows() -> None:
@@ -140,12 +140,13 @@ def test_the_gap_is_that_to_the_best_supervised_rows() -> None:
     done[Cell(SUPERVISED, "all", 0)] = cell(mean=0.55, unet=0.5, vnet=0.6)
     below = summary_of(done)
     assert all(math.isnan(row.gap_closed) for row in below.rows)
-    assert "the ceiling (0.600) is not above the best baseline (0.600)" in verdicts(below, PLACE)[-1]
+    assert "ceiling (0.600)" in verdicts(below, PLACE)[-1]
+    assert "baseline (0.600)" in verdicts(below, PLACE)[-1]
     done[Cell(SUPERVISED, "all", 0)] = cell(mean=0.605)
-    assert "is not above the best baseline (0.600) by more than 0.01" in summary_of(done).gaps[PLACE]
+    assert summary_of(done).gaps[PLACE].endswith("(0.600) by more than 0.01")
     for seed, shift in ((0, 0.3), (1, -0.3)):
         done[Cell(SUPERVISED, "all", seed)] = cell(mean=0.7 + shift)
-    assert "by more than the spread over seeds" in summary_of(done).gaps[PLACE]
+    assert "spread over seeds" in summary_of(done).gaps[PLACE]
     del done[Cell(SUPERVISED, "all", 0)], done[Cell(SUPERVISED, "all", 1)]
     assert "not finished" in summary_of(done).gaps[PLACE]
 
@@ -176,20 +177,21 @@ def comparison(**change: Any) -> Comparison:
 
 
 def test_noise_one_seed_and_too_few_subjects_are_said_in_words() -> None:
-    assert sentence(comparison()).startswith(
-        "cps and uc_seg are within noise of each other: Dice +0.010 [-0.010, +0.030]"
-    )
+    noise = sentence(comparison())
+    assert noise.startswith("cps and uc_seg")
+    assert "within noise" in noise
+    assert "Dice +0.010 [-0.010, +0.030]" in noise
     one_seed = sentence(comparison(seeds=(0,), spread=math.nan, verdict="better", p_holm=0.0001))
-    assert "cps is better than uc_seg" in one_seed
+    assert one_seed.startswith("cps is better")
     assert "p < 0.001" in one_seed
     assert "one seed" in one_seed
-    assert "over the seeds that both have (0)" in sentence(comparison(seeds=(0,), spread=math.nan, unpaired=True))
-    assert "both have" not in one_seed
+    assert "seeds of both (0)" in sentence(comparison(seeds=(0,), spread=math.nan, unpaired=True))
+    assert "of both" not in one_seed
     assert "7 subjects." in sentence(comparison(subjects=7))  # 3 tests x 2 / 2^7 is below 0.05
-    assert "6 subjects; too few for any difference to show." in sentence(comparison(subjects=6))
+    assert "6 subjects; too few" in sentence(comparison(subjects=6))
     assert "cannot be compared yet" in sentence(comparison(verdict="not known yet"))
-    assert "the weights may be the same" in sentence(comparison(difference=0.0, low=0.0, high=0.0))
-    assert "the weights may be the same" not in sentence(comparison(difference=0.0))
+    assert "the same weights" in sentence(comparison(difference=0.0, low=0.0, high=0.0))
+    assert "the same weights" not in sentence(comparison(difference=0.0))
 
 
 def test_runs_with_terms_that_trained_nothing_are_named() -> None:
@@ -198,5 +200,5 @@ def test_runs_with_terms_that_trained_nothing_are_named() -> None:
     done[Cell(SUPERVISED, "5%", 0)] = {"training": {}}  # of an earlier version
     done[Cell(UC_SEG, "5%", 2)] = done[quiet]
     (said,) = of_silent_terms(done)
-    assert said.startswith("uc_seg, 5% labelled, seed 0; uc_seg, 5% labelled, seed 2: ")
+    assert said.startswith(f"{quiet}; {Cell(UC_SEG, '5%', 2)}: ")
     assert said.endswith(": ife_1, ife_2.")

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 import ucseg
-from ucseg.cli.main import main
+from refusals import refused
 from ucseg.dataset.masks import read_label
-from ucseg.errors import UserError
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 
 
@@ -32,22 +31,15 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "p", tmp_path / "r"
 
 
-def test_outlines_are_refused_until_it_is_said_what_they_mean(
-    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["evaluate", *map(str, folders), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit) as leave:
-        main(words)
-    assert leave.value.code == 2
-    said = capsys.readouterr().err
-    assert "the references are drawn outlines (e.g. 0_Annotation.png)" in said
-    assert "--fill-outlines" in said
+def test_outlines_are_refused_until_it_is_said_what_they_mean(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with refused("outlines-unasked", naming=[folders[1], "0_Annotation.png", "--fill-outlines", "--no-fill-outlines"]):
+        ucseg.evaluate(*folders, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
     assert ucseg.evaluate(*folders, out=tmp_path / "filled", fill_outlines=True).mean() == 1
     noted = json.loads((tmp_path / "filled" / "metrics.json").read_text())
     assert noted["command"].endswith("--fill-outlines")
-    assert evaluate_folder(*folders, Settings(fill_outlines=False)).mean() < 0.3, "the line against the region"
+    assert evaluate_folder(*folders, Settings(fill_outlines=False)).mean() < 0.3  # the line against the region
 
 
 def test_an_outline_that_does_not_close_is_named_and_the_others_are_done(folders: tuple[Path, Path]) -> None:
@@ -75,7 +67,7 @@ def test_a_dataset_says_itself_whether_its_masks_are_outlines(tmp_path: Path) ->
         ellipse(tmp_path / "p" / f"{number}.png", filled=True, value=1)
     ucseg.init(tmp_path / "scans", out=tmp_path / "data")
     assert evaluate_folder(tmp_path / "p", tmp_path / "data", Settings("all")).mean() == 1
-    with pytest.raises(UserError, match=r"dataset\.yaml says it"):
+    with refused("outlines-of-dataset", naming=["--fill-outlines", "dataset.yaml"]):
         evaluate_folder(tmp_path / "p", tmp_path / "data", Settings("all", fill_outlines=True))
 
 
@@ -96,6 +88,6 @@ def test_hc18(shared_data: Path, tmp_path: Path) -> None:
     lines.mkdir()
     for file in (tmp_path / "some").glob("*_Annotation.png"):
         (lines / file.name).symlink_to(file)
-    with pytest.raises(UserError, match="drawn outlines"):
+    with refused("outlines-unasked", naming=lines):
         evaluate_folder(tmp_path / "p", lines)
     assert evaluate_folder(tmp_path / "p", lines, Settings(fill_outlines=True)).mean() == 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def compare(
     seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
     steps: Annotated[int | None, typer.Option(help="Updates of every run.", show_default="as of train")] = None,
     reference: Annotated[
-        str | None, typer.Option(help="What the others are held against.", show_default="uc_seg, or the first")
+        str | None, typer.Option(help="What the others are compared with.", show_default="uc_seg, or the first")
     ] = None,
     test_on: Annotated[
         list[Path] | None, typer.Option(help="Another dataset to measure the same models on. May be repeated.")
     ] = None,
-    set: Annotated[  # the command line's word
+    set: Annotated[
         list[str] | None, typer.Option(help="key=value: a setting of training for every run, e.g. lr=0.03.")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Of surface Dice, in mm (px for plain images).")] = 2.0,
@@ -49,18 +49,18 @@ def compare(
     """Compare methods on the same cases: every method at every labelled amount with every seed.
 
     Supervised training at the same labels (U-Net, V-Net and their mean) and with all labels, the ceiling, is always
-    there. OUT gets index.html, table.csv, cases.csv and summary.json, made anew after every finished run, with the last
-    and the best-on-validation weights measured on the dataset's test cases.
+    there. OUT gets index.html, table.csv, cases.csv and summary.json, written again after every finished run. The last
+    and the best-on-validation weights are measured on the dataset's test cases.
 
     Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is done; other steps,
-    settings, plan or cases are refused. A run that fails is named at the end, the others are done, the exit code is 2,
-    and the same command tries it again.
+    settings, plan or cases are refused. A run that fails is reported at the end with exit code 2, and the others are
+    done. The same command tries it again.
 
     Returns:
         Rows (a variant at an amount, with one kind of weights, on one test set) and comparisons with the reference.
 
     Raises:
-        UserError: something is wrong with the words or the data; or, at the end, some runs failed.
+        UserError: something is wrong with the options or the data; or, at the end, some runs failed.
         Interrupted: stopped by the user, after saving.
     """
     from ucseg.comparison.grid import amount_name, split_list
@@ -90,7 +90,7 @@ def compare(
         tolerance,
         _command(dataset, options),
     )
-    console.print("Looking at words, cases and files: nothing begins before all is well.")
+    say("checking", "Checking options, cases and files before anything starts.")
     setup = set_up(wanted)
     study = setup.study
     with only_one(out) as held:
@@ -98,28 +98,27 @@ def compare(
         todo = board.unfinished()
         _say_if_code_differs(board.results, bool(todo))
         _write_data(setup, {cell.labelled for cell in todo})
-        board.report()  # of earlier calls, and of what has changed in the words
+        board.report()  # of earlier calls, and of what this command changes
         tasks = [board.job(cell) for cell in todo]
         with board.shown():
             ended = run_jobs(tasks, jobs, board.on_end, board.on_wait, held)
     if not ended:
         raise Interrupted(
-            f"Stopped; {len(board.done)} of {len(study.cells)} runs are finished and what ran was saved. "
-            f"The same command goes on; what there is so far: {out / 'index.html'}"
+            f"Stopped and saved; {len(board.done)} of {len(study.cells)} runs are finished. "
+            f"The same command goes on. Results so far: {out / 'index.html'}"
         )
     summary = board.summary
     _print(study, summary)
     for said in of_silent_terms(board.results):
-        console.print(said, style="yellow")
+        say("silent-terms", said, "yellow")
     if said := of_several_versions(code_versions(board.results)):
-        console.print(said, style="yellow")
-    console.print(f"Tables, pictures and every case: {out / 'index.html'}")
+        say("several-versions", said, "yellow")
+    say("report", f"Tables, pictures and every case: {out / 'index.html'}")
     if board.failed:
+        count = f"{len(board.failed)} of {len(study.cells)} runs failed"
         lines = [f"{cell}: {reason} (log: {board.log(cell)})" for cell, reason in board.failed.items()]
-        done = (
-            f"{len(board.failed)} of {len(study.cells)} runs failed; the others are done. The same command tries again:"
-        )
-        raise UserError("todo", "\n".join([done, *lines]))
+        done = f"{count}; the others are done. The same command tries again."
+        raise UserError("runs-failed", "\n".join([done, *lines]))
     return summary
 
 
@@ -134,23 +133,19 @@ def _command(dataset: Path, options: dict[str, Any]) -> str:
 
 
 def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]], to_come: bool) -> None:
-    """Before hours are spent on runs that may not be comparable with the finished ones, or these are taken for new."""
+    """Warn before hours are spent on runs that may not be comparable with the finished ones."""
     from ucseg import __version__
     from ucseg.comparison.report import code_version, code_versions
     from ucseg.comparison.words import of_several_versions
     from ucseg.training.environment import environment
 
     versions, now = code_versions(done), code_version(__version__, environment())
-    if to_come:
-        said = of_several_versions({**versions, now: versions.get(now, [])})
-    else:
-        said = "" if now in versions else (
-            f"These runs are finished, and of other code ({', '.join(versions)}) than what is here now ({now}): what "
-            "has changed since is not in the figures. Another --out begins anew; a run whose files in OUT/cells and "
-            "OUT/runs are deleted is made again."
-        )  # fmt: skip
-    if said:
-        console.print(said, style="yellow")
+    if to_come and (said := of_several_versions({**versions, now: versions.get(now, [])})):
+        say("several-versions", said, "yellow")
+    if not to_come and now not in versions:
+        said = f"All runs are finished, by other versions of the code ({', '.join(versions)}) than this one ({now})."
+        again = "To repeat a run with this one, delete its files in OUT/cells and OUT/runs, or choose another --out."
+        say("other-version", f"{said} {again}", "yellow")
 
 
 def _write_data(setup: Setup, amounts: set[str]) -> None:
@@ -170,7 +165,7 @@ def _write_data(setup: Setup, amounts: set[str]) -> None:
             left_out |= dict(prepare(load_dataset(derived), setup.plan, out / "cache", setup.config.workers).left_out)
     setup.study.notes.extend(f"Left out of training and validation: {case}: {why}" for case, why in left_out.items())
     for note in setup.study.notes:
-        console.print(f"note: {note}", style="yellow")
+        say("note", f"note: {note}", "yellow")
 
 
 class _Board:
@@ -229,7 +224,7 @@ class _Board:
         return Job(cell.name, python(CELL, json.dumps(vars(task))), self.log(cell))
 
     def on_end(self, job: Job, code: int) -> None:
-        """Take in what a process left behind."""
+        """Read what a process has written."""
         from ucseg.comparison.cell import measured
         from ucseg.comparison.processes import failure_reason
 
@@ -239,14 +234,14 @@ class _Board:
             self.results[cell] = found
         if code != 0 or cell not in self.done:
             self.failed[cell] = failure_reason(job.log, code)
-            console.print(f"failed: {cell}: {self.failed[cell]}", style="red")
+            say("run-failed", f"failed: {cell}: {self.failed[cell]}", "red")
         else:
             what = "measured" if trained_before else f"trained in {self.results[cell]['training']['seconds']:.0f} s"
-            console.print(f"{len(self.done)} of {len(self.study.cells)}: {cell}: {what}")
+            say("run-done", f"{len(self.done)} of {len(self.study.cells)}: {cell}: {what}")
         self.report()
 
     def report(self) -> None:
-        """Make the four files anew, of what is finished."""
+        """Write the four files again, from what is finished."""
         from ucseg.comparison.report import write_report
 
         self.summary = write_report(self.study, self.results, self.failed)
@@ -281,9 +276,9 @@ def _print(study: Study, summary: Summary) -> None:
 
     from ucseg.comparison import words
     from ucseg.comparison.cell import WEIGHTS
-    from ucseg.comparison.report import in_order
+    from ucseg.comparison.report import in_order, row_texts
 
-    compared = {(one.test, one.labelled, one.weights, one.variant): one for one in summary.comparisons}
+    shown = ("labelled", "variant", "seeds", "dice", "spread", "hd95", "gap", "difference", "p", "verdict")
     for test, title in study.tests.items():
         for weights in WEIGHTS:
             rows = [row for row in in_order(study, summary.rows) if (row.test, row.weights) == (test, weights)]
@@ -296,19 +291,10 @@ def _print(study: Study, summary: Summary) -> None:
                 table.add_column(head, justify="right")
             table.add_column("")
             for number, row in enumerate(rows):
-                one = compared.get((test, row.labelled, weights, row.variant))
-                dice, hd95 = row.metrics["dice"], row.metrics["hd95"]
+                texts = row_texts(study, row, summary.comparison_of(row))
+                texts["hd95"] = words.number(row.metrics["hd95"].mean, ".1f")
                 table.add_row(
-                    f"{row.labelled} ({study.amounts[row.labelled]})",
-                    row.variant,
-                    str(len(row.seeds)),
-                    words.figure_text(dice.mean, dice.low, dice.high, 3),
-                    words.number(dice.spread, ".3f"),
-                    words.number(hd95.mean, ".1f"),
-                    words.number(row.gap_closed, ".0%"),
-                    words.number(one.difference, "+.3f") if one else "",
-                    words.p_text(one.p_holm) if one else "",
-                    one.verdict if one else "reference" if row.variant == study.reference else "",
+                    *(texts[key] for key in shown),
                     end_section=number + 1 < len(rows) and rows[number + 1].labelled != row.labelled,
                 )
             output.print(table)

@@ -20,7 +20,7 @@ LOOK = 2.0  # seconds
 
 def run(text: str) -> int:
     """Run the cell; what is wrong is the last thing printed."""
-    # What a shell starts in the background ignores Ctrl-C, by which a cell is stopped.
+    # A cell is stopped by Ctrl-C, which programs that a shell starts in the background ignore.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
     try:
@@ -32,8 +32,8 @@ def run(text: str) -> int:
         print("\n".join(f"ucseg: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return EXIT_USER
     except (Interrupted, KeyboardInterrupt):
-        # Interrupted names `ucseg train`, which knows nothing of the comparison.
-        print("ucseg: stopped; the command of the comparison goes on from what was saved.", file=sys.stderr)
+        # The message of Interrupted names `ucseg train`, which is the wrong command here.
+        print("ucseg: stopped and saved; give the command of the comparison again to go on.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ucseg.cli.terminal import console, output
+from ucseg.cli.terminal import output, say
 from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -24,12 +24,15 @@ PARTS = ("run", "masks", "numbers")  # folders of each method
 SIZE = (64, 64)
 VALIDATION, TEST = 6, 40
 SHOWN = 6
-NEXT_STEPS = """\
-ucseg init YOUR_SCANS --out my-dataset      # pairs images with masks; an image without a mask is unlabelled
-ucseg check my-dataset                      # what is wrong with the files, if anything
-ucseg train my-dataset --out my-run         # makes a plan, prepares, trains UC-Seg
-ucseg predict my-run NEW_SCANS --out my-masks
-ucseg evaluate my-masks REFERENCE_MASKS --out my-numbers"""
+NEXT_STEPS = "\n".join(
+    (
+        "ucseg init YOUR_SCANS --out my-dataset      # pairs images with masks; an image without a mask is unlabelled",
+        "ucseg check my-dataset                      # what is wrong with the files, if anything",
+        "ucseg train my-dataset --out my-run         # makes a plan, prepares, trains UC-Seg",
+        "ucseg predict my-run NEW_SCANS --out my-masks",
+        "ucseg evaluate my-masks REFERENCE_MASKS --out my-numbers",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def demo(
     cores. The scans are drawn by a program: the numbers say nothing of clinical performance.
 
     Args:
-        out: is made anew when an earlier demo made it; any other folder that is not empty is refused.
+        out: replaced if an earlier demo made it; any other folder that is not empty is refused.
 
     Returns:
         The report's file and everything that was measured.
@@ -82,13 +85,13 @@ def demo(
     from ucseg.evaluation.statistics import paired_difference
 
     if look not in LOOKS:
-        raise UserError("todo", f"there is no look '{look}'; use one of: {', '.join(LOOKS)}.")
-    begun = time.monotonic()
+        raise UserError("look-unknown", f"--look {look} is not known; use one of {', '.join(LOOKS)}.")
+    start = time.monotonic()
     _clear(out)
     scans, dataset = out / "scans", out / "dataset"
-    console.print(f"Note: {NOTICE}.", style="yellow")
+    say("synthetic", f"Note: {NOTICE}.", "yellow")
     total = labelled + unlabelled + VALIDATION + TEST
-    console.print(f"Drawing {total} {look} scans into {scans}.")
+    say("drawing", f"Drawing {total} {look} scans into {scans}.")
     draw_dataset(scans, look, total, SIZE, seed)
 
     amounts: dict[str, Any] = {"validation": str(VALIDATION), "test": str(TEST), "labelled": str(labelled)}
@@ -107,7 +110,7 @@ def demo(
     first, second = (evaluations[method].case_means("dice") for method in METHODS)
     difference = paired_difference(np.array(list(second.values())), np.array(list(first.values())), seed)
     report = out / "report.html"
-    result = DemoResult(report, evaluations, seconds, time.monotonic() - begun)
+    result = DemoResult(report, evaluations, seconds, time.monotonic() - start)
     facts = {
         "Scans": f"{total} synthetic {look} images of {SIZE[0]} x {SIZE[1]} px, drawn with seed {seed}",
         "Training": f"{labelled + unlabelled} scans, {labelled} of them labelled "
@@ -140,20 +143,20 @@ def _train_and_test(method: str, out: Path, dataset: Path, steps: int, seed: int
         _show("predict", run, dataset, out=masks)
         predict(run, [dataset], out=masks)
     except Interrupted:
-        raise Interrupted("The demo was stopped; 'ucseg demo' starts it anew.") from None
+        raise Interrupted("The demo was stopped; 'ucseg demo' starts it again.") from None
     _show("evaluate", masks, dataset, out=numbers)
     return fitted.seconds, evaluate(masks, dataset, out=numbers)
 
 
 def _clear(out: Path) -> None:
-    """An earlier demo's things go; anything else stays and is a reason to stop."""
+    """Remove what an earlier demo made; refuse a folder of anything else."""
     import shutil
 
     marker = out / "this-folder-is-a-ucseg-demo"
     if out.exists() and not out.is_dir():
-        raise UserError("todo", f"{out}: this is a file; choose another --out.")
+        raise UserError("demo-out-file", f"{out}: this is a file; choose another --out.")
     if out.exists() and any(out.iterdir()) and not marker.exists():
-        raise UserError("todo", f"{out}: this folder holds something other than a demo; choose another --out.")
+        raise UserError("not-a-demo", f"{out}: this folder holds something other than a demo; choose another --out.")
     parts = [f"{method}-{part}" for method in METHODS for part in PARTS]
     for name in ("scans", "dataset", *parts):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -168,7 +171,7 @@ def _show(verb: str, *arguments: Path, **options: Any) -> None:
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{name}", str(one)]
-    console.print(f"\n$ {shlex.join(words)}", style="bold")
+    say("command", f"\n$ {shlex.join(words)}", "bold")
 
 
 def _figure(name: str, evaluation: Evaluation) -> str:
@@ -178,14 +181,14 @@ def _figure(name: str, evaluation: Evaluation) -> str:
 
 def _verdict(difference: PairedDifference) -> str:
     """What the numbers say, no more: one synthetic set and one seed."""
-    words = "no difference can be told"
+    words = "there is no clear difference"
     if difference.low > 0:
         words = "UC-Seg is ahead"
     elif difference.high < 0:
         words = "UC-Seg is behind"
     return (
         f"Dice of UC-Seg minus supervised, case by case: {difference.mean:+.3f} (95 % interval {difference.low:+.3f} "
-        f"to {difference.high:+.3f}, {difference.cases} scans): {words} on this one synthetic set with this one seed."
+        f"to {difference.high:+.3f}, {difference.cases} scans): {words} on this synthetic set with this seed."
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.errors import UserError, some
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def evaluate(
     bootstrap 95 % intervals over subjects; classes missed or invented. A class that neither mask has is undefined and
     counted apart; one that only one of them has gets Dice 0 and the image's diagonal as distance. References that are
     drawn outlines are refused or, with --fill-outlines, filled as `ucseg init` does. A case that cannot be compared is
-    named, the others are done, and the exit code is 2.
+    reported with exit code 2, and the others are done.
 
     Returns:
         Everything that was found: `.cases`, `.summary`, `.overall`, `.mean("dice")`, `.missing`, ...
@@ -84,19 +84,13 @@ def evaluate(
     result.save(out)
     output.print(_table(result))
     _say_what_is_not_in_it(result)
-    console.print(f"{len(result.cases)} cases evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written.")
+    done = f"{len(result.cases)} cases evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written."
+    say("evaluated", done)
     if result.failed:
-        raise UserError(
-            "todo",
-            "\n".join(
-                [
-                    *list(result.failed.values())[:_SHOWN],
-                    *([f"... and {len(result.failed) - _SHOWN} more"] if len(result.failed) > _SHOWN else []),
-                    f"{len(result.failed)} of {len(result.failed) + len(result.cases)} cases could not be compared; "
-                    "the others are done.",
-                ]
-            ),
-        )
+        reasons, total = list(result.failed.values()), len(result.failed) + len(result.cases)
+        more = [f"... and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
+        count = f"{len(reasons)} of {total} cases could not be compared; the others are done."
+        raise UserError("cases-failed", "\n".join([*reasons[:_SHOWN], *more, count]))
     return result
 
 
@@ -106,12 +100,12 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwri
     others = ("dataset.yaml", "prediction.json", "config.json")
     if out.absolute().resolve() in taken or any((out / name).exists() for name in others):
         raise UserError(
-            "todo",
+            "evaluation-out-taken",
             f"{out}: this folder holds the masks, a dataset, a prediction or a run; choose another --out.",
         )
     if (out / "metrics.json").exists() and not overwrite:
         raise UserError(
-            "todo",
+            "evaluation-exists",
             f"{out}: there already is an evaluation; choose another --out, or replace it with --overwrite.",
         )
 
@@ -119,10 +113,10 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwri
 def _class_names(text: str) -> dict[int, str]:
     from ucseg.folder.classes import parse_classes
 
-    # Numbers that nobody named are filled in for training; here a value that nobody named is a mistake in the mask.
+    # Numbers without a name are filled in for training; here a value without a name is a mistake in the mask.
     named = {label: name for label, name in parse_classes(text).items() if name != f"unused_{label}"}
     if not any(named):
-        raise UserError("todo", f"--classes {text}: there is no class but the background (0); name at least one.")
+        raise UserError("classes-background", f"--classes {text}: only the background (0) is named; add a class.")
     return named
 
 
@@ -155,21 +149,18 @@ def _figure(interval: Interval, digits: int) -> str:
 
 def _say_what_is_not_in_it(result: Evaluation) -> None:
     if result.unit == "mixed":
-        console.print(
-            "Some cases are in mm and some in px, so distances have no mean; evaluate them apart.", style="yellow"
-        )
+        said = "Some cases are in mm and some in px, so distances have no mean; evaluate them separately."
+        say("units-mixed", said, "yellow")
     if result.labels_apart is not None:
         true, predicted = (", ".join(map(str, labels)) for labels in result.labels_apart)
-        console.print(
-            f"The references hold class {true}, the predictions class {predicted}: no number is in both, so nothing "
-            "agrees. If they mean the same, renumber one of them (--classes names numbers, and changes none).",
-            style="yellow",
-        )
-    _list("References without a prediction, not in the means", result.missing)
-    _list("Cases without a reference", result.unreferenced)
-    _list("Predictions that were not used", [f"{Path(file).name} {why}" for file, why in result.unmatched.items()])
+        said = f"The references hold class {true}, the predictions class {predicted}, so nothing agrees."
+        say("labels-apart", f"{said} If they mean the same, renumber one of them; --classes only names.", "yellow")
+    unused = [f"{Path(file).name} {why}" for file, why in result.unmatched.items()]
+    _list("missing-predictions", "References without a prediction, not in the means", result.missing)
+    _list("without-reference", "Cases without a reference", result.unreferenced)
+    _list("unused-predictions", "Predictions that were not used", unused)
 
 
-def _list(what: str, names: list[str]) -> None:
+def _list(kind: str, what: str, names: list[str]) -> None:
     if names:
-        console.print(f"{what}: {len(names)} ({some(names)}).", style="yellow")
+        say(kind, f"{what}: {len(names)} ({some(names)}).", "yellow")

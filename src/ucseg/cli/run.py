@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ucseg.cli.terminal import console
+from ucseg.cli.terminal import say
 
 if TYPE_CHECKING:
     from ucseg.evaluation.results import Evaluation
@@ -19,13 +19,13 @@ def run(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe (most data sets have one of their name), or a file.")],
     folder: Annotated[Path, typer.Argument(help="Folder that holds the data set.")],
     out: Annotated[Path, typer.Option(help="Folder for dataset, run, masks and numbers.")],
-    steps: Annotated[int | None, typer.Option(help="Other updates than the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed of training than the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of updates, instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training, instead of the recipe's.")] = None,
     set: Annotated[list[str] | None, typer.Option(help="key=value, as for `ucseg train`. May be repeated.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that load batches.")] = None,
 ) -> Evaluation | None:
-    """Import, plan, train, predict and evaluate, as a recipe says: one file makes a whole run again.
+    """Import, plan, train, predict and evaluate, as a recipe says: one file repeats a whole run.
 
     OUT gets dataset/, run/, test/ (masks) and numbers/. The same command goes on after a stop; what is done is kept.
 
@@ -33,7 +33,7 @@ def run(
         The numbers on the test cases; None if the data set has none.
 
     Raises:
-        UserError: the recipe is not as it should be, or as the single verbs say.
+        UserError: there is a mistake in the recipe, or any that the single verbs report.
         Interrupted: stopped by the user, after saving.
     """
     from ucseg.cli.evaluate import evaluate
@@ -45,7 +45,7 @@ def run(
     from ucseg.recipes import read_recipe
 
     what = read_recipe(recipe)
-    console.print(f"{recipe}: {what.source}")
+    say("recipe", f"{recipe}: {what.source}")
     data, trained = out / "dataset", out / "run"
     if not (data / CONFIG_FILE).exists():
         import_(

@@ -1,9 +1,7 @@
-"""One cell in a process of its own: train, then measure the last and the best weights on every test set."""
+"""One cell in its own process: train, then measure the last and the best weights on every test set."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +13,12 @@ from ucseg.comparison.datasets import Cohort, cohort
 from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
+from ucseg.inference.machine import peak_memory
 from ucseg.inference.predictor import Predictor
 from ucseg.machine.writing import whole_file
 from ucseg.scans.formats import read_scan
 from ucseg.training.environment import environment
-from ucseg.training.run_folder import RunFolder, read_json
+from ucseg.training.run_folder import RunFolder, json_text, read_json
 from ucseg.types import Array
 
 if TYPE_CHECKING:
@@ -119,17 +118,18 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
         RunFolder(task.run).state_file.unlink(missing_ok=True)
     for key in task.tests:
         if key not in result["tests"]:
-            begun = time.monotonic()
+            start = time.monotonic()
             result["tests"][key] = _measure(task, cohort(key, Path(task.source)))
-            result["evaluation_seconds"] += time.monotonic() - begun
+            result["evaluation_seconds"] += time.monotonic() - start
             _save(result, task.file)
 
 
 def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
     """Rows of COLUMNS of both weights, and cases that could not be measured with the reason."""
     rows: list[list[Any]] = []
-    left_out: dict[str, str] = {}
-    chosen = {weights: _known(task.run, weights) for weights in WEIGHTS}
+    left_out: dict[str, UserError] = {}
+    notes = {weights: task.run / f"{weights}.json" for weights in WEIGHTS}
+    chosen = {weights: read_json(file) if file.exists() else {} for weights, file in notes.items()}
     # Written at the same step, and not of the averaged weights: the same file twice.
     same = chosen["best"].get("step") == chosen["last"].get("step") and chosen["best"].get("weights") == "last"
     for weights in WEIGHTS:
@@ -138,7 +138,8 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
         if weights == "best" and same:
             rows += [[row[0], weights, *row[2:]] for row in rows]
             continue
-        predictor = Predictor.from_run(task.run, weights, task.device, precision=_precision(task.run))
+        precision = str(RunFolder(task.run).config["train"]["precision"])
+        predictor = Predictor.from_run(task.run, weights, task.device, precision=precision)
         for case in tests.cases:
             try:
                 rows += [
@@ -148,10 +149,11 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
                     for network, unit, row in _case_rows(predictor, task, tests, case.image, case.mask)
                 ]
             except UserError as error:
-                left_out[case.case] = str(error)
+                left_out[case.case] = error
     if not rows:
-        raise UserError("todo", "\n".join([f"{tests.title}: no case could be measured:", *left_out.values()]))
-    return {"rows": rows, "left_out": left_out}
+        nothing = UserError("no-case-measured", f"{tests.title}: no case could be measured.")
+        raise UserError.together([nothing, *left_out.values()])
+    return {"rows": rows, "left_out": {case: str(error) for case, error in left_out.items()}}
 
 
 def _case_rows(
@@ -170,51 +172,14 @@ def _case_rows(
             yield network, scan.geometry.unit, row
 
 
-def _known(run: Path, weights: str) -> dict[str, Any]:
-    file = run / f"{weights}.json"
-    return read_json(file) if file.exists() else {}
-
-
-def _precision(run: Path) -> str:
-    return str(RunFolder(run).config["train"]["precision"])
-
-
 def _save(result: Mapping[str, Any], file: Path) -> None:
     with whole_file(file, ".json") as part:
-        part.write_text(_json(result), encoding="utf-8")
-
-
-def _json(value: Any) -> str:
-    """JSON, undefined figures as null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(inner) for inner in value]
-        return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
-
-    return json.dumps(plain(value), ensure_ascii=False)
+        part.write_text(json_text(result, indent=None), encoding="utf-8")
 
 
 def _peaks() -> dict[str, int | None]:
     """Most memory of this process so far, in bytes, and of its GPU."""
     import torch
 
-    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    return {"peak_bytes": _peak(), "gpu_peak_bytes": gpu}
-
-
-def _peak() -> int | None:
-    # The kernel's own figure first: getrusage's includes what the parent held when this process was started.
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) * (1 if sys.platform == "darwin" else 1024)
+    peak, gpu = peak_memory(), torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {"peak_bytes": None if peak is None else int(peak), "gpu_peak_bytes": gpu}

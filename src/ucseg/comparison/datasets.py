@@ -68,8 +68,8 @@ class Cohort:
         return np.asarray(table[label])
 
 
-def labelled_amounts(dataset: Dataset, texts: Sequence[str]) -> tuple[list[Amount], list[str]]:
-    """The amounts, smallest first, "all" last and there in any case; and what is wrong with them, a line each.
+def labelled_amounts(dataset: Dataset, texts: Sequence[str]) -> tuple[list[Amount], list[UserError]]:
+    """The amounts, smallest first, "all" last and there in any case; and what is wrong with them.
 
     The cases shown are those that `ucseg init --labelled` shows with the dataset's seed: the same for every method
     and seed, and those of 5 % are among those of 10 %.
@@ -79,27 +79,29 @@ def labelled_amounts(dataset: Dataset, texts: Sequence[str]) -> tuple[list[Amoun
     cases = [case for case in dataset.cases if case.split != "test"]
     everything = Amount(ALL, Dataset(folder, config, cases))
     found: dict[tuple[str, ...], Amount] = {}
-    problems = []
+    problems: list[UserError] = []
     for text in dict.fromkeys(texts):
         if text == ALL:
             continue
         try:
             hidden = hide_masks(cases, text, config.seed)
         except UserError as error:
-            problems.append(str(error))
+            problems.append(error)
             continue
         shown = [replace(case, mask=None) if case.case in hidden else case for case in cases]
         amount = Amount(text, Dataset(folder, config, shown))
         if not amount.labelled:
-            problems.append(f"--labelled {text} leaves no labelled case for training; ask for at least one.")
+            said = f"--labelled {text} leaves no labelled case for training; ask for at least one."
+            problems.append(UserError("amount-nothing", said))
         elif tuple(amount.labelled) in found:
             same = found[tuple(amount.labelled)].text
-            count = len(amount.labelled)
-            problems.append(f"--labelled {same} and {text} show the same {count} cases; give one of them.")
+            said = f"--labelled {same} and {text} show the same {len(amount.labelled)} cases; give one of them."
+            problems.append(UserError("amounts-same", said))
         elif hidden:
             found[tuple(amount.labelled)] = amount
         else:
-            problems.append(f"--labelled {text} shows every mask that there is; write '{ALL}' for that.")
+            said = f"--labelled {text} shows every mask that there is; write '{ALL}' for that."
+            problems.append(UserError("amount-everything", said))
     return [*sorted(found.values(), key=lambda one: len(one.labelled)), everything], problems
 
 
@@ -130,25 +132,31 @@ def cohort(key: str, dataset: Path) -> Cohort:
     return own_cohort(load_dataset(dataset)) if key == OWN_TEST else other_cohort(Path(key))
 
 
-def mismatch(own: Dataset, other: Cohort) -> str | None:
-    """Why models of one dataset cannot be measured on another, in words; None if they can."""
+def check_fit(own: Dataset, other: Cohort) -> None:
+    """Refuse a test set that models of the dataset cannot be measured on.
+
+    Raises:
+        UserError: it has no masks, or other classes, dims, channels or units.
+    """
     here, there = own.config, other.dataset.config
-    names = [{name for index, name in config.classes.items() if index} for config in (here, there)]
-    say = f"--test-on {other.dataset.folder}: "
+    classes = [sorted(name for index, name in config.classes.items() if index) for config in (here, there)]
+    name = f"--test-on {other.dataset.folder}"
     if not other.cases:
-        return say + "none of its cases has a mask to compare with; name a dataset that has."
-    if names[0] != names[1]:
-        listed = [", ".join(sorted(one)) for one in names]
-        return say + f"its classes are {listed[1]}, those of {own.folder} {listed[0]}; give them the same names."
-    for what in ("dims", "channels"):
-        if getattr(here, what) != getattr(there, what):
-            return (
-                say + f"has {what} {getattr(there, what)}, {own.folder} {getattr(here, what)}; they must be the same."
-            )
+        raise UserError("test-set-no-mask", f"{name}: none of its cases has a mask; give a dataset with masks.")
+    if classes[0] != classes[1]:
+        listed = [", ".join(one) for one in classes]
+        raise UserError(
+            "test-set-classes",
+            f"{name}: its classes are {listed[1]}, those of {own.folder} {listed[0]}; give them the same names.",
+        )
     units = [read_header(data.cases[0].image)[1].unit for data in (own, other.dataset)]
-    if units[0] != units[1]:
-        return say + f"its images are in {units[1]}, those of {own.folder} in {units[0]}; models know one unit alone."
-    return None
+    pairs = {"dims": (here.dims, there.dims), "channels": (here.channels, there.channels), "unit": tuple(units)}
+    for what, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise UserError(
+                "test-set-images",
+                f"{name}: its images have {what} {theirs}, those of {own.folder} {ours}; both must be the same.",
+            )
 
 
 def digest(cases: Iterable[Case]) -> str:

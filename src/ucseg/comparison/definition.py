@@ -1,4 +1,4 @@
-"""What makes the cells of a comparison comparable: written when it begins, held against every later call."""
+"""What makes the cells of a comparison comparable: written when it starts, checked against every later call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ucseg.errors import UserError, some
 from ucseg.machine.writing import whole_file
 from ucseg.planning.choosing import make_plan
 from ucseg.planning.plan import Plan, plan_from, read_plan
-from ucseg.training.run_folder import read_json
+from ucseg.training.run_folder import json_text, read_json
 from ucseg.training.settings import TrainConfig
 
 FILE = "comparison.json"
@@ -44,7 +44,7 @@ class Definition:
     def save(self, out: Path) -> None:
         """Write it into the comparison's folder."""
         with whole_file(out / FILE, ".json") as part:
-            part.write_text(json.dumps(vars(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_text(json_text(vars(self)), encoding="utf-8")
 
 
 def earlier(out: Path) -> Definition | None:
@@ -57,10 +57,12 @@ def earlier(out: Path) -> Definition | None:
         try:
             return Definition(**read_json(out / FILE))
         except TypeError:
-            raise UserError("todo", f"{out / FILE}: is not what ucseg compare writes; choose another --out.") from None
+            raise UserError(
+                "comparison-damaged", f"{out / FILE}: is not a file of ucseg compare; choose another --out."
+            ) from None
     if out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
         what = next((f"holds a {name}" for name in OTHERS if (out / name).exists()), "is not empty")
-        raise UserError("todo", f"{out}: {what} and is no comparison; choose another --out.")
+        raise UserError("not-a-comparison", f"{out}: {what} and is not a comparison; choose another --out.")
     return None
 
 
@@ -68,11 +70,11 @@ def choose_plan(dataset: Dataset, smallest: Amount, before: Definition | None) -
     """One plan for every amount, and where it came from.
 
     The dataset's own if it has one. Otherwise it is made with the masks of the smallest amount alone: a plan fitted
-    to all masks would tell the runs with few labels about the hidden ones.
+    to all masks would carry knowledge of the hidden ones into the runs with few labels.
     """
     own = dataset.folder / "plan.yaml"
     if own.exists():
-        return read_plan(own), f"{own}, as it was"
+        return read_plan(own), str(own)
     if before is not None:
         return plan_from(before.fixed["plan"], str(FILE)), before.plan_from
     said = f"made from the training images and the {len(smallest.labelled)} masks of --labelled {smallest.text}"
@@ -115,20 +117,24 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     if before is None:
         return now
     twins = [
-        f"{out}: --labelled {amount} shows the same {len(cases)} cases as {known}, which has runs here; write {known}."
+        UserError(
+            "amount-twin",
+            f"{out}: --labelled {amount} shows the same {len(cases)} cases as {known}, which has runs here; "
+            f"write {known}.",
+        )
         for amount, cases in now.labelled.items()
         for known, others in before.labelled.items()
         if amount != amount_name(known) and amount not in before.labelled and sorted(cases) == sorted(others)
     ]
-    # A setting of training or plan that ucseg did not have when the comparison began was what its default is now.
+    # A setting of training or plan that ucseg did not have when the comparison started was what its default is now.
     defaults = {
         key: value
         for key, value in TrainConfig.model_validate({}).model_dump(mode="json").items()
         if key in now.fixed["train"]
     }
     plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json(exclude=FREE_IN_PLAN))
-    begun = before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
-    pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(begun, now.fixed)]
+    started = before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
+    pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(started, now.fixed)]
     pairs += [
         (f"labelled cases of {amount}", before.labelled[amount], cases)
         for amount, cases in now.labelled.items()
@@ -140,16 +146,17 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         if key in before.tests
     ]
     wrong = [
-        f"{out}: '{name.removeprefix('train.')}' {_changed(old, new)}, so new runs could not be compared with finished "
-        "ones; go back to what it was, or choose another --out."
+        UserError(
+            "comparison-changed",
+            f"{out}: '{name.removeprefix('train.')}' {_changed(old, new)}, so new and finished runs could not be "
+            "compared. Set it back, or choose another --out.",
+        )
         for name, old, new in pairs
         if old != new
     ]
     if wrong or twins:
-        raise UserError("todo", "\n".join(wrong + twins))
-    return Definition(
-        now.fixed, {**before.labelled, **now.labelled}, {**before.tests, **now.tests}, before.plan_from
-    )  # fmt: skip
+        raise UserError.together(wrong + twins)
+    return Definition(now.fixed, before.labelled | now.labelled, before.tests | now.tests, before.plan_from)
 
 
 def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
@@ -166,11 +173,11 @@ def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, Any
 def _changed(old: Any, new: Any) -> str:
     if all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in (old, new)):  # cases
         if sorted(old) == sorted(new):
-            return "is in another order than when this comparison began"
-        words = ((set(old) - set(new), "lacks"), (set(new) - set(old), "has besides"))
+            return "is in another order than when this comparison started"
+        words = ((set(old) - set(new), "lost"), (set(new) - set(old), "gained"))
         said = " and ".join(f"{word} {some(sorted(names))}" for names, word in words if names)
-        return f"{said} since this comparison began"
-    return f"was {_short(old)} when this comparison began and is {_short(new)} now"
+        return f"{said} since this comparison started"
+    return f"was {_short(old)} when this comparison started and is {_short(new)} now"
 
 
 def _short(value: Any) -> str:

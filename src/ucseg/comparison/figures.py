@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,8 +11,9 @@ from matplotlib.figure import Figure
 
 from ucseg.comparison.grid import ALL
 from ucseg.comparison.summary import MAIN, Row, subject_values
+from ucseg.evaluation.page import png_uri
 
-# Told apart with colour-blind eyes too (Okabe & Ito 2008); the supervised rows are grey.
+# Different to colour-blind eyes too (Okabe & Ito 2008); the supervised rows are grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREYS = ("#5b6876", "#8a95a1", "#b4bcc5")
 MARKERS = "osD^vP*X"
@@ -128,6 +127,4 @@ def _panels(widths: Sequence[float], height: float) -> tuple[Figure, list[Axes]]
 
 
 def _uri(figure: Figure) -> str:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+    return png_uri(lambda file: figure.savefig(file, format="png", dpi=110))

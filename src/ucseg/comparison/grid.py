@@ -20,12 +20,12 @@ BASELINE = "supervised"
 # alone, that of a method with two networks their mean.
 BASELINE_SETTINGS = ("method.networks=[unet,vnet]",)
 COMMON = ("steps", "seed", "plan")
-"""What no variant may have of its own, or nothing would be compared."""
+"""What is the same for every variant, or nothing would be compared."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with settings of its own; `text` is how the user wrote it, e.g. "uc_seg:method.mixing=false"."""
+    """A method with its settings; `text` is how the user wrote it, e.g. "uc_seg:method.mixing=false"."""
 
     text: str
     method: str
@@ -76,8 +76,8 @@ def split_list(texts: str | Iterable[str]) -> list[str]:
     return [word.strip() for word in _split(whole, ",") if word.strip()]
 
 
-def parse_variants(texts: Sequence[str]) -> tuple[list[Variant], list[str]]:
-    """Variants, the baseline first whether it was named or not; and what is wrong with the others, a line each."""
+def parse_variants(texts: Sequence[str]) -> tuple[list[Variant], list[UserError]]:
+    """Variants, the baseline first whether it was named or not; and what is wrong with the others."""
     variants, problems = [Variant(BASELINE, BASELINE)], []
     for text in dict.fromkeys(texts):
         method, *settings = [part.strip() for part in _split(text, ":")]
@@ -85,11 +85,18 @@ def parse_variants(texts: Sequence[str]) -> tuple[list[Variant], list[str]]:
         try:
             check_settings(variant, [])
         except UserError as error:
-            problems += [f"variant '{text}': {line}" for line in str(error).splitlines()]
+            problems.append(of_variant(text, error))
             continue
         if variant not in variants:
             variants.append(variant)
     return variants, problems
+
+
+def of_variant(text: str, error: UserError) -> UserError:
+    """The same error, with the variant named in front of each line."""
+    named = UserError(error.code, "\n".join(f"variant '{text}': {line}" for line in str(error).splitlines()))
+    named.codes = error.codes
+    return named
 
 
 def check_settings(variant: Variant, common: Sequence[str], steps: int | None = None) -> TrainConfig:
@@ -102,9 +109,11 @@ def check_settings(variant: Variant, common: Sequence[str], steps: int | None = 
     for setting in variant.settings:
         key, equals, _ = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError("todo", f"'{setting}' is not of the form key=value, e.g. uc_seg:method.mixing=false.")
+            raise UserError(
+                "variant-form", f"'{setting}' is not of the form key=value, e.g. uc_seg:method.mixing=false."
+            )
         if key.strip().split(".")[0] in COMMON:
-            raise UserError("todo", f"'{key.strip()}' must be the same for all that is compared; give it to none.")
+            raise UserError("variant-common", f"'{key.strip()}' must be the same for all variants; give it to none.")
     options = {} if steps is None else {"steps": steps}
     found = sort_settings([*common, *variant.all_settings], options)
     settings_of(variant.method, found["method"])
@@ -121,15 +130,18 @@ def check_common(settings: Sequence[str], steps: int | None) -> TrainConfig:
         room = setting.partition("=")[0].strip().split(".")[0]
         if room == "plan":
             raise UserError(
-                "todo",
-                f"'--set {setting}': the plan is made beforehand, with ucseg plan DATASET --set KEY=VALUE.",
+                "common-plan", f"'--set {setting}': make the plan first, with ucseg plan DATASET --set KEY=VALUE."
             )
         if room == "method":
-            raise UserError("todo", f"'--set {setting}': give it to the method, as in --variants uc_seg:{setting}")
+            raise UserError(
+                "common-method", f"'--set {setting}': give it to the method, as in --variants uc_seg:{setting}"
+            )
         if room == "seed":
-            raise UserError("todo", f"'--set {setting}': seeds are 0, 1, ... up to --seeds.")
+            raise UserError("common-seed", f"'--set {setting}': the seeds are 0, 1, ...; give their number as --seeds.")
         if room == "hours":
-            raise UserError("todo", f"'--set {setting}': methods are compared after the same steps; give --steps.")
+            raise UserError(
+                "common-hours", f"'--set {setting}': methods are compared after the same steps; give --steps."
+            )
     found = sort_settings(list(settings), {} if steps is None else {"steps": steps})
     return build(TrainConfig, found["train"], "train")
 
@@ -145,7 +157,7 @@ def cells(variants: Sequence[Variant], amounts: Sequence[str], seeds: int) -> li
 
 
 def file_name(text: str) -> str:
-    """A name that file systems take and that can be read; a digest tells apart what would become the same."""
+    """A name that file systems take and people can read; a digest keeps two texts from getting one name."""
     readable = text.replace(":", "+").replace("%", "pct")
     clean = re.sub(r"[^\w.=+-]", "_", readable)[:80]
     if clean == readable:

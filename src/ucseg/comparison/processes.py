@@ -62,7 +62,7 @@ def run_jobs(
         False if it was stopped.
     """
     waiting, running = list(jobs), list[_Running]()
-    told = False
+    passed_on = False
     with StopSignal() as stop:
         try:
             while waiting or running:
@@ -70,14 +70,14 @@ def run_jobs(
                 running = [one for one in running if one not in ended]
                 while waiting and len(running) < at_once and not stop.asked:
                     running.append(_start(waiting.pop(0), at_once, keep_open))
-                for one in ended:  # after its successor has begun: what is done here takes a moment
+                for one in ended:  # after the next one was started: what is done here takes a moment
                     if not stop.asked or one.process.returncode == 0:
                         on_end(one.job, one.process.returncode)
                 if stop.asked:
                     waiting.clear()
-                    if not told:
+                    if not passed_on:
                         _signal(running, signal.SIGINT)
-                        told = True
+                        passed_on = True
                 on_wait([one.job.name for one in running])
                 if running:
                     time.sleep(POLL)
@@ -97,17 +97,17 @@ def run_jobs(
 def failure_reason(log: Path, code: int) -> str:
     """Why a job failed, in one line: its own last words, or the signal that killed it."""
     if code < 0:
-        likely = ", most likely for want of memory" if -code == 9 else ""
+        likely = ", probably because memory ran out" if -code == 9 else ""
         return f"was killed by signal {-code}{likely}"
     last = log.read_text(errors="replace").rpartition(f"\n{AGAIN}\n")[2]
     lines = [line.strip() for line in last.splitlines() if line.strip()]
     own = [line.removeprefix("ucseg: ") for line in lines if line.startswith("ucseg: ")]
-    return " ".join(own) or (lines or [f"ended with exit code {code} and said nothing"])[-1]
+    return " ".join(own) or (lines or [f"ended with exit code {code} and printed nothing"])[-1]
 
 
 @contextmanager
 def only_one(out: Path) -> Iterator[list[int]]:
-    """Hold the comparison's folder; yields the descriptors that cells keep open too: they may outlive a killed parent.
+    """Hold the comparison's folder; yields descriptors that its cells keep open too: they may outlive this process.
 
     Raises:
         UserError: another process holds it.
@@ -123,8 +123,8 @@ def only_one(out: Path) -> Iterator[list[int]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(
-                "todo",
-                f"{out}: another 'ucseg compare', or a cell that it began, is at work here; wait for it or end it.",
+                "comparison-busy",
+                f"{out}: another 'ucseg compare' or one of its cells runs here; wait for it or stop it.",
             ) from None
         yield [file.fileno()]
 
@@ -151,7 +151,7 @@ def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> _Running:
 def _popen(
     command: list[str], log: IO[bytes], environment: dict[str, str], keep_open: Sequence[int]
 ) -> subprocess.Popen[bytes]:
-    # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on once.
+    # In its own session: the terminal's Ctrl-C reaches only this process, which passes it on once.
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -44,8 +44,8 @@ def seconds_left(
 ) -> float | None:
     """Seconds until the last cell ends; None while nothing is known.
 
-    A cell takes what finished ones of its variant took, else what one that runs will take at its speed, else the mean
-    of what is known of the others.
+    A cell takes as long as finished cells of its variant took. Where there is none, the speed of a running one counts;
+    else the mean over the other variants.
     """
     known: dict[str, list[float]] = {}
     for cell, result in done.items():

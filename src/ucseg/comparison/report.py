@@ -1,8 +1,7 @@
-"""The files of a comparison: cases.csv, table.csv, summary.json and index.html, made anew after every cell."""
+"""The files of a comparison: cases.csv, table.csv, summary.json and index.html, written again after every cell."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,21 +19,11 @@ from ucseg.comparison.summary import Comparison, Row, Summary, case_table, summa
 from ucseg.evaluation.metrics import METRICS
 from ucseg.evaluation.page import write_page
 from ucseg.machine.writing import whole_file
+from ucseg.training.run_folder import json_text
 
 PAGE, TABLE, CASES, SUMMARY = "index.html", "table.csv", "cases.csv", "summary.json"
-CASE_COLUMNS = [
-    "test",
-    "case",
-    "subject",
-    "class",
-    "variant",
-    "labelled",
-    "seed",
-    "weights",
-    "status",
-    *METRICS,
-    "unit",
-]
+CASE_COLUMNS = ["test", "case", "subject", "class", "variant", "labelled", "seed", "weights", "status"]
+CASE_COLUMNS += [*METRICS, "unit"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +36,10 @@ class Study:
         amounts: labelled amount -> number of labelled cases, in order; the last is "all".
         tests: key of a test set -> its title.
         reference: what the others are compared with.
-        facts: name and value of what is told at the page's top.
+        facts: name and value of what stands at the page's top.
         settings: that made it, as plain values.
         command: to repeat it.
-        notes: what a reader should know besides.
+        notes: what a reader should also know.
     """
 
     out: Path
@@ -80,7 +69,7 @@ def write_report(study: Study, done: Mapping[Cell, dict[str, Any]], failed: Mapp
     _write(study.out / CASES, lambda part: titled[CASE_COLUMNS].to_csv(part, index=False, float_format="%.6g"))
     flat = pd.DataFrame(flat_rows(study, summary))
     _write(study.out / TABLE, lambda part: flat.to_csv(part, index=False, float_format="%.6g"))
-    text = json.dumps(_plain(_everything(study, ordered, failed, summary)), indent=1, ensure_ascii=False) + "\n"
+    text = json_text(_everything(study, ordered, failed, summary))
     _write(study.out / SUMMARY, lambda part: part.write_text(text, encoding="utf-8"))
     write_page(study.out / PAGE, "compare_page.html.j2", _page(study, table, ordered, failed, summary), __package__)
     return summary
@@ -93,7 +82,6 @@ def finished(study: Study, results: Mapping[Cell, dict[str, Any]]) -> dict[Cell,
 
 def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
     """A line a row of the summary, its comparison with the reference beside it."""
-    compared = {(one.test, one.labelled, one.weights, one.variant): one for one in summary.comparisons}
     lines = []
     for row in in_order(study, summary.rows):
         line: dict[str, Any] = {
@@ -111,13 +99,13 @@ def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
                 f"{metric}_{key}": getattr(figure, key) for key in ("spread", "low", "high")
             }
         line |= {f"dice {name}": value for name, value in row.dice_by_class.items()}
-        one = compared.get((row.test, row.labelled, row.weights, row.variant))
+        one = summary.comparison_of(row)
         line |= {
             "gap_closed": row.gap_closed,
             "difference": one.difference if one else math.nan,
             "p": one.p if one else math.nan,
             "p_holm": one.p_holm if one else math.nan,
-            "verdict": one.verdict if one else "reference" if row.variant == study.reference else "",
+            "verdict": _verdict(study, row, one),
             "training_seconds": row.seconds,
             "peak_gib": row.peak_bytes / 2**30,
         }
@@ -203,7 +191,7 @@ def _page(
                     "subjects": max(row.subjects for row in own),
                     "cases": max(row.cases for row in own),
                     "unit": part["unit"].iloc[0],
-                    "rows": [_cells(study, row, summary.comparisons) for row in own],
+                    "rows": [row_texts(study, row, summary.comparison_of(row)) for row in own],
                     "classes": sorted({name for row in own for name in row.dice_by_class}),
                     "words": [(amount, said) for amount, place in places if (said := words.verdicts(summary, place))],
                     "boxes": boxes(part, list(study.amounts), shade),
@@ -224,33 +212,27 @@ def _page(
     }
 
 
-def _cells(study: Study, row: Row, comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """A row as text."""
-    one = next(
-        (c for c in comparisons if (c.test, c.labelled, c.weights, c.variant)
-         == (row.test, row.labelled, row.weights, row.variant)), None
-    )  # fmt: skip
+def row_texts(study: Study, row: Row, one: Comparison | None) -> dict[str, str]:
+    """The figures of a row and of its comparison with the reference, as text."""
     return {
         "labelled": f"{row.labelled} ({study.amounts[row.labelled]})",
         "variant": row.variant,
-        "seeds": len(row.seeds),
-        "dice": words.figure_text(*_bounds(row, "dice"), 3),
+        "seeds": str(len(row.seeds)),
+        "dice": words.figure_text(row.metrics["dice"], 3),
         "spread": words.number(row.metrics["dice"].spread, ".3f"),
-        "hd95": words.figure_text(*_bounds(row, "hd95"), 1),
-        "assd": words.figure_text(*_bounds(row, "assd"), 2),
-        "by_class": {name: words.number(value, ".3f") for name, value in row.dice_by_class.items()},
+        "hd95": words.figure_text(row.metrics["hd95"], 1),
+        "assd": words.figure_text(row.metrics["assd"], 2),
         "gap": words.number(row.gap_closed, ".0%"),
         "difference": words.number(one.difference, "+.3f") if one else "",
         "p": words.p_text(one.p_holm) if one else "",
-        "verdict": one.verdict if one else "reference" if row.variant == study.reference else "",
+        "verdict": _verdict(study, row, one),
         "seconds": words.number(row.seconds, ".0f", ""),
         "memory": words.number(row.peak_bytes / 2**30, ".2f", ""),
-    }
+    } | {f"dice {name}": words.number(value, ".3f") for name, value in row.dice_by_class.items()}
 
 
-def _bounds(row: Row, metric: str) -> tuple[float, float, float]:
-    figure = row.metrics[metric]
-    return figure.mean, figure.low, figure.high
+def _verdict(study: Study, row: Row, one: Comparison | None) -> str:
+    return one.verdict if one else "reference" if row.variant == study.reference else ""
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
@@ -259,15 +241,6 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
         if value not in found:
             found.append(value)
     return found
-
-
-def _plain(value: Any) -> Any:
-    """For JSON: undefined figures are null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

@@ -1,8 +1,7 @@
-"""From the user's words to a comparison that can begin, or all that is wrong with them at once. Writes nothing."""
+"""From the user's options to a comparison that can start, or all that is wrong with them at once. Writes nothing."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,19 @@ from typing import Any
 from ucseg.comparison.datasets import (
     Amount,
     Cohort,
+    check_fit,
     images_of,
     labelled_amounts,
-    mismatch,
     other_cohort,
     own_cohort,
 )
 from ucseg.comparison.definition import Definition, agree, choose_plan, define, earlier
-from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check_settings, parse_variants
+from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check_settings, of_variant, parse_variants
 from ucseg.comparison.report import Study
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
 from ucseg.dataset.splits import share_or_cases, subjects_in_two_splits
 from ucseg.errors import UserError, some
+from ucseg.evaluation.metrics import check_tolerance
 from ucseg.methods import build_method, settings_of
 from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
@@ -30,7 +30,7 @@ from ucseg.training.settings import TrainConfig, sort_settings
 
 DEFAULT_REFERENCE = "uc_seg"
 FAR_FROM_ASKED = 1.5
-"""So many times more or fewer labelled cases than a percentage asks for are told."""
+"""A percentage that shows so many times more or fewer cases than it asks for gets a note."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Setup:
-    """A comparison that can begin."""
+    """A comparison that can start."""
 
     study: Study
     dataset: Dataset
@@ -69,50 +69,44 @@ def set_up(wanted: Wanted) -> Setup:
     Raises:
         UserError: a line for each thing that is wrong.
     """
-    problems: list[str] = []
+    problems: list[UserError] = []
 
-    def tried(work: Callable[[], Any]) -> Any:
+    def tried(work: Callable[..., Any], *words: Any) -> Any:
         try:
-            return work()
+            return work(*words)
         except UserError as error:
-            problems.extend(str(error).splitlines())
+            problems.append(error)
             return None
 
-    before = tried(lambda: earlier(wanted.out))
-    dataset: Dataset | None = tried(lambda: load_dataset(wanted.dataset))
-    config: TrainConfig | None = tried(lambda: check_common(wanted.settings, wanted.steps))
+    before = tried(earlier, wanted.out)
+    dataset: Dataset | None = tried(load_dataset, wanted.dataset)
+    config: TrainConfig | None = tried(check_common, wanted.settings, wanted.steps)
     if config is not None:
-        device = config.device
-        tried(lambda: choose_device(device))
+        tried(choose_device, config.device)
     variants, wrong = parse_variants(wanted.variants)
     problems += wrong
     if wanted.seeds < 1:
-        problems.append(f"--seeds {wanted.seeds}: give at least 1.")
-    if not 0 <= wanted.tolerance < math.inf:
-        problems.append(f"--tolerance {wanted.tolerance} is not a distance; give 0 or more.")
-    reference = _reference(wanted, variants, problems)
+        problems.append(UserError("no-seed", f"--seeds {wanted.seeds}: give at least 1."))
+    if not wanted.labelled:
+        problems.append(UserError("no-amount", "--labelled: give the labelled amounts to compare at, e.g. 5%,10%."))
+    tried(check_tolerance, wanted.tolerance)
+    reference = tried(_reference, wanted, variants)
     amounts: list[Amount] = []
     cohorts: list[Cohort] = []
     if dataset is not None:
         amounts, wrong = labelled_amounts(dataset, wanted.labelled)
-        problems += wrong + _unusable(dataset, wanted)
-        problems += [
-            f"--test-on {path}: is the dataset itself, whose test cases are measured on in any case; leave it out."
-            for path in wanted.test_on
-            if path.resolve() == dataset.folder.resolve()
-        ]
-        cohorts = [found for path in wanted.test_on if (found := tried(lambda path=path: other_cohort(path)))]  # type: ignore[misc]
-        problems += [text for one in cohorts if (text := mismatch(dataset, one))]
+        problems += wrong + _unusable(dataset)
+        cohorts = [found for path in wanted.test_on if (found := tried(_other, dataset, path))]
     if problems or dataset is None or config is None:
-        raise UserError("todo", "\n".join(dict.fromkeys(problems)))
+        raise UserError.together(list({str(one): one for one in problems}.values()))
 
     cohorts = [own_cohort(dataset), *cohorts]
     plan, plan_from = choose_plan(dataset, amounts[0], before)
     for variant in variants:
-        tried(lambda variant=variant: _build(variant, wanted, plan))  # type: ignore[misc]
+        tried(_build, variant, wanted, plan)
     problems = problems or _twins(variants, wanted)
     if problems:
-        raise UserError("todo", "\n".join(problems))
+        raise UserError.together(problems)
     now = define(dataset, amounts, cohorts, plan, plan_from, config, wanted.tolerance)
     definition = agree(before, now, wanted.out)
     asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
@@ -121,34 +115,44 @@ def set_up(wanted: Wanted) -> Setup:
     return Setup(study, dataset, plan, config, definition, {one.text: one for one in amounts}, wanted.settings)
 
 
-def _reference(wanted: Wanted, variants: Sequence[Variant], problems: list[str]) -> str:
+def _reference(wanted: Wanted, variants: Sequence[Variant]) -> str:
     named = [variant.text for variant in variants]
     if wanted.reference is None:
         first = next((variant.text for variant in variants if variant.text in wanted.variants), named[0])
         return DEFAULT_REFERENCE if DEFAULT_REFERENCE in named else first
     variant = wanted.reference.partition("/")[0]
     if wanted.reference not in named and not any(one.text == variant and one.members for one in variants):
-        problems.append(f"--reference {wanted.reference} is not compared; choose one of {', '.join(named)}.")
+        raise UserError(
+            "reference-unknown", f"--reference {wanted.reference} is not compared; choose one of {', '.join(named)}."
+        )
     return wanted.reference
 
 
-def _unusable(dataset: Dataset, wanted: Wanted) -> list[str]:
-    masks = reference_masks(dataset)
-    found = []
-    if not any(case.case in masks for case in dataset.test):
-        found.append(f"{dataset.folder}: has no test case with a mask to measure on; make it with ucseg init --test.")
-    if not any(case.mask is not None for case in dataset.validation):
-        found.append(
-            f"{dataset.folder}: has no validation case with a mask to choose weights by; "
-            "make it with ucseg init --validation."
+def _other(dataset: Dataset, path: Path) -> Cohort:
+    if path.resolve() == dataset.folder.resolve():
+        raise UserError(
+            "test-set-own",
+            f"--test-on {path}: the dataset's own test cases are always used; leave it out.",
         )
-    if not wanted.labelled:
-        found.append("--labelled: give the labelled amounts to compare at, e.g. 5%,10%.")
+    found = other_cohort(path)
+    check_fit(dataset, found)
     return found
 
 
-def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[str]:
-    """Variants with the same settings: hours of training that would tell nothing."""
+def _unusable(dataset: Dataset) -> list[UserError]:
+    masks = reference_masks(dataset)
+    found = []
+    if not any(case.case in masks for case in dataset.test):
+        said = "has no test case with a mask to measure on; make it with ucseg init --test."
+        found.append(UserError("no-test-mask", f"{dataset.folder}: {said}"))
+    if not any(case.mask is not None for case in dataset.validation):
+        said = "has no validation case with a mask to choose weights by; make it with ucseg init --validation."
+        found.append(UserError("no-validation-mask", f"{dataset.folder}: {said}"))
+    return found
+
+
+def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[UserError]:
+    """Variants with the same settings: hours of training that would show nothing."""
     first: dict[tuple[str, str, str], str] = {}
     problems = []
     for variant in variants:
@@ -156,9 +160,8 @@ def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[str]:
         method = settings_of(variant.method, sort_settings(list(variant.all_settings), {})["method"])
         twin = first.setdefault((variant.method, repr(train), repr(method)), variant.text)
         if twin != variant.text:
-            problems.append(
-                f"variant '{variant.text}': has the settings of '{twin}' and would train the same; leave one out."
-            )
+            said = f"variant '{variant.text}': has the settings of '{twin}' and would train the same; leave one out."
+            problems.append(UserError("variants-same", said))
     return problems
 
 
@@ -169,10 +172,7 @@ def _build(variant: Variant, wanted: Wanted, plan: Plan) -> None:
         if variant.settings:
             build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
     except UserError as error:
-        raise UserError(
-            "todo",
-            "\n".join(f"variant '{variant.text}': {line}" for line in str(error).splitlines()),
-        ) from None
+        raise of_variant(variant.text, error) from None
 
 
 def _study(
@@ -221,8 +221,8 @@ def _rounded(amounts: Sequence[Amount], most: int) -> list[str]:
         shown = len(amount.labelled)
         if share is not None and not share * most / FAR_FROM_ASKED < shown < share * most * FAR_FROM_ASKED:
             notes.append(
-                f"--labelled {amount.text} of {most} masks comes to {share * most:.2g}; shown: {shown} "
-                f"({shown / most:.1%}), whole subjects and at least one."
+                f"--labelled {amount.text} of {most} masks is {share * most:.2g}, but {shown} ({shown / most:.1%}) are "
+                "shown: whole subjects, and at least one case."
             )
     return notes
 
@@ -235,11 +235,11 @@ def _not_named(out: Path, grid: Sequence[Cell], tests: Sequence[str]) -> list[st
     missing += [f"test sets {', '.join(tests)}"] if tests else []
     if not missing:
         return []
-    return [f"{out} also holds {' and '.join(missing)}: not shown here; the command that names them shows them again."]
+    return [f"{out} also holds {' and '.join(missing)}: not shown, because this command does not name them."]
 
 
 def _titles(cohorts: Sequence[Cohort]) -> dict[str, str]:
-    """Key of a test set -> its title; two datasets of one name are told apart by their folders."""
+    """Key of a test set -> its title; of two datasets with one name, the second gets its folder."""
     titles: dict[str, str] = {}
     for one in cohorts:
         taken = one.title in titles.values()
@@ -253,13 +253,13 @@ def _notes(dataset: Dataset, cohorts: Sequence[Cohort], titles: dict[str, str]) 
     hidden = sum(case in training for case in reference_masks(dataset)) - len(dataset.labelled)
     if hidden:
         notes.append(
-            f"{dataset.folder} hides {hidden} training masks: 'all' is the {len(dataset.labelled)} that it shows, and "
-            "percentages are of these. Made without --labelled it would show all."
+            f"{dataset.folder} hides {hidden} training masks: 'all' and percentages count only the "
+            f"{len(dataset.labelled)} that it shows. To use all masks, make the dataset without --labelled."
         )
     shared = subjects_in_two_splits(dataset.cases)
     if shared:
         notes.append(
-            f"{len(shared)} subjects lie in more than one split (e.g. {next(iter(shared))}): figures may be too good."
+            f"{len(shared)} subjects are in more than one split (e.g. {next(iter(shared))}): figures may be too good."
         )
     others = cohorts[1:]  # leaks between the dataset's own splits are for `ucseg check`
     seen = {
@@ -270,12 +270,10 @@ def _notes(dataset: Dataset, cohorts: Sequence[Cohort], titles: dict[str, str]) 
         images = images_of(one.cases)
         for split, own in seen.items():
             if again := [name for content, name in images.items() if content in own]:
-                harm = (
-                    "it tells little that the own test cases do not" if split == "test" else "its figures are too good"
-                )
+                harm = "are measured twice" if split == "test" else "make its figures too good"
                 notes.append(
-                    f"{titles[one.key]}: {len(again)} of its images are {split} cases of {dataset.folder} too "
-                    f"({some(again)} there): {harm}. Leave them out of what is tested on."
+                    f"{titles[one.key]}: {len(again)} of its images are also {split} cases of {dataset.folder} "
+                    f"({some(again)}) and {harm}. Remove them from --test-on."
                 )
     lost = [one for one in cohorts if one.left_out]
     return [*notes, *(f"{titles[one.key]}: {one.left_out} cases without a mask are not measured." for one in lost)]

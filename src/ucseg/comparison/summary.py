@@ -110,6 +110,10 @@ class Summary:
     comparisons: list[Comparison]
     gaps: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
+    def comparison_of(self, row: Row) -> Comparison | None:
+        """A row against the reference; None for the reference, and where it is not finished."""
+        return next((one for one in self.comparisons if _key(one) == _key(row)), None)
+
 
 def case_table(done: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
     """Every case, class, variant and seed of the finished cells: KEYS, seed, baseline, and COLUMNS but the network."""
@@ -275,15 +279,15 @@ def verdict(difference: float, p_holm: float, spread: float) -> str:
     return BETTER if difference > 0 else WORSE
 
 
-def _key(row: Row) -> tuple[str, ...]:
-    return (row.test, row.labelled, row.weights, row.variant)
+def _key(one: Row | Comparison) -> tuple[str, ...]:
+    return (one.test, one.labelled, one.weights, one.variant)
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-# The page is made anew after every cell: what did not change is not drawn ten thousand times again.
+# The page is written again after every cell: what did not change is not resampled ten thousand times again.
 
 
 @lru_cache(maxsize=4096)

@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ucseg.comparison.grid import Cell
-from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Summary
+from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Figure, Summary
 
 RULES = (
-    "All had the same labelled cases, steps, batches, augmentation, choice of the best weights and post-processing. "
-    "Test cases were used for these figures only.",
-    "A case counts with the mean over its classes and over seeds, a subject with the mean over its cases: cases of one "
-    "subject are not independent. A class that neither mask has is undefined and left out.",
+    "All runs had the same labelled cases, steps, batches, augmentation, choice of the best weights and "
+    "post-processing. Test cases were used for these figures only.",
+    "The value of a case is the mean over its classes and over seeds, that of a subject the mean over its cases: cases "
+    "of one subject are not independent. A class that is in neither mask has no value and is left out.",
     "Interval: 95 % percentile bootstrap over subjects. Spread: standard deviation over seeds.",
-    f"Better or worse is said only where Holm's p is below {LEVEL:g} and the difference of the means is larger than "
-    "the larger of both spreads over seeds. Everything else is within noise. p: Wilcoxon's signed-rank test on the "
+    f"A variant is better or worse only where Holm's p is below {LEVEL:g} and the difference of the means is larger "
+    "than both spreads over seeds. Everything else is within noise. p: Wilcoxon's signed-rank test on the "
     "subjects' Dice, with Holm's correction over all comparisons with the reference at one labelled amount and one "
     "kind of weights. With one seed each the spread is not known, and p decides alone.",
     "Supervised U-Net and V-Net are trained in one run without seeing each other: 'supervised' is their mean, "
-    "'supervised/unet' and 'supervised/vnet' each by itself. Gap closed: how much of the way from the best of the "
-    "supervised rows at this amount to the best of those with all labels.",
+    "'supervised/unet' and 'supervised/vnet' each alone. Gap closed: the share of the way from the best supervised row "
+    "at this amount to the best one with all labels.",
 )
 NOTHING = 0.01
-"""A Dice below it is as good as nothing found."""
+"""A Dice below it means that nothing was learned."""
 
 
 def sentence(one: Comparison) -> str:
@@ -36,16 +36,16 @@ def sentence(one: Comparison) -> str:
         UNKNOWN: f"{one.variant} and {one.reference} cannot be compared yet",
     }[one.verdict]
     if one.verdict == UNKNOWN:
-        return f"{said}: no seed or no two subjects that both have."
+        return f"{said}: they need a seed and two subjects in common."
     interval = "" if math.isnan(one.low) else f" [{one.low:+.3f}, {one.high:+.3f}]"
     spread = f"spread over seeds {one.spread:.3f}"
     if math.isnan(one.spread):
-        spread = "one seed, so how much another seed would change is not known"
+        spread = "one seed, so the spread over seeds is not known"
     if one.unpaired:
-        spread += f"; over the seeds that both have ({', '.join(map(str, one.seeds))}), so it is not that of the means"
-    few = "; too few for any difference to show" if one.hopeless else ""
+        spread += f"; only the seeds of both ({', '.join(map(str, one.seeds))}), so not the difference of the means"
+    few = "; too few to show any difference" if one.hopeless else ""
     if one.difference == one.low == one.high == 0:
-        few += "; the same on every subject: the weights may be the same, as the best ones of an early step can be"
+        few += "; equal on every subject: both may have the same weights, from an early step"
     return (
         f"{said}: Dice {one.difference:+.3f}{interval}, p {p_text(one.p_holm)}, {spread}, {one.subjects} subjects{few}."
     )
@@ -57,8 +57,8 @@ def verdicts(summary: Summary, place: tuple[str, str, str]) -> list[str]:
     rows = [row for row in summary.rows if (row.test, row.labelled, row.weights) == place]
     if nothing := [row.variant for row in rows if row.metrics["dice"].mean < NOTHING]:
         said.append(
-            f"Dice below {NOTHING:g}, so nothing was learned, by {', '.join(nothing)}: to be better or worse than that "
-            "says nothing of a method. Give all more steps."
+            f"{', '.join(nothing)} learned nothing (Dice below {NOTHING:g}), so a comparison with it means nothing. "
+            "Train all methods for more steps."
         )
     if place in summary.gaps:
         said.append(f"The share of the gap closed is undefined: {summary.gaps[place]}.")
@@ -66,24 +66,24 @@ def verdicts(summary: Summary, place: tuple[str, str, str]) -> list[str]:
 
 
 def of_several_versions(versions: Mapping[str, Sequence[str]]) -> str:
-    """What to say where runs are of different code (version -> names of finished runs, none: to come), else ""."""
+    """A warning where runs are of different code (version -> names of finished runs, none: to come), else ""."""
     if len(versions) < 2:
         return ""
-    said = "; ".join(f"{version}: {len(names) or 'those to come'}" for version, names in versions.items())
+    said = "; ".join(f"{version}: {len(names) or 'the new ones'}" for version, names in versions.items())
     return (
-        f"Not all runs are of the same code (runs by version: {said}). Where it differs in what is computed they "
-        "cannot be compared; another --out begins anew."
+        f"The runs are of different versions of the code (runs by version: {said}). If the versions compute different "
+        "things, the runs cannot be compared. To start again, choose another --out."
     )
 
 
 def of_silent_terms(done: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
-    """A sentence for terms of the loss that trained nothing: a variant without them would be the same."""
+    """A sentence for each set of loss terms that trained nothing: a variant without them would be the same."""
     runs: dict[tuple[str, ...], list[str]] = {}
     for cell, result in done.items():
         if silent := result["training"].get("silent"):
             runs.setdefault(tuple(silent), []).append(str(cell))
     return [
-        f"{'; '.join(cells)}: loss terms that were 0 whenever logged, and trained nothing: {', '.join(silent)}."
+        f"{'; '.join(cells)}: these loss terms were 0 in every log line and trained nothing: {', '.join(silent)}."
         for silent, cells in runs.items()
     ]
 
@@ -95,11 +95,12 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def figure_text(mean: float, low: float, high: float, digits: int) -> str:
+def figure_text(figure: Figure, digits: int) -> str:
     """Mean and interval."""
-    if math.isnan(mean):
+    if math.isnan(figure.mean):
         return "undefined"
-    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+    interval = "" if math.isnan(figure.low) else f" [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+    return f"{figure.mean:.{digits}f}{interval}"
 
 
 def number(value: float, form: str, nothing: str = "-") -> str:

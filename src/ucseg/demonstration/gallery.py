@@ -5,8 +5,6 @@ Pictures are PNGs within the HTML (data URIs), so that a report is one file that
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +13,11 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from ucseg.evaluation.page import png_uri
 from ucseg.types import Array
 
 WIDTH = 220  # of a picture, in pixels
-# Foreground classes 1, 2, ...: told apart with colour-blind eyes too (after Okabe & Ito 2008); more classes start over.
+# Foreground classes 1, 2, ..., different to colour-blind eyes too (after Okabe & Ito 2008); more classes start again.
 COLOURS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0))
 
 
@@ -142,6 +141,4 @@ def _overlay(canvas: Array, mask: Array, outline: Array | None) -> Array:
 
 
 def _uri(picture: Array) -> str:
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+    return png_uri(lambda file: Image.fromarray(picture).save(file, format="PNG", optimize=True))

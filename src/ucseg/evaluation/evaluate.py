@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import by_names, fill_outlines, mask_values, read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.matching import Pair, grid_difference, match
-from ucseg.evaluation.metrics import ClassMetrics, case_metrics, worst_distance
+from ucseg.evaluation.metrics import ClassMetrics, case_metrics, check_tolerance, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.cores import cores
@@ -93,15 +92,15 @@ def evaluate_folder(
             named in the result (`failed`), and the others go on.
     """
     settings = settings or Settings()
-    if not 0 <= settings.tolerance < math.inf:
-        raise UserError("todo", f"--tolerance {settings.tolerance} is not a distance; give 0 or more.")
+    check_tolerance(settings.tolerance)
     found = match(predictions, references, settings.split, settings.subject)
     if found.dataset is not None and settings.classes is not None:
-        raise UserError("todo", "--classes is for folders of masks; a dataset's classes are in its dataset.yaml.")
+        raise UserError(
+            "classes-of-dataset", "--classes is for folders of masks; a dataset's classes are in its dataset.yaml."
+        )
     if found.dataset is not None and settings.fill_outlines is not None:
         raise UserError(
-            "todo",
-            "--fill-outlines is for folders of masks; a dataset's dataset.yaml says it (fill_outlines).",
+            "outlines-of-dataset", "--fill-outlines is for folders of masks; set fill_outlines in dataset.yaml."
         )
     classes = found.dataset.config.classes if found.dataset is not None else settings.classes
     named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
@@ -109,7 +108,7 @@ def evaluate_folder(
     reading = _Reading(found.dataset, classes, named, *filled)
 
     results: dict[str, CaseResult] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, UserError] = {}
     pool = ThreadPoolExecutor(workers or min(8, cores()))
     try:
         jobs = {pool.submit(_compare, pair, reading, settings.tolerance): pair for pair in found.pairs}
@@ -118,19 +117,20 @@ def evaluate_folder(
             try:
                 results[case] = job.result()
             except UserError as error:
-                failed[case] = str(error)
+                failed[case] = error
             if report is not None:
                 report(done, len(jobs))
     finally:
         pool.shutdown(cancel_futures=True)
     ordered = [results[pair.reference.case] for pair in found.pairs if pair.reference.case in results]
     if not ordered:
-        raise UserError("todo", "\n".join(["no case could be evaluated:", *failed.values()]))
+        nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.")
+        raise UserError.together([nothing, *failed.values()])
     return Evaluation(
         cases=_complete(ordered, classes),
         tolerance=settings.tolerance,
         seed=settings.seed,
-        failed=dict(sorted(failed.items())),
+        failed={case: str(error) for case, error in sorted(failed.items())},
         missing=[reference.case for reference in found.missing],
         unmatched={str(file): reason for file, reason in sorted(found.unmatched.items())},
         unreferenced=found.unreferenced,
@@ -142,7 +142,7 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
     """Whether outlines of predictions and of references are filled.
 
     Raises:
-        UserError: the references are outlines, the predictions are not, and nobody has said what that means.
+        UserError: the references are outlines, the predictions are not, and `wanted` does not say what that means.
     """
     if wanted is False:
         return False, False
@@ -150,10 +150,10 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
     lines_too = outlines and are_outlines([pair.prediction for pair in pairs])
     if wanted is None and outlines and not lines_too:
         raise UserError(
-            "todo",
-            f"{references}: the references are drawn outlines (e.g. {pairs[0].reference.mask.name}), closed lines with "
-            "nothing inside, and the predictions are not; fill them with --fill-outlines, or say --no-fill-outlines if "
-            "the line itself is the structure.",
+            "outlines-unasked",
+            f"{references}: the references are outlines (closed lines, e.g. {pairs[0].reference.mask.name}), the "
+            "predictions are not. Give --fill-outlines to fill them, or --no-fill-outlines if the line itself is the "
+            "structure.",
         )
     return bool(wanted and lines_too), bool(wanted)
 
@@ -172,10 +172,10 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
         difference = grid_difference(shape, geometry, grid_shape, grid)
     if difference is not None:
         raise UserError(
-            "todo",
-            f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}; "
-            "bring the prediction back to the grid of its scan, or, where masks differ in size from their images, "
-            "give the dataset in place of the folder of masks.",
+            "grids-differ",
+            f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}. "
+            "Resample the prediction to the grid of its scan. If masks and images differ in size, give the dataset "
+            "instead of the folder of masks.",
         )
     predicted = _class_indices(pair.prediction, reading, reading.filled_predictions, (grid_shape, grid))
     true = (
@@ -184,7 +184,9 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
         else _class_indices(reference.mask, reading, reading.filled_references, (grid_shape, grid))
     )
     if true.shape != predicted.shape:
-        raise UserError("todo", f"{reference.mask}: has another shape than its image; check that they belong together.")
+        raise UserError(
+            "reference-shape", f"{reference.mask}: its shape is not that of its image; check that they belong together."
+        )
     names = reading.classes if reading.classes is not None else _names(predicted, true, reading.named)
     rows = case_metrics(predicted, true, names, grid.spacing, tolerance)
     return CaseResult(reference.case, reference.subject, grid.unit, worst_distance(grid_shape, grid.spacing), rows)
@@ -193,7 +195,7 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
 def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
     """S and geometry to compare on. In a dataset the image has it: its mask may be a plain image of another size.
 
-    A DICOM SEG has none of its own, only the places of its frames; of two, what holds both.
+    A DICOM SEG has no grid, only the places of its frames; two of them get a grid that holds both.
     """
     place = pair.reference.image or pair.reference.mask
     if lies_on_its_image(place):
@@ -215,7 +217,7 @@ def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
     """Number -> name where all masks that name their segments number them alike; empty where none does.
 
     Raises:
-        UserError: they do not, so nobody knows which number in the predictions is which.
+        UserError: they do not, so the numbers in the predictions have no known names.
     """
     found: dict[int, tuple[str, Path]] = {}
     for path in masks:
@@ -227,9 +229,9 @@ def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
             other, where = found.setdefault(number, (name, path))
             if other.lower() != name.lower():
                 raise UserError(
-                    "todo",
-                    f"{path}: its segment {number} is '{name}', that of {where.name} is '{other}', so it is unknown "
-                    "which number means what in the predictions; say it, e.g. --classes 1=liver,2=spleen.",
+                    "segment-numbers",
+                    f"{path}: its segment {number} is '{name}', that of {where.name} is '{other}'. "
+                    "Say what the numbers in the predictions mean, e.g. --classes 1=liver,2=spleen.",
                 )
     return {number: name for number, (name, _) in found.items()}
 
@@ -246,8 +248,7 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
         whole = np.rint(values)
         if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
             raise UserError(
-                "todo",
-                f"{path}: holds fractions or NaN, so it is a map and not a mask; name a folder of masks.",
+                "map-not-mask", f"{path}: holds fractions or NaN, so it is a map, not a mask; give a folder of masks."
             )
         values = whole.astype(np.int32)
     if values.dtype == bool:
@@ -257,9 +258,9 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
         return (values // 255).astype(np.uint8)
     if classes is None and suffix(path) in (".png", ".jpg", ".jpeg", ".tif", ".tiff") and len(occurring) > _GREY:
         raise UserError(
-            "todo",
-            f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask; "
-            "evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
+            "picture-not-mask",
+            f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask. "
+            "Evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
         )
     unknown = [
         int(value) for value in occurring if value < 0 or (classes is not None and int(value) not in (0, *classes))
@@ -267,8 +268,8 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
     if unknown:
         listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
         raise UserError(
-            "todo",
-            f"{path}: holds values that are no classes ({listed}); name them with --classes or mend the mask.",
+            "unnamed-values",
+            f"{path}: holds values that are not classes ({listed}); name them with --classes or fix the mask.",
         )
     return values
 

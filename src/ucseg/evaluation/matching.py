@@ -72,8 +72,8 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         predictions: a mask, or a folder of masks (sub-folders, where maps and single networks' masks lie, are not
             entered), named X as the case or its image, or X_mask, X_seg, X_segmentation, X_Annotation.
         references: the same, sub-folders included; or a dataset, of which every known mask of the split is
-            a reference, masks hidden from training included. A DICOM SEG may have any name if the predictions'
-            cases.csv tells of the series that it refers to.
+            a reference, masks hidden from training included. A DICOM SEG may have any name if the series that it
+            refers to is in the predictions' cases.csv.
         split: of a dataset: "train", "validation", "test" or "all".
         subject: regular expression that finds the subject in a reference's name (not for datasets: they know).
 
@@ -85,7 +85,9 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     unreferenced: list[str] = []
     if dataset is not None:
         if subject is not None:
-            raise UserError("todo", "--subject is for folders of masks; a dataset's subjects are in its cases.csv.")
+            raise UserError(
+                "subject-of-dataset", "--subject is for folders of masks; a dataset's subjects are in its cases.csv."
+            )
         known, aliases, unreferenced = _of_dataset(dataset, split)
     else:
         known, aliases = _of_folder(references, subject)
@@ -96,9 +98,9 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     if not pairs:
         examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
         raise UserError(
-            "todo",
+            "no-pairs",
             f"{predictions}: no prediction there has the name of a reference in {references} ({examples}); "
-            "a prediction is named like its case or its image.",
+            "name each prediction like its case or its image.",
         )
     done = {pair.reference.case for pair in pairs}
     missing = [reference for reference in known if reference.case not in done]
@@ -130,14 +132,13 @@ def _dataset(path: Path) -> Dataset | None:
 
 def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], dict[str, set[str]], list[str]]:
     if split not in (*SPLITS, "all"):
-        raise UserError("todo", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
+        raise UserError("split-unknown", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     cases = [case for case in dataset.cases if split in (case.split, "all")]
     masks = reference_masks(dataset)
     known = [Reference(case.case, case.subject, masks[case.case], case.image) for case in cases if case.case in masks]
     if not known:
         raise UserError(
-            "todo",
-            f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split.",
+            "split-no-mask", f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split."
         )
     aliases = {reference.case: {stem(reference.mask)} for reference in known}
     for reference in known:
@@ -159,8 +160,8 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
     repeated = [name for name in {stem(file) for file in files} if sum(stem(file) == name for file in files) > 1]
     if repeated:
         raise UserError(
-            "todo",
-            f"{path}: several files are called '{min(repeated)}'; name the folder that holds the reference masks only.",
+            "references-same-name",
+            f"{path}: several files are called '{min(repeated)}'; give a folder that holds the reference masks only.",
         )
     reduced = Counter(_MASK_ENDING.sub("", stem(file)) for file in files)
     # X_seg is called X, unless X_mask is there too.
@@ -231,14 +232,16 @@ def _files(path: Path, deep: bool) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError("todo", f"{path}: there is no such file or folder.")
+        raise UserError("masks-missing", f"{path}: there is no such file or folder; check the path.")
     inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
     files = sorted(
         file for file in inside
         if file.is_file() and not file.name.startswith(".") and _may_be_mask(file)
     )  # fmt: skip
     if not files:
-        raise UserError("todo", f"{path}: there is no mask in this folder; readable are {', '.join(sorted(SUFFIXES))}.")
+        raise UserError(
+            "no-masks", f"{path}: there is no mask in this folder; readable are {', '.join(sorted(SUFFIXES))}."
+        )
     return files
 
 

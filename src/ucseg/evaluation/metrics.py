@@ -10,6 +10,7 @@ from typing import TypedDict
 import numpy as np
 from scipy import ndimage
 
+from ucseg.errors import UserError
 from ucseg.evaluation.surface import surface_distances
 from ucseg.types import Array
 
@@ -37,6 +38,12 @@ class ClassMetrics(TypedDict):
     true_positives: int
     false_positives: int
     false_negatives: int
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance of surface Dice that is no distance, with a UserError."""
+    if not 0 <= tolerance < math.inf:
+        raise UserError("tolerance", f"--tolerance {tolerance} is not a distance; give 0 or more.")
 
 
 def case_metrics(
@@ -100,19 +107,9 @@ def worst_distance(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
 
 
 def _undefined(label: int, name: str) -> ClassMetrics:
-    return {
-        "label": label,
-        "name": name,
-        "status": BOTH_EMPTY,
-        "dice": math.nan,
-        "jaccard": math.nan,
-        "hd95": math.nan,
-        "assd": math.nan,
-        "surface_dice": math.nan,
-        "true_positives": 0,
-        "false_positives": 0,
-        "false_negatives": 0,
-    }
+    undefined = dict.fromkeys(METRICS, math.nan)
+    counts = dict.fromkeys(("true_positives", "false_positives", "false_negatives"), 0)
+    return {"label": label, "name": name, "status": BOTH_EMPTY, **undefined, **counts}  # type: ignore[typeddict-item]
 
 
 def _measure(row: ClassMetrics, predicted: Array, true: Array, grid: _Grid) -> None:

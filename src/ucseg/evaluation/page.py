@@ -1,14 +1,16 @@
-"""An HTML page from a template of the package."""
+"""An HTML page from a template of the package, and the pictures in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ucseg.training.run_folder import replace_file
+from ucseg.machine.writing import whole_file
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any], package: str) -> None:
@@ -17,8 +19,12 @@ def write_page(path: Path, template: str, values: Mapping[str, Any], package: st
         loader=PackageLoader(package, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     text = environment.get_template(template).render(values)
-
-    def write(part: Path) -> None:
+    with whole_file(path, path.suffix) as part:
         part.write_text(text, encoding="utf-8")
 
-    replace_file(path, write)
+
+def png_uri(save: Callable[[BinaryIO], object]) -> str:
+    """A picture as a part of the page (data URI); `save` writes it as PNG."""
+    data = io.BytesIO()
+    save(data)
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode("ascii")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy as np
 from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, OK, ClassMetrics
 from ucseg.evaluation.statistics import RESAMPLES, Interval, bootstrap_interval
 from ucseg.machine.writing import whole_file
+from ucseg.training.run_folder import json_text
 from ucseg.types import Array
 
 DEFINITIONS = {
@@ -183,7 +183,7 @@ class Evaluation:
             "cases_without_reference": self.unreferenced,
             "definitions": DEFINITIONS,
         }
-        return json.dumps(_without_nan(content), indent=2, ensure_ascii=False) + "\n"
+        return json_text(content)
 
     def _table(self) -> str:
         columns = ["case", "subject", "class", "name", "status", *METRICS, "true_positives", "false_positives"]
@@ -207,12 +207,3 @@ def _text(value: object) -> object:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return value
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN: undefined figures are null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

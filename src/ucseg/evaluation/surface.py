@@ -8,8 +8,8 @@ surface within the cell spanned by the centres of those 2^n voxels. This is the 
 their `surface-distance` package. It was chosen over counting boundary voxels (MedPy, MONAI, scikit-image), because
 
 - on anisotropic voxels a count gives a thick-sliced axis too many or too few votes; an area does not;
-- a structure of one voxel has a surface around it, and two masks that differ by one layer of voxels are one spacing
-  apart on both sides of it: inside and outside are treated alike.
+- inside and outside are treated alike: a structure of one voxel has a surface around it, and a layer of voxels more
+  or less moves the surface by one spacing.
 
 The outside of the image counts as background: a structure cut by the image's edge has a surface there.
 
@@ -142,8 +142,8 @@ def _cell_triangles() -> tuple[Array, ...]:
     """Triangles (K x 3 corners x 3 coordinates) of the surface within a unit cell, for each of the 256 corner codes.
 
     Marching cubes after Lorensen & Cline 1987. It leaves open how to connect corners across a face that has its inside
-    corners on a diagonal; we draw a cell with more than four corners inside as its complement, so that a mask and its
-    complement have the same surface, as in the `surface-distance` package.
+    corners on a diagonal. We draw a cell with more than four corners inside as its complement, as `surface-distance`
+    does. So a mask and its complement have the same surface.
     """
     triangles: list[Array] = []
     for code in range(256):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import statistics
 import sys
 import time
@@ -120,11 +119,20 @@ def _most(device: torch.device, before: float) -> float:
         return float(torch.cuda.max_memory_allocated(device)) - before
     if device.type == "mps":
         return float(torch.mps.driver_allocated_memory())
+    return max((peak_memory() or 0.0) - before, 1.0)
+
+
+def peak_memory() -> float | None:
+    """Most bytes that this process has held so far; None where the system does not say it."""
+    # The kernel's own figure first: getrusage's includes what the parent held when this process was started.
     peak = _status("VmHWM")
     if peak is None:
-        unit = 1 if sys.platform == "darwin" else 2**10
-        peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-    return max(peak - before, 1.0)
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
+        peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10))
+    return peak
 
 
 def _status(key: str) -> float | None:

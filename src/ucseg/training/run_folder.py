@@ -46,8 +46,12 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """A JSON file, whole or not at all. Figures that are not finite become null."""
-    text = json.dumps(_plain(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    replace_file(path, lambda temporary: _write_text(temporary, text))
+    replace_file(path, lambda temporary: _write_text(temporary, json_text(values)))
+
+
+def json_text(values: Mapping[str, Any], indent: int | None = 2) -> str:
+    """JSON in which figures that are not finite are null; it ends with its line."""
+    return json.dumps(_plain(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -225,7 +229,7 @@ class MetricsLog:
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
-        self._file.write(json.dumps(_plain(line), ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.write(json_text(line, indent=None))
         self._file.flush()
 
     def settle(self) -> None:
