@@ -13,30 +13,99 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 COSTS = (("seconds", 60), ("peak_bytes", 2**30))
 STEP = ("seconds", "over_floor", "over_floor_of_our_layers", "over_own_floor", "peak_gib", "peak_over_authors")
-HEAD = """\
-# Results
+CAVEATS = """\
+## What does not follow from it
 
-Written by `python benchmarks/tables.py` from the files in `benchmarks/results`, each of which holds the command, the
-commit, the machine and every cell. Same labelled cases, same steps, same labelled images and augmentation for every
-model; test cases are seen by no training and no choice. "Mean of both" is the mean of the two supervised networks'
-probabilities. Dice is the mean over foreground classes; the first figure is the mean over training seeds, the second
-their standard deviation. "Gap closed" is (UC-Seg - supervised) / (ceiling - supervised), where supervised is the best
-of the three supervised models with the same labels and the ceiling the best of the three with all labels, after the
-same steps. These are short runs on a small CPU: they compare methods, and are not the best that any of them can do;
-with all labels so few steps have not converged either, so the ceiling is a low one. A commit may be one of a working
-copy that was never published, `-dirty` one with changes that were not committed: what is told by it is which runs are
-of the same code.
-"""
-RULES = """\
-## How to read the comparisons
+- The runs are short, and made on small CPUs. They compare methods. None of them is the best that a method can do.
+- With all masks, so few steps have not converged either. So the ceiling is a low one.
+- Two or three seeds are few. A difference that is *within noise* may still be real.
+- Some runs of one comparison are of different commits. Its section names them.
+- Other work ran beside many runs. So minutes are no measure of what a method costs.
+- The data are public sets. Your scans may differ: [compare on them](how-to/compare.md).
 
-Dice is the mean over the test subjects, in brackets its 95 % bootstrap interval over them, behind it the standard
-deviation over seeds; "best" is Dice of the best-on-validation weights. A method is *better* or *worse* than the
-reference where Wilcoxon's test over subjects says so after Holm's correction and the difference is above the spread
-over seeds, otherwise *within noise*; with one seed the test decides alone. "Gap closed": (method - baseline) /
-(ceiling - baseline), both the best of the supervised rows, at these labels and with all. Minutes and GiB (peak) are of
-a training process. [compare.md](how-to/compare.md) holds the rules.
+## How to read the sections
+
+`python benchmarks/tables.py` makes this page from the files in `benchmarks/results`.
+Each file holds the command, the commit, the machine and every run.
+All models of a comparison have the same labelled cases, steps, labelled images and augmentation.
+No training and no choice sees a test case.
+
+- **Dice:** mean over the test subjects, its 95 % bootstrap interval in brackets, the standard deviation over seeds.
+- **best:** Dice of the best-on-validation weights. All else is of the last weights.
+- **Gap closed:** (method - baseline) / (ceiling - baseline).
+  The baseline is the best of the supervised rows at these labels, the ceiling the best of them with all labels.
+- **min, GiB:** minutes and peak memory of a training process.
+- **Verdict:** *better* or *worse* than the reference, if Wilcoxon's test over subjects says so after Holm's correction,
+  and the difference is above the spread over seeds. Otherwise *within noise*.
+
+[Compare methods](how-to/compare.md#what-is-reported) holds the rules.
+A commit with `-dirty` had changes that were not committed.
+Some commits were never published. They only show which runs are of the same code.
 """
+EARLIER = """\
+## Earlier studies
+
+Dice is the mean over foreground classes.
+The first figure is the mean over training seeds, the second their standard deviation.
+"Mean of both" is the mean of the two supervised networks' probabilities.
+"""
+REFERENCE = "uc_seg"
+SUPERVISED = ("supervised", "supervised/unet", "supervised/vnet")
+
+
+def answer(comparisons: dict[str, dict[str, Any]]) -> str:
+    """One sentence and one table: the methods as published, over all comparisons in which UC-Seg is the reference."""
+    dice: dict[str, dict[str, dict[str, Any]]] = {}  # title of a column -> method -> mean and spread
+    above = clearly = 0
+    for name, result in comparisons.items():
+        if result["reference"] != REFERENCE:
+            continue
+        last = [row for row in result["rows"] if row["weights"] == "last" and ":" not in row["variant"]]
+        ceiling = best_supervised([row for row in last if row["labelled"] == "all"])
+        for labelled in dict.fromkeys(row["labelled"] for row in last if row["labelled"] != "all"):
+            rows = [row for row in last if row["labelled"] == labelled]
+            baseline = best_supervised(rows)
+            column = dice.setdefault(f"{name}, {labelled}", {"best supervised": baseline["metrics"]["dice"]})
+            column |= {row["variant"]: row["metrics"]["dice"] for row in rows if row["variant"] not in SUPERVISED}
+            column["ceiling: supervised with all masks"] = ceiling["metrics"]["dice"]
+            above += column[REFERENCE]["mean"] > baseline["metrics"]["dice"]["mean"]
+            clearly += any(
+                one["verdict"] == "worse"
+                for one in result["comparisons"]
+                if (one["labelled"], one["variant"], one["weights"]) == (labelled, baseline["variant"], "last")
+            )
+    methods = list(dict.fromkeys(method for column in dice.values() for method in column))
+    methods.sort(key=lambda method: method.startswith("ceiling"))
+    lines = [
+        f"**UC-Seg has a higher Dice than the best supervised network in {above} of {len(dice)} comparisons, "
+        f"in {clearly} of them by more than noise, but no method leads everywhere.**",
+        "",
+        f"| test Dice ± seeds | {' | '.join(dice)} |",
+        f"| --- |{' --- |' * len(dice)}",
+    ]
+    for method in methods:
+        cells = []
+        for column in dice.values():
+            highest = max(value["mean"] for one, value in column.items() if not one.startswith("ceiling"))
+            value = column.get(method)
+            text = "" if value is None else f"{value['mean']:.3f} ± {value['spread']:.3f}"
+            cells.append(f"**{text}**" if value is not None and value["mean"] == highest else text)
+        lines.append(f"| {name_of(method)} | {' | '.join(cells)} |")
+    leaders = {max(list(column)[:-1], key=lambda one: column[one]["mean"]) for column in dice.values()}
+    assert len(leaders) > 1, "one method leads everywhere: say so"
+    return "\n".join([*lines, "", "Bold: the highest mean of a column, without the ceiling.", ""])
+
+
+def best_supervised(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the best of the supervised networks and their mean."""
+    return max(
+        (row for row in rows if row["variant"] in SUPERVISED), key=lambda row: float(row["metrics"]["dice"]["mean"])
+    )
+
+
+def name_of(method: str) -> str:
+    """A method with a link to its page; other rows have no page."""
+    return f"[{method}](methods/{method}.md)" if (PAGE.parent / "methods" / f"{method}.md").exists() else method
 
 
 def figure(value: dict[str, Any], digits: int) -> str:
@@ -51,7 +120,7 @@ def table(result: dict[str, Any]) -> str:
     seeds = sorted({cell["seed"] for cell in result["cells"]})
     settings = ", ".join((*definition["plan"], *definition["train"])) or "as planned"
     lines = [
-        f"## {result['study']}",
+        f"### {result['study']}",
         "",
         f"{definition['steps']} steps, seeds {', '.join(map(str, seeds))}; commit `{result['commit'][:10]}`; "
         f"settings {settings}. {result.get('note', '')}".rstrip(),
@@ -138,9 +207,9 @@ def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
     lines = [
         f"## Outside check: {check['outside_check']} {check['pymic']}",
         "",
-        "Another package's methods on the same cases with as many steps; what is the same and what is its own stands",
-        "at the head of benchmarks/against_pymic.py. Dice on the test cases: PyMIC of one seed, here the mean over the",
-        "seeds above.",
+        "Another package's methods on the same cases, with as many steps.",
+        "`benchmarks/against_pymic.py` says what is the same and what differs.",
+        "Dice on the test cases: PyMIC of one seed, here the mean over the seeds of the comparison.",
         "",
         "| method | PyMIC, last | PyMIC, best on validation | here, last | here, best on validation |",
         "| --- | --- | --- | --- | --- |",
@@ -168,11 +237,15 @@ def steps() -> str:
     lines = [
         "## A training step of UC-Seg",
         "",
-        "With mixing, against forward and backward of the two bare subnets; medians of one run. Floor: float32,",
-        "contiguous, the images without mixed ones, with torch's layers or with this package's, some of which are",
-        "quicker; own floor: same precision, layout, layers and allocator, the mixed images too. Memory over the peak",
-        "of the published code; rows of AVX512 by itself and of AVX2 are of older code, which held all of a step at",
-        "once. docs/explanation/speed.md says more.",
+        "A step with mixing, against forward and backward of the two bare subnets. Medians of one run.",
+        "",
+        "- **Floor:** float32, contiguous, without mixed images, with the layers of torch.",
+        "- **Same, our layers:** the same with the layers of this package, some of which are quicker.",
+        "- **Own floor:** the precision, layout, layers and allocator of the step, with the mixed images.",
+        "- **Over published:** memory over the peak of the published code.",
+        "",
+        "Rows of AVX512 alone and of AVX2 are of older code, which held all of a step at once.",
+        "[Speed](explanation/speed.md) says more.",
         "",
         "| size | on | precision | seconds | over floor | same, our layers | over own floor | GiB | over published |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -190,7 +263,8 @@ def growth(sizes: dict[str, dict[str, Any]]) -> str:
     lines = [
         "## A training step of UC-Seg over patch sizes and classes",
         "",
-        "bf16, with mixing; nanoseconds a voxel of the labelled, unlabelled and mixed images. Medians of one run.",
+        "bf16, with mixing. Nanoseconds count each voxel of the labelled, unlabelled and mixed images.",
+        "Medians of one run.",
         "",
         "| size | seconds | ns a voxel | GiB |",
         "| --- | --- | --- | --- |",
@@ -208,11 +282,14 @@ def preparing(kinds: dict[str, dict[str, Any]]) -> str:
     lines = [
         "## Checking and preparing cases",
         "",
-        "Generated cases on two virtual cores that did little else, start and imports included. Cores busy: processor",
-        "seconds over seconds times cores; wanted: with the time in which a thread waited for a core that others had.",
-        "Plain: one loop in one thread that only reads image and mask and saves the arrays. benchmarks/scale.py holds",
-        "the sizes of the scans. They are a few drawings repeated, so that `check` finds far more near-duplicates, and",
-        "looks at more of them closely, than among real images.",
+        "Generated cases on two virtual cores that did little else, start and imports included.",
+        "",
+        "- **Cores busy:** processor seconds over seconds times cores.",
+        "- **Wanted:** the same with the time in which a thread waited for a core that others had.",
+        "- **Plain:** one loop in one thread that only reads image and mask, and saves the arrays.",
+        "",
+        "`benchmarks/scale.py` holds the sizes of the scans. They are a few drawings repeated.",
+        "So `check` finds far more nearly equal images, and looks at more of them closely, than among real images.",
         "",
         "| scans | cases | verb | seconds | over plain | MiB | cores busy | wanted |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -231,18 +308,15 @@ def preparing(kinds: dict[str, dict[str, Any]]) -> str:
 def page() -> str:
     """The whole page."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    compared = [
-        comparison(path.parent.name, json.loads(path.read_text()))
-        + ("\n" + note.read_text() if (note := path.with_name("note.md")).exists() else "")
-        for path in sorted(RESULTS.glob("compare/*/summary.json"))
-    ]
-    ours = json.loads((RESULTS / "compare" / "hippocampus" / "summary.json").read_text())["rows"]
-    parts = [HEAD, *(table(result) for result in results if "study" in result), RULES, *compared]
-    parts += [
-        outside_check(result, [row for row in ours if row["labelled"] == "5%"])
-        for result in results
-        if "outside_check" in result
-    ]
+    files = sorted(RESULTS.glob("compare/*/summary.json"))
+    comparisons = {path.parent.name: json.loads(path.read_text()) for path in files}
+    ours = [row for row in comparisons["hippocampus"]["rows"] if row["labelled"] == "5%"]
+    parts = ["# Results\n", answer(comparisons), CAVEATS]
+    for path, (name, result) in zip(files, comparisons.items(), strict=True):
+        note = path.with_name("note.md")
+        parts.append(comparison(name, result) + ("\n" + note.read_text() if note.exists() else ""))
+    parts += [outside_check(result, ours) for result in results if "outside_check" in result]
+    parts += [EARLIER, *(table(result) for result in results if "study" in result)]
     parts.append(steps())
     parts.append(growth(json.loads((RESULTS / "step_growth.json").read_text())["sizes"]))
     parts.append(preparing(json.loads((RESULTS / "scale.json").read_text())["kinds"]))
