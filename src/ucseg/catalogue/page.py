@@ -13,33 +13,31 @@ _INTRODUCTION = """\
 
 <!-- Made by `python -m ucseg.catalogue.page > docs/reference/datasets.md`; a test holds the two together. -->
 
-`ucseg import NAME FOLDER --out DATASET` reads a public data set as its makers or papers share it. Names of folders may
-differ above those that a layout names; what matters are the ends of the paths. No scan is copied. A folder of another
-layout is refused, with what was expected, what was found, and which names fit.
+`ucseg import NAME FOLDER --out DATASET` reads a public data set as its makers or papers share it. No scan is copied.
+Only the ends of the paths must be as the layout says: folders above them may have other names. A folder of another
+layout is refused. The message says what was expected, what was found, and which names fit.
 
-`--split NAME` takes a split that papers report on. The labelled cases are then the first of the published list of
-training cases, which must lie in the folder; the masks of the others are hidden (hidden.csv), nothing is drawn, and
-where the papers have no validation cases there are none: the last weights are what is compared. Without `--split` the
-data set's own parts are kept, and validation and test cases are drawn where it has none, as by `ucseg init`.
+`--split NAME` takes a split that papers report on. Its labelled cases are the first of the published list of training
+cases, and must lie in the folder. The masks of the others are hidden (hidden.csv). Nothing is drawn. If the papers have
+no validation cases, there are none, and the last weights are compared. Without `--split` the data set keeps its own
+parts. If it has no validation or test cases, they are drawn as by `ucseg init`.
 
 `ucseg download NAME --out FOLDER` fetches the sets that have a public address under an open licence (below: download).
-It shows the licence and goes on only when that is accepted (`--accept-licence`), resumes what was interrupted, verifies
-every file and unpacks it; a member of an archive that would lie outside the folder stops it. Checksums are those that
-MONAI (Decathlon, md5) and torch-em (HC18 and ISIC 2018, sha256) publish; where none was found (ISIC 2016 and 2017) the
-sha256 of the first download is kept in checksums.txt and held against later ones. **None of these addresses could be
-tried when this was written**: the code was tested against a server on the same machine only.
+It shows the licence, and continues only if you accept it (`--accept-licence`). It resumes an interrupted download,
+verifies every file and unpacks it. If a member of an archive would lie outside the folder, it stops. MONAI (Decathlon,
+md5) and torch-em (HC18 and ISIC 2018, sha256) publish checksums. For ISIC 2016 and 2017 none was found, so the sha256
+of the first download is kept in checksums.txt and compared with later ones. **No address could be tried when this was
+written**: the code was tested with a server on the same machine only.
 
 `ucseg run NAME FOLDER --out RUN` makes a whole run, from the folder to numbers on the test cases. The recipe of that
-name says split, method, steps, plan and seed; a file of your own, written like those in `src/ucseg/recipes`, may take
-its place.
-Each says whether its settings are published.
+name says split, method, steps, plan and seed, and whether its settings are published. You can give a file of yours
+instead, written like those in `src/ucseg/recipes`.
 
-Under `found` stands where licence, citation, numbers and splits were read: in stored copies of public text, in November
-2026, never on the live pages. *Second-hand* is what others than the makers say. A licence that stands only second-hand
-says so; it is called not known where nobody was found who had read the makers' own words. The terms that come with the
-data decide. No address was tried.
+`found` says where licence, citation, numbers and splits were read. These were stored copies of public text, in November
+2026, never the live pages. *Second-hand* means that others than the makers say it. A licence is called not known if
+nobody was found who had read the makers' words. The terms that come with the data decide.
 
-The numbers of cases are the published ones; an incomplete copy is read, and noted.
+The numbers of cases are the published ones. An incomplete copy is read, with a note.
 """
 
 
