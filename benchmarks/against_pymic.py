@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from compare import HIPPOCAMPUS, HIPPOCAMPUS_PLAN, ucseg
-from study import RESULTS, evaluate, machine
+from provenance import RESULTS, machine
 from ucseg.dataset.manifest import Dataset, load_dataset
+from ucseg.evaluation.evaluate import Settings, evaluate_folder
+from ucseg.evaluation.metrics import METRICS
 from ucseg.planning.plan import Plan, read_plan
 
 METHODS = {"supervised": None, "ua_mt": "UAMT", "urpc": "URPC", "cps": "CPS"}
@@ -169,6 +171,17 @@ def run_cell(
     done.parent.mkdir(parents=True, exist_ok=True)
     done.write_text(json.dumps(result))
     return result
+
+
+def evaluate(predictions: Path, dataset: Path, out: Path) -> dict[str, Any]:
+    """Mean of each metric over the test cases, and counts; in this process: one for each verb would take longer."""
+    found = evaluate_folder(predictions, dataset, Settings(split="test"), workers=1)
+    found.save(out)
+    if found.failed or found.missing:
+        raise RuntimeError(f"{predictions}: not compared: {found.failed}, missing: {found.missing}")
+    overall = found.overall
+    means = {metric: overall.metrics[metric].mean for metric in METRICS}
+    return {**means, "missed": overall.missed, "false_positives": overall.false_positives}
 
 
 def main() -> None:

@@ -97,8 +97,8 @@ def row_of(key: str, work: Path, rounds: int, batches: int) -> dict[str, Any]:
 
 def main() -> None:
     """See the module's docstring."""
+    from provenance import RESULTS, machine
     from step import SIZES
-    from study import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)

@@ -142,7 +142,7 @@ def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, repea
 
 def main() -> None:
     """See the module's docstring."""
-    from study import RESULTS, machine
+    from provenance import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)

@@ -215,7 +215,7 @@ def row_of(work: Path, name: str, count: int, verbs: Sequence[str] = VERBS) -> d
 
 def main() -> None:
     """See the module's docstring."""
-    from study import RESULTS, machine
+    from provenance import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for scans and datasets")

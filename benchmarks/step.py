@@ -240,7 +240,7 @@ def rows_of(sizes: str, key: str, jobs: Sequence[tuple[str, str]], rounds: int, 
 
 def main() -> None:
     """See the module's docstring."""
-    from study import RESULTS, machine
+    from provenance import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", choices=SIZES, default="published")

@@ -142,7 +142,7 @@ def table(result: dict[str, Any]) -> str:
             ]
             cells += [figure(row["hd95"], 1), gap]
             lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"    {result['command']}", ""]
+    lines += ["", f"    {result['command']}  # at {result['commit'][:7]}", ""]
     return "\n".join(lines)
 
 

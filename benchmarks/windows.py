@@ -49,7 +49,7 @@ def spread(difference: np.ndarray) -> dict[str, float]:
 
 def main() -> None:
     """See the module's docstring."""
-    from study import RESULTS, machine
+    from provenance import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
