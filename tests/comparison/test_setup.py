@@ -1,0 +1,179 @@
+"""From options to a comparison that can start: what it consists of, what is noted, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ucseg
+from refusals import refused
+from ucseg.comparison.setup import Setup, Wanted, set_up
+from ucseg.dataset.manifest import load_dataset, save_dataset
+from ucseg.demonstration.scans import draw_dataset
+from ucseg.errors import UserError
+
+OPTIONS: dict[str, Any] = {"classes": "background,organ", "modality": "ultrasound", "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset `data` of 6 training, 2 validation and 4 test cases, and `other`, 2 cases from elsewhere."""
+    root = tmp_path_factory.mktemp("setup")
+    draw_dataset(root / "scans", "ultrasound", 12, (32, 32), 0)
+    draw_dataset(root / "elsewhere", "ultrasound", 2, (32, 32), 1)
+    ucseg.init(root / "scans", out=root / "data", validation="2", test="4", **OPTIONS)
+    ucseg.init(root / "elsewhere", out=root / "other", validation="0", test="0", **OPTIONS)
+    ucseg.plan(root / "data", set=["labelled_batch=1", "unlabelled_batch=1"])
+    return root
+
+
+def wanted(root: Path, **change: Any) -> Wanted:
+    values: dict[str, Any] = {
+        "dataset": root / "data", "out": root / "out", "labelled": ["2"], "variants": ["uc_seg"], "seeds": 1,
+        "steps": 5, "reference": None, "settings": ["lr=0.02"], "test_on": [], "tolerance": 2.0, "command": "again",
+    }  # fmt: skip
+    return Wanted(**values | change)
+
+
+def prepared(root: Path, **change: Any) -> Setup:
+    return set_up(wanted(root, **change))
+
+
+def test_the_grid_the_amounts_and_the_facts_are_those_asked_for(root: Path) -> None:
+    before = sorted(path for path in root.rglob("*"))
+    setup = prepared(root, labelled=["50%", "2"], seeds=2, test_on=[root / "other"])
+    assert [(str(cell.variant.text), cell.labelled) for cell in setup.study.cells if cell.seed == 1] == [
+        ("supervised", "2"), ("supervised", "50%"), ("supervised", "all"), ("uc_seg", "2"), ("uc_seg", "50%"),
+    ]  # fmt: skip
+    assert setup.study.amounts == {"2": 2, "50%": 3, "all": 6}
+    assert {text: len(one.labelled) for text, one in setup.amounts.items()} == setup.study.amounts
+    assert list(setup.study.tests) == ["test", str((root / "other").resolve())]
+    assert (setup.config.steps, setup.config.lr, setup.plan.labelled_batch) == (5, 0.02, 1)
+    assert setup.study.facts["Plan"] == str(root / "data" / "plan.yaml")
+    assert "6 with a mask" in setup.study.facts["Training"]
+    assert setup.study.notes == []
+    assert sorted(path for path in root.rglob("*")) == before  # nothing is written
+
+
+@pytest.mark.parametrize(
+    ("variants", "asked", "chosen"),
+    [
+        (["mean_teacher", "uc_seg"], None, "uc_seg"),
+        (["mean_teacher", "cps"], None, "mean_teacher"),
+        (["supervised"], None, "supervised"),
+        (["mean_teacher", "cps"], "cps", "cps"),
+        (["uc_seg"], "supervised/unet", "supervised/unet"),
+    ],
+)
+def test_the_reference_is_uc_seg_or_the_first_unless_it_is_given(
+    root: Path, variants: list[str], asked: str | None, chosen: str
+) -> None:
+    assert prepared(root, variants=variants, reference=asked).study.reference == chosen
+
+
+def test_mistakes_are_reported_together_each_once(root: Path) -> None:
+    with refused(
+        "common-seed", "variant-form", "no-seed", "no-amount", "tolerance", "reference-unknown", "test-set-own",
+        naming=["variant 'uc_seg:lr'", "--seeds 0", "--labelled", "nan", "--reference cps", root / "data"],
+    ) as error:  # fmt: skip
+        prepared(
+            root, settings=["seed=1"], variants=["uc_seg:lr", "uc_seg:lr"], seeds=0, labelled=[], reference="cps",
+            tolerance=math.nan, test_on=[root / "data"],
+        )  # fmt: skip
+    assert len(str(error.value).splitlines()) == 7
+
+
+def test_variants_that_would_train_the_same_are_refused(root: Path) -> None:
+    with refused("variants-same", naming=["'uc_seg:lr=0.020'", "'uc_seg'"]):
+        prepared(root, variants=["uc_seg", "uc_seg:lr=0.020"])
+
+
+def test_what_only_the_plan_refuses_is_reported_with_its_variant(root: Path) -> None:
+    with pytest.raises(UserError, match=r"variant 'supervised:method.networks=\[nunet\]': .*nunet"):
+        prepared(root, variants=["supervised:method.networks=[nunet]"])
+
+
+def test_a_dataset_must_have_masks_to_measure_and_to_choose_by(root: Path, tmp_path: Path) -> None:
+    ucseg.init(root / "scans", out=tmp_path / "bare", validation="0", test="0", **OPTIONS)
+    with refused("no-test-mask", "no-validation-mask", naming=[tmp_path / "bare", "--test", "--validation"]):
+        prepared(root, dataset=tmp_path / "bare")
+
+
+def test_a_folder_with_finished_runs_keeps_its_definition(root: Path, tmp_path: Path) -> None:
+    setup = prepared(root, out=tmp_path)
+    setup.definition.save(tmp_path)
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "cps-2-seed0.json").write_text("{}")
+    again = prepared(root, out=tmp_path, labelled=["4"])
+    assert set(again.definition.labelled) == {"2", "4", "all"}
+    (note,) = again.study.notes
+    assert "cps-2-seed0" in note
+    with refused("comparison-changed", naming=[tmp_path, "'steps' was 5", "6"]):
+        prepared(root, out=tmp_path, steps=6)
+
+
+def noted(setup: Setup, *named: object) -> bool:
+    return any(all(str(one) in note for one in named) for note in setup.study.notes)
+
+
+def test_a_percentage_that_shows_far_more_cases_is_noted(root: Path) -> None:
+    setup = prepared(root, labelled=["1%", "50%"])
+    assert noted(setup, "--labelled 1% of 6", "0.06", "1 (16.7%)")
+    assert len(setup.study.notes) == 1
+
+
+def test_hidden_masks_and_subjects_in_two_splits_are_noted(root: Path, tmp_path: Path) -> None:
+    ucseg.init(root / "scans", out=tmp_path / "data", validation="2", test="4", labelled="4", **OPTIONS)
+    table = tmp_path / "data" / "cases.csv"
+    with table.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for split in ("train", "test"):
+        next(row for row in rows if row["split"] == split)["subject"] = "anna"
+    with table.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    shutil.copy(root / "data" / "plan.yaml", tmp_path / "data")
+    setup = prepared(root, dataset=tmp_path / "data")
+    assert setup.study.amounts["all"] == 4
+    assert noted(setup, tmp_path / "data", "hides 2 training masks", "4")
+    assert noted(setup, "1 subjects", "anna")
+    assert len(setup.study.notes) == 2
+
+
+@pytest.mark.parametrize("split", ["training", "validation", "test"])
+def test_images_of_the_dataset_in_another_test_set_are_noted(root: Path, tmp_path: Path, split: str) -> None:
+    setup = prepared(root)
+    case = getattr(setup.dataset, split)[0]
+    for kind in ("images", "masks"):
+        (tmp_path / "again" / kind).mkdir(parents=True)
+        shutil.copy(root / "scans" / kind / f"{case.case}.png", tmp_path / "again" / kind / "copy.png")
+        shutil.copy(root / "elsewhere" / kind / "synthetic000.png", tmp_path / "again" / kind / "new.png")
+    ucseg.init(tmp_path / "again", out=tmp_path / "other", validation="0", test="0", **OPTIONS)
+    setup = prepared(root, test_on=[tmp_path / "other"])
+    assert noted(setup, "1 of its images", f"{split} cases", root / "data", "(copy)")
+    assert len(setup.study.notes) == 1
+
+
+def test_test_sets_of_one_name_have_titles_that_differ(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "elsewhere", tmp_path / "elsewhere")
+    ucseg.init(tmp_path / "elsewhere", out=tmp_path / "other", validation="0", test="0", **OPTIONS)
+    titles = prepared(root, test_on=[root / "other", tmp_path / "other"]).study.tests.values()
+    assert len(set(titles)) == 3
+
+
+def test_cases_without_a_mask_are_counted(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "scans", tmp_path / "scans")
+    ucseg.init(tmp_path / "scans", out=tmp_path / "data", validation="2", test="4", **OPTIONS)
+    data = load_dataset(tmp_path / "data")
+    lost = data.test[0].case
+    cases = [replace(case, mask=None) if case.case == lost else case for case in data.cases]
+    save_dataset(replace(data, cases=cases))
+    shutil.copy(root / "data" / "plan.yaml", tmp_path / "data")
+    assert noted(prepared(root, dataset=tmp_path / "data"), "1 cases without a mask")
