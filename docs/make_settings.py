@@ -30,9 +30,9 @@ INTRODUCTION = """\
 
 <!-- Made by `python docs/make_settings.py`; a test holds it and the settings together. -->
 
-Every setting is changed by `--set NAME=VALUE`, as often as needed; a value is written as in YAML (`true`, `null`,
-`[32, 48, 32]`). An unknown name or a wrong value ends the command before anything is done, with the nearest known name.
-The complete settings of a run are kept in RUN/config.json and RUN/plan.yaml.
+Change a setting with `--set NAME=VALUE`, as often as you need. Write a value as in YAML (`true`, `null`,
+`[32, 48, 32]`). An unknown name or a wrong value ends the command before it does anything, with the nearest known name.
+`RUN/config.json` and `RUN/plan.yaml` keep all settings of a run.
 
 | what | with `ucseg train` and `ucseg compare` | with `ucseg plan` |
 | --- | --- | --- |
@@ -41,12 +41,12 @@ The complete settings of a run are kept in RUN/config.json and RUN/plan.yaml.
 | augmentation | `--set plan.augmentation.flip=0` (train) | `--set augmentation.flip=0` |
 | method | `--set method.mixing=false`; in a comparison `--variants uc_seg:method.mixing=false` | |
 
-The equation that a method's setting belongs to stands in the method's page.
+The page of a method shows which equation a setting belongs to.
 """
 COMMON = {
-    "network": "networks.md lists them",
-    "networks": "networks.md lists them",
-    "subnets": "networks.md lists them",
+    "network": "see [Networks](networks.md)",
+    "networks": "see [Networks](networks.md)",
+    "subnets": "see [Networks](networks.md)",
     "decay": "of the teacher's weights, a running mean of the student's",
     "predict_with": "whose prediction is the method's",
     "ramp": "part of the steps after which the unlabelled terms have their whole weight",

@@ -24,7 +24,7 @@ def test_every_method_has_its_page() -> None:
 def test_the_page_of_results_is_made_from_the_files_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")  # where it finds the studies
     tables = load(ROOT / "benchmarks" / "tables.py")
-    assert tables.PAGE.read_text() == tables.page(), "make it anew: python benchmarks/tables.py"
+    assert tables.PAGE.read_text() == tables.page(), "make it again: python benchmarks/tables.py"
 
 
 def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
@@ -34,7 +34,7 @@ def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
 def test_the_page_of_settings_is_made_from_the_settings() -> None:
     made = load(ROOT / "docs" / "make_settings.py")
     page = made.page()
-    assert made.PAGE.read_text() == page, "make it anew: python docs/make_settings.py"
+    assert made.PAGE.read_text() == page, "make it again: python docs/make_settings.py"
     assert "| `lr` | 0.01 | number, > 0 | learning rate at the first step. |" in page
     assert "running mean of the student's; UA-MT's code; the paper" in page  # a comment on the line
     assert "| `dropout_boxes` | [5, 8] | [whole, whole] | published |" in page
