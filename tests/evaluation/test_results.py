@@ -98,7 +98,7 @@ def test_masks_without_a_common_class_number_are_noticed(three: Evaluation) -> N
 
 def test_the_files_hold_every_case_with_the_figures_and_the_reasons(three: Evaluation, tmp_path: Path) -> None:
     three.failed, three.missing = {"d": "d.nii: broken"}, ["e"]
-    three.provenance = {"command": "ucseg evaluate p r --out o"}
+    three.provenance = {"command": "ucseg evaluate"}
     three.save(tmp_path / "new")
     with (tmp_path / "new" / "cases.csv").open() as lines:
         table = list(csv.DictReader(lines))
@@ -113,7 +113,7 @@ def test_the_files_hold_every_case_with_the_figures_and_the_reasons(three: Evalu
     assert [one["name"] for one in content["by_class"]] == ["liver", "spleen"]
     assert (content["cases"], content["subjects"], content["classes"]) == (3, 3, {"1": "liver", "2": "spleen"})
     assert (content["failed"], content["missing_predictions"]) == (three.failed, ["e"])
-    assert content["command"] == "ucseg evaluate p r --out o"
+    assert content["command"] == "ucseg evaluate"
 
 
 def test_an_undefined_figure_is_null(tmp_path: Path) -> None:

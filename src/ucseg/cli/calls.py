@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -40,3 +41,16 @@ def with_paths(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*given.args, **given.kwargs)
 
     return call
+
+
+def typed(verb: str, *arguments: Path, **options: Any) -> str:
+    """What one would type for a call: a list repeats its option, True and False are --x and --no-x, None is nothing."""
+    words = ["ucseg", verb, *map(str, arguments)]
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{option}", str(one)] if one is not None else []
+    return shlex.join(words)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ucseg.cli.calls import typed
 from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.errors import Interrupted, UserError
 
@@ -70,25 +70,24 @@ def compare(
     from ucseg.comparison.words import of_several_versions, of_silent_terms
 
     settings = [set] if isinstance(set, str) else set or []
-    lists = {
-        "labelled": split_list(labelled),
-        "methods": split_list(methods or []),
-        "variants": split_list(variants or []),
-    }
-    options = {**lists, "seeds": seeds, "steps": steps, "reference": reference, "test-on": test_on or [],
-               "set": settings, "tolerance": tolerance, "out": out}  # fmt: skip
+    amounts, named, varied = (split_list(one or []) for one in (labelled, methods, variants))
+    lists = {"labelled": amounts, "methods": named, "variants": varied}
+    command = typed(
+        "compare", dataset, **{option: ",".join(words) or None for option, words in lists.items()}, seeds=seeds,
+        steps=steps, reference=reference, test_on=test_on, set=settings, tolerance=tolerance, out=out,
+    )  # fmt: skip
     wanted = Wanted(
         dataset,
         out,
-        [amount_name(text) for text in lists["labelled"]],
-        lists["methods"] + lists["variants"] or ["uc_seg"],
+        [amount_name(text) for text in amounts],
+        named + varied or ["uc_seg"],
         seeds,
         steps,
         reference,
         settings,
         test_on or [],
         tolerance,
-        _command(dataset, options),
+        command,
     )
     say("checking", "Checking options, cases and files before anything starts.")
     setup = set_up(wanted)
@@ -120,16 +119,6 @@ def compare(
         done = f"{count}; the others are done. The same command tries again."
         raise UserError("runs-failed", "\n".join([done, *lines]))
     return summary
-
-
-def _command(dataset: Path, options: dict[str, Any]) -> str:
-    words = ["ucseg", "compare", str(dataset)]
-    for name, value in options.items():
-        if isinstance(value, list) and name not in ("set", "test-on"):
-            value = ",".join(value) or None  # noqa: PLW2901
-        for one in value if isinstance(value, list) else [value]:
-            words += [f"--{name}", str(one)] if one is not None else []
-    return shlex.join(words)
 
 
 def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]], to_come: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ucseg.cli.calls import typed
 from ucseg.cli.terminal import output, say
 from ucseg.errors import Interrupted, UserError
 
@@ -167,11 +167,7 @@ def _clear(out: Path) -> None:
 
 def _show(verb: str, *arguments: Path, **options: Any) -> None:
     """What one would type to do the same."""
-    words = ["ucseg", verb, *map(str, arguments)]
-    for name, value in options.items():
-        for one in value if isinstance(value, list) else [value]:
-            words += [f"--{name}", str(one)]
-    say("command", f"\n$ {shlex.join(words)}", "bold")
+    say("command", f"\n$ {typed(verb, *arguments, **options)}", "bold")
 
 
 def _figure(name: str, evaluation: Evaluation) -> str:

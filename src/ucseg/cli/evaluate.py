@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ucseg.cli.calls import typed
 from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.errors import UserError, some
 
@@ -64,11 +64,10 @@ def evaluate(
     from ucseg.evaluation.evaluate import Settings, evaluate_folder
 
     _refuse_to_overwrite(out, predictions, references, overwrite)
-    options = {"--split": split, "--tolerance": tolerance, "--classes": classes, "--subject": subject, "--seed": seed}
-    words = ["ucseg", "evaluate", str(predictions), str(references), "--out", str(out)]
-    words += [str(word) for option in options.items() if option[1] is not None for word in option]
-    if fill_outlines is not None:
-        words.append("--fill-outlines" if fill_outlines else "--no-fill-outlines")
+    command = typed(
+        "evaluate", predictions, references, out=out, split=split, tolerance=tolerance, classes=classes,
+        subject=subject, seed=seed, fill_outlines=fill_outlines,
+    )  # fmt: skip
     named = _class_names(classes) if classes is not None else None
     settings = Settings(split, named, tolerance, subject, seed, fill_outlines)
     with progress_bar() as bar:
@@ -78,7 +77,7 @@ def evaluate(
             references,
             settings,
             workers=workers,
-            command=shlex.join(words),
+            command=command,
             report=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
         )
     result.save(out)

@@ -134,40 +134,31 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     }
     plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json(exclude=FREE_IN_PLAN))
     started = before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
-    pairs = [(f"{group}.{key}" if key else group, old, new) for group, key, old, new in _pairs(started, now.fixed)]
-    pairs += [
-        (f"labelled cases of {amount}", before.labelled[amount], cases)
-        for amount, cases in now.labelled.items()
-        if amount in before.labelled
-    ]
-    pairs += [
-        (f"content of the cases of {key}", before.tests[key], value)
-        for key, value in now.tests.items()
-        if key in before.tests
-    ]
+    old, new = _flat(started), _flat(now.fixed)
+    for what, then, here in (
+        ("labelled cases of", before.labelled, now.labelled),
+        ("content of the cases of", before.tests, now.tests),
+    ):
+        old |= {f"{what} {key}": then[key] for key in here if key in then}
+        new |= {f"{what} {key}": here[key] for key in here if key in then}
     wrong = [
         UserError(
             "comparison-changed",
-            f"{out}: '{name.removeprefix('train.')}' {_changed(old, new)}, so new and finished runs could not be "
-            "compared. Set it back, or choose another --out.",
+            f"{out}: '{name.removeprefix('train.')}' {_changed(old.get(name), new.get(name))}, so new and finished "
+            "runs could not be compared. Set it back, or choose another --out.",
         )
-        for name, old, new in pairs
-        if old != new
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
     ]
     if wrong or twins:
         raise UserError.together(wrong + twins)
     return Definition(now.fixed, before.labelled | now.labelled, before.tests | now.tests, before.plan_from)
 
 
-def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
-    found = []
-    for group in sorted(old.keys() | new.keys()):
-        one, other = old.get(group), new.get(group)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += [(group, key, one.get(key), other.get(key)) for key in sorted(one.keys() | other.keys())]
-        else:
-            found.append((group, "", one, other))
-    return found
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by "group.key"."""
+    groups = {name: value if isinstance(value, dict) else {"": value} for name, value in values.items()}
+    return {f"{name}.{key}".rstrip("."): value for name, group in groups.items() for key, value in group.items()}
 
 
 def _changed(old: Any, new: Any) -> str:

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import TypeAlias
 
 from ucseg.errors import UserError
 from ucseg.machine.cores import cores
@@ -24,19 +24,16 @@ AGAIN = "--- started again"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-@dataclass(frozen=True)
+Process: TypeAlias = "subprocess.Popen[bytes]"
+
+
+@dataclass(frozen=True, eq=False)
 class Job:
     """A process to run: its command, and the file that takes all it prints."""
 
     name: str
     command: list[str]
     log: Path
-
-
-@dataclass
-class _Running:
-    job: Job
-    process: subprocess.Popen[bytes]
 
 
 def run_jobs(
@@ -61,36 +58,39 @@ def run_jobs(
     Returns:
         False if it was stopped.
     """
-    waiting, running = list(jobs), list[_Running]()
+    waiting, running = list(jobs), dict[Job, Process]()
     passed_on = False
     with StopSignal() as stop:
         try:
             while waiting or running:
-                ended = [one for one in running if one.process.poll() is not None]
-                running = [one for one in running if one not in ended]
+                ended = {job: code for job, process in running.items() if (code := process.poll()) is not None}
+                running = {job: process for job, process in running.items() if job not in ended}
                 while waiting and len(running) < at_once and not stop.asked:
-                    running.append(_start(waiting.pop(0), at_once, keep_open))
-                for one in ended:  # after the next one was started: what is done here takes a moment
-                    if not stop.asked or one.process.returncode == 0:
-                        on_end(one.job, one.process.returncode)
+                    job = waiting.pop(0)
+                    running[job] = _start(job, at_once, keep_open)
+                for job, code in ended.items():  # after the next one was started: what is done here takes a moment
+                    if not stop.asked or code == 0:
+                        on_end(job, code)
                 if stop.asked:
                     waiting.clear()
                     if not passed_on:
-                        _signal(running, signal.SIGINT)
+                        _interrupt(running)
                         passed_on = True
-                on_wait([one.job.name for one in running])
+                on_wait([job.name for job in running])
                 if running:
                     time.sleep(POLL)
         except KeyboardInterrupt:
             raise  # the second one: no more patience
         except BaseException:
-            _signal(running, signal.SIGINT)
-            _wait(running)
+            _interrupt(running)
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline and any(process.poll() is None for process in running.values()):
+                time.sleep(POLL)
             raise
         finally:
-            for one in running:
-                one.process.kill()  # nothing, if it has ended
-                one.process.wait()
+            for process in running.values():
+                process.kill()  # nothing, if it has ended
+                process.wait()
     return not stop.asked
 
 
@@ -134,7 +134,7 @@ def python(module: str, *words: str) -> list[str]:
     return [sys.executable, "-m", module, *words]
 
 
-def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> _Running:
+def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> Process:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
     # A limit of one kind is one of all: torch would take MKL's.
@@ -145,31 +145,19 @@ def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> _Running:
         if log.tell():
             log.write(f"\n{AGAIN}\n".encode())
             log.flush()
-        return _Running(job, _popen(job.command, log, environment, keep_open))
+        return subprocess.Popen(
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # In its own session: the terminal's Ctrl-C reaches only this process, which passes it on once.
+            start_new_session=os.name == "posix",
+            pass_fds=keep_open,
+        )
 
 
-def _popen(
-    command: list[str], log: IO[bytes], environment: dict[str, str], keep_open: Sequence[int]
-) -> subprocess.Popen[bytes]:
-    # In its own session: the terminal's Ctrl-C reaches only this process, which passes it on once.
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=os.name == "posix",
-        pass_fds=keep_open,
-    )
-
-
-def _wait(running: Sequence[_Running]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and any(one.process.poll() is None for one in running):
-        time.sleep(POLL)
-
-
-def _signal(running: Sequence[_Running], number: int) -> None:
-    for one in running:
-        if one.process.poll() is None:
-            one.process.send_signal(number)
+def _interrupt(running: Mapping[Job, Process]) -> None:
+    for process in running.values():
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)

@@ -152,7 +152,7 @@ def _everything(
         "cells": len(study.cells),
         "failed": {cell.name: reason for cell, reason in failed.items()},
         "code": code_versions(done),
-        "machines": _distinct([result["environment"] for result in done.values()]),
+        "machines": list({str(one): one for one in (result["environment"] for result in done.values())}.values()),
         "rows": [asdict(row) for row in in_order(study, summary.rows)],
         "comparisons": [asdict(one) for one in summary.comparisons],
         "gap_undefined": [[*place, reason] for place, reason in summary.gaps.items()],
@@ -233,14 +233,6 @@ def row_texts(study: Study, row: Row, one: Comparison | None) -> dict[str, str]:
 
 def _verdict(study: Study, row: Row, one: Comparison | None) -> str:
     return one.verdict if one else "reference" if row.variant == study.reference else ""
-
-
-def _distinct(values: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

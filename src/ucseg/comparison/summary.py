@@ -170,7 +170,7 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
         # Distances in mm and in px have no mean.
         mixed = metric in ("hd95", "assd") and part["unit"].nunique() > 1
         values = subject_values(part, metric)
-        metrics[metric] = Figure(math.nan, math.nan, math.nan, math.nan) if mixed else _figure(values)
+        metrics[metric] = Figure(*[math.nan] * 4) if mixed else _figure(values)
     training = [
         result["training"]
         for cell, result in done.items()
@@ -236,35 +236,25 @@ def _best(rows: Sequence[Row]) -> Figure | None:
 
 
 def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFrame], reference: str) -> list[Comparison]:
+    theirs = variants[reference]
     found = []
-    for variant, values in variants.items():
+    for variant, ours in variants.items():
         if variant == reference:
             continue
-        seeds = sorted(set(values.columns) & set(variants[reference].columns))
-        ours, theirs = values[seeds], variants[reference][seeds]
-        ours, theirs = ours.align(theirs, join="outer", axis=0)
-        paired = _paired(tuple(ours.mean(axis=1)), tuple(theirs.mean(axis=1)))
-        unpaired = len(seeds) < max(values.shape[1], variants[reference].shape[1])
+        seeds = sorted(set(ours.columns) & set(theirs.columns))
+        first, second = ours[seeds].align(theirs[seeds], join="outer", axis=0)
+        paired = _paired(tuple(first.mean(axis=1)), tuple(second.mean(axis=1)))
+        unpaired = len(seeds) < max(ours.shape[1], theirs.shape[1])
         # Of all seeds that each has: how much one of them matters is known as soon as one variant has two.
-        spread = float(np.fmax(_spread(values), _spread(variants[reference])))
+        spread = float(np.fmax(_spread(ours), _spread(theirs)))
         found.append((variant, tuple(map(int, seeds)), paired, spread, unpaired))
     adjusted = holm([paired.p for _, _, paired, _, _ in found])
+    tests = sum(not math.isnan(p) for p in adjusted)
     return [
         Comparison(
-            *place,
-            variant,
-            reference,
-            seeds,
-            paired.cases,
-            paired.mean,
-            paired.low,
-            paired.high,
-            paired.p,
-            p,
-            sum(not math.isnan(one) for one in adjusted),
-            spread,
-            verdict(paired.mean, p, spread),
-            unpaired,
+            *(*place, variant, reference, seeds),
+            *(paired.cases, paired.mean, paired.low, paired.high, paired.p),
+            *(p, tests, spread, verdict(paired.mean, p, spread), unpaired),
         )
         for (variant, seeds, paired, spread, unpaired), p in zip(found, adjusted, strict=True)
     ]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -134,7 +133,16 @@ def evaluate_folder(
         missing=[reference.case for reference in found.missing],
         unmatched={str(file): reason for file, reason in sorted(found.unmatched.items())},
         unreferenced=found.unreferenced,
-        provenance=_provenance(predictions, references, settings, command, found.dataset),
+        provenance={
+            "version": __version__,
+            "command": command,
+            "predictions": str(predictions),
+            "references": str(references),
+            "dataset": found.dataset.config.name if found.dataset is not None else None,
+            "split": settings.split if found.dataset is not None else None,
+            "subject": settings.subject,
+            "fill_outlines": settings.fill_outlines,
+        },
     )
 
 
@@ -292,18 +300,3 @@ def _complete(cases: list[CaseResult], classes: Mapping[int, str] | None) -> lis
         filled = [rows.get(label, absent[label]) for label in sorted(every)]
         complete.append(CaseResult(case.case, case.subject, case.unit, case.worst_distance, filled))
     return complete
-
-
-def _provenance(
-    predictions: Path, references: Path, settings: Settings, command: str, dataset: Dataset | None
-) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "command": command,
-        "predictions": str(predictions),
-        "references": str(references),
-        "dataset": dataset.config.name if dataset is not None else None,
-        "split": settings.split if dataset is not None else None,
-        "subject": settings.subject,
-        "fill_outlines": settings.fill_outlines,
-    }

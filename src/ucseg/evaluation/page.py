@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ucseg.machine.writing import whole_file
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any], package: str) -> None:
-    """Fill a template of a package; write it whole or not at all. Text is escaped; a missing value is an error."""
-    environment = Environment(
-        loader=PackageLoader(package, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    """Fill a template of a package, which extends page.html.j2; written whole or not at all.
+
+    Text is escaped; a missing value is an error.
+    """
+    places = ChoiceLoader([PackageLoader(name, ".") for name in (package, __package__)])
+    environment = Environment(loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     text = environment.get_template(template).render(values)
     with whole_file(path, path.suffix) as part:
         part.write_text(text, encoding="utf-8")
