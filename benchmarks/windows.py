@@ -23,7 +23,7 @@ from ucseg.dataset.masks import read_label
 from ucseg.inference.predictor import GROWTH, OVERLAP, Predictor
 from ucseg.inference.validation import foreground_dice
 from ucseg.methods.uc_seg import UCSeg
-from ucseg.scans.formats import read_scan
+from ucseg.scans.reading import read_scan
 from ucseg.training.checkpoint import load_method
 
 LOOP, DEFAULTS = "loop", "defaults"

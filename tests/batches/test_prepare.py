@@ -19,7 +19,8 @@ import ucseg.machine.processes as module
 from ucseg.batches.prepare import Prepared, PreparedCase, prepare
 from ucseg.cli.prepare import prepare as prepare_verb
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.dataset.manifest import Dataset, save_dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import Interrupted, UserError
 from ucseg.planning.plan import Plan, plan_from, read_plan, write_plan
 

@@ -17,7 +17,7 @@ from ucseg.cli.main import main
 from ucseg.dataset.manifest import Dataset, load_dataset
 from ucseg.errors import UserError
 from ucseg.folder.inputs import find_inputs
-from ucseg.scans.formats import read_mask, read_scan
+from ucseg.scans.reading import read_mask, read_scan
 
 ISIC_2016, ISIC_2017, ISIC_2018 = "ISBI2016_ISIC_Part1", "ISIC-2017", "ISIC2018_Task1"
 Counts = dict[str, int]

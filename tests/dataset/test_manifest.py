@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig, load_dataset, reference_masks, root_for, save_dataset
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, root_for, save_dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
+from ucseg.scans.address import Address
 
 HEADER = "case,subject,image,mask,split\n"
 
@@ -45,7 +47,7 @@ def test_paths_are_relative_to_the_root_and_move_with_it(tmp_path: Path) -> None
     text = (tmp_path / "old" / "set" / "cases.csv").read_text()
     assert "a,s1,images/a.png,masks/a.png,train\nb,s1,images/b.png,,train\n" in text
     (tmp_path / "old").rename(tmp_path / "new")
-    assert load_dataset(tmp_path / "new" / "set").cases[0].image == tmp_path / "new" / "images" / "a.png"
+    assert load_dataset(tmp_path / "new" / "set").cases[0].image.path == tmp_path / "new" / "images" / "a.png"
 
 
 def test_the_root_is_relative_only_where_data_and_dataset_move_together(tmp_path: Path) -> None:
@@ -57,11 +59,11 @@ def test_the_root_is_relative_only_where_data_and_dataset_move_together(tmp_path
 def test_a_hidden_mask_reaches_evaluation_only(tmp_path: Path) -> None:
     dataset = make(tmp_path / "set")
     hidden = tmp_path / "masks" / "secret.png"
-    save_dataset(dataset, {"b": hidden})
+    save_dataset(dataset, {"b": Address.of(hidden)})
     loaded = load_dataset(tmp_path / "set")
     assert "secret" not in repr(loaded)
     assert "secret" not in (tmp_path / "set" / "cases.csv").read_text()
-    assert reference_masks(loaded) == {
+    assert {case: mask.path for case, mask in reference_masks(loaded).items()} == {
         "a": tmp_path / "masks" / "a.png",
         "b": hidden,
         "c, with comma": tmp_path / "masks" / "c.png",
@@ -74,7 +76,7 @@ def test_a_hidden_mask_reaches_evaluation_only(tmp_path: Path) -> None:
 
 
 def test_hidden_masks_of_unknown_cases_are_an_error(tmp_path: Path) -> None:
-    save_dataset(make(tmp_path / "set"), {"nobody": tmp_path / "m.png"})
+    save_dataset(make(tmp_path / "set"), {"nobody": Address.of(tmp_path / "m.png")})
     with pytest.raises(UserError, match=r"hidden\.csv, line 2: case 'nobody' is not in cases\.csv"):
         reference_masks(load_dataset(tmp_path / "set"))
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ucseg.dataset.manifest import DatasetConfig
 from ucseg.dataset.masks import mask_values, read_label
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
-from ucseg.scans.formats import read_header
+from ucseg.scans.reading import read_header
 
 SHAPE = (60, 80)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]

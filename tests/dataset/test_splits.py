@@ -72,7 +72,7 @@ def test_hidden_masks_leave_the_cases() -> None:
     every, _ = split_cases(cases(), seed=1)
     found, hidden = split_cases(cases(), labelled="10%", seed=1)
     assert set(hidden) == labelled(every) - labelled(found)
-    assert all(hidden[name] == Path(f"/m/{name}.png") for name in hidden)
+    assert all(hidden[name].path == Path(f"/m/{name}.png") for name in hidden)
     assert all(case.mask is None for case in found if case.case in hidden)
     assert all(case.mask is not None for case in found if case.split != "train"), "only training masks are hidden"
 

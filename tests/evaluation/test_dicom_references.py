@@ -14,7 +14,8 @@ import pytest
 from dicom_files import save, save_series, segmentation
 from refusals import refused
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
-from ucseg.scans.formats import read_scan, write_like
+from ucseg.scans.reading import read_scan
+from ucseg.scans.writing import write_like
 
 SLICES = 7
 IMAGE = np.random.default_rng(0).integers(0, 1000, (6, 5, SLICES)).astype(np.int16)

@@ -16,7 +16,8 @@ from refusals import refused
 from ucseg.cli.evaluate import evaluate
 from ucseg.cli.main import main
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.dataset.manifest import Dataset, save_dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 from ucseg.evaluation.metrics import case_metrics

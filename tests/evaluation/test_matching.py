@@ -9,7 +9,9 @@ import pytest
 
 from refusals import refused
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.dataset.manifest import Dataset, save_dataset
+from ucseg.dataset.settings import DatasetConfig
+from ucseg.errors import UserError
 from ucseg.evaluation.matching import grid_difference, match
 from ucseg.scans.scan import Geometry
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig, save_dataset
+from ucseg.dataset.manifest import Dataset, save_dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.folder.inputs import find_inputs
 
@@ -21,7 +22,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
 def test_folders_give_their_scans_and_nothing_else(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii.gz", "A.NRRD", "sub/c.png", "notes.txt", "._b.nii.gz", ".hidden/d.png", "out/b.nii.gz")
     found = find_inputs([tmp_path], tmp_path / "out").scans
-    assert {(item.case, item.file.relative_to(tmp_path).as_posix()) for item in found} == {
+    assert {(item.case, item.address.below(tmp_path)) for item in found} == {
         ("b", "b.nii.gz"),
         ("A", "A.NRRD"),
         ("c", "sub/c.png"),
@@ -44,10 +45,10 @@ def test_masks_beside_scans_are_left_out_unless_they_are_named(
     touch(tmp_path, *scans)
     files = touch(tmp_path, *masks)
     found = find_inputs([tmp_path], tmp_path / "out")
-    assert [item.file.relative_to(tmp_path).as_posix() for item in found.scans] == scans
-    assert (found.masks, found.problems) == (files, [])
+    assert [item.address.below(tmp_path) for item in found.scans] == scans
+    assert ([mask.path for mask in found.masks], found.problems) == (files, [])
     named = find_inputs([tmp_path, files[0]], tmp_path / "out")
-    assert files[0] in [item.file for item in named.scans]
+    assert files[0] in [item.address.path for item in named.scans]
     assert named.masks == files[1:]
 
 
@@ -64,9 +65,7 @@ def test_a_file_named_twice_is_predicted_once(tmp_path: Path) -> None:
 
 def test_equal_names_are_told_apart(tmp_path: Path) -> None:
     touch(tmp_path, "p1/t1/scan.nii", "p2/t1/scan.nii", "p2/Scan.nii.gz", "only.nii", "x.png", "x.jpg", "p1/x_png.png")
-    names = {
-        item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o").scans
-    }
+    names = {item.address.below(tmp_path): item.case for item in find_inputs([tmp_path], tmp_path / "o").scans}
     assert names["only.nii"] == "only"
     assert names["p1/t1/scan.nii"] == "p1_t1_scan"
     assert names["p2/t1/scan.nii"] == "p2_t1_scan"
@@ -76,9 +75,7 @@ def test_equal_names_are_told_apart(tmp_path: Path) -> None:
 
 def test_names_that_differ_by_case_alone_do_not_follow_the_whole_path(tmp_path: Path) -> None:
     touch(tmp_path, "p00.png", "p00.PNG", "a/q.png", "A/q.png")
-    names = {
-        item.file.relative_to(tmp_path).as_posix(): item.case for item in find_inputs([tmp_path], tmp_path / "o").scans
-    }
+    names = {item.address.below(tmp_path): item.case for item in find_inputs([tmp_path], tmp_path / "o").scans}
     # The numbers are for file systems that take upper and lower case for the same.
     assert names == {"p00.PNG": "p00_PNG", "p00.png": "p00_png_2", "A/q.png": "A_q", "a/q.png": "a_q_2"}
 
@@ -97,7 +94,7 @@ def test_inputs_that_give_nothing_do_not_stop_the_others_and_are_told_together(t
     paths = [tmp_path / "empty", scan, tmp_path / "nowhere.png"]
     found = find_inputs(paths, tmp_path / "out")
     problems = found.problems
-    assert [item.file for item in found.scans] == [scan]
+    assert [item.address.path for item in found.scans] == [scan]
     assert len(problems) == 2 and "no scan" in problems[0] and "nowhere.png" in problems[1]
     with pytest.raises(UserError, match=r"(?s)no scan in this folder.*nowhere\.png: there is no such file"):
         find_inputs([paths[0], paths[2]], tmp_path / "out")

@@ -13,7 +13,7 @@ from PIL import Image
 import ucseg
 from dicom_files import save, save_series, segmentation
 from ucseg.dataset.masks import read_label
-from ucseg.scans.formats import read_scan
+from ucseg.scans.reading import read_scan
 
 
 def test_a_mixed_folder_is_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

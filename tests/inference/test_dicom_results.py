@@ -23,7 +23,7 @@ from ucseg.cli.predict import predict
 from ucseg.errors import UserError
 from ucseg.scans.dicom.codes import CODES_FILE
 from ucseg.scans.dicom.results import Algorithm, segmentation, source_of
-from ucseg.scans.formats import read_mask, read_scan
+from ucseg.scans.reading import read_mask, read_scan
 
 FRAME_OF_REFERENCE = "1.2.3.99"
 PATIENT = {

@@ -13,7 +13,7 @@ from threshold_run import make_run, plan_3d
 
 import ucseg
 from ucseg.errors import UserError
-from ucseg.scans.formats import read_scan
+from ucseg.scans.reading import read_scan
 
 
 def odd_files() -> list[Path]:

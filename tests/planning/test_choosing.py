@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig
+from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.planning import measuring
 from ucseg.planning.budget import Cost, batch_that_fits, halve_to_fit, steps_in

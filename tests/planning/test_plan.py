@@ -14,7 +14,8 @@ from PIL import Image
 from ucseg.cli.plan import plan as plan_verb
 from ucseg.config import parse_overrides
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig, load_dataset
+from ucseg.dataset.manifest import Dataset, load_dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.planning.choosing import make_plan
 from ucseg.planning.facts import classes_in

@@ -11,7 +11,9 @@ import pytest
 from ucseg.cli.init import init
 from ucseg.dataset.manifest import load_dataset
 from ucseg.errors import UserError
-from ucseg.scans.formats import mask_suffix, read_header, read_mask, read_scan, write_like
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_header, read_mask, read_scan
+from ucseg.scans.writing import mask_ending, write_like
 
 IMAGE = np.random.default_rng(0).random((6, 7, 8)).astype(np.float32)
 LABEL = (IMAGE > 0.5).astype(np.uint8)
@@ -43,7 +45,7 @@ def test_image_and_label_of_one_file(tmp_path, ending, spacing):
     assert scan.geometry.unit == ("px" if spacing is None else "mm")
     assert mask.geometry.spacing == scan.geometry.spacing == (spacing or (1, 1, 1))
     assert read_header(path)[0] == IMAGE.shape
-    written = tmp_path / f"mask{mask_suffix(path)}"
+    written = tmp_path / f"mask{mask_ending(Address.of(path))}"
     write_like(LABEL, scan, written)
     assert np.array_equal(read_mask(written).array[0], LABEL)
     assert np.array_equal(read_scan(written).geometry.affine, scan.geometry.affine)

@@ -9,8 +9,8 @@ import pytest
 from ucseg.cli.init import init
 from ucseg.errors import UserError
 from ucseg.folder.inputs import find_inputs
-from ucseg.scans.address import channel_address, channel_paths
-from ucseg.scans.formats import files_of, read_header, read_scan
+from ucseg.scans.address import Address
+from ucseg.scans.reading import files_of, read_header, read_scan
 
 IMAGE = np.random.default_rng(0).random((9, 8, 7)).astype(np.float32)
 
@@ -22,11 +22,11 @@ def save(path, array, affine=None):
 
 def test_addresses_there_and_back(tmp_path):
     files = [tmp_path / f"a_000{i}.nii.gz" for i in range(3)]
-    address = channel_address(files[::-1])
-    assert address == tmp_path / "a_{0000,0001,0002}.nii.gz"
-    assert channel_paths(address) == files
-    assert channel_address([files[0], files[2]]) is None
-    assert channel_paths(tmp_path / "{t1,t2}" / "b.nii") == [tmp_path / "t1" / "b.nii", tmp_path / "t2" / "b.nii"]
+    address = Address.of_channels(files[::-1])
+    assert address == Address.of(tmp_path / "a_{0000,0001,0002}.nii.gz")
+    assert list(address.files) == files
+    assert Address.of_channels([files[0], files[2]]) is None
+    assert Address.of(tmp_path / "{t1,t2}" / "b.nii").files == (tmp_path / "t1" / "b.nii", tmp_path / "t2" / "b.nii")
 
 
 def test_channels_of_one_grid_are_one_case(tmp_path):

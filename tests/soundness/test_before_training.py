@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig
+from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.soundness.before_training import copies_across_splits, same_files
 
 

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig
+from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import read_label
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.planning.fingerprint import take_fingerprint
 from ucseg.scans import nifti
-from ucseg.scans.formats import read_scan
+from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Geometry
 from ucseg.soundness.check import check_dataset, geometry_distance, shear
 from ucseg.types import Array

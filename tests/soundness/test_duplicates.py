@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from ucseg.planning.thumbnail import small_copy
-from ucseg.scans.formats import read_scan
+from ucseg.scans.reading import read_scan
 from ucseg.soundness.duplicates import near_duplicates
 from ucseg.types import Array
 

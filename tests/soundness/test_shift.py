@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ucseg.dataset.manifest import Dataset, DatasetConfig
+from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.planning.facts import ClassFacts, Header, ScanFacts
 from ucseg.planning.fingerprint import Fingerprint
 from ucseg.soundness.before_training import few_labels, shift

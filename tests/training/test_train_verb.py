@@ -18,7 +18,8 @@ import ucseg
 from ucseg.config import read_yaml
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset as Manifest
-from ucseg.dataset.manifest import DatasetConfig, load_dataset, save_dataset
+from ucseg.dataset.manifest import load_dataset, save_dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import Interrupted, UserError
 from ucseg.training.checkpoint import load_method
 from ucseg.training.run_folder import RunFolder

@@ -19,14 +19,14 @@ from rich.progress import track
 
 from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import CACHE, Dataset, DatasetConfig
+from ucseg.dataset.manifest import CACHE, Dataset
 from ucseg.dataset.masks import read_label
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.machine.processes import on_all_cores
 from ucseg.machine.writing import make_folder, whole_file
 from ucseg.planning.plan import Plan
-from ucseg.scans.address import first_file
-from ucseg.scans.formats import files_of, read_scan
+from ucseg.scans.reading import files_of, read_scan
 from ucseg.types import Array
 
 PREPROCESSING = 1
@@ -153,13 +153,13 @@ def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
 def content_digest(case: Case) -> str:
     """Of image and mask; or "!" and why there is none."""
     total = hashlib.blake2b(digest_size=8)
-    for path in [case.image] + ([case.mask] if case.mask is not None else []):
+    for address in [case.image] + ([case.mask] if case.mask is not None else []):
         try:
-            files = files_of(path)
+            files = files_of(address)
         except UserError as error:
             return f"!{error}"
-        if path not in files:  # which array, which channels, which series
-            total.update(str(path)[len(str(first_file(path).parent)) :].encode())
+        if address.path not in files:  # which array, which channels, which series
+            total.update(str(address)[len(str(address.file.parent)) :].encode())
         for part in files:
             try:
                 with part.open("rb") as file:

@@ -11,7 +11,7 @@ from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.pairing import Found
-from ucseg.scans.formats import stem
+from ucseg.scans.address import Address, without_ending
 
 _PERSON = re.compile(r"(sub|ses)-[A-Za-z0-9]+")
 
@@ -36,9 +36,9 @@ def find(folder: Path, scans: Sequence[Path], words: str) -> Found:
     drawn: dict[Path, list[Path]] = defaultdict(list)
     for mask in masks:
         own = images.get(_person(mask), [])
-        named = [image for image in own if f"{stem(mask)}_".startswith(f"{stem(image)}_")] or own
+        named = [image for image in own if f"{_stem(mask)}_".startswith(f"{_stem(image)}_")] or own
         if named and (len(named) == 1 or named is not own):
-            drawn[max(named, key=lambda image: len(stem(image)))].append(mask)
+            drawn[max(named, key=lambda image: len(_stem(image)))].append(mask)
     if not drawn:
         raise UserError(
             "todo",
@@ -50,8 +50,8 @@ def find(folder: Path, scans: Sequence[Path], words: str) -> Found:
     cases, left_out = [], []
     for image in sorted(image for own in images.values() for image in own):
         if _kind(image) in kinds:
-            own_mask = next(iter(drawn.get(image, [])), None)
-            cases.append(Case(stem(image), image.name.split("_")[0], image, own_mask, ""))
+            own_mask = next(map(Address.of, drawn.get(image, [])), None)
+            cases.append(Case(_stem(image), image.name.split("_")[0], Address.of(image), own_mask, ""))
         else:
             left_out.append(LeftOut(image, f"no {_kind(image)} image has a mask.", rightly=True))
     return Found(cases, left_out, "by 'sub-...' (BIDS)", [words])
@@ -61,7 +61,7 @@ def _refuse_several(folder: Path, drawn: dict[Path, list[Path]]) -> None:
     several = {image: masks for image, masks in drawn.items() if len(masks) > 1}
     if several:
         image, masks = next(iter(several.items()))
-        kinds = sorted(stem(mask).removeprefix(stem(image)).strip("_") for mask in masks)
+        kinds = sorted(_stem(mask).removeprefix(_stem(image)).strip("_") for mask in masks)
         raise UserError(
             "todo",
             f"{image}: has {len(masks)} masks among the derivatives ({', '.join(kinds)}); say which are meant, e.g. "
@@ -76,4 +76,8 @@ def _person(path: Path) -> str:
 
 def _kind(image: Path) -> str:
     """T1w, T2w, bold, ..."""
-    return stem(image).rpartition("_")[2]
+    return _stem(image).rpartition("_")[2]
+
+
+def _stem(path: Path) -> str:
+    return without_ending(path.name)

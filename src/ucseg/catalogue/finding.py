@@ -19,7 +19,7 @@ from ucseg.dataset.case import Case
 from ucseg.errors import UserError, some
 from ucseg.folder.pairing import Found, find_cases
 from ucseg.folder.subjects import find_subjects
-from ucseg.scans.formats import stem, suffix
+from ucseg.scans.address import Address, ending_of, without_ending
 
 _SHOWN = 4
 _WORD = re.compile(r"\{(\w+)\}")
@@ -61,7 +61,7 @@ def find(
 class _File:
     case: str
     words: Mapping[str, str]
-    path: Path
+    image: Address
 
 
 class _Tree:
@@ -75,14 +75,14 @@ class _Tree:
     @cached_property
     def scans(self) -> list[Path]:
         """Those that can be read."""
-        return [path for path in self.files.values() if suffix(path)]
+        return [path for path in self.files.values() if ending_of(path.name)]
 
     def match(self, pattern: str, where: Mapping[str, str]) -> dict[tuple[tuple[str, str], ...], list[Path]]:
         """Words in braces, as pairs -> files."""
         expression = _expression(pattern.partition("#")[0], where)
         found = defaultdict(list)
         for text, path in self.files.items():
-            if (hit := expression.fullmatch(text)) and suffix(path):
+            if (hit := expression.fullmatch(text)) and ending_of(path.name):
                 found[tuple(sorted(hit.groupdict().items()))].append(path)
         return found
 
@@ -164,17 +164,15 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
             choices = [file.case, f"{part.split}_{file.case}", f"{part.images.split('/')[0]}_{file.case}"]
             case = next((name for name in choices if name not in taken), "")
             if not case:
-                problems.append(f"{file.path}: a second case of this name; leave one of them in the folder.")
+                problems.append(f"{file.image}: a second case of this name; leave one of them in the folder.")
                 continue
-            taken[case] = Case(case, case, file.path, mask, part.split)
+            taken[case] = Case(case, case, file.image, mask, part.split)
             subject = file.words.get("subject") or _numbered(file.case, part.last_of)
             subjects |= {case: subject} if subject else {}
     if problems:
         more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise UserError("todo", "\n".join([*problems[:_SHOWN], *more]))
-    by_name = find_subjects(
-        {name: (stem(case.image), case.image.relative_to(tree.folder).as_posix()) for name, case in taken.items()}
-    )
+    by_name = find_subjects({name: (case.image.stem, case.image.below(tree.folder)) for name, case in taken.items()})
     rule = "as the layout tells" if subjects else by_name.rule
     of = subjects or by_name.of
     cases = [Case(name, of[name], case.image, case.mask, case.split) for name, case in taken.items()]
@@ -202,10 +200,10 @@ def _numbered(case: str, last_of: tuple[int, ...]) -> str:
     return f"sequence{bisect_left(last_of, int(case)) + 1:02d}" if known else case
 
 
-def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File, Path | None]]:
+def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File, Address | None]]:
     """Images of a part and their masks, in order."""
     masks = {} if part.masks is None else tree.match(part.masks, part.where)
-    found: dict[str, list[tuple[_File, Path | None]]] = defaultdict(list)
+    found: dict[str, list[tuple[_File, Address | None]]] = defaultdict(list)
     for key, paths in sorted(tree.match(part.images, part.where).items()):
         words = dict(key)
         case = "_".join([*(text for word, text in key if word not in ("case", "subject")), words["case"]])
@@ -234,7 +232,7 @@ def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File
         yield from found.pop(name if name in found else numbered.get(name, ""), [])
 
 
-def _mask(paths: list[Path], part: Part, problems: list[str]) -> Path | None:
+def _mask(paths: list[Path], part: Part, problems: list[str]) -> Address | None:
     if not paths or part.masks is None:
         return None
     if len(paths) > 1 and not part.several:
@@ -244,15 +242,15 @@ def _mask(paths: list[Path], part: Part, problems: list[str]) -> Path | None:
     parents = {path.parent for path in paths}
     if len(parents) > 1:
         problems.append(f"{paths[0]}: {paths[-1]} is of the same case in another folder; leave one of them.")
-    stems = sorted(stem(path) for path in paths)
+    stems = sorted(without_ending(path.name) for path in paths)
     shortest = min(stems, key=len)  # x_mask, x_mask_1, x_mask_2 -> x_mask{,_1,_2}
     ends = ",".join(name.removeprefix(shortest) for name in stems)
-    return paths[0].with_name(f"{shortest}{{{ends}}}{suffix(paths[0])}")
+    return Address.of(paths[0].with_name(f"{shortest}{{{ends}}}{ending_of(paths[0].name)}"))
 
 
-def _address(path: Path, pattern: str) -> Path:
+def _address(path: Path, pattern: str) -> Address:
     part = pattern.partition("#")[2]
-    return Path(f"{path}#{part}") if part else path
+    return Address.of(f"{path}#{part}" if part else path)
 
 
 def _words(name: str, layout: Layout) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ucseg.catalogue.layout import Layout, PublicSet, Split
 from ucseg.dataset.case import Case
 from ucseg.dataset.splits import Amount, split_cases
 from ucseg.errors import UserError
+from ucseg.scans.address import Address
 
 
 def chosen_split(name: str, public: PublicSet, split: str | None) -> Split | None:
@@ -42,7 +42,7 @@ def divide(
     test: Amount | None = None,
     labelled: Amount | None = None,
     seed: int = 0,
-) -> tuple[list[Case], dict[str, Path]]:
+) -> tuple[list[Case], dict[str, Address]]:
     """Give every case its split, and hide the training masks that are not to be seen.
 
     With a published split nothing is drawn: the first subjects of the list keep their masks, the others' are hidden,
@@ -80,7 +80,7 @@ def divide(
     return [replace(case, mask=None) if case.case in hidden else case for case in cases], hidden
 
 
-def _hidden(cases: Sequence[Case], subjects: Sequence[str]) -> dict[str, Path]:
+def _hidden(cases: Sequence[Case], subjects: Sequence[str]) -> dict[str, Address]:
     unseen = set(subjects)
     return {
         case.case: case.mask

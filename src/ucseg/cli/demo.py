@@ -236,7 +236,8 @@ def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[st
     from ucseg.dataset.manifest import reference_masks
     from ucseg.dataset.masks import read_label
     from ucseg.demonstration.gallery import GalleryCase
-    from ucseg.scans.formats import map_suffix, mask_suffix, read_scan
+    from ucseg.scans.reading import read_scan
+    from ucseg.scans.writing import map_ending, mask_ending
 
     case = next(case for case in data.test if case.case == name)
     image = read_scan(case.image)
@@ -245,8 +246,8 @@ def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[st
         name,
         image.array,
         read_label(reference_masks(data)[name], image.array.shape[1:], data.config),
-        {METHODS[m]: read_scan(out / f"{m}-masks" / f"{name}{mask_suffix(case.image)}").array[0] for m in METHODS},
+        {METHODS[m]: read_scan(out / f"{m}-masks" / f"{name}{mask_ending(case.image)}").array[0] for m in METHODS},
         {METHODS[method]: scores[method][name] for method in METHODS},
-        read_scan(out / f"{ours}-masks" / "uncertainty" / f"{name}{map_suffix(case.image)}").array[0],
+        read_scan(out / f"{ours}-masks" / "uncertainty" / f"{name}{map_ending(case.image)}").array[0],
         image.geometry.spacing,
     )

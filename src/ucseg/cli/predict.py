@@ -223,10 +223,10 @@ def _say_which_to_look_at(folder: PredictionFolder) -> None:
 
 def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:
     """Those that can have a DICOM segmentation; the others become one problem."""
-    from ucseg.scans.formats import is_dicom_scan
+    from ucseg.scans.reading import is_dicom_scan
 
-    found = [item for item in items if is_dicom_scan(item.file)]
-    others = [item.file for item in items if item not in found]
+    found = [item for item in items if is_dicom_scan(item.address)]
+    others = [item.address for item in items if item not in found]
     if others:
         which = f"{others[0]}: is" if len(others) == 1 else f"{len(others)} inputs (e.g. {others[0]}) are"
         problems.append(

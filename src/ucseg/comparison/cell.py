@@ -16,7 +16,8 @@ from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
 from ucseg.inference.machine import peak_memory
 from ucseg.inference.predictor import Predictor
 from ucseg.machine.writing import whole_file
-from ucseg.scans.formats import read_scan
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_scan
 from ucseg.training.environment import environment
 from ucseg.training.run_folder import RunFolder, json_text, read_json
 from ucseg.types import Array
@@ -157,7 +158,7 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
 
 
 def _case_rows(
-    predictor: Predictor, task: Task, tests: Cohort, image: Path, mask: Path | None
+    predictor: Predictor, task: Task, tests: Cohort, image: Address, mask: Address | None
 ) -> Iterator[tuple[str, str, ClassMetrics]]:
     assert mask is not None
     scan = read_scan(image)

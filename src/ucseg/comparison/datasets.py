@@ -16,7 +16,8 @@ from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, save_
 from ucseg.dataset.splits import hide_masks
 from ucseg.errors import UserError
 from ucseg.machine.threads import for_each
-from ucseg.scans.formats import read_header
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_header
 from ucseg.types import Array
 
 OWN_TEST = "test"
@@ -175,7 +176,7 @@ def images_of(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def _with_references(
-    key: str, title: str, dataset: Dataset, cases: Sequence[Case], masks: Mapping[str, Path]
+    key: str, title: str, dataset: Dataset, cases: Sequence[Case], masks: Mapping[str, Address]
 ) -> Cohort:
     chosen = [replace(case, mask=masks[case.case]) for case in cases if case.case in masks]
     return Cohort(key, title, dataset, chosen, len(cases) - len(chosen))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from ucseg.scans.address import Address
 
 SPLITS = ("train", "validation", "test")
 
@@ -12,11 +13,17 @@ SPLITS = ("train", "validation", "test")
 class Case:
     """One line of cases.csv: an image, its mask if it has one that training may see, and the split it belongs to.
 
-    Paths are absolute here and relative to the data root on disk. `mask is None` means unlabelled.
+    Addresses are absolute here and relative to the data root on disk; paths are taken as addresses.
+    `mask is None` means unlabelled.
     """
 
     case: str
     subject: str
-    image: Path
-    mask: Path | None
+    image: Address
+    mask: Address | None
     split: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", Address.of(self.image))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", Address.of(self.mask))

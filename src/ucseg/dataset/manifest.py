@@ -1,7 +1,7 @@
 """A dataset on disk: dataset.yaml (what it is) and cases.csv (a line a case), small enough to read and edit by hand.
 
     dataset.yaml   name, root of the data, dims, modality, channels, classes, how masks are read, codes for DICOM
-    cases.csv      case,subject,image,mask,split; paths relative to the root (see addresses.py); no mask: unlabelled
+    cases.csv      case,subject,image,mask,split; paths relative to the root (see scans/address.py); no mask: unlabelled
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
     left_out.csv   file,reason: images and masks that `ucseg init` found and could not use
 
@@ -11,22 +11,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationInfo, field_validator
 
-from ucseg.config import Strict, build, read_yaml
+from ucseg.config import build, read_yaml
 from ucseg.dataset.case import SPLITS, Case
+from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.tables import read_table, write_table
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
-from ucseg.scans.dicom.codes import SegmentCodes
+from ucseg.scans.address import Address
 
 CACHE = "cache"
 """Folder, in that of a dataset, of what is made of its scans."""
@@ -39,56 +37,6 @@ DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, LEFT_OUT_FILE, "pl
 CASE_COLUMNS = ("case", "subject", "image", "mask", "split")
 HIDDEN_COLUMNS = ("case", "mask")
 LEFT_OUT_COLUMNS = ("file", "reason")
-
-Modality = Literal["mri", "ct", "ultrasound", "rgb", "other"]
-
-
-class DatasetConfig(Strict):
-    """What dataset.yaml says.
-
-    Attributes:
-        name: of the dataset.
-        root: folder that the paths of cases.csv start from; absolute, or relative to dataset.yaml's folder.
-        dims: native rank of the scans, 2 or 3.
-        modality: decides the normalisation and the augmentation.
-        channels: of an image.
-        classes: class index -> name, 0 is background; the indices are the values in the masks (after thresholding).
-        mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
-        fill_outlines: the masks are drawn contours; their inside is the foreground.
-        seed: of the splits and of the choice of labelled cases.
-        codes: class index -> what DICOM segmentations call it (see segment_codes.py); none needs any.
-    """
-
-    name: str = Field(min_length=1)
-    root: str = Field(min_length=1)
-    dims: Literal[2, 3]
-    modality: Modality
-    channels: int = Field(ge=1)
-    classes: dict[int, str]
-    mask_threshold: float | None = None
-    fill_outlines: bool = False
-    seed: int = 0
-    codes: dict[int, SegmentCodes] = Field(default_factory=dict)
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_are_consecutive(cls, classes: dict[int, str]) -> dict[int, str]:
-        if len(classes) < 2 or sorted(classes) != list(range(len(classes))):
-            raise ValueError("classes are numbered 0 (background), 1, 2, ... without a gap, at least two of them")
-        if len(classes) > 256:
-            raise ValueError("at most 256 classes")
-        names = [name.strip() for name in classes.values()]
-        if not all(names) or len(set(names)) < len(names):
-            raise ValueError("every class needs a name of its own")
-        return dict(sorted(classes.items()))
-
-    @field_validator("codes")
-    @classmethod
-    def _codes_are_of_classes(cls, codes: dict[int, SegmentCodes], info: ValidationInfo) -> dict[int, SegmentCodes]:
-        wrong = [index for index in codes if index == 0 or index not in info.data.get("classes", codes)]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is no class of the foreground; codes are given by class number, 1, 2, ...")
-        return codes
 
 
 @dataclass
@@ -190,7 +138,7 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
 
 
 def save_dataset(
-    dataset: Dataset, hidden: Mapping[str, Path] | None = None, left_out: Mapping[Path, str] | None = None
+    dataset: Dataset, hidden: Mapping[str, Address] | None = None, left_out: Mapping[Path, str] | None = None
 ) -> None:
     """Write dataset.yaml, cases.csv and, where there is something for them, hidden.csv and left_out.csv.
 
@@ -206,27 +154,26 @@ def save_dataset(
         (
             case.case,
             case.subject,
-            _relative(case.image, root),
-            _relative(case.mask, root) if case.mask else "",
+            _relative(case.image.path, root),
+            _relative(case.mask.path, root) if case.mask else "",
             case.split,
         )
         for case in dataset.cases
     ]
-    _write_text(folder / CASES_FILE, _csv_text(CASE_COLUMNS, rows))
-    unseen = [(case, _relative(mask, root)) for case, mask in (hidden or {}).items()]
+    write_table(folder / CASES_FILE, CASE_COLUMNS, rows)
+    unseen = [(case, _relative(mask.path, root)) for case, mask in (hidden or {}).items()]
     unused = [(_relative(file, root), reason) for file, reason in (left_out or {}).items()]
     for name, columns, lines in ((HIDDEN_FILE, HIDDEN_COLUMNS, unseen), (LEFT_OUT_FILE, LEFT_OUT_COLUMNS, unused)):
         if lines:
-            _write_text(folder / name, _csv_text(columns, lines))
+            write_table(folder / name, columns, lines)
         else:
             (folder / name).unlink(missing_ok=True)
     text = yaml.safe_dump(dataset.config.model_dump(), sort_keys=False, allow_unicode=True)
-    _write_text(
-        folder / CONFIG_FILE, "# Written by 'ucseg init'. Edit by hand as you like; then run 'ucseg check'.\n" + text
-    )
+    with whole_file(folder / CONFIG_FILE, ".yaml") as part:
+        part.write_text(f"# Written by 'ucseg init'. You may edit it; run 'ucseg check' after that.\n{text}", "utf-8")
 
 
-def reference_masks(dataset: Dataset) -> dict[str, Path]:
+def reference_masks(dataset: Dataset) -> dict[str, Address]:
     """Every known mask by case, hidden ones included. For evaluation only: training must not call this.
 
     Raises:
@@ -238,13 +185,13 @@ def reference_masks(dataset: Dataset) -> dict[str, Path]:
         return masks
     known = {case.case for case in dataset.cases}
     problems = []
-    for line, row in _read_table(file, HIDDEN_COLUMNS):
+    for line, row in read_table(file, HIDDEN_COLUMNS):
         if row["case"] not in known:
             problems.append(f"{file}, line {line}: case '{row['case']}' is not in {CASES_FILE}; remove the line.")
         elif not row["mask"]:
             problems.append(f"{file}, line {line}: the mask is empty; name a file or remove the line.")
         else:
-            masks[row["case"]] = _absolute(dataset.root / row["mask"])
+            masks[row["case"]] = Address.of(_absolute(dataset.root / row["mask"]))
     if problems:
         raise UserError("todo", "\n".join(problems))
     return masks
@@ -257,8 +204,8 @@ def files_left_out(dataset: Dataset) -> dict[Path, str]:
         UserError: left_out.csv is broken.
     """
     file = dataset.folder / LEFT_OUT_FILE
-    rows = _read_table(file, LEFT_OUT_COLUMNS) if file.is_file() else []
-    used = {path for case in dataset.cases for path in (case.image, case.mask)}
+    rows = read_table(file, LEFT_OUT_COLUMNS) if file.is_file() else []
+    used = {one.path for case in dataset.cases for one in (case.image, case.mask) if one is not None}
     return {path: row["reason"] for _, row in rows if (path := _absolute(dataset.root / row["file"])) not in used}
 
 
@@ -274,7 +221,7 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
     cases: list[Case] = []
     problems: list[str] = []
     lines: dict[str, int] = {}
-    for line, row in _read_table(file, CASE_COLUMNS):
+    for line, row in read_table(file, CASE_COLUMNS):
         here = f"{file}, line {line}"
         name = row["case"]
         if not name or "/" in name or "\\" in name:
@@ -290,45 +237,13 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
             problems.append(f"{here}: the image is empty; name a file relative to {root} or remove the line.")
         if row["split"] not in SPLITS:
             problems.append(f"{here}: split '{row['split']}' is not one of {', '.join(SPLITS)}; choose one.")
-        mask = _absolute(root / row["mask"]) if row["mask"] else None
-        cases.append(Case(name, row["subject"], _absolute(root / row["image"]), mask, row["split"]))
+        mask = Address.of(_absolute(root / row["mask"])) if row["mask"] else None
+        cases.append(Case(name, row["subject"], Address.of(_absolute(root / row["image"])), mask, row["split"]))
     if problems:
         raise UserError("todo", "\n".join(problems))
     if not cases:
         raise UserError("todo", f"{file}: there are no cases in it; add a line a case or run 'ucseg init' again.")
     return cases
-
-
-def _read_table(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Rows with their line numbers. Spreadsheets may have saved it with a byte-order mark or semicolons."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError("todo", f"{file}: there is no such file; run 'ucseg init' again.") from None
-    except UnicodeDecodeError:
-        raise UserError("todo", f"{file}: this is not UTF-8 text; save it as CSV UTF-8.") from None
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in header and "," not in header else ",")
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
-    if missing:
-        raise UserError(
-            "todo",
-            f"{file}: column '{missing[0]}' is missing; the first line must be {','.join(columns)}.",
-        )
-    return [(reader.line_num, {column: (row[column] or "").strip() for column in columns}) for row in reader]
-
-
-def _csv_text(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _write_text(file: Path, text: str) -> None:
-    with whole_file(file, file.suffix) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _absolute(path: Path) -> Path:

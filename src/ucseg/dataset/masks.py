@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import scipy  # its parts load where they are first used
 
-from ucseg.dataset.manifest import DatasetConfig
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
-from ucseg.scans.formats import PLAIN_SUFFIXES, read_mask, segment_names, suffix
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_mask, segment_names
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
 
 def read_label(
-    mask_path: Path, image_shape: tuple[int, ...], config: DatasetConfig, geometry: Geometry | None = None
+    mask: Address | Path, image_shape: tuple[int, ...], config: DatasetConfig, geometry: Geometry | None = None
 ) -> Array:
     """The label of an image.
 
@@ -24,7 +25,7 @@ def read_label(
     filled if `config.fill_outlines`; a plain mask of another size is brought to the image's grid by nearest neighbour.
 
     Args:
-        mask_path: any readable format; integers stored as floating point are integers.
+        mask: in any readable format; integers stored as floating point are integers.
         image_shape: S of the image.
         config: of the dataset.
         geometry: of the image, on which a DICOM segmentation is laid.
@@ -36,14 +37,15 @@ def read_label(
         UserError: the mask cannot be read, holds values that are no classes, an outline does not close, or its grid is
             not the image's.
     """
+    mask = Address.of(mask)
     grid = None if geometry is None else (image_shape, geometry)
-    values = by_names(mask_values(mask_path, grid), mask_path, config.classes)
+    values = by_names(mask_values(mask, grid), mask, config.classes)
     if config.fill_outlines:  # a thin line does not survive another grid: fill it first
-        return _on_grid(fill_outlines(_classes(values, mask_path, config), mask_path), image_shape, mask_path)
-    return _classes(_on_grid(values, image_shape, mask_path), mask_path, config)
+        return _on_grid(fill_outlines(_classes(values, mask, config), mask), image_shape, mask)
+    return _classes(_on_grid(values, image_shape, mask), mask, config)
 
 
-def by_names(values: Array, path: Path, classes: Mapping[int, str]) -> Array:
+def by_names(values: Array, mask: Address, classes: Mapping[int, str]) -> Array:
     """Segment numbers as class indices, where a mask names its segments as the classes are; else as they are.
 
     The names count: one program numbers the liver 1, the next one 2.
@@ -51,8 +53,8 @@ def by_names(values: Array, path: Path, classes: Mapping[int, str]) -> Array:
     Raises:
         UserError: some of the names are classes and some are not.
     """
-    names = segment_names(path)
-    mapping = numbers_to_classes(path, names, classes) if names else None
+    names = segment_names(mask)
+    mapping = numbers_to_classes(mask, names, classes) if names else None
     if mapping is None:
         return values
     out = values.copy()
@@ -61,7 +63,7 @@ def by_names(values: Array, path: Path, classes: Mapping[int, str]) -> Array:
     return out
 
 
-def numbers_to_classes(path: Path, names: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, int] | None:
+def numbers_to_classes(mask: Address, names: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, int] | None:
     """Segment number -> class index; None where no name is one of the classes: then the number is the class.
 
     Raises:
@@ -74,13 +76,13 @@ def numbers_to_classes(path: Path, names: Mapping[int, str], classes: Mapping[in
     if unknown:
         raise UserError(
             "todo",
-            f"{path}: its segment '{unknown[0]}' is none of the classes {', '.join(classes.values())}; "
+            f"{mask}: its segment '{unknown[0]}' is none of the classes {', '.join(classes.values())}; "
             "add it to the classes, or rename the segment.",
         )
     return {number: index[name.lower()] for number, name in names.items()}
 
 
-def mask_values(mask_path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Array:
+def mask_values(mask: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Array:
     """S: what a mask file holds before any threshold, e.g. to find out which classes there are.
 
     A palette with colours yields its indices; colour images whose channels agree are taken as grey.
@@ -88,20 +90,20 @@ def mask_values(mask_path: Path, grid: tuple[tuple[int, ...], Geometry] | None =
     Raises:
         UserError: the mask cannot be read, or is a picture in colours.
     """
-    scan = read_mask(mask_path, grid)
+    scan = read_mask(mask, grid)
     first: Array = scan.array[0]
     if any((channel != first).any() for channel in scan.array[1:]):
         raise UserError(
             "todo",
-            f"{mask_path}: the mask is a picture in colours, so its classes are unknown; "
+            f"{mask}: the mask is a picture in colours, so its classes are unknown; "
             "save it with one channel that holds the class numbers.",
         )
     return first
 
 
-def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
+def _classes(values: Array, mask: Address, config: DatasetConfig) -> Array:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise UserError("todo", f"{path}: the mask holds NaN or infinite values; export it again.")
+        raise UserError("todo", f"{mask}: the mask holds NaN or infinite values; export it again.")
     if config.mask_threshold is not None:
         return (values > config.mask_threshold).astype(np.uint8)
     if values.dtype.kind == "f":
@@ -110,7 +112,7 @@ def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
         if np.abs(values - whole).max(initial=0) > 1e-3:
             raise UserError(
                 "todo",
-                f"{path}: the mask holds fractions (e.g. {values.ravel()[np.argmax(np.abs(values - whole))]:.3g}), "
+                f"{mask}: the mask holds fractions (e.g. {values.ravel()[np.argmax(np.abs(values - whole))]:.3g}), "
                 "not class numbers; set mask_threshold in dataset.yaml to cut it.",
             )
         values = whole
@@ -122,23 +124,23 @@ def _classes(values: Array, path: Path, config: DatasetConfig) -> Array:
         if len(config.classes) == 2:
             middle = (float(values.min()) + float(values.max())) / 2
             mend = f"set mask_threshold in dataset.yaml (e.g. {middle:g}) or mend the mask"
-        raise UserError("todo", f"{path}: the mask holds values that are no classes ({listed}); {mend}.")
+        raise UserError("todo", f"{mask}: the mask holds values that are no classes ({listed}); {mend}.")
     return values.astype(np.uint8)
 
 
-def fill_outlines(label: Array, path: Path) -> Array:
+def fill_outlines(label: Array, mask: Address | Path) -> Array:
     """H x W class indices with the inside of every closed line; what is filled already stays as it is.
 
     Raises:
-        UserError: a line does not close, or the mask is no plain 2D image; `path` is named as its file.
+        UserError: a line does not close, or the mask is no plain 2D image; `mask` is named as its file.
     """
     if label.ndim != 2:
         raise UserError(
             "todo",
-            f"{path}: outlines are filled in plain 2D images only; leave out --fill-outlines, or, of a dataset, set "
+            f"{mask}: outlines are filled in plain 2D images only; leave out --fill-outlines, or, of a dataset, set "
             "fill_outlines: false in dataset.yaml.",
         )
-    filled = {int(value): _filled(label == value, path) for value in np.unique(label) if value != 0}
+    filled = {int(value): _filled(label == value, mask) for value in np.unique(label) if value != 0}
     out = np.zeros_like(label)
     # Larger structures first: a structure inside another one stays visible.
     for value, inside in sorted(filled.items(), key=lambda item: -int(item[1].sum())):
@@ -146,7 +148,7 @@ def fill_outlines(label: Array, path: Path) -> Array:
     return out
 
 
-def _filled(outline: Array, path: Path) -> Array:
+def _filled(outline: Array, mask: Address | Path) -> Array:
     filled = np.zeros_like(outline)
     parts, _ = scipy.ndimage.label(outline, structure=np.ones((3, 3)))
     for number, box in enumerate(scipy.ndimage.find_objects(parts), start=1):
@@ -156,7 +158,7 @@ def _filled(outline: Array, path: Path) -> Array:
             row, column = (int(side.start + side.stop) // 2 for side in box)
             raise UserError(
                 "todo",
-                f"{path}: the outline around row {row}, column {column} does not close, so it has no inside; "
+                f"{mask}: the outline around row {row}, column {column} does not close, so it has no inside; "
                 "close it in the mask or leave this case out.",
             )
         filled[box] |= region
@@ -183,19 +185,19 @@ def _compact(line: Array) -> bool:
     return int(line.sum()) <= 6 * width**2
 
 
-def _on_grid(label: Array, shape: tuple[int, ...], path: Path) -> Array:
+def _on_grid(label: Array, shape: tuple[int, ...], mask: Address) -> Array:
     if label.shape == tuple(shape):
         return label
-    if suffix(path) not in PLAIN_SUFFIXES or len(shape) != 2:
+    if not mask.plain or len(shape) != 2:
         raise UserError(
             "todo",
-            f"{path}: the mask has shape {label.shape}, its image {tuple(shape)}; "
+            f"{mask}: the mask has shape {label.shape}, its image {tuple(shape)}; "
             "resample the mask to the image's grid (or check that they belong together).",
         )
     if not _aspect_allows(label.shape, shape):
         raise UserError(
             "todo",
-            f"{path}: the mask is {label.shape[1]} x {label.shape[0]} px, its image {shape[1]} x {shape[0]} px, and "
+            f"{mask}: the mask is {label.shape[1]} x {label.shape[0]} px, its image {shape[1]} x {shape[0]} px, and "
             "their aspect ratios differ; check that they belong together, or resize the mask to the image.",
         )
     rows, columns = (

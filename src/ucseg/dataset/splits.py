@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.randomness import derive_seed
+from ucseg.scans.address import Address
 
 Amount = str | int | float
 
@@ -28,7 +28,7 @@ def split_cases(
     test: Amount | None = None,
     labelled: Amount | None = None,
     seed: int = 0,
-) -> tuple[list[Case], dict[str, Path]]:
+) -> tuple[list[Case], dict[str, Address]]:
     """Give every case its split and hide the training masks that are not to be seen.
 
     Amounts are "10%" or 0.1 (of the cases with a mask that may be drawn), or a number of cases such as 60. Whole
@@ -111,7 +111,7 @@ def _has_own(cases: Iterable[Case], split: str) -> bool:
     return any(case.split == split and case.mask is not None for case in cases)
 
 
-def hide_masks(cases: Sequence[Case], labelled: Amount | None, seed: int) -> dict[str, Path]:
+def hide_masks(cases: Sequence[Case], labelled: Amount | None, seed: int) -> dict[str, Address]:
     """Training masks by case that are not to be seen when `labelled` of them are; the 5 % shown are among the 10 %.
 
     Raises:

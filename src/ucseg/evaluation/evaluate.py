@@ -18,8 +18,9 @@ from ucseg.evaluation.metrics import ClassMetrics, case_metrics, check_tolerance
 from ucseg.evaluation.results import CaseResult, Evaluation
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.cores import cores
+from ucseg.scans.address import Address
 from ucseg.scans.dicom.segmentation import common_grid
-from ucseg.scans.formats import lies_on_its_image, read_header, segment_names, suffix
+from ucseg.scans.reading import is_segmentation, read_header, segment_names
 from ucseg.scans.scan import Geometry
 from ucseg.training.run_folder import read_json
 from ucseg.types import Array
@@ -175,7 +176,7 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
     reference = pair.reference
     grid_shape, grid = _grid(pair)
     difference = None
-    if not lies_on_its_image(pair.prediction):
+    if not is_segmentation(pair.prediction):
         shape, geometry, _ = read_header(pair.prediction)
         difference = grid_difference(shape, geometry, grid_shape, grid)
     if difference is not None:
@@ -206,9 +207,9 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
     A DICOM SEG has no grid, only the places of its frames; two of them get a grid that holds both.
     """
     place = pair.reference.image or pair.reference.mask
-    if lies_on_its_image(place):
-        if lies_on_its_image(pair.prediction):
-            return common_grid([pair.prediction, place])
+    if is_segmentation(place):
+        if is_segmentation(pair.prediction):
+            return common_grid([pair.prediction.file, place.file])
         place = pair.prediction
     shape, geometry, _ = read_header(place)
     return shape, geometry
@@ -221,13 +222,13 @@ def _classes_of(predictions: Path) -> dict[int, str]:
     return {int(index): str(name) for index, name in known.items()} if isinstance(known, dict) else {}
 
 
-def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
+def _agreed_names(masks: Sequence[Address]) -> dict[int, str]:
     """Number -> name where all masks that name their segments number them alike; empty where none does.
 
     Raises:
         UserError: they do not, so the numbers in the predictions have no known names.
     """
-    found: dict[int, tuple[str, Path]] = {}
+    found: dict[int, tuple[str, Address]] = {}
     for path in masks:
         try:
             names = segment_names(path)
@@ -244,13 +245,13 @@ def _agreed_names(masks: Sequence[Path]) -> dict[int, str]:
     return {number: name for number, (name, _) in found.items()}
 
 
-def _class_indices(path: Path, reading: _Reading, filled: bool, grid: tuple[tuple[int, ...], Geometry]) -> Array:
+def _class_indices(path: Address, reading: _Reading, filled: bool, grid: tuple[tuple[int, ...], Geometry]) -> Array:
     """S, whole numbers; `filled`: with the inside of outlines."""
     values = _class_numbers(path, reading.classes, by_names(mask_values(path, grid), path, reading.named))
     return fill_outlines(values, path) if filled else values
 
 
-def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array) -> Array:
+def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Array) -> Array:
     """S, whole numbers. A mask of 0 and 255 only, as paint programs save them, is a mask of 0 and 1."""
     if values.dtype.kind == "f":
         whole = np.rint(values)
@@ -264,7 +265,7 @@ def _class_numbers(path: Path, classes: Mapping[int, str] | None, values: Array)
     occurring = np.unique(values)
     if values.dtype == np.uint8 and set(occurring.tolist()) <= {0, 255} and (classes is None or 255 not in classes):
         return (values // 255).astype(np.uint8)
-    if classes is None and suffix(path) in (".png", ".jpg", ".jpeg", ".tif", ".tiff") and len(occurring) > _GREY:
+    if classes is None and path.plain and len(occurring) > _GREY:
         raise UserError(
             "picture-not-mask",
             f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask. "

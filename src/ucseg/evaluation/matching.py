@@ -17,11 +17,10 @@ from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset, reference
 from ucseg.errors import UserError
 from ucseg.folder.roles import MASK_WORDS
 from ucseg.folder.subjects import find_subjects
-from ucseg.scans.address import exists
+from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
-from ucseg.scans.dicom.series import is_dicom
-from ucseg.scans.formats import SUFFIXES, is_dicom_volume, lies_on_its_image, stem
+from ucseg.scans.reading import is_dicom_volume, is_segmentation
 from ucseg.scans.scan import Geometry
 
 _MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
@@ -34,15 +33,15 @@ class Reference:
 
     case: str
     subject: str
-    mask: Path
-    image: Path | None = None
+    mask: Address
+    image: Address | None = None
 
 
 @dataclass(frozen=True)
 class Pair:
     """A prediction and its reference."""
 
-    prediction: Path
+    prediction: Address
     reference: Reference
 
 
@@ -60,7 +59,7 @@ class Matches:
 
     pairs: list[Pair]
     missing: list[Reference]
-    unmatched: dict[Path, str]
+    unmatched: dict[Address, str]
     unreferenced: list[str] = field(default_factory=list)
     dataset: Dataset | None = None
 
@@ -93,7 +92,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         known, aliases = _of_folder(references, subject)
         _add_predictions_of_series(known, aliases, predictions)
     if references.is_file() and predictions.is_file() and dataset is None:
-        return Matches([Pair(predictions, known[0])], [], {})
+        return Matches([Pair(predicted[0], known[0])], [], {})
     pairs, unmatched = _pair(predicted, known, aliases)
     if not pairs:
         examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
@@ -140,77 +139,77 @@ def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], dict[str
         raise UserError(
             "split-no-mask", f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split."
         )
-    aliases = {reference.case: {stem(reference.mask)} for reference in known}
+    aliases = {reference.case: {reference.mask.stem} for reference in known}
     for reference in known:
         if reference.image is not None:
-            aliases[reference.case].add(stem(reference.image))
+            aliases[reference.case].add(reference.image.stem)
     return known, aliases, [case.case for case in cases if case.case not in masks]
 
 
 def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[str, set[str]]]:
     files = _files(path, deep=True)
-    stems = [stem(file) for file in files]
+    stems = [file.stem for file in files]
     plain = {name for name in stems if _MASK_ENDING.search(name) is None}
     marked = {_MASK_ENDING.sub("", name) for name in stems if _MASK_ENDING.search(name)}
     # Beside X_seg, a file X is the image.
-    files = [file for file in files if stem(file) not in plain & marked]
-    stems = [stem(file) for file in files]
-    if len(set(stems)) < len(stems) and all(map(lies_on_its_image, files)):  # "seg.dcm" in the folder of each patient
-        return _named(files, ["_".join(file.relative_to(path).with_suffix("").parts) for file in files], subject)
-    repeated = [name for name in {stem(file) for file in files} if sum(stem(file) == name for file in files) > 1]
+    files = [file for file in files if file.stem not in plain & marked]
+    stems = [file.stem for file in files]
+    if len(set(stems)) < len(stems) and all(map(is_segmentation, files)):  # "seg.dcm" in the folder of each patient
+        return _named(files, ["_".join(file.path.relative_to(path).with_suffix("").parts) for file in files], subject)
+    repeated = [name for name in {file.stem for file in files} if sum(file.stem == name for file in files) > 1]
     if repeated:
         raise UserError(
             "references-same-name",
             f"{path}: several files are called '{min(repeated)}'; give a folder that holds the reference masks only.",
         )
-    reduced = Counter(_MASK_ENDING.sub("", stem(file)) for file in files)
+    reduced = Counter(_MASK_ENDING.sub("", file.stem) for file in files)
     # X_seg is called X, unless X_mask is there too.
-    cases = [name if reduced[name := _MASK_ENDING.sub("", stem(file))] == 1 else stem(file) for file in files]
+    cases = [name if reduced[name := _MASK_ENDING.sub("", file.stem)] == 1 else file.stem for file in files]
     return _named(files, cases, subject)
 
 
-def _named(files: list[Path], cases: list[str], subject: str | None) -> tuple[list[Reference], dict[str, set[str]]]:
+def _named(files: list[Address], cases: list[str], subject: str | None) -> tuple[list[Reference], dict[str, set[str]]]:
     subjects = dict(zip(cases, cases, strict=True))
     if subject is not None:
         subjects = find_subjects(
-            {case: (stem(file), file.name) for case, file in zip(cases, files, strict=True)}, subject
+            {case: (file.stem, file.name) for case, file in zip(cases, files, strict=True)}, subject
         ).of
     known = [Reference(case, subjects[case], file) for case, file in zip(cases, files, strict=True)]
-    return known, {one.case: {stem(one.mask), _MASK_ENDING.sub("", stem(one.mask))} for one in known}
+    return known, {one.case: {one.mask.stem, _MASK_ENDING.sub("", one.mask.stem)} for one in known}
 
 
 def _add_predictions_of_series(known: list[Reference], aliases: dict[str, set[str]], predictions: Path) -> None:
     """Give a DICOM SEG the name of the prediction that was made of the series it refers to."""
-    segmentations = {one.case: dicom_seg.referred_series(one.mask) for one in known if lies_on_its_image(one.mask)}
+    segmentations = {one.case: dicom_seg.referred_series(one.mask.file) for one in known if is_segmentation(one.mask)}
     table = predictions / "cases.csv"
     if not segmentations or not table.is_file():
         return
     with table.open(encoding="utf-8", newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row.get("file") and row.get("mask")]
-    made_of = {dicom.series_uid(Path(row["file"])): stem(Path(row["mask"])) for row in rows if _is_dicom(row["file"])}
+    made_of = {
+        dicom.series_uid(scan): Address.of(row["mask"]).stem
+        for row in rows
+        if (scan := Address.of(row["file"])).exists() and is_dicom_volume(scan)
+    }
     for case, series in segmentations.items():
         if series and series in made_of:
             aliases[case].add(made_of[series])
 
 
-def _is_dicom(file: str) -> bool:
-    return exists(Path(file)) and is_dicom_volume(Path(file))
-
-
 def _pair(
-    predicted: list[Path], known: list[Reference], aliases: dict[str, set[str]]
-) -> tuple[list[Pair], dict[Path, str]]:
+    predicted: list[Address], known: list[Reference], aliases: dict[str, set[str]]
+) -> tuple[list[Pair], dict[Address, str]]:
     by_name = {reference.case: reference for reference in known}
     by_alias: dict[str, list[Reference]] = defaultdict(list)
     for case, others in aliases.items():
         for other in others:
             by_alias[other].append(by_name[case])
-    unmatched: dict[Path, str] = {}
+    unmatched: dict[Address, str] = {}
     taken: dict[str, Pair] = {}
-    masks = {stem(reference.mask) for reference in known}
+    masks = {reference.mask.stem for reference in known}
     # Names that agree as they are go first, so that X_seg does not take the place of X.
-    for file in sorted(predicted, key=lambda file: (stem(file) not in masks, stem(file) not in by_name, file.name)):
-        name = stem(file)
+    for file in sorted(predicted, key=lambda file: (file.stem not in masks, file.stem not in by_name, file.name)):
+        name = file.stem
         reduced = _MASK_ENDING.sub("", name)
         found = [by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced]
         if not found and reduced in by_name:
@@ -228,26 +227,24 @@ def _pair(
     return sorted(taken.values(), key=lambda pair: pair.reference.case), unmatched
 
 
-def _files(path: Path, deep: bool) -> list[Path]:
+def _files(path: Path, deep: bool) -> list[Address]:
     if path.is_file():
-        return [path]
+        return [Address.of(path)]
     if not path.is_dir():
         raise UserError("masks-missing", f"{path}: there is no such file or folder; check the path.")
     inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
-    files = sorted(
-        file for file in inside
-        if file.is_file() and not file.name.startswith(".") and _may_be_mask(file)
-    )  # fmt: skip
+    found = (Address.of(file) for file in inside if file.is_file() and not file.name.startswith("."))
+    files = sorted(file for file in found if _may_be_mask(file))
     if not files:
         raise UserError(
-            "no-masks", f"{path}: there is no mask in this folder; readable are {', '.join(sorted(SUFFIXES))}."
+            "no-masks", f"{path}: there is no mask in this folder; readable are {', '.join(sorted(ENDINGS))}."
         )
     return files
 
 
-def _may_be_mask(file: Path) -> bool:
+def _may_be_mask(file: Address) -> bool:
     """Of DICOM files, segmentations: their images may lie beside them."""
-    return lies_on_its_image(file) if is_dicom(file) else file.name.lower().endswith(SUFFIXES)
+    return is_segmentation(file) if file.format == "dicom" else bool(file.format)
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ucseg.errors import UserError
 from ucseg.folder.survey import MaskFacts, nearly_all_outlines
+from ucseg.scans.address import Address
 
 BACKGROUND = "background"
 MOST_LISTED = 6
@@ -200,11 +201,11 @@ def _from_values(
 
 def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
     """The class numbers in use; values that hardly any mask holds and that fit no numbering are not among them."""
-    holders: dict[float, list[Path]] = {}
+    holders: dict[float, list[Address]] = {}
     for facts in masks.values():
         if facts.counts is not None and facts.whole and facts.low >= 0:
             for value in facts.counts:
-                holders.setdefault(value, []).append(facts.path)
+                holders.setdefault(value, []).append(facts.mask)
     common = {int(value) for value in holders}
     if not _numbering(common):
         common = {int(value) for value, files in holders.items() if len(files) > 0.05 * len(masks)}

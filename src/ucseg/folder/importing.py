@@ -13,8 +13,8 @@ import numpy as np
 
 from ucseg.config import build
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import DatasetConfig, Modality
 from ucseg.dataset.masks import read_label
+from ucseg.dataset.settings import DatasetConfig, Modality
 from ucseg.errors import UserError, some
 from ucseg.folder.classes import choose_reading, labels_of_dataset_json, parse_classes
 from ucseg.folder.likely_masks import in_words, likely_masks
@@ -31,7 +31,6 @@ from ucseg.folder.survey import (
     survey_cases,
 )
 from ucseg.machine.threads import for_each
-from ucseg.scans.address import channel_paths
 from ucseg.types import Array
 
 _AIR_IN_CT = -500.0
@@ -161,7 +160,7 @@ def understand_cases(
     for one in surveyed:
         reason, mask = unfit.get(one.case.case), one.case.mask
         if reason is not None and mask is not None:
-            left_out.append(LeftOut(mask, f"{reason.rstrip('.')} (its image is kept as unlabelled)."))
+            left_out.append(LeftOut(mask.path, f"{reason.rstrip('.')} (its image is kept as unlabelled)."))
             cases.append(replace(one.case, mask=None))
         else:
             cases.append(one.case)
@@ -214,7 +213,8 @@ def _usable(surveyed: list[Surveyed], left_out: list[LeftOut], folder: Path) -> 
 def _with_mask(case: Case, reason: str) -> list[LeftOut]:
     # The image is what there is to mend.
     because = f"its image {case.image.name} is left out."
-    return [LeftOut(case.image, reason), *([] if case.mask is None else [LeftOut(case.mask, because, rightly=True)])]
+    masks = [] if case.mask is None else [LeftOut(case.mask.path, because, rightly=True)]
+    return [LeftOut(case.image.path, reason), *masks]
 
 
 def _misfits(
@@ -242,7 +242,7 @@ def _misfits(
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:
-    if channels == 3 and dims == 2 and not any(len(channel_paths(one.case.image)) > 1 for one in surveyed):
+    if channels == 3 and dims == 2 and not any(one.case.image.several for one in surveyed):
         return "rgb"
     geometry_unit = {one.image.geometry.unit for one in surveyed if isinstance(one.image, ImageFacts)}
     if geometry_unit == {"px"}:

@@ -12,8 +12,8 @@ import numpy as np
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.machine.threads import for_each
-from ucseg.scans.address import channel_paths, first_file
-from ucseg.scans.formats import read_scan, stem
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_scan
 
 _FEW = 8
 """Distinct values that a mask may have; hardly an image has as few."""
@@ -27,8 +27,8 @@ class LikelyMask:
         pattern: what its kind is called, as --masks takes it; "" where its name is the shorter of the two.
     """
 
-    file: Path
-    image: Path
+    file: Address
+    image: Address
     pattern: str
 
 
@@ -40,17 +40,17 @@ def likely_masks(cases: Iterable[Case]) -> list[LikelyMask]:
     Args:
         cases: of a dataset, or of what is to become one.
     """
-    masked: dict[Path, bool] = {}
-    folders: dict[Path, dict[str, Path]] = defaultdict(dict)
+    masked: dict[Address, bool] = {}
+    folders: dict[Path, dict[str, Address]] = defaultdict(dict)
     for case in cases:
-        if len(channel_paths(case.image)) == 1:
+        if not case.image.several:
             masked[case.image] = case.mask is not None
-            folders[case.image.parent][stem(case.image)] = case.image
+            folders[case.image.parent][case.image.stem] = case.image
     pairs = []
     for names in folders.values():
         for longer, path in names.items():
             for shorter, pattern in _shorter(longer, names):
-                pairs.append(LikelyMask(path, names[shorter], f"{pattern}{first_file(path).name.removeprefix(longer)}"))
+                pairs.append(LikelyMask(path, names[shorter], f"{pattern}{path.file.name.removeprefix(longer)}"))
                 pairs.append(LikelyMask(names[shorter], path, ""))
     pairs = [pair for pair in pairs if not masked[pair.file]]
     files = list(dict.fromkeys(path for pair in pairs for path in (pair.file, pair.image)))
@@ -66,7 +66,7 @@ def in_words(found: Sequence[LikelyMask]) -> str:
     return f"say which files are masks with --masks{example} or put them into a folder called masks"
 
 
-def _shorter(name: str, names: dict[str, Path]) -> Iterable[tuple[str, str]]:
+def _shorter(name: str, names: dict[str, Address]) -> Iterable[tuple[str, str]]:
     """Names that this one begins or ends with, and a pattern for what is left; numbers go on in digits (1, 10)."""
     for at in range(1, len(name)):
         begin, end = name[:at], name[at:]
@@ -76,7 +76,7 @@ def _shorter(name: str, names: dict[str, Path]) -> Iterable[tuple[str, str]]:
             yield end, f"{begin}*"
 
 
-def _has_few_values(path: Path) -> bool:
+def _has_few_values(path: Address) -> bool:
     try:
         values = read_scan(path).array.reshape(-1)
     except UserError:

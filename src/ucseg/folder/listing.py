@@ -11,9 +11,9 @@ from pathlib import Path
 from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, DATASET_FILES, scans_of_made_folder
 from ucseg.errors import UserError
 from ucseg.scans import arrays
-from ucseg.scans.address import channel_address
+from ucseg.scans.address import ENDINGS, Address, ending_of
 from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, is_dicom, series_of
-from ucseg.scans.formats import SUFFIXES, read_header, suffix
+from ucseg.scans.reading import read_header
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Listed:
     """A scan that was found.
 
     Attributes:
-        path: its address, see addresses.py.
+        address: where it is.
         name: what its file is called, ending included; a DICOM series is called as its folder.
         place: the file or folder that its name and folders are taken from.
         is_mask: True or False where the content says so (arrays called `label`, DICOM segmentations); None: unknown.
@@ -41,7 +41,7 @@ class Listed:
         series: SeriesInstanceUID of a DICOM image; refers: that of the image on which a DICOM segmentation was drawn.
     """
 
-    path: Path
+    address: Address
     name: str
     place: Path
     is_mask: bool | None = None
@@ -64,28 +64,28 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
         reason = _why_not_a_scan(path)
         if reason is None and is_dicom(path):
             dicom[path.parent].append(path)
-        elif reason is None and suffix(path) in (".h5", ".hdf5", ".npz"):
+        elif reason is None and ending_of(path.name) in (".h5", ".hdf5", ".npz"):
             found += _of_container(path)
         elif reason is None:
-            found.append(Listed(path, path.name, path))
+            found.append(_listed(path))
         elif reason:
             left_out.append(LeftOut(path, reason, rightly=True))
     found += _of_dicom(dicom, left_out)
-    return sorted(found, key=lambda one: one.path), left_out
+    return sorted(found, key=lambda one: one.address), left_out
 
 
-def merge_channels(files: Sequence[Path], channels: int) -> list[Path]:
+def merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
     """Files CASE_0000, CASE_0001, ... of one channel each as one scan, where there are as many as a case has channels.
 
     So are 4D NIfTI files whose fourth axis is as long. Other files stay as they are.
     """
-    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    groups: dict[tuple[Path, str], list[Address]] = defaultdict(list)
     for file in files:
         match = re.fullmatch(r"(.+)_\d{4}(\.[^/]*)?", file.name)
         groups[file.parent, match[1] + (match[2] or "") if match else f"{file.name}/"].append(file)
     merged = []
     for group in groups.values():
-        address = channel_address(group) if len(group) == channels > 1 else None
+        address = Address.of_channels([one.path for one in group]) if len(group) == channels > 1 else None
         try:
             single = address is not None and all(read_header(file)[2] == 1 for file in group)
         except UserError:
@@ -94,11 +94,11 @@ def merge_channels(files: Sequence[Path], channels: int) -> list[Path]:
     return merged
 
 
-def _fourth_axis(file: Path, channels: int) -> Path:
+def _fourth_axis(file: Address, channels: int) -> Address:
     """A 4D NIfTI file's address where its fourth axis holds so many channels; any other file as it is."""
-    if channels == 1 or suffix(file) not in (".nii", ".nii.gz"):
+    if channels == 1 or file.ending not in (".nii", ".nii.gz"):
         return file
-    address = Path(f"{file}#channels")
+    address = Address.of(f"{file}#channels")
     try:
         return address if read_header(address)[2] == channels else file
     except UserError:
@@ -131,20 +131,24 @@ def _why_not_a_scan(path: Path) -> str | None:
         return ""
     if name.endswith(".img") and any(path.with_suffix(ending).is_file() for ending in (".hdr", ".HDR")):
         return ""
-    if not name.endswith(tuple(SUFFIXES)) and not is_dicom(path):
+    if not name.endswith(ENDINGS) and not is_dicom(path):
         return f"files ending in '{path.suffix}' are not read here"
     return None
 
 
+def _listed(file: Path) -> Listed:
+    return Listed(Address.of(file), file.name, file)
+
+
 def _of_container(path: Path) -> list[Listed]:
     try:
-        image, mask = arrays.parts(path)
+        image, mask = arrays.parts(Address.of(path))
     except UserError:
-        return [Listed(path, path.name, path)]  # reading it will say what is wrong
+        return [_listed(path)]  # reading it will say what is wrong
     if mask is None:
-        return [Listed(path, path.name, path)]
-    found = [] if image is None else [Listed(Path(f"{path}#{image}"), path.name, path, False)]
-    return [*found, Listed(Path(f"{path}#{mask}"), path.name, path, True)]
+        return [_listed(path)]
+    found = [] if image is None else [Listed(Address.of(f"{path}#{image}"), path.name, path, False)]
+    return [*found, Listed(Address.of(f"{path}#{mask}"), path.name, path, True)]
 
 
 def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[Listed]:
@@ -164,8 +168,9 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
                 left_out.append(LeftOut(members[0].file, reason, all(file.localiser for file in members)))
             elif members[0].sop_class == SEGMENTATION or not members[0].is_volume:
                 mask = True if members[0].sop_class == SEGMENTATION else None
+                own = "" if mask else uid
                 found += [
-                    Listed(one.file, one.file.name, one.file, mask, one.subject, "" if mask else uid, one.refers)
+                    Listed(Address.of(one.file), one.file.name, one.file, mask, one.subject, own, one.refers)
                     for one in members
                 ]
             else:
@@ -194,11 +199,11 @@ def _volumes(folder: Path, series: dict[str, list[DicomFile]], usable: dict[str,
     for uid, files in usable.items():
         first = files[0]
         if all(file.frames > 1 for file in files):
-            found += [Listed(one.file, one.file.name, one.file, None, one.subject, uid) for one in files]
+            found += [Listed(Address.of(one.file), one.file.name, one.file, None, one.subject, uid) for one in files]
         elif sum(other[0].sop_class != SEGMENTATION for other in series.values()) == 1:
-            found.append(Listed(folder, folder.absolute().name, folder, None, first.subject, uid))
+            found.append(Listed(Address.of(folder), folder.absolute().name, folder, None, first.subject, uid))
         else:
             own = first.number if first.number and numbers[first.number] == 1 else re.sub(r"\D", "", uid)[-8:]
             name = f"{folder.absolute().name}_series{own}"
-            found.append(Listed(Path(f"{folder}#{uid}"), name, folder, None, first.subject, uid))
+            found.append(Listed(Address.of(f"{folder}#{uid}"), name, folder, None, first.subject, uid))
     return found

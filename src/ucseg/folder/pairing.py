@@ -18,8 +18,7 @@ from ucseg.errors import UserError
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
 from ucseg.folder.subjects import find_subjects
-from ucseg.scans.address import channel_address, first_file
-from ucseg.scans.formats import SUFFIXES, stem
+from ucseg.scans.address import ENDINGS, Address
 
 _CHANNEL_NAME = re.compile(r"(?P<key>.+)_(?P<channel>\d{4})")
 
@@ -74,26 +73,25 @@ def find_cases(
     images = _merge_channels([file for file in files if not file.is_mask], files, left_out)
     pairs = _pair(images, [file for file in files if file.is_mask], left_out)
     names = _case_names(images, folder, left_out)
-    images = [image for image in images if image.path in names]
+    images = [image for image in images if image.address in names]
     if not images:
         raise UserError(
             "todo",
             f"{folder}: no image was found among {len(files) + len(left_out)} files; images end in "
-            f"{', '.join(sorted(SUFFIXES))}; say with --images and --masks which files are which.",
+            f"{', '.join(sorted(ENDINGS))}; say with --images and --masks which files are which.",
         )
-    relative = {image.path: image.path.relative_to(folder).as_posix() for image in images}
     subjects = find_subjects(
-        {names[image.path]: (stem(image.path), relative[image.path]) for image in images},
+        {names[image.address]: (image.address.stem, image.address.below(folder)) for image in images},
         subject_regex,
-        {names[image.path]: image.subject for image in images if image.subject},
+        {names[image.address]: image.subject for image in images if image.subject},
     )
     cases = [
         Case(
-            names[image.path],
-            subjects.of[names[image.path]],
-            image.path,
-            pairs.get(image.path),
-            own_split(first_file(image.path).relative_to(folder)),
+            names[image.address],
+            subjects.of[names[image.address]],
+            image.address,
+            pairs.get(image.address),
+            own_split(image.address.file.relative_to(folder)),
         )
         for image in images
     ]
@@ -107,11 +105,11 @@ def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: lis
     Only where some CASE_0000 has a mask CASE; otherwise four digits are a number like any other.
     """
     masks = {(file.folders, file.key) for file in files if file.is_mask}
-    channel = {file.path: _CHANNEL_NAME.fullmatch(file.key) for file in images}
+    channel = {file.address: _CHANNEL_NAME.fullmatch(file.key) for file in images}
     named = [
         file
         for file in images
-        if (match := channel[file.path]) and match["channel"] == "0000" and (file.folders, match["key"]) in masks
+        if (match := channel[file.address]) and match["channel"] == "0000" and (file.folders, match["key"]) in masks
         and (file.folders, file.key) not in masks
     ]  # fmt: skip
     if not named:
@@ -119,22 +117,22 @@ def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: lis
     kept = []
     groups: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
     for file in images:
-        match = channel[file.path]
+        match = channel[file.address]
         if match is None:
             kept.append(file)
         else:
             groups[file.folders, match["key"]].append(file)
     for (folders, key), group in groups.items():
-        address = channel_address([file.path for file in group])
+        address = Address.of_channels([file.address.path for file in group])
         if address is not None:
             kept.append(ScanFile(address, folders, key, False, group[0].subject))
             continue
         reason = f"the channels of {key} are not numbered 0000, 0001, ... in one format; mend their names"
-        left_out += [LeftOut(file.path, reason) for file in group]
+        left_out += [LeftOut(file.address.path, reason) for file in group]
     return kept
 
 
-def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> dict[Path, Path]:
+def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> dict[Address, Address]:
     """Image -> mask: same name and same place first, then same key there, then same name where most folders agree."""
     pairs, waiting = _pairs_in_one_place(images, masks)
     here: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
@@ -146,34 +144,34 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
     for mask in waiting:
         close = here[mask.folders, mask.key]
         same = [by_key.get(mask.name, []), by_key.get(mask.key, []) if mask.key else close]
-        free = next(filter(None, ([one for one in ones if one.path not in pairs] for ones in same)), [])
+        free = next(filter(None, ([one for one in ones if one.address not in pairs] for ones in same)), [])
         shared = [sum((Counter(image.folders) & Counter(mask.folders)).values()) for image in free]
         best = [image for image, score in zip(free, shared, strict=True) if score == max(shared)]
         if len(best) == 1:
-            pairs[best[0].path] = mask.path
+            pairs[best[0].address] = mask.address
         elif best:
             left_out.append(
-                LeftOut(mask.path, f"a mask that fits {len(best)} images; say more with --images and --masks")
+                LeftOut(mask.address.path, f"a mask that fits {len(best)} images; say more with --images and --masks")
             )
         elif close or any(same):
-            image_path = [*close, *same[0], *same[1]][0].path
+            taken = [*close, *same[0], *same[1]][0].address
             left_out.append(
-                LeftOut(mask.path, f"a second mask of {image_path.name} beside {pairs[image_path].name}; keep one")
+                LeftOut(mask.address.path, f"a second mask of {taken.name} beside {pairs[taken].name}; keep one")
             )
         else:
-            left_out.append(LeftOut(mask.path, "a mask without an image"))
+            left_out.append(LeftOut(mask.address.path, "a mask without an image"))
     return pairs
 
 
-def _pairs_in_one_place(images: list[ScanFile], masks: list[ScanFile]) -> tuple[dict[Path, Path], list[ScanFile]]:
+def _pairs_in_one_place(images: list[ScanFile], masks: list[ScanFile]) -> tuple[dict[Address, Address], list[ScanFile]]:
     """Image -> mask where the mask says so itself, or both lie in one place and names or keys agree; and the rest."""
-    pairs: dict[Path, Path] = {}
+    pairs: dict[Address, Address] = {}
     waiting = []
     series = {image.series: image for image in images if image.series}
     for mask in masks:
         drawn_on = series.get(mask.refers) if mask.refers else None
-        if drawn_on is not None and drawn_on.path not in pairs:  # the file itself says so
-            pairs[drawn_on.path] = mask.path
+        if drawn_on is not None and drawn_on.address not in pairs:  # the file itself says so
+            pairs[drawn_on.address] = mask.address
         else:
             waiting.append(mask)
     for called in map(attrgetter, ("name", "key")):
@@ -182,32 +180,32 @@ def _pairs_in_one_place(images: list[ScanFile], masks: list[ScanFile]) -> tuple[
             exact[image.folders, called(image)].append(image)
         masks, waiting = waiting, []
         for mask in masks:
-            here = [image for image in exact[mask.folders, called(mask)] if image.path not in pairs]
+            here = [image for image in exact[mask.folders, called(mask)] if image.address not in pairs]
             if len(here) == 1:
-                pairs[here[0].path] = mask.path
+                pairs[here[0].address] = mask.address
             else:
                 waiting.append(mask)
     return pairs, waiting
 
 
-def _case_names(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -> dict[Path, str]:
+def _case_names(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -> dict[Address, str]:
     """A name for each image: its key, with its folders before it when keys repeat."""
     keys = Counter(image.key for image in images)
     spell_out = any(count > 1 for key, count in keys.items()) or "" in keys
-    names: dict[Path, str] = {}
-    owner: dict[str, Path] = {}
+    names: dict[Address, str] = {}
+    owner: dict[str, Address] = {}
     for image in images:
         parts = [*image.folders, image.key] if spell_out else [image.key]
-        name = "_".join(part for part in parts if part) or stem(image.path)
+        name = "_".join(part for part in parts if part) or image.address.stem
         if name in owner:
-            other = owner[name].relative_to(folder).as_posix()
+            other = owner[name].below(folder)
             left_out.append(
                 LeftOut(
-                    image.path,
+                    image.address.path,
                     f"its case would be '{name}' as that of {other}; rename one, or use --images and --masks",
                 )
             )
             continue
-        owner[name] = image.path
-        names[image.path] = name
+        owner[name] = image.address
+        names[image.address] = name
     return names

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
 from ucseg.folder.listing import LeftOut, Listed, list_scans
-from ucseg.scans.formats import SUFFIXES, stem
+from ucseg.scans.address import Address, without_ending
 
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
 _MASK_FOLDER = re.compile(
@@ -46,7 +46,7 @@ class ScanFile:
     """A readable scan and its role.
 
     Attributes:
-        path: its address, see addresses.py.
+        address: where it is.
         folders: below the data root, without the one that says "images" or "masks".
         key: what an image and its mask have in common; "" when the name only says "image" or "mask".
         is_mask: its role.
@@ -55,7 +55,7 @@ class ScanFile:
         name: of the file without its ending; "" of several channels.
     """
 
-    path: Path
+    address: Address
     folders: tuple[str, ...]
     key: str
     is_mask: bool
@@ -77,16 +77,16 @@ def scan_files(
     return _roles(folder, listed, images_glob, masks_glob, left_out), left_out
 
 
-def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Path]:
+def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
     """The addresses of those scans in a folder that are masks by their folders below it, or by their names."""
-    places = {one.path: _relative(folder, one) for one in listed}
-    images = {(place.parent, key) for place in places.values() for key in _image_keys(stem(place))}
+    places = {one.address: _relative(folder, one) for one in listed}
+    images = {(place.parent, key) for place in places.values() for key in _image_keys(_stem(place))}
     masks = {path for path, place in places.items() if _looks_like_mask(place, images)}
     # Beside A and A_mask, A_roi is another image; and so it is where there is a mask of A_roi.
-    masked = {name for path in masks for name in (stem(places[path]), _mask_key(stem(places[path])))}
+    masked = {name for path in masks for name in (_stem(places[path]), _mask_key(_stem(places[path])))}
 
     def perhaps(place: Path) -> bool:
-        name = stem(place)
+        name = _stem(place)
         key = _perhaps_mask_key(name)
         return key is not None and (place.parent, key) in images and masked.isdisjoint((key, name))
 
@@ -126,13 +126,13 @@ def _roles(
             if matches or (masks_glob if one.is_mask else images_glob) is None:
                 chosen.append((one, relative, one.is_mask, None))
             else:
-                left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
-        elif by_mask is not None or (masks_glob is None and one.path in named):
+                left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
+        elif by_mask is not None or (masks_glob is None and one.address in named):
             chosen.append((one, relative, True, by_mask))
-        elif by_image is not None or (images_glob is None and one.path not in named):
+        elif by_image is not None or (images_glob is None and one.address not in named):
             chosen.append((one, relative, False, by_image))
         else:
-            left_out.append(LeftOut(one.path, "does not match --images or --masks", rightly=True))
+            left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
     for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
         if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
             raise UserError("todo", f"{folder}: {option} '{pattern}' matches no file there that can be read.")
@@ -145,6 +145,10 @@ def _roles(
 
 def _relative(folder: Path, one: Listed) -> Path:
     return one.place.relative_to(folder).with_name(one.name) if one.place != folder else Path(one.name)
+
+
+def _stem(relative: Path) -> str:
+    return without_ending(relative.name)
 
 
 class _Matcher:
@@ -174,7 +178,7 @@ class _Matcher:
 
 def _looks_like_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:
     """`images`: folder and key of every file whose name is not that of a mask."""
-    name = _MASK_NAME.fullmatch(stem(relative))
+    name = _MASK_NAME.fullmatch(_stem(relative))
     for part in reversed(relative.parts[:-1]):
         if _MASK_FOLDER.fullmatch(part):
             return True
@@ -206,12 +210,12 @@ def _mask_key(name: str) -> str:
 
 
 def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
-    name = stem(relative)
+    name = _stem(relative)
     match = _IMAGE_NAME.fullmatch(name)
     key = _mask_key(name) if is_mask else (match.group("key") or "") if match else name
     if star and PurePosixPath(star).name == star:
         # The star may have swallowed the ending ("*_seg*"), which is not part of the key.
-        key = stem(Path(star)) if star.lower().endswith(tuple(SUFFIXES)) else star
+        key = without_ending(star)
         inner = (_MASK_NAME if is_mask else _IMAGE_NAME).fullmatch(key)
         key = (inner.group("key") or "") if inner else key
     folders = []
@@ -221,4 +225,4 @@ def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanF
             folders.append(part)
         elif role.group("set"):
             folders.append(role.group("set"))
-    return ScanFile(one.path, tuple(folders), key, is_mask, one.subject, one.series, one.refers, name)
+    return ScanFile(one.address, tuple(folders), key, is_mask, one.subject, one.series, one.refers, name)

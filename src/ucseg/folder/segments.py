@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from ucseg.dataset.masks import numbers_to_classes
 from ucseg.folder.survey import MaskFacts
+from ucseg.scans.address import Address
 
 
 def classes_of(names: Iterable[Mapping[int, str]]) -> dict[int, str] | None:
@@ -20,9 +20,9 @@ def classes_of(names: Iterable[Mapping[int, str]]) -> dict[int, str] | None:
     return {0: "background", **dict(enumerate(found, start=1))} if all(found) else None
 
 
-def with_classes(path: Path, facts: MaskFacts, classes: Mapping[int, str]) -> MaskFacts:
+def with_classes(mask: Address, facts: MaskFacts, classes: Mapping[int, str]) -> MaskFacts:
     """What a mask holds in terms of the classes."""
-    mapping = numbers_to_classes(path, facts.names, classes) if facts.names else None
+    mapping = numbers_to_classes(mask, facts.names, classes) if facts.names else None
     if mapping is None or facts.counts is None or not facts.counts:
         return facts
     counts: dict[float, int] = {}

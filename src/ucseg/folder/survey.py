@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import scipy
@@ -13,7 +12,8 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.masks import mask_values
 from ucseg.errors import UserError
 from ucseg.machine.threads import for_each
-from ucseg.scans.formats import PLAIN_SUFFIXES, read_header, read_scan, segment_names, suffix
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_header, read_scan, segment_names
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -38,7 +38,7 @@ class MaskFacts:
     """Of a mask file's voxels.
 
     Attributes:
-        path: of the file.
+        mask: where it is.
         shape: S.
         counts: value -> number of voxels, ascending; None when there are more than MANY values.
         low, high: least and greatest value.
@@ -48,7 +48,7 @@ class MaskFacts:
         names: value -> name, of files that name their segments.
     """
 
-    path: Path
+    mask: Address
     shape: tuple[int, ...]
     counts: dict[float, int] | None
     low: float
@@ -90,7 +90,7 @@ def is_stack_to_measure(case: Case, geometry: Geometry, dims: int) -> bool:
     return case.split in ("validation", "test") and (dims, geometry.dims, geometry.unit) == (2, 3, "px")
 
 
-def lowest_values(images: Sequence[Path], most: int = 8) -> list[float]:
+def lowest_values(images: Sequence[Address], most: int = 8) -> list[float]:
     """The 1st percentile of some images, evenly picked: air is about -1000 in CT. Unreadable files are passed over."""
     found = []
     for path in images[:: max(1, len(images) // most)][:most]:
@@ -102,9 +102,9 @@ def lowest_values(images: Sequence[Path], most: int = 8) -> list[float]:
     return found
 
 
-def reason_of(error: UserError, path: Path) -> str:
+def reason_of(error: UserError, address: Address) -> str:
     """An error's sentence without the file name that leads it, for lists that show the file beside it."""
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).removeprefix(f"{address}: ")
 
 
 def is_outline(foreground: Array) -> bool:
@@ -123,10 +123,10 @@ def is_outline(foreground: Array) -> bool:
     return bool(scipy.ndimage.distance_transform_edt(cut).max() <= 5)
 
 
-def are_outlines(masks: Sequence[Path]) -> bool:
+def are_outlines(masks: Sequence[Address]) -> bool:
     """Whether nearly all of a sample of masks are outlines, as `nearly_all_outlines` says; only plain images can be."""
-    plain = [path for path in masks if suffix(path) in PLAIN_SUFFIXES]
-    return nearly_all_outlines(for_each(lambda path: _mask_facts(path, True), plain[:: _step(plain)]))
+    plain = [mask for mask in masks if mask.plain]
+    return nearly_all_outlines(for_each(lambda mask: _mask_facts(mask, True), plain[:: _step(plain)]))
 
 
 def nearly_all_outlines(masks: Iterable[MaskFacts | str | None]) -> bool:
@@ -140,19 +140,19 @@ def _step(masks: Sequence[object]) -> int:
     return max(1, len(masks) // _OUTLINE_SAMPLE)
 
 
-def _image_facts(path: Path) -> ImageFacts | str:
+def _image_facts(address: Address) -> ImageFacts | str:
     try:
-        return ImageFacts(*read_header(path))
+        return ImageFacts(*read_header(address))
     except UserError as error:
-        return reason_of(error, path)
+        return reason_of(error, address)
 
 
-def _mask_facts(path: Path, look_for_outline: bool) -> MaskFacts | str:
+def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:
     try:
-        values = mask_values(path)
-        names = segment_names(path)
+        values = mask_values(address)
+        names = segment_names(address)
     except UserError as error:
-        return reason_of(error, path)
+        return reason_of(error, address)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return "the mask holds NaN or infinite values; export it again."
     whole = True
@@ -165,13 +165,13 @@ def _mask_facts(path: Path, look_for_outline: bool) -> MaskFacts | str:
     if look_for_outline and values.ndim == 2 and len(found) > 1:
         outline = is_outline(values > (found[0] + found[-1]) / 2)
     return MaskFacts(
-        path=path,
+        mask=address,
         shape=values.shape,
         counts={float(v): int(n) for v, n in zip(found, counts, strict=True)} if len(found) <= MANY else None,
         low=float(found[0]),
         high=float(found[-1]),
         whole=whole,
-        lossy=suffix(path) in (".jpg", ".jpeg"),
+        lossy=address.ending in (".jpg", ".jpeg"),
         outline=outline,
         names=names,
     )

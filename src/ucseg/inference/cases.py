@@ -11,7 +11,7 @@ from ucseg.folder.inputs import Input
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
 from ucseg.inference.predictor import Predictor
 from ucseg.scans.dicom import results as dicom_results
-from ucseg.scans.formats import read_scan
+from ucseg.scans.reading import read_scan
 
 
 def predict_case(
@@ -29,7 +29,7 @@ def predict_case(
         UserError: results cannot be written, which is wrong for every scan alike.
     """
     try:
-        scan = read_scan(item.file)
+        scan = read_scan(item.address)
         source = dicom_results.source_of(scan) if files.dicom else None  # what is wrong there is said before the work
         prediction = predictor.predict_scan(
             scan, probabilities=files.probabilities, members=files.members, report=report
@@ -39,6 +39,6 @@ def predict_case(
         return failed_row(item, str(error))
     except (MemoryError, torch.OutOfMemoryError):
         return failed_row(
-            item, f"{item.file}: there is not enough memory for this scan; try --device cpu or a machine with more."
+            item, f"{item.address}: there is not enough memory for this scan; try --device cpu or a machine with more."
         )
     return files.write(item, scan, prediction, objects)

@@ -126,7 +126,7 @@ def predict_on_ray(
                     if costs[item.case] < ATTEMPTS:
                         waiting.append(item)
                     else:
-                        reason = f"{item.file}: {ATTEMPTS} workers {_KILLED} or other machines."
+                        reason = f"{item.address}: {ATTEMPTS} workers {_KILLED} or other machines."
                         done(failed_row(item, reason))
         finally:
             crew.end()

@@ -33,8 +33,8 @@ from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.dicom import results as dicom_results
 from ucseg.scans.dicom.codes import SegmentCodes
-from ucseg.scans.formats import map_suffix, mask_suffix, write_like
 from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.writing import map_ending, mask_ending, write_like
 from ucseg.training.run_folder import read_json, replace_file, write_json
 from ucseg.types import Array
 
@@ -81,7 +81,7 @@ class CaseFiles:
 
     def mask_file(self, item: Input) -> Path:
         """Where a case's mask goes."""
-        return self.path / f"{item.case}{mask_suffix(item.file)}"
+        return self.path / f"{item.case}{mask_ending(item.address)}"
 
     def dicom_objects(self, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
         """The DICOM objects of a case, for `write`.
@@ -102,7 +102,7 @@ class CaseFiles:
             dicom_results.write(objects.segmentation, self.path / "dicom" / f"{item.case}.dcm")
             if objects.uncertainty is not None:
                 dicom_results.write(objects.uncertainty, self.path / "dicom" / "uncertainty" / f"{item.case}.dcm")
-        maps = f"{item.case}{map_suffix(item.file)}"
+        maps = f"{item.case}{map_ending(item.address)}"
         mask = self.mask_file(item)
         _write(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
         if prediction.probabilities is not None:
@@ -111,7 +111,7 @@ class CaseFiles:
         for name, member in prediction.members.items():
             _write(member, scan, self.path / "members" / file_name(name) / mask.name)
         _write(prediction.mask, scan, mask)
-        row: Row = {"case": item.case, "file": str(item.file), "status": "ok", "reason": "", "mask": mask.name}
+        row: Row = {"case": item.case, "file": str(item.address), "status": "ok", "reason": "", "mask": mask.name}
         row |= volumes(prediction.mask, scan.geometry, self.plan.classes)
         row["mean_uncertainty"] = float(prediction.uncertainty.mean(dtype=np.float64))
         row["failure_score"] = prediction.failure_score
@@ -120,7 +120,7 @@ class CaseFiles:
 
 def failed_row(item: Input, reason: str) -> Row:
     """The line of a case that could not be predicted. What an earlier call wrote for it stays."""
-    return {"case": item.case, "file": str(item.file), "status": "failed", "reason": reason}
+    return {"case": item.case, "file": str(item.address), "status": "failed", "reason": reason}
 
 
 class PredictionFolder:
@@ -150,7 +150,7 @@ class PredictionFolder:
             raise UserError("todo", f"{path}: this is the folder of a dataset or of a run; choose another --out.")
         if path.exists() and not path.is_dir():
             raise UserError("todo", f"{path}: this is a file; choose another --out.")
-        inside = [item.file for item in items if item.file.resolve().is_relative_to(path.resolve())]
+        inside = [item.address for item in items if item.address.path.resolve().is_relative_to(path.resolve())]
         if inside:
             raise UserError(
                 "todo",
@@ -211,7 +211,7 @@ class PredictionFolder:
         if (
             row is None
             or row["status"] != "ok"
-            or row["file"] != str(item.file)
+            or row["file"] != str(item.address)
             or not self.files.mask_file(item).exists()
         ):
             return False

@@ -12,12 +12,12 @@ import numpy as np
 import scipy
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import DatasetConfig
 from ucseg.dataset.masks import read_label
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.planning.thumbnail import copy_from, small_copy
-from ucseg.scans.formats import read_header, read_scan
 from ucseg.scans.orientation import canonical_axes
+from ucseg.scans.reading import read_header, read_scan
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
@@ -112,7 +112,7 @@ def header_of(case: Case, rank: int) -> Header | str:
     """Shape, spacing and unit; or why the case cannot be used."""
     try:
         shape, geometry, _ = read_header(case.image)
-        order, _ = canonical_axes(geometry, case.image)
+        order, _ = canonical_axes(geometry, case.image.path)
     except UserError as error:
         return str(error)
     if geometry.dims != rank:

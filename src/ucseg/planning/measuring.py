@@ -13,7 +13,7 @@ from ucseg.errors import UserError
 from ucseg.machine.threads import for_each
 from ucseg.machine.writing import whole_file
 from ucseg.planning.facts import Header, ScanFacts, facts_of, header_of
-from ucseg.scans.formats import files_of
+from ucseg.scans.reading import files_of
 
 FILE = "fingerprint.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
@@ -70,14 +70,14 @@ def measure_scans(
 def _state(case: Case) -> str:
     """Which files a case is read from, how large and how old they are."""
     parts = []
-    for path in (case.image, case.mask):
-        if path is None:
+    for address in (case.image, case.mask):
+        if address is None:
             continue
         try:
-            files = [(file, file.stat()) for file in files_of(path)]
+            files = [(file, file.stat()) for file in files_of(address)]
         except (OSError, UserError):
             return ""  # reading it will say why
-        parts += [str(path), *(f"{file.name} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files)]
+        parts += [str(address), *(f"{file.name} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files)]
     return "; ".join(parts)
 
 

@@ -1,6 +1,9 @@
-"""What a path of cases.csv may say beyond one file.
+"""Where a scan is: a file, a part of one, a DICOM series of a folder, or several files that are its channels.
 
-    volume.h5#label              one dataset of an HDF5 or .npz file
+cases.csv may say
+
+    scan.nii.gz                  a file
+    volume.h5#label              one array of an HDF5 or .npz file
     scan.nii.gz#channels         a 4D NIfTI file whose fourth axis holds channels, not time points
     scans/patient1#1.2.840.1     one DICOM series (its SeriesInstanceUID) of a folder that holds several
     case_{0000,0001}.nii.gz      several channels, one file each, in this order, as shells write it
@@ -11,55 +14,168 @@ A file whose name really holds such signs is taken as it is.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
+from ucseg.scans.dicom.series import is_dicom
+
+FORMATS: dict[str, str] = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".hdr": "nifti",
+    ".img": "nifti",
+    ".mgz": "nifti",
+    ".mgh": "nifti",
+    ".seg.nrrd": "itk",
+    ".nrrd": "itk",
+    ".nhdr": "itk",
+    ".mha": "itk",
+    ".mhd": "itk",
+    ".png": "plain_images",
+    ".jpg": "plain_images",
+    ".jpeg": "plain_images",
+    ".tif": "plain_images",
+    ".tiff": "plain_images",
+    ".h5": "arrays",
+    ".hdf5": "arrays",
+    ".npy": "arrays",
+    ".npz": "arrays",
+    **dict.fromkeys(DICOM_ENDINGS, "dicom"),
+}
+"""Ending of a readable file, in lower case -> its format. A double ending stands before the single one it ends with."""
+
+ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz)?)#(channels)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(?P<before>.+_)(?P<channel>\d{4})(?P<after>(\.[^/]*)?)")
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
 
-def split_part(path: Path) -> tuple[Path, str]:
-    """The file or folder of an address, and the part of it that is meant; "" for the whole."""
-    text = str(path)
-    if "#" not in text or path.exists():
-        return path, ""
-    if match := _CONTAINER.fullmatch(text):  # names of datasets may hold "/" and "#"
-        return Path(match[1] or match[3]), match[2] or match[4]
-    file, _, part = text.rpartition("#")
-    return (Path(file), part) if Path(file).is_dir() else (path, "")
+@dataclass(frozen=True, order=True)
+class Address:
+    """Where a scan is. Made once, from what a user or cases.csv says; it looks at the disk then, and not again.
 
-
-def channel_paths(path: Path) -> list[Path]:
-    """The addresses of a scan's channels, in order; the path itself where it names one."""
-    match = _BRACES.search(str(path))
-    if match is None or path.exists():
-        return [path]
-    before, after = str(path)[: match.start()], str(path)[match.end() :]
-    return [Path(f"{before}{name.strip()}{after}") for name in match[1].split(",")]
-
-
-def first_file(path: Path) -> Path:
-    """The file (or DICOM folder) that an address begins with."""
-    return split_part(channel_paths(path)[0])[0]
-
-
-def exists(path: Path) -> bool:
-    """Whether every file that an address names is there."""
-    return all(split_part(channel)[0].exists() for channel in channel_paths(path))
-
-
-def channel_address(files: list[Path]) -> Path | None:
-    """Files called KEY_0000.nii.gz, KEY_0001.nii.gz, ... as one path: KEY_{0000,0001}.nii.gz.
-
-    None where they differ in more than these numbers, or the numbers are not 0000, 0001, ... without a gap.
+    Attributes:
+        path: as cases.csv says it.
+        files: one file a channel (or part of a mask); one DICOM folder.
+        part: the array or series of the file that is meant; "" for the whole.
     """
-    if len(files) == 1:
-        return files[0]
-    matches = [_NUMBERED.fullmatch(str(file)) for file in files]
-    found = [match.group("before", "channel", "after") for match in matches if match]
-    numbers = sorted(number for _, number, _ in found)
-    around = {(before, after) for before, _, after in found}
-    if len(found) < len(files) or len(around) > 1 or numbers != [f"{i:04d}" for i in range(len(files))]:
-        return None
-    before, after = around.pop()
-    return Path(f"{before}{{{','.join(numbers)}}}{after}")
+
+    path: Path
+    files: tuple[Path, ...] = field(compare=False)
+    part: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, place: Address | Path | str) -> Address:
+        """The address that a path says; an address stays as it is."""
+        if isinstance(place, Address):
+            return place
+        path = Path(place)
+        text = str(path)
+        if not set(text) & set("#{") or path.exists():
+            return cls(path, (path,))
+        if match := _BRACES.search(text):
+            before, after = text[: match.start()], text[match.end() :]
+            return cls(path, tuple(Path(f"{before}{name.strip()}{after}") for name in match[1].split(",")))
+        if match := _CONTAINER.fullmatch(text):  # names of arrays may hold "/" and "#"
+            return cls(path, (Path(match[1] or match[3]),), match[2] or match[4])
+        file, _, part = text.rpartition("#")
+        return cls(path, (Path(file),), part) if part and Path(file).is_dir() else cls(path, (path,))
+
+    @classmethod
+    def of_channels(cls, files: Sequence[Path]) -> Address | None:
+        """Files called KEY_0000.nii.gz, KEY_0001.nii.gz, ... as one address; a single file is its own.
+
+        None where they differ in more than these numbers, or the numbers are not 0000, 0001, ... without a gap.
+        """
+        if len(files) == 1:
+            return cls.of(files[0])
+        found = [
+            match.group("before", "channel", "after") for file in files if (match := _NUMBERED.fullmatch(str(file)))
+        ]
+        numbers = sorted(number for _, number, _ in found)
+        around = {(before, after) for before, _, after in found}
+        if len(found) < len(files) or len(around) > 1 or numbers != [f"{i:04d}" for i in range(len(files))]:
+            return None
+        before, after = around.pop()
+        path = Path(f"{before}{{{','.join(numbers)}}}{after}")
+        return cls(path, tuple(Path(f"{before}{number}{after}") for number in numbers))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.name
+
+    @property
+    def parent(self) -> Path:
+        """The folder of the scan."""
+        return self.path.parent
+
+    @property
+    def file(self) -> Path:
+        """The file (or DICOM folder) that the scan begins with."""
+        return self.files[0]
+
+    @property
+    def several(self) -> bool:
+        """Whether it is made of several files."""
+        return len(self.files) > 1
+
+    @property
+    def singles(self) -> list[Address]:
+        """The addresses of its channels, in order; itself where it is one file."""
+        return [Address.of(file) for file in self.files] if self.several else [self]
+
+    @cached_property
+    def ending(self) -> str:
+        """Of a readable file, in lower case: ".nii.gz", not ".gz"; "" if it is not one of ENDINGS."""
+        return ending_of(self.file.name)
+
+    @cached_property
+    def stem(self) -> str:
+        """The name without its ending, double or single: "a.nii.gz" -> "a", "a.seg.nrrd" -> "a".
+
+        Of an HDF5 file without the array, of several channels without their numbers, of a DICOM folder its name.
+        """
+        if self.several:
+            return without_ending(_BRACES.sub("", self.name)).strip("_.-") or self.name
+        if self.part and self.file.is_dir():
+            return f"{self.file.name}_{self.part}"
+        return without_ending(self.file.name)
+
+    @cached_property
+    def format(self) -> str:
+        """One of the values of FORMATS; "" if none can be told. DICOM needs no ending."""
+        known = FORMATS.get(self.ending, "")
+        return known or ("dicom" if self.file.is_dir() or is_dicom(self.file) else "")
+
+    @property
+    def plain(self) -> bool:
+        """Whether its format holds no geometry: PNG, JPEG, TIFF."""
+        return self.format == "plain_images"
+
+    def exists(self) -> bool:
+        """Whether every file of it is there."""
+        return all(file.exists() for file in self.files)
+
+    def below(self, root: Path) -> str:
+        """As files of a dataset are named: relative to `root` where it lies there, else whole; with slashes."""
+        return (self.path.relative_to(root) if self.path.is_relative_to(root) else self.path).as_posix()
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file's name if it is one of ENDINGS, in lower case, else ""."""
+    lower = name.lower()
+    return next((ending for ending in ENDINGS if lower.endswith(ending)), "")
+
+
+def without_ending(name: str) -> str:
+    """A file's name without a readable ending; "IM.0001" and names of folders have none."""
+    ending = ending_of(name)
+    return name[: -len(ending)] if ending else name

@@ -21,7 +21,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
-from ucseg.scans.address import split_part
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
@@ -42,34 +42,34 @@ class _Entry:
     data: Any  # to be indexed with [...]
 
 
-def read(path: Path) -> Scan:
+def read(address: Address) -> Scan:
     """C x S; the part that the address names, else the image, else the only array."""
-    return _read(path, IMAGE_NAMES)
+    return _read(address, IMAGE_NAMES)
 
 
-def read_mask(path: Path) -> Scan:
+def read_mask(address: Address) -> Scan:
     """As `read`, but without a named part the mask comes first."""
-    return _read(path, MASK_NAMES)
+    return _read(address, MASK_NAMES)
 
 
-def read_header(path: Path, first: tuple[str, ...] = IMAGE_NAMES) -> tuple[tuple[int, ...], Geometry, int]:
+def read_header(address: Address, first: tuple[str, ...] = IMAGE_NAMES) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, geometry and channels."""
-    with _entries(path) as entries:
-        entry = entries[_choose(path, entries, first)]
-        shape, channels = _shape(path, entry)
-        return shape, _geometry(path, entry, len(shape)), channels
+    with _entries(address) as entries:
+        entry = entries[_choose(address, entries, first)]
+        shape, channels = _shape(address, entry)
+        return shape, _geometry(address, entry, len(shape)), channels
 
 
-def parts(path: Path) -> tuple[str | None, str | None]:
+def parts(address: Address) -> tuple[str | None, str | None]:
     """Names of the image and of the mask in a file; None where it has none (a lone array counts as the image)."""
-    with _entries(path) as entries:
+    with _entries(address) as entries:
         names = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
         image = next((names[name] for name in IMAGE_NAMES if name in names), None)
         mask = next((names[name] for name in MASK_NAMES if name in names), None)
         if image is None and len(entries) == 1 and mask is None:
             image = next(iter(entries))
         if image is None and mask is None:
-            raise UserError("todo", _unclear(path, entries, IMAGE_NAMES))
+            raise UserError("todo", _unclear(address, entries, IMAGE_NAMES))
         return image, mask
 
 
@@ -93,11 +93,11 @@ def write(array: Array, like: Scan, path: Path) -> None:
                     written.attrs["spacing"] = spacing
 
 
-def _read(path: Path, first: tuple[str, ...]) -> Scan:
-    with _entries(path) as entries:
-        entry = entries[_choose(path, entries, first)]
-        shape, channels = _shape(path, entry)
-        geometry = _geometry(path, entry, len(shape))
+def _read(address: Address, first: tuple[str, ...]) -> Scan:
+    with _entries(address) as entries:
+        entry = entries[_choose(address, entries, first)]
+        shape, channels = _shape(address, entry)
+        geometry = _geometry(address, entry, len(shape))
         array = np.array(entry.data[...])  # a copy: mapped voxels would crash if the file changed under them
     if array.dtype == bool:
         array = array.astype(np.uint8)
@@ -105,13 +105,13 @@ def _read(path: Path, first: tuple[str, ...]) -> Scan:
         array = array.astype(np.float32)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array = np.moveaxis(array[..., :3], -1, 0) if channels == 3 else array[None]
-    return Scan(np.ascontiguousarray(array).reshape(channels, *shape), geometry, path)
+    return Scan(np.ascontiguousarray(array).reshape(channels, *shape), geometry, address.path)
 
 
 @contextmanager
-def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
+def _entries(address: Address) -> Iterator[dict[str, _Entry]]:
     """The arrays of numbers in a file, by name, open for reading."""
-    file = split_part(path)[0]
+    file = address.file
     try:
         if file.suffix.lower() == ".npy":
             yield {"array": _npy_entry(file)}
@@ -127,11 +127,11 @@ def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
         raise
     except _BROKEN as error:
         if "allow_pickle" in str(error):
-            raise UserError("todo", f"{path}: holds Python objects, not numbers; save the array itself.") from error
+            raise UserError("todo", f"{address}: holds Python objects, not numbers; save the array itself.") from error
         reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
         raise UserError(
             "todo",
-            f"{path}: the file is damaged or cut short ({reason}); copy or export it again.",
+            f"{address}: the file is damaged or cut short ({reason}); copy or export it again.",
         ) from error
 
 
@@ -202,14 +202,14 @@ def _stated(attributes: Any) -> tuple[float, ...] | None:
     return None
 
 
-def _choose(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
-    part = split_part(path)[1].strip("/")
+def _choose(address: Address, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
+    part = address.part.strip("/")
     if part:
         if part not in entries:
             listed = ", ".join(sorted(entries)[:6]) or "none"
             raise UserError(
                 "todo",
-                f"{path}: there is no array '{part}' in the file; its arrays of two or more axes: {listed}.",
+                f"{address}: there is no array '{part}' in the file; its arrays of two or more axes: {listed}.",
             )
         return part
     names = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
@@ -218,29 +218,29 @@ def _choose(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -
             return names[name]
     if len(entries) == 1:
         return next(iter(entries))
-    raise UserError("todo", _unclear(path, entries, first))
+    raise UserError("todo", _unclear(address, entries, first))
 
 
-def _unclear(path: Path, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
+def _unclear(address: Address, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
     if not entries:
-        return f"{path}: the file holds no array of numbers with two or more axes; save image and label in it."
+        return f"{address}: the file holds no array of numbers with two or more axes; save image and label in it."
     listed = ", ".join(sorted(entries)[:6])
     return (
-        f"{path}: none of its arrays ({listed}) is called {first[0]}; "
-        f"name the one that is meant, as {path.name}#{sorted(entries)[0]}."
+        f"{address}: none of its arrays ({listed}) is called {first[0]}; "
+        f"name the one that is meant, as {address.name}#{sorted(entries)[0]}."
     )
 
 
-def _shape(path: Path, entry: _Entry) -> tuple[tuple[int, ...], int]:
+def _shape(address: Address, entry: _Entry) -> tuple[tuple[int, ...], int]:
     if entry.dtype.kind == "c":
-        raise UserError("todo", f"{path}: complex numbers are not supported; save the magnitude.")
+        raise UserError("todo", f"{address}: complex numbers are not supported; save the magnitude.")
     shape = tuple(int(n) for n in entry.shape)
     while len(shape) > 3 and 1 in (shape[0], shape[-1]):
         shape = shape[1:] if shape[0] == 1 else shape[:-1]
     if len(shape) > 3:
         raise UserError(
             "todo",
-            f"{path}: the array is {len(shape)}D (shape {shape}), a scan has two or three axes; "
+            f"{address}: the array is {len(shape)}D (shape {shape}), a scan has two or three axes; "
             "save each time point or channel as a file of its own.",
         )
     if len(shape) == 3 and shape[0] == 1:
@@ -250,13 +250,13 @@ def _shape(path: Path, entry: _Entry) -> tuple[tuple[int, ...], int]:
     return shape, 1
 
 
-def _geometry(path: Path, entry: _Entry, dims: int) -> Geometry:
+def _geometry(address: Address, entry: _Entry, dims: int) -> Geometry:
     if entry.spacing is None:
         return Geometry(np.eye(dims + 1), "px")
     spacing = entry.spacing
     if len(spacing) != dims or not np.isfinite(spacing).all() or min(spacing) <= 0:
         raise UserError(
             "todo",
-            f"{path}: its spacing {list(spacing)} is not {dims} lengths in mm, one an axis; mend or remove it.",
+            f"{address}: its spacing {list(spacing)} is not {dims} lengths in mm, one an axis; mend or remove it.",
         )
     return Geometry(np.diag([*spacing, 1.0]))

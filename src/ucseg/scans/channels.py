@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from ucseg.errors import UserError
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan
 
 TOLERANCE = 0.1
@@ -17,13 +17,12 @@ TOLERANCE = 0.1
 Header = tuple[tuple[int, ...], Geometry, int]
 
 
-def read(paths: list[Path], address: Path, reader: Callable[[Path], Scan]) -> Scan:
-    """C x S, the files' channels in order; geometry and header are the first file's.
+def read(scans: list[Scan], address: Path) -> Scan:
+    """Several files' scans as one: C x S, the channels in order; geometry and header are the first file's.
 
     Raises:
         UserError: a file cannot be read, holds several channels itself, or lies on another grid than the first.
     """
-    scans = [reader(path) for path in paths]
     for scan in scans:
         _agree((scan.array.shape[1:], scan.geometry, len(scan.array)), scan.source, scans[0].geometry, scans[0])
     kind = np.result_type(*(scan.array.dtype for scan in scans))
@@ -51,13 +50,12 @@ def read_union(scans: list[Scan], address: Path) -> Scan:
     return Scan(greatest, scans[0].geometry, address, scans[0].header)
 
 
-def read_header(paths: list[Path], reader: Callable[[Path], Header]) -> Header:
+def read_header(headers: list[Header], address: Address) -> Header:
     """Shape, geometry and number of channels; raises as `read`."""
-    headers = [reader(path) for path in paths]
     shape, geometry, _ = headers[0]
-    for path, header in zip(paths, headers, strict=True):
-        _agree(header, path, geometry, (shape, paths[0]))
-    return shape, geometry, len(paths)
+    for path, header in zip(address.files, headers, strict=True):
+        _agree(header, path, geometry, (shape, address.file))
+    return shape, geometry, len(headers)
 
 
 def _agree(found: Header, path: Path, geometry: Geometry, first: Scan | tuple[tuple[int, ...], Path]) -> None:

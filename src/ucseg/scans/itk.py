@@ -19,6 +19,7 @@ import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
@@ -31,8 +32,9 @@ class ItkHeader:
     direction: tuple[float, ...]
 
 
-def read(path: Path) -> Scan:
+def read(address: Address) -> Scan:
     """1 x X x Y x Z, or C x X x Y for 2D files (C = 3 for colour)."""
+    path = address.file
     reader = _reader(path)
     channels, dims = _channels(path, reader), _dims(path, reader)
     if not _is_nrrd(path):
@@ -55,8 +57,9 @@ def read(path: Path) -> Scan:
     return Scan(array, _geometry(path, reader, dims), path, header)
 
 
-def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
+def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, geometry and channels."""
+    path = address.file
     reader = _reader(path)
     dims = _dims(path, reader)
     return tuple(int(n) for n in reader.GetSize()[:dims]), _geometry(path, reader, dims), _channels(path, reader)

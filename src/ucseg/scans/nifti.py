@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
-from ucseg.scans.address import split_part
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
@@ -26,40 +26,38 @@ _BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderData
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
-def read(path: Path) -> Scan:
+def read(address: Address) -> Scan:
     """C x X x Y x Z. A file of rank 2 is one slice; a fourth axis of length one is dropped.
 
     C is 1, or the length of the fourth axis where the address ends in #channels.
     """
-    file, part = split_part(path)
-    image = _load(file)
-    shape, channels = _shape(path, image, part)
+    image = _load(address.file)
+    shape, channels = _shape(address, image)
     try:
-        if file.name.lower().endswith((".gz", ".mgz")):
+        if address.file.name.lower().endswith((".gz", ".mgz")):
             # Unpacking the whole stream checks its checksum; reading up to the last voxel does not.
-            image = type(image).from_bytes(gzip.decompress(file.read_bytes()))
+            image = type(image).from_bytes(gzip.decompress(address.file.read_bytes()))
         array = np.asanyarray(image.dataobj)
     except _BROKEN as error:
-        raise UserError("todo", _damaged(path, error)) from error
+        raise UserError("todo", _damaged(address.path, error)) from error
     if array.dtype.kind not in "biuf":
         raise UserError(
             "todo",
-            f"{path}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.",
+            f"{address}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.",
         )
-    array = np.moveaxis(array, 3, 0) if part else array[None]
+    array = np.moveaxis(array, 3, 0) if address.part else array[None]
     return Scan(
         np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)).reshape(channels, *shape),
         _geometry(image),
-        path,
+        address.path,
         _one_file(image.header),
     )
 
 
-def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
+def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, geometry and channels."""
-    file, part = split_part(path)
-    image = _load(file)
-    shape, channels = _shape(path, image, part)
+    image = _load(address.file)
+    shape, channels = _shape(address, image)
     return shape, _geometry(image), channels
 
 
@@ -157,19 +155,20 @@ def _load(path: Path) -> Any:
     return image
 
 
-def _shape(path: Path, image: Any, part: str) -> tuple[tuple[int, ...], int]:
+def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
     """Spatial shape and channels."""
+    part = address.part
     shape = tuple(int(n) for n in image.shape)
     if part and len(shape) != 4:
         raise UserError(
             "todo",
-            f"{path}: the file is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}.",
+            f"{address}: the file is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}.",
         )
     if any(n != 1 for n in shape[3:]) and not part:
         raise UserError(
             "todo",
-            f"{path}: the file is {len(shape)}D (shape {shape}), a scan has three axes; "
-            f"save each time point as a file of its own, or name the file {path.name}#channels if these are channels.",
+            f"{address}: the file is {len(shape)}D (shape {shape}), a scan has three axes; "
+            f"save each time point as a file, or write {address.name}#channels if these are channels.",
         )
     return (*shape, 1, 1)[:3], shape[3] if part else 1
 

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
@@ -24,14 +25,14 @@ _EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 
 
-def read(path: Path) -> Scan:
+def read(address: Address) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
-    return _scan(_read_array(path, palette_indices=False), path)
+    return _scan(address.file, palette_indices=False)
 
 
-def read_mask(path: Path) -> Scan:
+def read_mask(address: Address) -> Scan:
     """As `read`, but a coloured palette yields its indices: in masks the colours are only there to be looked at."""
-    return _scan(_read_array(path, palette_indices=True), path)
+    return _scan(address.file, palette_indices=True)
 
 
 def is_stack(path: Path) -> bool:
@@ -39,13 +40,15 @@ def is_stack(path: Path) -> bool:
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     try:
-        return len(read_header(path)[0]) == 3
+        with _opened(path) as image:
+            return _pages(path, image) > 1
     except UserError:
         return False
 
 
-def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
+def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, identity geometry in px, and channels."""
+    path = address.file
     with _opened(path) as image:
         pages = _pages(path, image)
         grey = _grey_palette(image) if image.mode in ("P", "PA") else image.mode in _GREY_MODES
@@ -98,7 +101,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _scan(array: Array, path: Path) -> Scan:
+def _scan(path: Path, palette_indices: bool) -> Scan:
+    array = _read_array(path, palette_indices)
     return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
 
 

@@ -135,7 +135,7 @@ def same_files(dataset: Dataset) -> list[list[Case]]:
 
     Uncompressed scans of one shape are all of one size, so pieces of files come before whole ones.
     """
-    groups = [[case for case in dataset.cases if case.image.is_file()]]  # a series of slices is a folder
+    groups = [[case for case in dataset.cases if case.image.file.is_file()]]  # a series of slices is a folder
     for look in (_size, _pieces, _content):
         groups = [same for group in groups for same in _in_two_splits(group, look)]
     return groups
@@ -193,7 +193,7 @@ def _in_two_splits(cases: Sequence[Case], look: Callable[[Path], int | bytes]) -
     """Cases whose images look the same, where they are of more than one split."""
     groups: dict[int | bytes, list[Case]] = defaultdict(list)
     for case in cases:
-        groups[look(case.image)].append(case)
+        groups[look(case.image.file)].append(case)
     return [group for group in groups.values() if len({case.split for case in group}) > 1]
 
 

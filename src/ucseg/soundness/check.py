@@ -6,19 +6,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, Dataset, DatasetConfig
+from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, Dataset
 from ucseg.dataset.masks import read_label
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError, some
 from ucseg.folder.survey import is_stack_to_measure, reason_of
 from ucseg.machine.threads import for_each
 from ucseg.planning.facts import ScanFacts, facts_in, likeness_of
 from ucseg.planning.thumbnail import copy_from
-from ucseg.scans.formats import PLAIN_SUFFIXES, lies_on_its_image, read_header, read_scan, suffix
+from ucseg.scans.address import Address
+from ucseg.scans.reading import is_segmentation, read_header, read_scan
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
 from ucseg.soundness.duplicates import digest
@@ -125,7 +126,7 @@ def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _E
 
 
 def _examine_mask(
-    out: _Examined, mask: Path, shape: tuple[int, ...] | None, geometry: Geometry | None, dataset: Dataset
+    out: _Examined, mask: Address, shape: tuple[int, ...] | None, geometry: Geometry | None, dataset: Dataset
 ) -> Array | None:
     """The label of an image of S = `shape`, or None where it cannot be read; adds to the findings of `out`."""
     name = name_in_root(mask, dataset)
@@ -137,13 +138,13 @@ def _examine_mask(
         # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
         label = read_label(mask, shape or read_header(mask)[0], dataset.config, geometry)
         other = None
-        if geometry is not None and geometry.unit == "mm" and not lies_on_its_image(mask):
+        if geometry is not None and geometry.unit == "mm" and not is_segmentation(mask):
             other = read_header(mask)[1]
     except UserError as error:
         out.findings.append(_from_error(error, mask, dataset))
         return None
     out.label_digest = digest(label)
-    if shape is not None and suffix(mask) in PLAIN_SUFFIXES and (own := read_header(mask)[0]) != shape:
+    if shape is not None and mask.plain and (own := read_header(mask)[0]) != shape:
         out.sizes = shape, own
     if not label.any():
         out.findings.append(
@@ -261,7 +262,7 @@ def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]
         )
 
 
-def _from_error(error: UserError, path: Path, dataset: Dataset) -> Finding:
+def _from_error(error: UserError, path: Address, dataset: Dataset) -> Finding:
     """A reader's sentence "what is wrong; what to do." as a finding."""
     finding, _, fix = reason_of(error, path).rstrip(".").rpartition("; ")
     if not finding:

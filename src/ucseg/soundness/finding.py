@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ucseg.dataset.manifest import Dataset
+from ucseg.scans.address import Address
 
 Severity = Literal["error", "warning"]
 
@@ -30,6 +31,6 @@ class Finding:
     severity: Severity
 
 
-def name_in_root(path: Path, dataset: Dataset) -> str:
+def name_in_root(place: Address | Path, dataset: Dataset) -> str:
     """A file as findings name it."""
-    return path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else str(path)
+    return Address.of(place).below(dataset.root)

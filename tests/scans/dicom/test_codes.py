@@ -8,7 +8,8 @@ import pytest
 
 from ucseg.config import build
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, DatasetConfig, load_dataset, save_dataset
+from ucseg.dataset.manifest import Dataset, load_dataset, save_dataset
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.scans.dicom.codes import read_codes, save_codes
 

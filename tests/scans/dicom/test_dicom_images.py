@@ -15,7 +15,9 @@ import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from dicom_files import save, save_series, slice_of
 from ucseg.errors import UserError
 from ucseg.folder.listing import list_scans
-from ucseg.scans.formats import files_of, mask_suffix, read_header, read_scan, stem, write_like
+from ucseg.scans.address import Address
+from ucseg.scans.reading import files_of, read_header, read_scan
+from ucseg.scans.writing import mask_ending, write_like
 
 VOLUME = np.random.default_rng(0).integers(-1000, 2000, (6, 5, 7)).astype(np.int16)
 
@@ -28,7 +30,7 @@ def refused(path, *words):
 
 
 def files_and_header(path):
-    files_of(path)
+    files_of(Address.of(path))
     return read_header(path)
 
 
@@ -44,8 +46,8 @@ def test_a_series_lies_where_itk_puts_it(tmp_path):
         place = scan.geometry.affine @ [*index, 1]
         assert np.allclose(place[:3] * [-1, -1, 1], image.TransformIndexToPhysicalPoint(index))
     assert read_header(folder)[0] == (5, 6, 7)
-    assert (stem(folder), mask_suffix(folder)) == ("series", ".nii.gz")
-    assert len(files_of(folder)) == 7
+    assert (Address.of(folder).stem, mask_ending(Address.of(folder))) == ("series", ".nii.gz")
+    assert len(files_of(Address.of(folder))) == 7
     write_like(scan.array[0] > 0, scan, tmp_path / "mask.nii.gz")
     assert np.allclose(read_scan(tmp_path / "mask.nii.gz").geometry.affine, scan.geometry.affine)
 
@@ -92,10 +94,10 @@ def test_a_folder_is_told_apart_into_series(tmp_path):
     save(slice_of(VOLUME[..., 0], (0, 0, 0), "1.3"), tmp_path / "p2" / "only.dcm")
     (tmp_path / "p2" / "notes.dcm").write_text("no scan " * 40)
     found, left_out = list_scans(tmp_path, set())
-    assert {one.path.name: one.name for one in found} == {
+    assert {one.address.name: one.name for one in found} == {
         "p1#1.2.11": "p1_series3", "p1#1.2.13": "p1_series5", "p2": "p2",
     }  # fmt: skip
-    assert np.array_equal(read_scan(found[0].path).array[0], VOLUME.transpose(1, 0, 2))
+    assert np.array_equal(read_scan(found[0].address).array[0], VOLUME.transpose(1, 0, 2))
     assert len({one.subject for one in found}) == 1
     assert "someone" not in str(found)
     reasons = {item.file.name: item.reason for item in left_out}
@@ -123,7 +125,7 @@ def test_images_without_a_place_are_plain_images(tmp_path):
     bare = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}
     path = save(slice_of(grey, (0, 0, 0), "1.2", **bare), tmp_path / "a.dcm")
     assert np.array_equal(read_scan(path).array[0], grey)
-    assert (read_scan(path).geometry.unit, mask_suffix(path)) == ("px", ".png")
+    assert (read_scan(path).geometry.unit, mask_ending(Address.of(path))) == ("px", ".png")
     negative = save(
         slice_of(grey, (0, 0, 0), "1.3", **bare, PhotometricInterpretation="MONOCHROME1"), tmp_path / "b.dcm"
     )

@@ -8,10 +8,11 @@ import pytest
 from dicom_files import save, save_series, segmentation, slice_of
 from ucseg.cli.check import check
 from ucseg.cli.init import init
-from ucseg.dataset.manifest import DatasetConfig
 from ucseg.dataset.masks import read_label
+from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
-from ucseg.scans.formats import read_mask, read_scan, segment_names
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_mask, read_scan, segment_names
 
 VOLUME = np.random.default_rng(0).integers(-1000, 2000, (6, 5, 7)).astype(np.int16)
 LIVER, SPLEEN = VOLUME > 1000, VOLUME < -500
@@ -32,7 +33,7 @@ def test_frames_go_where_their_image_lies_and_names_are_classes(tmp_path):
     path = save(segmentation(*frames_of((4, 0, 2, 3), 2, 1), names, "1.2.3.4"), tmp_path / "seg.dcm")
     expected = np.where(np.isin(np.arange(7), (0, 2, 3, 4)), TRUE, 0)
     assert np.array_equal(read_label(path, scan.array.shape[1:], CONFIG, scan.geometry), expected)
-    assert segment_names(path) == names
+    assert segment_names(Address.of(path)) == names
     assert read_mask(path).array.shape == (1, 5, 6, 5)
     with pytest.raises(UserError, match="not an image"):
         read_scan(path)
@@ -86,6 +87,6 @@ def test_series_and_segmentations_of_one_folder_become_a_dataset(tmp_path):
 
 @pytest.mark.real
 def test_the_names_of_a_real_seg_nrrd(shared_data):
-    names = segment_names(shared_data / "fixtures" / "ct" / "Segmentation.seg.nrrd")
+    names = segment_names(Address.of(shared_data / "fixtures" / "ct" / "Segmentation.seg.nrrd"))
     assert len(names) > 1
     assert all(names.values())

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.scans.address import split_part
+from ucseg.scans.address import Address
 from ucseg.scans.dicom.series import (
     SEGMENTATION,
     DicomFile,
     Slice,
     files_in,
-    in_order,
     quiet_pydicom,
     read_file,
     series_of,
 )
+from ucseg.scans.dicom.volume import in_order
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
@@ -37,12 +37,14 @@ class DicomHeader:
     plain: Path | None = None
 
 
-def read(path: Path) -> Scan:
+def read(address: Address) -> Scan:
     """1 x columns x rows x slices, or C x rows x columns of a plain image."""
-    files = _files(path)
+    files = _files(address)
     if not files[0].is_volume:
-        return Scan(_plain(path, files[0]), Geometry(np.eye(3), "px"), path, DicomHeader(plain=files[0].file))
-    slices, geometry = in_order(path, files)
+        return Scan(
+            _plain(address.path, files[0]), Geometry(np.eye(3), "px"), address.path, DicomHeader(plain=files[0].file)
+        )
+    slices, geometry = in_order(address.path, files)
     pixels = [
         _real_values(array, one)
         for file, group in groupby(slices, key=lambda one: one.file)
@@ -52,37 +54,37 @@ def read(path: Path) -> Scan:
     volume = np.empty((files[0].shape[1], files[0].shape[0], len(pixels)), kind)
     for index, array in enumerate(pixels):
         volume[..., index] = array.T
-    return Scan(volume[None], geometry, path, DicomHeader(tuple(slices)))
+    return Scan(volume[None], geometry, address.path, DicomHeader(tuple(slices)))
 
 
-def read_header(path: Path) -> tuple[tuple[int, ...], Geometry, int]:
+def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, geometry and channels."""
-    files = _files(path)
+    files = _files(address)
     rows, columns = files[0].shape
     if not files[0].is_volume:
         palette = _dataset(files[0].file).get("PhotometricInterpretation") == "PALETTE COLOR"
         return (rows, columns), Geometry(np.eye(3), "px"), 3 if palette or files[0].channels == 3 else 1
-    slices, geometry = in_order(path, files)
+    slices, geometry = in_order(address.path, files)
     return (columns, rows, len(slices)), geometry, 1
 
 
-def files_of(path: Path) -> list[Path]:
+def files_of(address: Address) -> list[Path]:
     """The files whose content the scan is."""
-    return [file.file for file in _files(path)]
+    return [file.file for file in _files(address)]
 
 
-def series_uid(path: Path) -> str:
+def series_uid(address: Address) -> str:
     """SeriesInstanceUID of an image; "" where it cannot be read."""
     try:
-        return _files(path)[0].series
+        return _files(address)[0].series
     except (UserError, OSError):
         return ""
 
 
-def is_plain(path: Path) -> bool:
+def is_plain(address: Address) -> bool:
     """Whether the scan is an image without a place in the patient; False also where it cannot be read."""
     try:
-        return not _files(path)[0].is_volume
+        return not _files(address)[0].is_volume
     except (UserError, OSError):
         return False
 
@@ -96,35 +98,35 @@ def stored_pixels(file: Path) -> Array:
     return _pixels(file, raw=True)
 
 
-def _files(path: Path) -> list[DicomFile]:
+def _files(address: Address) -> list[DicomFile]:
     """The image files of an address, all of one series.
 
     Raises:
         UserError: there is none, there are several series and none is named, or they are no image that can be used.
     """
-    place, uid = split_part(path)
+    place, uid = address.file, address.part
     if place.is_file():
         files = [read_file(place)]
     else:
         series, refused = series_of(files_in(place))
         series = {key: found for key, found in series.items() if found[0].sop_class != SEGMENTATION}
         if uid and uid not in series:
-            raise UserError("todo", f"{path}: the folder holds no series {uid}; run 'ucseg init' again.")
+            raise UserError("todo", f"{address}: the folder holds no series {uid}; run 'ucseg init' again.")
         if not series:
             reason = f" (e.g. {next(iter(refused)).name}: {next(iter(refused.values()))})" if refused else ""
-            raise UserError("todo", f"{path}: there is no DICOM image in this folder{reason}; name another folder.")
+            raise UserError("todo", f"{address}: there is no DICOM image in this folder{reason}; name another folder.")
         if len(series) > 1 and not uid:
             listed = ", ".join(f"#{key} ({len(found)} files)" for key, found in list(series.items())[:4])
             raise UserError(
                 "todo",
-                f"{path}: the folder holds {len(series)} series; add the one that is meant: {listed}.",
+                f"{address}: the folder holds {len(series)} series; add the one that is meant: {listed}.",
             )
         files = series[uid] if uid else next(iter(series.values()))
         if refused and not uid:
             broken = next(iter(refused))
             if "damaged" in refused[broken]:  # it may be a slice of this very series
-                raise UserError("todo", f"{path}: one of its files cannot be read, {broken.name}: {refused[broken]}")
-    _usable(path, files)
+                raise UserError("todo", f"{address}: one of its files cannot be read, {broken.name}: {refused[broken]}")
+    _usable(address.path, files)
     return files
 
 

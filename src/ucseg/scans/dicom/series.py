@@ -1,4 +1,4 @@
-"""DICOM files sorted into series, and a series into slices that lie evenly along one line.
+"""DICOM files sorted into series: what the header of each says.
 
 One file may hold one slice or (multi-frame) many; either way a slice is a `Slice`. Patient data is looked at for one
 purpose only, to tell subjects apart, and leaves this module as a digest.
@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.scans.scan import Geometry
-from ucseg.types import Array
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -239,98 +237,3 @@ def files_in(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
     return [folder / name for name in names if is_dicom(folder / name)]
-
-
-def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Geometry]:
-    """The slices of a series from first to last along their normal, and the geometry of columns x rows x slices.
-
-    A tilted gantry shifts each slice within its plane; the affine is then sheared, as it is in truth.
-
-    Raises:
-        UserError: slices differ in size or orientation, lie elsewhere than on one line, are missing or there twice.
-    """
-    slices = [one for file in files for one in file.slices]
-    bare = [file for file in files if not file.slices]
-    if bare:
-        raise UserError(
-            "todo",
-            f"{address}: {len(bare)} of its files state no position in the patient (e.g. {bare[0].file.name}); "
-            "export the series again with its geometry.",
-        )
-    _alike(address, files, slices)
-    first = slices[0]
-    rows, columns = np.array(first.rows), np.array(first.columns)
-    normal = np.cross(rows, columns)
-    places = np.array([one.position for one in slices])
-    along = places @ normal
-    order = np.argsort(along, kind="stable")
-    slices, places, along = [slices[i] for i in order], places[order], along[order]
-    step = _step(address, slices, places, along)
-    if step is None:
-        step = normal * (first.thickness or 1.0)
-    affine = np.eye(4)
-    affine[:3] = np.column_stack([rows * first.spacing[0], columns * first.spacing[1], step, places[0]])
-    affine[:2] *= -1  # DICOM's LPS to RAS
-    return slices, Geometry(affine)
-
-
-def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -> None:
-    for what, found in (
-        ("sizes", Counter(file.shape for file in files)),
-        ("orientations", Counter(tuple(np.round([*one.rows, *one.columns], 3) + 0.0) for one in slices)),
-        ("pixel spacings", Counter(tuple(np.round(one.spacing, 4)) for one in slices)),
-    ):
-        if len(found) > 1:
-            odd = min(found.values())
-            raise UserError(
-                "todo",
-                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ from "
-                "the others), so they are no one volume; move those of each kind into a folder of their own.",
-            )
-
-
-def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -> Array | None:
-    """From one slice to the next, LPS mm; None for a single slice."""
-    if len(slices) == 1:
-        return None
-    gaps = np.diff(along)
-    same = gaps < 1e-3
-    if same.all() or same.sum() >= len(gaps) / 2:
-        times = len(slices) / (1 + int((~same).sum()))
-        raise UserError(
-            "todo",
-            f"{address}: every position is there {times:.3g} times (time points, echoes, b-values or copies); "
-            "move the slices of each into a folder of their own.",
-        )
-    if same.any():
-        at = int(np.argmax(same))
-        one, other = (_name(slice_) for slice_ in (slices[at], slices[at + 1]))
-        copies = "s" if same.sum() > 1 else ""
-        raise UserError(
-            "todo",
-            f"{address}: {int(same.sum())} slice position{copies} there twice (e.g. {one} and {other}); "
-            "remove one of each pair.",
-        )
-    usual = float(np.median(gaps))
-    wide = gaps > 1.5 * usual
-    if wide.any():
-        at = int(np.argmax(wide))
-        missing = round(float((gaps[wide] / usual - 1).sum()))
-        raise UserError(
-            "todo",
-            f"{address}: about {missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
-            f"{_name(slices[at])} (gap {gaps[at]:.4g} mm, elsewhere {usual:.4g} mm); copy the series again.",
-        )
-    step = (places[-1] - places[0]) / (len(slices) - 1)
-    off = np.linalg.norm(places - (places[0] + np.arange(len(slices))[:, None] * step), axis=1).max()
-    if off > 0.1 * float(np.median(gaps)):
-        raise UserError(
-            "todo",
-            f"{address}: its slices are not evenly spaced along one line (up to {off:.3g} mm off, gaps from "
-            f"{gaps.min():.4g} to {gaps.max():.4g} mm); resample the series to even slices, e.g. to NIfTI.",
-        )
-    return np.asarray(step)
-
-
-def _name(one: Slice) -> str:
-    return one.file.name if one.frame == 0 else f"{one.file.name}, frame {one.frame + 1}"

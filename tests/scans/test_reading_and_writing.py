@@ -15,8 +15,10 @@ from scipy.spatial.transform import Rotation
 
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
-from ucseg.scans.formats import map_suffix, mask_suffix, read_header, read_mask, read_scan, stem, write_like
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_header, read_mask, read_scan
 from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.writing import map_ending, mask_ending, write_like
 
 SHAPE = (5, 6, 7)
 SPACING = np.array([0.7, 1.3, 4.0])
@@ -280,8 +282,8 @@ def test_an_affine_that_places_nothing_is_refused(tmp_path, row):
     image = nib.load(path, mmap=False)
     image.header["srow_x"] = [*row, 0.0]
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), None, image.header), path)
-    refused(path, "no usable size and direction")
-    with pytest.raises(UserError, match="no usable size"):
+    refused(path, "no usable voxel size")
+    with pytest.raises(UserError, match="no usable voxel size"):
         read_header(path)
 
 
@@ -354,7 +356,7 @@ def test_grey_pages_of_one_size_are_a_stack_and_others_refused(tmp_path):
     scan = read_scan(tmp_path / "stack.tif")
     assert np.array_equal(scan.array[0], stack)
     assert (read_header(tmp_path / "stack.tif")[0], scan.geometry.unit) == ((3, 8, 16), "px")
-    assert mask_suffix(scan.source) == map_suffix(scan.source) == ".tif"
+    assert mask_ending(Address.of(scan.source)) == map_ending(Address.of(scan.source)) == ".tif"
     write_like((stack > 30000), scan, tmp_path / "mask.tif")
     assert np.array_equal(read_scan(tmp_path / "mask.tif").array[0], stack > 30000)
     other = Image.fromarray(np.zeros((8, 9), np.uint16))
@@ -379,7 +381,7 @@ def test_pairs_and_mgh_are_read_and_written_in_their_place(tmp_path, kind):
     scan = read_scan(source)
     assert np.array_equal(scan.array[0], values)
     assert np.allclose(scan.geometry.affine, affine, atol=1e-4)
-    mask = tmp_path / f"mask{mask_suffix(source)}"
+    mask = tmp_path / f"mask{mask_ending(Address.of(source))}"
     write_like((values > 2000), scan, mask)
     back = read_scan(mask)
     assert np.array_equal(back.array[0], values > 2000)
@@ -399,11 +401,11 @@ def test_plain_masks_and_maps_come_back_as_written(tmp_path):
         "many": rng.integers(0, 999, (9, 12)),
     }
     for name, array in arrays.items():
-        path = tmp_path / f"{name}{mask_suffix(like.source)}"
+        path = tmp_path / f"{name}{mask_ending(Address.of(like.source))}"
         write_like(array, like, path)
         assert np.array_equal(np.asarray(Image.open(path)), array), name
     uncertainty = rng.random((9, 12))
-    write_like(uncertainty, like, tmp_path / f"map{map_suffix(like.source)}")
+    write_like(uncertainty, like, tmp_path / f"map{map_ending(Address.of(like.source))}")
     assert np.array_equal(read_scan(tmp_path / "map.tif").array[0], uncertainty.astype(np.float32))
     with pytest.raises(UserError, match="JPEG changes"):
         write_like(arrays["mask"], like, tmp_path / "mask.jpg")
@@ -455,7 +457,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     ],
 )
 def test_names_and_endings(name, bare, mask, map_):
-    assert (stem(Path(name)), mask_suffix(Path(name)), map_suffix(Path(name))) == (bare, mask, map_)
+    assert (Address.of(Path(name)).stem, mask_ending(Address.of(Path(name))), map_ending(Address.of(Path(name)))) == (
+        bare,
+        mask,
+        map_,
+    )
 
 
 @pytest.mark.real

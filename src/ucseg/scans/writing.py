@@ -1,0 +1,77 @@
+"""A mask or map on disk, where the voxels of its scan lie: in the scan's own format where that can hold it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.errors import UserError
+from ucseg.scans import plain_images
+from ucseg.scans.address import Address, ending_of
+from ucseg.scans.dicom import image as dicom
+from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
+from ucseg.scans.reading import format_module
+from ucseg.scans.scan import Scan
+from ucseg.types import Array
+
+_WRITTEN = {
+    ".mhd": ".mha", ".nhdr": ".nrrd", ".seg.nrrd": ".nrrd", ".hdr": ".nii", ".img": ".nii",
+    **dict.fromkeys(("", *DICOM_ENDINGS), ".nii.gz"),
+}  # fmt: skip
+"""What a mask is written as where that differs from its scan's format."""
+
+_MASK_DTYPES = ("uint8", "uint16", "int16", "int32", "uint32")
+
+
+def mask_ending(scan: Address) -> str:
+    """The ending of a mask that belongs to a scan: the same format, and PNG for plain images.
+
+    A file that only describes another (.mhd, .nhdr, .hdr) becomes the one-file form of its format. DICOM volumes
+    become NIfTI, plain DICOM images PNG. A stack of TIFF pages stays TIFF.
+    """
+    if scan.plain:
+        return ".tif" if plain_images.is_stack(scan.file) else ".png"
+    if scan.format == "dicom" and dicom.is_plain(scan.singles[0]):
+        return ".png"
+    return _WRITTEN.get(scan.ending, scan.ending)
+
+
+def map_ending(scan: Address) -> str:
+    """The ending of a float map that belongs to a scan: as for masks, and 32-bit TIFF for plain images."""
+    ending = mask_ending(scan)
+    return ".tif" if ending == ".png" else ending
+
+
+def write_like(array: Array, like: Scan, path: Path) -> None:
+    """Write an S-shaped mask or map where the voxels of `like` lie, atomically.
+
+    Args:
+        array: S; boolean or integer (mask) or floating (map, written as float32).
+        like: the scan whose size, spacing, origin and direction the file gets. If it was read from the same format,
+            NIfTI keeps sform, qform, their codes, the units and the version (1 or 2).
+        path: its ending chooses the format; see `mask_ending` and `map_ending`.
+
+    Raises:
+        UserError: the ending is none that masks can be written to, or the place cannot be written.
+        ValueError: the array's shape is not that of `like`.
+    """
+    if ending_of(path.name) in DICOM_ENDINGS:
+        raise UserError("todo", f"{path}: masks are not written as '{path.suffix}' here; choose .nii.gz.")
+    if array.shape != like.array.shape[1:]:
+        raise ValueError(f"array has shape {array.shape}, the scan {like.source} has {like.array.shape[1:]}")
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    elif np.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float32)
+    elif array.dtype.name not in _MASK_DTYPES:
+        array = _narrowed(array)
+    format_module(Address.of(path)).write(array, like, path)
+
+
+def _narrowed(array: Array) -> Array:
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    for name in _MASK_DTYPES:
+        if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
+            return array.astype(name)
+    raise ValueError(f"mask values {low}..{high} fit no integer type of 32 bits")
