@@ -71,12 +71,12 @@ def test_what_is_prepared(data: Dataset) -> None:
     image = np.load(case.image, mmap_mode="r")
     assert isinstance(image, np.memmap) and image.dtype == np.float16 and image.shape == (1, *SHAPE)
     assert (case.subject, case.shape) == ("s0", SHAPE)
-    source = nibabel.load(data.cases[0].image).get_fdata()[::-1]
+    source = nibabel.load(data.cases[0].image.file).get_fdata()[::-1]
     np.testing.assert_allclose(image[0], (source - source.mean()) / source.std(), atol=2e-3)
     assert case.label is not None
     label = np.load(case.label)
     assert label.dtype == np.uint8
-    assert np.array_equal(label, nibabel.load(data.cases[0].mask).get_fdata()[::-1])
+    assert np.array_equal(label, nibabel.load(data.cases[0].mask.file).get_fdata()[::-1])
     assert prepared.unlabelled[0].label is None
 
 
@@ -91,7 +91,7 @@ def test_a_second_call_makes_nothing(data: Dataset) -> None:
 @pytest.mark.parametrize("changed", ["image", "mask"])
 def test_a_changed_file_is_done_again_even_if_its_size_and_time_are_the_same(data: Dataset, changed: str) -> None:
     prepare(data, a_plan(), progress=False)
-    path = getattr(data.cases[0], changed)
+    path = getattr(data.cases[0], changed).file
     stat = path.stat()
     voxels = nibabel.load(path).get_fdata()
     voxels[0, 0, 0] = 1 - voxels[0, 0, 0]
@@ -147,10 +147,10 @@ def test_a_cache_that_cannot_be_made_is_named(data: Dataset, tmp_path: Path) -> 
 
 
 def test_broken_cases_are_named_and_left_out(data: Dataset) -> None:
-    data.cases[0].image.write_bytes(data.cases[0].image.read_bytes()[:1000])
-    data.cases[2].image.unlink()
+    data.cases[0].image.file.write_bytes(data.cases[0].image.file.read_bytes()[:1000])
+    data.cases[2].image.file.unlink()
     nan = np.full(SHAPE, np.nan, np.float32)
-    write(data.cases[3].image, nan)
+    write(data.cases[3].image.file, nan)
     prepared = prepare(data, a_plan(), progress=False)
     assert list(entries(prepared)) == ["c1"]
     reasons = dict(prepared.left_out)
@@ -159,7 +159,7 @@ def test_broken_cases_are_named_and_left_out(data: Dataset) -> None:
     assert prepared.made == 1
 
     assert data.cases[1].mask is not None
-    write(data.cases[1].mask, np.full(SHAPE, 7, np.uint8))
+    write(data.cases[1].mask.file, np.full(SHAPE, 7, np.uint8))
     with pytest.raises(UserError, match=r"no labelled training case could be prepared\.\n(.|\n)*c1_seg.nii"):
         prepare(data, a_plan(), progress=False)
 
@@ -224,7 +224,7 @@ def test_values_beyond_half_precision_are_kept_in_single(data: Dataset) -> None:
 
 def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data.cases += [a_case(tmp_path, index, "train", index % 2 == 0) for index in range(5, 24)]
-    data.cases[-1].image.write_bytes(b"broken")
+    data.cases[-1].image.file.write_bytes(b"broken")
     alone = prepare(data, a_plan(), tmp_path / "alone", workers=1, progress=False)
     # A user's script that calls prepare without a guard must not be run again by every worker.
     script, ran = tmp_path / "script.py", tmp_path / "ran"
@@ -255,7 +255,7 @@ def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pyte
 
 def test_the_verb_makes_a_plan_and_names_what_it_left_out(data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     save_dataset(data)
-    data.cases[2].image.write_bytes(b"broken")
+    data.cases[2].image.file.write_bytes(b"broken")
     prepared = prepare_verb(data.folder, progress=False)
     assert read_plan(data.folder / "plan.yaml") == prepared.plan
     shown = capsys.readouterr()

@@ -266,7 +266,7 @@ def test_channels_of_a_fourth_axis_are_predicted_from_a_folder(tmp_path: Path) -
     folder = grow(tmp_path / "data", ["prostate_01.nii.gz", "prostate_02.nii.gz"], channels=2)
     found = find_inputs([folder, folder / "prostate_01.nii.gz"], tmp_path / "out", channels=2)
     assert not found.problems
-    assert [(item.case, read_scan(item.file).array.shape[0]) for item in found.scans] == [
+    assert [(item.case, read_scan(item.address).array.shape[0]) for item in found.scans] == [
         ("prostate_01", 2),
         ("prostate_02", 2),
     ]

@@ -110,7 +110,7 @@ def test_without_a_plan_one_is_made_from_the_smallest_amount(scans: Path, tmp_pa
     for case in data.labelled:
         if case.case not in smallest.labelled:
             assert case.mask is not None
-            case.mask.unlink()  # a hidden mask is not even looked at
+            case.mask.file.unlink()  # a hidden mask is not even looked at
     plan, said = choose_plan(data, smallest, None)
     assert "--labelled 2" in said
     kept = Definition({"plan": plan.model_copy(update={"labelled_batch": 3}).model_dump()}, {}, {}, "earlier words")

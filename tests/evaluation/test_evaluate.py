@@ -21,6 +21,7 @@ from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 from ucseg.evaluation.metrics import case_metrics
+from ucseg.scans.address import Address
 from ucseg.types import Array
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -181,7 +182,7 @@ def test_a_dataset_reads_masks_its_own_way_and_misses_nobody(
         name="toy", root=str(tmp_path / "data"), dims=2, modality="rgb", channels=3, mask_threshold=127.0,
         classes={0: "background", 1: "spot"},
     )  # fmt: skip
-    save_dataset(Dataset(tmp_path / "d", config, cases), {"c": tmp_path / "data" / "c_segmentation.png"})
+    save_dataset(Dataset(tmp_path / "d", config, cases), {"c": Address.of(tmp_path / "data" / "c_segmentation.png")})
     result = evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "out")
     assert (result.unit, result.missing, [case.case for case in result.cases]) == ("px", ["b"], ["a", "d"])
     for case in result.cases:

@@ -13,6 +13,7 @@ from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.evaluation.matching import grid_difference, match
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry
 
 
@@ -108,7 +109,7 @@ def dataset(tmp_path: Path) -> Path:
     config = DatasetConfig(
         name="toy", root=str(root), dims=3, modality="mri", channels=1, classes={0: "background", 1: "organ"}
     )
-    save_dataset(Dataset(tmp_path / "dataset", config, cases), {"case_d": mask["d"]})
+    save_dataset(Dataset(tmp_path / "dataset", config, cases), {"case_d": Address.of(mask["d"])})
     return tmp_path / "dataset"
 
 

@@ -82,7 +82,7 @@ def test_hc18(shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     for case in dataset.cases:
         assert case.mask is not None
-        size = Image.open(case.image).size
+        size = Image.open(case.image.file).size
         Image.fromarray(read_label(case.mask, size[::-1], dataset.config)).save(tmp_path / "p" / f"{case.case}.png")
     lines = tmp_path / "lines"
     lines.mkdir()

@@ -49,7 +49,7 @@ def test_masks_beside_scans_are_left_out_unless_they_are_named(
     assert ([mask.path for mask in found.masks], found.problems) == (files, [])
     named = find_inputs([tmp_path, files[0]], tmp_path / "out")
     assert files[0] in [item.address.path for item in named.scans]
-    assert named.masks == files[1:]
+    assert [mask.path for mask in named.masks] == files[1:]
 
 
 def test_a_folder_of_masks_alone_is_refused(tmp_path: Path) -> None:

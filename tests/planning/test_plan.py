@@ -148,7 +148,7 @@ def test_axes_are_canonical(tmp_path: Path) -> None:
     affine = np.array([[0, 0, 1, 0], [2.0, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])  # stored as y, z, x
     data = volumes(tmp_path, [mri(0)], [two_class_label()])
     for path, voxels in ((data.cases[0].image, mri(0)), (data.cases[0].mask, two_class_label())):
-        nibabel.Nifti1Image(voxels, affine).to_filename(path)
+        nibabel.Nifti1Image(voxels, affine).to_filename(path.file)
     plan = make_plan(data)
     assert plan.spacing == (1, 2, 3)
     assert take_fingerprint(data).median_shape == (36, 35, 50)
@@ -270,9 +270,9 @@ def test_only_training_cases_are_opened_and_broken_ones_named(tmp_path: Path) ->
     gone = tmp_path / "gone.nii.gz"
     data.cases += [Case("v", "v", gone, gone, "validation"), Case("t", "t", gone, gone, "test")]
     assert take_fingerprint(data).left_out == []
-    data.cases[2].image.write_bytes(b"not a scan")
+    data.cases[2].image.file.write_bytes(b"not a scan")
     assert data.cases[1].mask is not None
-    data.cases[1].mask.write_bytes(b"not a mask")
+    data.cases[1].mask.file.write_bytes(b"not a mask")
     seen = take_fingerprint(data)
     assert sorted(case for case, _ in seen.left_out) == ["case1", "case2"]
     assert make_plan(data, fingerprint=seen).patch == (40, 56, 40)

@@ -172,7 +172,7 @@ def test_cases_that_changed_in_between_are_noticed(scans: Path, tmp_path: Path) 
     with pytest.raises(UserError, match=said):
         ucseg.train(tmp_path / "fewer", tmp_path / "run", resume=True)
     other = tmp_path / "other.png"
-    Image.open(data.cases[0].image).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    Image.open(data.cases[0].image.file).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
     fewer.cases = [replace(data.cases[0], image=other), *data.cases[1:]]
     save_dataset(fewer)
     with pytest.raises(UserError, match=r"\(the same names, but of other scans or masks\)"):
@@ -226,7 +226,7 @@ def test_a_validation_image_that_is_also_trained_on_is_told_before_training(
 ) -> None:
     dataset = load_dataset(scans)
     copied = scans.parent / "copied.png"
-    copied.write_bytes(dataset.cases[0].image.read_bytes())
+    copied.write_bytes(dataset.cases[0].image.file.read_bytes())
     cases = [replace(one, image=copied) if one.case == "scan9" else one for one in dataset.cases]
     save_dataset(Manifest(tmp_path / "leaking", dataset.config, cases))
     train(tmp_path / "leaking", tmp_path / "run", steps=1)
@@ -240,7 +240,7 @@ def test_leaks_and_rare_classes_are_told_before_the_first_step(scans: Path, tmp_
     """A training image saved again, brighter, as a test image; a subject in two splits; a class that nobody drew."""
     data = load_dataset(scans)
     cases = [replace(case, subject="s0") if case.case == "scan9" else case for case in data.cases]
-    picture = np.asarray(Image.open(cases[1].image))
+    picture = np.asarray(Image.open(cases[1].image.file))
     Image.fromarray(np.minimum(picture * 1.2, 255).astype(np.uint8)).save(tmp_path / "again.jpg", quality=80)
     cases.append(Case("again", "again", tmp_path / "again.jpg", None, "test"))
     config = data.config.model_copy(update={"classes": {0: "background", 1: "disc", 2: "ring"}})
