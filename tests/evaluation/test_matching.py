@@ -11,7 +11,6 @@ from refusals import refused
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
-from ucseg.errors import UserError
 from ucseg.evaluation.matching import grid_difference, match
 from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry

@@ -7,7 +7,7 @@ any folder below the one that the user names:
     {subject}   the subject, where a folder or a part of the name tells it
     {other}     any other word in braces comes before the case's name, so that names differ: TestDataset/{set}/...
     *, **       any text without "/"; any text
-    #image      an array of an HDF5 file (see data/addresses.py); #channels the fourth axis of a NIfTI file
+    #image      an array of an HDF5 file (see scans/address.py); #channels the fourth axis of a NIfTI file
 """
 
 from __future__ import annotations
