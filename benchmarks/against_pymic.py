@@ -3,13 +3,13 @@
     python3.11 -m venv PYMIC && PYMIC/bin/pip install -r benchmarks/requirements-pymic.txt
     OMP_NUM_THREADS=1 python benchmarks/against_pymic.py --data SCANS --work WORK --python PYMIC/bin/python
 
-PyMIC (Apache-2.0, github.com/HiLab-git/PyMIC) is the nearest peer. It gets the same labelled, unlabelled, validation
-and test cases, patch, batch, learning rate, optimiser, loss (cross-entropy + Dice), widths of the U-Net, flips, share
-of crops about the foreground, and steps. Its own are the weights and ramps of its methods, batch norm, and dropout. It
-validates on the middle of each scan and predicts each test scan whole; its masks are evaluated as ours are. Finished
-runs are kept in WORK; results/pymic.json is written after each.
+PyMIC (Apache-2.0, github.com/HiLab-git/PyMIC) is the nearest peer. It gets the same cases (labelled, unlabelled,
+validation, test), patch, batch and steps. Learning rate, optimiser, loss (cross-entropy + Dice), widths of the U-Net,
+flips and the share of crops about the foreground are the same too. The weights and ramps of its methods, batch norm and
+dropout are PyMIC's. It validates on the middle of each scan and predicts each test scan whole. Its masks are evaluated
+as ours are. Finished runs are kept in WORK; results/pymic.json is written after each.
 
-PyMIC moves the learning rate, its teacher's decay and its ramps at validations alone, so there are thirty of them.
+PyMIC changes the learning rate, its teacher's decay and its ramps only at a validation, so there are thirty of them.
 """
 
 from __future__ import annotations

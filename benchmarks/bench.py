@@ -1,12 +1,12 @@
-"""The benchmarks in short, held against the stored figures: make bench, or
+"""The benchmarks in short, compared with the stored figures: make bench, or
 
     OMP_NUM_THREADS=2 python benchmarks/bench.py
 
 Every figure is a ratio within one run, so that it carries over to other machines better than seconds do. Steps are
-taken in the precision of training here, bf16 where the processor has it, and held against stored ones of the same.
-WATCHED is the place where goals and tolerances stand. Ends with 1 where a figure is clearly worse than the stored one;
-a missed goal is told, and no failure. Writes nothing unless told to (--keep FILE). What is stored was made by step.py,
-predict.py, data.py and scale.py, whose functions are used here too, with fewer rounds.
+taken in the precision of training here, bf16 where the processor has it, and compared with stored ones of the same.
+WATCHED holds goals and tolerances. Ends with 1 where a figure is clearly worse than the stored one; a missed goal is
+reported, but is no failure. Writes nothing without --keep FILE. The stored figures were made by step.py, predict.py,
+data.py and scale.py, whose functions are used here too, with fewer rounds.
 """
 
 from __future__ import annotations

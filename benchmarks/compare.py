@@ -1,4 +1,4 @@
-"""The comparisons of methods on real data: `ucseg compare` with the words of each study, and what came out kept here.
+"""The comparisons of methods on real data: `ucseg compare` with the options of each study, and its results kept here.
 
     OMP_NUM_THREADS=1 python benchmarks/compare.py hippocampus --data SCANS --work WORK --jobs 2
 
@@ -24,7 +24,7 @@ FEW = "uc_seg,mean_teacher,cps,unimatch,bcp"
 PLAIN = "supervised:method.calibration_weight=0"
 # What the default, bf16 where the processor has it, costs in Dice.
 FLOAT32 = "uc_seg:precision=fp32"
-# On hc18 UniMatch and BCP came out above UC-Seg: which of their parts does it, and which of its own helps it there?
+# On hc18 UniMatch and BCP came out above UC-Seg: which of their parts does it, and which part of UC-Seg helps there?
 PARTS = ",".join(
     [
         PLAIN,
@@ -50,7 +50,7 @@ PARTS = ",".join(
     ]
 )
 HIPPOCAMPUS = ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "20", "--test", "60")
-# Anterior and posterior are told apart by where they lie: turns and flips along that axis would hide it.
+# Anterior and posterior differ in where they lie: turns and flips along that axis would hide it.
 HIPPOCAMPUS_PLAN = (
     *("patch=[32,48,32]", "strides=null", "labelled_batch=2", "unlabelled_batch=2"),
     *("augmentation.rotate90=0", "augmentation.flip_axes=[0]"),
@@ -101,7 +101,7 @@ STUDIES = {
 
 
 def ucseg(*words: str | Path) -> None:
-    """One verb in a process of its own; stops this one if it fails."""
+    """One verb in its own process; stops this one if it fails."""
     subprocess.run([sys.executable, "-m", "ucseg.cli.main", *map(str, words)], check=True)
 
 

@@ -3,12 +3,12 @@
     OMP_NUM_THREADS=2 python benchmarks/predict.py
 
 The loop is written here as the method's authors run it: fp32, contiguous tensors, one window after the other at a
-stride of 18 x 18 x 4 voxels, their probabilities summed up; with the allocator as it comes, and once more with freed
-memory kept, as `ucseg predict` keeps it. A volume of 140 x 140 x 100 at a window of 96^3 gives it 32
-windows. They cost the same, so --windows of them are timed and multiplied. Ours is what `ucseg predict` does, at its
+stride of 18 x 18 x 4 voxels, their probabilities summed up. It runs with the allocator as it comes, and once more with
+freed memory kept, as `ucseg predict` keeps it. A volume of 140 x 140 x 100 at a window of 96^3 gives it 32 windows.
+They cost the same, so --windows of them are timed and multiplied. Ours is what `ucseg predict` does, at its
 defaults and with larger windows, for noise as an image: mask and uncertainty on the network's grid. Weights are random,
 which changes no time. Median of the ratios of --repeats rounds, after one that is not counted. What either costs in
-Dice is for benchmarks/windows.py to say. Writes benchmarks/results/predict.json, in float32 predict_fp32.json.
+Dice is measured by benchmarks/windows.py. Writes benchmarks/results/predict.json, in float32 predict_fp32.json.
 """
 
 from __future__ import annotations

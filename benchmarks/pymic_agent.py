@@ -2,9 +2,9 @@
 
     PYMIC_PYTHON benchmarks/pymic_agent.py train|test CONFIG
 
-Runs in the environment of requirements-pymic.txt and does what `pymic_train CONFIG` and `pymic_test CONFIG` do. Stood
-in for: CUDA devices, the only ones that PyMIC 0.6.2 names; torchvision, of which segmentation uses nothing but
-`transforms.Compose`; and the modules of `UNUSED`, which are or import packages that PyMIC does not ask for.
+Runs in the environment of requirements-pymic.txt and does what `pymic_train CONFIG` and `pymic_test CONFIG` do.
+Replaced are CUDA devices, the only ones that PyMIC 0.6.2 names, and torchvision, of which segmentation uses only
+`transforms.Compose`. So are the modules of `UNUSED`, which are or import packages that PyMIC does not ask for.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TorchOnCPU:
 
 
 def stand_in(name: str, parts: Mapping[str, Any]) -> None:
-    """A module that holds `parts`, for whoever imports `name`."""
+    """Let `import name` give a module that holds `parts`."""
     module = ModuleType(name)
     vars(module).update(parts)
     sys.modules[name] = module

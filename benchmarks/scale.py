@@ -3,12 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/scale.py --work WORK
     OMP_NUM_THREADS=1 python benchmarks/scale.py --work WORK --only photographs --verbs init,plan,prepare
 
-KINDS says what is generated (demonstration/scans.py). A few cases are drawn and repeated, turned, moved round and with
-noise of their own. Each verb is a process of its own, on a dataset without a cache. Seconds are of the wall, start and
-imports included. Peak memory is that of the verb and all its children at one moment, sampled every 250 ms (each look
-costs the cores some ms), pages that they share counted once (PSS, Linux). `cores_busy` is processor seconds over
-seconds times cores; `cores_wanted` also counts the time in which a thread could have run and had to wait for a core, so
-that it says what cores would do that nobody else used (Linux's schedstat; more than 1: more threads than cores).
+KINDS says what is generated (demonstration/scans.py). A few cases are drawn and repeated: turned, moved round and with
+other noise. Each verb is one process, on a dataset without a cache. Seconds are of the wall, start and imports
+included. Peak memory is that of the verb and all its children at one moment, with shared pages counted once (PSS,
+Linux). It is sampled every 250 ms, which costs the cores some ms each time. `cores_busy` is processor seconds over
+seconds times cores. `cores_wanted` also counts the time in which a thread waited for a core (Linux's schedstat): it
+says what cores would do that no other program used. More than 1 means more threads than cores.
 
 `plain` is a floor for `prepare`, which carries over to other machines: one loop in one thread that reads image and mask
 of each case with the library of their format, and saves both arrays. `start` holds processor seconds until `import
@@ -154,7 +154,7 @@ def processor_since(before: resource.struct_rusage) -> float:
 
 
 def measure(words: list[str]) -> dict[str, float]:
-    """One verb in a process of its own."""
+    """One verb in its own process."""
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "ucseg.cli.main", *words]
     verb = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -164,7 +164,7 @@ def measure(words: list[str]) -> dict[str, float]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             verb.wait(0.25)
     seconds = time.perf_counter() - begun
-    if verb.returncode not in (0, 2):  # 2: `check` finds something to mend
+    if verb.returncode not in (0, 2):  # 2: `check` finds something to fix
         raise RuntimeError(f"{' '.join(words)}\n{verb.stderr.read() if verb.stderr else ''}")
     processor = processor_since(before)
     return {

@@ -5,8 +5,8 @@
     OMP_NUM_THREADS=2 python benchmarks/step.py --sizes growth   # UC-Seg over patch sizes and classes
     OMP_NUM_THREADS=2 python benchmarks/step.py --profile 2d-224 # where a step's time goes
 
-Each model runs in processes of its own, so that its peak memory is its own, in turn with the others and for --rounds
-rounds, so that what else the machine does falls on all of them. Seconds are medians over --repeats steps a round, after
+Each model runs in its own processes, so that its peak memory is known. The models take turns for --rounds rounds, so
+that what else the machine does falls on all of them. Seconds are medians over --repeats steps a round, after
 two or three that are not counted (kept memory has to settle); one step is what training does: forward, backward,
 optimiser. `core_seconds` is the time that cores spent on the step, which other processes lengthen less than the
 seconds on the clock: where its ratio is another one, the machine was not quiet. Floors are forward and backward of the

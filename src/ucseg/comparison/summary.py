@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -148,7 +148,7 @@ def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], refer
     closed: dict[tuple[str, ...], float] = {}
     for place in places:
         closed |= _gaps(place, rows, gaps)
-    rows = [Row(**{**vars(row), "gap_closed": closed.get(_key(row), math.nan)}) for row in rows]
+    rows = [replace(row, gap_closed=closed.get(_key(row), math.nan)) for row in rows]
     comparisons = []
     for place in places:
         variants = {key[3]: values for key, values in by_subject.items() if key[:3] == place}

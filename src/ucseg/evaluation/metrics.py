@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -75,9 +74,11 @@ def case_metrics(
     """
     if prediction.shape != reference.shape or len(spacing) != prediction.ndim or prediction.ndim not in (2, 3):
         raise ValueError(f"shapes {prediction.shape}, {reference.shape} and spacing {spacing} do not belong together")
+    worst, flat = worst_distance(prediction.shape, spacing), _flat_axes(prediction.shape)
+    prediction, reference = prediction.squeeze(flat), reference.squeeze(flat)
     labels = sorted(label for label in classes if label != 0)
     boxes = [ndimage.find_objects(mask, max(labels)) for mask in (prediction, reference)] if labels else []
-    grid = _Grid(tuple(spacing), tolerance, worst_distance(prediction.shape, spacing), _flat_axes(prediction.shape))
+    edges = tuple(edge for axis, edge in enumerate(spacing) if axis not in flat)
     rows = []
     for label in labels:
         row = _undefined(label, classes[label])
@@ -88,17 +89,9 @@ def case_metrics(
                 slice(min(side.start for side in axis), max(side.stop for side in axis))
                 for axis in zip(*there, strict=True)
             )
-            _measure(row, prediction[box] == label, reference[box] == label, grid)
+            _measure(row, prediction[box] == label, reference[box] == label, edges, tolerance, worst)
         rows.append(row)
     return rows
-
-
-@dataclass(frozen=True)
-class _Grid:
-    spacing: tuple[float, ...]
-    tolerance: float
-    worst: float
-    flat: tuple[int, ...]
 
 
 def worst_distance(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
@@ -112,7 +105,9 @@ def _undefined(label: int, name: str) -> ClassMetrics:
     return {"label": label, "name": name, "status": BOTH_EMPTY, **undefined, **counts}  # type: ignore[typeddict-item]
 
 
-def _measure(row: ClassMetrics, predicted: Array, true: Array, grid: _Grid) -> None:
+def _measure(
+    row: ClassMetrics, predicted: Array, true: Array, edges: tuple[float, ...], tolerance: float, worst: float
+) -> None:
     both = int(np.count_nonzero(predicted & true))
     row["true_positives"] = both
     row["false_positives"] = int(np.count_nonzero(predicted)) - both
@@ -122,15 +117,14 @@ def _measure(row: ClassMetrics, predicted: Array, true: Array, grid: _Grid) -> N
     row["jaccard"] = both / (both + wrong)
     if both + row["false_positives"] == 0 or both + row["false_negatives"] == 0:
         row["status"] = FALSE_POSITIVE if row["false_positives"] else MISSED
-        row["hd95"] = row["assd"] = grid.worst
+        row["hd95"] = row["assd"] = worst
         row["surface_dice"] = 0.0
         return
     row["status"] = OK
-    edges = tuple(edge for axis, edge in enumerate(grid.spacing) if axis not in grid.flat)
-    distances = surface_distances(predicted.squeeze(grid.flat), true.squeeze(grid.flat), edges)
+    distances = surface_distances(predicted, true, edges)
     row["hd95"] = distances.hausdorff(95.0)
     row["assd"] = distances.average()
-    row["surface_dice"] = distances.dice(grid.tolerance)
+    row["surface_dice"] = distances.dice(tolerance)
 
 
 def _flat_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

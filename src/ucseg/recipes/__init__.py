@@ -1,7 +1,7 @@
 """Recipes: a whole reproducible run in one file, for `ucseg run`.
 
 Those with published settings are NAME.yaml beside this file. Any other data set that can be trained on has one by its
-name too. Those differ in the name only, so they are made when they are asked for.
+name too. Recipes that differ in the name only are made when they are asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ucseg.planning.plan import Plan
 from ucseg.training.settings import TrainConfig
 
 FOLDER = Path(__file__).parent
+SAME_AS = {"isic-2018": "polyps", "lgg-mri": "polyps", "tn3k": "polyps"}
+"""Data sets that are published with the settings of another one."""
 UNPUBLISHED = {
     "source": "Not published: a plan fitted to the data, 10 % of the labels, 10,000 steps.",
     "labelled": "10%",
@@ -74,9 +76,9 @@ def read_recipe(name: str) -> Recipe:
     Raises:
         UserError: there is no such recipe, or a key or value in it cannot be (an unknown key suggests the nearest).
     """
-    path = Path(name) if Path(name).is_file() else FOLDER / f"{name}.yaml"
+    path = Path(name) if Path(name).is_file() else FOLDER / f"{SAME_AS.get(name, name)}.yaml"
     if path.is_file():
-        values = read_yaml(path)
+        values = read_yaml(path) | ({"dataset": name} if path.stem == SAME_AS.get(name) else {})
     elif name in recipe_names():
         values = UNPUBLISHED | {"dataset": name}
     else:
