@@ -1,8 +1,10 @@
-"""The pages that are made from results, catalogue and settings say what those hold."""
+"""The pages that are made from results, catalogue and settings say what those hold, and so do the guides."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -35,14 +37,37 @@ def test_the_page_of_settings_is_made_from_the_settings() -> None:
     made = load(ROOT / "docs" / "make_settings.py")
     page = made.page()
     assert made.PAGE.read_text() == page, "make it again: python docs/make_settings.py"
-    assert "| `lr` | 0.01 | number, > 0 | learning rate at the first step. |" in page
-    assert "running mean of the student's; UA-MT's code; the paper" in page  # a comment on the line
-    assert "| `dropout_boxes` | [5, 8] | [whole, whole] | published |" in page
+    assert "| `lr` | 0.01 | number, > 0 | " in page
+    assert "student's; UA-MT's code" in page  # what the name means in all methods, then the comment on the line
+    assert "| `dropout_boxes` | [5, 8] | [whole, whole] | " in page
     assert "| `patch` | from the data |" in page
     for name in METHODS:
         assert f"## Method [{name}](../methods/{name}.md)" in page
     bare = [line for line in page.splitlines() if "|  |" in line]
     assert not bare, f"settings without a meaning, which is the comment on the line of their default: {bare}"
+
+
+def test_the_guides_say_what_the_results_hold() -> None:
+    minutes = (ROOT / "docs" / "how-to" / "training-time.md").read_text()
+    leaders = {}
+    for name in ("hc18", "hippocampus", "isic", "kvasir"):
+        file = ROOT / "benchmarks" / "results" / "compare" / name / "summary.json"
+        rows = [row for row in json.loads(file.read_text())["rows"] if row["weights"] == "last"]
+        for labelled in {row["labelled"] for row in rows} - {"all"}:
+            found = {row["variant"]: row for row in rows if row["labelled"] == labelled and ":" not in row["variant"]}
+            dice = {variant: row["metrics"]["dice"]["mean"] for variant, row in found.items()}
+            seconds = {variant: row["seconds"] for variant, row in found.items() if row["seconds"]}
+            assert all(dice["uc_seg"] > mean for variant, mean in dice.items() if variant.startswith("supervised"))
+            assert min(seconds, key=lambda variant: seconds[variant]) == "bcp"
+            leaders[name, labelled] = max(dice, key=lambda variant: dice[variant])
+            cells = f"| {seconds['supervised'] / 60:.0f} | {seconds['uc_seg'] / 60:.0f} |"
+            if (name, labelled) not in (("hippocampus", "5%"), ("isic", "5%")):
+                assert re.search(rf"^\| {name}.*{re.escape(cells)}$", minutes, re.MULTILINE | re.IGNORECASE), cells
+    assert (leaders["hc18", "5%"], leaders["kvasir", "10%"], leaders["isic", "5%"]) == (
+        "unimatch",
+        "unimatch",
+        "uc_seg",
+    )
 
 
 def load(path: Path) -> ModuleType:

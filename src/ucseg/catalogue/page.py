@@ -69,7 +69,7 @@ def page() -> str:
             if len(values) == 1:
                 lines.append(f"- {key}: {values[0]}")
             else:
-                lines += [f"- {key}:", *(f"  - {value}" for value in values)]
+                lines += [f"- {key}:", *(f"    - {value}" for value in values)]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
