@@ -4,7 +4,8 @@
 
 Mean foreground Dice on the network's grid of evenly picked validation cases, and differences case by case. Compared
 are our windows as they are, quicker ones, and the authors' dense loop (see predict.py; fp32, with strides in the same
-proportion to the run's patch). Adds its row to benchmarks/results/predict_windows.json, or replaces that of the same run.
+proportion to the run's patch). Adds its row to
+benchmarks/results/predict_windows.json, or replaces that of the same run.
 """
 
 from __future__ import annotations
