@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
 def test_the_report_says_what_was_measured(run: DemoResult) -> None:
     page = run.report.read_text()
     assert "Synthetic data." in page
-    assert "nothing of clinical performance" in page
+    assert "nothing about clinical performance" in page
     assert "3 of them labelled (50%)" in page
     for method, name in METHODS.items():
         measured = json.loads((run.report.parent / f"{method}-numbers" / "metrics.json").read_text())

@@ -64,7 +64,7 @@ def demo(
 
     Draws a small data set, hides most masks, trains a supervised baseline and UC-Seg on the same cases and steps,
     predicts held-out cases, and writes OUT/report.html. Needs no data and no network; takes a few minutes on two
-    cores. The scans are drawn by a program: the numbers say nothing of clinical performance.
+    cores. The scans are drawn by a program: the numbers say nothing about clinical performance.
 
     Args:
         out: replaced if an earlier demo made it; any other folder that is not empty is refused.

@@ -83,7 +83,7 @@ def measured(out: Path, name: str, tests: Sequence[str]) -> dict[str, Any] | Non
 
 
 def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
-    """Do what is not done yet of a cell; its file is replaced after training and after each test set.
+    """Do what is left of a cell; its file is replaced after training and after each test set.
 
     Args:
         task: the cell.

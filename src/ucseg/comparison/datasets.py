@@ -1,4 +1,4 @@
-"""The data of a comparison: a dataset a labelled amount, whose other masks are out of training's reach; test sets."""
+"""The data of a comparison: a dataset for each labelled amount, whose other masks training cannot reach; test sets."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """The name of its files."""
         return f"{file_name(self.variant.text)}-{file_name(self.labelled)}-seed{self.seed}"
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Cell:
 
 
 def amount_name(text: str) -> str:
-    """The one name of a labelled amount: "0.05" and "5.0%" are "5%", "100%" is "all"; what is no share stays."""
+    """The one name of a labelled amount: "0.05" and "5.0%" are "5%", "100%" is "all"; a number of cases stays."""
     try:
         share, _ = share_or_cases(text, "--labelled")
     except UserError:

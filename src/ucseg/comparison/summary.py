@@ -21,7 +21,7 @@ MAIN = "dice"
 """The metric that is tested; the others are described."""
 LEVEL = 0.05
 SMALLEST_GAP = 0.01
-"""Shares of a smaller way from baseline to ceiling are figures without a meaning."""
+"""Shares of a smaller gap between baseline and ceiling mean nothing."""
 BETTER, WORSE, WITHIN_NOISE, UNKNOWN = "better", "worse", "within noise", "not known yet"
 
 KEYS = ["test", "labelled", "weights", "variant"]

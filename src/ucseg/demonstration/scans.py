@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter, label
 from ucseg.randomness import numpy_generator
 from ucseg.types import Array
 
-NOTICE = "synthetic data, drawn by ucseg: it says nothing of clinical performance"
+NOTICE = "synthetic data, drawn by ucseg: it says nothing about clinical performance"
 VOLUME_SPACING = (1.0, 1.0, 1.5)  # mm; anisotropic, as volumes are
 
 
