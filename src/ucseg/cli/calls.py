@@ -43,9 +43,11 @@ def with_paths(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def typed(verb: str, *arguments: Path, **options: Any) -> str:
+def typed(verb: str, *arguments: Path | list[Path], **options: Any) -> str:
     """What one would type for a call: a list repeats its option, True and False are --x and --no-x, None is nothing."""
-    words = ["ucseg", verb, *map(str, arguments)]
+    words = ["ucseg", verb]
+    for argument in arguments:
+        words += map(str, argument if isinstance(argument, list) else [argument])
     for name, value in options.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):

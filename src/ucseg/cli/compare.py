@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -264,29 +265,23 @@ def _print(study: Study, summary: Summary) -> None:
     from rich.table import Table
 
     from ucseg.comparison import words
-    from ucseg.comparison.cell import WEIGHTS
-    from ucseg.comparison.report import in_order, row_texts
+    from ucseg.comparison.report import row_texts, sections_of
 
     shown = ("labelled", "variant", "seeds", "dice", "spread", "hd95", "gap", "difference", "p", "verdict")
-    for test, title in study.tests.items():
-        for weights in WEIGHTS:
-            rows = [row for row in in_order(study, summary.rows) if (row.test, row.weights) == (test, weights)]
-            if not rows:
-                continue
-            table = Table(title=f"{title}: {rows[0].subjects} subjects, {weights} weights", title_justify="left")
-            for head in ("labelled", "variant"):
-                table.add_column(head, overflow="fold")  # variants that differ at their ends must not look alike
-            for head in ("seeds", "Dice, 95 % interval", "spread", "HD95", "gap\nclosed", "against\nreference", "p"):
-                table.add_column(head, justify="right")
-            table.add_column("")
-            for number, row in enumerate(rows):
-                texts = row_texts(study, row, summary.comparison_of(row))
-                texts["hd95"] = words.number(row.metrics["hd95"].mean, ".1f")
-                table.add_row(
-                    *(texts[key] for key in shown),
-                    end_section=number + 1 < len(rows) and rows[number + 1].labelled != row.labelled,
-                )
-            output.print(table)
-            for amount in study.amounts:
-                for said in words.verdicts(summary, (test, amount, weights)):
-                    output.print(f"{amount}: {said}", soft_wrap=True)
+    for test, weights, rows in sections_of(study, summary):
+        title = f"{study.tests[test]}: {rows[0].subjects} subjects, {weights} weights"
+        table = Table(title=title, title_justify="left")
+        for head in ("labelled", "variant"):
+            table.add_column(head, overflow="fold")  # variants that differ at their ends must not look alike
+        for head in ("seeds", "Dice, 95 % interval", "spread", "HD95", "gap\nclosed", "against\nreference", "p"):
+            table.add_column(head, justify="right")
+        table.add_column("")
+        for row, following in itertools.zip_longest(rows, rows[1:]):
+            texts = row_texts(study, row, summary.comparison_of(row))
+            texts["hd95"] = words.number(row.metrics["hd95"].mean, ".1f")
+            last = following is not None and following.labelled != row.labelled
+            table.add_row(*(texts[key] for key in shown), end_section=last)
+        output.print(table)
+        for amount in study.amounts:
+            for said in words.verdicts(summary, (test, amount, weights)):
+                output.print(f"{amount}: {said}", soft_wrap=True)

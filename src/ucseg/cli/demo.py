@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,13 +97,9 @@ def demo(
 
     amounts: dict[str, Any] = {"validation": str(VALIDATION), "test": str(TEST), "labelled": str(labelled)}
     modality = {"endoscopy": "rgb"}.get(look, look)
-    _show("init", scans, out=dataset, modality=modality, classes="background,organ", **amounts, seed=seed)
-    data = init(scans, out=dataset, modality=modality, classes="background,organ", **amounts, seed=seed)
-    batches = ["labelled_batch=4", "unlabelled_batch=4"]
-    _show("plan", dataset, set=batches)
-    chosen = plan(dataset, set=batches)
-    _show("prepare", dataset)
-    prepare(dataset)
+    data = _do(init, scans, out=dataset, modality=modality, classes="background,organ", **amounts, seed=seed)
+    chosen = _do(plan, dataset, set=["labelled_batch=4", "unlabelled_batch=4"])
+    _do(prepare, dataset)
     seconds, evaluations = {}, {}
     for method in METHODS:
         seconds[method], evaluations[method] = _train_and_test(method, out, dataset, steps, seed)
@@ -138,14 +135,11 @@ def _train_and_test(method: str, out: Path, dataset: Path, steps: int, seed: int
 
     run, masks, numbers = (out / f"{method}-{part}" for part in PARTS)
     try:
-        _show("train", dataset, out=run, method=method, steps=steps, seed=seed)
-        fitted = train(dataset, out=run, method=method, steps=steps, seed=seed)
-        _show("predict", run, dataset, out=masks)
-        predict(run, [dataset], out=masks)
+        fitted = _do(train, dataset, out=run, method=method, steps=steps, seed=seed)
+        _do(predict, run, [dataset], out=masks)
     except Interrupted:
         raise Interrupted("The demo was stopped; 'ucseg demo' starts it again.") from None
-    _show("evaluate", masks, dataset, out=numbers)
-    return fitted.seconds, evaluate(masks, dataset, out=numbers)
+    return fitted.seconds, _do(evaluate, masks, dataset, out=numbers)
 
 
 def _clear(out: Path) -> None:
@@ -165,9 +159,10 @@ def _clear(out: Path) -> None:
     marker.touch()
 
 
-def _show(verb: str, *arguments: Path, **options: Any) -> None:
-    """What one would type to do the same."""
-    say("command", f"\n$ {typed(verb, *arguments, **options)}", "bold")
+def _do(verb: Callable[..., Any], *arguments: Path | list[Path], **options: Any) -> Any:
+    """Show what one would type, and do it."""
+    say("command", f"\n$ {typed(verb.__name__, *arguments, **options)}", "bold")
+    return verb(*arguments, **options)
 
 
 def _figure(name: str, evaluation: Evaluation) -> str:
@@ -200,23 +195,15 @@ def _write_report(
     cases = [_gallery_case(result.report.parent, data, case, scores) for case in spread(scores[ours], SHOWN)]
     highest = max(float(case.uncertainty.max()) for case in cases)
     table = [
-        {
-            "method": METHODS[method],
-            "name": row.name,
-            "dice": row.metrics["dice"],
-            "hd95": row.metrics["hd95"],
-            "missed": row.missed,
-            "seconds": result.seconds[method],
-        }
+        (METHODS[method], row, result.seconds[method])
         for method, evaluation in result.evaluations.items()
         for row in evaluation.summary
     ]
-    rows = [{"case": case.case, "pictures": draw_row(case, highest)} for case in cases]
     values = {
         "look": look,
         "version": ucseg.__version__,
         "seed": seed,
-        "facts": list(facts.items()),
+        "facts": facts,
         "test_cases": len(scores[ours]),
         "unit": result.evaluations[ours].unit,
         "table": table,
@@ -225,8 +212,7 @@ def _write_report(
         "classes": legend(data.config.classes),
         "scale": colour_scale(),
         "highest": highest,
-        "rows": rows,
-        "columns": len(rows[0]["pictures"]),
+        "rows": {case.case: draw_row(case, highest) for case in cases},
         "next_steps": NEXT_STEPS,
     }
     write_page(result.report, "demo_report.html.j2", values, "ucseg.demonstration")

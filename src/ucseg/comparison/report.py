@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,15 @@ def in_order(study: Study, rows: Sequence[Row]) -> list[Row]:
     )
 
 
+def sections_of(study: Study, summary: Summary) -> Iterator[tuple[str, str, list[Row]]]:
+    """Test set, kind of weights and their rows, in order; only those that have rows."""
+    rows = in_order(study, summary.rows)
+    for test in study.tests:
+        for weights in WEIGHTS:
+            if own := [row for row in rows if (row.test, row.weights) == (test, weights)]:
+                yield test, weights, own
+
+
 def code_versions(done: Mapping[Cell, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Version and commit -> cells that were made with it: more than one is worth knowing."""
     found: dict[str, list[str]] = {}
@@ -172,33 +181,27 @@ def _page(
     failed: Mapping[Cell, str],
     summary: Summary,
 ) -> dict[str, Any]:
-    rows = in_order(study, summary.rows)
-    shade = colours(rows)
-    most = study.amounts[ALL]
-    fractions = {amount: count / most for amount, count in study.amounts.items()}
+    shade = colours(in_order(study, summary.rows))
+    fractions = {amount: count / study.amounts[ALL] for amount, count in study.amounts.items()}
     sections = []
-    for test, title in study.tests.items():
-        for weights in WEIGHTS:
-            own = [row for row in rows if (row.test, row.weights) == (test, weights)]
-            if not own:
-                continue
-            part = table[(table["test"] == test) & (table["weights"] == weights)]
-            places = [(amount, (test, amount, weights)) for amount in study.amounts]
-            sections.append(
-                {
-                    "title": title,
-                    "weights": weights,
-                    "subjects": max(row.subjects for row in own),
-                    "cases": max(row.cases for row in own),
-                    "unit": part["unit"].iloc[0],
-                    "rows": [row_texts(study, row, summary.comparison_of(row)) for row in own],
-                    "classes": sorted({name for row in own for name in row.dice_by_class}),
-                    "words": [(amount, said) for amount, place in places if (said := words.verdicts(summary, place))],
-                    "boxes": boxes(part, list(study.amounts), shade),
-                    "curves": label_efficiency(own, fractions, shade),
-                    "differences": differences(part, study.reference, list(study.amounts), shade),
-                }
-            )
+    for test, weights, own in sections_of(study, summary):
+        part = table[(table["test"] == test) & (table["weights"] == weights)]
+        places = [(amount, (test, amount, weights)) for amount in study.amounts]
+        sections.append(
+            {
+                "title": study.tests[test],
+                "weights": weights,
+                "subjects": max(row.subjects for row in own),
+                "cases": max(row.cases for row in own),
+                "unit": part["unit"].iloc[0],
+                "rows": [row_texts(study, row, summary.comparison_of(row)) for row in own],
+                "classes": sorted({name for row in own for name in row.dice_by_class}),
+                "words": [(amount, said) for amount, place in places if (said := words.verdicts(summary, place))],
+                "boxes": boxes(part, list(study.amounts), shade),
+                "curves": label_efficiency(own, fractions, shade),
+                "differences": differences(part, study.reference, list(study.amounts), shade),
+            }
+        )
     return {
         "version": __version__,
         "study": study,

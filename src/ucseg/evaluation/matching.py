@@ -7,7 +7,7 @@ import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +29,18 @@ _DISPLACEMENT = 0.05  # of a voxel's shortest edge: headers round, resampled gri
 
 @dataclass(frozen=True)
 class Reference:
-    """A mask to compare with. `image` is the scan it belongs to where a dataset knows it."""
+    """A mask to compare with.
+
+    Attributes:
+        image: the scan it belongs to, where a dataset knows it.
+        names: what a prediction may also be called, besides the case's name.
+    """
 
     case: str
     subject: str
     mask: Address
     image: Address | None = None
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,20 +86,20 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         UserError: a place does not exist or holds nothing readable, or no prediction has a reference.
     """
     predicted = _files(predictions, deep=False)
-    dataset = _dataset(references)
+    is_dataset = references.name == CONFIG_FILE or (references / CONFIG_FILE).is_file()
+    dataset = load_dataset(references) if is_dataset else None
     unreferenced: list[str] = []
     if dataset is not None:
         if subject is not None:
             raise UserError(
                 "subject-of-dataset", "--subject is for folders of masks; a dataset's subjects are in its cases.csv."
             )
-        known, aliases, unreferenced = _of_dataset(dataset, split)
+        known, unreferenced = _of_dataset(dataset, split)
     else:
-        known, aliases = _of_folder(references, subject)
-        _add_predictions_of_series(known, aliases, predictions)
+        known = _with_series(_of_folder(references, subject), predictions)
     if references.is_file() and predictions.is_file() and dataset is None:
         return Matches([Pair(predicted[0], known[0])], [], {})
-    pairs, unmatched = _pair(predicted, known, aliases)
+    pairs, unmatched = _pair(predicted, known)
     if not pairs:
         examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
         raise UserError(
@@ -125,28 +131,24 @@ def grid_difference(
     return f"its voxels lie up to {away} away from the reference's (spacing, origin or direction differ)"
 
 
-def _dataset(path: Path) -> Dataset | None:
-    return load_dataset(path) if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file() else None
-
-
-def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], dict[str, set[str]], list[str]]:
+def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str]]:
     if split not in (*SPLITS, "all"):
         raise UserError("split-unknown", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     cases = [case for case in dataset.cases if split in (case.split, "all")]
     masks = reference_masks(dataset)
-    known = [Reference(case.case, case.subject, masks[case.case], case.image) for case in cases if case.case in masks]
+    known = [
+        Reference(case.case, case.subject, mask, case.image, frozenset({mask.stem, case.image.stem}))
+        for case in cases
+        if (mask := masks.get(case.case)) is not None
+    ]
     if not known:
         raise UserError(
             "split-no-mask", f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split."
         )
-    aliases = {reference.case: {reference.mask.stem} for reference in known}
-    for reference in known:
-        if reference.image is not None:
-            aliases[reference.case].add(reference.image.stem)
-    return known, aliases, [case.case for case in cases if case.case not in masks]
+    return known, [case.case for case in cases if case.case not in masks]
 
 
-def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[str, set[str]]]:
+def _of_folder(path: Path, subject: str | None) -> list[Reference]:
     files = _files(path, deep=True)
     stems = [file.stem for file in files]
     plain = {name for name in stems if _MASK_ENDING.search(name) is None}
@@ -156,34 +158,35 @@ def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], dict[s
     stems = [file.stem for file in files]
     if len(set(stems)) < len(stems) and all(map(is_segmentation, files)):  # "seg.dcm" in the folder of each patient
         return _named(files, ["_".join(file.path.relative_to(path).with_suffix("").parts) for file in files], subject)
-    repeated = [name for name in {file.stem for file in files} if sum(file.stem == name for file in files) > 1]
-    if repeated:
+    if repeated := [name for name, count in Counter(stems).items() if count > 1]:
         raise UserError(
             "references-same-name",
             f"{path}: several files are called '{min(repeated)}'; give a folder that holds the reference masks only.",
         )
-    reduced = Counter(_MASK_ENDING.sub("", file.stem) for file in files)
+    reduced = Counter(_MASK_ENDING.sub("", name) for name in stems)
     # X_seg is called X, unless X_mask is there too.
-    cases = [name if reduced[name := _MASK_ENDING.sub("", file.stem)] == 1 else file.stem for file in files]
+    cases = [short if reduced[short := _MASK_ENDING.sub("", name)] == 1 else name for name in stems]
     return _named(files, cases, subject)
 
 
-def _named(files: list[Address], cases: list[str], subject: str | None) -> tuple[list[Reference], dict[str, set[str]]]:
+def _named(files: list[Address], cases: list[str], subject: str | None) -> list[Reference]:
     subjects = dict(zip(cases, cases, strict=True))
     if subject is not None:
         subjects = find_subjects(
             {case: (file.stem, file.name) for case, file in zip(cases, files, strict=True)}, subject
         ).of
-    known = [Reference(case, subjects[case], file) for case, file in zip(cases, files, strict=True)]
-    return known, {one.case: {one.mask.stem, _MASK_ENDING.sub("", one.mask.stem)} for one in known}
+    return [
+        Reference(case, subjects[case], file, names=frozenset({file.stem, _MASK_ENDING.sub("", file.stem)}))
+        for case, file in zip(cases, files, strict=True)
+    ]
 
 
-def _add_predictions_of_series(known: list[Reference], aliases: dict[str, set[str]], predictions: Path) -> None:
-    """Give a DICOM SEG the name of the prediction that was made of the series it refers to."""
-    segmentations = {one.case: dicom_seg.referred_series(one.mask.file) for one in known if is_segmentation(one.mask)}
+def _with_series(known: list[Reference], predictions: Path) -> list[Reference]:
+    """The references, a DICOM SEG also with the name of the prediction made of the series that it refers to."""
+    series = {one.case: dicom_seg.referred_series(one.mask.file) for one in known if is_segmentation(one.mask)}
     table = predictions / "cases.csv"
-    if not segmentations or not table.is_file():
-        return
+    if not series or not table.is_file():
+        return known
     with table.open(encoding="utf-8", newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row.get("file") and row.get("mask")]
     made_of = {
@@ -191,19 +194,15 @@ def _add_predictions_of_series(known: list[Reference], aliases: dict[str, set[st
         for row in rows
         if (scan := Address.of(row["file"])).exists() and is_dicom_volume(scan)
     }
-    for case, series in segmentations.items():
-        if series and series in made_of:
-            aliases[case].add(made_of[series])
+    return [replace(one, names=one.names | {made_of.get(series.get(one.case) or "", one.case)}) for one in known]
 
 
-def _pair(
-    predicted: list[Address], known: list[Reference], aliases: dict[str, set[str]]
-) -> tuple[list[Pair], dict[Address, str]]:
+def _pair(predicted: list[Address], known: list[Reference]) -> tuple[list[Pair], dict[Address, str]]:
     by_name = {reference.case: reference for reference in known}
     by_alias: dict[str, list[Reference]] = defaultdict(list)
-    for case, others in aliases.items():
-        for other in others:
-            by_alias[other].append(by_name[case])
+    for reference in known:
+        for name in reference.names:
+            by_alias[name].append(reference)
     unmatched: dict[Address, str] = {}
     taken: dict[str, Pair] = {}
     masks = {reference.mask.stem for reference in known}
@@ -212,16 +211,14 @@ def _pair(
         name = file.stem
         reduced = _MASK_ENDING.sub("", name)
         found = [by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced]
-        if not found and reduced in by_name:
-            found = [by_name[reduced]]
+        found = found or [by_name[key] for key in (reduced,) if key in by_name]
         if not found:
             unmatched[file] = "has no reference"
         elif len(found) > 1:
             unmatched[file] = f"fits {len(found)} references: {', '.join(sorted(one.mask.name for one in found))}"
         elif found[0].case in taken:
-            unmatched[file] = (
-                f"is a second prediction of {found[0].case}, beside {taken[found[0].case].prediction.name}"
-            )
+            first = taken[found[0].case].prediction.name
+            unmatched[file] = f"is a second prediction of {found[0].case}, beside {first}"
         else:
             taken[found[0].case] = Pair(file, found[0])
     return sorted(taken.values(), key=lambda pair: pair.reference.case), unmatched
