@@ -197,7 +197,7 @@ def test_a_dataset_reads_masks_its_own_way_and_misses_nobody(
     assert "distances in px" in capsys.readouterr().out
     training = evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "training", split="train")
     assert [case.case for case in training.cases] == ["c"]
-    with refused("classes-of-dataset", naming="--classes"):
+    with refused("option-of-dataset", naming="--classes"):
         evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "other", classes="1=spot")
 
 

@@ -67,7 +67,7 @@ def test_a_dataset_says_itself_whether_its_masks_are_outlines(tmp_path: Path) ->
         ellipse(tmp_path / "p" / f"{number}.png", filled=True, value=1)
     ucseg.init(tmp_path / "scans", out=tmp_path / "data")
     assert evaluate_folder(tmp_path / "p", tmp_path / "data", Settings("all")).mean() == 1
-    with refused("outlines-of-dataset", naming=["--fill-outlines", "dataset.yaml"]):
+    with refused("option-of-dataset", naming=["--fill-outlines", "dataset.yaml"]):
         evaluate_folder(tmp_path / "p", tmp_path / "data", Settings("all", fill_outlines=True))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (most data sets have one of their name), or a file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (most data sets have one), or a file.")],
     folder: Annotated[Path, typer.Argument(help="Folder that holds the data set.")],
     out: Annotated[Path, typer.Option(help="Folder for dataset, run, masks and numbers.")],
     steps: Annotated[int | None, typer.Option(help="Number of updates, instead of the recipe's.")] = None,

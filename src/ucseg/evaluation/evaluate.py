@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ import numpy as np
 from ucseg import __version__
 from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import by_names, fill_outlines, mask_values, read_label
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.evaluation.matching import Pair, grid_difference, match
-from ucseg.evaluation.metrics import ClassMetrics, case_metrics, check_tolerance, worst_distance
+from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.cores import cores
@@ -94,17 +94,15 @@ def evaluate_folder(
     settings = settings or Settings()
     check_tolerance(settings.tolerance)
     found = match(predictions, references, settings.split, settings.subject)
-    if found.dataset is not None and settings.classes is not None:
-        raise UserError(
-            "classes-of-dataset", "--classes is for folders of masks; a dataset's classes are in its dataset.yaml."
-        )
-    if found.dataset is not None and settings.fill_outlines is not None:
-        raise UserError(
-            "outlines-of-dataset", "--fill-outlines is for folders of masks; set fill_outlines in dataset.yaml."
-        )
-    classes = found.dataset.config.classes if found.dataset is not None else settings.classes
+    if found.dataset is None:
+        classes, filled = settings.classes, _filled(found.pairs, references, settings.fill_outlines)
+    else:
+        for option in ("classes", "fill_outlines"):
+            if getattr(settings, option) is not None:
+                said = f"--{option.replace('_', '-')} is for folders of masks; a dataset's is in its dataset.yaml."
+                raise UserError("option-of-dataset", said)
+        classes, filled = found.dataset.config.classes, (False, False)
     named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
-    filled = (False, False) if found.dataset is not None else _filled(found.pairs, references, settings.fill_outlines)
     reading = _Reading(found.dataset, classes, named, *filled)
 
     results: dict[str, CaseResult] = {}
@@ -271,14 +269,11 @@ def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Arr
             f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask. "
             "Evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
         )
-    unknown = [
-        int(value) for value in occurring if value < 0 or (classes is not None and int(value) not in (0, *classes))
-    ]
-    if unknown:
-        listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
+    known = None if classes is None else {0, *classes}
+    if unknown := [str(value) for value in occurring.tolist() if value < 0 or (known and value not in known)]:
         raise UserError(
             "unnamed-values",
-            f"{path}: holds values that are not classes ({listed}); name them with --classes or fix the mask.",
+            f"{path}: holds values that are not classes ({some(unknown)}); name them with --classes or fix the mask.",
         )
     return values
 
@@ -293,11 +288,9 @@ def _complete(cases: list[CaseResult], classes: Mapping[int, str] | None) -> lis
     if classes is not None:
         return cases
     every = {row["label"]: row["name"] for case in cases for row in case.rows}
-    nothing = np.zeros((1, 1), dtype=np.uint8)
-    absent = {row["label"]: row for row in case_metrics(nothing, nothing, every, (1.0, 1.0))}
     complete = []
     for case in cases:
-        rows: dict[int, ClassMetrics] = {row["label"]: row for row in case.rows}
-        filled = [rows.get(label, absent[label]) for label in sorted(every)]
-        complete.append(CaseResult(case.case, case.subject, case.unit, case.worst_distance, filled))
+        rows = {row["label"]: row for row in case.rows}
+        filled = [rows.get(label) or undefined(label, every[label]) for label in sorted(every)]
+        complete.append(replace(case, rows=filled))
     return complete

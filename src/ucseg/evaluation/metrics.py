@@ -81,7 +81,7 @@ def case_metrics(
     edges = tuple(edge for axis, edge in enumerate(spacing) if axis not in flat)
     rows = []
     for label in labels:
-        row = _undefined(label, classes[label])
+        row = undefined(label, classes[label])
         there = [found[label - 1] for found in boxes if found[label - 1] is not None]
         if there:
             # Everything happens within the box around both; outside it there is neither.
@@ -99,10 +99,10 @@ def worst_distance(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
     return math.hypot(*(count * edge for count, edge in zip(shape, spacing, strict=True)))
 
 
-def _undefined(label: int, name: str) -> ClassMetrics:
-    undefined = dict.fromkeys(METRICS, math.nan)
+def undefined(label: int, name: str) -> ClassMetrics:
+    """The row of a class that neither mask has."""
     counts = dict.fromkeys(("true_positives", "false_positives", "false_negatives"), 0)
-    return {"label": label, "name": name, "status": BOTH_EMPTY, **undefined, **counts}  # type: ignore[typeddict-item]
+    return {"label": label, "name": name, "status": BOTH_EMPTY, **dict.fromkeys(METRICS, math.nan), **counts}  # type: ignore[typeddict-item]
 
 
 def _measure(
