@@ -1,11 +1,11 @@
-"""Spatial and intensity augmentation of training patches, of any rank, sampled apart from applied.
+"""How is a training patch changed? Its geometry and its intensities, in any rank.
 
 `sample_spatial` and `sample_intensity` draw parameters from a generator; `apply_spatial` and `apply_intensity` are
-plain functions of those parameters. So one geometry can be given to several views of an image, and to its label.
+plain functions of these parameters. So several views of an image, and its label, can share one geometry.
 
-Intensities are changed relative to the image's own mean, spread and minimum, so the settings mean the same under
-every normalisation. Reductions and filters run in numpy and scipy, whose sums do not depend on the number of threads:
-the same parameters give the same bits in every loader worker.
+Intensities are changed relative to the image's mean, spread and minimum, so the settings mean the same with every
+normalisation. Sums run in numpy and scipy and do not depend on the number of threads: the same parameters give the
+same bits in every loader worker.
 """
 
 from __future__ import annotations
@@ -107,14 +107,14 @@ def sample_spatial(
 
 
 def apply_spatial(params: SpatialParams, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Move an image and its label alike.
+    """Move an image and its label in the same way.
 
     Args:
         image: C x S float32, interpolated linearly.
         label: S, integer classes, taken from the nearest voxel; or None.
 
     Returns:
-        Both in their shapes and dtypes. Outside the patch its mirror image is seen, as in the published code.
+        Both in their shapes and dtypes. Outside the patch is its mirror image, as in the published code.
     """
     image = _move(params, image)
     label = None if label is None else _move(params, label[None])[0]
@@ -148,7 +148,7 @@ def _sampling_grid(params: SpatialParams, shape: tuple[int, ...]) -> Tensor:
     if params.displacement is not None:
         field = params.displacement.astype(np.float32)
         cells = field.shape[1] - 3
-        for size in shape:  # one axis after the other: contract its nodes, append its voxels
+        for size in shape:  # one axis after the other: its nodes become its voxels
             field = np.tensordot(field, _spline_weights(size, cells), axes=(1, 1))
         position = position + field.reshape(dims, -1) / half.astype(np.float32)[:, None]
     return torch.from_numpy(np.ascontiguousarray(position[::-1].T)).view(1, *shape, dims)
@@ -202,8 +202,8 @@ def apply_intensity(params: IntensityParams, image: Tensor) -> Tensor:
     """A new look for an image, C x S float32 on the CPU; the given tensor is left as it is.
 
     Order: blur, gain and offset, gamma, channel gains, noise, dropout.
-    DEVIATION: the published code also sets the label to background inside dropped boxes, which teaches holes; here
-    dropout changes the image only.
+    DEVIATION: the published code also sets the label to background inside dropped boxes, which teaches holes. Here
+    dropout changes only the image.
     """
     x: Array = image.numpy().copy()
     axes = tuple(range(1, x.ndim))

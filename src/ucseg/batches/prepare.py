@@ -1,8 +1,8 @@
-"""Cases as the network sees them, made once and kept: oriented, resampled and normalised, as memory-mapped arrays.
+"""What is in the cache? Cases as the network sees them: oriented, resampled and normalised, as memory-mapped arrays.
 
-An entry's name holds a digest of the content of image and mask; its folder, of everything in the plan and the dataset
-that decides what is in it. So a changed file or plan is made anew, a changed patch or batch is not, and an entry that
-is there is right: it was written whole under another name first.
+The name of an entry has a digest of image and mask. Its folder has one of the values of plan and dataset that decide
+what the entry holds. So a new file or spacing makes a new entry, and a new patch or batch does not. Entries are written
+under another name first: one that exists is complete.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ucseg.scans.reading import files_of, read_scan
 from ucseg.types import Array
 
 PREPROCESSING = 1
-"""Raise it when preprocessing changes what it makes: older entries are then left aside."""
+"""Raise it when preprocessing makes something else: older entries are then not used."""
 DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
 """The values of the plan that decide what an entry holds."""
 
@@ -55,14 +55,14 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset on the network's grid. There is no field for test cases: training never needs them.
+    """A dataset on the network's grid. It has no test cases: training never needs them.
 
     Attributes:
-        plan: that it was made with.
+        plan: with which it was made.
         labelled, unlabelled: training cases.
         validation: validation cases, all labelled.
         left_out: (case, reason) of those that could not be prepared.
-        made: how many entries were made now; the others were there.
+        made: how many entries are new; the others were in the cache.
     """
 
     plan: Plan
@@ -76,10 +76,10 @@ class Prepared:
 def prepare(
     dataset: Dataset, plan: Plan, cache: Path | None = None, workers: int | None = None, progress: bool = True
 ) -> Prepared:
-    """Prepare the training and validation cases of a dataset; what is in the cache already is only found again.
+    """Prepare the training and validation cases of a dataset, except those that are in the cache.
 
     Args:
-        dataset: no test case of it is opened, and no mask that is hidden.
+        dataset: its test cases and hidden masks are not opened.
         plan: what the network sees.
         cache: folder of the arrays; None: `cache` in the dataset's folder.
         workers: most cases at a time; None: one a core, at most 16.
@@ -87,16 +87,16 @@ def prepare(
 
     Raises:
         UserError: no labelled training case could be prepared, or the cache cannot be written to. A single broken case
-            is left out and named.
+            is left out and reported.
     """
     if len(plan.classes) != len(dataset.config.classes):
         raise UserError(
-            "todo",
+            "plan-classes",
             f"{dataset.folder}: the plan has {len(plan.classes)} classes, the dataset {len(dataset.config.classes)}; "
-            "make the plan anew with `ucseg plan`.",
+            "make a new plan with `ucseg plan`.",
         )
     folder = (cache or dataset.folder / CACHE) / _deciding_digest(plan, dataset.config)
-    useless = "a validation case without a mask measures nothing; give it one, or make it a training case."
+    useless = "a validation case needs a mask; give it one, or make it a training case."
     left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]
     cases = dataset.training + [case for case in dataset.validation if case.mask is not None]
     make_folder(folder, "--cache")
@@ -125,7 +125,9 @@ def prepare(
     )
     if not prepared.labelled:
         reasons = "\n".join(f"{case}: {reason}" for case, reason in left_out[:5])
-        raise UserError("todo", f"{dataset.folder}: no labelled training case could be prepared.\n{reasons}".strip())
+        raise UserError(
+            "nothing-prepared", f"{dataset.folder}: no labelled training case could be prepared.\n{reasons}".strip()
+        )
     return prepared
 
 
@@ -151,7 +153,7 @@ def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
 
 
 def content_digest(case: Case) -> str:
-    """Of image and mask; or "!" and why there is none."""
+    """The digest of image and mask; or "!" and the reason why there is none."""
     total = hashlib.blake2b(digest_size=8)
     for address in [case.image] + ([case.mask] if case.mask is not None else []):
         try:
@@ -165,12 +167,12 @@ def content_digest(case: Case) -> str:
                 with part.open("rb") as file:
                     total.update(hashlib.file_digest(file, "blake2b").digest())
             except OSError as error:
-                return f"!{part}: cannot be read ({error.strerror}); mend cases.csv or bring the file back."
+                return f"!{part}: cannot be read ({error.strerror}); fix cases.csv or restore the file."
     return total.hexdigest()
 
 
 def _found_or_made(task: _Task) -> tuple[str, PreparedCase | str, bool]:
-    """The case's name; the case, or why it cannot be prepared; whether it was made now."""
+    """The case's name; the case, or the reason why it cannot be prepared; whether its entry is new."""
     digest = content_digest(task.case)
     if digest.startswith("!"):
         return task.case.case, digest[1:], False
@@ -183,7 +185,7 @@ def _found_or_made(task: _Task) -> tuple[str, PreparedCase | str, bool]:
 
 
 def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
-    """The case as it lies in the cache; None if it does not, or is damaged."""
+    """The case in the cache; None if it is not there, or damaged."""
     try:
         shape = np.load(image, mmap_mode="r").shape[1:]
         if label is not None and np.load(label, mmap_mode="r").shape != shape:
@@ -194,10 +196,10 @@ def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
 
 
 def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
-    """Prepare one case and write it; or say why it cannot be read.
+    """Prepare one case and write it; or the reason why it cannot be read.
 
     Raises:
-        UserError: it cannot be written. That is no fault of the case: the others could not be written either.
+        UserError: it cannot be written, which is true of every other case too.
     """
     case = task.case
     mask: Array | None = None

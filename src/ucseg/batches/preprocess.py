@@ -1,8 +1,8 @@
-"""From a scan to the grid and the intensities that a network sees, and back; for training and prediction alike.
+"""How does a scan come to the network's grid and intensities, and back? The same way in training and prediction.
 
 A scan is turned to the orientation closest to RAS+, normalised, and resampled to the plan's spacing. The network's
-grid covers the same physical box as the scan's voxels do, so voxel centres stay where they lie in the body: with n
-voxels resampled to m, the centre of new voxel j lies at (j + 1/2) n / m - 1/2 in old voxel indices.
+grid covers the same physical box as the scan's voxels. With n voxels resampled to m, the centre of new voxel j is at
+(j + 1/2) n / m - 1/2 in old voxel indices.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ from ucseg.types import Array
 
 @dataclass(frozen=True)
 class Grid:
-    """How a scan's voxels became the network's, with all that is needed to come back.
+    """How a scan's voxels became the network's, with all that is needed to go back.
 
     Attributes:
         source_shape: S of the scan, in its own axes.
         order: canonical axis i is the scan's axis order[i].
         flips: whether canonical axis i runs against the scan's axis.
         shape: S on the network's grid, in canonical axes.
-        spacing: edge lengths of a voxel of the network's grid; they differ from the plan's by less than the rounding
-            to whole voxels.
+        spacing: edge lengths of a voxel of the network's grid: the plan's, except for rounding to whole voxels.
     """
 
     source_shape: tuple[int, ...]
@@ -50,19 +49,21 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
     """The network's grid for a scan of S = `shape`.
 
     Raises:
-        UserError: the scan's rank or unit is not the plan's.
+        UserError: the scan does not have the plan's rank or unit.
     """
     if plan.is_stack(geometry.dims, geometry.unit):
         slice_grid = grid_of(shape[1:], Geometry(geometry.affine[1:, 1:], "px"), plan, source)
         return Grid(shape, (0, 1, 2), (False,) * 3, (shape[0], *slice_grid.shape), (1.0, *slice_grid.spacing))
     if geometry.dims != len(plan.spacing):
         raise UserError(
-            "todo",
+            "scan-not-plan-rank",
             f"{source}: this is a {geometry.dims}D scan, but the plan is for {len(plan.spacing)}D scans; leave it out.",
         )
     if geometry.unit != plan.unit:
         kinds = {"mm": "scans with a spacing in mm", "px": "plain images without a spacing"}
-        raise UserError("todo", f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out.")
+        raise UserError(
+            "scan-not-plan-unit", f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out."
+        )
     order, flips = canonical_axes(geometry, source)
     before = [(shape[axis], geometry.spacing[axis]) for axis in order]
     after = [max(1, round(n * edge / target)) for (n, edge), target in zip(before, plan.spacing, strict=True)]
@@ -71,7 +72,7 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
         if plan.slice_axis is not None:
             after.insert(plan.slice_axis, 0)
     if plan.slice_axis is not None:
-        after[plan.slice_axis] = before[plan.slice_axis][0]  # slices are looked at one by one, as they were taken
+        after[plan.slice_axis] = before[plan.slice_axis][0]  # slices stay as they were taken
     spacing = tuple(n * edge / m for (n, edge), m in zip(before, after, strict=True))
     return Grid(shape, order, flips, tuple(after), spacing)
 
@@ -80,11 +81,11 @@ def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
     """An image as the network sees it.
 
     Returns:
-        C x S float32, oriented, normalised and linearly resampled (smoothed first where voxels get larger), and the
-        grid that leads back.
+        C x S float32, oriented, normalised and linearly resampled (smoothed first if voxels become larger), and the
+        grid for the way back.
 
     Raises:
-        UserError: rank, unit or channels are not the plan's, or the image has NaN or infinite values.
+        UserError: rank, unit or channels differ from the plan's, or the image has NaN or infinite values.
     """
     grid = grid_of(scan.array.shape[1:], scan.geometry, plan, scan.source)
     image = to_canonical(_with_channels(scan, plan.channels), grid.order, grid.flips)
@@ -110,7 +111,7 @@ def label_to_network_grid(label: Array, grid: Grid) -> Array:
 
 
 def from_network_grid(array: Array, grid: Grid) -> Array:
-    """Values on the network's grid, C x S float32, brought to the scan's own axes and shape (linearly), C x S."""
+    """Values on the network's grid, C x S float32, resampled linearly to the scan's axes and shape, C x S."""
     array = resample(array, grid.canonical_shape)
     return np.ascontiguousarray(from_canonical(array, grid.order, grid.flips))
 
@@ -121,16 +122,16 @@ def _with_channels(scan: Scan, channels: int) -> Array:
         return array
     if channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
         return array[:1]  # a grey image saved as RGB
-    # A grey image repeated three times would be accepted, and be unlike anything the model has seen.
+    # A grey image repeated three times would have the right shape, but the model has seen nothing like it.
     raise UserError(
-        "todo",
+        "scan-channels",
         f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; "
         "convert it or leave it out.",
     )
 
 
 def normalise(image: Array, plan: Plan, source: Path) -> Array:
-    """Intensities as the plan says, from the scan's own voxels: C x S of any dtype to C x S float32.
+    """Intensities as in the plan, from the scan's voxels before resampling: C x S of any dtype to C x S float32.
 
     Raises:
         UserError: NaN or infinite values.
@@ -139,11 +140,11 @@ def normalise(image: Array, plan: Plan, source: Path) -> Array:
     full_scale = float(np.iinfo(image.dtype).max) if unsigned else 1.0
     image = image.astype(np.float32)
     if not np.isfinite(image).all():
-        raise UserError("todo", f"{source}: has NaN or infinite values; mend the image or leave it out.")
+        raise UserError("voxels-not-finite", f"{source}: has NaN or infinite values; fix the image or leave it out.")
     if plan.normalisation == "rgb":
         if image.max(initial=0) > full_scale or image.min(initial=0) < 0:
             raise UserError(
-                "todo",
+                "colour-range",
                 f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.",
             )
         return (image / full_scale - 0.5) / 0.25
@@ -163,8 +164,8 @@ def normalise(image: Array, plan: Plan, source: Path) -> Array:
 def resample(array: Array, shape: tuple[int, ...]) -> Array:
     """C x S to C x `shape`, both covering the same box; linear between voxel centres, edges continued.
 
-    Where an axis gets coarser the linear kernel is widened by the same factor, which smooths away what the new grid
-    cannot hold; where it gets finer this is plain linear interpolation.
+    If an axis becomes coarser, the linear kernel is widened by the same factor, which removes details that the new grid
+    cannot hold. If it becomes finer, this is plain linear interpolation.
     """
     axes = [axis for axis in range(len(shape)) if array.shape[1 + axis] != shape[axis]]
     for axis in sorted(axes, key=lambda a: shape[a] / array.shape[1 + a]):  # the shrinking axes first: less work

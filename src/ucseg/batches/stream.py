@@ -1,10 +1,10 @@
-"""Two streams of prepared cases, labelled and unlabelled, as one batch a training step.
+"""What does a batch hold? Patches of two streams of prepared cases, labelled and unlabelled.
 
-A batch is a pure function of (seed, step, piece). Each slot of each half has generators of its own, so that
+A batch is a pure function of (seed, step, piece). Each slot of each half has its own generators:
 
-- a resumed run sees what an uninterrupted one would have seen, and loader workers change nothing;
-- the labelled half is the same whatever a method asks of the unlabelled one: methods are compared on the same images;
-- what is cut into pieces, for several devices or to save memory, is the batch that one device would see.
+- a resumed run sees the same batches as an uninterrupted one, with any number of loader workers;
+- the labelled half does not depend on the unlabelled one: methods are compared on the same images;
+- the pieces, for several devices or to save memory, are together the batch that one device would see.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PREFETCH = 4  # batches each worker has ready
 
 
 def require_pieces(plan: Plan, views: Mapping[str, Strength], pieces: int) -> None:
-    """That each half of the plan's batch which training uses can be cut into so many equal pieces.
+    """Check that each half of the plan's batch that training uses can be cut into so many equal pieces.
 
     Raises:
         UserError: one cannot.
@@ -41,17 +41,17 @@ def require_pieces(plan: Plan, views: Mapping[str, Strength], pieces: int) -> No
     halves = ["labelled_batch", "unlabelled_batch"] if views else ["labelled_batch"]
     uneven = {name: getattr(plan, name) for name in halves if getattr(plan, name) % pieces}
     if uneven:
-        mend = " ".join(f"--set plan.{name}={-(-count // pieces) * pieces}" for name, count in uneven.items())
+        fix = " ".join(f"--set plan.{name}={-(-count // pieces) * pieces}" for name, count in uneven.items())
         raise UserError(
-            "todo",
+            "batch-pieces",
             f"{' and '.join(f'plan.{name} is {count}' for name, count in uneven.items())}, which cannot be cut into "
-            f"{pieces} equal pieces (devices x nodes x accumulate); give multiples of {pieces} ({mend}), or other "
-            "numbers of devices or of accumulate.",
+            f"{pieces} equal pieces (devices x nodes x accumulate). Use multiples of {pieces} ({fix}), or change the "
+            "number of devices or accumulate.",
         )
 
 
 class Stream:
-    """Where training batches come from.
+    """The source of training batches.
 
     Args:
         labelled: prepared cases with a label.
@@ -60,10 +60,10 @@ class Stream:
         seed: of every draw.
         views: names of the unlabelled views and how strongly each is changed; they share geometry, not intensities.
             Empty: no unlabelled half.
-        pieces: into how many equal ones the plan's batch is cut.
+        pieces: number of equal pieces into which the plan's batch is cut.
 
     Raises:
-        UserError: there is no labelled case, or a half of the batch cannot be cut so.
+        UserError: there is no labelled case, or a half of the batch cannot be cut into the pieces.
     """
 
     def __init__(
@@ -77,10 +77,7 @@ class Stream:
         pieces: int = 1,
     ) -> None:
         if not labelled:
-            raise UserError(
-                "todo",
-                "training needs at least one case with a mask, and there is none; add masks to cases.csv.",
-            )
+            raise UserError("no-labelled-case", "training needs at least one case with a mask; add masks to cases.csv.")
         require_pieces(plan, views, pieces)
         self.labelled = list(labelled)
         self.unlabelled = list(unlabelled) or self.labelled
@@ -167,10 +164,10 @@ def loader(
 ) -> Generator[Batch, None, None]:
     """The batches of steps start, ..., total - 1 (None: without end).
 
-    They are made ahead in `workers` processes (0: in this one, when asked for), which end when this is closed.
+    They are made in advance in `workers` processes (0: in this one, when needed), which end when this is closed.
 
     Args:
-        pieces: those of each step that are wanted here, one after the other.
+        pieces: of each step, the ones that are needed here, one after the other.
 
     Raises:
         UserError: a prepared file cannot be read.
@@ -182,16 +179,16 @@ def loader(
         prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=_leave_interrupts_to_the_main_process if workers else None,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its own: it must not advance the process's random state
+        generator=torch.Generator(),  # the process's random state must not advance
     )
     for item in batches:
-        if isinstance(item, str):
-            raise UserError("todo", item)
+        if isinstance(item, UserError):
+            raise item
         yield Batch(**item)
 
 
-class _Steps(Dataset[dict[str, Any] | str]):
-    """An item a piece of a step: a batch as a dict (what pin_memory understands), or what went wrong, in words."""
+class _Steps(Dataset[dict[str, Any] | UserError]):
+    """Each item is a piece of a step: a batch as a dict (which pin_memory understands), or the error."""
 
     def __init__(self, stream: Stream, steps: range, pieces: Sequence[int]) -> None:
         self.stream, self.steps, self.pieces = stream, steps, pieces
@@ -199,12 +196,12 @@ class _Steps(Dataset[dict[str, Any] | str]):
     def __len__(self) -> int:
         return len(self.steps) * len(self.pieces)
 
-    def __getitem__(self, index: int) -> dict[str, Any] | str:
+    def __getitem__(self, index: int) -> dict[str, Any] | UserError:
         try:
             step, piece = divmod(index, len(self.pieces))
             return vars(self.stream.batch(self.steps[step], self.pieces[piece]))
         except UserError as error:
-            return str(error)
+            return error
 
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
@@ -214,7 +211,7 @@ def _leave_interrupts_to_the_main_process(_worker: int) -> None:
 
 @lru_cache(maxsize=64)
 def _order(seed: int, purpose: str, cases: int, epoch: int) -> Array:
-    """The order in which an epoch goes through the cases: each one once."""
+    """The order of the cases in an epoch: each one once."""
     return numpy_generator(seed, purpose, epoch).permutation(cases)
 
 
@@ -224,8 +221,8 @@ def _open(path: Path) -> Array:
         array: Array = np.load(path, mmap_mode="r")
     except (OSError, EOFError, ValueError) as error:
         raise UserError(
-            "todo",
-            f"{path}: this prepared file cannot be read ({error}); delete it and start again, it is then made anew.",
+            "prepared-file-damaged",
+            f"{path}: this prepared file cannot be read ({error}); delete it and start again to make a new one.",
         ) from None
     return array
 
@@ -233,7 +230,7 @@ def _open(path: Path) -> Array:
 def _corner(
     shape: tuple[int, ...], box: tuple[int, ...], rng: np.random.Generator, centre: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """First voxel of a box: random, or about `centre` as far as it fits. Negative on axes where the case is smaller."""
+    """First voxel of a box: random, or with `centre` in the middle if it fits. Negative where the case is smaller."""
     corner = []
     for axis, (size, edge) in enumerate(zip(shape, box, strict=True)):
         if size <= edge:
@@ -246,7 +243,7 @@ def _corner(
 
 
 def _foreground_voxel(path: Path, rng: np.random.Generator) -> tuple[int, ...] | None:
-    """A voxel of a label: first a class that it has, then a voxel of it. None when all is background."""
+    """A random voxel of a random class of a label; None if all is background."""
     shape, classes = _foreground(path)
     if not classes:
         return None
