@@ -1,4 +1,4 @@
-"""`ucseg plan`: look at the data, choose how the network will see them, and write it down to be read and changed."""
+"""`ucseg plan`: choose from the data how the network will see them, and write that to plan.yaml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import output, progress_bar, say
 
 if TYPE_CHECKING:
     from ucseg.planning.choosing import Planned
@@ -29,21 +29,21 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure a step here, so that batch and patch fit the device's memory.")
     ] = False,
-    method: Annotated[str, typer.Option(help="Of which steps are measured.")] = "uc_seg",
-    device: Annotated[str, typer.Option(help="To measure on: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    method: Annotated[str, typer.Option(help="Method whose steps are measured.")] = "uc_seg",
+    device: Annotated[str, typer.Option(help="Where to measure: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     explain: Annotated[bool, typer.Option("--explain", help="Say why each value was chosen.")] = False,
     out: Annotated[Path | None, typer.Option(help="File to write.", show_default="DATASET/plan.yaml")] = None,
 ) -> Plan:
     """Choose spacing, patch, levels, batch, normalisation and augmentation from the training cases; write plan.yaml.
 
-    Whatever depends on a value that is --set is chosen to fit it: --set size=112 also changes patch and token. Every
-    call starts from the data: values of an earlier one do not stay, and those that change are named.
+    Values that depend on one given by --set are chosen to fit it: --set size=112 also changes patch and token. Each
+    call starts from the data: values of an earlier plan are not kept, and the changed ones are reported.
 
     Returns:
         The plan that was written.
 
     Raises:
-        UserError: the data give no plan, or a value cannot be.
+        UserError: no plan fits the data, or a value is not possible.
     """
     from ucseg.config import build, parse_overrides
     from ucseg.dataset.manifest import load_dataset
@@ -52,7 +52,7 @@ def plan(
     from ucseg.planning.plan import write_plan
 
     data = load_dataset(dataset)
-    overrides = check_overrides(data, dims, parse_overrides(set or []))  # before minutes of reading, as the machine
+    overrides = check_overrides(data, dims, parse_overrides(set or []))  # before minutes of reading
     machine = None
     if hours is not None or measure:
         from ucseg.inference.machine import ThisMachine
@@ -74,16 +74,16 @@ def plan(
     replaced = [key for key, value in before.items() if value != getattr(planned.plan, key) and key not in overrides]
     if replaced:
         was = "; ".join(f"{key} was {_text(key, before[key])}" for key in replaced)
-        console.print(
-            f"Different from the plan that was there: {was}. Every plan starts from the data: what is to stay of an "
-            "earlier --set, or of changes in the file, has to be --set again.",
+        say(
+            "plan-changed",
+            f"The old plan had other values: {was}. To keep one, --set it again: each new plan starts from the data.",
             style="yellow",
         )
     return planned.plan
 
 
 def _earlier(path: Path) -> dict[str, object]:
-    """The values of the plan that is about to be replaced; none where there is none that can be read."""
+    """The values of the old plan; empty if there is none, or none that can be read."""
     from ucseg.errors import UserError
     from ucseg.planning.plan import read_plan
 
@@ -107,7 +107,7 @@ def _show(planned: Planned, explain: bool) -> None:
         if explain and key in planned.reasons:
             output.print(f"{'':<16} {planned.reasons[key]}", style="dim", soft_wrap=True)
     for case, reason in seen.left_out:
-        console.print(f"left out {case}: {reason}", style="yellow")
+        say("left-out", f"left out {case}: {reason}", style="yellow")
 
 
 def _text(key: str, value: object) -> str:

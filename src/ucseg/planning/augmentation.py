@@ -1,7 +1,7 @@
-"""How training patches are changed: every setting of the augmentation, with its default and source.
+"""How may training patches be changed? Every setting of the augmentation, with its default and source.
 
 "published" below: the transforms of the UC-Seg authors' code, the 2D list of their paper (arXiv:2508.09014).
-A file apart from `augment.py`, which needs torch: whoever only reads a plan does not.
+`augment.py` applies them. It needs torch; reading a plan does not.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class AugmentationConfig(Strict):
 
     # Geometry, shared by image, label and views
     flip: Probability = 0.0  # for each axis apart; published: 0.5
-    # Axes that flips and turns (two quarter turns reverse two axes) may reverse; None: every axis. Leave out left-right
-    # where classes are sides.
+    # Axes that flips and turns may reverse (two quarter turns reverse two axes); None: every axis. Leave out left-right
+    # where classes are sides of the body.
     flip_axes: tuple[int, ...] | None = None
     rotate90: Probability = 0.0  # 90, 180 or 270 degrees in one plane; published 3D: one of four turns, so 0.75
     affine: Probability = 0.0  # shift, scale and rotation together; published: 0.5

@@ -1,4 +1,4 @@
-"""What training costs on a machine, as measured there, and what fits its memory and the time that there is."""
+"""What does training cost on a machine, and what fits its memory and the given time?"""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ if TYPE_CHECKING:
 VALIDATIONS = 10
 """In a run, by default."""
 FEWEST_STEPS = 10_000
-"""Where the time allows fewer updates, batches are made smaller, and then plain images: 330 and 2,100 steps at full
-size came out far below more steps at half of it (benchmarks/results/self_planned.json). Where between 2,100 and 10,000
-the limit belongs was not measured."""
+"""Where the time allows fewer updates, batches become smaller, and then plain images. 330 and 2,100 steps at full size
+were far worse than more steps at half of it (benchmarks/results/self_planned.json). Limits between were not tried."""
 FEW_STEPS = 500
-"""Fewer are told: 330 steps on hc18 came out far below 1,200, 470 on hippocampus little below 600 (the same file)."""
+"""Fewer are reported: 330 steps on hc18 were far worse than 1,200, 470 on hippocampus little worse than 600."""
 LEAST_BATCH = 2
 LEAST_PIXELS = 112**2
-"""Room that plain images keep however short the time: half the paper's edge. Multiples of 16 may fill it less."""
+"""Plain images are not made smaller for any time: half the paper's edge. Multiples of 16 may be a bit less."""
 SLOW_STEP = 10.0
-"""A step that would take longer, in seconds, is estimated from smaller batches instead of measured."""
+"""In seconds: a longer step is estimated from smaller batches instead of measured."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a training step.
+    """Time and memory of one training step.
 
     Attributes:
-        seconds, bytes: of one step; the most memory that it takes.
-        measured: with this batch; otherwise drawn on linearly from smaller ones.
+        seconds, bytes: bytes are the most memory that it takes.
+        measured: with this batch; otherwise estimated from smaller ones, along a line.
     """
 
     seconds: float
@@ -66,10 +65,10 @@ class Machine(Protocol):
 def batch_that_fits(
     machine: Machine, problem: Problem, wanted: Choice[int], hours: float | None = None
 ) -> tuple[Choice[int], Cost]:
-    """Half a batch of at most the patches that are wanted, and what a step of it costs.
+    """Half a batch, at most as large as `wanted`, and what a step of it costs.
 
-    A step of one and of two patches a half is measured; larger ones follow a line through both, since memory and time
-    grow with the batch, and a batch too large would end the process before it could be measured.
+    A step of one and of two patches a half is measured. Larger ones follow a line through both: a batch that is too
+    large would end the process before it could be measured.
     """
     one = machine.step(problem, 1)
     two = machine.step(problem, 2) if one.bytes <= machine.memory / 2 and one.seconds <= SLOW_STEP else None
@@ -89,9 +88,9 @@ def batch_that_fits(
         enough = [n for n in range(LEAST_BATCH, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
         timely = max(enough, default=min(half, LEAST_BATCH))
         if timely < half:
-            held = f"about {3600 * hours / cost(timely).seconds:.0f}"
-            so = f"fewer, so that {hours:g} h hold {FEWEST_STEPS} steps"
-            why.append(so if enough else f"the fewest, since {hours:g} h hold {held} steps even so")
+            steps = 3600 * hours / cost(timely).seconds
+            fewer = f"fewer, so that {FEWEST_STEPS} steps fit into {hours:g} h"
+            why.append(fewer if enough else f"the fewest, and still only about {steps:.0f} steps fit into {hours:g} h")
             half = timely
     found = cost(half)
     if not found.measured and found.seconds <= SLOW_STEP and found.bytes <= machine.memory:
@@ -102,26 +101,26 @@ def batch_that_fits(
 
 
 def pixels_in(hours: float, pixels: int, step: Cost) -> Choice[float] | None:
-    """Pixels an image at which FEWEST_STEPS fit, or LEAST_PIXELS; None where they fit as it is.
+    """Pixels of an image at which FEWEST_STEPS fit, at least LEAST_PIXELS; None if they fit at `pixels`.
 
-    A step of convolutions takes a time that grows with the pixels. Few updates at full size teach less than more of
-    them at half of it: see benchmarks/results/short_runs.json.
+    The time of a step grows with the pixels. Few updates at full size teach less than more at half of it: see
+    benchmarks/results/short_runs.json.
     """
     share = hours * 3600 / (FEWEST_STEPS * step.seconds)
     if share >= 1 or pixels <= LEAST_PIXELS:
         return None
     if share * pixels >= LEAST_PIXELS:
-        return Choice(share * pixels, f"so that {hours:.3g} h hold {FEWEST_STEPS} steps")
-    return Choice(LEAST_PIXELS, f"the least, since {hours:.3g} h hold few of the {FEWEST_STEPS} steps that are wanted")
+        return Choice(share * pixels, f"so that {FEWEST_STEPS} steps fit into {hours:.3g} h")
+    return Choice(LEAST_PIXELS, f"the least, and still fewer than {FEWEST_STEPS} steps fit into {hours:.3g} h")
 
 
 def halve_to_fit(
     patch: tuple[int, ...], spacing: tuple[float, ...], halvings: int, strides: Strides | None = None
 ) -> Choice[tuple[int, ...]]:
-    """A patch of so many times half the voxels, cut along its longest axis in mm, in multiples for its levels."""
+    """A patch with its voxels halved so many times, cut along its longest axis in mm, in multiples for its levels."""
 
     def down(shape: Array) -> tuple[Array, Array]:
-        """To multiples of what the levels of such a patch divide by, and these."""
+        """Rounded down to multiples of what the levels of such a patch divide by, and these numbers."""
         steps = strides or strides_for(tuple(map(int, shape)), spacing).value
         divide = np.array(multiples(steps, len(patch)))
         return np.maximum(divide, shape // divide * divide), divide
@@ -138,7 +137,7 @@ def halve_to_fit(
 
 
 def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
-    """Updates for which the time suffices, ten validations and a twentieth for reading and saving included.
+    """Updates that fit into the time, beside ten validations and a twentieth for reading and saving.
 
     Raises:
         UserError: not even one step fits.
@@ -148,28 +147,29 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     steps = int(left / step.seconds)
     if steps < 1:
         raise UserError(
-            "todo",
-            f"--hours {hours:g}: a step takes {step.seconds:.3g} s and a validation {validation:.3g} s, of which a run "
-            f"has {VALIDATIONS}; give it more time, or let 'ucseg plan DATASET --hours H' make a quicker plan.",
+            "hours-too-few",
+            f"--hours {hours:g}: a step takes {step.seconds:.3g} s and {VALIDATIONS} validations "
+            f"{VALIDATIONS * validation:.3g} s, so not even one step fits: give it more time, or make a quicker plan "
+            "with 'ucseg plan DATASET --hours H'.",
         )
     digits = max(0, len(str(steps)) - 2)
     rounded = steps // 10**digits * 10**digits
     return Choice(
         rounded,
-        f"{hours:g} h at {step.seconds:.3g} s a step, with {VALIDATIONS} validations of {validation:.3g} s and a "
-        "twentieth for reading and saving; ramps and schedules are parts of the steps, and scale with them",
+        f"{hours:g} h at {step.seconds:.3g} s a step, less {VALIDATIONS} validations of {validation:.3g} s and a "
+        "twentieth for reading and saving. Ramps and schedules scale with the steps",
     )
 
 
 def few_steps(steps: int, hours: float, plan: Plan) -> str | None:
-    """What to expect and to do where the time holds too few steps to learn from; None where it holds enough."""
+    """What to expect and to do if too few steps fit into the time; None if enough do."""
     if steps >= FEW_STEPS:
         return None
     images = plan.size is not None and np.prod(plan.size) > LEAST_PIXELS
-    mend = "give it more time"
+    fix = "give it more time"
     if images or plan.labelled_batch > LEAST_BATCH:
-        mend = f"'ucseg plan DATASET --hours {hours:g}' makes a plan of quicker steps, of which more fit; or {mend}"
-    return f"{steps} steps are few: below {FEW_STEPS}, often little or nothing is learned; {mend}"
+        fix += f", or make a plan of quicker steps with 'ucseg plan DATASET --hours {hours:g}'"
+    return f"{steps} steps are few: below {FEW_STEPS}, often little or nothing is learned; {fix}"
 
 
 def _gib(size: float) -> str:

@@ -1,4 +1,4 @@
-"""From a fingerprint to a plan. Every value is settled once, in order, together with the reason that it has."""
+"""Which plan follows from a fingerprint? Each value is settled once, in order, together with its reason."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from ucseg.planning.sizing import (
 from ucseg.types import Strides
 
 NORMALISATION = {"ct": "ct", "rgb": "rgb"}
-"""By modality; every other is z-scored: MRI and ultrasound have no scale of their own."""
+"""By modality; every other is z-scored: the scale of MRI and ultrasound differs from scan to scan."""
 ZERO_SHARE = 0.2
-"""MRI with so many voxels of exactly zero is normalised without them."""
+"""MRI in which so large a part of the voxels is exactly zero is normalised without them."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, why each of its values is what it is, and what it was chosen from.
+    """A plan, the reason of each value, and what it was chosen from.
 
     Attributes:
         reasons: by the plan's keys.
@@ -70,15 +70,15 @@ def plan_with_reasons(
     """Choose a plan from the data.
 
     Args:
-        dataset: its training cases are looked at, labelled and unlabelled; no validation or test case is.
+        dataset: only its training cases are read, labelled and unlabelled.
         dims: rank of the network; None: chosen. 2 on volumes: they are cut into slices.
         overrides: values of the plan to use instead of the chosen ones; what depends on them is chosen to fit.
-        fingerprint: of this dataset, if it was taken already.
+        fingerprint: of this dataset, if there is one already.
         machine: measures a step, so that batch and patch fit its memory; None: they are the paper's.
         hours: time for training, from which the steps follow; needs a machine.
 
     Raises:
-        UserError: the data give no plan (no masks, scans of several kinds), or an override cannot be.
+        UserError: no plan fits the data (no masks, scans of several kinds), or an override is not possible.
     """
     given = check_overrides(dataset, dims, overrides)
     planner = _Planner(dataset, fingerprint or take_fingerprint(dataset), given)
@@ -92,10 +92,10 @@ def plan_with_reasons(
 
 
 def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`overrides`, the rank among them, checked as far as no scan has to be looked at.
+    """`overrides` with the rank, checked as far as possible without reading a scan.
 
     Raises:
-        UserError: a plan has no such key, or the scans are not of such a rank.
+        UserError: a plan has no such key, or the rank does not fit the scans.
     """
     given = dict(overrides or {})
     dims = given.pop("dims", dims)
@@ -126,7 +126,7 @@ class _Planner:
         self.reasons.pop(key, None)
         if key in self.given:
             data = f" ({chosen.why})" if chosen.why else ""
-            self.reasons[key] = f"set by you; the data alone: {_short(chosen.value)}{data}"
+            self.reasons[key] = f"set by you; without it: {_short(chosen.value)}{data}"
         elif chosen.why:
             self.reasons[key] = chosen.why
         self.values[key] = self.given.get(key, chosen.value)
@@ -182,7 +182,7 @@ class _Planner:
         self.paper = batch_for(patch)
 
     def batch(self, machine: Machine | None, hours: float | None) -> None:
-        """Both halves: the paper's, or as much of it as fits the machine."""
+        """Both halves: as large as the paper's, or as fits the machine."""
         half = self.paper
         if machine is not None:
             wanted = Choice(self.given["labelled_batch"], "") if "labelled_batch" in self.given else half
@@ -211,18 +211,18 @@ class _Planner:
         modality, zero = self.config.modality, self.seen.zero_share
         why = {
             "ct": "CT values mean the same in every scan",
-            "rgb": "colours have a scale of their own, which is kept",
-        }.get(modality, f"intensities of {modality} have no scale of their own")
+            "rgb": "colours have a fixed scale, which is kept",
+        }.get(modality, f"the scale of {modality} intensities differs from scan to scan")
         chosen = self.settle("normalisation", Choice(NORMALISATION.get(modality, "zscore"), why))
-        air = "air that was set to it" if zero >= ZERO_SHARE else "too little to be masked air"
-        said = f"{zero:.0%} of the median scan is exactly zero: {air}" if modality == "mri" else ""
-        self.settle("nonzero", Choice(modality == "mri" and zero >= ZERO_SHARE, said))
+        air = "air that was set to zero" if zero >= ZERO_SHARE else "too little to be air that was set to zero"
+        why = f"{zero:.0%} of the median scan is exactly zero: {air}" if modality == "mri" else ""
+        self.settle("nonzero", Choice(modality == "mri" and zero >= ZERO_SHARE, why))
         window = self.seen.ct_window if chosen == "ct" else None
         why = "percentiles 0.5 and 99.5, mean and deviation of the labelled foreground" if window else ""
         self._settle_group("ct_window", window, why)
 
     def augmentation(self) -> None:
-        """The published transforms, without those that would put one class into the place of another."""
+        """The published transforms, without those that would move one class to the place of another."""
         chosen = AugmentationConfig.default(self.dims, self.config.modality).model_dump()
         names, why = self.config.classes, "the published transforms"
         orders = [order for order in self.seen.orders() if order.axis in self.plane]
@@ -231,11 +231,11 @@ class _Planner:
             chosen["flip_axes"] = tuple(at for at, axis in enumerate(self.plane) if axis not in ordered)
             if len(chosen["flip_axes"]) < 2:
                 chosen["rotate90"] = 0.0
-            said = "; ".join(
+            known = "; ".join(
                 f"'{names[one.first]}' before '{names[one.second]}' along axis {one.axis} in {one.masks} masks"
                 for one in orders[:3]
             )
-            why += f" without mirroring or quarter turns that would hide where classes lie ({said})"
+            why += f" without flips or quarter turns that would hide where classes are ({known})"
         self._settle_group("augmentation", chosen, why)
 
     def steps(self, machine: Machine | None, hours: float | None) -> None:
@@ -262,32 +262,28 @@ def _components(seen: Fingerprint, sliced: bool) -> Choice[tuple[int, ...]]:
     what = "slices and masks" if sliced else "masks"
     share = f"{ONE_COMPONENT_SHARE:.0%} of the labelled {what}"
     if single:
-        return Choice(single, f"in at least {share} each of them is in one piece, so smaller pieces are mistakes")
-    return Choice((), f"no class is in one piece in {share}")
+        return Choice(single, f"each is one piece in at least {share}, so smaller pieces are mistakes")
+    return Choice((), f"no class is one piece in {share}")
 
 
 def _always_present(seen: Fingerprint) -> Choice[tuple[int, ...]]:
     masks = len(seen.labelled)
     always = tuple(value for value in range(1, seen.classes) if seen.cases_with(value) == masks)
     if always:
-        return Choice(
-            always, f"in each of the {masks} labelled masks, so a prediction without them has most likely failed"
-        )
+        return Choice(always, f"all {masks} labelled masks have them, so a prediction without them has probably failed")
     return Choice((), f"no class is in all {masks} labelled masks, so an empty prediction may be right")
 
 
 def check_dims(dims: Any, native: int) -> Literal[2, 3]:
     """The network's rank; `native` is that of the scans."""
     if dims not in (2, 3) or dims > native:
-        raise UserError(
-            "todo",
-            f"dims = {dims!r} cannot be: the scans are {native}D, so it is {' or '.join('23'[: native - 1])}.",
-        )
+        possible = " or ".join("23"[: native - 1])
+        raise UserError("plan-rank", f"dims = {dims!r} is not possible: the scans are {native}D; use {possible}.")
     return 2 if dims == 2 else 3
 
 
 def _steps(given: Any, dims: int) -> Strides | None:
-    """Levels as rows; None of what the plan's check will refuse."""
+    """Levels as rows; None for what the plan's check will refuse."""
     rows = given if isinstance(given, list | tuple) else ()
     rows = tuple((step,) * dims if isinstance(step, int) else step for step in rows)
     right = all(isinstance(row, list | tuple) and len(row) == dims and {*row} <= {1, 2} for row in rows)
@@ -299,16 +295,14 @@ def _whole_numbers(key: str, value: Any, rank: int) -> tuple[int, ...]:
 
 
 def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
-    """An override of one number, or one number an axis, checked before anything is derived from it."""
+    """An override of one number, or one number for each axis, checked before other values follow from it."""
     numbers = [value] * rank if isinstance(value, int | float) else value
     if not isinstance(numbers, list | tuple) or len(numbers) != rank:
         example = str([32, 48, 64][:rank]).replace(" ", "")
-        raise UserError(
-            "todo",
-            f"plan: setting '{key}' = {value!r}: needs one number, or {rank} (one an axis) as in {key}={example}.",
-        )
+        needed = f"needs one number, or {rank} (one for each axis) as in {key}={example}"
+        raise UserError("plan-numbers", f"plan: setting '{key}' = {value!r}: {needed}.")
     if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
-        raise UserError("todo", f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
+        raise UserError("plan-not-positive", f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
     return tuple(float(n) for n in numbers)
 
 

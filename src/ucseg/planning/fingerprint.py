@@ -1,4 +1,4 @@
-"""What a dataset is like: the facts of every training scan, labelled or not, and the figures that a plan needs."""
+"""What is a dataset like? The facts of every training scan, labelled or not, and the figures that a plan needs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Fingerprint:
 
     Attributes:
         unit: "mm" or "px".
-        slice_axis: the axis of largest median spacing; without a spacing that of fewest voxels; the last one where none
+        slice_axis: the axis of largest median spacing, or of fewest voxels without a spacing; the last one if none
             stands out.
         headers, scans: of each readable case, by name.
         labelled: names of the readable cases with a mask.
@@ -98,7 +98,7 @@ class Fingerprint:
 
     @property
     def structure(self) -> tuple[float, ...]:
-        """Edges in `unit` of the typical structure: what three of four masks stay within, of the largest class."""
+        """Edges in `unit` of the typical structure: three of four masks are no larger, in the largest class."""
         largest = np.zeros(len(self.median_shape))
         for value in range(1, self.classes):
             edges = [
@@ -115,10 +115,10 @@ class Fingerprint:
         return sum(value in (self.scans[name].classes or {}) for name in self.labelled)
 
     def one_component(self, sliced: bool) -> tuple[int, ...]:
-        """Classes of which nearly every mask that has them at all has one component.
+        """Classes that have one component in nearly every mask that has them.
 
         Args:
-            sliced: of which this is also true of nearly every slice: a 2D network's filter sees slices in training.
+            sliced: also in nearly every slice: a 2D network's filter sees slices in training.
         """
         single = []
         for value in range(1, self.classes):
@@ -132,7 +132,7 @@ class Fingerprint:
         return tuple(single)
 
     def orders(self) -> list[Order]:
-        """Pairs of classes that nearly every mask shows in one order along an axis: mirroring would undo it."""
+        """Pairs of classes in the same order along an axis in nearly every mask: a flip would undo it."""
         found = []
         for one, other in combinations(range(1, self.classes), 2):
             names = [n for n in self.labelled if {one, other} <= (self.scans[n].classes or {}).keys()]
@@ -153,8 +153,8 @@ class Fingerprint:
 def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, look: Look | None = None) -> Fingerprint:
     """Measure the training cases of a dataset; no validation or test case is opened.
 
-    Every scan is read once, several at a time; a few hundred numbers of each are kept, beside the dataset too, so that
-    only scans that have changed since are read again.
+    Every scan is read once, several at a time. A few hundred numbers of each are kept in the dataset's cache: only
+    scans that have changed are read again.
 
     Args:
         dataset: at least one of its training cases must be labelled.
@@ -162,12 +162,12 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
         look: reads each scan, changed or not, in place of this function.
 
     Raises:
-        UserError: nothing to train on, or scans with and without a spacing in mm side by side.
+        UserError: nothing to train on, or some scans have a spacing in mm and others have none.
     """
     if not dataset.labelled:
         raise UserError(
-            "todo",
-            f"{dataset.folder}: no training case has a mask; add some, or see the splits in cases.csv.",
+            "no-training-mask",
+            f"{dataset.folder}: no training case has a mask; add masks, or check the splits in cases.csv.",
         )
     heads = measure_headers(dataset.training, dataset.config.dims)
     left_out = [(case.case, head) for case, head in zip(dataset.training, heads, strict=True) if isinstance(head, str)]
@@ -176,12 +176,14 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
     if len(units) > 1:
         example = {head.unit: case.image.name for case, head in good}
         raise UserError(
-            "todo",
+            "mixed-units",
             f"{dataset.folder}: some scans have a spacing in mm ({example['mm']}) and some are plain images "
-            f"({example['px']}); make two datasets of them.",
+            f"({example['px']}); make two datasets.",
         )
     if not any(case.mask is not None for case, _ in good):
-        raise UserError("todo", f"{dataset.folder}: no labelled training case can be read; {left_out[0][1]}")
+        raise UserError(
+            "no-readable-case", f"{dataset.folder}: no labelled training case can be read: {left_out[0][1]}"
+        )
     voxels = np.median([head.shape for _, head in good], axis=0)
     slice_axis = _slice_axis(1 / voxels if units == {"px"} else np.median([head.spacing for _, head in good], axis=0))
     across = slice_axis if dataset.config.dims == 3 else None
@@ -190,11 +192,10 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
     scans = {case.case: one for (case, _), one in zip(good, found, strict=True) if not isinstance(one, str)}
     labelled = tuple(name for name, one in scans.items() if one.classes is not None)
     if not labelled:
-        raise UserError("todo", f"{dataset.folder}: no mask of the training cases can be read; {left_out[-1][1]}")
+        raise UserError("no-readable-mask", f"{dataset.folder}: no training mask can be read: {left_out[-1][1]}")
     if not any(scans[name].foreground for name in labelled):
         raise UserError(
-            "todo",
-            f"{dataset.folder}: every mask that was read is empty; see the classes in dataset.yaml.",
+            "masks-all-empty", f"{dataset.folder}: all training masks are empty; check the classes in dataset.yaml."
         )
     headers = {case.case: head for case, head in good if case.case in scans}
     return Fingerprint(units.pop(), slice_axis, headers, scans, labelled, len(dataset.config.classes), left_out)

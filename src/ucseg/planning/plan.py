@@ -1,4 +1,4 @@
-"""The plan: how scans become what a network sees. Chosen from the data, written to plan.yaml, open to change."""
+"""What is a plan? How scans become the network's input: chosen from the data, kept in plan.yaml, free to change."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ class IntensityWindow(Strict):
     high: float
     mean: float
     std: float = Field(gt=0)
+
+
+def _axes(info: ValidationInfo) -> int | None:
+    """How many numbers a setting has: one for each axis of the network, or of a scan; None: dims is wrong."""
+    if info.field_name == "size":
+        return 2
+    sliced = info.field_name == "spacing" and info.data.get("slice_axis") is not None
+    return 3 if sliced else info.data.get("dims")
 
 
 class Plan(Strict):
@@ -73,15 +81,10 @@ class Plan(Strict):
         default=None, ge=1, description="updates to make where `ucseg train` is given none; null: its default"
     )
 
-    @field_validator("size", mode="before")
-    @classmethod
-    def _square(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) else value
-
-    @field_validator("patch", "token", mode="before")
+    @field_validator("spacing", "size", "patch", "token", mode="before")
     @classmethod
     def _same_on_every_axis(cls, value: Any, info: ValidationInfo) -> Any:
-        return (value,) * info.data.get("dims", 1) if isinstance(value, int) else value
+        return (value,) * (_axes(info) or 1) if isinstance(value, int | float) else value
 
     @field_validator("strides", mode="before")
     @classmethod
@@ -119,17 +122,16 @@ class Plan(Strict):
     @classmethod
     def _plane(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
         if value is not None and info.data.get("dims") == 3:
-            raise ValueError("is for 2D networks: volumes are resampled to a spacing")
+            raise ValueError("is only for 2D networks: volumes are resampled to a spacing")
         return value
 
-    @field_validator("patch", "token")
+    @field_validator("spacing", "patch", "token")
     @classmethod
-    def _rank(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        dims = info.data.get("dims")
-        if dims is not None and len(value) != dims:
-            raise ValueError(f"needs {dims} numbers, one per axis of the {dims}D network")
-        if min(value) < 1:
-            raise ValueError("edges must be at least 1")
+    def _one_an_axis(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if (axes := _axes(info)) is not None and len(value) != axes:
+            raise ValueError(f"needs {axes} numbers, one for each axis")
+        if not all(0 < edge < float("inf") for edge in value):
+            raise ValueError("numbers must be positive")
         return value
 
     @field_validator("patch")
@@ -148,28 +150,11 @@ class Plan(Strict):
             raise ValueError(f"is larger than patch = {list(patch)}")
         return value
 
-    @field_validator("spacing", mode="before")
-    @classmethod
-    def _isotropic(cls, value: Any, info: ValidationInfo) -> Any:
-        rank = info.data.get("dims", 1) if info.data.get("slice_axis") is None else 3
-        return (value,) * rank if isinstance(value, int | float) else value
-
-    @field_validator("spacing")
-    @classmethod
-    def _spacing(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
-        dims, slice_axis = info.data.get("dims"), info.data.get("slice_axis")
-        rank = dims if slice_axis is None else 3
-        if rank is not None and len(value) != rank:
-            raise ValueError(f"needs {rank} numbers, one per axis of a scan")
-        if not all(0 < edge < float("inf") for edge in value):
-            raise ValueError("edges must be positive")
-        return value
-
     @field_validator("slice_axis")
     @classmethod
     def _slices(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and (value not in (0, 1, 2) or info.data.get("dims") == 3):
-            raise ValueError("must be 0, 1 or 2, and goes with dims = 2 on volumes only")
+            raise ValueError("must be 0, 1 or 2, and is only for dims = 2 on volumes")
         return value
 
     @field_validator("classes")
@@ -195,21 +180,21 @@ class Plan(Strict):
         return value
 
     def is_stack(self, dims: int, unit: str) -> bool:
-        """Whether a scan is to be taken slice by slice, along its first axis, though the plan is of single slices.
+        """Whether a volume is cut into slices along its first axis, since the plan is for single slices.
 
-        Sets that are published as slices for training and volumes for testing (ACDC) are so; neither has a spacing.
+        So are sets with slices for training and volumes for testing (ACDC); neither has a spacing.
         """
         return (dims, unit, self.unit, len(self.spacing)) == (3, "px", "px", 2)
 
     @property
     def problem(self) -> Problem:
-        """What a network must know of the data."""
+        """What a network must know about the data."""
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
         return Problem(*known, self.strides)
 
 
 def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None) -> None:
-    """Write a plan as commented YAML, all or nothing; with `reasons`, why each value was chosen stands beside it."""
+    """Write a plan as commented YAML, all or nothing; with `reasons`, the reason of each value is a comment."""
     lines = []
     for key, value in plan.model_dump().items():
         lines.append(f"# {Plan.model_fields[key].description}")
@@ -225,7 +210,7 @@ def read_plan(path: Path) -> Plan:
     """Read plan.yaml.
 
     Raises:
-        UserError: the file is missing, is not YAML, or holds a value that cannot be.
+        UserError: the file is missing, is not YAML, or holds a value that is not possible.
     """
     return plan_from(read_yaml(path), str(path))
 

@@ -1,4 +1,4 @@
-"""The numbers of a plan that follow from shapes and spacings. Each comes with the reason that it was chosen for."""
+"""Which numbers of a plan follow from shapes and spacings? Each comes with its reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FEW_SLICES = 16
 
 @dataclass(frozen=True)
 class Choice(Generic[T]):
-    """A value, and why it was chosen: one sentence or two, written where the choice is made."""
+    """A value and its reason: one or two sentences, written where the choice is made."""
 
     value: T
     why: str
@@ -44,18 +44,17 @@ def network_rank(native: int, shape: Array, spacing: Array, slice_axis: int) -> 
     if slices < 2 * LEAST_EDGE:
         return Choice(2, f"{seen}: fewer than {2 * LEAST_EDGE} cannot be halved even once")
     if ratio > FLAT and slices < FEW_SLICES:
-        return Choice(
-            2, f"{seen}: beyond {FLAT:g} times and with fewer than {FEW_SLICES}, neighbours say little of each other"
-        )
+        why = f"{seen}: slices thicker than {FLAT:g} times, and fewer than {FEW_SLICES}, have little in common"
+        return Choice(2, why)
     return Choice(3, f"{seen}: enough for a network to look across slices")
 
 
 def target_spacing(spacings: Array, slice_axis: int | None = None) -> Choice[tuple[float, ...]]:
-    """The spacing to resample to, from those of the cases, N x n: the median.
+    """The spacing to resample to: the median of those of the cases, N x n.
 
-    Where one axis is more than three times coarser than the finest one, the median of that axis would throw away
-    slices of half the cases: it gets the 10th percentile instead, but nothing finer than the other axes (Isensee et
-    al. 2021, nnU-Net, supplement). An axis that is only sliced keeps each scan's own spacing, so its value is a note.
+    If one axis is more than three times coarser than the finest, its median would discard slices of half the cases. It
+    gets the 10th percentile instead, but nothing finer than the other axes (Isensee et al. 2021, nnU-Net, supplement).
+    Across `slice_axis` each scan keeps its spacing, so the value is only a note.
     """
     target = np.median(spacings, axis=0)
     coarse = int(np.argmax(target))
@@ -67,7 +66,7 @@ def target_spacing(spacings: Array, slice_axis: int | None = None) -> Choice[tup
         target[coarse] = max(np.percentile(spacings[:, coarse], 10), others)
         why += (
             f"; axis {coarse} is more than {THICK:g} times coarser than the finest: its 10th percentile, since the "
-            "median would throw away slices of half the scans"
+            "median would discard slices of half the scans"
         )
     return Choice(tuple(_round(edge) for edge in target), why)
 
@@ -75,9 +74,9 @@ def target_spacing(spacings: Array, slice_axis: int | None = None) -> Choice[tup
 def spacing_that_fits(
     spacing: tuple[float, ...], structure: Array, plane: list[int]
 ) -> Choice[tuple[float, ...]] | None:
-    """A coarser spacing at which a patch holds the typical structure; None where it does so already: low resolution.
+    """A coarser spacing at which a patch holds the typical structure (low resolution); None if it does so already.
 
-    The finest axes are coarsened first, until all are alike, as in nnU-Net's low resolution.
+    The finest axes become coarser first, until all are alike, as in nnU-Net's low resolution.
 
     Args:
         spacing: per axis of a scan.
@@ -96,8 +95,8 @@ def spacing_that_fits(
     voxels = " x ".join(f"{edge:.0f}" for edge in np.ceil(extent / np.array(spacing)[plane]))
     return Choice(
         tuple(_round(edge) for edge in coarse),
-        f"low resolution: at the scans' own the typical structure ({voxels} voxels) is larger than a patch can be "
-        f"({budget} voxels), and a network that sees only its inside cannot tell where it ends",
+        f"low resolution: at the scans' spacing the typical structure ({voxels} voxels) is larger than a patch can be "
+        f"({budget} voxels). A network that sees only its inside cannot find its border",
     )
 
 
@@ -118,16 +117,16 @@ def whole_size(shapes: Array, most: float = IMAGE_PIXELS) -> Choice[tuple[int, .
     limit = "at most the 224^2 pixels of the paper" if most == IMAGE_PIXELS else f"at most {most:.0f} pixels"
     why = f"{seen}; {limit if pixels == most else 'never enlarged'}"
     if not fits:
-        return Choice((32, 32), f"{seen}; smaller than the networks can work on, so enlarged")
+        return Choice((32, 32), f"{seen}; too small for the networks, so enlarged")
     best = min(fits, key=lambda edges: (abs(np.log(edges[0] / edges[1] * columns / rows)), -edges[0] * edges[1]))
     return Choice(best, why)
 
 
 def strides_for(patch: tuple[int, ...], spacing: tuple[float, ...]) -> Choice[Strides]:
-    """The steps from level to level: an axis is halved while four voxels are left of it, the finest axes first.
+    """The steps from level to level: an axis is halved while four voxels remain, the finest axes first.
 
-    An axis of voxels twice as long as the finest waits until the others have caught up (nnU-Net), so that a
-    network's view stays round in the body.
+    An axis whose voxels are twice as long as the finest waits for the others (nnU-Net), so that the network sees about
+    equally far in every direction.
     """
     size, edge = np.array(patch), np.array(spacing, float)
     steps: list[tuple[int, ...]] = []
@@ -147,12 +146,12 @@ def strides_for(patch: tuple[int, ...], spacing: tuple[float, ...]) -> Choice[St
     else:
         why += f": one more would leave fewer than {LEAST_EDGE} voxels along each axis"
     if waited:
-        why += "; the coarse axis is halved only once the others are as coarse"
+        why += "; the coarse axis is halved only when the others are as coarse"
     return Choice(tuple(steps), why)
 
 
 def multiples(strides: Strides | None, dims: int) -> tuple[int, ...]:
-    """What the networks' levels divide the edges of a patch by."""
+    """The number by which the networks' levels divide each edge of a patch."""
     steps = strides if strides is not None else ((2,) * dims,) * (LEVELS - 1)
     return tuple(int(np.prod([step[axis] for step in steps])) for axis in range(dims))
 
@@ -160,13 +159,13 @@ def multiples(strides: Strides | None, dims: int) -> tuple[int, ...]:
 def patch_for(
     median: Array, spacing: tuple[float, ...], structure: Array | None = None, strides: Strides | None = None
 ) -> Choice[tuple[int, ...]]:
-    """The patch for scans of this median shape: all of it if the voxel budget allows, else as much, cube-like in mm.
+    """The patch for scans of this median shape: whole if the voxel budget allows, else about a cube in mm.
 
     Args:
         median: voxels at the target spacing.
         spacing: the network's axes'.
-        structure: edges in voxels of the typical structure, which the patch is not cut below.
-        strides: of the networks where they are given; None: as `strides_for` will choose them.
+        structure: edges in voxels of the typical structure; the patch is not smaller.
+        strides: of the networks, if they are given; None: as `strides_for` will choose them.
     """
     budget, edge = PATCH_VOXELS[len(median)], np.asarray(spacing)
     least = np.minimum(np.ceil(structure) if structure is not None else 1, np.ceil(median))
@@ -175,7 +174,7 @@ def patch_for(
     while np.prod(shape) > budget:
         free = shape > least
         shape[int(np.argmax(np.where(free if free.any() else True, shape * edge, 0)))] -= 1
-    for trial in count():  # up to multiples of what the levels divide by; where that is too much, down
+    for trial in count():  # up to multiples of what the levels divide by; if that is too much, down
         edges = tuple(int(n) for n in np.maximum(shape, 2))
         if max(edges) < 4 * LEAST_EDGE:
             edges = tuple(4 * LEAST_EDGE if n == max(edges) else n for n in edges)  # three levels at least
@@ -193,20 +192,20 @@ def patch_for(
 
 
 def token_for(patch: tuple[int, ...]) -> Choice[tuple[int, ...]]:
-    """Edges into which uncertainty maps are cut: the paper's (14 for 224^2, 16 for 256^2 and 96^3) where they fit.
+    """Edges of the tokens into which uncertainty maps are cut: the paper's (14 for 224^2, 16 for 256^2 and 96^3).
 
-    Smaller ones where fewer than four would lie along an axis, which leaves the attention little to compare.
+    Smaller if fewer than four would fit along an axis: the attention would have little to compare.
     """
     if len(patch) == 2 and all(edge % 14 == 0 and edge >= 4 * 14 for edge in patch):
-        return Choice((14,) * 2, "the paper's, of patches that 14 divides")
+        return Choice((14,) * 2, "the paper's, for patches that 14 divides")
     token = tuple(next((n for n in (16, 8, 4, 2) if edge >= 4 * n), 1) for edge in patch)
     if set(token) == {16}:
         return Choice(token, "the paper's")
-    return Choice(token, "the largest of 16, 8, 4, ... of which four or more lie along each axis")
+    return Choice(token, "the largest of 16, 8, 4, ... that fits at least four times along each axis")
 
 
 def batch_for(patch: tuple[int, ...]) -> Choice[int]:
-    """Half a batch: the paper's 12 at 256^2 and 2 at 96^3, by voxels in between, from 2 to 12."""
+    """Half a batch, from 2 to 12: the paper's 12 at 256^2 and 2 at 96^3, otherwise as many voxels."""
     reference = {2: 12, 3: 2}[len(patch)]
     half = int(np.clip(reference * PATCH_VOXELS[len(patch)] / np.prod(patch), 2, 12))
     paper = {2: "12 of 256^2", 3: "2 of 96^3"}[len(patch)]
