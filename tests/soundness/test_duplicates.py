@@ -1,4 +1,4 @@
-"""Copies that were cut, turned, mirrored, resized or brightened are found; images that only look alike are not."""
+"""Copies that were cropped, turned, mirrored, resized or brightened are found; images that only look alike are not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ucseg.planning.thumbnail import small_copy
+from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.reading import read_scan
 from ucseg.soundness.duplicates import near_duplicates
 from ucseg.types import Array
@@ -28,7 +28,7 @@ def scan(seed: int, rank: int) -> Array:
 
 CHANGES: dict[str, Callable[[Array], Array]] = {
     "the same": lambda a: a,
-    "cut": lambda a: a[tuple(slice(n // 12, n - n // 20) for n in a.shape)],
+    "cropped": lambda a: a[tuple(slice(n // 12, n - n // 20) for n in a.shape)],
     "resized": lambda a: ndimage.zoom(a, 0.6, order=1),
     "turned": lambda a: ndimage.rotate(a, 4, (0, 1), reshape=False, order=1, mode="nearest"),
     "mirrored": lambda a: a[::-1],
@@ -41,12 +41,12 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 def test_copies_are_found_and_nothing_else(rank: int) -> None:
     scans = [scan(seed, rank) for seed in range(20)]
     changed = [work(scans[number][0])[None] for number, work in enumerate(CHANGES.values())]
-    pairs = near_duplicates([small_copy(one) for one in (*scans, *changed)])
+    pairs = near_duplicates([thumbnail_of(one) for one in (*scans, *changed)])
     assert [(i, j) for i, j, _ in pairs] == [(number, 20 + number) for number in range(len(CHANGES))]
 
 
-def test_pairs_that_are_known_to_be_related_are_not_told() -> None:
-    copies = [small_copy(scan(seed, 2)) for seed in (0, 1, 0)]
+def test_related_pairs_are_not_reported() -> None:
+    copies = [thumbnail_of(scan(seed, 2)) for seed in (0, 1, 0)]
     assert [(i, j) for i, j, _ in near_duplicates(copies)] == [(0, 2)]
     assert not near_duplicates(copies, lambda i, j: {i, j} == {0, 2})
 
@@ -54,8 +54,8 @@ def test_pairs_that_are_known_to_be_related_are_not_told() -> None:
 def test_images_that_show_nothing_have_no_copy_and_slices_may_lie_beside_volumes() -> None:
     flat, tiny, broken = np.full((1, 40, 40), 7.0), scan(0, 2)[:, :5], scan(0, 2)
     broken[0, 3, 3] = np.nan
-    assert [small_copy(one) for one in (flat, tiny, broken)] == [None, None, None]
-    mixed = [None, small_copy(scan(0, 3)), small_copy(scan(0, 2)), small_copy(scan(0, 3))]
+    assert [thumbnail_of(one) for one in (flat, tiny, broken)] == [None, None, None]
+    mixed = [None, thumbnail_of(scan(0, 3)), thumbnail_of(scan(0, 2)), thumbnail_of(scan(0, 3))]
     assert [(i, j) for i, j, _ in near_duplicates(mixed)] == [(1, 3)]
     assert near_duplicates([]) == []
 
@@ -64,7 +64,7 @@ def test_the_frames_of_kvasir_that_leak_into_its_test_set(shared_data: Path) -> 
     folder = shared_data / "kvasir"
     names = [("train", n) for n in (222, 459, 620, 1, 2, 3, 4, 5)] + [("test", n) for n in (16, 33, 51, 1, 2)]
     files = [folder / split / "images" / f"{number}.jpg" for split, number in names]
-    pairs = near_duplicates([small_copy(read_scan(file).array) for file in files])
+    pairs = near_duplicates([thumbnail_of(read_scan(file).array) for file in files])
     assert [(names[i], names[j]) for i, j, _ in pairs] == [
         (("train", 222), ("test", 16)), (("train", 459), ("train", 620)), (("test", 33), ("test", 51)),
     ]  # fmt: skip

@@ -25,9 +25,9 @@ def say_what_was_found(data: Dataset, resumed: bool) -> None:
     from ucseg.soundness.before_training import (
         alike,
         copies_across_splits,
-        copies_before_training,
         findings_before_training,
         same_files,
+        thumbnails_before_training,
     )
 
     if resumed:
@@ -35,7 +35,7 @@ def say_what_was_found(data: Dataset, resumed: bool) -> None:
     twins = same_files(data)
     told = {case.case: group[0].case for group in twins for case in group}
     with console.status("looking for images that are nearly the same"):
-        near = alike(data, copies_before_training(data), told)
+        near = alike(data, thumbnails_before_training(data), told)
     found = [*copies_across_splits(twins), *findings_before_training(data), *near[:MOST_PAIRS]]
     for one in found[:MOST_FINDINGS]:
         console.print(f"{one.file}: {one.finding}; {one.fix}.", style="yellow")

@@ -1,4 +1,4 @@
-"""What one scan is like, in a few hundred numbers. Its voxels are read once and let go of."""
+"""What is one scan like? A few hundred numbers; its voxels are read once and not kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
-from ucseg.planning.thumbnail import copy_from, small_copy
+from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.orientation import canonical_axes
 from ucseg.scans.reading import read_header, read_scan
 from ucseg.scans.scan import Scan
@@ -30,7 +30,7 @@ _SAMPLED_VOXELS = 200_000
 
 @dataclass(frozen=True)
 class Header:
-    """Of a scan's file, in canonical axes: S, edges of a voxel, "mm" or "px"."""
+    """The header of a scan, in canonical axes: S, edges of a voxel, "mm" or "px"."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
@@ -39,7 +39,7 @@ class Header:
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """Of one class in one mask, in canonical axes.
+    """What one class is like in one mask, in canonical axes.
 
     Attributes:
         voxels: how many it has.
@@ -63,34 +63,29 @@ def _packed(values: Iterable[float] = ()) -> array[float]:
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """Of one scan.
+    """What one scan is like.
 
     Attributes:
         zero_share: part of the voxels that are exactly zero.
         intensity: percentiles INTENSITY_AT over all channels.
-        likeness: bytes of `copy`; None of a scan that shows nothing.
-        foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; none without any. Packed: as
-            objects of Python they would be most of the memory that thousands of scans take.
+        thumbnail: of `thumbnail_of`; None of a scan that shows nothing.
+        foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; empty without foreground.
+            Packed: as Python objects they would be most of the memory that thousands of scans take.
         classes: of the classes that the mask holds; None: no mask.
     """
 
     zero_share: float
     intensity: tuple[float, ...]
-    likeness: bytes | None
+    thumbnail: bytes | None
     foreground: array[float] = field(default_factory=_packed)
     classes: Mapping[int, ClassFacts] | None = None
-
-    @property
-    def copy(self) -> Array | None:
-        """As of `duplicates.small_copy`, which tells near-duplicates."""
-        return None if self.likeness is None else copy_from(self.likeness)
 
     def plain(self) -> dict[str, Any]:
         """Values for JSON."""
         return {
             **vars(self),
             "foreground": self.foreground.tolist(),
-            "likeness": None if self.likeness is None else b64encode(self.likeness).decode(),
+            "thumbnail": None if self.thumbnail is None else b64encode(self.thumbnail).decode(),
             "classes": None if self.classes is None else {key: vars(one) for key, one in self.classes.items()},
         }
 
@@ -101,11 +96,10 @@ class ScanFacts:
         def lists(known: Mapping[str, Any]) -> dict[str, Any]:
             return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
 
-        classes, likeness = values["classes"], values["likeness"]
+        classes, thumbnail, foreground = values["classes"], values["thumbnail"], _packed(values["foreground"])
         read = None if classes is None else {int(key): ClassFacts(**lists(one)) for key, one in classes.items()}
-        foreground = _packed(values["foreground"])
-        copy = None if likeness is None else b64decode(likeness)
-        return cls(**lists({**values, "classes": read, "likeness": copy, "foreground": foreground}))
+        pixels = None if thumbnail is None else b64decode(thumbnail)
+        return cls(**lists({**values, "classes": read, "thumbnail": pixels, "foreground": foreground}))
 
 
 def header_of(case: Case, rank: int) -> Header | str:
@@ -116,7 +110,7 @@ def header_of(case: Case, rank: int) -> Header | str:
     except UserError as error:
         return str(error)
     if geometry.dims != rank:
-        return f"{case.image}: this is a {geometry.dims}D scan, the dataset's are {rank}D; leave it out."
+        return f"{case.image}: this scan is {geometry.dims}D, the dataset's are {rank}D; leave it out."
     return Header(tuple(shape[a] for a in order), tuple(geometry.spacing[a] for a in order), geometry.unit)
 
 
@@ -129,18 +123,12 @@ def facts_of(case: Case, config: DatasetConfig, slice_axis: int | None) -> ScanF
     try:
         scan = read_scan(case.image)
         label = None if case.mask is None else read_label(case.mask, scan.array.shape[1:], config, scan.geometry)
-        return facts_in(scan, label, likeness_of(scan), slice_axis)
+        return facts_in(scan, label, thumbnail_of(scan.array), slice_axis)
     except UserError as error:
         return str(error)
 
 
-def likeness_of(scan: Scan) -> bytes | None:
-    """As of `ScanFacts`."""
-    copy = small_copy(scan.array)
-    return None if copy is None else copy.tobytes()
-
-
-def facts_in(scan: Scan, label: Array | None, likeness: bytes | None, slice_axis: int | None) -> ScanFacts:
+def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axis: int | None) -> ScanFacts:
     """The facts of a scan and its label, S class indices in the scan's own axes.
 
     Raises:
@@ -162,7 +150,7 @@ def facts_in(scan: Scan, label: Array | None, likeness: bytes | None, slice_axis
     return ScanFacts(
         zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
         intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),
-        likeness=likeness,
+        thumbnail=thumbnail,
         **facts,
     )
 

@@ -1,4 +1,4 @@
-"""The facts of many scans: several read at a time, none kept in memory, and again only those whose files changed."""
+"""How are the facts of many scans measured? Several are read at a time, and again only where files have changed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ucseg.scans.reading import files_of
 
 FILE = "fingerprint.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
-"""Of the scans to validate and test on, of which the plan must know nothing: only duplicates are looked for."""
-VERSION = 2
-"""Raise it when facts come to mean something else: those kept by older versions are then measured anew."""
+"""Of validation and test scans: only duplicates are looked for among them, and the plan must not see them."""
+VERSION = 3
+"""Raise it when facts change their meaning: those of older versions are then measured again."""
 Look = Callable[[Case, int | None, ScanFacts | None], ScanFacts | str]
-"""Whoever has to read a scan anyway: of a case, the slice axis and the facts as far as they are known, its facts."""
+"""Reads a scan and returns its facts; given the case, the slice axis, and the facts if they are known."""
 VOLUMES_AT_ONCE = 4
 """Volumes in memory at a time, however many cores there are."""
 
 
 def measure_headers(cases: Sequence[Case], dims: int) -> list[Header | str]:
-    """Shape and spacing of each case, or why it cannot be used."""
+    """Shape and spacing of each case, or the reason why it cannot be used."""
     return for_each(lambda case: header_of(case, dims), cases)
 
 
@@ -39,12 +39,12 @@ def measure_scans(
     file: str = FILE,
     look: Look | None = None,
 ) -> list[ScanFacts | str]:
-    """The facts of each case, or why it cannot be used; those of unchanged files come from the dataset's cache.
+    """The facts of each case, or the reason why it cannot be used; of unchanged files they come from the cache.
 
     Args:
         slice_axis: the canonical axis across the slices of volumes.
         done: called after each case.
-        file: in the cache, which keeps the facts of these cases and of no others.
+        file: in the cache; it keeps the facts of these cases only.
         look: called for each case, unchanged or not.
     """
     keep = dataset.folder / CACHE / file
@@ -68,7 +68,7 @@ def measure_scans(
 
 
 def _state(case: Case) -> str:
-    """Which files a case is read from, how large and how old they are."""
+    """From which files a case is read, with their sizes and times."""
     parts = []
     for address in (case.image, case.mask):
         if address is None:
@@ -76,13 +76,13 @@ def _state(case: Case) -> str:
         try:
             files = [(file, file.stat()) for file in files_of(address)]
         except (OSError, UserError):
-            return ""  # reading it will say why
+            return ""  # reading it will report the reason
         parts += [str(address), *(f"{file.name} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files)]
     return "; ".join(parts)
 
 
 def _read(path: Path, reading: list[Any]) -> dict[str, tuple[str, ScanFacts]]:
-    """State and facts by case, a line each: the text of thousands is never in memory as a whole."""
+    """State and facts by case, one line each: the text of thousands is never in memory at once."""
     try:
         with path.open(encoding="utf-8") as lines:
             if json.loads(next(lines)) != reading:
@@ -90,7 +90,7 @@ def _read(path: Path, reading: list[Any]) -> dict[str, tuple[str, ScanFacts]]:
             kept = (json.loads(line) for line in lines)
             return {case: (state, ScanFacts.from_plain(facts)) for case, state, facts in kept}
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return {}  # none there, or not whole: everything is measured again
+        return {}  # no file, or only a part: everything is measured again
 
 
 def _write(path: Path, reading: list[Any], facts: Mapping[str, tuple[str, ScanFacts | str]]) -> None:
@@ -102,4 +102,4 @@ def _write(path: Path, reading: list[Any], facts: Mapping[str, tuple[str, ScanFa
                 assert isinstance(one, ScanFacts)
                 lines.write(json.dumps([case, state, one.plain()]) + "\n")
     except (OSError, UserError):
-        return  # a dataset that cannot be written to is measured anew each time
+        return  # a folder that cannot be written to: measured again each time

@@ -1,4 +1,4 @@
-"""A small grey copy of a scan, by which images that show the same are found."""
+"""What does a scan look like in small? A grey thumbnail, by which images that show the same are found."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from ucseg.types import Array
 
 _EDGE = {2: 64, 3: 20}
-"""Of the small image that is kept, by rank."""
+"""Of a thumbnail, by rank."""
 
 
-def small_copy(image: Array) -> Array | None:
-    """A small grey copy, from which duplicates are told.
+def thumbnail_of(image: Array) -> bytes | None:
+    """A small grey copy of an image, by which duplicates are found.
 
     Args:
         image: C x S.
 
     Returns:
-        64 x 64 or 20 x 20 x 20 uint8, from the darkest to the brightest; None for images that are too small, show
-        nothing or are not finite.
+        64 x 64 or 20 x 20 x 20 uint8, from the darkest to the brightest, as bytes; None if the image is too small,
+        shows nothing or is not finite.
     """
     small = image.mean(axis=0, dtype=np.float32)
     edge = _EDGE[small.ndim]
@@ -27,16 +27,16 @@ def small_copy(image: Array) -> Array | None:
     for axis in range(small.ndim):
         small = _averaged(small, axis, edge)
     low, high = float(small.min()), float(small.max())
-    # Next to nothing but rounding remains of an image without structure.
+    # An image without structure has almost only rounding errors.
     if high - low <= 1e-5 * (1 + abs(high)):
         return None
-    return np.asarray(np.rint((small - low) / (high - low) * 255), np.uint8)
+    return bytes(np.rint((small - low) / (high - low) * 255).astype(np.uint8).tobytes())
 
 
-def copy_from(content: bytes) -> Array:
-    """The inverse of a small copy's `tobytes`."""
+def pixels_of(thumbnail: bytes) -> Array:
+    """The uint8 array of a thumbnail."""
     shapes = {edge**rank: (edge,) * rank for rank, edge in _EDGE.items()}
-    return np.frombuffer(content, np.uint8).reshape(shapes[len(content)])
+    return np.frombuffer(thumbnail, np.uint8).reshape(shapes[len(thumbnail)])
 
 
 def _averaged(array: Array, axis: int, count: int) -> Array:

@@ -21,10 +21,9 @@ from ucseg.planning.measuring import HELD_OUT_FILE, Look, measure_scans
 from ucseg.soundness.duplicates import near_duplicates
 from ucseg.soundness.finding import Finding
 from ucseg.soundness.shift import find_shifts
-from ucseg.types import Array
 
 PAIRS_FILE = "near_duplicates.json"
-PAIRS_VERSION = 1
+PAIRS_VERSION = 2
 """Raise it when other pairs are found: pairs of older versions are then looked for again."""
 FEW_LABELS = 3
 """Labelled cases of a class; with fewer, a single one decides what the class looks like."""
@@ -58,40 +57,38 @@ def subject_leaks(dataset: Dataset) -> Iterable[Finding]:
         )
 
 
-def copies_before_training(dataset: Dataset) -> dict[str, Array | None]:
-    """Small copies by case, of training, validation and test images; no mask of the latter two is opened.
+def thumbnails_before_training(dataset: Dataset) -> dict[str, bytes | None]:
+    """Thumbnails by case, of training, validation and test images; no mask of the latter two is opened.
 
     Only scans that have changed are read. Those that cannot be read have none, and no message here.
     """
-    copies: dict[str, Array | None] = {}
+    thumbnails: dict[str, bytes | None] = {}
     try:
-        copies |= {name: scan.copy for name, scan in take_fingerprint(dataset).scans.items()}
+        thumbnails |= {name: scan.thumbnail for name, scan in take_fingerprint(dataset).scans.items()}
     except UserError:
-        return copies  # nothing can be trained on, which training reports
+        return thumbnails  # nothing can be trained on, which training reports
     held_out = [replace(case, mask=None) for case in dataset.validation + dataset.test]
     found = measure_scans(dataset, held_out, None, file=HELD_OUT_FILE) if held_out else []
-    copies.update(
-        {case.case: one.copy for case, one in zip(held_out, found, strict=True) if isinstance(one, ScanFacts)}
-    )
-    return copies
+    measured = zip(held_out, found, strict=True)
+    return thumbnails | {case.case: one.thumbnail for case, one in measured if isinstance(one, ScanFacts)}
 
 
 def alike(
-    dataset: Dataset, copies: Mapping[str, Array | None], known: Mapping[str, str | None] | None = None
+    dataset: Dataset, thumbnails: Mapping[str, bytes | None], known: Mapping[str, str | None] | None = None
 ) -> list[Finding]:
     """Images of two subjects that are nearly the same, or equal; those in two splits first: figures would be too good.
 
     Only a warning: a person must judge whether two images are too much alike.
 
     Args:
-        copies: of `duplicates.small_copy`, by case.
+        thumbnails: by case.
         known: digests, or other names of the content, by case; pairs with equal ones are reported elsewhere.
     """
-    cases = [case for case in dataset.cases if case.case in copies]
+    cases = [case for case in dataset.cases if case.case in thumbnails]
     digests = known or {}
 
     found = []
-    for i, j, likeness in _pairs(dataset, cases, [copies[case.case] for case in cases]):
+    for i, j, likeness in _pairs(dataset, cases, [thumbnails[case.case] for case in cases]):
         one, other = cases[i], cases[j]
         if digests.get(one.case) is not None and digests.get(one.case) == digests.get(other.case):
             continue
@@ -109,20 +106,19 @@ def alike(
     return sorted(found, key=lambda finding: finding.kind != "near-duplicate-leak")
 
 
-def _pairs(dataset: Dataset, cases: Sequence[Case], copies: Sequence[Array | None]) -> list[tuple[int, int, float]]:
-    """Near-duplicates of different subjects; found again in the dataset's cache while images and subjects stay."""
+def _pairs(dataset: Dataset, cases: Sequence[Case], thumbnails: Sequence[bytes | None]) -> list[tuple[int, int, float]]:
+    """Near-duplicates of different subjects; from the dataset's cache if images and subjects are the same."""
     keep = dataset.folder / CACHE / PAIRS_FILE
     state = hashlib.blake2b(str(PAIRS_VERSION).encode(), digest_size=16)
-    for case, copy in zip(cases, copies, strict=True):
-        state.update(f"{case.case}\n{case.subject}\n".encode() + (b"" if copy is None else copy.tobytes()))
+    for case, thumbnail in zip(cases, thumbnails, strict=True):
+        state.update(f"{case.case}\n{case.subject}\n".encode() + (thumbnail or b""))
     try:
         known = json.loads(keep.read_text(encoding="utf-8"))
         if known["state"] == state.hexdigest():
             return [(i, j, likeness) for i, j, likeness in known["pairs"]]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no file, or only a part: they are looked for again
-    pairs = near_duplicates(copies, lambda i, j: cases[i].subject == cases[j].subject)
-    found = [(i, j, float(likeness)) for i, j, likeness in pairs]
+    found = near_duplicates(thumbnails, lambda i, j: cases[i].subject == cases[j].subject)
     with contextlib.suppress(OSError, UserError):  # a folder that cannot be written to: looked for each time
         keep.parent.mkdir(exist_ok=True)
         with whole_file(keep, ".json") as temporary:

@@ -16,8 +16,8 @@ from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError, some
 from ucseg.folder.survey import is_stack_to_measure, reason_of
 from ucseg.machine.threads import for_each
-from ucseg.planning.facts import ScanFacts, facts_in, likeness_of
-from ucseg.planning.thumbnail import copy_from
+from ucseg.planning.facts import ScanFacts, facts_in
+from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.address import Address
 from ucseg.scans.reading import is_segmentation, read_header, read_scan
 from ucseg.scans.scan import Geometry, Scan
@@ -32,7 +32,7 @@ GEOMETRY_TOLERANCE = 0.1
 _SHEAR_TOLERANCE = 1e-3
 
 Measure = Callable[[Scan, Array | None, bytes | None], ScanFacts]
-"""The facts of a scan, its label and its likeness."""
+"""The facts of a scan with its label and its thumbnail."""
 
 
 class UnsoundDatasetError(UserError):
@@ -51,7 +51,7 @@ class _Examined:
     label_digest: str | None = None
     sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     """Of image and mask, where they differ."""
-    likeness: bytes | None = None
+    thumbnail: bytes | None = None
     facts: ScanFacts | str = "it cannot be read"
 
 
@@ -71,7 +71,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
 
     def look(case: Case, slice_axis: int | None, known: ScanFacts | None) -> ScanFacts | str:
         one = _examine(
-            case, dataset, lambda scan, label, likeness: known or facts_in(scan, label, likeness, slice_axis)
+            case, dataset, lambda scan, label, thumbnail: known or facts_in(scan, label, thumbnail, slice_axis)
         )
         seen[case.case] = one
         return one.facts
@@ -83,8 +83,8 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
     findings += _stretched(examined, dataset)
-    copies = {one.case.case: None if one.likeness is None else copy_from(one.likeness) for one in examined}
-    findings += alike(dataset, copies, {one.case.case: one.image_digest for one in examined})
+    thumbnails = {one.case.case: one.thumbnail for one in examined}
+    findings += alike(dataset, thumbnails, {one.case.case: one.image_digest for one in examined})
     findings += findings_of_tables_and_folders(dataset)
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
 
@@ -116,12 +116,12 @@ def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _E
     else:
         shape, geometry = scan.array.shape[1:], scan.geometry
         out.image_digest = digest(scan.array)
-        out.likeness = likeness_of(scan)
+        out.thumbnail = thumbnail_of(scan.array)
         out.findings += _of_image(name, scan, case, dataset.config)
     label = None if case.mask is None else _examine_mask(out, case.mask, shape, geometry, dataset)
     if measure and scan is not None and (case.mask is None or label is not None):
-        out.facts = measure(scan, label, out.likeness)
-        out.likeness = out.facts.likeness
+        out.facts = measure(scan, label, out.thumbnail)
+        out.thumbnail = out.facts.thumbnail  # known facts have it too: one copy is enough in memory
     return out
 
 
