@@ -1,7 +1,7 @@
 """Makes docs/images/demo.png, the picture of the README, from the report of `ucseg demo`:
 
     make demo
-    python docs/make_picture.py ucseg-demo/report.html
+    python docs/make_picture.py ucseg-demo/report.html      # a second argument: another file than docs/images/demo.png
 
 Of the report's cases it takes the worst, one of the middle and the best.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-PAGE = Path(__file__).parent / "images" / "demo.png"
+PICTURE = Path(__file__).parent / "images" / "demo.png"
 COLUMNS = {"Image": "image", "Reference": "reference mask", "UC-Seg": "mask of UC-Seg", "Uncertainty": "uncertainty"}
 FIGURE = re.compile(r'base64,([^"]+)" alt="([\w-]+) of (\w+)">\s*<figcaption><b>[^<]*</b> ([^<]*)<')
 EDGE, GAP, LINE = 180, 8, 26
@@ -47,6 +47,6 @@ def draw(report: Path) -> Image.Image:
 
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    draw(Path(sys.argv[1])).save(PAGE, optimize=True)
-    sys.stdout.write(f"wrote {PAGE}\n")
+    report, picture = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else PICTURE
+    draw(report).save(picture, optimize=True)
+    sys.stdout.write(f"wrote {picture}\n")
