@@ -123,7 +123,7 @@ def evaluate_folder(
     ordered = [results[pair.reference.case] for pair in found.pairs if pair.reference.case in results]
     if not ordered:
         nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.")
-        raise UserError.together([nothing, *failed.values()])
+        raise UserError.together([nothing, *(failed[case] for case in sorted(failed))])
     return Evaluation(
         cases=_complete(ordered, classes),
         tolerance=settings.tolerance,
