@@ -10,19 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ucseg.errors import UserError
+from refusals import refused
 from ucseg.networks import NETWORKS, build_network
 from ucseg.networks.blocks import (
     CHANNELS_LAST,
-    Dropout,
     InstanceNorm,
     StepUp,
-    VolumeConv,
     crop_to,
-    max_pool,
     pad_to_multiple,
     up_sample,
 )
+from ucseg.networks.cpu import Dropout, VolumeConv, max_pool
 from ucseg.types import Problem
 
 EVERY_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
@@ -352,6 +350,6 @@ def test_v_net_with_norms_does_not_depend_on_the_scale_of_its_image_and_v_net_do
         assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(maps, larger, strict=True)) is same
 
 
-def test_an_unknown_network_is_told_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet, vnet_norm"):
+def test_an_unknown_network_is_refused_with_the_known_ones() -> None:
+    with refused("network-unknown", naming=["resnet", *NETWORKS]):
         make("resnet", 2)

@@ -1,6 +1,6 @@
-"""Networks. Each returns (logits, encoder feature maps), so that any two can be a pair of subnets.
+"""Networks. Each returns (logits, encoder maps), so that any two can be a pair of subnets.
 
-The maps are `widths` wide, finest first; a network that does not show its encoder has no widths and returns no maps.
+The maps have `widths` channels, finest first. A network that does not show its encoder has no widths and no maps.
 """
 
 from __future__ import annotations
@@ -26,28 +26,26 @@ NETWORKS: dict[str, type[UNet | VNet | SwinUNet]] = {
 
 
 def build_network(name: str, problem: Problem) -> Network:
-    """The network called `name` for this problem; a UserError lists the known ones. `monai:NAME` is one of MONAI's."""
+    """The network called `name` for this problem; `monai:NAME` is one of MONAI's. An unknown name is a UserError."""
     if name.startswith(PREFIX):
         return MonaiNetwork(name.removeprefix(PREFIX), problem)
     if name not in NETWORKS:
-        raise UserError(
-            "todo",
-            f"there is no network '{name}'; known networks: {', '.join(NETWORKS)}, or {PREFIX}NAME.",
-        )
+        known = f"known networks: {', '.join(NETWORKS)}, {PREFIX}NAME."
+        raise UserError("network-unknown", f"there is no network '{name}'; {known}")
     return NETWORKS[name](problem.dims, problem.channels, problem.classes, strides=problem.strides)
 
 
 def member_names(names: Sequence[str]) -> list[str]:
-    """Names by which the networks of a method are told apart: ("unet", "unet") -> ["unet", "unet_2"].
+    """A different name for each network of a method: ("unet", "unet") -> ["unet", "unet_2"].
 
-    They name folders too, so a colon becomes an underscore.
+    They are names of folders too, so a colon becomes an underscore.
     """
     names = [name.replace(":", "_") for name in names]
     return [name if name not in names[:k] else f"{name}_{k + 1}" for k, name in enumerate(names)]
 
 
 def build_networks(names: Sequence[str], problem: Problem) -> nn.ModuleDict:
-    """The networks of a method, each with its own initial weights, by `member_names`."""
+    """The networks of a method by their `member_names`, each with its own initial weights."""
     return nn.ModuleDict(
         {key: build_network(name, problem) for key, name in zip(member_names(names), names, strict=True)}
     )

@@ -9,7 +9,7 @@ from ucseg import ranks
 
 
 class BatchNormOverRanks(nn.modules.batchnorm._BatchNorm):
-    """For devices other than GPUs, the only ones that torch's SyncBatchNorm knows. In evaluation an ordinary one."""
+    """Batch norm for devices that torch's SyncBatchNorm does not know: all but GPUs. In evaluation an ordinary one."""
 
     def _check_input_dim(self, _x: Tensor) -> None:
         """Any rank."""
@@ -21,7 +21,7 @@ class BatchNormOverRanks(nn.modules.batchnorm._BatchNorm):
         shape = (1, -1, *(1,) * (x.ndim - 2))
         with torch.autocast(x.device.type, enabled=False):
             variance, mean = torch.var_mean(x.float(), dim=(0, *range(2, x.ndim)), correction=0)
-            # Ranks have equally many voxels. The variance of all is the mean within ranks and that between them.
+            # Ranks have equally many voxels, so the variance is the mean of theirs plus that between their means.
             means, variances = ranks.gather(torch.stack([mean, variance])[None]).unbind(dim=1)
             mean = means.mean(dim=0)
             variance = (variances + (means - mean) ** 2).mean(dim=0)
@@ -42,7 +42,7 @@ class BatchNormOverRanks(nn.modules.batchnorm._BatchNorm):
 
 
 def norms_over_ranks(module: nn.Module, device: torch.device) -> None:
-    """Let the batch norms inside a module take their statistics over all ranks, in place; names and tensors stay."""
+    """Change the batch norms of a module in place: statistics are over all ranks. Names and tensors stay."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return

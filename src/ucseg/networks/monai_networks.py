@@ -1,6 +1,6 @@
-"""MONAI's networks (Cardoso et al. 2022, arXiv:2211.02701) by name, e.g. `monai:SwinUNETR`, wherever one is named.
+"""MONAI's networks (Cardoso et al. 2022, arXiv:2211.02701) by name, e.g. `monai:SwinUNETR`.
 
-They need the extra ucseg[monai]. Widths follow this package's networks where MONAI leaves them open.
+They need the extra ucseg[monai]. Where MONAI leaves the widths open, they are those of our networks.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ucseg.errors import UserError
-from ucseg.networks.blocks import VolumeConv, crop_to, pad_to_multiple
+from ucseg.networks.blocks import crop_to, pad_to_multiple
+from ucseg.networks.cpu import VolumeConv
+from ucseg.networks.levels import WIDTHS
 from ucseg.types import Problem
 
 PREFIX = "monai:"
-WIDTHS = (16, 32, 64, 128, 256)
-# Arguments besides the image's; those that MONAI gives a default may be left to it.
+# Arguments besides those of the image. MONAI has defaults for the rest.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "UNet": {"channels": WIDTHS, "strides": (2, 2, 2, 2), "num_res_units": 2},
     "BasicUNet": {"features": (*WIDTHS, 16)},
@@ -27,22 +28,22 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "SegResNet": {"init_filters": 16},
     "SwinUNETR": {"feature_size": 24},
 }
-MULTIPLE = {"SwinUNETR": 32}  # what the sides of an image must be multiples of; else 16
+MULTIPLE = {"SwinUNETR": 32}  # the sides of an image must be multiples of it; else 16
 
 
 class MonaiNetwork(nn.Module):
-    """A network of MONAI with the interface of the others.
+    """A network of MONAI with the interface of our networks.
 
     Args:
         name: its class in monai.networks.nets.
         problem: rank, channels and classes.
 
     Attributes:
-        widths: channels of its encoder levels; empty for a network that does not show them. SwinUNETR's levels are
-            those of its transformer, from half of the image's resolution downwards.
+        widths: channels of the encoder levels; empty if the network does not show its encoder. The levels of SwinUNETR
+            are those of its transformer, from half of the image's resolution downwards.
 
     Raises:
-        UserError: MONAI is not installed, or the network is not one of ARGUMENTS.
+        UserError: MONAI is not installed (monai-missing), or ARGUMENTS does not have the network (monai-network).
     """
 
     def __init__(self, name: str, problem: Problem) -> None:
@@ -52,14 +53,14 @@ class MonaiNetwork(nn.Module):
             near = [known for known in ARGUMENTS if known.lower() in close]
             hint = f"did you mean {' or '.join(PREFIX + n for n in near)}?" if near else ""
             known = hint or f"known ones: {', '.join(PREFIX + n for n in ARGUMENTS)}."
-            raise UserError("todo", f"there is no network '{PREFIX}{name}'; {known}")
+            raise UserError("monai-network", f"there is no network '{PREFIX}{name}'; {known}")
         try:
             nets = importlib.import_module("monai.networks.nets")
         except ImportError as error:
             raise UserError(
-                "todo",
-                f"network '{PREFIX}{name}' needs MONAI, which cannot be imported ({error}); "
-                "install it with: pip install 'ucseg[monai]'.",
+                "monai-missing",
+                f"network '{PREFIX}{name}' needs MONAI, and its import failed ({error}). "
+                "Install it: pip install 'ucseg[monai]'.",
             ) from None
         size = {"spatial_dims": problem.dims, "in_channels": problem.channels, "out_channels": problem.classes}
         self.network: nn.Module = getattr(nets, name)(**size, **ARGUMENTS[name])
@@ -70,14 +71,14 @@ class MonaiNetwork(nn.Module):
             self.widths = tuple(ARGUMENTS[name]["feature_size"] * 2**level for level in range(5))
         for module in self.network.modules():
             if type(module) is nn.Conv3d:
-                module.__class__ = VolumeConv  # see there: two faults of torch on a CPU
+                module.__class__ = VolumeConv
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """B x Cin x S -> (logits B x C x S float32, feature maps of `widths`). Any S: padded, then cropped."""
         shape = tuple(image.shape[2:])
         x = pad_to_multiple(image, (self.multiple,) * self.dims)
         if all(size == self.multiple for size in x.shape[2:]):
-            # The lowest level would have one voxel, which torch's norms refuse.
+            # The lowest level would have one voxel, and torch's norms refuse that.
             x = F.pad(x, (0, self.multiple) + (0, 0) * (self.dims - 1), mode="replicate")
         features: list[Tensor] = []
         if not self.widths:

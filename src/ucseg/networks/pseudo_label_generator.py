@@ -1,4 +1,4 @@
-"""UPG: fuses two subnets' logits, weighted by how uncertain each of them is (method.md, "UPG", steps 1-4)."""
+"""UPG: fuses the logits of two subnets, weighted by the uncertainty of each (method.md, "UPG", steps 1-4)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UncertaintyAttention(nn.Module):
 
     Args:
         dims: 2 or 3.
-        patch: image size S at which the position embedding is learned; other sizes interpolate it.
+        patch: image size S of the learned position embedding; it is interpolated for other sizes.
         token: edge lengths of the patches that become tokens.
         outputs: maps to return.
     """
@@ -92,13 +92,13 @@ def join_tokens(x: Tensor, grid: tuple[int, ...], token: tuple[int, ...]) -> Ten
 
 
 class PseudoLabelGenerator(nn.Module):
-    """Re-weights both subnets' logits and fuses them with six 1^n convolutions.
+    """Weighs the logits of both subnets and fuses them with six 1^n convolutions.
 
     Args:
         gate: "softmax": one gate a subnet, softmax over the two (CORRECTION of method.md: bounded and positive);
             "published": one unbounded map for both; "none": no weighting by uncertainty, plain fusion.
         residual: add the gated mean of the two logits to the fused ones. DEVIATION: with the last convolution
-            starting at zero the module then starts as the mean of the two subnets instead of as noise, so that
+            starting at zero the module starts as the mean of the two subnets instead of as noise. So
             pseudo-labels are useful from the first steps on.
     """
 
@@ -134,7 +134,7 @@ class PseudoLabelGenerator(nn.Module):
 
     def _fused(self, x: Tensor) -> Tensor:
         """B x 2C x S -> B x C x S. In prediction each batch norm is a part of the convolution before it."""
-        if self.training or torch.is_grad_enabled():  # the joint weights are copies, which lead no gradient back
+        if self.training or torch.is_grad_enabled():  # the joint weights are copies and pass no gradient
             fused: Tensor = self.fusion(x)
             return fused
         layers: list[Any] = list(self.fusion)

@@ -1,9 +1,9 @@
 """A small U-shaped transformer: Swin blocks (Liu et al. 2021, arXiv:2103.14030) in the shape of Swin-Unet (Cao et al.
 2021, arXiv:2105.05537), for images of either rank and in the widths of the other networks.
 
-DEVIATION from Swin-Unet, whose weights come from ImageNet: here it must learn from scratch from few images. So patches
-are embedded by convolutions at full and half resolution (Xiao et al. 2021, arXiv:2106.14881), which also keep the fine
-skips that a patch of 4^n voxels loses; attention works from a quarter of the resolution downwards.
+DEVIATION: Swin-Unet starts from weights of ImageNet; here it learns from scratch, from few images. So convolutions at
+full and half resolution embed the patches (Xiao et al. 2021, arXiv:2106.14881). They also keep the fine skips, which a
+patch of 4^n voxels loses. Attention works from a quarter of the resolution downwards.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, StepUp, crop_to, levels, pad_to_multiple, step_down
+from ucseg.networks.blocks import CONV, StepUp, step_down
+from ucseg.networks.levels import WIDTHS, StridedLevels
 from ucseg.networks.unet import DoubleConv
 from ucseg.types import Strides
 
-WIDTHS = (16, 32, 64, 128, 256)
 STEM = 2  # levels of convolutions, above those of attention
 WINDOW = {2: 8, 3: 4}  # 64 tokens a window in either rank
 HEAD_WIDTH = 32
@@ -29,11 +29,11 @@ HEAD_WIDTH = 32
 class WindowAttention(nn.Module):
     """Self-attention inside windows of a grid, with a learned bias for each relative position.
 
-    Shifted windows are cut from the grid padded by half a window at its start; padding is no key. That is what Swin's
-    masked cyclic shift computes, without wrapping one end round to the other.
+    Shifted windows are cut from a grid that is padded by half a window at its start; padding is no key. Swin's masked
+    cyclic shift computes the same, but wraps one end round to the other.
 
     Args:
-        shifted: cut the windows half a window off.
+        shifted: move the windows by half a window.
     """
 
     def __init__(self, dims: int, width: int, shifted: bool) -> None:
@@ -118,7 +118,7 @@ class SwinStage(nn.Module):
         return out.movedim(-1, 1)
 
 
-class SwinUNet(nn.Module):
+class SwinUNet(StridedLevels):
     """Two levels of convolutions and three of windowed attention, on the way down and up again.
 
     Patch merging is a 2^n convolution of stride two, patch expanding a transposed one: the linear maps of the papers.
@@ -127,8 +127,7 @@ class SwinUNet(nn.Module):
         dims: 2 or 3.
         channels: image channels Cin.
         classes: C, background included.
-        widths: channels of the encoder levels, as many as `strides` make.
-        strides: from one level to the next, as in `Problem`; merging and expanding have these edges.
+        widths, strides: see `Levels`; merging and expanding have the edges of the strides.
     """
 
     def __init__(
@@ -139,11 +138,9 @@ class SwinUNet(nn.Module):
         widths: tuple[int, ...] = WIDTHS,
         strides: Strides | None = None,
     ) -> None:
-        super().__init__()
-        self.dims = dims
-        steps, self.multiple = levels(strides, dims, len(widths))
-        self.widths = widths = widths[: len(steps) + 1]
-        pairs = list(zip(itertools.pairwise(widths), steps, strict=True))
+        super().__init__(dims, widths, strides)
+        widths = self.widths
+        pairs = list(zip(itertools.pairwise(widths), self.strides, strict=True))
 
         def stage(level: int, inputs: int) -> nn.Module:
             width = widths[level]
@@ -154,16 +151,3 @@ class SwinUNet(nn.Module):
         self.up = nn.ModuleList(StepUp(dims, b, a, s) for (a, b), s in reversed(pairs))
         self.decoder = nn.ModuleList(stage(level, 2 * widths[level]) for level in reversed(range(len(pairs))))
         self.head = CONV[dims](widths[0], classes, 1)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
-        shape = tuple(image.shape[2:])
-        x = pad_to_multiple(image, self.multiple)
-        features: list[Tensor] = []
-        for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else self.down[level - 1](x))
-            features.append(x)
-        for up, block, skip in zip(self.up, self.decoder, features[-2::-1], strict=True):
-            x = up(x)
-            x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
-        return crop_to(self.head(x), shape).float(), features

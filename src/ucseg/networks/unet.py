@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import (
-    CONV,
-    Dropout,
-    StepUp,
-    crop_to,
-    levels,
-    max_pool,
-    norm,
-    pad_to_multiple,
-    up_sample,
-)
+from ucseg.networks.blocks import CONV, StepUp, norm, up_sample
+from ucseg.networks.cpu import Dropout, max_pool
+from ucseg.networks.levels import WIDTHS, Levels, concatenate, go_up, steps_between
 from ucseg.types import Strides
 
 UpSampling = Literal["linear", "nearest", "transposed"]
-WIDTHS = (16, 32, 64, 128, 256)
 DROPOUT_2D = (0.05, 0.1, 0.2, 0.3, 0.5)
 BOTTOM_DROPOUT_3D = 0.3
 HEAD_DROPOUT = {2: 0.0, 3: 0.3}
@@ -36,7 +26,7 @@ class DoubleConv(nn.Module):
         def norm_and_activation() -> list[nn.Module]:
             return [norm(dims, outputs), nn.LeakyReLU(0.01, inplace=True) if dims == 2 else nn.ReLU(inplace=True)]
 
-        # The norm takes any bias away again, so the convolutions have none.
+        # No bias: the norm would remove it.
         self.layers = nn.Sequential(
             CONV[dims](inputs, outputs, 3, padding=1, bias=False),
             *norm_and_activation(),
@@ -52,11 +42,11 @@ class DoubleConv(nn.Module):
 
 
 class UNetDecoder(nn.Module):
-    """The way up: up-sampling, concatenation with the encoder's features, two convolutions, and a head.
+    """The way up: up-sampling, concatenation with the encoder's map, two convolutions; after the last level a head.
 
     Args:
         up: "linear" and "nearest" interpolate after a 1^n convolution, "transposed" is a convolution of the stride.
-        strides: of the encoder.
+        strides: those of the encoder.
     """
 
     def __init__(
@@ -68,7 +58,7 @@ class UNetDecoder(nn.Module):
         strides: Strides | None = None,
     ) -> None:
         super().__init__()
-        steps, _ = levels(strides, dims, len(widths))
+        steps = steps_between(strides, dims, widths)
         widths = widths[: len(steps) + 1]
         self.dims, self.up = dims, up
         self.widths = widths[-2::-1]
@@ -80,36 +70,33 @@ class UNetDecoder(nn.Module):
         self.head_dropout = Dropout(HEAD_DROPOUT[dims])
         self.head = CONV[dims](widths[0], classes, 1)
 
+    def join(self, x: Tensor, skip: Tensor) -> Tensor:
+        """What comes up from below, at the size of the encoder's map, and that map."""
+        return concatenate(x if self.up == "transposed" else up_sample(x, skip.shape[2:], self.up), skip)
+
     def maps(self, features: list[Tensor]) -> list[Tensor]:
-        """Encoder features, finest first -> decoder maps, coarsest first, of `widths` channels; the last is full size.
+        """Encoder maps, finest first -> decoder maps, coarsest first, of `widths` channels."""
+        return go_up(features, self.reduce, self.blocks, self.join)
 
-        The size of a map is that of the encoder's features of its level.
-        """
-        x, maps = features[-1], []
-        for reduce, block, skip in zip(self.reduce, self.blocks, features[-2::-1], strict=True):
-            x = reduce(x)
-            if self.up != "transposed":
-                x = up_sample(x, skip.shape[2:], self.up)
-            x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
-            maps.append(x)
-        return maps
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Encoder features, finest first -> logits of the padded image, B x C x S' float32."""
-        logits: Tensor = self.head(self.head_dropout(self.maps(features)[-1]))
+    def logits(self, finest: Tensor) -> Tensor:
+        """The last of the decoder maps -> logits of the padded image, B x C x S' float32."""
+        logits: Tensor = self.head(self.head_dropout(finest))
         return logits.float()
 
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Encoder maps, finest first -> logits of the padded image, B x C x S' float32."""
+        return self.logits(self.maps(features)[-1])
 
-class UNet(nn.Module):
+
+class UNet(Levels):
     """Max-pool down, linear up-sampling and concatenation.
 
     Args:
         dims: 2 or 3.
         channels: image channels Cin.
         classes: C, background included.
-        widths: channels of the encoder levels, as many as `strides` make.
+        widths, strides: see `Levels`.
         up: how the decoder up-samples.
-        strides: from one level to the next, as in `Problem`.
     """
 
     def __init__(
@@ -121,26 +108,19 @@ class UNet(nn.Module):
         up: UpSampling = "linear",
         strides: Strides | None = None,
     ) -> None:
-        super().__init__()
-        self.dims = dims
-        self.strides, self.multiple = levels(strides, dims, len(widths))
-        self.widths = widths = widths[: len(self.strides) + 1]
+        super().__init__(dims, widths, strides)
         dropout = DROPOUT_2D if dims == 2 else (*(0.0,) * len(self.strides), BOTTOM_DROPOUT_3D)
+        inputs = (channels, *self.widths)
         self.encoder = nn.ModuleList(
-            DoubleConv(dims, a, b, p) for a, b, p in zip((channels, *widths), widths, dropout, strict=False)
+            DoubleConv(dims, a, b, p) for a, b, p in zip(inputs, self.widths, dropout, strict=False)
         )
-        self.decoder = UNetDecoder(dims, classes, widths, up, self.strides)
+        self.decoder = UNetDecoder(dims, classes, self.widths, up, self.strides)
 
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """B x Cin x S -> one feature map an encoder level, finest first. Any S: padded to what the levels divide."""
-        x = pad_to_multiple(image, self.multiple)
-        features: list[Tensor] = []
-        for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else max_pool(x, self.strides[level - 1]))
-            features.append(x)
-        return features
+    def step_down(self, x: Tensor, level: int) -> Tensor:
+        """A map of the level above -> the input of `level`."""
+        return max_pool(x, self.strides[level - 1])
 
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
-        features = self.encode(image)
-        return crop_to(self.decoder(features), tuple(image.shape[2:])), features
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Encoder maps, finest first -> logits of the padded image."""
+        logits: Tensor = self.decoder(features)
+        return logits

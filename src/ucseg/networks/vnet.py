@@ -1,6 +1,6 @@
 """V-Net (Milletari et al. 2016, arXiv:1606.04797) in the widths of UC-Seg's second subnet: no norm, additive skips.
 
-`NormedVNet` is the same with norms: after every convolution of the stacks and every step down.
+`NormedVNet` has norms too: after every convolution of the stacks and every step down.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, StepUp, crop_to, levels, norm, pad_to_multiple, step_down
+from ucseg.networks.blocks import CONV, StepUp, norm, step_down
+from ucseg.networks.levels import WIDTHS, StridedLevels
 from ucseg.types import Strides
 
-WIDTHS = (16, 32, 64, 128, 256)
 CONVOLUTIONS = (1, 2, 3, 3, 3)
 
 
@@ -24,22 +24,21 @@ class ConvStack(nn.Sequential):
     def __init__(self, dims: int, inputs: int, outputs: int, count: int, normed: bool) -> None:
         layers: list[nn.Module] = []
         for index in range(count):
-            # The norm takes any bias away again.
+            # No bias before a norm, which would remove it.
             layers.append(CONV[dims](inputs if index == 0 else outputs, outputs, 3, padding=1, bias=not normed))
             layers += [norm(dims, outputs)] if normed else []
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
 
 
-class VNet(nn.Module):
+class VNet(StridedLevels):
     """Strided 2^n convolutions down, transposed 2^n convolutions up, additive skips, He initialisation.
 
     Args:
         dims: 2 or 3.
         channels: image channels Cin.
         classes: C, background included.
-        widths: channels of the encoder levels, as many as `strides` make.
-        strides: from one level to the next, as in `Problem`; the convolutions down and up have these edges.
+        widths, strides: see `Levels`; the convolutions down and up have the edges of the strides.
     """
 
     normed: ClassVar[bool] = False
@@ -52,14 +51,12 @@ class VNet(nn.Module):
         widths: tuple[int, ...] = WIDTHS,
         strides: Strides | None = None,
     ) -> None:
-        super().__init__()
-        self.dims = dims
-        steps, self.multiple = levels(strides, dims, len(widths))
-        self.widths = widths = widths[: len(steps) + 1]
-        pairs = list(zip(itertools.pairwise(widths), steps, strict=True))
+        super().__init__(dims, widths, strides)
+        widths = self.widths
+        pairs = list(zip(itertools.pairwise(widths), self.strides, strict=True))
         counts = CONVOLUTIONS[: len(widths)]
         self.encoder = nn.ModuleList(
-            ConvStack(dims, channels if level == 0 else width, width, count, self.normed)
+            ConvStack(dims, width if level else channels, width, count, self.normed)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
         self.down = nn.ModuleList(
@@ -71,7 +68,7 @@ class VNet(nn.Module):
             for (a, b), s in pairs
         )
         self.up = nn.ModuleList(
-            # Not in place: a step up may return a view, which costs autograd more than a second map does.
+            # Not in place: a step up can return a view, and in place that costs autograd more than a second map.
             nn.Sequential(StepUp(dims, b, a, s), nn.ReLU())
             for (a, b), s in reversed(pairs)
         )
@@ -84,21 +81,13 @@ class VNet(nn.Module):
             if isinstance(module, nn.modules.conv._ConvNd):
                 he_initialise(module)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """B x Cin x S -> (logits B x C x S float32, one feature map an encoder level). Any S: padded, then cropped."""
-        shape = tuple(image.shape[2:])
-        x = pad_to_multiple(image, self.multiple)
-        features: list[Tensor] = []
-        for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else self.down[level - 1](x))
-            features.append(x)
-        for up, block, skip in zip(self.up, self.decoder, features[-2::-1], strict=True):
-            x = block(up(x) + skip)
-        return crop_to(self.head(x), shape).float(), features
+    def join(self, x: Tensor, skip: Tensor) -> Tensor:
+        """The sum of what comes up from below and the encoder's map."""
+        return x + skip
 
 
 class NormedVNet(VNet):
-    """V-Net with norms; without them it learns slowly at U-Net's learning rate. Not in the paper."""
+    """V-Net with norms. Without them it learns slowly at U-Net's learning rate. Not in the paper."""
 
     normed = True
 

@@ -1,0 +1,115 @@
+"""What U-Net, V-Net and Swin-Unet share: an encoder down several levels, a decoder up again, a skip at each level."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ucseg.networks.blocks import crop_to, pad_to_multiple
+from ucseg.types import Strides
+
+WIDTHS = (16, 32, 64, 128, 256)
+"""Channels of the encoder levels in UC-Seg, finest first."""
+
+
+def steps_between(strides: Strides | None, dims: int, widths: tuple[int, ...]) -> Strides:
+    """The steps down between the encoder levels, one row each: `strides`, or each axis halved in every step."""
+    return ((2,) * dims,) * (len(widths) - 1) if strides is None else strides[: len(widths) - 1]
+
+
+def concatenate(x: Tensor, skip: Tensor) -> Tensor:
+    """The channels of the encoder's map, then those from below."""
+    return torch.cat([skip, x.to(skip.dtype)], dim=1)
+
+
+def go_up(
+    features: list[Tensor],
+    steps: Iterable[nn.Module],
+    blocks: Iterable[nn.Module],
+    join: Callable[[Tensor, Tensor], Tensor],
+) -> list[Tensor]:
+    """Encoder maps, finest first -> decoder maps, coarsest first; the last one has the size of the padded image.
+
+    Args:
+        steps, blocks: one of each for every level but the lowest, coarsest first.
+        join: puts what comes up from below together with the encoder's map.
+    """
+    x, maps = features[-1], []
+    for step, block, skip in zip(steps, blocks, features[-2::-1], strict=True):
+        x = block(join(step(x), skip))
+        maps.append(x)
+    return maps
+
+
+class Levels(nn.Module, ABC):
+    """A network of several levels. A subclass sets `encoder`, a block for each level.
+
+    Args:
+        dims: 2 or 3.
+        widths: channels of the encoder levels, finest first; as many are used as `strides` make levels.
+        strides: from one level to the next, as in `Problem`. A step can halve some axes only, for anisotropic volumes.
+
+    Attributes:
+        multiple: for each axis, the product of its strides. Images are padded to a multiple of it.
+    """
+
+    encoder: nn.ModuleList
+
+    def __init__(self, dims: int, widths: tuple[int, ...], strides: Strides | None) -> None:
+        super().__init__()
+        self.dims = dims
+        self.strides = steps_between(strides, dims, widths)
+        self.widths = widths[: len(self.strides) + 1]
+        self.multiple = tuple(math.prod(step[axis] for step in self.strides) for axis in range(dims))
+
+    @abstractmethod
+    def step_down(self, x: Tensor, level: int) -> Tensor:
+        """A map of the level above -> the input of `level`."""
+
+    @abstractmethod
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Encoder maps, finest first -> logits of the padded image."""
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """B x Cin x S -> one map for each encoder level, finest first. Any S: padded."""
+        x = pad_to_multiple(image, self.multiple)
+        features: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            x = block(self.step_down(x, level) if level else x)
+            features.append(x)
+        return features
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """B x Cin x S -> (logits B x C x S float32, encoder maps, finest first). Any S: padded, then cropped."""
+        features = self.encode(image)
+        return crop_to(self.decode(features), tuple(image.shape[2:])).float(), features
+
+
+class StridedLevels(Levels):
+    """Levels with strided convolutions between them.
+
+    A subclass also sets `down`, `up` and `decoder`, a module for each step, and `head`.
+    """
+
+    down: nn.ModuleList
+    up: nn.ModuleList
+    decoder: nn.ModuleList
+    head: nn.Module
+
+    def step_down(self, x: Tensor, level: int) -> Tensor:
+        """A map of the level above -> the input of `level`."""
+        out: Tensor = self.down[level - 1](x)
+        return out
+
+    def join(self, x: Tensor, skip: Tensor) -> Tensor:
+        """What comes up from below, together with the encoder's map."""
+        return concatenate(x, skip)
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Encoder maps, finest first -> logits of the padded image."""
+        out: Tensor = self.head(go_up(features, self.up, self.decoder, self.join)[-1])
+        return out
