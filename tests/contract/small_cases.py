@@ -17,7 +17,8 @@ from ucseg.types import Batch, Problem, Progress, StepOutput
 PATCH = {2: (32, 32), 3: (32, 16, 16)}
 TOKEN = {2: (8, 8), 3: (8, 8, 8)}
 LATE = Progress(99, 100)
-# Settings with which a method uses every part of itself from its second step on, however badly it predicts.
+# Settings with which a method uses all of its parts from the second step on, although it predicts badly. A method that
+# waits until it is sure (a threshold, a memory) needs an entry here.
 ALL_AT_ONCE: dict[str, dict[str, Any]] = {
     "fixmatch": {"threshold": 0.0},
     "unimatch": {"threshold": 0.0},

@@ -42,7 +42,7 @@ def test_turns_are_random_alternate_and_are_at_most_a_period_long() -> None:
     assert set(lengths[:-1]) == set(range(1, 7)) and turns[0] == (0, 0)
     for who in (0, 1):
         assert [before for turn, before in turns if turn == who] == list(range(sum(t == who for t, _ in turns)))
-    assert turns == [method.turn(Progress(t, 400, seed=3, part=1)) for t in range(400)], "pieces of an update agree"
+    assert turns == [method.turn(Progress(t, 400, seed=3, part=1)) for t in range(400)], "pieces agree"
     assert turns != [method.turn(Progress(t, 400, seed=4)) for t in range(400)]
 
 
@@ -53,7 +53,7 @@ def test_the_teacher_whose_turn_it_is_follows_the_student_and_the_other_stays() 
         before = copy.deepcopy(method.teachers[1 - own]).state_dict()
         update(method, optimizer, make_batch(method, method.problem), progress)
         for a, b in zip(method.teachers[own].parameters(), method.student.parameters(), strict=True):
-            assert torch.equal(a, b) and a.grad is None, "its first step makes it the student"
+            assert torch.equal(a, b) and a.grad is None, "a copy of the student"
         other = dict(method.teachers[1 - own].named_parameters())
         assert all(torch.equal(value, before[key]) for key, value in other.items())
     old = [p.clone() for p in method.teachers[0].parameters()]

@@ -51,7 +51,7 @@ def test_the_loss_is_the_sure_voxels_cross_entropy_over_all_voxels(classes: int)
                     total += sum(-math.log(own[c] if c == label else 1 - own[c]) for c in range(2)) / 2
                 else:
                     total -= math.log(own[label])
-    assert 0 < sure < 3 * 32 * 32, "the threshold divides the voxels"
+    assert 0 < sure < 3 * 32 * 32, "some voxels are sure"
     assert found == pytest.approx(2.0 * total / (3 * 32 * 32), rel=1e-3)
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_learned_from_what_is_not_sure_nor_through_the_weak_view() ->
 
 
 def test_the_strong_view_leaves_the_supervised_loss_alone() -> None:
-    """Batch norm sees strong views in a pass of their own."""
+    """Batch norm sees strong views in a separate pass."""
     method = make_method("fixmatch", make_problem(2), {"threshold": 0.0})
     batch = make_batch(method, method.problem)
     other = dataclasses.replace(batch, unlabelled={**batch.unlabelled, "strong": -batch.unlabelled["strong"]})

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from small_cases import LATE, make_batch, make_method, make_problem, step, terms_of
 
-from ucseg.errors import UserError
+from refusals import refused
 from ucseg.losses.consistency import symmetric_divergence
 from ucseg.losses.segmentation import class_probabilities, normalised_probabilities
 from ucseg.method_parts.perturbation import PERTURBATIONS
@@ -49,16 +49,16 @@ def test_r_drop_compares_two_dropout_masks_on_all_images(classes: int) -> None:
     for module in method.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    assert terms_of(method, batch)["agreement"] == pytest.approx(0.0, abs=1e-6), "nothing but dropout makes them differ"
+    assert terms_of(method, batch)["agreement"] == pytest.approx(0.0, abs=1e-6), "only dropout differs"
 
 
 def test_r_drop_refuses_a_network_without_dropout() -> None:
-    with pytest.raises(UserError, match="'vnet' has none"):
+    with refused("network-without-dropout", naming=["'vnet'", "network=unet"]):
         make_method("r_drop", make_problem(2), {"network": "vnet"})
 
 
 @pytest.mark.parametrize("name", list(PERTURBATIONS))
-def test_cct_asks_each_auxiliary_decoder_to_say_what_the_main_one_says(name: str) -> None:
+def test_cct_draws_each_auxiliary_decoder_to_the_main_one(name: str) -> None:
     method = make_method("cct", make_problem(2), {"perturbations": (name,)})
     assert isinstance(method, CCT)
     batch = make_batch(method, method.problem)
@@ -67,7 +67,7 @@ def test_cct_asks_each_auxiliary_decoder_to_say_what_the_main_one_says(name: str
     gradients = torch.autograd.grad(
         output.terms[f"consistency_{name}"], list(method.network.decoder.parameters()), allow_unused=True
     )
-    assert not any(g is not None and bool((g != 0).any()) for g in gradients), "the main decoder is the target"
+    assert not any(g is not None and bool((g != 0).any()) for g in gradients), "the target is detached"
     found = terms_of(method, batch)
     torch.manual_seed(7)
     again = copy.deepcopy(method)
@@ -90,7 +90,7 @@ def test_ss_net_remembers_rightly_predicted_labelled_foreground_alone() -> None:
     z[0, 2, 3, 3] = 9.0
     features = torch.randn(1, 16, 4, 4)
     method.remember(z, features, label)
-    assert method.memory.written.tolist() == [1, 0], "of classes 1 and 2"
+    assert method.memory.written.tolist() == [1, 0]  # of classes 1 and 2
     with torch.no_grad():
         expected = F.normalize(method.project(features[:, :, 0, 0]), dim=1)[0]
     torch.testing.assert_close(method.memory.values[0, 0], expected)

@@ -10,7 +10,7 @@ import torch
 from small_cases import ALL_AT_ONCE, make_batch, make_method, make_problem
 from torch import Tensor, nn
 
-from ucseg.errors import UserError
+from refusals import refused
 from ucseg.methods.base import Method
 from ucseg.methods.uc_seg import UCSeg
 from ucseg.training.device import make_fabric
@@ -43,7 +43,7 @@ class InParts(Method):
         def second() -> StepOutput:
             return StepOutput({"unlabelled": value(batch.unlabelled["image"])}, rest=third)
 
-        return StepOutput({"labelled": value(batch.labelled)}, {"begun": torch.tensor(1.0)}, rest=second)
+        return StepOutput({"labelled": value(batch.labelled)}, {"first": torch.tensor(1.0)}, rest=second)
 
     def predict(self, image: Tensor) -> Prediction:
         raise NotImplementedError
@@ -67,7 +67,7 @@ def test_parts_add_up_to_the_step() -> None:
     terms, metrics = update(parts, batch)
     others, _ = update(whole, batch)
     assert list(terms) == ["labelled", "unlabelled"]
-    assert {"seen", "begun", "gradient norm"} == set(metrics)
+    assert {"seen", "first", "gradient norm"} == set(metrics)
     for name, value in terms.items():
         torch.testing.assert_close(value, others[name])
     torch.testing.assert_close(parts.layer.weight, whole.layer.weight)  # type: ignore[attr-defined]
@@ -91,7 +91,7 @@ def test_a_part_that_breaks_the_contract_is_named() -> None:
     method.step = lambda *_: StepOutput(  # type: ignore[method-assign]
         {"one": method.layer.weight.sum()}, rest=lambda: StepOutput({"two": torch.zeros(3)})
     )
-    with pytest.raises(UserError, match="the term 'two' of step: a tensor of 3"):
+    with refused("step-scalars", naming=["InParts", "term 'two'", "of shape 3"]):
         update(method, make_batch(InParts, make_problem(2)))
 
 

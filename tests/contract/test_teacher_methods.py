@@ -57,7 +57,7 @@ def test_either_network_can_be_the_prediction(name: str) -> None:
 def test_the_consistency_is_ramped_up_and_weighted(name: str) -> None:
     def consistency(progress: Progress, weight: float) -> float:
         method = make_method(name, make_problem(2), {"ramp": 0.5, "consistency_weight": weight, **still(name)})
-        # The mix of ICT is drawn anew each step: seeds and step stay, T changes.
+        # The mix of ICT is drawn again in each step: seed and step stay, T changes.
         return terms_of(method, make_batch(method, method.problem), progress)["consistency"]
 
     full = consistency(Progress(10, 20), 1.0)
@@ -70,7 +70,7 @@ def still(name: str) -> dict[str, object]:
     return {"threshold": (9.0, 9.0)} if name == "ua_mt" else {}
 
 
-def teacher_of_its_own(method: MeanTeacher | UAMT | ICT) -> None:
+def separate_teacher(method: MeanTeacher | UAMT | ICT) -> None:
     """A teacher unlike the student, and no dropout, so that both sides can be computed again."""
     with torch.no_grad():
         for p in method.teacher.parameters():
@@ -84,7 +84,7 @@ def teacher_of_its_own(method: MeanTeacher | UAMT | ICT) -> None:
 def test_mean_teacher_is_the_squared_difference_of_two_noisy_views(classes: int) -> None:
     method = make_method("mean_teacher", make_problem(2, classes))
     assert isinstance(method, MeanTeacher)
-    teacher_of_its_own(method)
+    separate_teacher(method)
     batch = make_batch(method, method.problem)
     found = terms_of(method, batch)["consistency"]
     student, teacher = (
@@ -103,7 +103,7 @@ def test_mean_teacher_is_the_squared_difference_of_two_noisy_views(classes: int)
 def test_ua_mt_counts_only_voxels_whose_mean_prediction_is_sure(classes: int) -> None:
     method = make_method("ua_mt", make_problem(2, classes), {"passes": 3, "threshold": (0.9, 0.9)})
     assert isinstance(method, UAMT)
-    teacher_of_its_own(method)
+    separate_teacher(method)
     batch = make_batch(method, method.problem)
     found = terms_of(method, batch)
     student = gaussian_noise(batch.unlabelled["student"], 0.1, LATE.generator("student noise"))
@@ -121,7 +121,7 @@ def test_ua_mt_counts_only_voxels_whose_mean_prediction_is_sure(classes: int) ->
                 if u < 0.9 * math.log(classes):
                     p, q = (class_probabilities(one, classes == 2)[b, :, i, j] for one in (z, passes[0]))
                     total, count = total + float((p - q).square().mean()), count + 1
-    assert 0 < count < z.shape[0] * z.shape[2] * z.shape[3], "the threshold divides the voxels"
+    assert 0 < count < z.shape[0] * z.shape[2] * z.shape[3], "some voxels are sure"
     assert found["consistency"] == pytest.approx(total / count, rel=1e-3)
 
 
@@ -143,7 +143,7 @@ def test_ua_mt_lets_more_through_as_training_goes_on_and_nothing_below_zero() ->
 def test_ict_compares_the_mix_with_the_mix_of_predictions(classes: int) -> None:
     method = make_method("ict", make_problem(2, classes), {"alpha": 2.0})
     assert isinstance(method, ICT)
-    teacher_of_its_own(method)
+    separate_teacher(method)
     batch = make_batch(method, method.problem, unlabelled=3)
     found = terms_of(method, batch)["consistency"]
     share = float(numpy_generator(LATE.seed, "mixup", LATE.step, 0, LATE.part).beta(2.0, 2.0))

@@ -130,7 +130,7 @@ def test_the_memory_fills_once_the_labelled_dice_is_above_the_rising_threshold(
     assert float(metrics["dice_1"]) == pytest.approx(dice, abs=0.005)
     assert float(metrics["dice_2"]) == 0.0
     written = [method.memory(k).levels()[0].written.tolist() for k in (0, 1)]
-    assert written == [[2, 2] if fills else [0, 0], [0, 0]], "labelled and pseudo-labelled, each subnet by itself"
+    assert written == [[2, 2] if fills else [0, 0], [0, 0]]  # labelled and pseudo-labelled, of each subnet
 
 
 @pytest.mark.parametrize(("dims", "start"), [(2, 12_000), (3, 6_000)])

@@ -166,7 +166,7 @@ def test_the_gate_weighs_by_uncertainty_as_it_says(gate: str, batch: Batch) -> N
         assert (a > 0).all()
         torch.testing.assert_close(a.sum(dim=1), torch.ones(2, 32, 32))
     if gate == "published":
-        assert torch.equal(a[:, 0], a[:, 1]) and bool((a < 0).any()), "one signed map for both"
+        assert torch.equal(a[:, 0], a[:, 1]) and bool((a < 0).any()), "one map for both"
 
 
 def test_the_residual_makes_the_first_prediction_the_weighted_mean_of_both_subnets(batch: Batch) -> None:
@@ -208,7 +208,7 @@ def test_mixing_pastes_image_and_target_alike_and_in_both_directions() -> None:
     shares = []
     for t in range(60):
         image, target = method.mix(batch, zeros[:, 0].long(), Progress(t, 100))
-        assert image.shape == (2, 1, 30, 30), "as many pairs as the smaller half has"
+        assert image.shape == (2, 1, 30, 30), "pairs of the smaller half"
         assert torch.equal(image[:, 0].long(), target)
         shares.append(round(float(image.mean()), 4))
     box = round((2 / 3) ** 2, 4)
@@ -224,7 +224,7 @@ def test_strong_mixing_pastes_the_strong_view_and_says_of_the_plain_one() -> Non
     image, target = method.mix(batch, zeros[:, 0].long(), Progress(50, 100))
     assert torch.equal(image[:, 0] == -5, target == 0)
     plain = make({"strong_mixing": True, "mixing": False})
-    assert dict(plain.views) == {"image": "plan"}, "no view is made for nothing"
+    assert dict(plain.views) == {"image": "plan"}, "no unused view"
 
 
 def two_blobs() -> tuple[list[Tensor], Tensor]:
@@ -244,8 +244,8 @@ def test_the_component_filter_leaves_one_piece_of_the_planned_classes() -> None:
     assert torch.equal(whole, label)
     filtered = make({"upg": False}, one_component=(1,)).pseudo_label(z, image)
     label[0, 20:22, 20:22] = 0
-    assert torch.equal(filtered, label), "the small piece of class 1 goes; class 2 is not planned as one piece"
-    assert torch.equal(make({"upg": False}).pseudo_label(z, image), two_blobs()[1]), "no class is planned as one piece"
+    assert torch.equal(filtered, label), "only class 1 is filtered"
+    assert torch.equal(make({"upg": False}).pseudo_label(z, image), two_blobs()[1]), "nothing is filtered"
 
 
 def test_pseudo_labels_in_evaluation_mode_are_the_prediction(batch: Batch) -> None:
@@ -259,7 +259,7 @@ def test_pseudo_labels_in_evaluation_mode_are_the_prediction(batch: Batch) -> No
 
     method = make({"pseudo_label_mode": "evaluation"})
     first, second = pseudo_label(method, 1), pseudo_label(method, 2)
-    assert all(module.training for module in method.modules()), "training goes on in training mode"
+    assert all(module.training for module in method.modules()), "in training mode again"
     with torch.no_grad():
         predicted = method.eval().predict(images).probabilities.argmax(dim=1)
     statistics = {key: value.clone() for key, value in method.state_dict().items() if "upg" in key and "running" in key}

@@ -35,7 +35,7 @@ def test_each_stream_has_the_weak_views_label_and_its_weight(classes: int) -> No
         boxes = [sample_cutmix_boxes(shape, 2, LATE.generator(f"cutmix strong_{k}"), 1.0) for k in (1, 2)]
         views = [cutmix(batch.unlabelled[f"strong_{k}"], boxes[k - 1]) for k in (1, 2)]
         z_s = again(torch.cat(views))[0].chunk(2)
-    assert boxes[0] != boxes[1], "boxes of their own"
+    assert boxes[0] != boxes[1], "different boxes"
     for k in (0, 1):
         expected = 0.25 * float(cross_entropy(z_s[k], cutmix(label, boxes[k]), binary))
         assert found[f"strong_{k + 1}"] == pytest.approx(expected, rel=1e-4)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from threshold_run import Threshold, plan_2d, plan_3d
 
+from refusals import refused
 from ucseg.errors import UserError
 from ucseg.inference.predictor import Predictor
 from ucseg.planning.plan import Plan
@@ -180,23 +181,31 @@ def test_a_network_that_has_diverged_is_not_believed() -> None:
 def test_a_method_whose_predict_breaks_the_contract_is_named() -> None:
     plan = plan_2d()
     good = Threshold(Threshold.Config(), plan.problem).predict
-    mistakes: dict[str, Callable[[Prediction], Any]] = {
-        "predict gives a tensor of 1 x 2 x 16 x 16; expected a Prediction": lambda said: said.probabilities,
-        r"the probabilities of predict: a tensor of 1 x 1 x .*; expected a tensor of 1 x 2 x": lambda said: replace(
-            said, probabilities=said.probabilities[:, 1:]
+    mistakes: list[tuple[str, list[str], Callable[[Prediction], Any]]] = [
+        ("prediction-type", ["1 x 2 x 16 x 16"], lambda good: good.probabilities),
+        (
+            "prediction-shape",
+            ["probabilities", "1 x 1 x 16", "1 x 2 x 16"],
+            lambda good: replace(good, probabilities=good.probabilities[:, 1:]),
         ),
-        "the uncertainty of predict: a tensor of 1 x 16 x 16; expected a tensor of 1 x 1 x 16": lambda said: replace(
-            said, uncertainty=said.uncertainty[:, 0]
+        (
+            "prediction-shape",
+            ["uncertainty", "1 x 16 x 16", "1 x 1 x 16"],
+            lambda good: replace(good, uncertainty=good.uncertainty[:, 0]),
         ),
-        "the probabilities of predict: below 0, not finite, or not 1 in sum": lambda said: replace(
-            said, probabilities=said.probabilities.logit().clamp(-9, 9)
+        (
+            "prediction-values",
+            ["probabilities"],
+            lambda good: replace(good, probabilities=good.probabilities.logit().clamp(-9, 9)),
         ),
-        "the probabilities of member 'low' of predict: below 0, not finite": lambda said: replace(
-            said, members={**said.members, "low": said.probabilities * torch.nan}
+        (
+            "prediction-values",
+            ["'low'"],
+            lambda good: replace(good, members={**good.members, "low": good.probabilities * torch.nan}),
         ),
-    }
-    for said, mistake in mistakes.items():
+    ]
+    for kind, named, mistake in mistakes:
         method = Threshold(Threshold.Config(), plan.problem)
         method.predict = lambda image, mistake=mistake: mistake(good(image))  # type: ignore[assignment]
-        with pytest.raises(UserError, match=f"method Threshold: {said}"):
+        with refused(kind, naming=["Threshold", *named]):
             Predictor(method, plan, "cpu").predict_prepared(speckle(1, 16, 16))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tiny import TinyMethod, batches, make_method, problem, train, validate
 from torch import Tensor
 
+from refusals import refused
 from ucseg.errors import UserError
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
@@ -247,24 +248,25 @@ def test_the_stand_in_is_a_method() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "metrics", "said"),
+    ("terms", "metrics", "kind", "named"),
     [
-        ({}, {}, "step gives no loss term"),
-        ({"pseudo": 0.5}, {}, "the term 'pseudo' of step: a float; expected a tensor of no axes"),
+        ({}, {}, "step-without-terms", []),
+        ({"pseudo": 0.5}, {}, "step-scalars", ["term 'pseudo'", "float"]),
         (
             {"a": torch.zeros((), requires_grad=True), "b": torch.zeros(2, 3)},
             {},
-            "the term 'b' of step: a tensor of 2 x 3",
+            "step-scalars",
+            ["term 'b'", "2 x 3"],
         ),
-        ({"a": torch.zeros((), requires_grad=True)}, {"sure": 1.0}, "the metric 'sure' of step: a float"),
-        ({"a": torch.zeros(())}, {}, "no loss term of step depends on the weights"),
+        ({"a": torch.zeros((), requires_grad=True)}, {"sure": 1.0}, "step-scalars", ["metric 'sure'", "float"]),
+        ({"a": torch.zeros(())}, {}, "step-detached", []),
     ],
 )
 def test_a_step_that_breaks_the_contract_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terms: Any, metrics: Any, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terms: Any, metrics: Any, kind: str, named: list[str]
 ) -> None:
     monkeypatch.setattr(TinyMethod, "step", lambda *_: StepOutput(terms, metrics))
-    with pytest.raises(UserError, match=f"method TinyMethod: {said}"):
+    with refused(kind, naming=["TinyMethod", *named]):
         train(tmp_path / "run", TrainConfig(steps=1, device="cpu", precision="fp32"))
 
 

@@ -55,7 +55,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def build_method(name: str, settings: Mapping[str, Any], problem: Problem) -> Method:
-    """The method called `name`, with these settings laid over its defaults.
+    """The method called `name`: these settings, and its defaults for the others.
 
     Raises:
         UserError: as `settings_of`, or the problem does not allow a setting.
@@ -67,13 +67,13 @@ def build_method(name: str, settings: Mapping[str, Any], problem: Problem) -> Me
 
 
 def settings_of(name: str, settings: Mapping[str, Any]) -> Strict:
-    """These settings laid over the defaults of the method called `name`.
+    """These settings, and the defaults of the method called `name` for the others.
 
     Raises:
-        UserError: unknown method or setting; the message names the nearest known one.
+        UserError: unknown method (method-unknown) or setting; the message names the nearest known one.
     """
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known methods: {', '.join(METHODS)}."
-        raise UserError("todo", f"there is no method '{name}'; {hint}")
+        raise UserError("method-unknown", f"there is no method '{name}'; {hint}")
     return build(METHODS[name].Config, settings, f"method {name}")

@@ -1,11 +1,11 @@
 """AD-MT, alternate diverse teaching (Zhao, Wang, Wang, Yuan & Zhou, ECCV 2024, arXiv:2311.17325).
 
-Two teachers follow one student in turns of random length (RPA). In the turn of the first the student learns from
-strongly changed images, in that of the second from CutMix, so that the teachers come to differ in what they have seen.
-Their label is an ensemble of both, each weighted by how sure it is (CCM):
+Two teachers follow one student in turns of random length (RPA). In the first teacher's turn the student learns from
+strongly changed images, in the other turn from CutMix. So the teachers become different.
+Their label is the mean of both, each weighted by how sure it is (CCM):
 
     p^ = sum_k e^(-H(p_k)) p_k / sum_k e^(-H(p_k)),  y^ = argmax p^
-    where the teachers disagree and the student says otherwise and is surer:  y^ = what it says of the weak view
+    where the teachers disagree, and the student disagrees with y^ and is surer:  y^ = its class of the weak view
     L = L_sup(f(x_l), y) + w(t) mean over sure voxels [1, or v where the teachers disagree] l(f(x_s), y^)
 """
 
@@ -26,8 +26,7 @@ from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
 from ucseg.method_parts.schedules import alternation, sigmoid_ramp
 from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.method_parts.uncertainty import entropy
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
+from ucseg.methods.base import Method, mean_prediction
 from ucseg.networks import build_network
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
@@ -56,19 +55,19 @@ class ADMT(Method):
     def __init__(self, config: ADMTConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         self.student = build_network(config.network, problem)
-        # DEVIATION: the code starts teachers of random weights of their own, and copies the student for a while; here
-        # each is a copy of the student after its first step.
+        # DEVIATION: here each teacher is a copy of the student after its first step. The code starts the teachers from
+        # random weights, and copies the student for a while.
         self.teachers = nn.ModuleList(make_teacher(self.student) for _ in range(2))
         flat = problem.dims == 2
         self.threshold = (0.95 if flat else 0.8) if config.threshold is None else config.threshold
         self.loss: PseudoLoss = config.loss or ("dice" if flat else "ce")
 
     def turn(self, progress: Progress) -> tuple[int, int]:
-        """Whose turn it is, and how many steps that teacher had before."""
+        """Which teacher follows in this step, 0 or 1, and how many steps it had before."""
         return alternation(progress, self.config.period, "turns of teachers")
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the teachers' label as the target of the strong view or of CutMix."""
+        """L_sup, and the loss of the strong view, or of CutMix, with the teachers' label."""
         config, binary = self.config, self.problem.binary
         weak = batch.unlabelled["weak"]
         boxes = None
@@ -93,8 +92,8 @@ class ADMT(Method):
     def combat(self, image: Tensor, z_student: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """CCM: y^, its confidence, and where the teachers disagree (bool), each B_u x S.
 
-        CORRECTION: the published 2D code weights both teachers by the sum of their entropies, which is no weight at
-        all; its 3D code is as here. Both compare labels that have CutMix with a student's that have not.
+        CORRECTION: the published 2D code weights both teachers by the sum of their entropies, so both weigh the same;
+        its 3D code is as here. Both codes compare labels after CutMix with labels of the student before it.
         """
         binary = self.problem.binary
         p = torch.stack([normalised_probabilities(teacher(image)[0], binary) for teacher in self.teachers])
@@ -106,12 +105,12 @@ class ADMT(Method):
         return torch.where(surer, own_label, label), torch.where(surer, own_confidence, confidence), conflict
 
     def after_update(self, progress: Progress) -> None:
-        """Move the teacher whose turn it is."""
+        """Move the teacher of this turn."""
         turn, before = self.turn(progress)
         follow(self.teachers[turn], self.student, self.config.decay, before)
 
     def predict(self, image: Tensor) -> Prediction:
-        """What the student says (or both teachers)."""
+        """The prediction of the student, or the mean of both teachers."""
         networks: dict[str, nn.Module] = {"student": self.student}
         if self.config.predict_with == "teachers":
             networks = {f"teacher_{k + 1}": teacher for k, teacher in enumerate(self.teachers)}

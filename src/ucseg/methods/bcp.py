@@ -1,13 +1,13 @@
 """BCP, bidirectional copy-paste (Bai, Chen, Li, Shen & Wang, CVPR 2023, arXiv:2305.00673).
 
-Labelled and unlabelled images are pasted into each other, so that labels reach unlabelled surroundings and the other
-way round. M is one inside a random box; y' is what the EMA teacher says of x_u, of some classes the largest component:
+Labelled and unlabelled images are pasted into each other, in both directions, so that labels reach both.
+M is one inside a random box. y' is the prediction of the EMA teacher for x_u, of some classes the largest component:
 
     x_in = M x_l + (1 - M) x_u,   x_out = M x_u + (1 - M) x_l,   R(z, y; A): CE + Dice of the voxels of A
     L = 1/2 [R(f(x_in), y; M) + R(f(x_out), y; 1 - M)] + a/2 [R(f(x_in), y'; 1 - M) + R(f(x_out), y'; M)]
 
-Pre-training: for the first share of the steps labelled images are pasted into each other, and the teacher is the
-student. (It takes the place of other methods' ramp.)
+Pre-training replaces the ramp of other methods: in the first share of the steps labelled images are pasted into each
+other, and the teacher is the student.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from ucseg.config import Strict
 from ucseg.losses.segmentation import most_likely, segmentation_loss
 from ucseg.method_parts.components import keep_largest
 from ucseg.method_parts.mixing import paste, sample_box
-from ucseg.method_parts.teacher import follow, make_teacher
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_network
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.method_parts.teacher import follow
+from ucseg.methods.base import StudentAndTeacher
+from ucseg.types import Batch, Progress, StepOutput
 
 
 class BCPConfig(Strict):
@@ -43,23 +41,18 @@ class BCPConfig(Strict):
     predict_with: Literal["teacher", "student"] = "student"
 
 
-class BCP(Method):
+class BCP(StudentAndTeacher):
     """See the module's docstring."""
 
     Config = BCPConfig
     config: BCPConfig
 
-    def __init__(self, config: BCPConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.student = build_network(config.network, problem)
-        self.teacher = make_teacher(self.student)
-
     def pretrains(self, progress: Progress) -> bool:
-        """Whether labelled images are still pasted into each other."""
+        """Whether labelled images are still pasted into each other: the first share of the steps."""
         return progress.fraction < self.config.pretraining
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """The losses of what is labelled and of what is pseudo-labelled in the mixed images."""
+        """The losses of the labelled and of the pseudo-labelled voxels in the mixed images."""
         x_l, y_l = batch.labelled, batch.label
         box = sample_box(tuple(y_l.shape[1:]), self.config.box, progress.generator("box"))
         inside = torch.zeros(y_l.shape[1:], device=y_l.device)
@@ -73,8 +66,8 @@ class BCP(Method):
 
         x_u = batch.unlabelled["image"]
         y_u = self.pseudo_label(x_u)
-        # Every image is in a pair, however unequal the halves; pairs take turns in who is pasted into whom, so that
-        # there are two of them at least. Halves of equal size are split as in the code.
+        # Every image is in a pair, also with halves of different size. Every second pair is pasted the other way round,
+        # so there are at least two pairs. Halves of equal size are split as in the code.
         count = max(2, len(x_l), len(x_u))
         l_in, l_out = ([k % len(x_l) for k in range(first, count, 2)] for first in (0, 1))
         u_in, u_out = ([k % len(x_u) for k in range(first, count, 2)] for first in (0, 1))
@@ -97,10 +90,5 @@ class BCP(Method):
         return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 
     def after_update(self, progress: Progress) -> None:
-        """Move the teacher; while pre-training it is the student, and so it is at the switch."""
+        """Move the teacher. In pre-training it is the student, so it is a copy of it when pre-training ends."""
         follow(self.teacher, self.student, 0.0 if self.pretrains(progress) else self.config.decay, progress.step)
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the student says, as in the paper's code (or the teacher)."""
-        network = self.teacher if self.config.predict_with == "teacher" else self.student
-        return mean_prediction({self.config.network: network(image)[0]}, self.problem.binary)

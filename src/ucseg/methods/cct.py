@@ -1,6 +1,6 @@
 """CCT, cross-consistency training (Ouali, Hudelot & Tami, CVPR 2020, arXiv:2003.09005).
 
-Auxiliary decoders see perturbed features of the shared encoder and should say what the main decoder says:
+Auxiliary decoders see perturbed features of the shared encoder. They should predict the same as the main decoder:
 
     L = L_sup(g(h(x_l)), y) + w(t) 1/K sum_k mean |sigma(g_k(pi_k(h(x_u)))) - sg sigma(g(h(x_u)))|^2
 
@@ -14,17 +14,16 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from ucseg.config import Strict
 from ucseg.losses.segmentation import class_probabilities, segmentation_loss
 from ucseg.method_parts.perturbation import PERTURBATIONS
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
+from ucseg.methods.base import OneNetwork
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import UNet, UNetDecoder
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Problem, Progress, StepOutput
 
 Name = Literal["feature_noise", "channel_dropout", "feature_dropout"]
 
@@ -37,15 +36,15 @@ class CCTConfig(Strict):
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. The paper's: 0.1
 
 
-class CCT(Method):
-    """See the module's docstring. The network is a U-Net, whose skips are perturbed like its lowest level."""
+class CCT(OneNetwork):
+    """See the module's docstring. The network is a U-Net; its skips are perturbed like its lowest level."""
 
     Config = CCTConfig
     config: CCTConfig
+    network: UNet
 
     def __init__(self, config: CCTConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
         self.auxiliary = nn.ModuleDict(
             {name: UNetDecoder(problem.dims, problem.classes, strides=problem.strides) for name in config.perturbations}
         )
@@ -61,10 +60,6 @@ class CCT(Method):
         for name, decoder in self.auxiliary.items():
             generator = progress.generator(name)
             perturbed = [PERTURBATIONS[name](level[n:], generator) for level in features]
-            said = crop_to(decoder(perturbed), tuple(image.shape[2:]))
-            terms[f"consistency_{name}"] = weight * F.mse_loss(class_probabilities(said, binary), target)
+            z_k = crop_to(decoder(perturbed), tuple(image.shape[2:]))
+            terms[f"consistency_{name}"] = weight * F.mse_loss(class_probabilities(z_k, binary), target)
         return StepOutput(terms)
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the main decoder says."""
-        return mean_prediction({"unet": self.network(image)[0]}, self.problem.binary)

@@ -1,7 +1,8 @@
-"""A method held against the contract while it works: a mistake is named, and does not become a figure."""
+"""Checks of a method against the contract while it works: a mistake is reported, and does not become a figure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 import torch
@@ -12,33 +13,34 @@ from ucseg.methods.base import Method
 from ucseg.types import Prediction, StepOutput, Strength
 
 ROUNDING = 0.01
-"""How far from one the probabilities of a voxel may sum: they may come from half precision."""
+"""How far from one the sum of a voxel's probabilities may be: half precision is allowed."""
 
 
 def check_views(method: Method) -> None:
-    """Raise a UserError unless the method's views are changed as strongly as the data stream can."""
+    """Raise a UserError (view-strength) unless the data stream knows how strongly to change each view."""
     for view, strength in method.views.items():
         if strength not in get_args(Strength):
             known = ", ".join(f"'{one}'" for one in get_args(Strength))
-            raise _error(method, f"its view '{view}' is changed '{strength}'; it must be one of {known}")
+            raise _error("view-strength", method, f"view '{view}' has the strength '{strength}'; use one of {known}")
 
 
 def check_step(method: Method, output: StepOutput) -> None:
     """Raise a UserError unless the terms and metrics of a step are scalars, and its loss depends on the weights."""
     if not output.terms:
-        raise _error(method, "step gives no loss term")
+        raise _error("step-without-terms", method, "step returns no loss term")
     for kind, figures in (("term", output.terms), ("metric", output.metrics)):
         for name, value in figures.items():
             if not isinstance(value, Tensor) or value.ndim:
-                raise _error(method, f"the {kind} '{name}' of step: {_said(value)}; expected a tensor of no axes")
+                wrong = f"step returns {_kind_of(value)} as {kind} '{name}'; it must be a scalar tensor"
+                raise _error("step-scalars", method, wrong)
     if not any(term.requires_grad for term in output.terms.values()):
-        raise _error(method, "no loss term of step depends on the weights; something detached them")
+        raise _error("step-detached", method, "no loss term of step depends on the weights; look for a detach()")
 
 
 def check_prediction(method: Method, image: Tensor, prediction: Prediction) -> None:
-    """Raise a UserError unless a prediction of images B x Cin x S has its shapes, and probabilities that are such."""
+    """Raise a UserError unless a prediction of images B x Cin x S has the right shapes and true probabilities."""
     if not isinstance(prediction, Prediction):
-        raise _error(method, f"predict gives {_said(prediction)}; expected a Prediction")
+        raise _error("prediction-type", method, f"predict returns {_kind_of(prediction)}, and not a Prediction")
     batch, _, *size = image.shape
     probabilities = {"probabilities": prediction.probabilities}
     probabilities |= {f"probabilities of member '{name}'": member for name, member in prediction.members.items()}
@@ -47,22 +49,24 @@ def check_prediction(method: Method, image: Tensor, prediction: Prediction) -> N
     for name, values, channels in maps:
         expected = (batch, channels, *size)
         if not isinstance(values, Tensor) or tuple(values.shape) != expected:
-            raise _error(method, f"the {name} of predict: {_said(values)}; expected {_axes(expected)}")
-    # Where the uncertainty is not finite the network has diverged on this scan, which is said with the scan's name.
-    believed = torch.isfinite(prediction.uncertainty[:, 0])
+            wrong = f"predict returns {_kind_of(values)} as {name}; it must have the shape {_shape(expected)}"
+            raise _error("prediction-shape", method, wrong)
+    # Uncertainty that is not finite: the network diverged on this scan. The caller reports that with the scan's name.
+    finite = torch.isfinite(prediction.uncertainty[:, 0])
     for name, values in probabilities.items():
-        good = ((values.sum(dim=1) - 1).abs() < ROUNDING) & (values > -ROUNDING).all(dim=1)  # false of NaN
-        if bool((believed & ~good).any()):
-            raise _error(method, f"the {name} of predict: below 0, not finite, or not 1 in sum over the classes")
+        good = ((values.sum(dim=1) - 1).abs() < ROUNDING) & (values > -ROUNDING).all(dim=1)  # false for NaN
+        if bool((finite & ~good).any()):
+            wrong = f"predict returns {name} that are negative, not finite, or do not sum to 1 over the classes"
+            raise _error("prediction-values", method, wrong)
 
 
-def _said(value: object) -> str:
-    return _axes(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+def _kind_of(value: object) -> str:
+    return f"a tensor of shape {_shape(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-def _axes(shape: tuple[int, ...]) -> str:
-    return f"a tensor of {' x '.join(map(str, shape)) or 'no axes'}"
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "()"
 
 
-def _error(method: Method, wrong: str) -> UserError:
-    return UserError("todo", f"method {type(method).__name__}: {wrong}.")
+def _error(kind: str, method: Method, wrong: str) -> UserError:
+    return UserError(kind, f"method {type(method).__name__}: {wrong}.")

@@ -1,7 +1,7 @@
 """Cross teaching between CNN and transformer (Luo, Hu, Song, Wang & Zhang, MIDL 2022, arXiv:2112.04894).
 
-Two networks of different kinds, a convolutional one that sees closely and a transformer that sees widely, so that they
-err differently. On the unlabelled images each one's hard prediction is the other's label:
+Two networks of different kinds make different errors: a convolutional one sees what is near, a transformer sees far.
+On the unlabelled images the hard prediction of each network is the label of the other:
 
     L = sum_k L_sup(z_k, y) + w(t) [ Dice(p_1, argmax z_2) + Dice(p_2, argmax z_1) ],  w(t) = weight * ramp(t)
 """
@@ -18,10 +18,8 @@ from torch import Tensor
 from ucseg.config import Strict
 from ucseg.losses.segmentation import class_probabilities, dice_loss, most_likely, segmentation_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_networks
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.methods.base import SideBySide, mean_prediction
+from ucseg.types import Batch, Prediction, Progress, StepOutput
 
 
 class CrossTeachingConfig(Strict):
@@ -34,21 +32,17 @@ class CrossTeachingConfig(Strict):
     predict_with: Literal["first", "mean"] = "first"  # the paper's: the convolutional network
 
 
-class CrossTeaching(Method):
+class CrossTeaching(SideBySide):
     """See the module's docstring."""
 
     Config = CrossTeachingConfig
     config: CrossTeachingConfig
 
-    def __init__(self, config: CrossTeachingConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.networks = build_networks(config.networks, problem)
-
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each network, and the Dice loss of each with the other's hard prediction."""
+        """L_sup of each network, and its Dice loss with the hard prediction of the other."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
-        z = [network(image)[0] for network in self.networks.values()]
+        z = list(self.logits(image).values())
         weight = config.cross_weight * sigmoid_ramp(progress.fraction, config.ramp)
         terms = {}
         for k in (0, 1):
@@ -59,9 +53,9 @@ class CrossTeaching(Method):
 
     def predict(self, image: Tensor) -> Prediction:
         """The first network, or the mean of both; both are members."""
-        logits = {name: f(image)[0] for name, f in self.networks.items()}
+        logits = self.logits(image)
         both = mean_prediction(logits, self.problem.binary)
         if self.config.predict_with == "mean":
             return both
-        name, first = next(iter(logits.items()))
-        return replace(mean_prediction({name: first}, self.problem.binary), members=both.members)
+        first = next(iter(logits.values()))
+        return replace(mean_prediction({"first": first}, self.problem.binary), members=both.members)

@@ -1,8 +1,8 @@
 """Deep co-training (Qiao et al., ECCV 2018, arXiv:1803.05984; for segmentation Peng et al. 2020, arXiv:1903.11233).
 
-Two networks agree on the unlabelled images (Jensen-Shannon divergence). So that they do not become the same network,
-each must resist what misleads the other: g_k(x) = x + e sign(grad_x CE(z_k(x), y)), y the label, or k's own hard
-prediction where there is none.
+Two networks should agree on the unlabelled images (Jensen-Shannon divergence), but not become the same network. So each
+must resist what misleads the other: g_k(x) = x + e sign(grad_x CE(z_k(x), y)). y is the label, or where there is none
+the hard prediction of network k.
 
     L = sum_k L_sup(z_k, y) + w_a(t) [ H((p_1 + p_2)/2) - (H(p_1) + H(p_2))/2 ]        on unlabelled images
         + w_d(t) [ H(sg p_1(x), p_2(g_1(x))) + H(sg p_2(x), p_1(g_2(x))) ]              on all images
@@ -24,10 +24,8 @@ from ucseg.losses.segmentation import (
     soft_cross_entropy,
 )
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_networks
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.methods.base import SideBySide
+from ucseg.types import Batch, Progress, StepOutput
 
 
 class DeepCoTrainingConfig(Strict):
@@ -41,18 +39,14 @@ class DeepCoTrainingConfig(Strict):
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps, of both weights; that of most methods here
 
 
-class DeepCoTraining(Method):
+class DeepCoTraining(SideBySide):
     """See the module's docstring."""
 
     Config = DeepCoTrainingConfig
     config: DeepCoTrainingConfig
 
-    def __init__(self, config: DeepCoTrainingConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.networks = build_networks(config.networks, problem)
-
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each network, their agreement, and what each makes of the other's adversarial images."""
+        """L_sup of each network, their agreement, and the loss of each on the images that mislead the other."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         outputs = [self.attack(network, image, batch.label) for network in self.networks.values()]
@@ -70,10 +64,10 @@ class DeepCoTraining(Method):
         return StepOutput({**terms, "agreement": config.agreement_weight * ramp * agreement})
 
     def attack(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """A network's logits of all images, and the images g_k(x) that mislead it.
+        """The logits of a network for all images, and the images g_k(x) that mislead it.
 
         Args:
-            network: gets no gradient of its parameters here.
+            network: its parameters get no gradient here.
             image: B x Cin x S, the labelled ones first.
             label: B_l x S of the labelled ones.
         """
@@ -84,10 +78,6 @@ class DeepCoTraining(Method):
             target = torch.cat([label, most_likely(z[len(label) :].detach())])
             # Only the sign counts; the sum over voxels instead of their mean keeps half precision from underflowing.
             loss = cross_entropy(z, target, self.problem.binary) * target.numel()
-            # The graph is kept: the same logits are used in the losses.
+            # The losses use the same logits, so the graph stays.
             (gradient,) = torch.autograd.grad(loss, seen, retain_graph=True)
         return z, image + self.config.step_size * gradient.sign()
-
-    def predict(self, image: Tensor) -> Prediction:
-        """The mean of both networks, which are its members."""
-        return mean_prediction({name: f(image)[0] for name, f in self.networks.items()}, self.problem.binary)

@@ -1,13 +1,13 @@
 """DyCON, dynamic uncertainty-aware consistency and contrast (Assefa et al., CVPR 2025, arXiv:2504.04566).
 
-A mean teacher whose consistency weighs voxels by how sure both networks are (UnCL), and a contrast of projected
-features that looks at hard pairs and at unsure locations (FeCL):
+A mean teacher with a consistency that weighs voxels by how sure both networks are (UnCL). A contrast of projected
+features looks at hard pairs and at unsure locations (FeCL):
 
     L_UnCL = mean over voxels  KL(p_t | p_s) / (e^(b H_s) + e^(b H_t)) + b (H_s + H_t),  b(t) = b_0 (b_T / b_0)^(t/T)
     L_FeCL: see losses.contrastive.focal_contrast
     L = L_sup(f(x_l), y) + w(t) (L_UnCL + L_FeCL)
 
-Early, when b is large, unsure voxels are hardly asked to agree, but to become sure; later all have to agree.
+Early b is large: unsure voxels must become sure, and need hardly agree. Later all voxels must agree.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from ucseg.losses.contrastive import focal_contrast
 from ucseg.losses.segmentation import normalised_probabilities, one_hot, segmentation_loss
 from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.method_parts.uncertainty import entropy
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
+from ucseg.methods.base import StudentAndTeacher
 from ucseg.networks.blocks import ADAPTIVE_MEAN, crop_to, pad_to_multiple
 from ucseg.networks.unet import UNet
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
+from ucseg.types import Batch, Problem, Progress, StepOutput, Strength
 
 
 class DyCONConfig(Strict):
@@ -53,7 +51,7 @@ class DyCONConfig(Strict):
 
 
 class ProjectedUNet(nn.Module):
-    """A U-Net, and a projection of its decoder's coarsest map: an eighth of the image's size, of five levels."""
+    """A U-Net, and a projection of the coarsest map of its decoder: with five levels, an eighth of the image's size."""
 
     def __init__(self, problem: Problem, width: int) -> None:
         super().__init__()
@@ -65,11 +63,10 @@ class ProjectedUNet(nn.Module):
         """Logits B x C x S and the coarse map B x K x S', of the padded image."""
         decoder = self.network.decoder
         maps = decoder.maps(self.network.encode(image))
-        logits = decoder.head(decoder.head_dropout(maps[-1])).float()
-        return crop_to(logits, tuple(image.shape[2:])), maps[0]
+        return crop_to(decoder.logits(maps[-1]), tuple(image.shape[2:])), maps[0]
 
     def embed(self, coarse: Tensor, chosen: Tensor) -> Tensor:
-        """Projected features of the chosen locations, B x N x width, L2-normalised."""
+        """Projected features at the chosen locations, B x N x width, L2-normalised."""
         return F.normalize(self.project(coarse.flatten(2).transpose(1, 2)[:, chosen]).float(), dim=2)
 
 
@@ -78,17 +75,17 @@ def to_grid(x: Tensor, grid: tuple[int, ...], multiple: tuple[int, ...]) -> Tens
     return ADAPTIVE_MEAN[x.ndim - 2](pad_to_multiple(x, multiple), grid).flatten(2)
 
 
-class DyCON(Method):
+class DyCON(StudentAndTeacher):
     """See the module's docstring."""
 
     Config = DyCONConfig
     config: DyCONConfig
     views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
+    student: ProjectedUNet
+    teacher: ProjectedUNet
 
     def __init__(self, config: DyCONConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.student = ProjectedUNet(problem, config.width)
-        self.teacher = make_teacher(self.student)
+        super().__init__(config, problem, ProjectedUNet(problem, config.width))
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup, L_UnCL and L_FeCL; the last two on all images."""
@@ -100,7 +97,7 @@ class DyCON(Method):
         with torch.no_grad():
             z_t, coarse_t = self.teacher(gaussian_noise(noisy, config.noise, progress.generator("teacher noise")))
             seen_t = self.teacher.embed(coarse_t, chosen)
-            # CORRECTION: classes of unlabelled locations are the teacher's; the published code takes those of the
+            # CORRECTION: the teacher gives the classes of unlabelled locations. The published code takes them from the
             # hidden masks, which it has loaded.
             label = one_hot(torch.cat([batch.label, z_t[n:].argmax(dim=1)]), z.shape[1])
             unsure = entropy(normalised_probabilities(z, binary))
@@ -109,15 +106,8 @@ class DyCON(Method):
             unsure = to_grid(unsure, grid, multiple)[:, 0, chosen]
         first, last = config.beta
         beta = first * (last / first) ** progress.fraction
-        contrast = focal_contrast(
-            self.student.embed(coarse, chosen),
-            classes,
-            unsure,
-            seen_t,
-            config.temperature,
-            config.gamma,
-            config.hardest,
-        )
+        seen = self.student.embed(coarse, chosen)
+        contrast = focal_contrast(seen, classes, unsure, seen_t, config.temperature, config.gamma, config.hardest)
         weight = sigmoid_ramp(progress.fraction, config.ramp)
         return StepOutput(
             {
@@ -126,12 +116,3 @@ class DyCON(Method):
                 "contrast": weight * config.contrast_weight * contrast,
             }
         )
-
-    def after_update(self, progress: Progress) -> None:
-        """Move the teacher."""
-        follow(self.teacher, self.student, self.config.decay, progress.step)
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the student says, as in the paper's code (or the teacher)."""
-        network = self.teacher if self.config.predict_with == "teacher" else self.student
-        return mean_prediction({"unet": network(image)[0]}, self.problem.binary)

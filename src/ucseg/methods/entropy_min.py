@@ -1,6 +1,6 @@
 """Entropy minimisation (Grandvalet & Bengio, NeurIPS 2004; for segmentation Vu et al., CVPR 2019, arXiv:1811.12833).
 
-Predictions on unlabelled images should be sure:
+The predictions of unlabelled images should be sure:
 
     L = L_sup(f(x_l), y) + w(t) mean [ -sum_c p_c log p_c / log C ],  p = softmax(f(x_u)),  w(t) = weight * ramp(t)
 """
@@ -11,16 +11,13 @@ import math
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.method_parts.uncertainty import entropy
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_network
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.methods.base import OneNetwork
+from ucseg.types import Batch, Progress, StepOutput
 
 
 class EntropyMinConfig(Strict):
@@ -31,15 +28,11 @@ class EntropyMinConfig(Strict):
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
 
 
-class EntropyMin(Method):
+class EntropyMin(OneNetwork):
     """See the module's docstring."""
 
     Config = EntropyMinConfig
     config: EntropyMinConfig
-
-    def __init__(self, config: EntropyMinConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.network = build_network(config.network, problem)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup and the entropy of the unlabelled images' probabilities."""
@@ -48,7 +41,3 @@ class EntropyMin(Method):
         weight = config.entropy_weight * sigmoid_ramp(progress.fraction, config.ramp)
         unsure = entropy(normalised_probabilities(z[n:], binary)).mean() / math.log(z.shape[1])
         return StepOutput({"supervised": segmentation_loss(z[:n], batch.label, binary), "entropy": weight * unsure})
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the network says."""
-        return mean_prediction({self.config.network: self.network(image)[0]}, self.problem.binary)

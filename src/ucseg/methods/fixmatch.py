@@ -1,6 +1,6 @@
 """FixMatch (Sohn et al., NeurIPS 2020, arXiv:2001.07685), for segmentation as UniMatch's baseline (arXiv:2208.09910).
 
-What is surely said of the weak view of an unlabelled image is the label of its strong view:
+A sure prediction for the weak view of an unlabelled image is the label of its strong view:
 
     q = softmax(f(x_w)),  L = L_sup(f(x_l), y) + w(t) mean over voxels [max_c q_c >= tau] CE(f(x_s), argmax_c q_c)
 
@@ -13,17 +13,14 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
 from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_network
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
+from ucseg.methods.base import OneNetwork
+from ucseg.types import Batch, Progress, StepOutput, Strength
 
 
 class FixMatchConfig(Strict):
@@ -34,31 +31,26 @@ class FixMatchConfig(Strict):
     cutmix: float = Field(0.5, ge=0, le=1)  # probability of a box in an image; UniMatch's code
     loss: PseudoLoss = "ce"  # of the pseudo-label; "dice": as UniMatch's code for medical images
     pseudo_weight: float = Field(1.0, ge=0)  # both papers'
-    ramp: float = Field(
-        0.2, ge=0, le=1
-    )  # share of the steps; that of most methods here. DEVIATION: the papers have none
+    # Share of the steps; that of most methods here. DEVIATION: the papers have none.
+    ramp: float = Field(0.2, ge=0, le=1)
 
 
-class FixMatch(Method):
+class FixMatch(OneNetwork):
     """See the module's docstring."""
 
     Config = FixMatchConfig
     config: FixMatchConfig
     views: Mapping[str, Strength] = {"weak": "weak", "strong": "strong"}
 
-    def __init__(self, config: FixMatchConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.network = build_network(config.network, problem)
-
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup and the pseudo-label of the weak view as the strong one's target."""
+        """L_sup, and the loss of the strong view with the pseudo-label of the weak one."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         weak, strong = batch.unlabelled["weak"], batch.unlabelled["strong"]
         z, _ = self.network(torch.cat([batch.labelled, weak]))
         confidence, label = normalised_probabilities(z[n:].detach(), binary).max(dim=1)
-        # DEVIATION: the box is of the next image of the batch; UniMatch's code draws a second unlabelled batch for it.
+        # DEVIATION: the box is from the next image of the batch; UniMatch's code draws a second unlabelled batch.
         boxes = sample_cutmix_boxes(tuple(weak.shape[2:]), len(weak), progress.generator("cutmix"), config.cutmix)
-        # A pass of its own, as in UniMatch's code: batch norm sees strongly changed images apart from the others.
+        # A separate pass, as in UniMatch's code: batch norm sees strongly changed images apart from the others.
         z_s, _ = self.network(cutmix(strong, boxes))
         sure = cutmix((confidence >= config.threshold).float(), boxes)
         pseudo = pseudo_label_loss(z_s, cutmix(label, boxes), sure, binary, config.loss)
@@ -67,7 +59,3 @@ class FixMatch(Method):
             {"supervised": segmentation_loss(z[:n], batch.label, binary), "pseudo": weight * pseudo},
             {"sure": sure.mean()},
         )
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the network says."""
-        return mean_prediction({self.config.network: self.network(image)[0]}, self.problem.binary)

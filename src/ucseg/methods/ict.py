@@ -1,6 +1,6 @@
 """ICT, interpolation consistency training (Verma et al., IJCAI 2019, arXiv:1903.03825).
 
-The student's prediction of a mix of two unlabelled images should be the mix of the teacher's predictions:
+The student sees a mix of two unlabelled images; its prediction should be the mix of the teacher's two predictions:
 
     x_m = lambda x_i + (1 - lambda) x_j,  lambda ~ Beta(a, a)
     L = L_sup(f(x_l), y) + w(t) mean |sigma(f(x_m)) - sg [lambda sigma(f'(x_i)) + (1 - lambda) sigma(f'(x_j))]|^2
@@ -13,18 +13,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.losses.segmentation import class_probabilities, segmentation_loss
 from ucseg.method_parts.mixing import mixup
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.method_parts.teacher import follow, make_teacher
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_network
+from ucseg.methods.base import StudentAndTeacher
 from ucseg.randomness import numpy_generator
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Progress, StepOutput
 
 
 class ICTConfig(Strict):
@@ -38,19 +34,14 @@ class ICTConfig(Strict):
     predict_with: Literal["teacher", "student"] = "teacher"  # the paper's
 
 
-class ICT(Method):
+class ICT(StudentAndTeacher):
     """See the module's docstring."""
 
     Config = ICTConfig
     config: ICTConfig
 
-    def __init__(self, config: ICTConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.student = build_network(config.network, problem)
-        self.teacher = make_teacher(self.student)
-
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup and the consistency of interpolations. Each image is mixed with the next one of the batch."""
+        """L_sup, and the consistency of interpolations. Each image is mixed with the next one of the batch."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = batch.unlabelled["image"]
         with torch.no_grad():
@@ -63,12 +54,3 @@ class ICT(Method):
         return StepOutput(
             {"supervised": segmentation_loss(z[:n], batch.label, binary), "consistency": weight * consistency}
         )
-
-    def after_update(self, progress: Progress) -> None:
-        """Move the teacher."""
-        follow(self.teacher, self.student, self.config.decay, progress.step)
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the teacher says (or the student)."""
-        network = self.teacher if self.config.predict_with == "teacher" else self.student
-        return mean_prediction({self.config.network: network(image)[0]}, self.problem.binary)

@@ -1,7 +1,7 @@
 """MC-Net+, mutual consistency (Wu et al., MICCAI 2021, arXiv:2103.02911; MedIA 81:102530, 2022, arXiv:2109.09960).
 
-One encoder with K decoders that differ only in how they up-sample. Where they differ, the image is hard; each is drawn
-to the sharpened predictions of the others, on all images:
+One encoder has K decoders, which differ only in how they up-sample. Where their predictions differ, the image is hard.
+On all images each decoder is drawn to the sharpened predictions of the others:
 
     L = sum_k L_sup(z_k, y) + w(t) sum_{k != j} mean |p_k - sg s(p_j)|^2,  w(t) = weight * ramp(t)
     s(p) = p^(1/T) / (p^(1/T) + (1 - p)^(1/T))
@@ -18,8 +18,7 @@ from ucseg.config import Strict
 from ucseg.losses.consistency import sharpen
 from ucseg.losses.segmentation import class_probabilities, segmentation_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
+from ucseg.methods.base import Method, mean_prediction
 from ucseg.networks import member_names
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import UNet, UNetDecoder, UpSampling
@@ -50,12 +49,12 @@ class MCNet(Method):
         )
 
     def decode(self, image: Tensor) -> list[Tensor]:
-        """Logits of each decoder from the same features of the encoder."""
+        """Logits of each decoder, from the same features of the encoder."""
         features = self.network.encode(image)
         return [crop_to(decoder(features), tuple(image.shape[2:])) for decoder in (self.network.decoder, *self.others)]
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each decoder, and each one's squared distance to the sharpened predictions of the others."""
+        """L_sup of each decoder, and its squared distance to the sharpened predictions of the others."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         z = self.decode(torch.cat([batch.labelled, batch.unlabelled["image"]]))
         p = [class_probabilities(z_k, binary) for z_k in z]
@@ -70,6 +69,6 @@ class MCNet(Method):
         return StepOutput(terms)
 
     def predict(self, image: Tensor) -> Prediction:
-        """The mean of the decoders, which are its members. The published tests report the first one and the mean."""
+        """The mean of the decoders, which are members. The published tests report the first one and the mean."""
         names = member_names(self.config.decoders)
         return mean_prediction(dict(zip(names, self.decode(image), strict=True)), self.problem.binary)

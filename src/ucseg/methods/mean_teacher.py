@@ -1,7 +1,7 @@
 """Mean teacher (Tarvainen & Valpola, NeurIPS 2017, arXiv:1703.01780), for segmentation as in UA-MT's comparison.
 
-A student is trained on the labelled images and, on the unlabelled ones, towards the probabilities of a teacher that is
-the running mean of its weights. Student and teacher see differently augmented views with different noise:
+The teacher is the running mean of the student's weights. The student learns from the labelled images and, on the
+unlabelled ones, from the teacher's probabilities. Both see differently augmented views with different noise:
 
     L = L_sup(f(x_l), y) + w(t) mean |sigma(f(x_u + e)) - sg sigma(f'(x_u' + e'))|^2,  w(t) = weight * ramp(t)
     theta' = d theta' + (1 - d) theta
@@ -21,11 +21,8 @@ from ucseg.config import Strict
 from ucseg.losses.segmentation import class_probabilities, segmentation_loss
 from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.method_parts.teacher import follow, make_teacher
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_network
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
+from ucseg.methods.base import StudentAndTeacher
+from ucseg.types import Batch, Progress, StepOutput, Strength
 
 
 class MeanTeacherConfig(Strict):
@@ -39,20 +36,15 @@ class MeanTeacherConfig(Strict):
     predict_with: Literal["teacher", "student"] = "teacher"  # the paper's
 
 
-class MeanTeacher(Method):
+class MeanTeacher(StudentAndTeacher):
     """See the module's docstring."""
 
     Config = MeanTeacherConfig
     config: MeanTeacherConfig
     views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
 
-    def __init__(self, config: MeanTeacherConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.student = build_network(config.network, problem)
-        self.teacher = make_teacher(self.student)
-
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup and the consistency of student and teacher on the unlabelled images."""
+        """L_sup, and the consistency of student and teacher on the unlabelled images."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         seen = gaussian_noise(batch.unlabelled["student"], config.noise, progress.generator("student noise"))
         z, _ = self.student(torch.cat([batch.labelled, seen]))
@@ -67,15 +59,6 @@ class MeanTeacher(Method):
 
     @torch.no_grad()
     def teach(self, batch: Batch, progress: Progress) -> Tensor:
-        """sigma(f'(x_u' + e')), with the teacher's own view, noise and dropout."""
+        """sigma(f'(x_u' + e')): the teacher has its own view, noise and dropout."""
         seen = gaussian_noise(batch.unlabelled["teacher"], self.config.noise, progress.generator("teacher noise"))
         return class_probabilities(self.teacher(seen)[0], self.problem.binary)
-
-    def after_update(self, progress: Progress) -> None:
-        """Move the teacher."""
-        follow(self.teacher, self.student, self.config.decay, progress.step)
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the teacher says (or the student)."""
-        network = self.teacher if self.config.predict_with == "teacher" else self.student
-        return mean_prediction({self.config.network: network(image)[0]}, self.problem.binary)

@@ -4,24 +4,22 @@ Two passes of the same images through the same network differ by dropout alone, 
 
     L = 1/2 sum_k L_sup(z_k, y) + w(t) 1/2 [ KL(p_1 | p_2) + KL(p_2 | p_1) ],  w(t) = weight * ramp(t)
 
-with the agreement on labelled and unlabelled images. The paper's is on labelled data, which it has in plenty.
+Labelled and unlabelled images count in the agreement. The paper has many labels, and uses labelled images alone.
 """
 
 from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from ucseg.config import Strict
 from ucseg.errors import UserError
 from ucseg.losses.consistency import symmetric_divergence
 from ucseg.losses.segmentation import segmentation_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_network
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.methods.base import OneNetwork
+from ucseg.types import Batch, Problem, Progress, StepOutput
 
 
 class RDropConfig(Strict):
@@ -32,7 +30,7 @@ class RDropConfig(Strict):
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
 
 
-class RDrop(Method):
+class RDrop(OneNetwork):
     """See the module's docstring."""
 
     Config = RDropConfig
@@ -40,27 +38,18 @@ class RDrop(Method):
 
     def __init__(self, config: RDropConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = build_network(config.network, problem)
         if not any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.network.modules()):
             raise UserError(
-                "todo",
-                f"r_drop needs a network with dropout, and '{config.network}' has none; use network=unet.",
+                "network-without-dropout",
+                f"method r_drop: network '{config.network}' has no dropout; set method.network=unet.",
             )
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of both passes, which share a batch and so their batch statistics, and their agreement."""
+        """L_sup of both passes, and their agreement. Both are in one batch, and so have the same batch statistics."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z_1, z_2 = self.network(torch.cat([image, image]))[0].chunk(2)
         weight = config.agreement_weight * sigmoid_ramp(progress.fraction, config.ramp)
         supervised = [segmentation_loss(z[:n], batch.label, binary) for z in (z_1, z_2)]
-        return StepOutput(
-            {
-                "supervised": torch.stack(supervised).mean(),
-                "agreement": weight * symmetric_divergence(z_1, z_2, binary),
-            }
-        )
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the network says, without dropout."""
-        return mean_prediction({self.config.network: self.network(image)[0]}, self.problem.binary)
+        agreement = weight * symmetric_divergence(z_1, z_2, binary)
+        return StepOutput({"supervised": torch.stack(supervised).mean(), "agreement": agreement})

@@ -1,14 +1,14 @@
 """SS-Net: smoothness and class separation (Wu et al., MICCAI 2022, arXiv:2203.01324).
 
-Predictions resist the small change of the image that would alter them most (virtual adversarial training, Miyato et al.
-2018, arXiv:1704.03976), on all images; and projected voxel features are drawn to the memory of their own class:
+On all images the prediction should resist the small change that would alter it most (virtual adversarial training,
+Miyato et al. 2018, arXiv:1704.03976). Projected voxel features are drawn to the memory of their class:
 
     r = rho * argmax_|d|=1 D(sigma(f(x + xi d)), sigma(f(x))),   L_smooth = Dice(sigma(f(x + r)), argmax f(x))
     L_class = mean over voxels v of foreground class c of  1 - cos(q(g(v)), m),  m in memory of class c
     L = L_sup + w(t) (L_smooth + 0.2 L_class)
 
-g, q: projection and prediction heads. Memory: g of labelled voxels that are predicted right, the surest first. The
-background, which is many things, has none.
+g, q: projection and prediction heads. Memory: g of labelled voxels with a right prediction, the surest first. The
+background has no memory: it is many different things.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from ucseg.losses.segmentation import (
 )
 from ucseg.method_parts.perturbation import adversarial_change, kept_statistics
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
+from ucseg.methods.base import OneNetwork
 from ucseg.networks.blocks import crop_to
-from ucseg.networks.unet import WIDTHS, UNet
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.networks.levels import WIDTHS
+from ucseg.networks.unet import UNet
+from ucseg.types import Batch, Problem, Progress, StepOutput
 
 
 class SSNetConfig(Strict):
@@ -52,21 +52,18 @@ class SSNetConfig(Strict):
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
 
 
-class SSNet(Method):
-    """See the module's docstring. The network is a U-Net; voxel features are its decoder's last map."""
+class SSNet(OneNetwork):
+    """See the module's docstring. The network is a U-Net; voxel features are the last map of its decoder."""
 
     Config = SSNetConfig
     config: SSNetConfig
+    network: UNet
 
     def __init__(self, config: SSNetConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
-        self.project = nn.Sequential(
-            nn.Linear(WIDTHS[0], config.width), nn.ReLU(), nn.Linear(config.width, config.width)
-        )
-        self.match = nn.Sequential(
-            nn.Linear(config.width, config.width), nn.ReLU(), nn.Linear(config.width, config.width)
-        )
+        width = config.width
+        self.project = nn.Sequential(nn.Linear(WIDTHS[0], width), nn.ReLU(), nn.Linear(width, width))
+        self.match = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         flat = problem.dims == 2
         self.radius = config.radius or (0.02 if flat else 0.01)
         self.smooth_weight = (0.1 if flat else 1.0) if config.smooth_weight is None else config.smooth_weight
@@ -76,27 +73,27 @@ class SSNet(Method):
         """Logits B x C x S and voxel features B x K x S."""
         decoder, shape = self.network.decoder, tuple(image.shape[2:])
         features = decoder.maps(self.network.encode(image))[-1]
-        return crop_to(decoder.head(decoder.head_dropout(features)).float(), shape), crop_to(features, shape)
+        return crop_to(decoder.logits(features), shape), crop_to(features, shape)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup, L_smooth and L_class."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z, features = self(image)
-        said = most_likely(z.detach())
+        predicted = most_likely(z.detach())
         weight = sigmoid_ramp(progress.fraction, config.ramp)
         terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
         if self.smooth_weight:
 
-            def says(x: Tensor) -> Tensor:
+            def probabilities(x: Tensor) -> Tensor:
                 return class_probabilities(self(x)[0], binary)
 
             with kept_statistics(self.network):
-                change = adversarial_change(says, image, self.radius, progress.generator("direction"))
-                moved = says(image + change)
-            terms["smooth"] = weight * self.smooth_weight * dice_loss(moved, said)
+                change = adversarial_change(probabilities, image, self.radius, progress.generator("direction"))
+                moved = probabilities(image + change)
+            terms["smooth"] = weight * self.smooth_weight * dice_loss(moved, predicted)
         if config.class_weight:
-            label = torch.cat([batch.label, said[n:]])
+            label = torch.cat([batch.label, predicted[n:]])
             terms["class"] = weight * config.class_weight * self.separation(features, label, progress)
             self.remember(z[:n].detach(), features[:n].detach(), batch.label)
         return StepOutput(terms)
@@ -107,7 +104,8 @@ class SSNet(Method):
         Zero while the memory is empty.
         """
         flat, of = features.movedim(1, -1).flatten(0, -2), label.flatten()
-        # A class's voxels come first in a random order that ranks them; which are its own is weighed, not looked up.
+        # The voxels of the class come first, in random order. Others may follow; they are weighed with zero, because a
+        # lookup of their number would stall a GPU.
         draw = torch.rand(len(of), generator=progress.generator("voxels")).to(of.device)
         losses, counts = [], []
         for c in range(self.problem.classes - 1):
@@ -125,17 +123,13 @@ class SSNet(Method):
 
     @torch.no_grad()
     def remember(self, z: Tensor, features: Tensor, label: Tensor) -> None:
-        """Fill the memory with projections of labelled foreground voxels predicted right, the surest of each class."""
+        """Put projections of labelled foreground voxels into the memory: the surest right predictions of each class."""
         flat, of = features.movedim(1, -1).flatten(0, -2), label.flatten()
-        confidence, said = normalised_probabilities(z, self.problem.binary).max(dim=1)
+        confidence, predicted = normalised_probabilities(z, self.problem.binary).max(dim=1)
         entries, keep = [], []
         for c in range(1, self.problem.classes):
-            right = (of == c) & (said.flatten() == c)
+            right = (of == c) & (predicted.flatten() == c)
             score, chosen = torch.where(right, confidence.flatten(), -1.0).topk(min(self.config.voxels, len(of)))
             entries.append(F.normalize(self.project(flat[chosen]).float(), dim=1))
             keep.append(score > 0)
         self.memory.push(torch.stack(entries, dim=1), torch.stack(keep, dim=1))
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the network says."""
-        return mean_prediction({"unet": self(image)[0]}, self.problem.binary)

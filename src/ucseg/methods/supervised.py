@@ -1,7 +1,7 @@
 """Supervised training on the labelled cases only: the baseline on the same footing, and with all labels the ceiling.
 
-The networks, the supervised loss L_sup = CE + Dice + L_u and the batches of labelled images are UC-Seg's. With two
-networks they are trained side by side without seeing each other, and their mean is predicted.
+The networks, the supervised loss L_sup = CE + Dice + L_u and the batches of labelled images are those of UC-Seg. Two
+networks are trained side by side and do not see each other; the method predicts their mean.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from ucseg.config import Strict
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
 from ucseg.method_parts.uncertainty import vacuity
-from ucseg.methods.base import Method
-from ucseg.networks import build_networks
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
+from ucseg.methods.base import SideBySide
+from ucseg.types import Batch, Prediction, Progress, StepOutput, Strength
 
 
 class SupervisedConfig(Strict):
@@ -36,30 +35,25 @@ class SupervisedConfig(Strict):
         return networks
 
 
-class Supervised(Method):
+class Supervised(SideBySide):
     """See the module's docstring. It asks for no view of the unlabelled images."""
 
     Config = SupervisedConfig
     config: SupervisedConfig
     views: Mapping[str, Strength] = {}
 
-    def __init__(self, config: SupervisedConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.networks = build_networks(config.networks, problem)
-
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each network; none of them shares a parameter with another, so their sum trains each alone."""
+        """L_sup of each network. They share no parameter, so the sum trains each of them alone."""
         config, terms = self.config, {}
         beta = annealing(progress.fraction, config.beta_start)
-        for name, network in self.networks.items():
-            z, _ = network(batch.labelled)
+        for name, z in self.logits(batch.labelled).items():
             calibration = config.calibration_weight * calibration_loss(z, batch.label, beta)
             terms[f"supervised_{name}"] = segmentation_loss(z, batch.label, self.problem.binary) + calibration
         return StepOutput(terms)
 
     def predict(self, image: Tensor) -> Prediction:
         """The mean of the networks' probabilities and of their vacuities."""
-        logits = {name: network(image)[0] for name, network in self.networks.items()}
+        logits = self.logits(image)
         members = {name: normalised_probabilities(z, self.problem.binary) for name, z in logits.items()}
         return Prediction(
             torch.stack(list(members.values())).mean(dim=0),

@@ -1,7 +1,7 @@
 """UA-MT, uncertainty-aware mean teacher (Yu et al., MICCAI 2019, arXiv:1907.07034).
 
-A mean teacher whose targets count only where it is sure. Its uncertainty is the entropy of its mean prediction over K
-passes with dropout and noise (MC dropout); the threshold rises over training:
+A mean teacher; its targets count only where it is sure. Its uncertainty is the entropy of its mean prediction over K
+passes with dropout and noise (MC dropout). The threshold rises over training:
 
     p^ = mean_k softmax(f'(x_u + e_k)),  U = -sum_c p^_c log p^_c,  H(t) = (3/4 + ramp_T(t)/4) log C
     L = L_sup(f(x_l), y) + w(t) sum [U < H] |sigma(f(x_u + e)) - sg sigma(f'(x_u + e'))|^2 / sum [U < H]
@@ -22,12 +22,9 @@ from ucseg.losses.consistency import masked_mean
 from ucseg.losses.segmentation import class_probabilities, normalised_probabilities, segmentation_loss
 from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.method_parts.uncertainty import entropy
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
-from ucseg.networks import build_network
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
+from ucseg.methods.base import StudentAndTeacher
+from ucseg.types import Batch, Progress, StepOutput, Strength
 
 
 class UAMTConfig(Strict):
@@ -43,20 +40,15 @@ class UAMTConfig(Strict):
     predict_with: Literal["teacher", "student"] = "student"
 
 
-class UAMT(Method):
+class UAMT(StudentAndTeacher):
     """See the module's docstring."""
 
     Config = UAMTConfig
     config: UAMTConfig
     views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
 
-    def __init__(self, config: UAMTConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
-        self.student = build_network(config.network, problem)
-        self.teacher = make_teacher(self.student)
-
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the consistency where the teacher is sure."""
+        """L_sup, and the consistency of the voxels where the teacher is sure."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         seen = gaussian_noise(batch.unlabelled["student"], config.noise, progress.generator("student noise"))
         z, _ = self.student(torch.cat([batch.labelled, seen]))
@@ -84,12 +76,3 @@ class UAMT(Method):
         ]
         mean = torch.stack([normalised_probabilities(z, binary) for z in passes]).mean(dim=0)
         return class_probabilities(passes[0], binary), entropy(mean)
-
-    def after_update(self, progress: Progress) -> None:
-        """Move the teacher."""
-        follow(self.teacher, self.student, self.config.decay, progress.step)
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the student says, as in the paper's code (or the teacher)."""
-        network = self.teacher if self.config.predict_with == "teacher" else self.student
-        return mean_prediction({self.config.network: network(image)[0]}, self.problem.binary)

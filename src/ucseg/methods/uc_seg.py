@@ -1,9 +1,9 @@
 """UC-Seg: uncertainty-aware cross-training (Huang et al., IEEE TIP 34:5543-5556, 2025, doi 10.1109/TIP.2025.3599783).
 
-Two networks of different structure correct each other in feature space (CCP), and a learned module (UPG) fuses their
-predictions, weighted by how uncertain each of them is, into the pseudo-labels that train both.
-docs/methods/uc_seg.md maps every equation to a symbol here. Longer than 150 lines: a fifth of it are the settings, a
-name, a default and a source for every number of the method, so that each part can be switched off by itself.
+Two networks of different structure correct each other in feature space (CCP). A learned module (UPG) fuses their
+predictions, weighted by the uncertainty of each, into the pseudo-labels that train both.
+docs/methods/uc_seg.md maps every equation to a symbol here. Longer than 150 lines: a fifth of the file is settings, one
+for every number of the method, so that each part can be switched off alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Terms = dict[str, Tensor]
 
 
 class UCSegConfig(Strict):
-    """Defaults are the published ones (method.md) unless a comment says otherwise. A weight of zero switches off."""
+    """Defaults are the published ones (method.md) unless a comment says otherwise. A weight of zero: without it."""
 
     subnets: tuple[str, str] = ("unet", "vnet")
     upg: bool = True  # false: the mean of the two subnets' logits instead
@@ -86,21 +86,22 @@ class UCSeg(Method):
     def shown_levels(self, widths: list[tuple[int, ...]]) -> list[int]:
         """The levels of the CCP terms that both subnets show; a UserError where the terms need more."""
         config = self.config
+        # With a plan of small patches there are fewer levels than the setting names.
         levels = [level for level in config.levels if level <= min(map(len, widths))]
-        # A plan of small patches has fewer levels than the terms name: those that there are then.
         needed = min(config.levels)
         lacking = [name for name, shown in zip(config.subnets, widths, strict=True) if len(shown) < needed]
         if lacking and (config.ife_weight or config.ic_weight):
             raise UserError(
-                "todo",
-                f"method uc_seg: network '{lacking[0]}' does not show the encoder's feature maps that ife and "
-                "ic compare; choose another one, or set ife_weight=0 and ic_weight=0.",
+                "subnet-without-maps",
+                f"method uc_seg: network '{lacking[0]}' does not show its encoder maps, which the terms ife and ic "
+                "compare. Choose another network, or set ife_weight=0 and ic_weight=0.",
             )
         if config.ic_weight and any(widths[0][level - 1] != widths[1][level - 1] for level in levels):
+            one, other = config.subnets
             raise UserError(
-                "todo",
-                f"method uc_seg: the feature maps of '{config.subnets[0]}' and '{config.subnets[1]}' differ in their "
-                "numbers of channels, and the term ic compares them; choose another one, or set ic_weight=0.",
+                "subnet-widths",
+                f"method uc_seg: the encoder maps of '{one}' and '{other}' have different numbers of channels, and the "
+                "term ic compares them. Choose other networks, or set ic_weight=0.",
             )
         return levels
 
@@ -120,7 +121,7 @@ class UCSeg(Method):
     def pseudo_label(self, z: list[Tensor], image: Tensor) -> Tensor:
         """UPG, steps 5-6: y_hat = sg(hard(z_p)), hard() being an argmax over classes (CORRECTION).
 
-        The unlabelled half goes through the fusion head by itself: it needs no graph, which saves half of the head.
+        The unlabelled half goes through the fusion head alone: it needs no graph, and that saves half of the head.
         """
         if self.config.pseudo_label_mode == "evaluation":
             self.eval()
@@ -131,7 +132,7 @@ class UCSeg(Method):
         return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """The total of method.md, "Losses", as one weighted term each; those of the mixed images are the step's rest.
+        """The total of method.md, "Losses", one weighted term each. Those of the mixed images are the rest of the step.
 
         Each term between the subnets is the mean of its plain and its mixed value.
         """
@@ -139,7 +140,7 @@ class UCSeg(Method):
         n = len(labelled)
         z, features = self.forward_both(torch.cat([labelled, unlabelled]))
         y_hat = self.pseudo_label([z_k[n:] for z_k in z], unlabelled)
-        z_p = self.fuse([z_k[:n] for z_k in z])  # after the pseudo-label: that pass is gone before this one is kept
+        z_p = self.fuse([z_k[:n] for z_k in z])  # last, so that memory holds no maps of the pseudo-label's pass
 
         beta = annealing(progress.fraction, config.beta_start)
         terms = {
@@ -148,7 +149,7 @@ class UCSeg(Method):
             "supervised_fused": self.supervised(z_p, batch.label, beta),
         }
         plain = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat)
-        # For what comes after the terms have gone backward: without the graph, which would keep the maps.
+        # For the rest of the step, detached: a graph would keep the maps.
         seen = [z_k.detach() for z_k in z], [[level.detach() for level in of_one] for of_one in features]
         y = torch.cat([batch.label, y_hat])
         if not (plain and config.mixing and progress.fraction >= config.mixing_start):
@@ -163,7 +164,7 @@ class UCSeg(Method):
         return StepOutput(terms | self.weighted(plain, progress, 0.5), rest=rest)
 
     def weighted(self, raw: Terms, progress: Progress, share: float = 1.0) -> Terms:
-        """The terms between the subnets with their weights of the total, times `share`."""
+        """The terms between the subnets, times their weights in the total and `share`."""
         config = self.config
         weights = {
             "pseudo": 0.5 * config.lambda_max * sigmoid_ramp(progress.fraction, config.lambda_ramp),
@@ -203,7 +204,7 @@ class UCSeg(Method):
     def mix(self, batch: Batch, y_hat: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         """Copy-paste: labelled and unlabelled images in pairs, as many as the smaller half of the batch has.
 
-        With `strong_mixing` the unlabelled part is another view than the one that `y_hat` was said of.
+        With `strong_mixing` the unlabelled part is the strong view, while `y_hat` is the label of the plain one.
         """
         generator = progress.generator("mixing")
         box = sample_box(tuple(y_hat.shape[1:]), self.config.mixing_box, generator)
@@ -216,7 +217,7 @@ class UCSeg(Method):
 
     @torch.no_grad()
     def remember(self, z: list[Tensor], features: list[list[Tensor]], y: Tensor, n: int, progress: Progress) -> Terms:
-        """Fill the feature memory once a subnet's labelled hard Dice of the batch is above the rising threshold."""
+        """Fill the memory of a subnet if its hard Dice on the labelled images is above the rising threshold."""
         first, last = self.memory_threshold
         threshold = first + (last - first) * progress.fraction
         metrics: Terms = {}
@@ -229,7 +230,7 @@ class UCSeg(Method):
         return metrics
 
     def predict(self, image: Tensor) -> Prediction:
-        """z_p is the model's prediction; the two subnets are its members."""
+        """The method predicts z_p; the two subnets are members."""
         z, _ = self.forward_both(image)
         z_p, binary = self.fuse(z), self.problem.binary
         names = member_names(self.config.subnets)

@@ -1,7 +1,7 @@
 """URPC, uncertainty rectified pyramid consistency (Luo et al., MICCAI 2021, arXiv:2012.07042; MedIA 80:102517, 2022).
 
-One network with a head on each map of its decoder. On the unlabelled images the predictions p_s of the S scales, at
-full size, are drawn to their mean p_c, each voxel counting the less the further a scale is from the mean there:
+One network has a head on each map of its decoder. On the unlabelled images the predictions p_s of the S scales, at full
+size, are drawn to their mean p_c. A voxel counts less the further a scale is from the mean there:
 
     L = (1/S) sum_s L_sup(z_s, y) + w(t) (1/S) sum_s [ mean(w_s |p_s - p_c|^2) / mean(w_s) + mean D_s ]
     w_s = exp(-D_s),  D_s = KL(p_s || p_c) = sum_c p_s log(p_s / p_c),  w(t) = weight * ramp(t)
@@ -19,11 +19,10 @@ from ucseg.losses.consistency import rectified_consistency
 from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
 from ucseg.method_parts.perturbation import channel_dropout, gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
-from ucseg.methods.base import Method
-from ucseg.methods.ensemble import mean_prediction
+from ucseg.methods.base import OneNetwork
 from ucseg.networks.blocks import CONV, LINEAR, crop_to
 from ucseg.networks.unet import UNet
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Problem, Progress, StepOutput
 
 
 class URPCConfig(Strict):
@@ -38,21 +37,21 @@ class URPCConfig(Strict):
     ramp: float = Field(1.0, ge=0, le=1)  # share of the steps
 
 
-class URPC(Method):
-    """See the module's docstring."""
+class URPC(OneNetwork):
+    """See the module's docstring. The network is a U-Net, which predicts with its finest scale."""
 
     Config = URPCConfig
     config: URPCConfig
+    network: UNet
 
     def __init__(self, config: URPCConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
         # The finest scale has the network's own head.
         widths = self.network.decoder.widths[-config.scales : -1]
         self.heads = nn.ModuleList(CONV[problem.dims](width, problem.classes, 1) for width in widths)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Deep supervision on the labelled images, rectified consistency of the scales on the unlabelled ones."""
+        """L_sup of each scale on the labelled images, and the consistency of the scales on the unlabelled ones."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         z = self.pyramid(torch.cat([batch.labelled, batch.unlabelled["image"]]), progress)
         p = torch.stack([normalised_probabilities(z_s[n:], binary) for z_s in z])
@@ -65,7 +64,7 @@ class URPC(Method):
         )
 
     def pyramid(self, image: Tensor, progress: Progress) -> list[Tensor]:
-        """Logits of each scale at the image's size, coarsest first, the coarse ones from perturbed maps."""
+        """Logits of each scale at the image's size, coarsest first. All but the finest come from perturbed maps."""
         config, decoder, shape = self.config, self.network.decoder, tuple(image.shape[2:])
         maps = decoder.maps(self.network.encode(image))
         full = tuple(maps[-1].shape[2:])
@@ -75,9 +74,4 @@ class URPC(Method):
             seen = gaussian_noise(seen, config.noise, progress.generator("noise", scale))
             z = F.interpolate(head(seen).float(), size=full, mode=LINEAR[self.problem.dims], align_corners=False)
             logits.append(crop_to(z, shape))
-        finest: Tensor = decoder.head(decoder.head_dropout(maps[-1])).float()
-        return [*logits, crop_to(finest, shape)]
-
-    def predict(self, image: Tensor) -> Prediction:
-        """What the finest scale says."""
-        return mean_prediction({"unet": self.network(image)[0]}, self.problem.binary)
+        return [*logits, crop_to(decoder.logits(maps[-1]), shape)]

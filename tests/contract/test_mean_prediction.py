@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ucseg.losses.segmentation import normalised_probabilities
-from ucseg.methods.ensemble import mean_prediction
+from ucseg.methods.base import mean_prediction
 
 
 @pytest.mark.parametrize("classes", [2, 3])
