@@ -1,7 +1,7 @@
-"""Randomness as a function: every draw is named by what it is for, so nothing about it has to be saved.
+"""Randomness as a function: every draw has a name, its purpose, so nothing about it has to be saved.
 
-A generator is derived from (seed, purpose, step, slot, part). A resumed run therefore draws what an uninterrupted
-one would have drawn, and the number of loader workers changes nothing.
+A generator is made from (seed, purpose, step, slot, part). So a resumed run draws the same as an uninterrupted one, and
+the number of loader workers changes nothing.
 """
 
 from __future__ import annotations

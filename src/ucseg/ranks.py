@@ -1,11 +1,11 @@
 """What crosses the processes ("ranks") that train together on one batch, each with an equal piece of it.
 
-Networks, losses and methods see the images of their rank. What an equation takes over the whole batch (Dice's sums, the
-statistics of batch norm, negatives of a contrast, a neighbour to be mixed with) goes through this file, and nothing
-else does. In a single process everything here is the identity.
+Networks, losses and methods see the images of their rank. Some equations need the whole batch: the sums of Dice, the
+statistics of batch norm, negatives of a contrast, a neighbour to mix with. These go through this file, and nothing else
+does. In a single process everything here is the identity.
 
-A term is a rank's own part of the loss: its mean over the ranks is the term of the whole batch, and the mean of the
-gradients, which DDP takes, is the gradient of it. So means over images need nothing; ratios of sums need `total`.
+A term is the part of one rank in the loss. Its mean over the ranks is the term of the whole batch. DDP takes the mean
+of the gradients, which is its gradient. So means over images need nothing; ratios of sums need `total`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def size() -> int:
 
 
 def rank() -> int:
-    """Which one this process is, from 0. It is rank 0 that speaks and writes."""
+    """The number of this process, from 0. Only rank 0 prints and writes."""
     return group.get_rank() if size() > 1 else 0
 
 
@@ -48,25 +48,25 @@ def gather(x: Tensor) -> Tensor:
         return x
     if x.dtype == torch.bool:
         return gather(x.byte()).bool()
-    # A sum of what no other rank fills, instead of a gather: its gradient is a sum too, on every backend.
+    # A sum in which each rank fills its own rows, instead of a gather: its gradient is a sum too, on every backend.
     everybody = x.new_zeros(size(), *x.shape)
     everybody[rank()] = x
     return total(everybody).flatten(0, 1)
 
 
 def own(whole: Pieces) -> Pieces:
-    """This rank's piece of what was made for the whole batch (random draws: equal on all ranks)."""
+    """The piece of this rank of what was made for the whole batch, e.g. random draws (equal on all ranks)."""
     length = len(whole) // size()
     return whole[rank() * length : (rank() + 1) * length]
 
 
 def neighbours(x: Tensor) -> Tensor:
-    """For each of B x ... the next one of the whole batch, for the last one the first."""
+    """For each of B x ... the next one of the whole batch; for the last one the first."""
     return own(gather(x).roll(-1, dims=0))
 
 
 def any_of(*votes: bool) -> tuple[bool, ...]:
-    """Each vote that at least one rank casts: decisions that clocks and signals cause are taken by all together."""
+    """Each vote that at least one rank casts: all ranks decide the same, even where clocks and signals differ."""
     if size() == 1:
         return votes
     counted = torch.tensor(votes, dtype=torch.uint8)
@@ -75,17 +75,17 @@ def any_of(*votes: bool) -> tuple[bool, ...]:
 
 
 def all_say(value: T) -> list[T]:
-    """The value of every rank, in their order; anything that can be pickled."""
+    """The value of every rank, in order; anything that can be pickled."""
     if size() == 1:
         return [value]
-    said: list[Any] = [None] * size()
-    group.all_gather_object(said, value)
-    return said
+    values: list[Any] = [None] * size()
+    group.all_gather_object(values, value)
+    return values
 
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    """Rank 0 does what stands inside; the others do it afterwards, and find what it left."""
+    """Rank 0 runs the block first; then the others run it, and find what rank 0 has made."""
     if rank() > 0:
         any_of(True)
     yield

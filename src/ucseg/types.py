@@ -1,4 +1,4 @@
-"""The words between data and methods: what a network must know, a batch, a step and a prediction."""
+"""What data and methods exchange: what a network must know, a batch, a step and a prediction."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy.typing as npt
 
 from ucseg.randomness import torch_generator
 
-if TYPE_CHECKING:  # half of the verbs never compute with torch, and importing it takes longer than they do
+if TYPE_CHECKING:  # half of the verbs do not need torch, and its import takes longer than they do
     import torch
     from torch import Tensor
 
 Array = npt.NDArray[Any]
 Strides = tuple[tuple[int, ...], ...]
-"""By how much each axis shrinks from one encoder level to the next: a row a step down, a number (1 or 2) an axis."""
+"""How much each axis shrinks from one encoder level to the next: a row for each step down, 1 or 2 for each axis."""
 # How the intensities of a view of the unlabelled images are changed. "weak": not at all; "plan": as those of labelled
-# images; "strong": as weak-to-strong methods need it. Its geometry is that of all views.
+# images; "strong": as weak-to-strong methods need it. All views of an image have the same geometry.
 Strength = Literal["weak", "plan", "strong"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a network must know of the data.
+    """What a network must know about the data.
 
     Attributes:
         dims: 2 or 3.
@@ -32,8 +32,8 @@ class Problem:
         classes: number of classes C, background included.
         patch: S of a training patch, in voxels.
         token: edge lengths of the patches into which the pseudo-label generator cuts the uncertainty maps.
-        one_component: classes of which a scan has one connected component (for the component filter).
-        strides: from one level of the networks' encoders to the next; None: five levels, each half of the one above.
+        one_component: classes that are one connected component in a scan (for the component filter).
+        strides: from one encoder level of the networks to the next. None: five levels, each half of the one above.
     """
 
     dims: int
@@ -46,7 +46,7 @@ class Problem:
 
     @property
     def binary(self) -> bool:
-        """One foreground class: per-class sigmoids; otherwise softmax over the classes."""
+        """One foreground class: a sigmoid for each class. Otherwise: softmax over the classes."""
         return self.classes == 2
 
 
@@ -57,8 +57,8 @@ class Batch:
     Attributes:
         labelled: B_l x Cin x S float32.
         label: B_l x S int64.
-        unlabelled: one B_u x Cin x S tensor a view the method asked for. Views share geometry, not intensities.
-            A method that asks for none has no unlabelled half.
+        unlabelled: a B_u x Cin x S tensor for each view of the method. Views share geometry, not intensities.
+            Without views there is no unlabelled half.
         labelled_cases, unlabelled_cases: names, for error messages only.
     """
 
@@ -71,14 +71,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where in training we are. Schedules are functions of it; so is every random draw of a method.
+    """The place in training. Schedules are functions of it, and so is every random draw of a method.
 
     Attributes:
         step: updates done.
         total: T, updates to make.
         seed: of the run.
-        part: which piece of an update whose gradients are accumulated. Pieces have draws of their own; the processes
-            that share a piece have the same ones.
+        part: number of the piece, if the gradients of an update are accumulated. Each piece has its own draws; the
+            processes that share a piece have the same ones.
     """
 
     step: int
@@ -92,21 +92,21 @@ class Progress:
         return min(1.0, self.step / self.total)
 
     def generator(self, purpose: str, slot: int = 0) -> torch.Generator:
-        """A CPU generator for this step's draw named `purpose`."""
+        """A CPU generator for the draw `purpose` of this step."""
         return torch_generator(self.seed, purpose, self.step, slot, self.part)
 
 
 @dataclass
 class StepOutput:
-    """What a method hands to the loop.
+    """What a method gives to the loop.
 
     Attributes:
-        terms: named loss terms, already weighted; their sum is what is optimised.
-        metrics: figures to log that are not optimised. Detached tensors (no `.item()`: that would stall a GPU).
-        rest: makes the rest of the step; None: this is all. It is called once the terms have gone backward, so that
-            the maps of both parts are never held at once. What it uses of the first part must be detached, else those
-            maps stay, or torch refuses to go back through them again. Each part has a term that depends on the
-            weights; terms of the same name add up, of metrics the later one stays.
+        terms: loss terms by name, already weighted; the loop optimises their sum.
+        metrics: figures to log, which are not optimised. Detached tensors (no `.item()`: that would stall a GPU).
+        rest: makes the rest of the step; None: there is none. The loop calls it after the backward pass of the terms,
+            so that memory never holds the maps of both parts. Detach what it uses of the first part: else its maps
+            stay, or torch refuses a second backward pass. Each part has a term that depends on the weights. Terms of
+            the same name are added; of metrics the later one stays.
     """
 
     terms: dict[str, Tensor]
@@ -114,7 +114,7 @@ class StepOutput:
     rest: Callable[[], StepOutput] | None = None
 
     def whole(self) -> StepOutput:
-        """With the rest of the step in it, all of it held at once."""
+        """This part and the rest of the step together, both in memory at once."""
         if self.rest is None:
             return self
         rest = self.rest().whole()
@@ -123,7 +123,7 @@ class StepOutput:
 
     @property
     def loss(self) -> Tensor:
-        """The sum of the terms of this part, a scalar; of all of it: `whole().loss`."""
+        """The sum of the terms of this part, a scalar. That of the whole step: `whole().loss`."""
         import torch
 
         return torch.stack(list(self.terms.values())).sum()
@@ -131,14 +131,14 @@ class StepOutput:
 
 @dataclass
 class Prediction:
-    """What a method says about images.
+    """The prediction of a method for images.
 
     Attributes:
         probabilities: B x C x S float32, summing to one over C.
-        uncertainty: B x 1 x S float32 in (0, 1]: vacuity of the Dirichlet where the method trains it, normalised
-            entropy otherwise.
-        members: probabilities of the single networks, by name, each B x C x S. Their disagreement is the
-            failure score; with them each network can be evaluated by itself.
+        uncertainty: B x 1 x S float32 in (0, 1]: vacuity of the Dirichlet if the method trains it, else normalised
+            entropy.
+        members: probabilities of the single networks, by name, each B x C x S. Their disagreement is the failure
+            score, and each network can be evaluated alone.
     """
 
     probabilities: Tensor

@@ -42,9 +42,9 @@ def test_only_the_largest_piece_of_each_named_class_is_left(shape: tuple[int, ..
     assert np.array_equal(label, before) and found.dtype == label.dtype
     for value in (1, 2):
         assert {tuple(int(i) for i in v) for v in np.argwhere(found == value)} == literal_largest(label, value)
-    assert np.array_equal(found == 3, label == 3), "a class that was not named keeps all its pieces"
+    assert np.array_equal(found == 3, label == 3), "other classes keep all"
     dropped = found != label
-    assert dropped.any() and not found[dropped].any(), "what is dropped becomes background"
+    assert dropped.any() and not found[dropped].any(), "the rest is background"
 
 
 def test_pieces_that_touch_at_a_corner_are_one() -> None:

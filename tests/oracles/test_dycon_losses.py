@@ -110,7 +110,7 @@ def test_fecl_pulls_hard_positives_more_and_is_zero_and_finite_where_there_is_no
     f = F.normalize(torch.tensor([[[1.0, 0.0], [1.0, 0.2], [0.0, 1.0], [0.6, 0.6]]]), dim=2).requires_grad_()
     unsure, other = torch.zeros(1, 4), torch.tensor([[0, 0, 0, 1]])
     pairs = [focal_contrast(f, other, unsure, f.detach(), 0.6, gamma, 1).detach() for gamma in (1.0, 2.0, 4.0)]
-    assert pairs[0] > pairs[1] > pairs[2], "easy positives count ever less"
+    assert pairs[0] > pairs[1] > pairs[2], "easy positives count less"
     one_class = focal_contrast(f, torch.zeros(1, 4), unsure, f.detach(), 0.6, 2.0, 3)
     each_its_own = focal_contrast(f, torch.arange(4)[None], unsure, f.detach(), 0.6, 2.0, 3)
     assert float(one_class.detach()) == float(each_its_own.detach()) == 0.0

@@ -63,7 +63,7 @@ def test_the_memory_holds_the_last_entries_of_each_class_by_itself(classes: int,
     for c in range(classes):
         held = memory.values[c, :5][memory.filled[c]].tolist()
         assert sorted(held) == sorted(expected[c])
-    assert not memory.values[:, 5].any(), "the spare slot is the same in equal runs"
+    assert not memory.values[:, 5].any(), "an empty spare slot"
     assert int(memory.filled.sum()) == sum(len(entries) for entries in expected)
 
 

@@ -25,7 +25,7 @@ def test_the_box_takes_two_thirds_of_each_side_at_every_place_alike(shape: tuple
             starts[axis][side.start] += 1
     for counter, size in zip(starts, shape, strict=True):
         places = size - 2 * size // 3 + 1
-        assert set(counter) == set(range(places)), "the first and the last place occur too"
+        assert set(counter) == set(range(places)), "both ends occur"
         assert all(abs(count - draws / places) < 5 * (draws / places) ** 0.5 for count in counter.values())
 
 
@@ -64,7 +64,7 @@ def test_inside_the_box_is_the_foreground_and_outside_the_background(shape: tupl
 def test_mixup_pairs_each_image_with_the_next_and_the_last_with_the_first() -> None:
     x = torch.tensor([0.0, 1.0, 10.0]).reshape(3, 1, 1, 1).expand(3, 2, 4, 4)
     assert mixup(x, 0.25)[:, 0, 0, 0].tolist() == [0.75, 7.75, 2.5]
-    assert torch.equal(mixup(x[:1], 0.3), x[:1]), "alone, an image is mixed with itself"
+    assert torch.equal(mixup(x[:1], 0.3), x[:1]), "mixed with itself"
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (20, 30, 25)])
@@ -79,7 +79,7 @@ def test_cutmix_boxes_have_a_uniform_share_of_the_voxels_and_lie_inside(shape: t
         shares.append(math.prod(e / s for e, s in zip(edges, shape, strict=True)))
         ratios.append((edges[1] / shape[1]) / (edges[0] / shape[0]))
     assert max(shares) < 0.45 and min(shares) < 0.05
-    assert sum(shares) / len(shares) == pytest.approx(0.2, abs=0.03), "cutting at the image's edge takes a little"
+    assert sum(shares) / len(shares) == pytest.approx(0.2, abs=0.03), "the edge cuts some"
     assert min(ratios) < 0.6 and max(ratios) > 2.0
     assert sample_cutmix_boxes(shape, 3, torch.Generator().manual_seed(0), rate=0.0) == [None] * 3
 
@@ -92,4 +92,4 @@ def test_cutmix_pastes_the_next_image_into_those_that_have_a_box() -> None:
         inside = 1 <= i < 3 and j < 2
         assert mixed[:, 0, i, j].tolist() == [1.0 if inside else 0.0, 1.0, 0.0 if inside else 2.0]
     assert torch.equal(cutmix(x[:, 0], [box, None, box]), mixed[:, 0]), "targets, without channels, alike"
-    assert torch.equal(cutmix(x[:1], [box]), x[:1]), "alone, an image stays as it is"
+    assert torch.equal(cutmix(x[:1], [box]), x[:1]), "alone it stays"

@@ -34,7 +34,7 @@ def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tenso
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask` (same shape, bool) holds; zero where it holds nowhere in the batch."""
+    """Mean of `values` where `mask` (same shape, bool) is true; zero if it is true nowhere in the batch."""
     mask = mask.to(values.dtype)
     inside, count = ranks.total(torch.stack([(values * mask).sum(), mask.sum()])).unbind()
     return inside / count.clamp_min(1.0)
@@ -65,7 +65,7 @@ def rectified_consistency(probabilities: Tensor) -> Tensor:
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
-    """p^(1/T) / (p^(1/T) + (1-p)^(1/T)) of each class by itself, towards zero and one (MC-Net, arXiv:2103.02911)."""
+    """p^(1/T) / (p^(1/T) + (1-p)^(1/T)) for each class alone, towards zero and one (MC-Net, arXiv:2103.02911)."""
     power = 1.0 / temperature
     yes, no = probabilities**power, (1.0 - probabilities) ** power
     return yes / (yes + no)
@@ -87,8 +87,8 @@ def pseudo_label_loss(logits: Tensor, label: Tensor, weight: Tensor, binary: boo
         logits: B x C x S, receives the gradient.
         label: B x S class indices.
         weight: B x S, of each voxel: usually one where the label is sure and zero elsewhere. Cross-entropy is the mean
-            over all voxels, those of weight zero included, as in the code of UniMatch (Yang et al. 2023,
-            arXiv:2208.09910); Dice counts weighted voxels alone.
+            over all voxels, also those of weight zero, as in the code of UniMatch (Yang et al. 2023,
+            arXiv:2208.09910). Dice counts weighted voxels only.
         kind: "ce" or "dice".
     """
     if kind == "ce":
@@ -102,9 +102,9 @@ def uncertain_consistency(logits: Tensor, teacher_logits: Tensor, beta: float, b
     KL(p_t | p_s) / (exp(beta H_s) + exp(beta H_t)) + beta (H_s + H_t), H: entropy in nats.
 
     Args:
-        logits: B x C x S, the student's; receives the gradient, through the divisor too, as in the paper's code.
+        logits: B x C x S, of the student; receives the gradient, also through the divisor, as in the paper's code.
         teacher_logits: B x C x S; no gradient.
-        beta: how much less unsure voxels count, and how much being unsure costs.
+        beta: how much less unsure voxels count, and how much unsureness costs.
     """
     log_s, log_t = (log_normalised_probabilities(z, binary) for z in (logits, teacher_logits.detach()))
     unsure_s, unsure_t = (entropy(log_p.exp()).squeeze(1) for log_p in (log_s, log_t))

@@ -1,7 +1,7 @@
 """CCP, cross-subnet consistency preservation: contrast of class prototypes (IFE) and of regions (IC); DyCON's FeCL.
 
-CORRECTION (method.md): everything that enters a dot product is L2-normalised. Without it the gradients at the start are
-tens to hundreds of times the supervised ones.
+CORRECTION (method.md): everything in a dot product is L2-normalised. Otherwise the gradients at the start are tens to
+hundreds of times the supervised ones.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ def class_prototypes(features: Sequence[Tensor], label: Tensor, classes: int) ->
     """Mean feature of each class in each image, over the mask averaged to the feature grid.
 
     Args:
-        features: B x K x S' of each level, finest first; a level's mask is averaged from that of the one above.
+        features: B x K x S' of each level, finest first. The mask of a level is the average of the mask above.
         label: B x S class indices.
 
     Returns:
-        Of each level (prototypes B x C x K, L2-normalised; present B x C bool: false where the class is absent from the
-        image).
+        For each level (prototypes B x C x K, L2-normalised; present B x C bool: whether the image has the class).
     """
     found = []
     mask = one_hot(label, classes)
     for level in features:
-        # Area averaging keeps structures that are smaller than a feature voxel, with the weight that they have.
+        # Area averaging keeps structures smaller than a feature voxel, with the right weight.
         mask = ADAPTIVE_MEAN[level.ndim - 2](mask, level.shape[2:])
         share = mask.flatten(2)
         weight = share.sum(dim=2)
@@ -45,15 +44,15 @@ def class_prototypes(features: Sequence[Tensor], label: Tensor, classes: int) ->
 
 
 class PrototypeMemory(nn.Module):
-    """First-in-first-out memory of class prototypes, one ring and one write pointer a class.
+    """First-in-first-out memory of class prototypes, with a ring and a write pointer for each class.
 
-    CORRECTION (method.md): a pointer a class (a shared one leaves most of the memory at its start for ever), no random
-    start: only what was written counts.
+    CORRECTION (method.md): with one shared pointer most of the memory would never be written. There is no random
+    start: only written entries count.
 
     Args:
         classes: C.
         width: K, channels of a feature.
-        entries: M, entries a class.
+        entries: M, entries of each class.
     """
 
     values: Tensor
@@ -62,22 +61,21 @@ class PrototypeMemory(nn.Module):
     def __init__(self, classes: int, width: int, entries: int) -> None:
         super().__init__()
         self.entries = entries
-        # One slot more than there are entries: what must not be stored goes there, so that no step asks the device
-        # how many prototypes there are.
+        # One spare slot takes what must not be stored. So no step must ask the device how many prototypes there are.
         self.register_buffer("values", torch.zeros(classes, entries + 1, width))
         self.register_buffer("written", torch.zeros(classes, dtype=torch.long))
 
     @torch.no_grad()
     def push(self, prototypes: Tensor, keep: Tensor) -> None:
-        """Store prototypes B x C x K where `keep` (B x C bool), in batch order, those of all ranks."""
+        """Store prototypes B x C x K where `keep` (B x C bool) is true, in batch order, from all ranks."""
         prototypes, keep = ranks.gather(prototypes), ranks.gather(keep)
         order = keep.long().cumsum(dim=0) - 1
-        # Of more than `entries` at once the last stay.
+        # If there are more than `entries` at once, the last ones stay.
         stays = keep & (keep.sum(dim=0) - order <= self.entries)
         slot = torch.where(stays, (self.written + order) % self.entries, self.entries)
         classes = torch.arange(len(self.written), device=slot.device).expand_as(slot)
         self.values[classes, slot] = prototypes.to(self.values.dtype)
-        # Which of several writes to the spare slot comes last is chance; equal runs must have equal state.
+        # The order of several writes to the spare slot is chance, and equal runs must have equal state.
         self.values[:, self.entries] = 0.0
         self.written += keep.sum(dim=0)
 
@@ -89,15 +87,15 @@ class PrototypeMemory(nn.Module):
     def contrast(self, prototypes: Tensor, present: Tensor, temperature: float = TEMPERATURE) -> Tensor:
         """IFE: InfoNCE of prototypes B x C x K, mean over those `present` (B x C bool) whose class has entries.
 
-        Positive: the mean of the class's memory. Negatives: all entries of the other classes. Zero while no class that
-        is present has both.
+        Positive: the mean of the class's memory. Negatives: all entries of the other classes. Zero while no present
+        class has both.
         """
         values, filled = self.values[:, : self.entries], self.filled
         count = filled.sum(dim=1)
         with torch.autocast(prototypes.device.type, enabled=False):
             all_similar = prototypes @ values.flatten(0, 1).T / temperature
         all_similar = all_similar.reshape(*prototypes.shape[:2], *filled.shape)
-        # The product with the mean entry is the mean of the products; entries that are not filled are zero.
+        # The product with the mean entry is the mean of the products; empty entries are zero.
         similar = all_similar.diagonal(dim1=1, dim2=2).sum(dim=1) / count.clamp_min(1)
         own = torch.eye(len(count), dtype=torch.bool, device=count.device)[None, :, :, None]
         others = all_similar.masked_fill(own | ~filled, float("-inf")).flatten(2)
@@ -115,7 +113,7 @@ class FeatureMemory(nn.ModuleList):
     Args:
         classes: C.
         widths: channels of those levels.
-        entries: M, entries a class and level.
+        entries: M, entries of each class and level.
     """
 
     def __init__(self, classes: int, widths: Sequence[int], entries: int) -> None:
@@ -142,13 +140,13 @@ class FeatureMemory(nn.ModuleList):
 def region_consistency(
     features_1: Tensor, features_2: Tensor, regions: int = 3, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """IC: a region of one subnet against the same region of the other, the other's remaining regions as negatives.
+    """IC: a region of one subnet against the same region of the other; the other's remaining regions are negatives.
 
     CORRECTION (method.md): normalised, and in both directions.
 
     Args:
         features_1, features_2: B x K x S', the same level of both subnets.
-        regions: both are average-pooled to this many regions an axis (fewer where the grid is smaller).
+        regions: for each axis; both are average-pooled to them (fewer if the grid is smaller).
     """
     grid = [min(regions, size) for size in features_1.shape[2:]]
     # B x K x grid -> (B * regions) x K: negatives are taken over the whole batch.
@@ -167,8 +165,8 @@ def focal_contrast(
 ) -> Tensor:
     """FeCL of DyCON (Assefa et al. 2025, arXiv:2504.04566): contrast of the locations of an image by their class.
 
-    With S the cosine of two features, [S] its part in [0, 1], e = exp(S / temperature), P(i) the other locations of
-    i's class and N(i) those of other classes, the loss of location i is
+    S is the cosine of two features, [S] its part in [0, 1], e = exp(S / temperature). P(i) are the other locations of
+    the class of i, N(i) those of other classes. The loss of location i is
 
         mean over k in P(i) of  -F+ log p_ik,   p_ik = e_ik / (e_ik + sum over N(i) of F- e_iq + sum over T(i) of e_it)
         F+ = (1 - p_ik)^gamma exp(H_i),   F- = [S_iq]^gamma

@@ -34,8 +34,8 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
     right = (predicted == label).to(inverse.dtype)
     wrong = 1.0 - right
     sign = right - wrong
-    # Products with zero and one instead of choices, which take longer on a CPU. Chosen before the logarithm,
-    # so that there is one to compute and to go back through.
+    # Products with zero and one, because choices take longer on a CPU. They come before the logarithm, so that there is
+    # only one logarithm to compute.
     share = torch.addcmul(wrong, sign, confidence)
     certainty = torch.addcmul(right, sign, inverse, value=-logits.shape[1]).clamp_min(epsilon).log()
     return -((beta * right + (1.0 - beta) * wrong) * share * certainty).mean()

@@ -1,4 +1,4 @@
-"""Cross-entropy and Dice, for sigmoid ("binary": one foreground class) and softmax outputs alike."""
+"""Cross-entropy and Dice, for sigmoid ("binary": one foreground class) and softmax outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def normalised_probabilities(logits: Tensor, binary: bool) -> Tensor:
 
 
 def log_normalised_probabilities(logits: Tensor, binary: bool) -> Tensor:
-    """Logarithm of `normalised_probabilities`, finite however sure the logits are."""
+    """Logarithm of `normalised_probabilities`; finite, also for very sure logits."""
     logits = logits.float()
     # Dividing sigmoids by their sum is the softmax of their logarithms, which does not underflow.
     return (F.logsigmoid(logits) if binary else logits).log_softmax(dim=1)
@@ -32,7 +32,7 @@ def one_hot(label: Tensor, classes: int) -> Tensor:
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """The class of the largest of B x C x S logits, B x S; of equal ones the first."""
+    """The class of the largest of B x C x S logits, B x S; the first one if several are equal."""
     if logits.shape[1] == 2:
         return (logits[:, 1] > logits[:, 0]).long()  # quicker on a CPU
     return logits.argmax(dim=1)
@@ -73,8 +73,8 @@ def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5, weight
     Args:
         probabilities: B x C x S, sigma of the logits.
         label: B x S class indices.
-        smooth: makes a class that is absent from target and prediction count as right.
-        weight: B x S, of each voxel in both sums. Zero everywhere: no loss.
+        smooth: with it, a class that is absent from target and prediction counts as right.
+        weight: B x S, of each voxel in both sums. If it is zero everywhere, the loss is zero.
     """
     target = one_hot(label, probabilities.shape[1])
     axes = (0, *range(2, probabilities.ndim))
@@ -89,7 +89,7 @@ def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5, weight
 
 
 def segmentation_loss(logits: Tensor, label: Tensor, binary: bool, weight: Tensor | None = None) -> Tensor:
-    """CE(z, y) + Dice(sigma(z), y), voxels weighted by `weight` (B x S) if it is given."""
+    """CE(z, y) + Dice(sigma(z), y); `weight` (B x S) weighs the voxels."""
     dice = dice_loss(class_probabilities(logits, binary), label, weight=weight)
     return cross_entropy(logits, label, binary, weight) + dice
 
@@ -97,7 +97,7 @@ def segmentation_loss(logits: Tensor, label: Tensor, binary: bool, weight: Tenso
 def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     """Dice of the argmax over the whole batch, mean over the foreground classes present in label or prediction.
 
-    A scalar tensor; one when there is no foreground in either. No gradient.
+    A scalar tensor; one if neither has foreground. No gradient.
     """
     classes = logits.shape[1]
     predicted, target = one_hot(most_likely(logits), classes), one_hot(label, classes)

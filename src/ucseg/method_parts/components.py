@@ -13,9 +13,9 @@ from ucseg.types import Array
 
 
 def largest_components(label: Array, classes: Iterable[int]) -> Array:
-    """`label` (S, class indices) with only the largest connected component left of each of `classes`.
+    """A copy of `label` (S, class indices) that keeps only the largest connected component of each of `classes`.
 
-    Voxels touching by face, edge or corner are connected. What is dropped becomes background. The input is not changed.
+    Voxels that touch by face, edge or corner are connected. Smaller components become background.
     """
     out = label.copy()
     structure = np.ones((3,) * label.ndim, dtype=bool)
@@ -29,7 +29,7 @@ def largest_components(label: Array, classes: Iterable[int]) -> Array:
 
 
 def keep_largest(label: Tensor, classes: Collection[int]) -> Tensor:
-    """`largest_components` of each image of a batch, B x S int64 on any device; without classes the label as it is."""
+    """`largest_components` of each image of a batch, B x S int64 on any device. Without classes nothing changes."""
     if not classes:
         return label
     filtered = [torch.from_numpy(largest_components(one, classes)) for one in label.cpu().numpy()]

@@ -15,7 +15,7 @@ Box: TypeAlias = "tuple[slice[int, int, None], ...]"
 
 
 def sample_box(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Box:
-    """A random box of `share` of each side of `shape`, anywhere inside."""
+    """A box at a random place inside `shape`; each side is `share` of the image's."""
     box = []
     for size in shape:
         edge = max(1, round(size * share))
@@ -40,10 +40,10 @@ def sample_cutmix_boxes(
     share: tuple[float, float] = (0.02, 0.4),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> list[Box | None]:
-    """A box for each of `count` images, or none, as in the code of UniMatch (Yang et al. 2023, arXiv:2208.09910).
+    """A box or None for each of `count` images, as in the code of UniMatch (Yang et al. 2023, arXiv:2208.09910).
 
-    Each box has a uniform share of the image's voxels and uniform ratios of its edges to its first one, as parts of
-    the image's. DEVIATION: an edge too long for the image is cut to it; the code draws again.
+    The share of the voxels is uniform, and so are the ratios of the edges to the first edge, relative to the image.
+    DEVIATION: an edge too long for the image is cut; the code draws again.
 
     Args:
         shape: of an image, any rank.
@@ -71,9 +71,9 @@ def sample_cutmix_boxes(
 
 
 def cutmix(x: Tensor, boxes: Sequence[Box | None]) -> Tensor:
-    """Each of B x ... x S with its box of the next one of the batch in it (Yun et al. 2019, arXiv:1905.04899).
+    """Paste into each of B x ... x S its box of the next one of the batch (Yun et al. 2019, arXiv:1905.04899).
 
-    For images, their targets and what is known of the targets alike. Alone in its batch, an image stays as it is.
+    For images, targets and the weights of targets alike. An image alone in its batch does not change.
     """
     following = ranks.neighbours(x)
     return torch.stack([x[i] if box is None else paste(x[i], following[i], box) for i, box in enumerate(boxes)])

@@ -1,4 +1,4 @@
-"""Small changes of inputs and features under which a prediction should stay as it is."""
+"""Small changes of inputs and features that should not change a prediction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ucseg import ranks
 
 
 def of_each(draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Numbers of `shape` (B x ...) of torch.rand or the like, drawn for the whole batch of which this rank has B."""
+    """Random numbers of `shape` (B x ...), from torch.rand or similar: drawn for the whole batch, cut to this rank."""
     return ranks.own(draw((shape[0] * ranks.size(), *shape[1:]), generator=generator))
 
 
@@ -62,9 +62,9 @@ PERTURBATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 @contextmanager
 def kept_statistics(network: nn.Module) -> Iterator[None]:
-    """While it lasts, passes in training mode leave the running statistics of batch norms as they are.
+    """Inside the block, passes in training mode do not change the running statistics of batch norms.
 
-    They are what prediction uses, and altered images are not what it sees.
+    Prediction uses them, and it never sees altered images.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     before = [layer.momentum for layer in norms]
@@ -78,16 +78,16 @@ def kept_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def adversarial_change(
-    says: Callable[[Tensor], Tensor], image: Tensor, radius: float, generator: torch.Generator, reach: float = 0.01
+    predict: Callable[[Tensor], Tensor], image: Tensor, radius: float, generator: torch.Generator, reach: float = 0.01
 ) -> Tensor:
-    """The small change of each image that alters what is said of it most (Miyato et al. 2018, arXiv:1704.03976).
+    """The small change of each image that alters its prediction most (Miyato et al. 2018, arXiv:1704.03976).
 
     One power iteration: the gradient of the squared difference after a step in a random direction.
 
     Args:
-        says: B x Cin x S images -> any tensor of probabilities.
+        predict: B x Cin x S images -> any tensor of probabilities.
         image: B x Cin x S.
-        radius: root mean square of the change, a voxel.
+        radius: root mean square of the change of a voxel.
         reach: that of the random step.
 
     Returns:
@@ -100,9 +100,9 @@ def adversarial_change(
 
     start = unit(of_each(torch.randn, image.shape, generator)).to(image.device) * reach
     with torch.no_grad():
-        before = says(image)
+        before = predict(image)
     with torch.enable_grad():
         start.requires_grad_()
-        distance = (says(image + start) - before).square().sum()
+        distance = (predict(image + start) - before).square().sum()
         (direction,) = torch.autograd.grad(distance, start)
     return unit(direction.float()) * radius

@@ -1,4 +1,4 @@
-"""How the weight of an unsupervised term, or a threshold, changes over training, and whose turn it is."""
+"""How a weight or a threshold changes over training, and how two networks take turns."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def sigmoid_ramp(fraction: float, share: float) -> float:
 
 
 def alternation(progress: Progress, longest: int, purpose: str) -> tuple[int, int]:
-    """Two take turns of random length, each of 1 to `longest` steps: (whose turn it is, 0 or 1; steps it had before).
+    """Two take turns of random length, from 1 to `longest` steps: (the one of this step, 0 or 1; its steps before).
 
-    The lengths are a function of the seed alone: all ranks agree, and nothing about them has to be saved.
+    The lengths depend on the seed alone: all ranks agree, and nothing about them has to be saved.
     """
     generator = torch_generator(progress.seed, purpose)
     ends = torch.randint(1, longest + 1, (max(progress.total, progress.step + 1),), generator=generator).cumsum(dim=0)

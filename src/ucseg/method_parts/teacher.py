@@ -12,7 +12,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def make_teacher(student: M) -> M:
-    """A copy that no gradient reaches and that shares no storage with its student."""
+    """A copy of the student that gets no gradient and shares no storage with it."""
     return copy.deepcopy(student).requires_grad_(False)
 
 
@@ -21,8 +21,8 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, step: int) -> N
     """theta' = d theta' + (1 - d) theta, d = min(decay, 1 - 1 / (step + 1)), `step` counted from 0.
 
     The shorter memory at the start keeps the random initial weights out: after the first update the teacher is the
-    student. Running statistics of norms are averaged like weights; a teacher that passes images in training mode moves
-    them itself too, by more (a tenth a pass), so that they are mostly its own. Counters are copied.
+    student. Running statistics of norms are averaged like weights. Passes of the teacher in training mode move them
+    too, by a tenth each, which is more. Counters are copied.
     """
     decay = min(decay, 1.0 - 1.0 / (step + 1))
     own = teacher.state_dict()

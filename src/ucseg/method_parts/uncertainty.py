@@ -17,7 +17,7 @@ def dirichlet(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def vacuity(logits: Tensor) -> Tensor:
-    """Logits B x C x S -> u = C / S, B x 1 x S in (0, 1]: one where there is no evidence for any class."""
+    """Logits B x C x S -> u = C / S, B x 1 x S in (0, 1]: one means no evidence for any class."""
     return logits.shape[1] * dirichlet(logits)[1]
 
 
