@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ucseg.networks.swin_unet import HEAD_WIDTH, WindowAttention, cut_windows, join_windows
+from ucseg.networks.blocks import cut_windows, join_windows
+from ucseg.networks.swin_unet import HEAD_WIDTH, WindowAttention
 
 GRIDS = [(8, 8), (16, 24), (13, 5), (3, 20), (1, 1), (4, 4, 4), (5, 9, 2)]
 

@@ -45,9 +45,7 @@ class CCT(OneNetwork):
 
     def __init__(self, config: CCTConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.auxiliary = nn.ModuleDict(
-            {name: UNetDecoder(problem.dims, problem.classes, strides=problem.strides) for name in config.perturbations}
-        )
+        self.auxiliary = nn.ModuleDict({name: UNetDecoder(problem) for name in config.perturbations})
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """L_sup, and the consistency of each auxiliary decoder with the main one."""

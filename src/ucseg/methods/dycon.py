@@ -55,7 +55,7 @@ class ProjectedUNet(nn.Module):
 
     def __init__(self, problem: Problem, width: int) -> None:
         super().__init__()
-        self.network = UNet(problem.dims, problem.channels, problem.classes, strides=problem.strides)
+        self.network = UNet(problem)
         coarse = self.network.widths[-2]
         self.project = nn.Sequential(nn.Linear(coarse, coarse), nn.ReLU(), nn.Linear(coarse, width))
 

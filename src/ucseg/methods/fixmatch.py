@@ -31,8 +31,7 @@ class FixMatchConfig(Strict):
     cutmix: float = Field(0.5, ge=0, le=1)  # probability of a box in an image; UniMatch's code
     loss: PseudoLoss = "ce"  # of the pseudo-label; "dice": as UniMatch's code for medical images
     pseudo_weight: float = Field(1.0, ge=0)  # both papers'
-    # Share of the steps; that of most methods here. DEVIATION: the papers have none.
-    ramp: float = Field(0.2, ge=0, le=1)
+    ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods. DEVIATION: the papers have none
 
 
 class FixMatch(OneNetwork):

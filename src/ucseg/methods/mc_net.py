@@ -43,10 +43,8 @@ class MCNet(Method):
     def __init__(self, config: MCNetConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         first, *others = config.decoders
-        self.network = UNet(problem.dims, problem.channels, problem.classes, up=first, strides=problem.strides)
-        self.others = nn.ModuleList(
-            UNetDecoder(problem.dims, problem.classes, up=up, strides=problem.strides) for up in others
-        )
+        self.network = UNet(problem, first)
+        self.others = nn.ModuleList(UNetDecoder(problem, up) for up in others)
 
     def decode(self, image: Tensor) -> list[Tensor]:
         """Logits of each decoder, from the same features of the encoder."""

@@ -32,7 +32,7 @@ def build_network(name: str, problem: Problem) -> Network:
     if name not in NETWORKS:
         known = f"known networks: {', '.join(NETWORKS)}, {PREFIX}NAME."
         raise UserError("network-unknown", f"there is no network '{name}'; {known}")
-    return NETWORKS[name](problem.dims, problem.channels, problem.classes, strides=problem.strides)
+    return NETWORKS[name](problem)
 
 
 def member_names(names: Sequence[str]) -> list[str]:

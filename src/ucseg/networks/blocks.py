@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -95,3 +96,19 @@ def crop_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The first `shape` voxels of each axis: undoes `pad_to_multiple`."""
     inside: Any = (..., *(slice(0, size) for size in shape))
     return x[inside]
+
+
+def cut_windows(x: Tensor, window: tuple[int, ...]) -> Tensor:
+    """B x S x K -> B x windows x tokens x K; S must be a multiple of `window`."""
+    dims = len(window)
+    pairs = [value for size, w in zip(x.shape[1:-1], window, strict=True) for value in (size // w, w)]
+    order = [0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1]
+    return x.reshape(len(x), *pairs, -1).permute(order).reshape(len(x), -1, math.prod(window), x.shape[-1])
+
+
+def join_windows(x: Tensor, grid: tuple[int, ...], window: tuple[int, ...]) -> Tensor:
+    """The inverse of `cut_windows` for a grid S = `grid`."""
+    dims = len(window)
+    counts = [size // w for size, w in zip(grid, window, strict=True)]
+    order = [axis for pair in zip(range(1, dims + 1), range(dims + 1, 2 * dims + 1), strict=True) for axis in pair]
+    return x.reshape(len(x), *counts, *window, -1).permute(0, *order, 2 * dims + 1).reshape(len(x), *grid, -1)

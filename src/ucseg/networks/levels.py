@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ucseg.networks.blocks import crop_to, pad_to_multiple
-from ucseg.types import Strides
+from ucseg.types import Problem, Strides
 
 WIDTHS = (16, 32, 64, 128, 256)
 """Channels of the encoder levels in UC-Seg, finest first."""
 
 
-def steps_between(strides: Strides | None, dims: int, widths: tuple[int, ...]) -> Strides:
-    """The steps down between the encoder levels, one row each: `strides`, or each axis halved in every step."""
-    return ((2,) * dims,) * (len(widths) - 1) if strides is None else strides[: len(widths) - 1]
+def steps_of(problem: Problem) -> Strides:
+    """The steps down between the encoder levels, a row each: those of the problem, or four that halve every axis."""
+    return (((2,) * problem.dims,) * 4 if problem.strides is None else problem.strides)[: len(WIDTHS) - 1]
 
 
 def concatenate(x: Tensor, skip: Tensor) -> Tensor:
@@ -46,25 +46,21 @@ def go_up(
 
 
 class Levels(nn.Module, ABC):
-    """A network of several levels. A subclass sets `encoder`, a block for each level.
-
-    Args:
-        dims: 2 or 3.
-        widths: channels of the encoder levels, finest first; as many are used as `strides` make levels.
-        strides: from one level to the next, as in `Problem`. A step can halve some axes only, for anisotropic volumes.
+    """A network of several levels for a problem. A subclass sets `encoder`, a block for each level.
 
     Attributes:
+        strides: from one level to the next. A step can halve some axes only, for anisotropic volumes.
+        widths: channels of the encoder levels, finest first.
         multiple: for each axis, the product of its strides. Images are padded to a multiple of it.
     """
 
     encoder: nn.ModuleList
 
-    def __init__(self, dims: int, widths: tuple[int, ...], strides: Strides | None) -> None:
+    def __init__(self, problem: Problem) -> None:
         super().__init__()
-        self.dims = dims
-        self.strides = steps_between(strides, dims, widths)
-        self.widths = widths[: len(self.strides) + 1]
-        self.multiple = tuple(math.prod(step[axis] for step in self.strides) for axis in range(dims))
+        self.dims, self.strides = problem.dims, steps_of(problem)
+        self.widths = WIDTHS[: len(self.strides) + 1]
+        self.multiple = tuple(map(math.prod, zip(*self.strides, strict=True)))
 
     @abstractmethod
     def step_down(self, x: Tensor, level: int) -> Tensor:

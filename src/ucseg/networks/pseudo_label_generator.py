@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ucseg.networks.blocks import BATCH_NORM, CONV, LINEAR, crop_to, pad_to_multiple
+from ucseg.networks.blocks import BATCH_NORM, CONV, LINEAR, crop_to, cut_windows, join_windows, pad_to_multiple
 
 Gate = Literal["softmax", "published", "none"]
 FUSION_WIDTHS = (16, 32, 64, 32, 16)
@@ -31,13 +31,7 @@ class UncertaintyAttention(nn.Module):
         outputs: maps to return.
     """
 
-    def __init__(
-        self,
-        dims: int,
-        patch: tuple[int, ...],
-        token: tuple[int, ...],
-        outputs: int,
-    ) -> None:
+    def __init__(self, dims: int, patch: tuple[int, ...], token: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         width = EMBEDDING[dims]
         self.dims, self.token, self.heads, self.head_width = dims, token, HEADS, HEAD_WIDTH[dims]
@@ -57,8 +51,10 @@ class UncertaintyAttention(nn.Module):
     def forward(self, u_query: Tensor, u_context: Tensor) -> Tensor:
         """Two B x 1 x S vacuity maps -> B x outputs x S. Any S."""
         shape = tuple(u_query.shape[2:])
-        query, grid = cut_tokens(pad_to_multiple(u_query, self.token), self.token)
-        context, _ = cut_tokens(pad_to_multiple(u_context, self.token), self.token)
+        padded = [pad_to_multiple(u, self.token).movedim(1, -1) for u in (u_query, u_context)]
+        query, context = (cut_windows(u, self.token)[..., 0] for u in padded)
+        size = tuple(padded[0].shape[1:-1])
+        grid = tuple(edge // token for edge, token in zip(size, self.token, strict=True))
         position: Tensor = self.position
         if tuple(position.shape[2:]) != grid:
             position = F.interpolate(position, size=grid, mode=LINEAR[self.dims], align_corners=False)
@@ -71,24 +67,9 @@ class UncertaintyAttention(nn.Module):
         )
         x = self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         x = x + self.mlp(x)
-        return crop_to(join_tokens(self.to_pixels(x), grid, self.token), shape).float()
-
-
-def cut_tokens(x: Tensor, token: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
-    """Maps B x 1 x S -> (tokens B x N x voxels, the grid of the N tokens); S must be a multiple of `token`."""
-    grid = tuple(size // edge for size, edge in zip(x.shape[2:], token, strict=True))
-    dims = len(token)
-    pairs = [value for pair in zip(grid, token, strict=True) for value in pair]
-    order = [1 + 2 * axis for axis in range(dims)] + [2 + 2 * axis for axis in range(dims)]
-    return x.reshape(len(x), *pairs).permute(0, *order).reshape(len(x), math.prod(grid), math.prod(token)), grid
-
-
-def join_tokens(x: Tensor, grid: tuple[int, ...], token: tuple[int, ...]) -> Tensor:
-    """Tokens B x N x (K voxels) -> maps B x K x S: the inverse of `cut_tokens`, for K maps."""
-    dims = len(token)
-    order = [value for axis in range(dims) for value in (1 + axis, 2 + dims + axis)]
-    size = [edge * count for edge, count in zip(token, grid, strict=True)]
-    return x.reshape(len(x), *grid, -1, *token).permute(0, 1 + dims, *order).reshape(len(x), -1, *size)
+        voxels = self.to_pixels(x).unflatten(-1, (-1, query.shape[-1])).transpose(-1, -2)
+        maps = join_windows(voxels, size, self.token).movedim(-1, 1).contiguous()
+        return crop_to(maps, shape).float()
 
 
 class PseudoLabelGenerator(nn.Module):

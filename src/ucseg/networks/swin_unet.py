@@ -9,17 +9,16 @@ patch of 4^n voxels loses. Attention works from a quarter of the resolution down
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import CONV, StepUp, step_down
-from ucseg.networks.levels import WIDTHS, StridedLevels
+from ucseg.networks.blocks import CONV, StepUp, cut_windows, join_windows, step_down
+from ucseg.networks.levels import StridedLevels
 from ucseg.networks.unet import DoubleConv
-from ucseg.types import Strides
+from ucseg.types import Problem
 
 STEM = 2  # levels of convolutions, above those of attention
 WINDOW = {2: 8, 3: 4}  # 64 tokens a window in either rank
@@ -71,22 +70,6 @@ class WindowAttention(nn.Module):
         return self.bias[index]
 
 
-def cut_windows(x: Tensor, window: tuple[int, ...]) -> Tensor:
-    """B x S x K -> B x windows x tokens x K; S must be a multiple of `window`."""
-    dims = len(window)
-    pairs = [value for size, w in zip(x.shape[1:-1], window, strict=True) for value in (size // w, w)]
-    order = [0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1]
-    return x.reshape(len(x), *pairs, -1).permute(order).reshape(len(x), -1, math.prod(window), x.shape[-1])
-
-
-def join_windows(x: Tensor, grid: tuple[int, ...], window: tuple[int, ...]) -> Tensor:
-    """The inverse of `cut_windows` for a grid S = `grid`."""
-    dims = len(window)
-    counts = [size // w for size, w in zip(grid, window, strict=True)]
-    order = [axis for pair in zip(range(1, dims + 1), range(dims + 1, 2 * dims + 1), strict=True) for axis in pair]
-    return x.reshape(len(x), *counts, *window, -1).permute(0, *order, 2 * dims + 1).reshape(len(x), *grid, -1)
-
-
 class SwinBlock(nn.Module):
     """Pre-norm attention in windows and a perceptron of four times the width, each added to its input."""
 
@@ -122,32 +105,19 @@ class SwinUNet(StridedLevels):
     """Two levels of convolutions and three of windowed attention, on the way down and up again.
 
     Patch merging is a 2^n convolution of stride two, patch expanding a transposed one: the linear maps of the papers.
-
-    Args:
-        dims: 2 or 3.
-        channels: image channels Cin.
-        classes: C, background included.
-        widths, strides: see `Levels`; merging and expanding have the edges of the strides.
     """
 
-    def __init__(
-        self,
-        dims: int,
-        channels: int,
-        classes: int,
-        widths: tuple[int, ...] = WIDTHS,
-        strides: Strides | None = None,
-    ) -> None:
-        super().__init__(dims, widths, strides)
-        widths = self.widths
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        dims, widths = problem.dims, self.widths
         pairs = list(zip(itertools.pairwise(widths), self.strides, strict=True))
 
         def stage(level: int, inputs: int) -> nn.Module:
             width = widths[level]
             return DoubleConv(dims, inputs, width, 0.0) if level < STEM else SwinStage(dims, inputs, width)
 
-        self.encoder = nn.ModuleList(stage(level, w if level else channels) for level, w in enumerate(widths))
+        self.encoder = nn.ModuleList(stage(level, w if level else problem.channels) for level, w in enumerate(widths))
         self.down = nn.ModuleList(step_down(dims, a, b, s) for (a, b), s in pairs)
         self.up = nn.ModuleList(StepUp(dims, b, a, s) for (a, b), s in reversed(pairs))
         self.decoder = nn.ModuleList(stage(level, 2 * widths[level]) for level in reversed(range(len(pairs))))
-        self.head = CONV[dims](widths[0], classes, 1)
+        self.head = CONV[dims](widths[0], problem.classes, 1)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ucseg.networks.blocks import CONV, StepUp, norm, up_sample
 from ucseg.networks.cpu import Dropout, max_pool
-from ucseg.networks.levels import WIDTHS, Levels, concatenate, go_up, steps_between
-from ucseg.types import Strides
+from ucseg.networks.levels import WIDTHS, Levels, concatenate, go_up, steps_of
+from ucseg.types import Problem
 
 UpSampling = Literal["linear", "nearest", "transposed"]
 DROPOUT_2D = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -46,29 +46,20 @@ class UNetDecoder(nn.Module):
 
     Args:
         up: "linear" and "nearest" interpolate after a 1^n convolution, "transposed" is a convolution of the stride.
-        strides: those of the encoder.
     """
 
-    def __init__(
-        self,
-        dims: int,
-        classes: int,
-        widths: tuple[int, ...] = WIDTHS,
-        up: UpSampling = "linear",
-        strides: Strides | None = None,
-    ) -> None:
+    def __init__(self, problem: Problem, up: UpSampling = "linear") -> None:
         super().__init__()
-        steps = steps_between(strides, dims, widths)
-        widths = widths[: len(steps) + 1]
-        self.dims, self.up = dims, up
-        self.widths = widths[-2::-1]
-        pairs = zip(widths[-2::-1], widths[:0:-1], steps[::-1], strict=True)
+        dims, steps = problem.dims, steps_of(problem)
+        widths = WIDTHS[: len(steps) + 1]
+        self.up, self.widths = up, widths[-2::-1]
+        pairs = zip(self.widths, widths[:0:-1], steps[::-1], strict=True)
         self.reduce = nn.ModuleList(
             StepUp(dims, b, a, step) if up == "transposed" else CONV[dims](b, a, 1) for a, b, step in pairs
         )
         self.blocks = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in self.widths)
         self.head_dropout = Dropout(HEAD_DROPOUT[dims])
-        self.head = CONV[dims](widths[0], classes, 1)
+        self.head = CONV[dims](widths[0], problem.classes, 1)
 
     def join(self, x: Tensor, skip: Tensor) -> Tensor:
         """What comes up from below, at the size of the encoder's map, and that map."""
@@ -89,32 +80,16 @@ class UNetDecoder(nn.Module):
 
 
 class UNet(Levels):
-    """Max-pool down, linear up-sampling and concatenation.
+    """Max-pool down, up-sampling (`UNetDecoder`) and concatenation."""
 
-    Args:
-        dims: 2 or 3.
-        channels: image channels Cin.
-        classes: C, background included.
-        widths, strides: see `Levels`.
-        up: how the decoder up-samples.
-    """
-
-    def __init__(
-        self,
-        dims: int,
-        channels: int,
-        classes: int,
-        widths: tuple[int, ...] = WIDTHS,
-        up: UpSampling = "linear",
-        strides: Strides | None = None,
-    ) -> None:
-        super().__init__(dims, widths, strides)
+    def __init__(self, problem: Problem, up: UpSampling = "linear") -> None:
+        super().__init__(problem)
+        dims, inputs = problem.dims, (problem.channels, *self.widths)
         dropout = DROPOUT_2D if dims == 2 else (*(0.0,) * len(self.strides), BOTTOM_DROPOUT_3D)
-        inputs = (channels, *self.widths)
         self.encoder = nn.ModuleList(
             DoubleConv(dims, a, b, p) for a, b, p in zip(inputs, self.widths, dropout, strict=False)
         )
-        self.decoder = UNetDecoder(dims, classes, self.widths, up, self.strides)
+        self.decoder = UNetDecoder(problem, up)
 
     def step_down(self, x: Tensor, level: int) -> Tensor:
         """A map of the level above -> the input of `level`."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ucseg.networks.blocks import CONV, StepUp, norm, step_down
-from ucseg.networks.levels import WIDTHS, StridedLevels
-from ucseg.types import Strides
+from ucseg.networks.levels import StridedLevels
+from ucseg.types import Problem
 
 CONVOLUTIONS = (1, 2, 3, 3, 3)
 
@@ -32,31 +32,17 @@ class ConvStack(nn.Sequential):
 
 
 class VNet(StridedLevels):
-    """Strided 2^n convolutions down, transposed 2^n convolutions up, additive skips, He initialisation.
-
-    Args:
-        dims: 2 or 3.
-        channels: image channels Cin.
-        classes: C, background included.
-        widths, strides: see `Levels`; the convolutions down and up have the edges of the strides.
-    """
+    """Strided 2^n convolutions down, transposed 2^n convolutions up, additive skips, He initialisation."""
 
     normed: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        dims: int,
-        channels: int,
-        classes: int,
-        widths: tuple[int, ...] = WIDTHS,
-        strides: Strides | None = None,
-    ) -> None:
-        super().__init__(dims, widths, strides)
-        widths = self.widths
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        dims, widths = problem.dims, self.widths
         pairs = list(zip(itertools.pairwise(widths), self.strides, strict=True))
         counts = CONVOLUTIONS[: len(widths)]
         self.encoder = nn.ModuleList(
-            ConvStack(dims, width if level else channels, width, count, self.normed)
+            ConvStack(dims, width if level else problem.channels, width, count, self.normed)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
         self.down = nn.ModuleList(
@@ -76,7 +62,7 @@ class VNet(StridedLevels):
             ConvStack(dims, width, width, count, self.normed)
             for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)
         )
-        self.head = CONV[dims](widths[0], classes, 1)
+        self.head = CONV[dims](widths[0], problem.classes, 1)
         for module in self.modules():
             if isinstance(module, nn.modules.conv._ConvNd):
                 he_initialise(module)
