@@ -1,8 +1,10 @@
-"""The two subnets are the ones of the paper, in 2D and in 3D, and take images of any size."""
+"""The two subnets are those of the paper, in 2D and in 3D, and take images of any size."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import ucseg
 from refusals import refused
 from ucseg.networks import NETWORKS, build_network
 from ucseg.networks.blocks import (
@@ -27,6 +30,7 @@ EVERY_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
 BOTH_RANKS = pytest.mark.parametrize("dims", [2, 3])
 WIDTHS = (16, 32, 64, 128, 256)
 CONVOLUTION = (nn.Conv2d, nn.Conv3d)
+SOURCE = Path(ucseg.__file__).parent
 
 
 def make(name: str, dims: int, classes: int = 3, channels: int = 2) -> nn.Module:
@@ -348,6 +352,18 @@ def test_v_net_with_norms_does_not_depend_on_the_scale_of_its_image_and_v_net_do
         network = make(name, dims)
         maps, larger = network(image)[1], network(20 * image)[1]
         assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(maps, larger, strict=True)) is same
+
+
+def test_only_one_file_of_the_networks_depends_on_the_device_being_a_cpu() -> None:
+    files = [
+        file for room in ("networks", "losses", "methods", "method_parts") for file in (SOURCE / room).glob("*.py")
+    ]
+    asking = [
+        file.name
+        for file in files
+        if any(isinstance(node, ast.Constant) and node.value == "cpu" for node in ast.walk(ast.parse(file.read_text())))
+    ]
+    assert asking == ["cpu.py"]
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones() -> None:
