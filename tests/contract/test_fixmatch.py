@@ -1,4 +1,4 @@
-"""FixMatch: the sure part of what is said of the weak view is the strong view's target, CutMix of both alike."""
+"""FixMatch: sure predictions of the weak view are the target of the strong view; both get the same CutMix."""
 
 from __future__ import annotations
 

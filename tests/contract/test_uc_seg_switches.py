@@ -1,4 +1,4 @@
-"""Every switch of UC-Seg works, and changes what it says and nothing else."""
+"""Every switch of UC-Seg works, and changes its own part only."""
 
 from __future__ import annotations
 

@@ -16,12 +16,14 @@ Box: TypeAlias = "tuple[slice[int, int, None], ...]"
 
 def sample_box(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Box:
     """A box at a random place inside `shape`; each side is `share` of the image's."""
-    box = []
-    for size in shape:
-        edge = max(1, round(size * share))
-        start = int(torch.randint(size - edge + 1, (), generator=generator))
-        box.append(slice(start, start + edge))
-    return tuple(box)
+    return tuple(_anywhere(round(size * share), size, generator) for size in shape)
+
+
+def _anywhere(edge: int, size: int, generator: torch.Generator) -> slice[int, int, None]:
+    """An edge of at least one voxel, cut to the size, at a random place of an axis."""
+    edge = min(size, max(1, edge))
+    start = int(torch.randint(size - edge + 1, (), generator=generator))
+    return slice(start, start + edge)
 
 
 def paste(background: Tensor, foreground: Tensor, box: Box) -> Tensor:
@@ -61,12 +63,8 @@ def sample_cutmix_boxes(
         volume = uniform(*share)
         ratios = [1.0] + [uniform(*aspect) for _ in shape[1:]]
         mean = math.prod(ratios) ** (1 / len(shape))
-        box = []
-        for size, ratio in zip(shape, ratios, strict=True):
-            edge = min(size, max(1, round(size * volume ** (1 / len(shape)) * ratio / mean)))
-            start = int(torch.randint(size - edge + 1, (), generator=generator))
-            box.append(slice(start, start + edge))
-        boxes.append(tuple(box))
+        edges = [round(s * volume ** (1 / len(shape)) * ratio / mean) for s, ratio in zip(shape, ratios, strict=True)]
+        boxes.append(tuple(_anywhere(e, s, generator) for e, s in zip(edges, shape, strict=True)))
     return ranks.own(boxes)
 
 

@@ -49,7 +49,7 @@ def feature_dropout(x: Tensor, generator: torch.Generator, low: float = 0.7, hig
     attention = x.detach().mean(dim=1, keepdim=True)
     share = low + (high - low) * float(torch.rand((), generator=generator))
     kept = attention < attention.flatten(1).amax(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) * share
-    # On a grid of a few voxels all can be alike, and nothing would be left.
+    # On a grid of a few voxels all can be equal, and nothing would be left.
     return x * (kept | ~kept.flatten(1).any(dim=1).reshape(-1, *(1,) * (x.ndim - 1)))
 
 

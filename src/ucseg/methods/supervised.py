@@ -36,7 +36,7 @@ class SupervisedConfig(Strict):
 
 
 class Supervised(SideBySide):
-    """See the module's docstring. It asks for no view of the unlabelled images."""
+    """See the module's docstring. It uses no unlabelled images."""
 
     Config = SupervisedConfig
     config: SupervisedConfig

@@ -60,7 +60,7 @@ class Levels(nn.Module, ABC):
         super().__init__()
         self.dims, self.strides = problem.dims, steps_of(problem)
         self.widths = WIDTHS[: len(self.strides) + 1]
-        self.multiple = tuple(map(math.prod, zip(*self.strides, strict=True)))
+        self.multiple = tuple(math.prod(step[axis] for step in self.strides) for axis in range(problem.dims))
 
     @abstractmethod
     def step_down(self, x: Tensor, level: int) -> Tensor:
