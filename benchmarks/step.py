@@ -94,14 +94,14 @@ def with_torch_layers(subnet: Any) -> Any:
     import torch.nn.functional as F
     from torch import nn
 
-    from ucseg.networks import blocks, unet
+    from ucseg.networks import blocks, cpu, unet
 
     def up_sample(x: Any, size: Any, mode: str) -> Any:
         return F.interpolate(x, size=size, mode=blocks.LINEAR[x.ndim - 2], align_corners=False)
 
     unet.up_sample = up_sample
     for layer in subnet.modules():
-        if isinstance(layer, blocks.Dropout):
+        if isinstance(layer, cpu.Dropout):
             layer.forward = nn.Dropout(layer.p).forward
         elif isinstance(layer, blocks.InstanceNorm):
             normed = (nn.InstanceNorm2d if subnet.dims == 2 else nn.InstanceNorm3d)(layer.num_channels, affine=True)
