@@ -1,0 +1,152 @@
+"""Near-duplicates among real images: which pairs are found, how many of known copies, and what it costs.
+
+    OMP_NUM_THREADS=1 python benchmarks/duplicates.py --data SCANS
+
+SCANS holds the folders kvasir, isic, hc18 and hippocampus. A person must judge whether the pairs that are found show
+the same: `--sheets FOLDER` draws the pairs of 2D images side by side. Every tenth image (every fifth volume) is copied
+in the ways of CHANGES, and the copy is searched for among all originals. Writes benchmarks/results/duplicates.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from provenance import machine
+from ucseg.machine.threads import for_each
+from ucseg.planning.thumbnail import pixels_of, thumbnail_of
+from ucseg.scans.reading import read_scan
+from ucseg.soundness import duplicates
+from ucseg.soundness.duplicates import near_duplicates
+from ucseg.types import Array
+
+KNOWN = {"isic": [("0001134", "0010016"), ("0000240", "0009998"), ("0000397", "0010074")], "kvasir": [("222", "16")]}
+"""Seen by eye before this search was written."""
+
+
+def saved_again(array: Array) -> Array:
+    """As a JPEG of low quality; volumes get a little noise instead."""
+    if array.ndim == 3:
+        return array + np.random.default_rng(0).normal(0, 0.02 * array.std(), array.shape)
+    stored = io.BytesIO()
+    Image.fromarray(np.uint8((array - array.min()) / np.ptp(array) * 255)).save(stored, "JPEG", quality=50)
+    return np.asarray(Image.open(stored), np.float32)
+
+
+def cropped(array: Array) -> Array:
+    """5 to 10 % less along each axis, from either side."""
+    rng = np.random.default_rng(int(array.sum(dtype=np.float64)) % 2**32)
+    lost = [round(n * rng.uniform(0.05, 0.1)) for n in array.shape]
+    first = [int(rng.integers(part + 1)) for part in lost]
+    return array[tuple(slice(at, n - part + at) for at, part, n in zip(first, lost, array.shape, strict=True))]
+
+
+CHANGES: dict[str, Callable[[Array], Array]] = {
+    "saved again": saved_again,
+    "resized to 0.7": lambda a: ndimage.zoom(a, 0.7, order=1),
+    "cropped by 5 to 10 %": cropped,
+    "turned by 90 degrees": np.rot90,
+    "mirrored": lambda a: a[::-1],
+    "brightened": lambda a: np.clip(a, 0, None) ** 0.7,
+    "noisy": lambda a: a + np.random.default_rng(0).normal(0, 0.05 * a.std(), a.shape),
+    "cropped by 13 %": lambda a: a[tuple(slice(n // 12, n - n // 20) for n in a.shape)],
+    "turned by 5 degrees": lambda a: ndimage.rotate(a, 5, (0, 1), reshape=False, order=1, mode="nearest"),
+}
+
+
+def files(data: Path) -> dict[str, list[Path]]:
+    """Images of each set."""
+    return {
+        "kvasir": [
+            f for split in ("train", "validation", "test") for f in sorted(data.glob(f"kvasir/{split}/images/*"))
+        ],
+        "isic": sorted(data.glob("isic/images/*.jpg")),
+        "hc18": sorted(f for f in data.glob("hc18/*.png") if "Annotation" not in f.name),
+        "hippocampus": sorted(data.glob("hippocampus/images/*.nii.gz")),
+    }
+
+
+def measure(name: str, images: list[Path], sheets: Path | None) -> dict[str, Any]:
+    """Of one set. Images of one exam of HC18 are related, as `ucseg init` knows."""
+    start = time.process_time()
+    arrays = for_each(lambda file: read_scan(file).array, images)
+    copies = [thumbnail_of(array) for array in arrays]
+    read = time.process_time()
+    found = near_duplicates(copies, lambda i, j: name == "hc18" and images[i].name[:3] == images[j].name[:3])
+    ended = time.process_time()
+    if sheets and found and copies[0] is not None and pixels_of(copies[0]).ndim == 2:
+        draw([(images[i], images[j]) for i, j, _ in found], sheets / f"{name}.png")
+    every = 10 if name != "hippocampus" else 5
+    grey = [array.mean(axis=0, dtype=np.float32) for array in arrays[::every]]
+    made = {}
+    for change, work in CHANGES.items():
+        again = [thumbnail_of(np.asarray(work(array), np.float32)[None]) for array in grey]
+        pairs = {(i, j) for i, j, _ in near_duplicates([*copies, *again], lambda i, j: max(i, j) < len(copies))}
+        hits = sum((index * every, len(copies) + index) in pairs for index in range(len(again)))
+        made[change] = [hits, len(again)]
+    label = [f"{file.parent.parent.name}/{file.stem}" if name == "kvasir" else file.stem for file in images]
+    stems = [{images[i].stem.removeprefix("ISIC_"), images[j].stem.removeprefix("ISIC_")} for i, j, _ in found]
+    return {
+        "images": len(images),
+        "cpu_seconds_reading": round(read - start, 2),
+        "cpu_seconds_searching": round(ended - read, 2),
+        "found": [[label[i], label[j], round(value, 3)] for i, j, value in sorted(found, key=lambda pair: -pair[2])],
+        "known_found": {" ".join(pair): set(pair) in stems for pair in KNOWN.get(name, [])},
+        "copies_found_of_made": made,
+    }
+
+
+def draw(pairs: list[tuple[Path, Path]], out: Path, edge: int = 150) -> None:
+    """Pairs side by side, four a row."""
+    sheet = Image.new("RGB", (8 * edge + 40, -(-len(pairs) // 4) * (edge + 4)), "white")
+    for number, pair in enumerate(pairs):
+        for side, file in enumerate(pair):
+            at = ((number % 4) * (2 * edge + 8) + side * edge, number // 4 * (edge + 4))
+            sheet.paste(Image.open(file).convert("RGB").resize((edge, edge)), at)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(out)
+
+
+def cpu_seconds_of_noise() -> dict[int, list[float]]:
+    """Of finding the candidates, and of the whole search, among so many images of noise."""
+    rng = np.random.default_rng(0)
+    seconds = {}
+    for count in (1000, 2000, 4000):
+        pixels = rng.integers(0, 256, (count, 64, 64), dtype=np.uint8)
+        start = time.process_time()
+        list(duplicates._candidates(pixels))
+        found = time.process_time()
+        near_duplicates([one.tobytes() for one in pixels])
+        seconds[count] = [round(found - start, 2), round(time.process_time() - found, 2)]
+        print(count, seconds[count])
+    return seconds
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sheets", type=Path)
+    given = parser.parse_args()
+    results: dict[str, Any] = {"made_by": "OMP_NUM_THREADS=1 python benchmarks/duplicates.py --data SCANS", **machine()}
+    results["thresholds"] = duplicates.NEARLY_THE_SAME
+    results["sets"] = {}
+    for name, images in files(given.data).items():
+        results["sets"][name] = measure(name, images, given.sheets)
+        print(name, {key: value for key, value in results["sets"][name].items() if key != "found"})
+    results["cpu_seconds_of_candidates_and_of_all"] = cpu_seconds_of_noise()
+    out = Path(__file__).parent / "results" / "duplicates.json"
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
