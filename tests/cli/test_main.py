@@ -174,7 +174,7 @@ def test_help_of_no_verb_loads_anything_heavy() -> None:
 
 def test_what_looks_at_data_does_without_torch() -> None:
     modules = (
-        "folder.importing",
+        "folder.understanding",
         "dataset.splits",
         "soundness.check",
         "planning.choosing",

@@ -34,5 +34,5 @@ def named(name: str) -> PublicSet:
     if name in DATASETS:
         return DATASETS[name]
     close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASETS, n=1)
-    mend = f"did you mean '{close[0]}'?" if close else "`ucseg datasets` lists them."
-    raise UserError("todo", f"There is no data set '{name}'; {mend}")
+    hint = f"did you mean '{close[0]}'?" if close else "`ucseg datasets` lists them."
+    raise UserError("dataset-unknown", f"There is no data set '{name}'; {hint}")

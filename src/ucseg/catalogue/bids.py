@@ -11,73 +11,63 @@ from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.pairing import Found
-from ucseg.scans.address import Address, without_ending
+from ucseg.scans.address import Address
 
 _PERSON = re.compile(r"(sub|ses)-[A-Za-z0-9]+")
 
 
-def find(folder: Path, scans: Sequence[Path], words: str) -> Found:
+def find(folder: Path, scans: Sequence[Address], words: str) -> Found:
     """Pair the scans below `sub-*` with the masks below `derivatives`.
 
-    A mask belongs to the image with whose name its own begins (sub-1_T2w and sub-1_T2w_label-lesion_mask), else to the
-    only image of its subject and session (sub-1_dseg). Images of a kind that has no mask at all (T1w) are left out.
+    A mask belongs to the image whose name its own begins with (sub-1_T2w and sub-1_T2w_label-lesion_mask).
+    Otherwise it belongs to the only image of its subject and session (sub-1_dseg). Images of a kind without any mask
+    (T1w) are left out.
 
     Raises:
-        UserError: an image has several masks, so which are meant is for the user to say; or no image has one.
+        UserError: no image has a mask, or an image has several: then the user must choose.
     """
-    folder = folder.absolute()
-    images: dict[str, list[Path]] = defaultdict(list)
+    images: dict[str, list[Address]] = defaultdict(list)
     masks = []
-    for path in scans:
-        if "derivatives" in path.relative_to(folder).parts:
-            masks.append(path)
-        elif path.name.startswith("sub-"):
-            images[_person(path)].append(path)
-    drawn: dict[Path, list[Path]] = defaultdict(list)
+    for scan in scans:
+        if "derivatives" in scan.path.relative_to(folder).parts:
+            masks.append(scan)
+        elif scan.name.startswith("sub-"):
+            images[_person(scan)].append(scan)
+    drawn: dict[Address, list[Address]] = defaultdict(list)
     for mask in masks:
         own = images.get(_person(mask), [])
-        named = [image for image in own if f"{_stem(mask)}_".startswith(f"{_stem(image)}_")] or own
+        named = [image for image in own if f"{mask.stem}_".startswith(f"{image.stem}_")] or own
         if named and (len(named) == 1 or named is not own):
-            drawn[max(named, key=lambda image: len(_stem(image)))].append(mask)
+            drawn[max(named, key=lambda image: len(image.stem))].append(mask)
     if not drawn:
         raise UserError(
-            "todo",
-            f"{folder}: no mask in derivatives begins with the name of an image; "
-            f"`ucseg init {folder} --masks GLOB` says which files are masks.",
+            "bids-no-mask",
+            f"{folder}: no mask in derivatives begins with the name of an image; say which files are masks with "
+            f"`ucseg init {folder} --masks GLOB`.",
         )
-    _refuse_several(folder, drawn)
-    kinds = {_kind(image) for image in drawn}
+    for image, several in drawn.items():
+        if len(several) > 1:
+            kinds = sorted(mask.stem.removeprefix(image.stem).strip("_") for mask in several)
+            raise UserError(
+                "bids-several-masks",
+                f"{image}: has {len(several)} masks among the derivatives ({', '.join(kinds)}); choose one kind, e.g. "
+                f"`ucseg init {folder} --images 'sub-*' --masks 'derivatives/*_{kinds[0]}.nii.gz'`.",
+            )
+    kinds_with_mask = {_kind(image) for image in drawn}
     cases, left_out = [], []
     for image in sorted(image for own in images.values() for image in own):
-        if _kind(image) in kinds:
-            own_mask = next(map(Address.of, drawn.get(image, [])), None)
-            cases.append(Case(_stem(image), image.name.split("_")[0], Address.of(image), own_mask, ""))
+        if _kind(image) in kinds_with_mask:
+            cases.append(Case(image.stem, image.name.split("_")[0], image, next(iter(drawn[image]), None), ""))
         else:
-            left_out.append(LeftOut(image, f"no {_kind(image)} image has a mask.", rightly=True))
+            left_out.append(LeftOut(image.path, f"no {_kind(image)} image has a mask.", rightly=True))
     return Found(cases, left_out, "by 'sub-...' (BIDS)", [words])
 
 
-def _refuse_several(folder: Path, drawn: dict[Path, list[Path]]) -> None:
-    several = {image: masks for image, masks in drawn.items() if len(masks) > 1}
-    if several:
-        image, masks = next(iter(several.items()))
-        kinds = sorted(_stem(mask).removeprefix(_stem(image)).strip("_") for mask in masks)
-        raise UserError(
-            "todo",
-            f"{image}: has {len(masks)} masks among the derivatives ({', '.join(kinds)}); say which are meant, e.g. "
-            f"ucseg init {folder} --images 'sub-*' --masks 'derivatives/*_{kinds[0]}.nii.gz'",
-        )
-
-
-def _person(path: Path) -> str:
+def _person(scan: Address) -> str:
     """Subject and session of a file."""
-    return "_".join(part for part in path.name.split("_") if _PERSON.fullmatch(part))
+    return "_".join(part for part in scan.name.split("_") if _PERSON.fullmatch(part))
 
 
-def _kind(image: Path) -> str:
+def _kind(image: Address) -> str:
     """T1w, T2w, bold, ..."""
-    return _stem(image).rpartition("_")[2]
-
-
-def _stem(path: Path) -> str:
-    return without_ending(path.name)
+    return image.stem.rpartition("_")[2]

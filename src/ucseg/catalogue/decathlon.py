@@ -1,4 +1,4 @@
-"""The ten tasks of the Medical Segmentation Decathlon, of one layout; the names of the files tell the task."""
+"""The ten tasks of the Medical Segmentation Decathlon: one layout, and each task has its own names of files."""
 
 from __future__ import annotations
 

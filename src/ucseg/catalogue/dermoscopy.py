@@ -19,33 +19,24 @@ _SHA256 = {
 """As torch-em publishes them; for the other years none was found."""
 
 _FOLDERS = {
-    2016: {
-        "train": ("ISBI2016_ISIC_Part1_Training_Data", "ISBI2016_ISIC_Part1_Training_GroundTruth"),
-        "test": ("ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth"),
-    },
-    2017: {
-        "train": ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
-        "validation": ("ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth"),
-        "test": ("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth"),
-    },
-    2018: {
-        "train": ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"),
-        "validation": ("ISIC2018_Task1-2_Validation_Input", "ISIC2018_Task1_Validation_GroundTruth"),
-        "test": ("ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth"),
-    },
+    2016: ("ISBI2016_ISIC_Part1_{}_Data", "ISBI2016_ISIC_Part1_{}_GroundTruth"),
+    2017: ("ISIC-2017_{}_Data", "ISIC-2017_{}_Part1_GroundTruth"),
+    2018: ("ISIC2018_Task1-2_{}_Input", "ISIC2018_Task1_{}_GroundTruth"),
 }
+"""Of images and masks; braces stand for the split."""
+_SPLIT = {"train": "Training", "validation": "Validation", "test": "Test"}
+_PLAIN = Layout(
+    "images/NAME.jpg and masks/NAME_segmentation.png",
+    (Part("", "images/{case}.*", "masks/{case}_segmentation.png", where=_NAME),),
+)
 
 
 def _challenge(
-    year: int,
-    counts: dict[str, int],
-    licence: str,
-    citation: str,
-    *more: Layout,
-    found: tuple[str, ...],
-    notes: str = "",
+    year: int, counts: dict[str, int], licence: str, citation: str, *more: Layout, found: tuple[str, ...]
 ) -> PublicSet:
-    folders = _FOLDERS[year]
+    """The challenge of a year; its splits are those of `counts`."""
+    words = {split: "Test_v2" if (year, split) == (2017, "test") else _SPLIT[split] for split in counts}
+    folders = {split: [name.format(word) for name in _FOLDERS[year]] for split, word in words.items()}
     parts = tuple(
         Part(
             split,
@@ -56,27 +47,23 @@ def _challenge(
         )
         for split, (images, masks) in folders.items()
     )
-    plain = Layout(
-        "images/NAME.jpg and masks/NAME_segmentation.png",
-        (Part("", "images/{case}.*", "masks/{case}_segmentation.png", where=_NAME),),
-    )
-    downloads = tuple(
-        Download(f"{_ARCHIVE}/{year}/{name}.zip", f"sha256:{_SHA256[name]}" if name in _SHA256 else "")
-        for pair in folders.values()
-        for name in pair
-    )
+    shared = year < 2018
     return PublicSet(
         title=f"Skin lesions in dermoscopy, ISIC challenge {year}",
         classes="1=lesion",
         modality="rgb",
-        layouts=(Layout("the challenge's own folders", parts), *more, plain),
+        layouts=(Layout("the challenge's own folders", parts), *more, _PLAIN),
         licence=licence,
         citation=citation,
         counts=counts,
-        downloads=downloads,
-        notes=notes,
+        downloads=tuple(
+            Download(f"{_ARCHIVE}/{year}/{name}.zip", f"sha256:{_SHA256[name]}" if name in _SHA256 else "")
+            for pair in folders.values()
+            for name in pair
+        ),
+        notes=_AGAIN if shared else "",
         addresses=(f"https://challenge.isic-archive.com/data/#{year}",),
-        found=found,
+        found=(*found, *(["shared images: a card on Hugging Face marks them (second-hand)"] if shared else [])),
     )
 
 
@@ -92,9 +79,7 @@ DERMOSCOPY = {
             "numbers: the paper's abstract",
             "licence: a repository that read it on the challenge's data page, Papers with Code; MedSegBench says CC "
             "BY-NC (all second-hand)",
-            "shared images: a card on Hugging Face marks them (second-hand)",
         ),
-        notes=_AGAIN,
     ),
     "isic-2017": _challenge(
         2017,
@@ -105,9 +90,7 @@ DERMOSCOPY = {
             "2,000 training images: the challenge's page; 150 and 600, citation: repositories (second-hand)",
             "licence: Dataset Ninja and a repository, which read it on the challenge's page; another says CC BY-NC "
             "(all second-hand)",
-            "shared images: a card on Hugging Face marks them (second-hand)",
         ),
-        notes=_AGAIN,
     ),
     "isic-2018": _challenge(
         2018,

@@ -1,4 +1,4 @@
-"""Fetch a data set from its public address: resumed where it stopped, verified, and unpacked without surprises."""
+"""Fetch a data set from its public address: continued where it stopped, verified, unpacked into its folder only."""
 
 # pooch is only partly annotated:
 # mypy: disable-error-code="attr-defined, no-untyped-call, arg-type"
@@ -10,7 +10,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from ucseg.catalogue.layout import Download
@@ -26,8 +26,8 @@ Report = Callable[[int, int], None]
 def fetch(file: Download, folder: Path, report: Report | None = None) -> Path:
     """The file in a folder, downloaded unless it is there and right.
 
-    What has come of an interrupted download stays as FILE.part, and the next call goes on from there. A file whose
-    checksum is not published is held to the one that its first download had (checksums.txt).
+    An interrupted download stays as FILE.part, and the next call continues it. If no checksum is published, that of the
+    first download counts (checksums.txt).
 
     Args:
         file: what to fetch.
@@ -49,23 +49,21 @@ def fetch(file: Download, folder: Path, report: Report | None = None) -> Path:
         path = Path(pooch.retrieve(file.url, checksum or None, file.file, folder, downloader=_Resumed(part, report)))
     except requests.HTTPError as error:
         raise UserError(
-            "todo",
-            f"{file.url}: the server refuses ({error}); the address may have moved. "
-            "Get the file from the makers' page and import it.",
+            "download-refused", f"{file.url}: the server refuses ({error}); get the file from its makers' page."
         ) from None
     except requests.RequestException as error:
         here = part.stat().st_size if part.exists() else 0
         raise UserError(
-            "todo",
-            f"{file.url}: the download stopped ({type(error).__name__}) after {here} bytes, which are kept; "
-            "the same command goes on from there.",
+            "download-stopped",
+            f"{file.url}: the download stopped after {here} bytes ({type(error).__name__}); give the same command "
+            "again to continue it.",
         ) from None
     except ValueError:  # pooch's word for a wrong checksum
-        published = "published" if file.checksum else f"kept in {folder / CHECKSUMS}"
+        known_by = "the published one" if file.checksum else f"the one in {folder / CHECKSUMS}"
         raise UserError(
-            "todo",
-            f"{file.url}: what came has another checksum than the one {published} ({checksum}) and was thrown away; "
-            "try again, and if it comes again the file was changed by its makers.",
+            "download-checksum",
+            f"{file.url}: the checksum differs from {known_by} ({checksum}), so the file was deleted; try again. "
+            "If it fails again, its makers have changed the file.",
         ) from None
     if not checksum:
         lines = known | {file.file: f"sha256:{pooch.file_hash(str(path))}"}
@@ -92,7 +90,7 @@ class _Resumed:
         import requests
 
         have = self.part.stat().st_size if self.part.exists() and self.tag.exists() else 0
-        # Packed on the way, a file would have another length than the server says.
+        # Compressed in transit, a file would have another length than the server says.
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers |= {"Range": f"bytes={have}-", "If-Range": self.tag.read_text()}
@@ -118,9 +116,7 @@ class _Resumed:
             self.tag.write_text(tag)
         else:
             self.tag.unlink(missing_ok=True)
-        answer.raw.enforce_content_length = (
-            False  # an error would throw away what came last; the length is checked below
-        )
+        answer.raw.enforce_content_length = False  # it would lose what came last; the length is checked below
         with self.part.open("ab" if have else "wb") as file:
             for chunk in answer.iter_content(_CHUNK):
                 file.write(chunk)
@@ -132,11 +128,11 @@ class _Resumed:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a .zip or .tar file; files that are there in their size are kept.
+    """Unpack a .zip or .tar file. Files that are there with the right size are kept.
 
     Raises:
-        UserError: it is no archive or damaged, or a member would lie outside the folder or is a link: then nothing is
-            unpacked.
+        UserError: it is no archive or damaged, or a member would lie outside the folder or is a link. Nothing is
+            unpacked then.
     """
     try:
         if zipfile.is_zipfile(archive):
@@ -149,27 +145,24 @@ def unpack(archive: Path, folder: Path) -> None:
                 links = [one.name for one in members if not (one.isfile() or one.isdir())]
                 if links:
                     raise UserError(
-                        "todo",
-                        f"{archive}: its member '{links[0]}' is a link or device; nothing was unpacked.",
+                        "archive-link", f"{archive}: its member '{links[0]}' is a link or device; nothing was unpacked."
                     )
                 files = [(one.name, one.size, one, one.isfile()) for one in members]
                 _write(archive, folder, files, packed_tar.extractfile)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise UserError(
-            "todo",
-            f"{archive}: the archive is damaged ({error}); delete it and download it again.",
+            "archive-damaged", f"{archive}: the archive is damaged ({error}); delete it and download it again."
         ) from None
 
 
 def _write(
     archive: Path, folder: Path, members: list[tuple[str, int, Any, bool]], opened: Callable[[Any], IO[bytes] | None]
 ) -> None:
-    for name in (name for name, *_ in members):
+    for name, *_ in members:
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0:1]:
+        if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
             raise UserError(
-                "todo",
-                f"{archive}: its member '{name}' would lie outside the folder; nothing was unpacked.",
+                "archive-outside", f"{archive}: its member '{name}' would lie outside the folder; nothing was unpacked."
             )
     for name, size, member, is_file in members:
         target = folder / name

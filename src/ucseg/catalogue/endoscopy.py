@@ -19,6 +19,11 @@ _LAST_FRAMES = (
 _CVC = "https://pages.cvc.uab.es/CVC-Colon/index.php/databases/"
 
 
+def _bundled(split: str, folder: str, **where: str) -> Part:
+    """A folder of PraNet's bundle."""
+    return Part(split, f"{folder}/image*/{{case}}.png", f"{folder}/mask*/{{case}}.png", where=where)
+
+
 def _alone(
     title: str,
     folder: str,
@@ -30,15 +35,18 @@ def _alone(
     found: tuple[str, ...],
 ) -> PublicSet:
     """A set of unknown licence that papers only test on: by itself, or as a folder of PraNet's TestDataset."""
-    bundled = Part("test", f"TestDataset/{folder}/image*/{{case}}.png", f"TestDataset/{folder}/mask*/{{case}}.png")
-    layouts = (Layout(f"TestDataset/{folder}/images and masks ({_PRANET})", (bundled,), mask_threshold=127), *own)
+    bundle = Layout(
+        f"TestDataset/{folder}/images and masks ({_PRANET})",
+        (_bundled("test", f"TestDataset/{folder}"),),
+        mask_threshold=127,
+    )
     return PublicSet(
-        title,
-        _POLYP,
-        "rgb",
-        layouts,
-        "",
-        citation,
+        title=title,
+        classes=_POLYP,
+        modality="rgb",
+        layouts=(bundle, *own),
+        licence="",
+        citation=citation,
         counts={"test": count},
         notes=f"All cases are test cases: predict them with a model trained on another set. {note}",
         addresses=addresses,
@@ -55,13 +63,8 @@ ENDOSCOPY = {
             Layout(
                 f"TrainDataset and TestDataset ({_PRANET})",
                 (
-                    Part("train", "TrainDataset/image*/{case}.png", "TrainDataset/mask*/{case}.png"),
-                    Part(
-                        "test",
-                        "TestDataset/{set}/image*/{case}.png",
-                        "TestDataset/{set}/mask*/{case}.png",
-                        where={"set": "Kvasir|CVC-ClinicDB"},
-                    ),
+                    _bundled("train", "TrainDataset"),
+                    _bundled("test", "TestDataset/{set}", set="Kvasir|CVC-ClinicDB"),
                 ),
                 mask_threshold=127,
             ),
@@ -94,19 +97,13 @@ ENDOSCOPY = {
                 ),
                 mask_threshold=127,
             ),
-            Layout(
-                "images and masks, as published",
-                (Part("", "images/{case}.jpg", "masks/{case}.jpg"),),
-                mask_threshold=127,
-            ),
+            Layout("images and masks, as published", (Part("", "images/{case}.jpg", "masks/{case}.jpg"),),
+                   mask_threshold=127),
         ),
         licence="Simula's own: research and education, to be cited; commercial use by written permission only",
         citation=_KVASIR,
         notes="Masks are lossy JPEG. There are no patient ids: images of one patient can be in two splits.",
-        addresses=(
-            "https://datasets.simula.no/kvasir-seg/",
-            "https://datasets.simula.no/downloads/kvasir-seg.zip",
-        ),
+        addresses=("https://datasets.simula.no/kvasir-seg/", "https://datasets.simula.no/downloads/kvasir-seg.zip"),
         found=(
             "licence, number: the source of the makers' page (simula/datasets.simula.no)",
             "citation: the paper's entry at simula.no; the doi is that of the makers' page",
@@ -121,20 +118,14 @@ ENDOSCOPY = {
                 "Original and Ground Truth",
                 (Part("", "Original/{case}.*", "Ground Truth/{case}.*", last_of=_LAST_FRAMES),),
             ),
-            Layout(
-                f"TestDataset/CVC-ClinicDB ({_PRANET})",
-                (
-                    Part("test", "TestDataset/CVC-ClinicDB/image*/{case}.png",
-                         "TestDataset/CVC-ClinicDB/mask*/{case}.png"),
-                ),
-            ),
+            Layout(f"TestDataset/CVC-ClinicDB ({_PRANET})", (_bundled("test", "TestDataset/CVC-ClinicDB"),)),
         ),
         licence="research and education only, no commercial use; images belong to Hospital Clinic, masks to CVC, "
         "Barcelona",
         citation=_CLINICDB,
-        notes="Frames of one sequence are alike. Their numbers tell the sequence, and all frames of one are one "
-        "subject: they never come apart. The 29 sequences are of 25 examinations, and which are of the same is not "
-        "told. Other splits, PraNet's among them, were drawn from frames: there a sequence is in training and test.",
+        notes="Frames of one sequence are alike. The number of a frame gives its sequence, and a sequence is one "
+        "subject, which no split divides. The 29 sequences come from 25 examinations; which share one is not known. "
+        "Other splits, such as PraNet's, were drawn from frames: there a sequence is in training and test.",
         addresses=("https://polyp.grand-challenge.org/CVCClinicDB/", _CVC),
         found=(
             "licence, sequences: the database's own README, as a repository keeps it; Dataset Ninja quotes the "
@@ -161,7 +152,7 @@ ENDOSCOPY = {
         "Bernal et al., Pattern Recognition 45(9):3166-3182, 2012, doi 10.1016/j.patcog.2012.03.002",
         380,
         Layout("images and masks", (Part("test", "images/{case}.png", "masks/{case}.png"),)),
-        note="The makers' page tells of 300 frames of 15 sequences; the 380 are those of PraNet's bundle and of "
+        note="The makers' page speaks of 300 frames of 15 sequences; the 380 are those of PraNet's bundle and of "
         "copies. Papers on PraNet's bundle often cite Tajbakhsh et al., IEEE TMI 35(2):630-644, 2016 for it, whose "
         "own data is another set.",
         addresses=("http://mv.cvc.uab.es/projects/colon-qa/cvccolondb", f"{_CVC} (on registration)"),

@@ -1,14 +1,13 @@
-"""Find the cases of a public data set in a user's folder, by its layouts; or say what is missing and what is there."""
+"""Find the cases of a public data set in a user's folder, by its layouts, or report what is missing."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, combinations
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from ucseg.catalogue import DATASETS, bids
 from ucseg.catalogue.layout import Layout, Part, PublicSet
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError, some
+from ucseg.folder.listing import files_below
 from ucseg.folder.pairing import Found, find_cases
 from ucseg.folder.subjects import find_subjects
 from ucseg.scans.address import Address, ending_of, without_ending
@@ -40,21 +40,19 @@ def find(
         UserError: no layout fits (the message says what was expected, what was found, and which other data sets fit),
             a list is missing, or it names cases that are not there.
     """
-    if not folder.is_dir():
-        raise UserError("todo", f"{folder}: there is no such folder; name the folder that holds the data.")
-    tree = _Tree(folder, frozenset(item.absolute() for item in skip))
+    tree = _Tree(folder, {item.absolute() for item in skip})
     for layout in layouts:
         if tree.fits(layout) and not tree.missing_lists(layout):
             break
     else:
-        raise UserError("todo", _why_not(name, layouts, tree))
+        raise _no_layout(name, layouts, tree)
+    words = f"read as {name}: {layout.words}."
     if layout.convention == "nnunet":
         found = find_cases(folder, skip=skip)
-        notes = [_words(name, layout), *found.notes]
-        return Found(found.cases, found.left_out, found.subject_rule, notes), layout
+        return replace(found, notes=[words, *found.notes]), layout
     if layout.convention == "bids":
-        return bids.find(folder, tree.scans, _words(name, layout)), layout
-    return _assembled(tree, layout, [_words(name, layout), *_counted(tree, layout, public)]), layout
+        return bids.find(tree.folder, tree.scans, words), layout
+    return _assembled(tree, layout, [words, *_counted(tree, layout, public)]), layout
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,17 @@ class _File:
 
 
 class _Tree:
-    """All files below a folder, as paths that begin with the folder's own name, so that it may be part of a pattern."""
+    """All files below a folder, as paths that begin with the folder's own name, so that a pattern can hold it."""
 
-    def __init__(self, folder: Path, skip: frozenset[Path]) -> None:
+    def __init__(self, folder: Path, skip: set[Path]) -> None:
         self.folder = folder.absolute()
-        self.files = {f"{self.folder.name}/{path.relative_to(self.folder).as_posix()}": path
-                      for path in _walk(self.folder, skip)}  # fmt: skip
+        files = (path for path in files_below(self.folder, skip, []) if not path.name.startswith("."))
+        self.files = {path.relative_to(self.folder.parent).as_posix(): path for path in files}
 
     @cached_property
-    def scans(self) -> list[Path]:
+    def scans(self) -> list[Address]:
         """Those that can be read."""
-        return [path for path in self.files.values() if ending_of(path.name)]
+        return [Address.of(path) for path in self.files.values() if ending_of(path.name)]
 
     def match(self, pattern: str, where: Mapping[str, str]) -> dict[tuple[tuple[str, str], ...], list[Path]]:
         """Words in braces, as pairs -> files."""
@@ -114,29 +112,15 @@ class _Tree:
         file, _, key = name.partition("#")
         paths = self._lists(file)
         if len({path.read_bytes() for path in paths}) > 1:
-            raise UserError(
-                "todo",
-                f"{paths[0]}: {paths[1]} is another list of the same name; leave the one in the folder that is meant.",
-            )
+            raise UserError("lists-differ", f"{paths[0]}: {paths[1]} is another list of the same name; remove one.")
         try:
             text = paths[0].read_text(encoding="utf-8-sig")
             entries = json.loads(text)[key] if key else text.splitlines()
             found = [str(entry).split(",")[0].strip() for entry in entries]
         except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(
-                "todo",
-                f"{paths[0]}: this is not the published list of names ({error}); copy it again.",
-            ) from None
+            problem = f"this is not the published list of names ({error})"
+            raise UserError("list-broken", f"{paths[0]}: {problem}; copy it again.") from None
         return [entry.removesuffix(".h5") for entry in found if entry]
-
-
-def _walk(folder: Path, skip: frozenset[Path]) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders
-            if not name.startswith(".") and name != "__MACOSX" and Path(place, name) not in skip
-        )  # fmt: skip
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _expression(pattern: str, where: Mapping[str, str]) -> re.Pattern[str]:
@@ -164,43 +148,46 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
             choices = [file.case, f"{part.split}_{file.case}", f"{part.images.split('/')[0]}_{file.case}"]
             case = next((name for name in choices if name not in taken), "")
             if not case:
-                problems.append(f"{file.image}: a second case of this name; leave one of them in the folder.")
+                problems.append(
+                    UserError("case-twice", f"{file.image}: a second case of this name; remove one of them.")
+                )
                 continue
             taken[case] = Case(case, case, file.image, mask, part.split)
             subject = file.words.get("subject") or _numbered(file.case, part.last_of)
             subjects |= {case: subject} if subject else {}
     if problems:
-        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise UserError("todo", "\n".join([*problems[:_SHOWN], *more]))
+        more = UserError("more-problems", f"There are {len(problems) - _SHOWN} more problems like these.")
+        raise UserError.together([*problems[:_SHOWN], *([more] if len(problems) > _SHOWN else [])])
     by_name = find_subjects({name: (case.image.stem, case.image.below(tree.folder)) for name, case in taken.items()})
-    rule = "as the layout tells" if subjects else by_name.rule
+    rule = "by the layout" if subjects else by_name.rule
     of = subjects or by_name.of
     cases = [Case(name, of[name], case.image, case.mask, case.split) for name, case in taken.items()]
     return Found(cases, [], rule, notes if subjects else [*notes, *by_name.notes])
 
 
-def _in_two_splits(tree: _Tree, layout: Layout) -> Iterator[str]:
-    """What is wrong with lists of two splits that name the same files."""
+def _in_two_splits(tree: _Tree, layout: Layout) -> Iterator[UserError]:
+    """Lists of two splits that name the same files."""
     listed = [(part, dict.fromkeys(chain(*map(tree.names, part.names)))) for part in layout.parts]
     for (one, names), (other, others) in combinations(listed, 2):
         both = [name for name in names if name in others]
         if both and one.split != other.split and one.images == other.images:
             lists = f"{' and '.join(one.names)} ({one.split}) and {' and '.join(other.names)} ({other.split})"
-            yield (
-                f"{tree.folder}: {some(both)} is in {lists}; a case belongs into one split, or figures would be too "
-                "good: take it out of one of the lists, or copy the published ones again."
+            yield UserError(
+                "case-in-two-splits",
+                f"{tree.folder}: {some(both)} is in {lists}; a case must be in one split only: take it out of one of "
+                "the lists, or copy the published ones again.",
             )
 
 
 def _numbered(case: str, last_of: tuple[int, ...]) -> str:
-    """The subject of a numbered case; a number beyond the last is another image, a subject of its own."""
+    """The subject of a numbered case. A number beyond the last is another image and another subject."""
     if not last_of:
         return ""
     known = case.isdigit() and 0 < int(case) <= last_of[-1]
     return f"sequence{bisect_left(last_of, int(case)) + 1:02d}" if known else case
 
 
-def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File, Address | None]]:
+def _pairs(tree: _Tree, part: Part, problems: list[UserError]) -> Iterator[tuple[_File, Address | None]]:
     """Images of a part and their masks, in order."""
     masks = {} if part.masks is None else tree.match(part.masks, part.where)
     found: dict[str, list[tuple[_File, Address | None]]] = defaultdict(list)
@@ -208,7 +195,7 @@ def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File
         words = dict(key)
         case = "_".join([*(text for word, text in key if word not in ("case", "subject")), words["case"]])
         if len(paths) > 1:
-            problems.append(f"{paths[0]}: {paths[1]} is the same case; leave one of them in the folder.")
+            problems.append(UserError("case-copied", f"{paths[0]}: {paths[1]} is the same case; remove one of them."))
             continue
         mask = _mask(masks.get(key, []), part, problems)
         found[case].append((_File(case, words, _address(paths[0], part.images)), mask))
@@ -216,32 +203,33 @@ def _pairs(tree: _Tree, part: Part, problems: list[str]) -> Iterator[tuple[_File
         for pairs in found.values():
             yield from pairs
         return
+    lists = f"{tree.folder}: {' and '.join(part.names)}"
     listed = [name for file in part.names for name in tree.names(file)]
     numbered = {str(int(case)): case for case in found if case.isdigit()}
     missing = [name for name in listed if name not in found and name not in numbered]
     if missing:
-        few = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        pattern = part.images.partition("#")[0]
         problems.append(
-            f"{tree.folder}: {' and '.join(part.names)} names {len(listed)} cases, {len(missing)} of them have no file "
-            f"{part.images.partition('#')[0]} ({few}); bring them into the folder: the splits count on all."
+            UserError(
+                "listed-case-missing",
+                f"{lists} names {len(listed)} cases, {len(missing)} of them have no file {pattern} ({some(missing)}); "
+                "add them to the folder: the splits need all.",
+            )
         )
     repeated = [name for name, count in Counter(listed).items() if count > 1]
     if repeated:
-        problems.append(f"{tree.folder}: {' and '.join(part.names)} names {repeated[0]} twice; copy the list again.")
+        problems.append(UserError("listed-twice", f"{lists} names {repeated[0]} twice; copy the list again."))
     for name in listed:
         yield from found.pop(name if name in found else numbered.get(name, ""), [])
 
 
-def _mask(paths: list[Path], part: Part, problems: list[str]) -> Address | None:
+def _mask(paths: list[Path], part: Part, problems: list[UserError]) -> Address | None:
     if not paths or part.masks is None:
         return None
-    if len(paths) > 1 and not part.several:
-        problems.append(f"{paths[0]}: {paths[1]} is a mask of the same case; leave one of them in the folder.")
+    if len(paths) > 1 and (not part.several or len({path.parent for path in paths}) > 1):
+        problems.append(UserError("mask-twice", f"{paths[0]}: {paths[-1]} is another mask of this case; remove one."))
     if len(paths) == 1 or not part.several:
         return _address(paths[0], part.masks)
-    parents = {path.parent for path in paths}
-    if len(parents) > 1:
-        problems.append(f"{paths[0]}: {paths[-1]} is of the same case in another folder; leave one of them.")
     stems = sorted(without_ending(path.name) for path in paths)
     shortest = min(stems, key=len)  # x_mask, x_mask_1, x_mask_2 -> x_mask{,_1,_2}
     ends = ",".join(name.removeprefix(shortest) for name in stems)
@@ -251,10 +239,6 @@ def _mask(paths: list[Path], part: Part, problems: list[str]) -> Address | None:
 def _address(path: Path, pattern: str) -> Address:
     part = pattern.partition("#")[2]
     return Address.of(f"{path}#{part}" if part else path)
-
-
-def _words(name: str, layout: Layout) -> str:
-    return f"read as {name}: {layout.words}."
 
 
 def _counted(tree: _Tree, layout: Layout, public: PublicSet) -> Iterator[str]:
@@ -268,27 +252,31 @@ def _counted(tree: _Tree, layout: Layout, public: PublicSet) -> Iterator[str]:
             yield f"{here} {split or 'cases'}{' cases' if split else ''} here, {published} as published."
 
 
-def _why_not(name: str, layouts: tuple[Layout, ...], tree: _Tree) -> str:
+def _no_layout(name: str, layouts: tuple[Layout, ...], tree: _Tree) -> UserError:
     near = next((layout for layout in layouts if tree.fits(layout)), None)
     if near is not None:
         lists = " and ".join(tree.missing_lists(near))
-        return (
-            f"{tree.folder}: {lists} is missing; {name} is read by its published lists of names, which come with the "
-            "papers' public code. Put them into the folder."
+        return UserError(
+            "lists-missing",
+            f"{tree.folder}: {lists} is missing; put the published lists of {name} into the folder. They come with the "
+            "papers' public code.",
         )
-    expected = "; or ".join(layout.words for layout in layouts)
+    expected = " or ".join(layout.words for layout in layouts)
     kinds = Counter(_kind(text) for text in tree.files)
     shown = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(_SHOWN)) or "no file"
     others = [other for other, public in DATASETS.items() if other != name and any(map(tree.fits, public.layouts))]
     if others:
-        mend = f"It looks like {' or '.join(others[:_SHOWN])}: ucseg import {others[0]} {tree.folder}"
+        fix = f"It looks like {' or '.join(others[:_SHOWN])}: `ucseg import {others[0]} {tree.folder}`."
     else:
-        mend = f"No other data set fits either; `ucseg init {tree.folder}` guesses."
-    return f"{tree.folder}: this is not laid out as {name}. Expected: {expected}. Found: {shown}. {mend}"
+        fix = f"No other data set fits either; `ucseg init {tree.folder}` guesses."
+    return UserError(
+        "layout-unknown",
+        f"{tree.folder}: the folder has no layout of {name}. Expected: {expected}. Found: {shown}. {fix}",
+    )
 
 
 def _kind(text: str) -> str:
-    """A file without what differs from case to case: folders with their numbers starred, and its ending."""
+    """What files of all cases have in common: folders with stars for numbers, and the ending."""
     path = PurePosixPath(text)
     parents = [re.sub(r"\d+", "*", part) for part in path.parts[1:-1]]
     return "/".join([*parents, f"*{''.join(path.suffixes[-2:])}"])

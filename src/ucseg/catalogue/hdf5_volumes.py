@@ -6,13 +6,19 @@ code of UA-MT (LA), DTC and CoraNet (Pancreas) and SSL4MIS (BraTS19, ACDC).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ucseg.catalogue.layout import Layout, Part, PublicSet, first
 
 _ACDC_FRAME = {"case": r"patient\d+_frame\d+"}
 
 
-def _pairs(split: str, file: str, *names: str, **more: str) -> Part:
-    return Part(split, f"{file}#image", f"{file}#label", names, more)
+def _listed(file: str, where: Mapping[str, str] | None = None, **lists: str) -> tuple[Part, ...]:
+    """Split by split, the files whose names are in one list, or in several with a space between them."""
+    return tuple(
+        Part(split, f"{file}#image", f"{file}#label", tuple(names.split()), where or {})
+        for split, names in lists.items()
+    )
 
 
 HDF5_VOLUMES = {
@@ -23,10 +29,7 @@ HDF5_VOLUMES = {
         layouts=(
             Layout(
                 "NAME/mri_norm2.h5 with train.list and test.list",
-                (
-                    _pairs("train", "{case}/mri_norm2.h5", "train.list"),
-                    _pairs("test", "{case}/mri_norm2.h5", "test.list"),
-                ),
+                _listed("{case}/mri_norm2.h5", train="train.list", test="test.list"),
             ),
         ),
         licence="",
@@ -56,21 +59,15 @@ HDF5_VOLUMES = {
         layouts=(
             Layout(
                 "Pancreas_h5/NAME_norm.h5 with train.list and test.list",
-                (
-                    _pairs("train", "{case}_norm.h5", "train.list"),
-                    _pairs("test", "{case}_norm.h5", "test.list"),
-                ),
+                _listed("{case}_norm.h5", train="train.list", test="test.list"),
             ),
             Layout(
                 "data/NAME.h5 with train.list and test.list (DTC)",
-                (_pairs("train", "data/{case}.h5", "train.list"), _pairs("test", "data/{case}.h5", "test.list")),
+                _listed("data/{case}.h5", train="train.list", test="test.list"),
             ),
             Layout(
                 "NAME.h5 with train_lab.txt, train_unlab.txt and test.txt (CoraNet, BCP)",
-                (
-                    _pairs("train", "{case}.h5", "train_lab.txt", "train_unlab.txt"),
-                    _pairs("test", "{case}.h5", "test.txt"),
-                ),
+                _listed("{case}.h5", train="train_lab.txt train_unlab.txt", test="test.txt"),
                 counts={"train": 62, "test": 18},
             ),
         ),
@@ -88,8 +85,8 @@ HDF5_VOLUMES = {
         "should leave 25 and 70 out.",
         addresses=("https://www.cancerimagingarchive.net/collection/pancreas-ct/",),
         found=(
-            "licence: the record of the data's doi, in a bibliography (second-hand); TCIA's page on data usage (as an "
-            "older version has it) gives this licence to most of its collections",
+            "licence: the record of the data's doi, in a bibliography (second-hand); an older version of TCIA's page "
+            "on data usage gives it to most of its collections",
             "citation: several repositories alike (second-hand); TCIA's page on data usage asks for Clark et al.",
             "cases 25 and 70: openmedlab's list of data sets, torch-em, an issue of MC-Net (second-hand)",
             "splits: the lists that MC-Net and BCP publish, counted; 6 and 12 are those of MC-Net's scripts",
@@ -102,11 +99,7 @@ HDF5_VOLUMES = {
         layouts=(
             Layout(
                 "data/NAME.h5 with train.txt, val.txt and test.txt (SSL4MIS)",
-                (
-                    _pairs("train", "data/{case}.h5", "train.txt"),
-                    _pairs("validation", "data/{case}.h5", "val.txt"),
-                    _pairs("test", "data/{case}.h5", "test.txt"),
-                ),
+                _listed("data/{case}.h5", train="train.txt", validation="val.txt", test="test.txt"),
                 mask_threshold=0.5,
             ),
             Layout(
@@ -148,11 +141,8 @@ HDF5_VOLUMES = {
         layouts=(
             Layout(
                 "data/slices/NAME.h5 and data/NAME.h5 with train_slices.list, val.list and test.list (SSL4MIS)",
-                (
-                    _pairs("train", "slices/{case}.h5", "train_slices.list", case=r"patient\d+_frame\d+_slice_\d+"),
-                    _pairs("validation", "data/{case}.h5", "val.list", **_ACDC_FRAME),
-                    _pairs("test", "data/{case}.h5", "test.list", **_ACDC_FRAME),
-                ),
+                _listed("slices/{case}.h5", {"case": r"patient\d+_frame\d+_slice_\d+"}, train="train_slices.list")
+                + _listed("data/{case}.h5", _ACDC_FRAME, validation="val.list", test="test.list"),
             ),
             Layout(
                 "the original NIfTI, training/patientNNN and testing/patientNNN",
@@ -169,9 +159,9 @@ HDF5_VOLUMES = {
         splits=first({3: "5 %, 68 slices", 7: "10 %, 136 slices", 14: "20 %, 256 slices"}, 70),
         counts={"validation": 20, "test": 40},
         notes="Trained on slices (1,312 of 70 patients); validation and test volumes are predicted slice by slice: two "
-        "frames of each of 10 and 20 patients. The splits belong to the HDF5 layout: its lists number the frames anew. "
-        "They divide the challenge's 100 training patients; its 50 test patients, whose masks are public too, are not "
-        "in them.",
+        "frames of each of 10 and 20 patients. The splits belong to the HDF5 layout, whose lists have their own frame "
+        "numbers. They divide the challenge's 100 training patients. Its 50 test patients, whose masks are public too, "
+        "are not in them.",
         addresses=(
             "https://humanheart-project.creatis.insa-lyon.fr/database/#collection/637218c173e9f0047faa00fb",
             "https://github.com/HiLab-git/SSL4MIS/tree/master/data/ACDC (the lists)",

@@ -1,4 +1,4 @@
-"""Who is trained on, with which masks, in a public data set: as its makers, a paper, or the user say."""
+"""Which cases of a public data set are for training, and with which masks: by its makers, a paper or the user."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def chosen_split(name: str, public: PublicSet, split: str | None) -> Split | Non
     if split is None:
         return None
     if split not in public.splits:
-        known = f"choose one of {', '.join(public.splits)}" if public.splits else "it has none; --labelled draws one"
-        raise UserError("todo", f"--split '{split}' is no published split of {name}; {known}.")
+        fix = f"choose one of {', '.join(public.splits)}" if public.splits else "draw one with --labelled"
+        raise UserError("published-split", f"--split '{split}' is no published split of {name}; {fix}.")
     return public.splits[split]
 
 
@@ -45,9 +45,8 @@ def divide(
 ) -> tuple[list[Case], dict[str, Address]]:
     """Give every case its split, and hide the training masks that are not to be seen.
 
-    With a published split nothing is drawn: the first subjects of the list keep their masks, the others' are hidden,
-    and there are validation cases only if the split has some. Otherwise as `split_cases`; a set of test cases only is
-    taken as it is.
+    With a published split nothing is drawn. The first subjects of the list keep their masks, the others' are hidden.
+    There are validation cases only if the split has some. Otherwise `split_cases` divides, unless all are test cases.
 
     Args:
         cases: in the published order.
@@ -67,14 +66,13 @@ def divide(
     amounts = {"--validation": validation, "--test": test, "--labelled": labelled}
     given = [option for option, amount in amounts.items() if amount is not None]
     if given:
-        raise UserError("todo", f"{given[0]} contradicts --split, which says it already; leave one of them out.")
+        raise UserError("split-and-amount", f"{given[0]} contradicts --split, which decides it; leave one of them out.")
     subjects = list(dict.fromkeys(case.subject for case in cases if case.split == "train"))
     if split.of is not None and len(subjects) != split.of:
         raise UserError(
-            "todo",
-            f"The list of training cases names {len(subjects)} subjects, the published one {split.of}; the first "
-            f"{split.labelled} of another list are not those of the papers. Use the published list, or --labelled "
-            f"{split.labelled} without --split.",
+            "list-not-published",
+            f"The list of training cases names {len(subjects)} subjects, but the published one {split.of}; use the "
+            f"published list, or --labelled {split.labelled} without --split.",
         )
     hidden = _hidden(cases, subjects[split.labelled :]) if split.labelled is not None else {}
     return [replace(case, mask=None) if case.case in hidden else case for case in cases], hidden

@@ -80,13 +80,8 @@ ULTRASOUND = {
             Layout(
                 "benign, malignant and normal with NAME.png, NAME_mask.png, NAME_mask_1.png, ...",
                 (
-                    Part(
-                        "",
-                        "{case}.png",
-                        "{case}_mask*.png",
-                        where={"case": r"(?:benign|malignant|normal) \(\d+\)"},
-                        several=True,
-                    ),
+                    Part("", "{case}.png", "{case}_mask*.png", several=True,
+                         where={"case": r"(?:benign|malignant|normal) \(\d+\)"}),
                 ),
             ),
         ),
@@ -110,10 +105,7 @@ ULTRASOUND = {
         layouts=(
             Layout(
                 "NAME.png and NAME_Annotation.png",
-                (
-                    Part("", "{case}.png", "{case}_Annotation.png",
-                         where={"case": r"(?P<subject>\d+)_\d*HC"}),
-                ),
+                (Part("", "{case}.png", "{case}_Annotation.png", where={"case": r"(?P<subject>\d+)_\d*HC"}),),
             ),
         ),
         licence="CC BY 4.0 (Zenodo; second-hand)",

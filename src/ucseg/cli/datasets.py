@@ -1,4 +1,4 @@
-"""`ucseg datasets`: the literature's data sets that `ucseg import` reads."""
+"""`ucseg datasets`: the public data sets that `ucseg import` reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def datasets(
-    name: Annotated[str | None, typer.Argument(help="Tell all about this one.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="Show all about this one.", show_default=False)] = None,
 ) -> dict[str, PublicSet]:
     """List the data sets that can be imported by name; with NAME, its layouts, classes, splits, licence and citation.
 

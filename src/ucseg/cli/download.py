@@ -1,4 +1,4 @@
-"""`ucseg download`: a data set of the literature from its public address, where it has one under an open licence."""
+"""`ucseg download`: a public data set from its address, if it has one under an open licence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, progress_bar
+from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def download(
-    name: Annotated[str, typer.Argument(help="Of the data set; `ucseg datasets NAME` tells whether it can be had.")],
+    name: Annotated[
+        str, typer.Argument(help="Of the data set; `ucseg datasets NAME` shows whether it has an address.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the archives and what is in them.")],
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Do not ask whether the licence is accepted.")
@@ -24,8 +26,8 @@ def download(
 ) -> Path:
     """Download and unpack a public data set, after showing its licence. Then import it with the same name.
 
-    A stopped download goes on where it stopped when the same command is given again. Every file is verified: by its
-    published checksum, or, where none is published, by that of its first download (checksums.txt).
+    Give the same command again to continue a download that stopped. Every file is verified by its published checksum.
+    If none is published, that of the first download counts (checksums.txt).
 
     Returns:
         the folder.
@@ -40,16 +42,16 @@ def download(
     if not public.downloads:
         known = ", ".join(key for key, other in DATASETS.items() if other.downloads)
         raise UserError(
-            "todo",
+            "no-download",
             f"{name} has no public address under an open licence; get it from its makers and `ucseg import` it. "
-            f"To be downloaded are {known}.",
+            f"These can be downloaded: {known}.",
         )
     output.print(f"{name}: {public.title}\nlicence  {public.licence}\ncite     {public.citation}", soft_wrap=True)
     if not accept_licence:
         if not sys.stdin.isatty():
-            raise UserError("todo", f"{name} is under {public.licence}; say --accept-licence if you accept it.")
+            raise UserError("licence-not-asked", f"{name} is under {public.licence}; accept it with --accept-licence.")
         if not typer.confirm("Do you accept the licence?"):
-            raise UserError("todo", "The licence was not accepted; nothing was downloaded.")
+            raise UserError("licence-not-accepted", "The licence was not accepted; nothing was downloaded.")
     with progress_bar() as bar:
 
         def report(file: str) -> Report:
@@ -57,6 +59,6 @@ def download(
             return lambda done, total: bar.update(task, completed=done, total=total or None)
 
         for archive in fetch_all(public.downloads, out, report):
-            console.print(f"{archive.name} is there, verified and unpacked.")
-    console.print(f"Next: ucseg import {name} {out} --out DATASET")
+            say("unpacked", f"{archive.name} is there, verified and unpacked.")
+    say("next", f"Next: ucseg import {name} {out} --out DATASET")
     return out

@@ -1,4 +1,4 @@
-"""`ucseg import`: a data set of the literature, laid out as its makers or papers share it, becomes a dataset."""
+"""`ucseg import`: a public data set, as its makers or papers share it, becomes a dataset."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def import_(
     from ucseg.catalogue.finding import find
     from ucseg.catalogue.splitting import chosen_split, divide, layouts_of
     from ucseg.dataset.manifest import Dataset, refuse_to_replace, root_for, save_dataset
-    from ucseg.folder.importing import ImportOptions, understand_cases
+    from ucseg.folder.understanding import ImportOptions, understand_cases
 
     public = named(name)
     published = chosen_split(name, public, split)
@@ -74,7 +74,7 @@ def import_(
     divided, hidden = divide(found.cases, published, validation, test, labelled, seed)
     title = f"{name} {split}" if split else name
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed, "name": title}), divided)
-    save_dataset(dataset, hidden, found.to_mend)
+    save_dataset(dataset, hidden, found.to_fix)
     output.print(f"cite      {public.citation}", soft_wrap=True)
     output.print(f"licence   {public.licence or 'not known; ask the makers'}", soft_wrap=True)
     print_splits(dataset, len(hidden))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output, stages
+from ucseg.cli.terminal import output, say, stages
 
 if TYPE_CHECKING:
     from ucseg.dataset.manifest import Dataset
-    from ucseg.folder.importing import Understood
+    from ucseg.folder.understanding import Understood
 
 SHOWN = 5
 """Lines for files that are left out for one reason."""
@@ -85,7 +85,7 @@ def init(
     """
     from ucseg.dataset.manifest import Dataset, refuse_to_replace, root_for, save_dataset
     from ucseg.dataset.splits import check_amounts, split_cases
-    from ucseg.folder.importing import ImportOptions, understand
+    from ucseg.folder.understanding import ImportOptions, understand
 
     check_amounts(validation=validation, test=test, labelled=labelled)
     refuse_to_replace(out, overwrite)
@@ -96,13 +96,13 @@ def init(
     print_understood(folder, found)
     cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed}), cases)
-    save_dataset(dataset, hidden, found.to_mend)
+    save_dataset(dataset, hidden, found.to_fix)
     print_splits(dataset, len(hidden))
     return dataset
 
 
 def print_understood(folder: Path, found: Understood) -> None:
-    """What a folder was understood as."""
+    """What was found in a folder."""
     from rich.table import Table
 
     config = found.config
@@ -149,5 +149,5 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
         splits.add_row(split, *map(str, row))
     output.print(splits)
     if hidden:
-        output.print(f"{hidden} training masks are hidden: listed in hidden.csv, which evaluation alone reads.")
-    console.print(f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")
+        output.print(f"{hidden} training masks are hidden: listed in hidden.csv, which only evaluation reads.")
+    say("written", f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")

@@ -103,7 +103,7 @@ def predict(
     if dicom_seg:
         items = _dicom_series(items, problems)
     for problem in problems:
-        console.print(problem, style="red")
+        console.print(str(problem), style="red")
     if found.masks:
         console.print(
             f"Left out, masks by their folders or names: {len(found.masks)} "
@@ -221,7 +221,7 @@ def _say_which_to_look_at(folder: PredictionFolder) -> None:
         console.print(f"To look at first, or to label for the next training, by failure score: {named}.")
 
 
-def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:
+def _dicom_series(items: list[Input], problems: list[UserError]) -> list[Input]:
     """Those that can have a DICOM segmentation; the others become one problem."""
     from ucseg.scans.reading import is_dicom_scan
 
@@ -230,9 +230,12 @@ def _dicom_series(items: list[Input], problems: list[str]) -> list[Input]:
     if others:
         which = f"{others[0]}: is" if len(others) == 1 else f"{len(others)} inputs (e.g. {others[0]}) are"
         problems.append(
-            f"{which} no DICOM, and --dicom-seg writes what refers to DICOM images by their identifiers; "
-            "leave out --dicom-seg for masks in the format of the scan."
+            UserError(
+                "todo",
+                f"{which} no DICOM, and --dicom-seg writes what refers to DICOM images by their identifiers; "
+                "leave out --dicom-seg for masks in the format of the scan.",
+            )
         )
     if not found:
-        raise UserError("todo", "\n".join(problems))
+        raise UserError.together(problems)
     return found

@@ -1,20 +1,19 @@
-"""How masks are to be read, from what they hold: class numbers, grey levels to cut, outlines; and class names."""
+"""How masks are read, from what they hold: class numbers, grey levels to cut, outlines, segments with names."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ucseg.errors import UserError
+from ucseg.dataset.masks import numbers_to_classes
+from ucseg.errors import UserError, some
 from ucseg.folder.survey import MaskFacts, nearly_all_outlines
 from ucseg.scans.address import Address
 
 BACKGROUND = "background"
-MOST_LISTED = 6
-"""Mask values that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,15 @@ def parse_classes(text: str) -> dict[int, str]:
     if parts and all(equals for _, equals, _ in numbered):
         for number, _, name in numbered:
             if not number.strip().isdigit() or int(number) in named or int(number) > 255:
-                raise UserError(
-                    "todo",
-                    f"--classes '{text}': '{number}' is not a class number of its own from 0 to 255.",
-                )
+                problem = f"'{number}' is not a whole number from 0 to 255, or comes twice"
+                raise UserError("classes-number", f"--classes '{text}': {problem}; give each class another number.")
             named[int(number)] = name.strip()
     elif parts and not any(equals for _, equals, _ in numbered):
         first = 0 if parts[0].lower() == BACKGROUND else 1
         named = dict(enumerate(parts, start=first))
     if not named or not all(named.values()) or len(set(named.values())) < len(named):
-        raise UserError("todo", f"--classes '{text}' is not of the form background,liver,tumour or 1=liver,2=tumour.")
+        form = "background,liver,tumour or 1=liver,2=tumour"
+        raise UserError("classes-form", f"--classes '{text}' is not of a known form; write {form}.")
     return _complete(named)
 
 
@@ -71,12 +69,13 @@ def labels_of_dataset_json(folder: Path) -> tuple[dict[int, str] | None, str | N
     file = folder / "dataset.json"
     if not file.is_file():
         return None, None, []
+    instead = "class names are taken from the masks."
     try:
         content = json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        return None, None, [f"dataset.json cannot be read ({error}); class names are taken from the masks."]
+        return None, None, [f"dataset.json cannot be read ({error}); {instead}"]
     if not isinstance(content, dict):
-        return None, None, ["dataset.json is not an object; class names are taken from the masks."]
+        return None, None, [f"dataset.json is not an object; {instead}"]
     channels = content.get("modality") or content.get("channel_names") or {}
     words = " ".join(str(value) for value in channels.values()).lower() if isinstance(channels, dict) else str(channels)
     modality = next((kind for kind in ("ct", "ultrasound", "rgb", "mri") if kind in words.split()), None)
@@ -85,17 +84,36 @@ def labels_of_dataset_json(folder: Path) -> tuple[dict[int, str] | None, str | N
     labels = content.get("labels")
     if not isinstance(labels, dict) or not labels:
         return None, modality, []
-    pairs: dict[int, str] = {}
-    for left, right in labels.items():
-        number, name = (left, right) if str(left).isdigit() else (right, left)
-        if not str(number).isdigit() or int(number) > 255 or int(number) in pairs:
-            return (
-                None,
-                modality,
-                ["labels of dataset.json are regions or repeat; class names are taken from the masks."],
-            )
-        pairs[int(number)] = str(name).strip()
-    return _complete(pairs), modality, ["class names are those of dataset.json."]
+    either_way = [(left, right) if str(left).isdigit() else (right, left) for left, right in labels.items()]
+    names = {int(number): str(name).strip() for number, name in either_way if str(number).isdigit()}
+    if len(names) < len(labels) or max(names) > 255:
+        return None, modality, [f"labels of dataset.json are regions or repeat; {instead}"]
+    return _complete(names), modality, ["class names are those of dataset.json."]
+
+
+def classes_of(names: Iterable[Mapping[int, str]]) -> dict[int, str] | None:
+    """Classes from the names in all masks (.seg.nrrd, DICOM SEG) in order of their numbers; None if one lacks them."""
+    every = list(names)
+    if not every or not all(every):
+        return None
+    ordered = sorted((number, name) for one in every for number, name in one.items())
+    found = [name for name in dict.fromkeys(name for _, name in ordered) if name.lower() != BACKGROUND]
+    return {0: BACKGROUND, **dict(enumerate(found, start=1))} if all(found) else None
+
+
+def with_classes(facts: MaskFacts, classes: Mapping[int, str]) -> MaskFacts:
+    """What a mask holds in terms of the classes: the name of a segment says its class, whatever its number.
+
+    Raises:
+        UserError: some of its names are classes and some are not.
+    """
+    mapping = numbers_to_classes(facts.mask, facts.names, classes) if facts.names and classes else None
+    if mapping is None or not facts.counts:
+        return facts
+    counts: Counter[float] = Counter()
+    for value, count in facts.counts.items():
+        counts[float(mapping.get(int(value), int(value)))] += count
+    return replace(facts, counts=dict(sorted(counts.items())), low=min(counts), high=max(counts))
 
 
 def choose_reading(
@@ -119,12 +137,12 @@ def choose_reading(
     if not masks:
         return Reading(classes or {0: BACKGROUND, 1: "foreground"}, threshold, bool(fill_outlines))
     if all(facts.low == facts.high == 0 for facts in masks.values()):
-        raise UserError("todo", "All masks are empty (zero everywhere); check that these are the right mask files.")
+        raise UserError("masks-empty", "All masks are empty (zero everywhere); check that these are the right files.")
     highest = max(facts.high for facts in masks.values())
     if threshold is not None and threshold >= highest:
         raise UserError(
-            "todo",
-            f"No mask holds a value above the mask threshold {threshold:g}, only up to {highest:g}; lower it.",
+            "threshold-too-high",
+            f"No mask holds a value above --mask-threshold {threshold:g}; give a number below {highest:g}.",
         )
     if threshold is None and (classes is None or len(classes) == 2):
         threshold = _two_levels(masks, notes)
@@ -135,9 +153,9 @@ def choose_reading(
         classes = classes or {0: BACKGROUND, 1: "foreground"}
         if len(classes) != 2:
             raise UserError(
-                "todo",
-                f"A mask threshold makes two classes, but {len(classes)} are named ({', '.join(classes.values())}); "
-                "leave out --mask-threshold or name one foreground class.",
+                "threshold-classes",
+                f"--mask-threshold makes two classes, but {len(classes)} are named ({', '.join(classes.values())}); "
+                "leave it out, or name one foreground class.",
             )
     if fill_outlines is None:
         fill_outlines = nearly_all_outlines(masks.values())
@@ -179,15 +197,11 @@ def _from_values(
     for case, facts in masks.items():
         strange = _strange(facts, known if classes is None else set(names))
         if strange:
-            rejected[case] = (
-                f"the mask holds values that are no classes ({strange}); mend it, or name them with --classes."
-            )
+            rejected[case] = f"its values are no classes ({strange}); fix the mask, or name them with --classes."
     if len(rejected) == len(masks):
-        raise UserError(
-            "todo",
-            f"No mask fits the classes {', '.join(f'{n} {name}' for n, name in names.items())}: e.g. "
-            f"{next(iter(rejected))}: {next(iter(rejected.values()))}",
-        )
+        listed = ", ".join(f"{number} {name}" for number, name in names.items())
+        case, reason = next(iter(rejected.items()))
+        raise UserError("no-mask-fits", f"No mask fits the classes {listed}. For example {case}: {reason}")
     if classes is None and set(names) == {0, 1}:
         return {0: BACKGROUND, 1: "foreground"}
     if classes is None:
@@ -210,15 +224,14 @@ def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
     if not _numbering(common):
         common = {int(value) for value, files in holders.items() if len(files) > 0.05 * len(masks)}
     if not _numbering(common):
-        listed = [f"{value:g} in {len(files)}, e.g. {files[0].name}" for value, files in sorted(holders.items())]
-        shown = "; ".join(listed[:MOST_LISTED]) + ("; ..." if len(listed) > MOST_LISTED else "")
+        listed = [f"{value:g} (in {len(files)}, e.g. {files[0].name})" for value, files in sorted(holders.items())]
+        values = some(listed) or "fractions or negative numbers"
         least, most = min(facts.low for facts in masks.values()), max(facts.high for facts in masks.values())
         cut = least if holders else (least + most) / 2
         raise UserError(
-            "todo",
-            f"The values of the {len(masks)} masks ({shown or 'fractions or negative numbers'}) are no class numbers "
-            f"0, 1, 2, ...; if all above {cut:g} is one foreground class, give --mask-threshold {cut:g}; else "
-            "--classes for the values in use, or save the masks anew.",
+            "mask-values",
+            f"The {len(masks)} masks hold values that are no class numbers 0, 1, 2, ...: {values}. If all above "
+            f"{cut:g} is one foreground class, give --mask-threshold {cut:g}; else name the values with --classes.",
         )
     return common
 
@@ -233,8 +246,7 @@ def _strange(facts: MaskFacts, known: set[int]) -> str:
         return "fractions"
     if facts.counts is None:
         return f"more than 256 of them, {facts.low:g} to {facts.high:g}"
-    found = [f"{value:g}" for value in facts.counts if value not in known]
-    return ", ".join(found[:8]) + (", ..." if len(found) > 8 else "")
+    return some([f"{value:g}" for value in facts.counts if value not in known])
 
 
 def _complete(named: Mapping[int, str]) -> dict[int, str]:

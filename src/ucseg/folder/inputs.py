@@ -1,4 +1,4 @@
-"""Which files to predict, and what to call their results."""
+"""Which scans are predicted, and what are their results called?"""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ucseg.folder.listing import Listed, list_scans, merge_channels
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, without_ending
 
-_TOLD = ("not a readable DICOM file", "its series goes on")
-"""Reasons to leave out a DICOM file of a folder that the user has to know of: a scan may be missing for it."""
+_REPORTED = ("not a readable DICOM file", "its series continues")
+"""Reasons to leave out a DICOM file that are reported, because a scan may be missing then."""
 
-HOW_TO_PREDICT_MASKS = "to predict such files nevertheless, name the files themselves in place of their folder"
+HOW_TO_PREDICT_MASKS = "to predict such files all the same, name the files and not their folder"
 
 
 @dataclass(frozen=True)
@@ -36,42 +36,41 @@ class FoundInputs:
     Attributes:
         scans: to predict.
         problems: what is wrong with the paths that give none, and with files that may be a part of a scan.
-        masks: files of folders that are left out since folder or name say that they are masks, as for `ucseg init`.
+        masks: files of folders that are left out because their folder or name says that they are masks.
     """
 
     scans: list[Input] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[UserError] = field(default_factory=list)
     masks: list[Address] = field(default_factory=list)
 
 
 def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1) -> FoundInputs:
-    """Files, folders and datasets as a list of scans, and what of them is none.
+    """The scans in files, folders and datasets.
 
     Args:
-        paths: files; folders, of which every readable scan that is no mask is taken, sub-folders included; datasets
-            (the folder that `ucseg init` wrote or its dataset.yaml), of which the images of `split` are taken under
-            their case names.
+        paths: files; folders (every readable scan at any depth that is no mask); datasets, named by their folder or
+            their dataset.yaml (the images of `split`, under their case names).
         out: where results will go; never taken as an input.
         split: "train", "validation", "test" or "all".
-        channels: of the model's images; so many files CASE_0000, CASE_0001, ... of one channel are one scan.
+        channels: of the model's images. That many files CASE_0000, CASE_0001, ... of one channel are one scan.
 
     Raises:
-        UserError: no path gives a scan (it is not there, holds nothing readable, its split is empty); unknown split.
+        UserError: no path gives a scan (missing, nothing readable, an empty split), or `split` is unknown.
     """
     if split not in (*SPLITS, "all"):
-        raise UserError("todo", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
+        raise UserError("input-split", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     named: dict[Address, str] = {}
     result = FoundInputs()
     for path in map(_absolute, paths):
         try:
             found = _of_path(path, _absolute(out), split, channels, result)
         except UserError as error:
-            result.problems.append(str(error))
+            result.problems.append(error)
             continue
         for address, name in found.items():
             named.setdefault(address, name)
     if not named:
-        raise UserError("todo", "\n".join(result.problems))
+        raise UserError.together(result.problems)
     result.scans = [Input(case, address) for address, case in _unique(named).items()]
     result.masks = [mask for mask in dict.fromkeys(result.masks) if mask not in named]  # one may be named by itself
     return result
@@ -85,27 +84,31 @@ def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInpu
     address = Address.of(path)
     if address.exists():
         return {merge_channels([address], channels)[0]: address.stem}
-    raise UserError("todo", f"{path}: there is no such file or folder.")
+    raise UserError("input-missing", f"{path}: there is no such file or folder; check the path.")
 
 
 def _of_dataset(path: Path, split: str) -> dict[Address, str]:
     dataset = load_dataset(path)
     cases = [case for case in dataset.cases if split in (case.split, "all")]
     if not cases:
-        raise UserError("todo", f"{path}: the dataset has no cases in its split '{split}'; choose another --split.")
+        raise UserError(
+            "split-empty", f"{path}: the dataset has no cases in its split '{split}'; choose another --split."
+        )
     return {case.image: case.case for case in cases}
 
 
 def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> dict[Address, str]:
     listed, left_out = list_scans(folder, {out})
-    # The label beside an image in one file is no scan. Other files may be anything: only DICOM that fails is told.
+    # The label beside an image in one file is no scan. Other files may be anything: only DICOM that fails is reported.
     scans = [one for one in listed if not one.is_mask]
-    result.problems += [f"{one.file}: {one.reason}" for one in left_out if one.reason.startswith(_TOLD)]
+    result.problems += [
+        UserError("input-left-out", f"{one.file}: {one.reason}") for one in left_out if one.reason.startswith(_REPORTED)
+    ]
     named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
     masks = [one.address for one in scans if one.address in named]
     if masks and len(masks) == len(scans):
         raise UserError(
-            "todo",
+            "only-masks",
             f"{folder}: all {len(masks)} scans in this folder are masks by their folders or names (e.g. "
             f"{masks[0].below(folder)}); {HOW_TO_PREDICT_MASKS}.",
         )
@@ -114,8 +117,8 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
     scans = [one for one in scans if one.address not in taken]
     if not scans:
         raise UserError(
-            "todo",
-            f"{folder}: there is no scan in this folder; readable are DICOM series and {', '.join(sorted(ENDINGS))}.",
+            "no-scan",
+            f"{folder}: there is no scan in this folder; name one with DICOM series or {', '.join(sorted(ENDINGS))}.",
         )
     names = {one.address: _name(one) for one in scans}
     merged = merge_channels(list(names), channels)
@@ -127,10 +130,10 @@ def _name(one: Listed) -> str:
 
 
 def _unique(named: dict[Address, str]) -> dict[Address, str]:
-    """Names that differ, also where the file system does not tell upper from lower case.
+    """Names that differ, also where the file system takes upper and lower case for the same.
 
-    Files of the same name are told apart by as few parent folders as that takes (a_scan, b_scan); two formats in one
-    folder also by their ending (scan_png, scan_jpg).
+    Files of the same name get as few parent folders before it as make them differ (a_scan, b_scan).
+    Two formats in one folder also get their ending (scan_png, scan_jpg).
     """
     groups: dict[str, list[Address]] = {}
     for address, name in named.items():

@@ -1,4 +1,4 @@
-"""Images that are masks by all appearances, though neither their folder nor their name is known to say so."""
+"""Which images look like masks, although neither folder nor name says so?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LikelyMask:
     """An unlabelled image that is perhaps the mask of `image`.
 
     Attributes:
-        pattern: what its kind is called, as --masks takes it; "" where its name is the shorter of the two.
+        pattern: of the names of such masks, as --masks takes it; "" where its name is the shorter of the two.
     """
 
     file: Address
@@ -33,12 +33,12 @@ class LikelyMask:
 
 
 def likely_masks(cases: Iterable[Case]) -> list[LikelyMask]:
-    """Unlabelled images of few values whose name is that of another image in the folder and more, or less.
+    """Unlabelled images of few values whose name is a part of another image's name in the folder, or the reverse.
 
-    Only such files, and the images that they are named after, are opened.
+    Only such pairs of files are opened.
 
     Args:
-        cases: of a dataset, or of what is to become one.
+        cases: of a dataset, or of a folder that becomes one.
     """
     masked: dict[Address, bool] = {}
     folders: dict[Path, dict[str, Address]] = defaultdict(dict)
@@ -67,7 +67,7 @@ def in_words(found: Sequence[LikelyMask]) -> str:
 
 
 def _shorter(name: str, names: dict[str, Address]) -> Iterable[tuple[str, str]]:
-    """Names that this one begins or ends with, and a pattern for what is left; numbers go on in digits (1, 10)."""
+    """Names that this one begins or ends with, and a pattern for the rest; digits alone do not count (1, 10)."""
     for at in range(1, len(name)):
         begin, end = name[:at], name[at:]
         if begin in names and any(map(str.isalpha, end)):
@@ -80,6 +80,6 @@ def _has_few_values(path: Address) -> bool:
     try:
         values = read_scan(path).array.reshape(-1)
     except UserError:
-        return False  # whoever needs it says what is wrong
-    # A sample tells nearly always, and much sooner.
+        return False  # whatever reads it later reports what is wrong
+    # A sample is nearly always enough, and much quicker.
     return all(len(np.unique(some)) <= _FEW for some in (values[:: max(1, values.size // 4096)], values))

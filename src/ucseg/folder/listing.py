@@ -1,4 +1,4 @@
-"""Which scans lie in a folder: files, DICOM series of many files, files of several arrays; and what else is there."""
+"""Which scans lie in a folder (files, DICOM series of many files, files of several arrays), and what else is there?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ucseg.scans.reading import read_header
 class LeftOut:
     """A file that is no part of the dataset, and why.
 
-    `rightly`: it is none by its kind, or the user said so: there is nothing to mend.
+    `rightly`: its kind is no scan, or the user said so: there is nothing to fix. `reason` has the form "what is wrong;
+    what to do".
     """
 
     file: Path
@@ -35,7 +36,7 @@ class Listed:
     Attributes:
         address: where it is.
         name: what its file is called, ending included; a DICOM series is called as its folder.
-        place: the file or folder that its name and folders are taken from.
+        place: the file or folder that gives its name and folders.
         is_mask: True or False where the content says so (arrays called `label`, DICOM segmentations); None: unknown.
         subject: a digest of the patient's id where the file states one, else "".
         series: SeriesInstanceUID of a DICOM image; refers: that of the image on which a DICOM segmentation was drawn.
@@ -56,11 +57,14 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
     Args:
         folder: searched to any depth; hidden folders and datasets whose scans lie elsewhere are not entered.
         skip: absolute files and folders that are no part of the data.
+
+    Raises:
+        UserError: there is no such folder.
     """
     found: list[Listed] = []
     left_out: list[LeftOut] = []
     dicom: dict[Path, list[Path]] = defaultdict(list)
-    for path in _walk(folder, skip, left_out):
+    for path in files_below(folder, skip, left_out):
         reason = _why_not_a_scan(path)
         if reason is None and is_dicom(path):
             dicom[path.parent].append(path)
@@ -75,9 +79,9 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
 
 
 def merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
-    """Files CASE_0000, CASE_0001, ... of one channel each as one scan, where there are as many as a case has channels.
+    """Files CASE_0000, CASE_0001, ... as one scan, if each has one channel and there are `channels` of them.
 
-    So are 4D NIfTI files whose fourth axis is as long. Other files stay as they are.
+    A 4D NIfTI file becomes one scan if its fourth axis is as long. Other files stay as they are.
     """
     groups: dict[tuple[Path, str], list[Address]] = defaultdict(list)
     for file in files:
@@ -89,7 +93,7 @@ def merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
         try:
             single = address is not None and all(read_header(file)[2] == 1 for file in group)
         except UserError:
-            single = True  # reading it will say what is wrong
+            single = True  # reading it will report what is wrong
         merged += [address] if single and address is not None else [_fourth_axis(file, channels) for file in group]
     return merged
 
@@ -105,7 +109,10 @@ def _fourth_axis(file: Address, channels: int) -> Address:
         return file
 
 
-def _walk(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Path]:
+def files_below(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Path]:
+    """All files below a folder, as `list_scans` looks for them; other datasets are added to `left_out`."""
+    if not folder.is_dir():
+        raise UserError("folder-missing", f"{folder}: there is no such folder; name the folder that holds the scans.")
     holds_dataset = (folder / CONFIG_FILE).is_file() and (folder / CASES_FILE).is_file()
     for path in sorted(folder.iterdir()):
         if path.absolute() in skip or (holds_dataset and path.name in DATASET_FILES):
@@ -114,13 +121,13 @@ def _walk(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Pa
             if scans_of_made_folder(path) is not None:
                 left_out.append(LeftOut(path, "a dataset that ucseg made, whose scans lie elsewhere", rightly=True))
             elif not path.name.startswith(".") and path.name != "__MACOSX":
-                yield from _walk(path, skip, left_out)
+                yield from files_below(path, skip, left_out)
         else:
             yield path
 
 
 def _why_not_a_scan(path: Path) -> str | None:
-    """None: it may be a scan. "": a file that nobody would take for one (dataset.json, .DS_Store, voxels of .mhd)."""
+    """None: it may be a scan. "": it is clear that it is none (dataset.json, .DS_Store, voxels of .mhd)."""
     name = path.name.lower()
     if name.startswith("._"):
         return "a companion file of macOS, not a scan; it can be deleted"
@@ -132,7 +139,7 @@ def _why_not_a_scan(path: Path) -> str | None:
     if name.endswith(".img") and any(path.with_suffix(ending).is_file() for ending in (".hdr", ".HDR")):
         return ""
     if not name.endswith(ENDINGS) and not is_dicom(path):
-        return f"files ending in '{path.suffix}' are not read here"
+        return f"files ending in '{path.suffix}' are not read"
     return None
 
 
@@ -144,7 +151,7 @@ def _of_container(path: Path) -> list[Listed]:
     try:
         image, mask = arrays.parts(Address.of(path))
     except UserError:
-        return [_listed(path)]  # reading it will say what is wrong
+        return [_listed(path)]  # reading it will report what is wrong
     if mask is None:
         return [_listed(path)]
     found = [] if image is None else [Listed(Address.of(f"{path}#{image}"), path.name, path, False)]
@@ -188,7 +195,7 @@ def _why_no_series(files: list[DicomFile], homes: dict[Path, set[str]]) -> str:
         others = ", ".join(sorted(home.name for home in homes if home != files[0].file.parent))
         if own and all(instances == own for instances in homes.values()):
             return f"its series is in another folder too ({others}){more}; keep one of the copies"
-        return f"its series goes on in another folder ({others}){more}; put its files into one folder"
+        return f"its series continues in another folder ({others}){more}; put its files into one folder"
     return ""
 
 

@@ -1,6 +1,6 @@
-"""Pairs of image and mask, named, with their subjects and the split that their folder names.
+"""Which mask belongs to which image, what is the case called, and which split does its folder name?
 
-An image without a mask is an unlabelled case; a mask without an image is left out.
+An image without a mask is an unlabelled case. A mask without an image is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Found:
     Attributes:
         cases: sorted by name; `split` is "" where no folder names one.
         left_out: every other file, with the reason.
-        subject_rule: how subjects were told apart, one sentence.
+        subject_rule: how subjects were found, one sentence.
         notes: guesses that the user should look at.
     """
 
@@ -51,8 +51,8 @@ def find_cases(
 
     Args:
         folder: searched to any depth; hidden folders are not entered.
-        images_glob, masks_glob: patterns relative to the folder ("*" also crosses folders) that say what is an image
-            and what is a mask where guessing ends. With one of them given, the other kind is guessed from the rest.
+        images_glob, masks_glob: patterns of images and masks, relative to the folder; "*" also crosses folders. With
+            one of them given, the other kind is guessed from the rest.
         subject_regex: its group 1 (or whole match) in the file's name, else in its path, is the subject.
         skip: files and folders that are no part of the data.
 
@@ -60,14 +60,12 @@ def find_cases(
         UserError: there is no image, the folder is a dataset whose scans lie elsewhere, a pattern finds nothing, or
             `subject_regex` is broken or finds nothing in a name.
     """
-    if not folder.is_dir():
-        raise UserError("todo", f"{folder}: there is no such folder; name the folder that holds the scans.")
     scans = scans_of_made_folder(folder)
     if scans is not None:
         raise UserError(
-            "todo",
-            f"{folder}: this is a dataset that ucseg made, no folder of scans; its scans are in {scans}, so make "
-            f"another dataset of these: ucseg init {scans} --out DATASET",
+            "dataset-not-scans",
+            f"{folder}: this is a dataset that ucseg made, and its scans are in {scans}; to make another one of them, "
+            f"give `ucseg init {scans}`.",
         )
     files, left_out = scan_files(folder, images_glob, masks_glob, {item.absolute() for item in skip})
     images = _merge_channels([file for file in files if not file.is_mask], files, left_out)
@@ -76,9 +74,9 @@ def find_cases(
     images = [image for image in images if image.address in names]
     if not images:
         raise UserError(
-            "todo",
-            f"{folder}: no image was found among {len(files) + len(left_out)} files; images end in "
-            f"{', '.join(sorted(ENDINGS))}; say with --images and --masks which files are which.",
+            "no-image",
+            f"{folder}: no image was found among {len(files) + len(left_out)} files (images end in "
+            f"{', '.join(sorted(ENDINGS))}); say with --images and --masks which files are which.",
         )
     subjects = find_subjects(
         {names[image.address]: (image.address.stem, image.address.below(folder)) for image in images},
@@ -127,7 +125,7 @@ def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: lis
         if address is not None:
             kept.append(ScanFile(address, folders, key, False, group[0].subject))
             continue
-        reason = f"the channels of {key} are not numbered 0000, 0001, ... in one format; mend their names"
+        reason = f"the channels of {key} are not numbered 0000, 0001, ... in one format; rename them"
         left_out += [LeftOut(file.address.path, reason) for file in group]
     return kept
 
@@ -150,14 +148,12 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
         if len(best) == 1:
             pairs[best[0].address] = mask.address
         elif best:
-            left_out.append(
-                LeftOut(mask.address.path, f"a mask that fits {len(best)} images; say more with --images and --masks")
-            )
+            reason = f"a mask that fits {len(best)} images; give narrower --images and --masks"
+            left_out.append(LeftOut(mask.address.path, reason))
         elif close or any(same):
             taken = [*close, *same[0], *same[1]][0].address
-            left_out.append(
-                LeftOut(mask.address.path, f"a second mask of {taken.name} beside {pairs[taken].name}; keep one")
-            )
+            reason = f"a second mask of {taken.name} beside {pairs[taken].name}; keep one"
+            left_out.append(LeftOut(mask.address.path, reason))
         else:
             left_out.append(LeftOut(mask.address.path, "a mask without an image"))
     return pairs
@@ -199,13 +195,9 @@ def _case_names(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -
         name = "_".join(part for part in parts if part) or image.address.stem
         if name in owner:
             other = owner[name].below(folder)
-            left_out.append(
-                LeftOut(
-                    image.address.path,
-                    f"its case would be '{name}' as that of {other}; rename one, or use --images and --masks",
-                )
-            )
-            continue
-        owner[name] = image.address
-        names[image.address] = name
+            reason = f"its case would be called '{name}', as that of {other}; rename one, or give --images and --masks"
+            left_out.append(LeftOut(image.address.path, reason))
+        else:
+            owner[name] = image.address
+            names[image.address] = name
     return names

@@ -1,9 +1,9 @@
-"""Which files of a folder are images and which are masks, and what an image and its mask have in common.
+"""Which files of a folder are images, which are masks, and what do an image and its mask have in common?
 
 A file is a mask when its folder says so (labels, masks, labelsTr, ...) or its name does (X_mask, X_seg,
 X_Annotation, ...), or when the user gives a pattern. In a folder of images the name alone is not enough: there the
-image must lie beside it (X_mask beside X). So it must for names that images have too (mask_X, label_X, X_roi), and it
-must have no other mask.
+image must lie beside it (X_mask beside X). Images can have names like mask_X, label_X and X_roi too. Such a file is a
+mask only if X lies beside it and has no other mask.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def scan_files(
 
 
 def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
-    """The addresses of those scans in a folder that are masks by their folders below it, or by their names."""
+    """The addresses of the scans that are masks by their names, or by their folders below `folder`."""
     places = {one.address: _relative(folder, one) for one in listed}
     images = {(place.parent, key) for place in places.values() for key in _image_keys(_stem(place))}
     masks = {path for path, place in places.items() if _looks_like_mask(place, images)}
@@ -94,9 +94,8 @@ def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
 
 
 def without_image_word(key: str) -> str:
-    """What a mask of an image can be called after in place of its key: mask_001 beside image_001."""
-    match = _IMAGE_WORD_FIRST.fullmatch(key)
-    return match["key"] if match else key
+    """Another name for the mask of an image: mask_001 beside image_001."""
+    return _key(_IMAGE_WORD_FIRST, key)
 
 
 def own_split(relative: Path) -> str:
@@ -119,23 +118,19 @@ def _roles(
     chosen: list[tuple[Listed, Path, bool, str | None]] = []
     for one in listed:
         relative = _relative(folder, one)
-        # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
         by_mask, by_image = is_mask(relative), is_image(relative)
-        if one.is_mask is not None:  # the file itself says what it is
-            matches = (by_mask if one.is_mask else by_image) is not None
-            if matches or (masks_glob if one.is_mask else images_glob) is None:
-                chosen.append((one, relative, one.is_mask, None))
-            else:
-                left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
-        elif by_mask is not None or (masks_glob is None and one.address in named):
-            chosen.append((one, relative, True, by_mask))
-        elif by_image is not None or (images_glob is None and one.address not in named):
-            chosen.append((one, relative, False, by_image))
+        stated = one.is_mask is not None  # the file itself says what it is
+        looks = one.is_mask if stated else one.address in named
+        # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
+        if one.is_mask is not False and (by_mask is not None or (masks_glob is None and looks)):
+            chosen.append((one, relative, True, None if stated else by_mask))
+        elif one.is_mask is not True and (by_image is not None or (images_glob is None and not looks)):
+            chosen.append((one, relative, False, None if stated else by_image))
         else:
             left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
     for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
         if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
-            raise UserError("todo", f"{folder}: {option} '{pattern}' matches no file there that can be read.")
+            raise UserError("pattern-no-file", f"{folder}: {option} '{pattern}' matches no readable file; correct it.")
     found = [_file(*one) for one in chosen]
     keys = [{file.key for file in found if file.is_mask is is_mask} for is_mask in (False, True)]
     if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
@@ -152,7 +147,7 @@ def _stem(relative: Path) -> str:
 
 
 class _Matcher:
-    """Matches paths against a pattern; of a name with one star, tells what the star stands for."""
+    """Matches paths against a pattern; if its name has one star, gives the text that the star stands for."""
 
     def __init__(self, folder: Path, pattern: str | None) -> None:
         self.whole: re.Pattern[str] | None = None
@@ -188,36 +183,37 @@ def _looks_like_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:
     return relative.name.lower().endswith(".seg.nrrd") or name is not None
 
 
+def _key(pattern: re.Pattern[str], name: str) -> str:
+    """A name without the word for its role."""
+    match = pattern.fullmatch(name)
+    return (match["key"] or "") if match else name
+
+
 def _image_keys(name: str) -> set[str]:
-    """What a mask beside an image of this name can be called after; of a channel (X_0000) also X. None of a mask."""
+    """What a mask of an image of this name can be called; of a channel (X_0000) also X. Nothing if it is a mask."""
     if _MASK_NAME.fullmatch(name):
         return set()
-    match = _IMAGE_NAME.fullmatch(name)
-    key = (match.group("key") or "") if match else name
+    key = _key(_IMAGE_NAME, name)
     return {key, _CHANNEL.sub("", key), without_image_word(key)}
 
 
 def _perhaps_mask_key(name: str) -> str | None:
-    """What a file is called after whose name may be that of a mask; None when it is not."""
+    """The image's name in a name that may be a mask's; None if it is not."""
     if _MASK_NAME.fullmatch(name):
         return None
     return next((match["key"] for pattern in _PERHAPS_MASK_NAMES if (match := pattern.fullmatch(name))), None)
 
 
 def _mask_key(name: str) -> str:
-    match = _MASK_NAME.fullmatch(name)
-    return (match["key"] or "") if match else _perhaps_mask_key(name) or name
+    return _perhaps_mask_key(name) or _key(_MASK_NAME, name)
 
 
 def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
     name = _stem(relative)
-    match = _IMAGE_NAME.fullmatch(name)
-    key = _mask_key(name) if is_mask else (match.group("key") or "") if match else name
+    key = _mask_key(name) if is_mask else _key(_IMAGE_NAME, name)
     if star and PurePosixPath(star).name == star:
         # The star may have swallowed the ending ("*_seg*"), which is not part of the key.
-        key = without_ending(star)
-        inner = (_MASK_NAME if is_mask else _IMAGE_NAME).fullmatch(key)
-        key = (inner.group("key") or "") if inner else key
+        key = _key(_MASK_NAME if is_mask else _IMAGE_NAME, without_ending(star))
     folders = []
     for part in relative.parts[:-1]:
         role = _IMAGE_FOLDER.fullmatch(part) or _MASK_FOLDER.fullmatch(part)

@@ -1,4 +1,4 @@
-"""Which files show the same subject: scans of one person or exam must not be split apart."""
+"""Which scans show the same subject? Scans of one person or exam must not be split apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 
 _NAMED_RULES = (
     ("'sub-...' (BIDS) in name or path", re.compile(r"(?:^|[/_-])(sub-[A-Za-z0-9]+)")),
@@ -18,7 +18,7 @@ _NAMED_RULES = (
     ),
 )
 _LEADING_DIGITS = re.compile(r"(\d+)_")
-_OWN = "every file is a subject of its own; if several show the same person, say how names tell it with --subject"
+_OWN = "each file is another subject; if several show one person, give --subject a pattern for their names"
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Subjects:
 def find_subjects(
     names: Mapping[str, tuple[str, str]], regex: str | None = None, stated: Mapping[str, str] | None = None
 ) -> Subjects:
-    """Tell subjects apart.
+    """Find the subject of each case.
 
     Args:
         names: case -> (name of its image without the ending, its path below the data root).
         regex: searched in the name, then in the path; group 1, or the whole match when it has no group.
             None: BIDS `sub-`, `patientNNN`, `X_slice_N`, then leading digits that several files share (`010_HC`,
             `010_2HC`), whichever fits first; otherwise every case is its own subject.
-        stated: case -> who the file itself says it shows (DICOM); goes before the rules where all cases state it.
+        stated: case -> subject by the file itself (DICOM); goes before the rules if all cases state it.
 
     Raises:
         UserError: the regex is broken, or some names do not match it.
@@ -50,37 +50,34 @@ def find_subjects(
     notes: list[str] = []
     if stated and len(stated) == len(names):
         if len(set(stated.values())) > 1 or len(names) == 1:
-            return _subjects(dict(stated), "by the patient's id in DICOM, of which only a digest is kept")
+            return Subjects(dict(stated), "by the patient's id in DICOM, of which only a digest is kept")
         # Anonymised sets often give everybody one id.
-        notes = ["all DICOM files state the same patient id, so subjects are told by names instead."]
+        notes = ["all DICOM files state the same patient id, so subjects are found by names instead."]
     for words, pattern in _NAMED_RULES:
         matches = {case: pattern.search(name) or pattern.search(path) for case, (name, path) in names.items()}
         fitting = {case: match.group(1) for case, match in matches.items() if match}
         if 2 * len(fitting) >= len(names):
-            return _subjects({case: fitting.get(case, case) for case in names}, f"by {words}", notes)
+            return Subjects({case: fitting.get(case, case) for case in names}, f"by {words}", notes)
     digits = {case: _LEADING_DIGITS.match(name) for case, (name, _) in names.items()}
     of = {case: match.group(1) if match else case for case, match in digits.items()}
     sizes = Counter(of.values())
     if len(sizes) == len(names):
-        return _subjects({case: case for case in names}, _OWN, notes)
+        return Subjects({case: case for case in names}, _OWN, notes)
     # One year before all names ("2018_0001") is not one subject.
     if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4):
-        return _subjects(
-            of, "by the leading digits of the name, which several files share; otherwise use --subject", notes
-        )
-    note = f"names begin with {len(sizes)} numbers that files share; if these are subjects, say --subject '^(\\d+)_'."
-    return _subjects({case: case for case in names}, _OWN, [*notes, note])
-
-
-def _subjects(of: dict[str, str], rule: str, notes: list[str] | None = None) -> Subjects:
-    return Subjects(of, rule, notes or [])
+        rule = "by the leading digits of the name, which several files share; if that is wrong, give --subject"
+        return Subjects(of, rule, notes)
+    note = f"names begin with {len(sizes)} numbers that files share; if these are subjects, give --subject '^(\\d+)_'."
+    return Subjects({case: case for case in names}, _OWN, [*notes, note])
 
 
 def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise UserError("todo", f"--subject '{regex}' is not a regular expression: {error}.") from None
+        raise UserError(
+            "subject-pattern", f"--subject '{regex}' is not a regular expression ({error}); correct it."
+        ) from None
     of: dict[str, str] = {}
     missed = []
     for case, (name, path) in names.items():
@@ -91,10 +88,8 @@ def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
         else:
             missed.append(path)
     if missed:
-        more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
         raise UserError(
-            "todo",
-            f"--subject '{regex}' finds no subject in {', '.join(missed[:3])}{more}; "
-            "give a pattern that fits every file.",
+            "subject-not-found",
+            f"--subject '{regex}' finds no subject in {some(missed)}; give a pattern that fits every file.",
         )
-    return _subjects(of, f"by --subject '{regex}'")
+    return Subjects(of, f"by --subject '{regex}'")

@@ -61,28 +61,39 @@ class MaskFacts:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """A case's facts; a text in their place says why the file cannot be used."""
+    """A case's facts; a text in place of a mask's says why it cannot be used."""
 
     case: Case
-    image: ImageFacts | str
+    image: ImageFacts
     mask: MaskFacts | str | None
 
 
-def survey_cases(cases: Sequence[Case], done: Callable[[], None] | None = None) -> list[Surveyed]:
+def survey_cases(
+    cases: Sequence[Case], done: Callable[[], None] | None = None
+) -> tuple[list[Surveyed], list[tuple[Case, str]]]:
     """Look into every image's header and every mask's voxels, in parallel. Broken files become reasons, not errors.
 
     Args:
         cases: with or without masks.
         done: called after each case, for a progress bar.
+
+    Returns:
+        the cases whose image can be read, and the others with the reason.
     """
     masked = [case.case for case in cases if case.mask is not None]
     sample = set(masked[:: _step(masked)])
 
-    def look(case: Case) -> Surveyed:
+    def look(case: Case) -> Surveyed | tuple[Case, str]:
+        try:
+            image = ImageFacts(*read_header(case.image))
+        except UserError as error:
+            return case, reason_of(error, case.image)
         mask = None if case.mask is None else _mask_facts(case.mask, case.case in sample)
-        return Surveyed(case, _image_facts(case.image), mask)
+        return Surveyed(case, image, mask)
 
-    return for_each(look, cases, done)
+    looked_at = for_each(look, cases, done)
+    unreadable = [one for one in looked_at if not isinstance(one, Surveyed)]
+    return [one for one in looked_at if isinstance(one, Surveyed)], unreadable
 
 
 def is_stack_to_measure(case: Case, geometry: Geometry, dims: int) -> bool:
@@ -91,7 +102,7 @@ def is_stack_to_measure(case: Case, geometry: Geometry, dims: int) -> bool:
 
 
 def lowest_values(images: Sequence[Address], most: int = 8) -> list[float]:
-    """The 1st percentile of some images, evenly picked: air is about -1000 in CT. Unreadable files are passed over."""
+    """The 1st percentile of some images, evenly picked: air is about -1000 in CT. Unreadable files are left out."""
     found = []
     for path in images[:: max(1, len(images) // most)][:most]:
         try:
@@ -124,7 +135,7 @@ def is_outline(foreground: Array) -> bool:
 
 
 def are_outlines(masks: Sequence[Address]) -> bool:
-    """Whether nearly all of a sample of masks are outlines, as `nearly_all_outlines` says; only plain images can be."""
+    """Whether nearly all of a sample of masks are outlines. Only plain images can be."""
     plain = [mask for mask in masks if mask.plain]
     return nearly_all_outlines(for_each(lambda mask: _mask_facts(mask, True), plain[:: _step(plain)]))
 
@@ -136,15 +147,8 @@ def nearly_all_outlines(masks: Iterable[MaskFacts | str | None]) -> bool:
 
 
 def _step(masks: Sequence[object]) -> int:
-    """Every which mask is looked at for outlines."""
+    """Of so many masks, one is looked at for outlines."""
     return max(1, len(masks) // _OUTLINE_SAMPLE)
-
-
-def _image_facts(address: Address) -> ImageFacts | str:
-    try:
-        return ImageFacts(*read_header(address))
-    except UserError as error:
-        return reason_of(error, address)
 
 
 def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:

@@ -1,0 +1,170 @@
+"""How masks are read, from the values and names that they hold, from dataset.json, and from what the user gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from refusals import refused
+from ucseg.errors import UserError
+from ucseg.folder.classes import (
+    choose_reading,
+    classes_of,
+    labels_of_dataset_json,
+    parse_classes,
+    with_classes,
+)
+from ucseg.folder.survey import MaskFacts
+from ucseg.scans.address import Address
+
+TWO = {0: "background", 1: "foreground"}
+
+
+def mask(
+    *values: float,
+    name: str = "a.png",
+    counts: dict[float, int] | None = None,
+    names: dict[int, str] | None = None,
+    many: bool = False,
+    lossy: bool = False,
+    outline: bool | None = None,
+) -> MaskFacts:
+    """A mask of these values, ten voxels each if `counts` does not say; `many`: too many to list."""
+    counts = counts or dict.fromkeys(sorted(values), 10)
+    return MaskFacts(
+        mask=Address.of(name),
+        shape=(8, 9),
+        counts=None if many else counts,
+        low=min(counts),
+        high=max(counts),
+        whole=all(value == int(value) for value in counts),
+        lossy=lossy,
+        outline=outline,
+        names=names or {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("liver,tumour", {0: "background", 1: "liver", 2: "tumour"}),
+        ("Background, liver", {0: "Background", 1: "liver"}),
+        ("1=liver, 3=tumour", {0: "background", 1: "liver", 2: "unused_2", 3: "tumour"}),
+        ("0=air,1=liver", {0: "air", 1: "liver"}),
+    ],
+)
+def test_classes_of_the_user(text: str, classes: dict[int, str]) -> None:
+    assert parse_classes(text) == classes
+
+
+@pytest.mark.parametrize("text", ["", "1=liver,tumour", "liver,liver", "1=", "1=a,2=a"])
+def test_classes_of_no_form(text: str) -> None:
+    with refused("classes-form", naming=f"'{text}'"):
+        parse_classes(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("x=liver", "x"), ("1=liver,1=tumour", "1"), ("256=liver", "256")])
+def test_classes_of_wrong_numbers(text: str, number: str) -> None:
+    with refused("classes-number", naming=[text, f"'{number}'"]):
+        parse_classes(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "classes", "modality", "notes"),
+    [
+        ({"modality": {"0": "CT"}, "labels": {"0": "background", "1": "cyst"}}, {0: "background", 1: "cyst"}, "ct", 1),
+        ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "b": 2}}, {1: "unused_1", 2: "b"}, "mri", 1),
+        ({"modality": "ultrasound"}, None, "ultrasound", 0),
+        ({"labels": {"whole": [1, 2], "core": [2]}}, None, None, 1),
+        ({"labels": {"a": 1, "b": 1}}, None, None, 1),
+        ({"labels": {"300": "a"}}, None, None, 1),
+        ([1], None, None, 1),
+        ("{", None, None, 1),
+    ],
+)
+def test_dataset_json(
+    tmp_path: Path, content: object, classes: dict[int, str] | None, modality: str | None, notes: int
+) -> None:
+    (tmp_path / "dataset.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    found, stated, noted = labels_of_dataset_json(tmp_path)
+    assert found == (classes and {0: "background"} | classes)
+    assert (stated, len(noted)) == (modality, notes)
+
+
+def test_no_dataset_json(tmp_path: Path) -> None:
+    assert labels_of_dataset_json(tmp_path) == (None, None, [])
+
+
+def test_classes_are_those_of_the_values() -> None:
+    three = choose_reading({"a": mask(0, 1, 3), "b": mask(0, 1)})
+    assert three.classes == {0: "background", 1: "class_1", 2: "unused_2", 3: "class_3"}
+    assert three.mask_threshold is None
+    assert choose_reading({"a": mask(0, 1)}).classes == TWO
+    assert choose_reading({}).classes == TWO
+
+
+def test_one_odd_mask_does_not_decide_the_classes() -> None:
+    masks = {str(i): mask(0, 1, 2) for i in range(30)}
+    reading = choose_reading(masks | {"7": mask(0, 1, 2, 77)})
+    assert list(reading.classes) == [0, 1, 2]
+    assert list(reading.rejected) == ["7"]
+    assert "77" in reading.rejected["7"]
+
+
+def test_masks_must_fit_the_classes_that_are_given() -> None:
+    masks = {"a": mask(0, 1, 3), "b": mask(0, 1, 2), "c": mask(0, 0.5), "d": mask(0, 400, many=True)}
+    reading = choose_reading(masks, parse_classes("1=liver,2=tumour"))
+    assert set(reading.rejected) == {"a", "c", "d"}
+    with refused("no-mask-fits", naming=["1 liver", "a: ", "3"]):
+        choose_reading({"a": mask(0, 1, 3)}, parse_classes("liver,vein"))
+
+
+def test_two_levels_are_cut_in_the_middle() -> None:
+    plain = choose_reading({"a": mask(0, 255), "b": mask(0)})
+    assert (plain.classes, plain.mask_threshold, len(plain.notes)) == (TWO, 127, 1)
+    levels = {float(value): 1 for value in range(20)} | {0.0: 5000, 255.0: 5000}
+    lossy = choose_reading({"a": mask(counts=levels, lossy=True)})
+    assert lossy.mask_threshold == 127
+    assert "JPEG" in lossy.notes[0]
+    named = choose_reading({"a": mask(0, 255)}, parse_classes("polyp"), threshold=60)
+    assert (named.classes[1], named.mask_threshold) == ("polyp", 60)
+
+
+def test_masks_of_two_kinds_are_refused_with_the_threshold_that_works() -> None:
+    masks = {str(i): mask(0, 1 if i == 3 else 255, name=f"{i}.png") for i in range(4)}
+    with refused("mask-values", naming=["0 (in 4, e.g. 0.png)", "1 (in 1, e.g. 3.png)", "--mask-threshold 0;"]):
+        choose_reading(masks)
+    assert choose_reading(masks, threshold=0).mask_threshold == 0
+    with refused("mask-values", naming="--mask-threshold 0.5;"):
+        choose_reading({"a": mask(0.25, 0.75)})
+
+
+def test_thresholds_that_cannot_be() -> None:
+    masks = {"a": mask(0, 255)}
+    with refused("threshold-too-high", naming="255"):
+        choose_reading(masks, threshold=255)
+    with refused("threshold-classes", naming="liver, vein"):
+        choose_reading(masks, parse_classes("liver,vein"), threshold=1)
+    with refused("masks-empty"):
+        choose_reading({"a": mask(0), "b": mask(0)})
+
+
+@pytest.mark.parametrize(("outlines", "filled"), [([True] * 4 + [False], True), ([True, False, None], False)])
+def test_outlines_are_filled_if_nearly_all_masks_are_some(outlines: list[bool | None], filled: bool) -> None:
+    masks = {str(i): mask(0, 255, outline=one) for i, one in enumerate(outlines)}
+    assert choose_reading(masks).fill_outlines == filled
+    assert not choose_reading(masks, fill_outlines=False).fill_outlines
+
+
+def test_names_of_segments_are_classes_whatever_their_numbers() -> None:
+    one, other = mask(0, 1, 2, names={1: "liver", 2: "vein"}), mask(0, 1, names={1: "vein"})
+    classes = classes_of([one.names, other.names])
+    assert classes == {0: "background", 1: "liver", 2: "vein"}
+    assert with_classes(one, classes).counts == one.counts
+    assert with_classes(other, classes).counts == {0: 10, 2: 10}
+    assert with_classes(mask(0, 1), classes).counts == {0: 10, 1: 10}
+    assert classes_of([one.names, {}]) is None
+    with pytest.raises(UserError, match="kidney"):
+        with_classes(mask(0, 1, 2, names={1: "kidney", 2: "vein"}), classes)

@@ -1,0 +1,29 @@
+"""Images that look like masks although nothing names them so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from small_scans import blob, picture, save
+from ucseg.folder.likely_masks import in_words, likely_masks
+from ucseg.folder.pairing import find_cases
+
+
+def test_masks_of_unknown_names_are_found(tmp_path: Path) -> None:
+    for i in range(8):
+        picture(tmp_path / f"A{i}.png")
+        save(tmp_path / f"A{i}_mask.png", blob())
+    for name in ("A1x", "A10", "bA2"):  # images, whatever they are called
+        picture(tmp_path / f"{name}.png")
+    save(tmp_path / "lonely.png", blob())
+    for i in (4, 6):
+        picture(tmp_path / f"B{i}.png")
+        save(tmp_path / f"B{i}_outline.png", blob())
+    found = likely_masks(find_cases(tmp_path).cases)
+    assert [(one.file.name, one.image.name, one.pattern) for one in found] == [
+        ("B4_outline.png", "B4.png", "*_outline.png"),
+        ("B6_outline.png", "B6.png", "*_outline.png"),
+    ]
+    assert "--masks '*_outline.png'" in in_words(found)
+    named = find_cases(tmp_path, masks_glob="*_outline.png").cases
+    assert {case.image.name for case in named if case.mask is not None} == {"B4.png", "B6.png"}

@@ -1,0 +1,63 @@
+"""Which scans show the same subject: by names, by a pattern of the user, by DICOM."""
+
+from __future__ import annotations
+
+import pytest
+
+from refusals import refused
+from ucseg.folder.subjects import find_subjects
+
+
+def named(*paths: str) -> dict[str, tuple[str, str]]:
+    """Case -> name and path; a case is called as its path."""
+    return {path: (path.rpartition("/")[2], f"{path}.png") for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("names", "subjects"),
+    [
+        (["010_HC", "010_2HC", "011_HC", "012_HC", "013_HC", "014_HC"], ["010", "010", "011", "012", "013", "014"]),
+        (["sub-01_T1", "sub-01_T2", "sub-02_T1"], ["sub-01", "sub-01", "sub-02"]),
+        (["patient001_frame01", "patient001_frame12", "patient2_frame1"], ["patient001", "patient001", "patient2"]),
+        (["lea_slice_1", "lea_slice_2", "tom_slice_1"], ["lea", "lea", "tom"]),
+        (["sub-3/anat/a", "sub-3/anat/b", "sub-4/anat/a"], ["sub-3", "sub-3", "sub-4"]),
+    ],
+)
+def test_subjects_by_name(names: list[str], subjects: list[str]) -> None:
+    found = find_subjects(named(*names))
+    assert found.of == dict(zip(names, subjects, strict=True))
+    assert not found.notes
+
+
+@pytest.mark.parametrize("names", [["2018_01", "2018_02", "2018_03"], ["1_a", "1_b", "2_c", "2_d"]])
+def test_a_year_or_few_numbers_are_no_subjects_but_noted(names: list[str]) -> None:
+    found = find_subjects(named(*names))
+    assert found.of == {name: name for name in names}
+    (note,) = found.notes
+    assert r"--subject '^(\d+)_'" in note
+
+
+def test_names_without_a_rule_are_subjects_each() -> None:
+    found = find_subjects(named("hippocampus_001", "hippocampus_003"))
+    assert found.of == {name: name for name in ("hippocampus_001", "hippocampus_003")}
+    assert "--subject" in found.rule
+    assert not found.notes
+
+
+def test_a_subject_pattern_of_the_user() -> None:
+    names = named("x7/a", "x7/b", "x8/c")
+    assert list(find_subjects(names, r"x(\d)/").of.values()) == ["7", "7", "8"]
+    assert list(find_subjects(names, r"x\d").of.values()) == ["x7", "x7", "x8"]
+    with refused("subject-not-found", naming=["x(7)/", "x8/c.png"]):
+        find_subjects(names, "x(7)/")
+    with refused("subject-pattern", naming="'('"):
+        find_subjects(names, "(")
+
+
+def test_dicom_goes_first_if_all_files_state_a_patient_and_these_differ() -> None:
+    names = named("sub-1_a", "sub-1_b")
+    assert find_subjects(names, stated={"sub-1_a": "x", "sub-1_b": "y"}).of == {"sub-1_a": "x", "sub-1_b": "y"}
+    assert set(find_subjects(names, stated={"sub-1_a": "x"}).of.values()) == {"sub-1"}
+    anonymous = find_subjects(names, stated=dict.fromkeys(names, "x"))
+    assert set(anonymous.of.values()) == {"sub-1"}
+    assert "DICOM" in anonymous.notes[0]
