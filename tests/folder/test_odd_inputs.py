@@ -1,4 +1,4 @@
-"""Bad and odd files by the hundred: each is read as it is, or refused in one sentence with file, reason and mend.
+"""Bad and odd files by the hundred: each is read as it is, or refused in one sentence with file, reason and fix.
 
 The files come from the tests of nibabel and pydicom (with pydicom-data), and from every format cut short or renamed.
 """
@@ -26,12 +26,12 @@ from ucseg.scans.reading import read_header, read_mask, read_scan
 
 VOLUME = np.random.default_rng(0).integers(0, 200, (20, 18, 16)).astype(np.uint8)
 ENDINGS = (".nii", ".nii.gz", ".mgz", ".nrrd", ".mha", ".png", ".jpg", ".tif", ".h5", ".npy", ".npz", ".dcm")
-# What is to be found in files whose name does not tell.
+# What is in the sentence on these files.
 KNOWN = {
     "example4d.nii.gz": "4D", "functional.nii": "4D", "analyze.hdr": "belong together", "nifti1.hdr": "belong together",
     "MR_truncated.dcm": "pixels", "rtplan.dcm": "RT Plan", "rtdose.dcm": "RT Dose", "rtdose_1frame.dcm": "RT Dose",
     "rtstruct.dcm": "RT Structure Set", "test-SR.dcm": "SR", "waveform_ecg.dcm": "ECG", "badVR.dcm": "RT Dose",
-    "liver.dcm": "use it as a mask", "color3d_jpeg_baseline.dcm": "film", "SC_rgb_2frame.dcm": "film",
+    "liver.dcm": "as a mask", "color3d_jpeg_baseline.dcm": "film", "SC_rgb_2frame.dcm": "film",
     "emri_small.dcm": "where it lies", "no_meta.dcm": "not DICOM", "DICOMDIR-empty.dcm": "not DICOM",
 }  # fmt: skip
 
@@ -59,7 +59,7 @@ def read_or_refused(path: Path) -> str | None:
         except UserError as error:
             text = str(error)
             assert str(path) in text, text
-            assert "; " in text, f"no mend: {text}"
+            assert "; " in text, f"no fix: {text}"
             assert "\n" not in text, text
             answers.append(text)
         else:
@@ -67,7 +67,7 @@ def read_or_refused(path: Path) -> str | None:
     header, scan = answers
     if isinstance(scan, str):
         return scan
-    assert not isinstance(header, str), f"read, though its header is refused: {header}"
+    assert not isinstance(header, str), f"read despite its header: {header}"
     assert header[0] == scan.array.shape[1:]
     assert header[2] == len(scan.array)
     assert np.array_equal(header[1].affine, scan.geometry.affine)

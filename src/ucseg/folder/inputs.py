@@ -18,7 +18,7 @@ from ucseg.scans.address import ENDINGS, Address, without_ending
 _REPORTED = ("not a readable DICOM file", "its series continues")
 """Reasons to leave out a DICOM file that are reported, because a scan may be missing then."""
 
-HOW_TO_PREDICT_MASKS = "to predict such files all the same, name the files and not their folder"
+HOW_TO_PREDICT_MASKS = "to predict them all the same, name the files themselves, not their folder"
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def test_a_series_in_two_folders_is_a_copy_or_goes_on_there(tmp_path):
         save_series(tmp_path / "b" / part, half, "1.2.12")
     found, left_out = list_scans(tmp_path / "b", set())
     assert not found
-    assert all("goes on in another folder" in item.reason for item in left_out)
+    assert all("into one folder" in item.reason for item in left_out)
     assert len(left_out) == 2
 
 
