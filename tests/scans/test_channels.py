@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
-import pytest
+from PIL import Image
 
+from refusals import refused
 from ucseg.cli.init import init
-from ucseg.errors import UserError
 from ucseg.folder.inputs import find_inputs
-from ucseg.scans.address import Address
-from ucseg.scans.reading import files_of, read_header, read_scan
+from ucseg.scans.reading import files_of, read_header, read_mask, read_scan
 
 IMAGE = np.random.default_rng(0).random((9, 8, 7)).astype(np.float32)
 
@@ -18,15 +17,6 @@ IMAGE = np.random.default_rng(0).random((9, 8, 7)).astype(np.float32)
 def save(path, array, affine=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
-
-
-def test_addresses_there_and_back(tmp_path):
-    files = [tmp_path / f"a_000{i}.nii.gz" for i in range(3)]
-    address = Address.of_channels(files[::-1])
-    assert address == Address.of(tmp_path / "a_{0000,0001,0002}.nii.gz")
-    assert list(address.files) == files
-    assert Address.of_channels([files[0], files[2]]) is None
-    assert Address.of(tmp_path / "{t1,t2}" / "b.nii").files == (tmp_path / "t1" / "b.nii", tmp_path / "t2" / "b.nii")
 
 
 def test_channels_of_one_grid_are_one_case(tmp_path):
@@ -55,8 +45,27 @@ def test_channels_that_part_are_refused(tmp_path):
     save(tmp_path / "b_0000.nii", IMAGE)
     save(tmp_path / "b_0001.nii", IMAGE[1:])
     save(tmp_path / "c_0000.nii", IMAGE)
-    for name, word in (("a", "does not lie where"), ("b", "has shape"), ("c", "no such file")):
+    save(tmp_path / "d_0000.nii", IMAGE)
+    save(tmp_path / "d_0001.nii", IMAGE, np.diag([1, 1, 1 + 0.1 / 7, 1]))  # a corner is off by less than a tenth
+    for name, kind in {"a": "channel-place", "b": "channel-shape", "c": "scan-missing"}.items():
         for reader in (read_scan, read_header):
-            with pytest.raises(UserError, match=word) as caught:
+            with refused(kind, naming=f"{name}_0001.nii"):
                 reader(tmp_path / f"{name}_{{0000,0001}}.nii")
-            assert f"{name}_0001.nii" in str(caught.value)
+    assert read_header(tmp_path / "d_{0000,0001}.nii")[2] == 2
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "e_0001.png")
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "e_0000.png")
+    with refused("channel-colours", naming=["e_0001.png", 3]):
+        read_scan(tmp_path / "e_{0000,0001}.png")
+
+
+def test_parts_of_a_mask_are_one_mask(tmp_path):
+    first, second = np.zeros((2, 4, 5), np.uint8)
+    first[0], second[:2, 1] = 255, 7
+    for name, array in {"m.png": first, "m_1.png": second, "wide.png": first[:, :4], "red.png": None}.items():
+        picture = np.stack([first, first * 0, first], -1) if array is None else array
+        Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / name)
+    assert np.array_equal(read_mask(tmp_path / "m{,_1}.png").array[0], np.maximum(first, second))
+    with refused("mask-parts", naming=["wide.png", (4, 4), "m.png", (4, 5)]):
+        read_mask(tmp_path / "{m,wide}.png")
+    with refused("mask-colours", naming="red.png"):
+        read_mask(tmp_path / "{m,red}.png")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
@@ -123,8 +120,7 @@ def grid_difference(
         return f"it has {_times(shape)} voxels, the reference {_times(other_shape)}"
     if geometry.unit != other.unit:
         return f"it is in {geometry.unit}, the reference in {other.unit}"
-    corners = np.array([[*corner, 1.0] for corner in itertools.product(*((0, count - 1) for count in shape))])
-    displaced = float(np.linalg.norm(corners @ (geometry.affine - other.affine).T, axis=1).max())
+    displaced = geometry.displacement(other, shape)
     if displaced <= _DISPLACEMENT * min(other.spacing):
         return None
     away = f"{displaced:.3g} {other.unit}"

@@ -164,7 +164,7 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
     sorted_files = {}
     for folder, files in folders.items():
         sorted_files[folder], refused = series_of(files)
-        left_out += [LeftOut(file, reason) for file, reason in refused.items()]
+        left_out += [LeftOut(file, str(error).removeprefix(f"{file}: ")) for file, error in refused.items()]
         for uid, members in sorted_files[folder].items():
             homes[uid][folder] = {one.instance for file in members for one in file.slices}
     for folder, series in sorted_files.items():

@@ -45,7 +45,7 @@ FORMATS: dict[str, str] = {
     ".npz": "arrays",
     **dict.fromkeys(DICOM_ENDINGS, "dicom"),
 }
-"""Ending of a readable file, in lower case -> its format. A double ending stands before the single one it ends with."""
+"""Ending of a readable file, in lower case -> its format. A double ending comes before the single one it ends with."""
 
 ENDINGS = tuple(FORMATS)
 
@@ -56,7 +56,7 @@ _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
 @dataclass(frozen=True, order=True)
 class Address:
-    """Where a scan is. Made once, from what a user or cases.csv says; it looks at the disk then, and not again.
+    """Where a scan is. Made once, from what a user or cases.csv says; the disk is looked at then, and not again.
 
     Attributes:
         path: as cases.csv says it.
@@ -82,8 +82,8 @@ class Address:
             return cls(path, tuple(Path(f"{before}{name.strip()}{after}") for name in match[1].split(",")))
         if match := _CONTAINER.fullmatch(text):  # names of arrays may hold "/" and "#"
             return cls(path, (Path(match[1] or match[3]),), match[2] or match[4])
-        file, _, part = text.rpartition("#")
-        return cls(path, (Path(file),), part) if part and Path(file).is_dir() else cls(path, (path,))
+        folder, _, series = text.rpartition("#")
+        return cls(path, (Path(folder),), series) if folder and Path(folder).is_dir() else cls(path, (path,))
 
     @classmethod
     def of_channels(cls, files: Sequence[Path]) -> Address | None:
@@ -151,7 +151,7 @@ class Address:
 
     @cached_property
     def format(self) -> str:
-        """One of the values of FORMATS; "" if none can be told. DICOM needs no ending."""
+        """One of the values of FORMATS; "" if it is not known. DICOM needs no ending."""
         known = FORMATS.get(self.ending, "")
         return known or ("dicom" if self.file.is_dir() or is_dicom(self.file) else "")
 
@@ -165,7 +165,7 @@ class Address:
         return all(file.exists() for file in self.files)
 
     def below(self, root: Path) -> str:
-        """As files of a dataset are named: relative to `root` where it lies there, else whole; with slashes."""
+        """How a dataset names it: relative to `root` where it lies there, else the whole path; with slashes."""
         return (self.path.relative_to(root) if self.path.is_relative_to(root) else self.path).as_posix()
 
 

@@ -1,7 +1,7 @@
 """HDF5 and NumPy files: bare arrays by name, as the semi-supervised literature distributes them (`image`, `label`).
 
-A `spacing` attribute (HDF5: of the dataset, else of the file or of a dataset of the same shape) or array (.npz), in mm
-along the array's own axes, is the geometry; without one the unit is the pixel. H x W x 3 bytes are a colour image.
+The geometry is `spacing`, in mm along the array's axes: an array of the .npz, or an attribute in HDF5, of the dataset,
+the file or a dataset of the same shape. Without one the unit is the pixel. H x W x 3 bytes are a colour image.
 """
 
 # h5py is not annotated:
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.machine.writing import whole_file
+from ucseg.scans import refusals
 from ucseg.scans.address import Address
-from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
 IMAGE_NAMES = ("image", "images", "img", "data", "volume", "raw", "x")
@@ -52,10 +52,10 @@ def read_mask(address: Address) -> Scan:
     return _read(address, MASK_NAMES)
 
 
-def read_header(address: Address, first: tuple[str, ...] = IMAGE_NAMES) -> tuple[tuple[int, ...], Geometry, int]:
+def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, geometry and channels."""
     with _entries(address) as entries:
-        entry = entries[_choose(address, entries, first)]
+        entry = _chosen(address, entries, IMAGE_NAMES)
         shape, channels = _shape(address, entry)
         return shape, _geometry(address, entry, len(shape)), channels
 
@@ -63,47 +63,41 @@ def read_header(address: Address, first: tuple[str, ...] = IMAGE_NAMES) -> tuple
 def parts(address: Address) -> tuple[str | None, str | None]:
     """Names of the image and of the mask in a file; None where it has none (a lone array counts as the image)."""
     with _entries(address) as entries:
-        names = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
-        image = next((names[name] for name in IMAGE_NAMES if name in names), None)
-        mask = next((names[name] for name in MASK_NAMES if name in names), None)
-        if image is None and len(entries) == 1 and mask is None:
-            image = next(iter(entries))
+        image, mask = _named(entries, IMAGE_NAMES), _named(entries, MASK_NAMES)
         if image is None and mask is None:
-            raise UserError("todo", _unclear(address, entries, IMAGE_NAMES))
+            if len(entries) != 1:
+                raise _unclear(address, entries, IMAGE_NAMES)
+            image = next(iter(entries))
         return image, mask
 
 
-def write(array: Array, like: Scan, path: Path) -> None:
+def write(array: Array, like: Scan, part: Path) -> None:
     """Write S: as the array of a .npy file, or as `label` (masks) or `map` (floats) with its spacing."""
-    ending = path.suffix.lower()
     name = "map" if array.dtype.kind == "f" else "label"
     spacing = like.geometry.spacing if like.geometry.unit == "mm" else None
-    with whole_file(path, ending) as temporary:
-        if ending == ".npy":
-            np.save(temporary, array)
-        elif ending == ".npz":
-            more = {} if spacing is None else {"spacing": np.array(spacing)}
-            np.savez_compressed(temporary, **{name: array}, **more)  # type: ignore[arg-type]
-        else:
-            import h5py
+    if part.suffix == ".npy":
+        np.save(part, array)
+    elif part.suffix == ".npz":
+        more = {} if spacing is None else {"spacing": np.array(spacing)}
+        np.savez_compressed(part, **{name: array}, **more)  # type: ignore[arg-type]
+    else:
+        import h5py
 
-            with h5py.File(temporary, "w") as file:
-                written = file.create_dataset(name, data=array, compression="gzip")
-                if spacing is not None:
-                    written.attrs["spacing"] = spacing
+        with h5py.File(part, "w") as file:
+            written = file.create_dataset(name, data=array, compression="gzip")
+            if spacing is not None:
+                written.attrs["spacing"] = spacing
 
 
 def _read(address: Address, first: tuple[str, ...]) -> Scan:
     with _entries(address) as entries:
-        entry = entries[_choose(address, entries, first)]
+        entry = _chosen(address, entries, first)
         shape, channels = _shape(address, entry)
         geometry = _geometry(address, entry, len(shape))
         array = np.array(entry.data[...])  # a copy: mapped voxels would crash if the file changed under them
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
     if array.dtype == np.float16 or array.dtype.itemsize > 8:
         array = array.astype(np.float32)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = native(array)
     array = np.moveaxis(array[..., :3], -1, 0) if channels == 3 else array[None]
     return Scan(np.ascontiguousarray(array).reshape(channels, *shape), geometry, address.path)
 
@@ -123,27 +117,20 @@ def _entries(address: Address) -> Iterator[dict[str, _Entry]]:
 
             with h5py.File(file, "r") as found:
                 yield _hdf5_entries(found)
-    except UserError:
-        raise
     except _BROKEN as error:
-        if "allow_pickle" in str(error):
-            raise UserError("todo", f"{address}: holds Python objects, not numbers; save the array itself.") from error
-        reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
-        raise UserError(
-            "todo",
-            f"{address}: the file is damaged or cut short ({reason}); copy or export it again.",
-        ) from error
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise refusals.values(address, "object") from error
+        raise refusals.damaged(address.path, error) from error
 
 
 def _npy_entry(file: Path) -> _Entry:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):  # a zip archive under the wrong name
         array.close()
-        raise UserError("todo", f"{file}: the content is not .npy but .npz; mend its ending.")
+        raise refusals.other_content(file, ".npy but .npz", "give it that ending")
     if array.dtype.kind not in _NUMBERS or array.ndim < 2:
         raise UserError(
-            "todo",
-            f"{file}: holds {array.ndim}D {array.dtype}, not numbers along two or three axes; save those.",
+            "array-axes", f"{file}: holds {array.ndim}D {array.dtype}; save numbers along two or three axes."
         )
     return _Entry(array.shape, array.dtype, None, array)
 
@@ -202,47 +189,46 @@ def _stated(attributes: Any) -> tuple[float, ...] | None:
     return None
 
 
-def _choose(address: Address, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
-    part = address.part.strip("/")
-    if part:
-        if part not in entries:
-            listed = ", ".join(sorted(entries)[:6]) or "none"
-            raise UserError(
-                "todo",
-                f"{address}: there is no array '{part}' in the file; its arrays of two or more axes: {listed}.",
-            )
-        return part
-    names = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
-    for name in first:
-        if name in names:
-            return names[name]
-    if len(entries) == 1:
-        return next(iter(entries))
-    raise UserError("todo", _unclear(address, entries, first))
+def _named(entries: Iterable[str], wanted: tuple[str, ...]) -> str | None:
+    """The array whose name, without its groups, comes first among the wanted ones."""
+    known = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
+    return next((known[name] for name in wanted if name in known), None)
 
 
-def _unclear(address: Address, entries: Mapping[str, _Entry], first: tuple[str, ...]) -> str:
+def _chosen(address: Address, entries: Mapping[str, _Entry], wanted: tuple[str, ...]) -> _Entry:
+    name = address.part.strip("/") or _named(entries, wanted)
+    if name is None and len(entries) == 1:
+        name = next(iter(entries))
+    if name is None:
+        raise _unclear(address, entries, wanted)
+    if name not in entries:
+        listed = ", ".join(sorted(entries)[:6]) or "none"
+        raise UserError("array-missing", f"{address}: there is no array '{name}' in the file; choose one of: {listed}.")
+    return entries[name]
+
+
+def _unclear(address: Address, entries: Mapping[str, _Entry], wanted: tuple[str, ...]) -> UserError:
     if not entries:
-        return f"{address}: the file holds no array of numbers with two or more axes; save image and label in it."
-    listed = ", ".join(sorted(entries)[:6])
-    return (
-        f"{address}: none of its arrays ({listed}) is called {first[0]}; "
-        f"name the one that is meant, as {address.name}#{sorted(entries)[0]}."
+        return UserError(
+            "array-none",
+            f"{address}: the file holds no array of numbers with two or more axes; save image and label in it.",
+        )
+    names = sorted(entries)
+    return UserError(
+        "array-unclear",
+        f"{address}: none of its arrays ({', '.join(names[:6])}) is called {wanted[0]}; "
+        f"name the one that is meant, as {address.name}#{names[0]}.",
     )
 
 
 def _shape(address: Address, entry: _Entry) -> tuple[tuple[int, ...], int]:
     if entry.dtype.kind == "c":
-        raise UserError("todo", f"{address}: complex numbers are not supported; save the magnitude.")
+        raise refusals.values(address, entry.dtype)
     shape = tuple(int(n) for n in entry.shape)
     while len(shape) > 3 and 1 in (shape[0], shape[-1]):
         shape = shape[1:] if shape[0] == 1 else shape[:-1]
     if len(shape) > 3:
-        raise UserError(
-            "todo",
-            f"{address}: the array is {len(shape)}D (shape {shape}), a scan has two or three axes; "
-            "save each time point or channel as a file of its own.",
-        )
+        raise refusals.axes(address, shape)
     if len(shape) == 3 and shape[0] == 1:
         return shape[1:], 1
     if len(shape) == 3 and shape[2] in (3, 4) and entry.dtype == np.uint8 and min(shape[:2]) > 4:
@@ -251,12 +237,13 @@ def _shape(address: Address, entry: _Entry) -> tuple[tuple[int, ...], int]:
 
 
 def _geometry(address: Address, entry: _Entry, dims: int) -> Geometry:
-    if entry.spacing is None:
-        return Geometry(np.eye(dims + 1), "px")
     spacing = entry.spacing
+    if spacing is None:
+        return Geometry(np.eye(dims + 1), "px")
     if len(spacing) != dims or not np.isfinite(spacing).all() or min(spacing) <= 0:
         raise UserError(
-            "todo",
-            f"{address}: its spacing {list(spacing)} is not {dims} lengths in mm, one an axis; mend or remove it.",
+            "array-spacing",
+            f"{address}: its spacing {list(spacing)} is not {dims} lengths in mm, one for each axis; "
+            "correct or remove it.",
         )
     return Geometry(np.diag([*spacing, 1.0]))

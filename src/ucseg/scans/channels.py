@@ -2,83 +2,83 @@
 
 from __future__ import annotations
 
-from itertools import product
-from pathlib import Path
-
 import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan
+from ucseg.types import Array
 
 TOLERANCE = 0.1
-"""Corners of two channels may part by this many voxel edges: headers round, and round differently."""
+"""Corners of two channels may lie this many voxel edges apart: headers are rounded, and in different ways."""
 
 Header = tuple[tuple[int, ...], Geometry, int]
 
 
-def read(scans: list[Scan], address: Path) -> Scan:
+def read(scans: list[Scan], address: Address) -> Scan:
     """Several files' scans as one: C x S, the channels in order; geometry and header are the first file's.
 
     Raises:
-        UserError: a file cannot be read, holds several channels itself, or lies on another grid than the first.
+        UserError: a file holds several channels, or lies on another grid than the first.
     """
-    for scan in scans:
-        _agree((scan.array.shape[1:], scan.geometry, len(scan.array)), scan.source, scans[0].geometry, scans[0])
+    read_header([(scan.array.shape[1:], scan.geometry, len(scan.array)) for scan in scans], address)
     kind = np.result_type(*(scan.array.dtype for scan in scans))
     array = np.concatenate([scan.array.astype(kind, copy=False) for scan in scans])
-    return Scan(array, scans[0].geometry, address, scans[0].header)
+    return Scan(array, scans[0].geometry, address.path, scans[0].header)
 
 
-def read_union(scans: list[Scan], address: Path) -> Scan:
+def read_union(scans: list[Scan], address: Address) -> Scan:
     """The parts of a mask as one: 1 x S, in each voxel the greatest value.
 
     Raises:
         UserError: a part is a picture in colours, or of another shape than the first.
     """
-    greatest = scans[0].array[:1]
-    for scan in scans:
-        if any((channel != scan.array[0]).any() for channel in scan.array[1:]):
-            raise UserError("todo", f"{scan.source}: the mask is a picture in colours; save it with one channel.")
-        if scan.array.shape[1:] != greatest.shape[1:]:
+    first, *others = (only_channel(scan) for scan in scans)
+    greatest = first
+    for scan, part in zip(scans[1:], others, strict=True):
+        if part.shape != first.shape:
             raise UserError(
-                "todo",
-                f"{scan.source}: has shape {scan.array.shape[1:]}, {scans[0].source.name} {greatest.shape[1:]}; "
-                "masks of one image must have one size.",
+                "mask-parts",
+                f"{scan.source}: has shape {part.shape}, {scans[0].source.name} {first.shape}; "
+                "save the masks of one image in one size.",
             )
-        greatest = np.maximum(greatest, scan.array[:1])
-    return Scan(greatest, scans[0].geometry, address, scans[0].header)
+        greatest = np.maximum(greatest, part)
+    return Scan(greatest[None], scans[0].geometry, address.path, scans[0].header)
+
+
+def only_channel(mask: Scan) -> Array:
+    """The S values of a mask. Grey that was saved as colour has the same values in every channel.
+
+    Raises:
+        UserError: the channels differ.
+    """
+    first: Array = mask.array[0]
+    if any((channel != first).any() for channel in mask.array[1:]):
+        raise UserError(
+            "mask-colours",
+            f"{mask.source}: the mask is a picture in colours; save it with one channel that holds the class numbers.",
+        )
+    return first
 
 
 def read_header(headers: list[Header], address: Address) -> Header:
     """Shape, geometry and number of channels; raises as `read`."""
     shape, geometry, _ = headers[0]
-    for path, header in zip(address.files, headers, strict=True):
-        _agree(header, path, geometry, (shape, address.file))
+    first = f"the first channel {address.file.name}"
+    for path, (own_shape, own, channels) in zip(address.files, headers, strict=True):
+        if channels != 1:
+            raise UserError(
+                "channel-colours", f"{path}: a channel's file holds one channel, not {channels}; convert it to grey."
+            )
+        if own_shape != shape:
+            raise UserError(
+                "channel-shape",
+                f"{path}: has shape {own_shape}, {first} {shape}; register and resample the channels to one grid.",
+            )
+        if own.unit != geometry.unit or geometry.displacement(own, shape) > TOLERANCE * min(geometry.spacing):
+            raise UserError(
+                "channel-place",
+                f"{path}: does not lie where {first} lies (spacing, origin or direction differ); "
+                "register and resample the channels to one grid.",
+            )
     return shape, geometry, len(headers)
-
-
-def _agree(found: Header, path: Path, geometry: Geometry, first: Scan | tuple[tuple[int, ...], Path]) -> None:
-    shape, name = (first.array.shape[1:], first.source) if isinstance(first, Scan) else first
-    if found[2] != 1:
-        raise UserError(
-            "todo",
-            f"{path}: a channel's file holds one channel, this one has {found[2]}; convert it to grey.",
-        )
-    if found[0] != shape:
-        raise UserError(
-            "todo",
-            f"{path}: has shape {found[0]}, the first channel {name.name} {shape}; "
-            "register and resample the channels to one grid.",
-        )
-    other = found[1]
-    if other.unit == geometry.unit:
-        corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in shape))], dtype=float).T
-        apart = float(np.linalg.norm((geometry.affine - other.affine) @ corners, axis=0).max()) / min(geometry.spacing)
-        if apart <= TOLERANCE:
-            return
-    raise UserError(
-        "todo",
-        f"{path}: does not lie where the first channel {name.name} lies (spacing, origin or direction differ); "
-        "register and resample the channels to one grid.",
-    )

@@ -1,7 +1,7 @@
 """NRRD and MetaImage (MHA, MHD), by SimpleITK.
 
-ITK holds a direction and a spacing, NRRD holds their product: going to and fro loses the last bit. So that a mask lies
-exactly where its image lies, NRRD's vectors are taken from the file's text, and MetaImage's two parts are remembered.
+ITK holds a direction and a spacing, NRRD holds their product: each conversion loses the last bit. A mask must lie
+exactly where its image lies. So NRRD's vectors are taken from the file's text, and MetaImage's two parts are kept.
 """
 
 # SimpleITK is not annotated:
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,9 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 
 from ucseg.errors import UserError
-from ucseg.machine.writing import whole_file
+from ucseg.scans import refusals
 from ucseg.scans.address import Address
-from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 
 
@@ -42,15 +43,12 @@ def read(address: Address) -> Scan:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        raise UserError("todo", _damaged(path, error)) from error
+        raise refusals.damaged(path, _reason(error)) from error
     if image.GetDimension() == 4:
         image = image[..., 0]
     array = sitk.GetArrayFromImage(image)
     if array.dtype.kind not in "biuf":
-        raise UserError(
-            "todo",
-            f"{path}: voxels of type {image.GetPixelIDTypeAsString()} are not supported; export one real channel.",
-        )
+        raise refusals.values(path, image.GetPixelIDTypeAsString())
     array = array.transpose(range(array.ndim)[::-1])  # ITK's arrays are z, y, x (, channel)
     array = array.reshape(-1, *image.GetSize()[:dims])[:channels] if array.ndim > dims else array[None]
     header = None if _is_nrrd(path) else ItkHeader(image.GetSpacing(), image.GetDirection())
@@ -69,30 +67,24 @@ def segment_names(path: Path) -> dict[int, str]:
     """Value -> name of the segments of a .seg.nrrd file, as 3D Slicer writes them into its header."""
     values: dict[str, int] = {}
     names: dict[str, str] = {}
-    with path.open("rb") as file:
-        for line in file:
-            if not line.strip():  # an empty line ends the header
-                break
-            match = re.match(r"(Segment\d+)_(LabelValue|Name):=(.*)", line.decode("utf-8", "replace").strip())
-            if match and match[2] == "Name":
-                names[match[1]] = match[3].strip()
-            elif match and match[3].strip().isdigit():
-                values[match[1]] = int(match[3])
+    for line in _header_lines(path):
+        match = re.match(r"(Segment\d+)_(LabelValue|Name):=(.*)", line)
+        if match and match[2] == "Name":
+            names[match[1]] = match[3].strip()
+        elif match and match[3].strip().isdigit():
+            values[match[1]] = int(match[3])
     return {values[segment]: name for segment, name in names.items() if segment in values}
 
 
-def write(array: Array, like: Scan, path: Path) -> None:
+def write(array: Array, like: Scan, part: Path) -> None:
     """Write S with the spacing, origin and direction of `like`, compressed."""
-    ending = path.suffix.lower()
-    if ending not in (".nrrd", ".mha"):
-        raise UserError("todo", f"{path}: '{ending}' cannot be written; choose .nrrd or .mha, which are one file.")
     geometry = like.geometry
     dims, spacing = geometry.dims, np.array(geometry.spacing)
-    to_lps = _lps(dims) if geometry.unit == "mm" else np.ones(dims)
+    to_lps = LPS[:dims] if geometry.unit == "mm" else np.ones(dims)
     vectors = to_lps[:, None] * geometry.affine[:dims, :dims]
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose()))
     image.SetOrigin((to_lps * geometry.affine[:dims, dims]).tolist())
-    if ending == ".nrrd":  # only the product with the spacing is written: leave the spacing at one
+    if _is_nrrd(part):  # only the product with the spacing is written: leave the spacing at one
         image.SetDirection(vectors.ravel().tolist())
     elif isinstance(like.header, ItkHeader) and len(like.header.spacing) == dims:
         image.SetSpacing(like.header.spacing)
@@ -100,11 +92,10 @@ def write(array: Array, like: Scan, path: Path) -> None:
     else:
         image.SetSpacing(spacing.tolist())
         image.SetDirection((vectors / spacing).ravel().tolist())
-    with whole_file(path, ending) as temporary:
-        try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise OSError(f"SimpleITK could not write it{_reason(error)}") from error
+    try:
+        sitk.WriteImage(image, str(part), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(f"SimpleITK could not write it: {_reason(error)}") from error
 
 
 def _is_nrrd(path: Path) -> bool:
@@ -118,19 +109,15 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise UserError("todo", _damaged(path, error)) from error
+        raise refusals.damaged(path, _reason(error)) from error
     return reader
 
 
 def _dims(path: Path, reader: sitk.ImageFileReader) -> int:
-    size = reader.GetSize()
-    if reader.GetDimension() not in (2, 3) and not (reader.GetDimension() == 4 and size[3] == 1):
-        raise UserError(
-            "todo",
-            f"{path}: the file is {reader.GetDimension()}D (size {tuple(size)}), a scan has two or three axes; "
-            "save each time point or channel as a file of its own.",
-        )
-    return min(3, int(reader.GetDimension()))
+    size, rank = reader.GetSize(), int(reader.GetDimension())
+    if rank not in (2, 3) and not (rank == 4 and size[3] == 1):
+        raise refusals.axes(path, size)
+    return min(3, rank)
 
 
 def _channels(path: Path, reader: sitk.ImageFileReader) -> int:
@@ -138,17 +125,13 @@ def _channels(path: Path, reader: sitk.ImageFileReader) -> int:
     if components == 1:
         return 1
     if path.name.lower().endswith(".seg.nrrd"):
-        raise UserError(
-            "todo",
-            f"{path}: the segments overlap (stored in {components} layers), so a voxel has several labels; "
-            "export them as one label map without overlap.",
-        )
+        raise refusals.segments_overlap(path)
     if reader.GetDimension() == 2 and components in (3, 4):
         return 3
     raise UserError(
-        "todo",
-        f"{path}: the file holds {components} values a voxel, a scan has one; "
-        "save each time point or channel as a file of its own.",
+        "scan-components",
+        f"{path}: the file holds {components} values in each voxel, a scan has one; "
+        "save each time point or channel as a file.",
     )
 
 
@@ -161,28 +144,34 @@ def _geometry(path: Path, reader: sitk.ImageFileReader, dims: int) -> Geometry:
         written = _nrrd_vectors(path)
         if written.shape == vectors.shape and np.allclose(np.abs(written), np.abs(vectors), rtol=1e-9, atol=1e-12):
             vectors = np.copysign(written, vectors)  # ITK has turned the axes of the file's own space into LPS
-    affine[:dims, :dims] = _lps(dims)[:, None] * vectors
-    affine[:dims, dims] = _lps(dims) * np.array(reader.GetOrigin())[:dims]
+    affine[:dims, :dims] = LPS[:dims][:, None] * vectors
+    affine[:dims, dims] = LPS[:dims] * np.array(reader.GetOrigin())[:dims]
     return Geometry(affine)
 
 
 def _nrrd_vectors(path: Path) -> Array:
     """The "space directions" of an NRRD header as columns; an empty array where there are none."""
-    with path.open("rb") as file:
-        for line in file:
-            if not line.strip():  # an empty line ends the header
+    for line in _header_lines(path):
+        if line.lower().startswith("space directions:"):
+            rows = re.findall(r"\(([^)]*)\)", line)
+            try:
+                return np.array([[float(v) for v in row.split(",")] for row in rows]).T
+            except ValueError:
                 break
-            if line.lower().startswith(b"space directions:"):
-                rows = re.findall(r"\(([^)]*)\)", line.decode("ascii", "replace"))
-                try:
-                    return np.array([[float(v) for v in row.split(",")] for row in rows]).T
-                except ValueError:
-                    break
     return np.empty((0, 0))
 
 
+def _header_lines(path: Path) -> Iterator[str]:
+    """The lines of an NRRD header, which an empty one ends."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():
+                break
+            yield line.decode("utf-8", "replace").strip()
+
+
 def _check_compressed(path: Path) -> None:
-    """Raise UserError if a MetaImage's compressed data is broken: ITK would hand over whatever lay in memory."""
+    """Raise a UserError if a MetaImage's compressed data is broken: ITK would return whatever lay in memory."""
     fields: dict[bytes, bytes] = {}
     with path.open("rb") as file:
         for line in file:
@@ -203,25 +192,13 @@ def _check_compressed(path: Path) -> None:
     try:
         stream.decompress(data)
     except zlib.error as error:
-        raise UserError("todo", f"{path}: the file is damaged ({error}); copy or export it again.") from error
+        raise refusals.damaged(path, error) from error
     if not stream.eof:
-        raise UserError(
-            "todo",
-            f"{path}: the file is cut short, its compressed data has no end; copy or export it again.",
-        )
-
-
-def _lps(dims: int) -> Array:
-    """Signs that turn RAS coordinates into ITK's LPS and back."""
-    return np.array([-1.0, -1.0, 1.0])[:dims]
+        raise refusals.damaged(path, "its compressed data has no end")
 
 
 def _reason(error: RuntimeError) -> str:
-    """What went wrong, in brackets: the last of SimpleITK's C++ lines, where that says anything."""
+    """What went wrong: the last of SimpleITK's C++ lines, where that says anything."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    last = re.sub(r"^(Reason:|\[nrrd\] \w+:)\s*", "", lines[-1]).rstrip(".")
-    return "" if last in ("", "Success") else f" ({last[:120]})"
-
-
-def _damaged(path: Path, error: RuntimeError) -> str:
-    return f"{path}: not a readable file of its format, damaged or cut short{_reason(error)}; copy or export it again."
+    last = re.sub(r"^(Reason:|\[nrrd\] \w+:)\s*", "", lines[-1])
+    return "" if last.rstrip(".") in ("", "Success") else last

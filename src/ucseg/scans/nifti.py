@@ -13,13 +13,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.freesurfer.mghformat import MGHError
+from nibabel.freesurfer.mghformat import MGHError, MGHHeader, MGHImage
 from nibabel.spatialimages import HeaderDataError
 
 from ucseg.errors import UserError
-from ucseg.machine.writing import whole_file
+from ucseg.scans import refusals
 from ucseg.scans.address import Address
-from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
 _BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MGHError)
@@ -39,19 +39,12 @@ def read(address: Address) -> Scan:
             image = type(image).from_bytes(gzip.decompress(address.file.read_bytes()))
         array = np.asanyarray(image.dataobj)
     except _BROKEN as error:
-        raise UserError("todo", _damaged(address.path, error)) from error
+        raise refusals.damaged(address.path, error) from error
     if array.dtype.kind not in "biuf":
-        raise UserError(
-            "todo",
-            f"{address}: voxels of type {image.get_data_dtype()} are not supported; export one real channel.",
-        )
+        raise refusals.values(address, image.get_data_dtype())
     array = np.moveaxis(array, 3, 0) if address.part else array[None]
-    return Scan(
-        np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)).reshape(channels, *shape),
-        _geometry(image),
-        address.path,
-        _one_file(image.header),
-    )
+    array = np.ascontiguousarray(native(array)).reshape(channels, *shape)
+    return Scan(array, _geometry(image), address.path, _one_file(image.header))
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
@@ -61,58 +54,51 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     return shape, _geometry(image), channels
 
 
-def write(array: Array, like: Scan, path: Path) -> None:
+def write(array: Array, like: Scan, part: Path) -> None:
     """Write X x Y x Z with the header of `like` if that is of the same format, else with its affine alone."""
-    if path.suffix.lower() in (".mgz", ".mgh"):
-        _write_mgh(array, like, path)
-        return
-    if path.suffix.lower() in (".hdr", ".img"):
-        raise UserError("todo", f"{path}: masks are not written as a pair of files; choose .nii or .nii.gz.")
-    shape = (*array.shape, 1) if array.ndim == 2 else array.shape
-    header, affine = like.header, None
-    if isinstance(header, nib.Nifti1Header):
+    mgh = part.suffix in (".mgz", ".mgh")
+    affine = np.eye(4)  # of the format's own header, where `like` brings none
+    dims = like.geometry.dims
+    affine[:dims, :dims], affine[:dims, 3] = like.geometry.affine[:dims, :dims], like.geometry.affine[:dims, dims]
+    nib.save(_mgh(array, like.header, affine) if mgh else _nifti(array, like.header, affine), part)
+
+
+def _nifti(array: Array, header: Any, affine: Array) -> Any:
+    shape = (*array.shape, 1)[:3]
+    own = isinstance(header, nib.Nifti1Header)
+    if own:
         header = header.copy()
         shape = shape[: header["dim"][0]] if header["dim"][0] < 3 else shape
     else:
-        header, affine = nib.Nifti1Header(), np.eye(4)
-        dims = like.geometry.dims
-        affine[:dims, :dims], affine[:dims, 3] = like.geometry.affine[:dims, :dims], like.geometry.affine[:dims, dims]
+        header = nib.Nifti1Header()
         header.set_xyzt_units("mm")
     header.set_data_dtype(array.dtype)
     header.set_data_shape(shape)
     header.set_intent("none")
-    header.extensions.clear()  # they tell of the image, and may name the patient
+    header.extensions.clear()  # they belong to the image, and may name the patient
     header["cal_min"] = header["cal_max"] = 0  # the display window of the image
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine nibabel leaves sform, qform and their codes as they stand in the header.
-    image = kind(array.reshape(shape), affine, header)
-    if affine is not None:
+    image = kind(array.reshape(shape), None if own else affine, header)
+    if not own:
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1)
-    ending = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-    with whole_file(path, ending) as temporary:
-        nib.save(image, temporary)
+    return image
 
 
-def _write_mgh(array: Array, like: Scan, path: Path) -> None:
-    affine = None
-    if isinstance(like.header, nib.freesurfer.mghformat.MGHHeader):
-        header = like.header.copy()  # its own numbers: an affine would go through float32 once more
-    else:
-        header, affine = nib.freesurfer.mghformat.MGHHeader(), np.eye(4)
-        dims = like.geometry.dims
-        affine[:dims, :dims], affine[:dims, 3] = like.geometry.affine[:dims, :dims], like.geometry.affine[:dims, dims]
+def _mgh(array: Array, header: Any, affine: Array) -> Any:
+    own = isinstance(header, MGHHeader)
+    made = header.copy() if own else MGHHeader()
     if array.dtype not in (np.uint8, np.int16, np.int32, np.float32):
         array = array.astype(np.int32)
-    header.set_data_dtype(array.dtype)
-    header.set_data_shape((*array.shape, 1)[:3])
-    ending = path.suffix.lower()
-    image = nib.freesurfer.mghformat.MGHImage(array.reshape((*array.shape, 1)[:3]), affine, header)
-    if affine is None:
+    shape = (*array.shape, 1)[:3]
+    made.set_data_dtype(array.dtype)
+    made.set_data_shape(shape)
+    image = MGHImage(array.reshape(shape), None if own else affine, made)
+    if own:  # as they stand in the file: an affine would go through float32 once more
         for name in ("goodRASFlag", "delta", "Mdc", "Pxyz_c"):
-            image.header[name] = like.header[name]
-    with whole_file(path, ending) as temporary:
-        nib.save(image, temporary)
+            image.header[name] = header[name]
+    return image
 
 
 def _one_file(header: Any) -> Any:
@@ -130,28 +116,19 @@ def _load(path: Path) -> Any:
         pair = [path.with_suffix(ending) for ending in (".hdr", ".img", ".HDR", ".IMG")]
         if sum(file.is_file() for file in {p.resolve() for p in pair}) < 2:
             raise UserError(
-                "todo",
-                f"{path}: .hdr and .img belong together and one is missing; put both into one folder.",
+                "nifti-pair", f"{path}: .hdr and .img belong together and one is missing; put both into one folder."
             )
     try:
         image = nib.load(path, mmap=False)  # mapped voxels would crash if the file changed under them
     except ImageFileError as error:
-        raise UserError(
-            "todo",
-            f"{path}: the content is not NIfTI ({_reason(error, path)}); check that its ending is right "
-            "(.nii.gz if compressed, .nii if not), or export it again.",
-        ) from error
+        fix = "give it the right ending (.nii.gz if compressed, .nii if not), or export it again"
+        raise refusals.other_content(path, "NIfTI", fix) from error
     except _BROKEN as error:
-        raise UserError("todo", _damaged(path, error)) from error
-    mgh = isinstance(image, nib.freesurfer.mghformat.MGHImage)
-    if not mgh and not isinstance(image, nib.nifti1.Nifti1Pair):  # all of NIfTI, 1 and 2, are subclasses
-        if isinstance(image, nib.analyze.AnalyzeImage):
-            raise UserError(
-                "todo",
-                f"{path}: this is Analyze 7.5, which does not say how the patient lies; "
-                "convert it to NIfTI with a program that knows the scanner's convention.",
-            )
-        raise UserError("todo", f"{path}: the content is not NIfTI but {type(image).__name__}; convert it to NIfTI.")
+        raise refusals.damaged(path, error) from error
+    # All of NIfTI, 1 and 2, are subclasses of its pair; Analyze 7.5 does not say how the patient lies.
+    if not isinstance(image, MGHImage | nib.nifti1.Nifti1Pair):
+        fix = "convert it with a program that knows how the scanner's axes lie"
+        raise refusals.other_content(path, f"NIfTI but {type(image).__name__}", fix)
     return image
 
 
@@ -161,15 +138,12 @@ def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
     shape = tuple(int(n) for n in image.shape)
     if part and len(shape) != 4:
         raise UserError(
-            "todo",
+            "nifti-channels",
             f"{address}: the file is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}.",
         )
     if any(n != 1 for n in shape[3:]) and not part:
-        raise UserError(
-            "todo",
-            f"{address}: the file is {len(shape)}D (shape {shape}), a scan has three axes; "
-            f"save each time point as a file, or write {address.name}#channels if these are channels.",
-        )
+        fix = f"save each time point as a file, or write {address.name}#channels if these are channels"
+        raise refusals.axes(address, shape, fix)
     return (*shape, 1, 1)[:3], shape[3] if part else 1
 
 
@@ -179,12 +153,3 @@ def _geometry(image: Any) -> Geometry:
         unit = image.header.get_xyzt_units()[0]
         affine[:3] *= _MILLIMETRES.get(unit, 1.0)  # no stated unit: mm, as every viewer takes it
     return Geometry(affine)
-
-
-def _damaged(path: Path, error: BaseException) -> str:
-    return f"{path}: the file is damaged or cut short ({_reason(error, path)}); copy or export it again."
-
-
-def _reason(error: BaseException, path: Path) -> str:
-    lines = str(error).replace(str(path), path.name).splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

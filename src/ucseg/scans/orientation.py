@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ucseg.errors import UserError
+from ucseg.scans.refusals import check_geometry
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -23,11 +23,7 @@ def canonical_axes(geometry: Geometry, source: Path) -> tuple[tuple[int, ...], t
     """
     if geometry.unit == "px":
         return tuple(range(geometry.dims)), (False,) * geometry.dims
-    if not np.isfinite(geometry.affine).all() or abs(np.linalg.det(geometry.affine)) < 1e-12:
-        raise UserError(
-            "todo",
-            f"{source}: the affine is singular, so the scan's axes have no direction; mend its header.",
-        )
+    check_geometry(source, geometry)
     from nibabel.orientations import io_orientation  # of volumes alone: it takes long to load
 
     orientation = io_orientation(geometry.affine)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF: images without a geometry of their own, in pixels. By pillow; 16-bit colour by SimpleITK.
+"""PNG, JPEG and TIFF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK.
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns.
 """
@@ -14,15 +14,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ucseg.errors import UserError
-from ucseg.machine.writing import whole_file
+from ucseg.scans import refusals
 from ucseg.scans.address import Address
-from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
 # What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError).
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, zlib.error)
 _EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
-_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+_GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
+_GREY_MODES = (*_GREY_PAGES, "LA", "La")
 
 
 def read(address: Address) -> Scan:
@@ -56,29 +57,11 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
         return shape, Geometry(np.eye(1 + len(shape)), "px"), 1 if grey or pages > 1 else 3
 
 
-def write(array: Array, like: Scan, path: Path) -> None:
-    """Write H x W: masks of 8 or 16 bit as PNG or TIFF, float32 maps and stacks as TIFF. No geometry is written."""
-    ending = path.suffix.lower()
-    if ending in (".jpg", ".jpeg"):
-        raise UserError("todo", f"{path}: JPEG changes the values of a mask; choose .png (masks) or .tif (maps).")
-    if array.dtype == np.float32 and ending == ".png":
-        raise UserError("todo", f"{path}: PNG cannot hold floating-point values; choose .tif.")
-    if array.dtype not in (np.uint8, np.uint16, np.float32):
-        if array.size and (array.min() < 0 or array.max() > 65535):
-            raise UserError(
-                "todo",
-                f"{path}: plain images hold mask values from 0 to 65535 only; choose another format.",
-            )
-        array = array.astype(np.uint16)
-    if array.ndim == 3:
-        if ending == ".png":
-            raise UserError("todo", f"{path}: PNG cannot hold a stack of slices; choose .tif.")
-        pages = [Image.fromarray(np.ascontiguousarray(page)) for page in array]
-        with whole_file(path, ending) as temporary:
-            pages[0].save(temporary, format="TIFF", save_all=True, append_images=pages[1:])
-        return
-    with whole_file(path, ending) as temporary:
-        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG" if ending == ".png" else "TIFF")
+def write(array: Array, like: Scan, part: Path) -> None:
+    """Write H x W, or a stack of them: uint8 or uint16 as PNG or TIFF, float32 as TIFF. No geometry is written."""
+    pages = [Image.fromarray(np.ascontiguousarray(page)) for page in (array if array.ndim == 3 else [array])]
+    more = {"save_all": True, "append_images": pages[1:]} if pages[1:] else {}
+    pages[0].save(part, format="PNG" if part.suffix == ".png" else "TIFF", **more)
 
 
 @contextmanager
@@ -87,18 +70,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
             yield image
     except Image.DecompressionBombError as error:
-        raise UserError("todo", f"{path}: the image is too large to open ({error}); cut it into tiles.") from error
+        raise UserError(
+            "image-size", f"{path}: the image is too large to open ({error}); cut it into tiles."
+        ) from error
     except UnidentifiedImageError as error:
-        raise UserError(
-            "todo",
-            f"{path}: the content is not PNG, JPEG or TIFF, or damaged at its start; copy it again.",
-        ) from error
+        raise refusals.other_content(path, "PNG, JPEG or TIFF, or damaged at its start", "copy it again") from error
     except _BROKEN as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(
-            "todo",
-            f"{path}: not a readable image, damaged or cut short ({reason}); copy it again.",
-        ) from error
+        raise refusals.damaged(path, error) from error
 
 
 def _scan(path: Path, palette_indices: bool) -> Scan:
@@ -112,21 +90,22 @@ def _pages(path: Path, image: Image.Image) -> int:
     if pages == 1:
         return 1
     if image.format != "TIFF":
-        raise UserError("todo", f"{path}: the file holds {pages} pictures, an image is one; save each as a file.")
+        raise _no_stack(path, pages)
     kinds = set()
     for page in range(pages):
         image.seek(page)
         kinds.add((image.mode, image.size))
     image.seek(0)
-    if len(kinds) > 1:
-        raise UserError(
-            "todo",
-            f"{path}: the file holds {pages} pages that differ in size or kind, so they are no stack of slices; "
-            "save the page that is meant as a file of its own.",
-        )
-    if image.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L", "F", "P"):
-        raise UserError("todo", f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+    if len(kinds) > 1 or image.mode not in (*_GREY_PAGES, "P"):
+        raise _no_stack(path, pages)
     return pages
+
+
+def _no_stack(path: Path, pages: int) -> UserError:
+    return UserError(
+        "image-pages",
+        f"{path}: the file holds {pages} pages that are no stack of grey slices of one size; save each page as a file.",
+    )
 
 
 def _read_array(path: Path, palette_indices: bool) -> Array:
@@ -149,10 +128,7 @@ def _read_array(path: Path, palette_indices: bool) -> Array:
             array = np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
         else:
             array = np.asarray(image.convert("RGB"))
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    return np.ascontiguousarray(np.moveaxis(native(array), -1, 0))
 
 
 def _read_stack(path: Path, image: Image.Image, pages: int, palette_indices: bool) -> Array:
@@ -162,13 +138,10 @@ def _read_stack(path: Path, image: Image.Image, pages: int, palette_indices: boo
         image.seek(page)
         image.load()
         if image.mode == "P" and not _grey_palette(image) and not palette_indices:
-            raise UserError("todo", f"{path}: the file holds {pages} pages in colour; save each page as a file.")
+            raise _no_stack(path, pages)
         grey = image.convert("L") if image.mode == "P" and _grey_palette(image) else image
         slices.append(np.asarray(grey))
-    array = np.stack(slices)[None]
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return native(np.stack(slices)[None])
 
 
 def _deep(path: Path, kind: str) -> Array:
@@ -178,10 +151,7 @@ def _deep(path: Path, kind: str) -> Array:
     try:
         array: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{kind}ImageIO"))
     except RuntimeError as error:
-        raise UserError(
-            "todo",
-            f"{path}: the 16-bit image cannot be read, it may be damaged; copy it again.",
-        ) from error
+        raise refusals.damaged(path, "its 16-bit pixels cannot be read") from error
     return array
 
 

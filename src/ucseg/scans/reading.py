@@ -1,8 +1,4 @@
-"""The door to every scan format: an address in, C x S and its geometry out.
-
-NIfTI and MGH live in nifti.py, NRRD and MetaImage in itk.py, PNG, JPEG and TIFF in plain_images.py, HDF5 and NumPy in
-arrays.py, DICOM in the folder dicom, several files as channels in channels.py.
-"""
+"""The door to every scan format: an address in, C x S and its geometry out. A format is a module, DICOM a folder."""
 
 from __future__ import annotations
 
@@ -11,10 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
 from ucseg.errors import UserError
-from ucseg.scans import channels
+from ucseg.scans import channels, refusals
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
@@ -26,10 +20,10 @@ def read_scan(place: Address | Path) -> Scan:
     """Read an image or a mask.
 
     Returns:
-        C x S in its native dtype and the byte order of this machine. Volumes: S follows the columns of the affine
-        (x, y, z), the affine is RAS in mm (the LPS of ITK and DICOM is converted), NaN and Inf are kept. Plain images:
-        C x H x W with C = 1 (grey) or 3 (RGB; alpha dropped, palettes resolved, 16 bit kept), identity affine in px;
-        EXIF orientation is not applied, neither to images nor to masks, so that the two cannot part. Arrays without a
+        C x S in its native dtype and the byte order of this machine; NaN and Inf are kept. Volumes: S follows the
+        columns of the affine (x, y, z), which is RAS in mm (the LPS of ITK and DICOM is converted). Plain images:
+        C x H x W with C = 1 (grey) or 3 (RGB; alpha dropped, palettes resolved, 16 bit kept), identity affine in px.
+        EXIF orientation is applied neither to images nor to masks, so that the two lie alike. Arrays without a
         stated spacing: their own axes, in px.
 
     Raises:
@@ -37,7 +31,7 @@ def read_scan(place: Address | Path) -> Scan:
     """
     address = Address.of(place)
     if address.several:
-        return channels.read([read_scan(one) for one in address.singles], address.path)
+        return channels.read([read_scan(one) for one in address.singles], address)
     scan: Scan = _module(address).read(address)
     _refuse_unusable(address, scan.array.shape[1:], scan.geometry)
     return scan
@@ -46,12 +40,12 @@ def read_scan(place: Address | Path) -> Scan:
 def read_mask(place: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
     """As `read_scan`, but a coloured palette yields its indices, and of an HDF5 file the mask comes first.
 
-    A DICOM segmentation is laid on `grid`, S and geometry of its image. Of several files (`x_mask{,_1}.png`), each part
-    of one mask, the greatest value counts.
+    A DICOM segmentation is laid on `grid`, S and geometry of its image. Several files (`x_mask{,_1}.png`) are parts of
+    one mask: the greatest value counts.
     """
     address = Address.of(place)
     if address.several:
-        return channels.read_union([read_mask(one, grid) for one in address.singles], address.path)
+        return channels.read_union([read_mask(one, grid) for one in address.singles], address)
     module = _module(address)
     if is_segmentation(address):
         return dicom_seg.read(address.path, grid)
@@ -64,7 +58,7 @@ def read_header(place: Address | Path) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape S, geometry and number of channels, without reading the voxels (except of plain images with a palette).
 
     Raises:
-        UserError: as `read_scan`, so far as the header tells.
+        UserError: as `read_scan`, as far as the header shows it.
     """
     address = Address.of(place)
     if address.several:
@@ -92,7 +86,7 @@ def is_segmentation(address: Address) -> bool:
 def segment_names(address: Address) -> dict[int, str]:
     """Value -> name of the segments that a mask file names itself (.seg.nrrd, DICOM SEG); empty for other files."""
     if address.ending == ".seg.nrrd":
-        found: dict[int, str] = format_module(address).segment_names(address.file)
+        found: dict[int, str] = format_module("itk").segment_names(address.file)
         return found
     return dicom_seg.segment_names(address.file) if is_segmentation(address) else {}
 
@@ -125,23 +119,13 @@ def files_of(address: Address) -> list[Path]:
     return found
 
 
-def format_module(address: Address) -> ModuleType:
-    """The module that reads and writes a format; imported with its first file: SimpleITK and nibabel are large.
-
-    Raises:
-        UserError: the format is not known.
-    """
-    if not address.format:
-        raise UserError(
-            "scan-format",
-            f"{address}: the format '{address.file.suffix}' is not supported; "
-            f"use one of these endings: {', '.join(ENDINGS)}.",
-        )
-    return dicom if address.format == "dicom" else import_module(f"ucseg.scans.{address.format}")
+def format_module(name: str) -> ModuleType:
+    """The module of a format; imported with its first file: SimpleITK and nibabel are large."""
+    return dicom if name == "dicom" else import_module(f"ucseg.scans.{name}")
 
 
 def _module(address: Address) -> ModuleType:
-    """As `format_module`, of a file that is there."""
+    """The module of a file's format; raises a UserError where there is no such file or format."""
     file = address.file
     if file.name.startswith("._"):
         raise UserError("scan-companion", f"{address}: this is a macOS companion file ('._'), not a scan; delete it.")
@@ -150,18 +134,16 @@ def _module(address: Address) -> ModuleType:
     if not file.exists():
         raise UserError("scan-missing", f"{address}: there is no such file.")
     if file.is_file() and file.stat().st_size == 0:
-        raise UserError("scan-empty", f"{address}: the file is empty (0 bytes); copy it again from its source.")
-    return format_module(address)
+        raise refusals.empty(address)
+    if not address.format:
+        raise UserError(
+            "scan-format",
+            f"{address}: the format '{file.suffix}' is not supported; use one of these endings: {', '.join(ENDINGS)}.",
+        )
+    return format_module(address.format)
 
 
 def _refuse_unusable(address: Address, shape: tuple[int, ...], geometry: Geometry) -> None:
     if 0 in shape:
         raise UserError("scan-no-voxels", f"{address}: the image has no voxels (shape {shape}); export it again.")
-    matrix = geometry.affine[:-1, :-1]
-    lengths = np.prod(np.linalg.norm(matrix, axis=0))
-    if not np.isfinite(geometry.affine).all() or abs(np.linalg.det(matrix)) <= 1e-6 * lengths:
-        raise UserError(
-            "scan-geometry",
-            f"{address}: the header gives no usable voxel size and direction (affine {geometry.affine.tolist()}); "
-            "export the scan again.",
-        )
+    refusals.check_geometry(address, geometry)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,16 @@ import numpy as np
 
 from ucseg.types import Array
 
+LPS = np.array([-1.0, -1.0, 1.0])
+"""Signs that turn RAS coordinates into the LPS of ITK and DICOM, and back."""
+
 
 @dataclass(frozen=True)
 class Geometry:
     """Where the voxels of a scan lie.
 
     Attributes:
-        affine: (n+1) x (n+1), voxel index -> world. World is RAS millimetres for scans with a geometry of their own;
+        affine: (n+1) x (n+1), voxel index -> world. World is RAS millimetres for scans that state a geometry;
             for plain images (PNG, JPEG, TIFF) it is the identity in pixels.
         unit: "mm" or "px".
     """
@@ -34,6 +39,11 @@ class Geometry:
         """Edge lengths of a voxel along its own axes, in `unit`."""
         return tuple(float(v) for v in np.linalg.norm(self.affine[: self.dims, : self.dims], axis=0))
 
+    def displacement(self, other: Geometry, shape: Sequence[int]) -> float:
+        """How far from its place in `other` a voxel of a grid of `shape` may lie, in `unit`: a corner lies farthest."""
+        corners = np.array([[*corner, 1.0] for corner in product(*((0, count - 1) for count in shape))])
+        return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -50,3 +60,10 @@ class Scan:
     geometry: Geometry
     source: Path
     header: Any = None
+
+
+def native(array: Array) -> Array:
+    """The same numbers in the byte order of this machine, and True and False as 1 and 0."""
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

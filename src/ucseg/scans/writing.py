@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from ucseg.errors import UserError
+from ucseg.machine.writing import whole_file
 from ucseg.scans import plain_images
-from ucseg.scans.address import Address, ending_of
+from ucseg.scans.address import FORMATS, Address, ending_of
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
 from ucseg.scans.reading import format_module
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
-_WRITTEN = {
-    ".mhd": ".mha", ".nhdr": ".nrrd", ".seg.nrrd": ".nrrd", ".hdr": ".nii", ".img": ".nii",
+_INSTEAD = {
+    ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii", ".img": ".nii", ".jpg": ".png", ".jpeg": ".png",
     **dict.fromkeys(("", *DICOM_ENDINGS), ".nii.gz"),
 }  # fmt: skip
-"""What a mask is written as where that differs from its scan's format."""
+"""Endings that masks are not written with -> what they get instead: JPEG would change their values."""
 
 _MASK_DTYPES = ("uint8", "uint16", "int16", "int32", "uint32")
 
@@ -34,7 +35,7 @@ def mask_ending(scan: Address) -> str:
         return ".tif" if plain_images.is_stack(scan.file) else ".png"
     if scan.format == "dicom" and dicom.is_plain(scan.singles[0]):
         return ".png"
-    return _WRITTEN.get(scan.ending, scan.ending)
+    return ".nrrd" if scan.ending == ".seg.nrrd" else _INSTEAD.get(scan.ending, scan.ending)
 
 
 def map_ending(scan: Address) -> str:
@@ -44,7 +45,7 @@ def map_ending(scan: Address) -> str:
 
 
 def write_like(array: Array, like: Scan, path: Path) -> None:
-    """Write an S-shaped mask or map where the voxels of `like` lie, atomically.
+    """Write an S-shaped mask or map where the voxels of `like` lie, whole or not at all.
 
     Args:
         array: S; boolean or integer (mask) or floating (map, written as float32).
@@ -53,23 +54,31 @@ def write_like(array: Array, like: Scan, path: Path) -> None:
         path: its ending chooses the format; see `mask_ending` and `map_ending`.
 
     Raises:
-        UserError: the ending is none that masks can be written to, or the place cannot be written.
+        UserError: the format cannot hold the array, or the place cannot be written.
         ValueError: the array's shape is not that of `like`.
     """
-    if ending_of(path.name) in DICOM_ENDINGS:
-        raise UserError("todo", f"{path}: masks are not written as '{path.suffix}' here; choose .nii.gz.")
     if array.shape != like.array.shape[1:]:
         raise ValueError(f"array has shape {array.shape}, the scan {like.source} has {like.array.shape[1:]}")
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    elif np.issubdtype(array.dtype, np.floating):
+    ending = ending_of(path.name)
+    if ending in _INSTEAD:
+        raise UserError("mask-format", f"{path}: masks are not written as '{path.suffix}'; choose {_INSTEAD[ending]}.")
+    if np.issubdtype(array.dtype, np.floating):
         array = array.astype(np.float32)
     elif array.dtype.name not in _MASK_DTYPES:
         array = _narrowed(array)
-    format_module(Address.of(path)).write(array, like, path)
+    if ending == ".png" and (array.ndim == 3 or array.dtype == np.float32):
+        raise UserError("png-limits", f"{path}: PNG holds neither a stack of slices nor fractions; choose .tif.")
+    if FORMATS[ending] == "plain_images" and array.dtype not in (np.uint8, np.uint16, np.float32):
+        if array.size and (array.min() < 0 or array.max() > 65535):
+            raise UserError("mask-range", f"{path}: PNG and TIFF hold mask values from 0 to 65535; choose .nii.gz.")
+        array = array.astype(np.uint16)
+    with whole_file(path, ending) as part:
+        format_module(FORMATS[ending]).write(array, like, part)
 
 
 def _narrowed(array: Array) -> Array:
+    if array.dtype == bool:
+        return array.astype(np.uint8)
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     for name in _MASK_DTYPES:
         if np.iinfo(name).min <= low and high <= np.iinfo(name).max:

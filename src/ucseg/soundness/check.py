@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import product
 
 import numpy as np
 
@@ -89,13 +88,6 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
 
 
-def geometry_distance(one: Geometry, other: Geometry, shape: Sequence[int]) -> float:
-    """How far apart two geometries put the corner voxels, at most, in shortest voxel edges of the first one."""
-    corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in shape))], dtype=float).T
-    apart = np.linalg.norm((one.affine - other.affine) @ corners, axis=0).max()
-    return float(apart / min(one.spacing))
-
-
 def shear(geometry: Geometry) -> float:
     """The greatest |cosine| between two axes of the voxel grid; 0 when they are at right angles."""
     axes = geometry.affine[:-1, :-1] / np.linalg.norm(geometry.affine[:-1, :-1], axis=0)
@@ -156,8 +148,8 @@ def _examine_mask(
                 "warning",
             )
         )
-    if other is not None and geometry is not None and other.affine.shape == geometry.affine.shape:
-        distance = geometry_distance(geometry, other, shape or ())
+    if other and geometry and shape and other.dims == geometry.dims:
+        distance = geometry.displacement(other, shape) / min(geometry.spacing)
         if distance > GEOMETRY_TOLERANCE:
             out.findings.append(
                 Finding(

@@ -9,7 +9,7 @@ In dataset.yaml, and in codes.yaml of a run, which is a copy that may be edited:
         region: {value: 818981001, scheme: SCT, meaning: Abdomen}    # optional
         laterality: left                                             # optional: left, right or both
 
-A class without an entry is called "Tissue" in both places: true of every class, and no more than that.
+A class without an entry is called "Tissue" in both places, which is true of every class.
 """
 
 from __future__ import annotations

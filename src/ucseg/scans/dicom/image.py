@@ -6,6 +6,7 @@ place in the patient (ultrasound, X-ray, photographs) is a plain image, C x rows
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,18 +16,13 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
-from ucseg.scans.dicom.series import (
-    SEGMENTATION,
-    DicomFile,
-    Slice,
-    files_in,
-    quiet_pydicom,
-    read_file,
-    series_of,
-)
+from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, Slice, dataset, files_in, read_file, series_of
 from ucseg.scans.dicom.volume import in_order
-from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.refusals import damaged
+from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
+
+_KIND = "PhotometricInterpretation"
 
 
 @dataclass(frozen=True)
@@ -40,18 +36,17 @@ class DicomHeader:
 def read(address: Address) -> Scan:
     """1 x columns x rows x slices, or C x rows x columns of a plain image."""
     files = _files(address)
-    if not files[0].is_volume:
-        return Scan(
-            _plain(address.path, files[0]), Geometry(np.eye(3), "px"), address.path, DicomHeader(plain=files[0].file)
-        )
+    file = files[0]
+    if not file.is_volume:
+        return Scan(_plain(address.path, file), Geometry(np.eye(3), "px"), address.path, DicomHeader(plain=file.file))
     slices, geometry = in_order(address.path, files)
     pixels = [
         _real_values(array, one)
-        for file, group in groupby(slices, key=lambda one: one.file)
-        for array, one in _frames(file, list(group), files[0])
+        for path, group in groupby(slices, key=lambda one: one.file)
+        for array, one in _frames(path, list(group), file)
     ]
     kind = np.result_type(*{array.dtype for array in pixels})
-    volume = np.empty((files[0].shape[1], files[0].shape[0], len(pixels)), kind)
+    volume = np.empty((*file.shape[::-1], len(pixels)), kind)
     for index, array in enumerate(pixels):
         volume[..., index] = array.T
     return Scan(volume[None], geometry, address.path, DicomHeader(tuple(slices)))
@@ -62,7 +57,7 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     files = _files(address)
     rows, columns = files[0].shape
     if not files[0].is_volume:
-        palette = _dataset(files[0].file).get("PhotometricInterpretation") == "PALETTE COLOR"
+        palette = dataset(files[0].file, [_KIND]).get(_KIND) == "PALETTE COLOR"
         return (rows, columns), Geometry(np.eye(3), "px"), 3 if palette or files[0].channels == 3 else 1
     slices, geometry = in_order(address.path, files)
     return (columns, rows, len(slices)), geometry, 1
@@ -111,49 +106,57 @@ def _files(address: Address) -> list[DicomFile]:
         series, refused = series_of(files_in(place))
         series = {key: found for key, found in series.items() if found[0].sop_class != SEGMENTATION}
         if uid and uid not in series:
-            raise UserError("todo", f"{address}: the folder holds no series {uid}; run 'ucseg init' again.")
+            raise UserError("series-missing", f"{address}: the folder holds no series {uid}; run 'ucseg init' again.")
         if not series:
-            reason = f" (e.g. {next(iter(refused)).name}: {next(iter(refused.values()))})" if refused else ""
-            raise UserError("todo", f"{address}: there is no DICOM image in this folder{reason}; name another folder.")
+            example = f" ({_why_refused(refused)})" if refused else ""
+            raise UserError(
+                "series-none", f"{address}: there is no DICOM image in this folder{example}; name another folder."
+            )
         if len(series) > 1 and not uid:
             listed = ", ".join(f"#{key} ({len(found)} files)" for key, found in list(series.items())[:4])
             raise UserError(
-                "todo",
+                "series-several",
                 f"{address}: the folder holds {len(series)} series; add the one that is meant: {listed}.",
             )
         files = series[uid] if uid else next(iter(series.values()))
-        if refused and not uid:
-            broken = next(iter(refused))
-            if "damaged" in refused[broken]:  # it may be a slice of this very series
-                raise UserError("todo", f"{address}: one of its files cannot be read, {broken.name}: {refused[broken]}")
+        broken = {file: error for file, error in refused.items() if error.code in ("scan-damaged", "scan-content")}
+        if broken and not uid:  # it may be a slice of this very series
+            raise UserError(
+                "series-damaged", f"{address}: a file cannot be read, {_why_refused(broken)}; copy or export it again."
+            )
     _usable(address.path, files)
     return files
+
+
+def _why_refused(refused: Mapping[Path, UserError]) -> str:
+    """The first file and what is wrong with it, without what to do."""
+    file, error = next(iter(refused.items()))
+    return f"{file.name}: {str(error).removeprefix(f'{file}: ').partition('; ')[0]}"
 
 
 def _usable(path: Path, files: list[DicomFile]) -> None:
     first = files[0]
     if first.sop_class == SEGMENTATION:
-        raise UserError("todo", f"{path}: this is a DICOM segmentation, not an image; use it as a mask.")
+        raise UserError("dicom-seg-as-image", f"{path}: this is a DICOM segmentation, not an image; use it as a mask.")
     if first.is_volume and any(file.channels != 1 for file in files):
         raise UserError(
-            "todo",
+            "volume-colour",
             f"{path}: a volume in colour is not supported; export the grey images it was made from.",
         )
     if not first.is_volume and first.frames > 1:
         raise UserError(
-            "todo",
+            "dicom-film",
             f"{path}: {first.frames} frames without a place in the patient are a film, not a scan; "
-            "save the frames that are meant as files of their own.",
+            "save each frame that you need as a file.",
         )
     if not first.is_volume and len(files) > 1:
         raise UserError(
-            "todo",
-            f"{path}: the {len(files)} images of this series are no volume; name them file by file.",
+            "series-no-volume", f"{path}: the {len(files)} images of this series are no volume; name them file by file."
         )
     if first.is_volume and not first.slices:
         raise UserError(
-            "todo",
-            f"{path}: the file says nowhere where it lies in the patient (position, orientation, pixel spacing); "
+            "dicom-no-place",
+            f"{path}: the file does not say where it lies in the patient (position, orientation, pixel spacing); "
             "export it again with its geometry.",
         )
 
@@ -165,8 +168,7 @@ def _frames(file: Path, slices: list[Slice], first: DicomFile) -> list[tuple[Arr
         array = array[None]
     if array.shape[1:] != first.shape or max(one.frame for one in slices) >= len(array):
         raise UserError(
-            "todo",
-            f"{file}: holds {array.shape} pixels, not those that its header tells of; export it again.",
+            "dicom-pixels", f"{file}: holds {array.shape} pixels, which its header does not state; export it again."
         )
     return [(array[one.frame], one) for one in slices]
 
@@ -182,8 +184,8 @@ def _real_values(array: Array, one: Slice) -> Array:
 
 def _plain(path: Path, file: DicomFile) -> Array:
     """C x rows x columns: grey with black as the lowest value, or RGB."""
-    header = _dataset(file.file)
-    kind = str(header.get("PhotometricInterpretation") or "")
+    header = dataset(file.file, pixels=True)
+    kind = str(header.get(_KIND) or "")
     array = _pixels(file.file, raw=False)
     if kind == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
@@ -193,7 +195,7 @@ def _plain(path: Path, file: DicomFile) -> Array:
     if array.ndim == 3 and array.shape[2] in (3, 4):
         return np.ascontiguousarray(np.moveaxis(array[..., :3], -1, 0))
     if array.ndim != 2:
-        raise UserError("todo", f"{path}: holds {array.shape} pixels, which is no image; export it again.")
+        raise UserError("dicom-shape", f"{path}: holds {array.shape} pixels, which is no image; export it again.")
     if kind == "MONOCHROME1":  # stored white to black
         array = (int(array.max()) + int(array.min()) - array.astype(np.int64)).astype(array.dtype)
     return np.ascontiguousarray(array)[None]
@@ -203,37 +205,24 @@ def _pixels(file: Path, raw: bool) -> Array:
     """Rows x columns (x samples), frames before them; colours as RGB unless `raw`."""
     from pydicom.pixels.utils import pixel_array
 
-    header = _dataset(file)
+    header = dataset(file, pixels=True)
     try:
-        array = np.asarray(pixel_array(file, raw=raw) if "file_meta" in header else header.pixel_array)
+        return native(np.asarray(pixel_array(file, raw=raw) if "file_meta" in header else header.pixel_array))
     except MemoryError:
         raise
     except Exception as error:  # a broken file can break pydicom and its decoders anywhere
-        raise UserError("todo", _undecoded(file, header, error)) from error
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return array
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+        raise _undecoded(file, header, error) from error
 
 
-def _undecoded(file: Path, header: Any, error: Exception) -> str:
+def _undecoded(file: Path, header: Any, error: Exception) -> UserError:
     syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
     text = str(error)
     if syntax is not None and syntax.is_compressed and ("missing dependencies" in text or "plugin" in text.lower()):
-        return (
+        return UserError(
+            "dicom-codec",
             f"{file}: its pixels are compressed ({syntax.name}) and nothing here can decompress them; "
-            "install the extra dicom-codecs: pip install 'ucseg[dicom-codecs]'."
+            "install the extra dicom-codecs: pip install 'ucseg[dicom-codecs]'.",
         )
     if "PixelData" not in header and "FloatPixelData" not in header and "DoubleFloatPixelData" not in header:
-        return f"{file}: the file has no pixels; export it again."
-    reason = (text.splitlines() or [type(error).__name__])[0][:160].rstrip(".")
-    return f"{file}: its pixels cannot be read, damaged or cut short ({reason}); copy or export it again."
-
-
-def _dataset(file: Path) -> Any:
-    try:
-        return quiet_pydicom().dcmread(file, force=True)
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
-        raise UserError("todo", f"{file}: the file is damaged or cut short ({reason}); copy it again.") from error
+        return UserError("dicom-no-pixels", f"{file}: the file has no pixels; export it again.")
+    return damaged(file, error)

@@ -1,10 +1,11 @@
 """Results as DICOM objects, by highdicom: a mask as a segmentation (SEG), a map as a Parametric Map.
 
 Both refer to the images of the source series, frame by frame, and lie in its frame of reference. An image without a
-place in the patient (ultrasound, photographs) gets a segmentation that claims none either, on the image's own pixels; a
-Parametric Map without a place is not to be had of highdicom. Of the patient they
-carry what the standard demands of every object of a study (its types 1 and 2), so that an archive files them with the
-images, and nothing else: a reduced copy of the source's header is all that highdicom is shown.
+place in the patient (ultrasound, photographs) gets a segmentation without one, on the image's pixels. highdicom makes
+no Parametric Map without a place.
+
+Results carry what the standard demands of the patient (its types 1 and 2), so that an archive files them with the
+images, and nothing else. So highdicom only gets a reduced copy of the source's header.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
 from ucseg.scans.dicom.codes import UNKNOWN, Code, SegmentCodes
 from ucseg.scans.dicom.image import DicomHeader
-from ucseg.scans.dicom.series import quiet_pydicom
+from ucseg.scans.dicom.series import dataset, quiet_pydicom
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
@@ -87,17 +88,16 @@ def source_of(scan: Scan) -> Source:
     """
     if not is_source(scan):
         raise UserError(
-            "todo",
-            f"{scan.source}: is not DICOM, which alone can have a DICOM segmentation; "
-            "leave it out, or leave out --dicom-seg.",
+            "result-not-dicom",
+            f"{scan.source}: only DICOM can have a DICOM segmentation; leave this scan out, or leave out --dicom-seg.",
         )
     slices, plain = scan.header.slices, scan.header.plain
     files = [plain] if plain else list(dict.fromkeys(one.file for one in slices))
     if len(files) > 1 and len(files) < len(slices):
         raise UserError(
-            "todo",
-            f"{scan.source}: its slices lie in {len(files)} files of several frames each, and a DICOM segmentation "
-            "can refer to one such file only; name the files one by one, or leave out --dicom-seg.",
+            "result-many-files",
+            f"{scan.source}: its slices lie in {len(files)} files of many frames; a DICOM segmentation refers to one. "
+            "Name the files one by one, or leave out --dicom-seg.",
         )
     with _said_of(scan.source):
         images = [_reduced(file) for file in files]
@@ -112,7 +112,7 @@ def source_of(scan: Scan) -> Source:
         if "" in values or (len(values) > 1 and name != "SOPInstanceUID"):
             what = "some of its files have no" if "" in values else "its files differ in their"
             raise UserError(
-                "todo",
+                "result-reference",
                 f"{scan.source}: {what} {name}, so nothing can refer to them as one series; "
                 "export the series again, or leave out --dicom-seg.",
             )
@@ -125,7 +125,7 @@ def source_of(scan: Scan) -> Source:
 def _alike(image: Any, first: Any, gap: float) -> None:
     """Orientation and pixel size where highdicom looks for them, once for all slices.
 
-    They were found alike but for rounding when the scan was read; highdicom wants them alike to the last digit.
+    They are alike but for rounding, as reading has checked; highdicom wants them alike to the last digit.
     """
     if "PerFrameFunctionalGroupsSequence" not in image:
         image.ImageOrientationPatient, image.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
@@ -252,10 +252,10 @@ def _built(kind: Any, source: Source, volume: Array, algorithm: Algorithm, numbe
 
 @contextmanager
 def _said_of(path: Path | str) -> Iterator[None]:
-    """A header that is not as the standard has it can break pydicom and highdicom anywhere.
+    """A header that breaks the standard can break pydicom and highdicom anywhere: then the file is named.
 
-    What they only warn of is not shown: the source has it so, and the warnings name the patient. An empty mask, of
-    which highdicom logs a warning, is told by `ucseg predict` in words of its own.
+    Their warnings are not shown: the source is as it is, and the warnings name the patient. `ucseg predict` itself
+    reports an empty mask.
     """
     logging.getLogger("highdicom").setLevel(logging.ERROR)
     try:
@@ -267,7 +267,7 @@ def _said_of(path: Path | str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise UserError(
-            "todo",
+            "result-refused",
             f"{path}: no DICOM object can be made for this series ({reason}); "
             "export the series again, or leave out --dicom-seg.",
         ) from error
@@ -303,10 +303,8 @@ def _concept(value: str, scheme: str, meaning: str) -> Any:
 
 
 def _reduced(file: Path) -> Any:
-    """A header of what a result needs; what the standard wants to be there but lets be empty is empty if missing."""
-    header = quiet_pydicom().dcmread(
-        file, specific_tags=[*_PATIENT, *_STUDY, *_REST], stop_before_pixels=True, force=True
-    )
+    """A header of what a result needs. What is missing but may be empty by the standard is there, and empty."""
+    header = dataset(file, [*_PATIENT, *_STUDY, *_REST])
     for name in (*_PATIENT, *_STUDY):
         if name not in header and name != "StudyInstanceUID":
             setattr(header, name, None)

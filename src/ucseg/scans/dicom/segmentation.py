@@ -14,8 +14,10 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.dicom.image import stored_pixels
-from ucseg.scans.dicom.series import SEGMENTATION, Slice, quiet_pydicom, read_file
-from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, Slice, damage_of, dataset, read_file
+from ucseg.scans.dicom.volume import geometry_of
+from ucseg.scans.refusals import segments_overlap
+from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 
 _OFF_GRID = 0.1
@@ -32,8 +34,8 @@ def is_segmentation(path: Path) -> bool:
 
 def segment_names(path: Path) -> dict[int, str]:
     """Segment number -> label."""
-    header = _header(path)
-    return {int(one.SegmentNumber): str(one.get("SegmentLabel") or "") for one in header.SegmentSequence}
+    with damage_of(path):
+        return {int(one.SegmentNumber): str(one.get("SegmentLabel") or "") for one in _header(path).SegmentSequence}
 
 
 def referred_series(path: Path) -> str:
@@ -47,14 +49,18 @@ def common_grid(paths: Sequence[Path]) -> tuple[tuple[int, ...], Geometry]:
     Raises:
         UserError: a file cannot be read, or does not say where its frames lie.
     """
-    files = [read_file(path) for path in paths]
-    for file in files:
-        if not file.slices:
-            raise UserError(
-                "todo",
-                f"{file.file}: the segmentation says nowhere where its frames lie; export it again.",
-            )
+    files = [_placed(path) for path in paths]
     return _own_grid([one for file in files for one in file.slices], files[0].shape)
+
+
+def _placed(path: Path) -> DicomFile:
+    """A segmentation whose frames have a place."""
+    file = read_file(path)
+    if file.sop_class != SEGMENTATION:
+        raise UserError("seg-kind", f"{path}: this is not a DICOM segmentation; use it as an image.")
+    if not file.slices:
+        raise UserError("seg-no-place", f"{path}: the segmentation does not say where its frames lie; export it again.")
+    return file
 
 
 def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
@@ -67,22 +73,20 @@ def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Sc
     Raises:
         UserError: segments overlap or are no binary ones, or lie on another grid than the image.
     """
-    file = read_file(path)
-    if file.sop_class != SEGMENTATION:
-        raise UserError("todo", f"{path}: this is not a DICOM segmentation; use it as an image.")
-    shape, geometry = grid or common_grid([path])
-    if not file.slices:
-        raise UserError("todo", f"{path}: the segmentation says nowhere where its frames lie; export it again.")
+    file = _placed(path)
+    shape, geometry = grid or _own_grid(file.slices, file.shape)
     numbers = _segments(path, len(file.slices))
     if len(shape) != 3 or geometry.unit != "mm":
         raise UserError(
-            "todo",
-            f"{path}: a DICOM segmentation lies in a volume, but its image is none; pair them anew.",
+            "seg-of-plain-image",
+            f"{path}: a DICOM segmentation lies in a volume, but its image is none; check that they belong together.",
         )
     frames = stored_pixels(path)
     frames = frames[None] if frames.ndim == 2 else frames
     if len(frames) != len(numbers):
-        raise UserError("todo", f"{path}: describes {len(numbers)} frames and holds {len(frames)}; export it again.")
+        raise UserError(
+            "seg-frames", f"{path}: describes {len(numbers)} frames but holds {len(frames)}; export it again."
+        )
     out = np.zeros(shape, np.uint8)
     into_voxels = np.linalg.inv(geometry.affine)
     for one, frame, number in zip(file.slices, frames, numbers, strict=True):
@@ -92,27 +96,27 @@ def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Sc
 
 def _lay(path: Path, out: Array, frame: Array, one: Slice, number: int, into_voxels: Array) -> None:
     """Write a frame's pixels to the voxels in which they lie."""
-    ras = np.array([-1.0, -1.0, 1.0])
-    steps = np.stack([np.array(one.columns) * one.spacing[1], np.array(one.rows) * one.spacing[0]], 1) * ras[:, None]
+    steps = np.stack([np.array(one.columns) * one.spacing[1], np.array(one.rows) * one.spacing[0]], 1) * LPS[:, None]
     steps = into_voxels[:3, :3] @ steps  # voxels from row to row, from column to column
     if np.abs(np.abs(steps).max(axis=0) - 1).max() > 0.02 or np.abs(steps - np.rint(steps)).max() > 0.02:
         raise UserError(
-            "todo",
+            "seg-pixels",
             f"{path}: its pixels differ from those of its image in size or direction; resample one to the other.",
         )
-    start = into_voxels @ [*(np.array(one.position) * ras), 1.0]
+    start = into_voxels @ [*(np.array(one.position) * LPS), 1.0]
     if np.abs(start - np.rint(start)).max() > _OFF_GRID:
-        raise UserError("todo", f"{path}: its frames lie between the voxels of its image; resample one to the other.")
+        raise UserError(
+            "seg-between", f"{path}: its frames lie between the voxels of its image; resample one to the other."
+        )
     inside = np.argwhere(frame != 0)
     places = np.rint(start[:3]).astype(int) + inside @ np.rint(steps).astype(int).T
     if len(places) and (places.min() < 0 or (places >= out.shape).any()):
-        raise UserError("todo", f"{path}: some of its pixels lie outside its image; check that they belong together.")
+        raise UserError(
+            "seg-outside", f"{path}: some of its pixels lie outside its image; check that they belong together."
+        )
     index = tuple(places.T)
     if np.logical_and(out[index] != 0, out[index] != number).any():
-        raise UserError(
-            "todo",
-            f"{path}: its segments overlap, so a voxel has several labels; export them without overlap.",
-        )
+        raise segments_overlap(path)
     out[index] = number
 
 
@@ -121,42 +125,32 @@ def _segments(path: Path, frames: int) -> list[int]:
     header = _header(path)
     if str(header.get("SegmentationType")) != "BINARY":
         raise UserError(
-            "todo",
+            "seg-not-binary",
             f"{path}: its segments are not binary but {header.get('SegmentationType')}; export binary ones.",
         )
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     numbers = []
-    for group in header.get("PerFrameFunctionalGroupsSequence") or []:
-        found = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
-        numbers.append(int(found[0].ReferencedSegmentNumber) if found else 0)
+    with damage_of(path):
+        for group in header.get("PerFrameFunctionalGroupsSequence") or []:
+            found = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+            numbers.append(int(found[0].ReferencedSegmentNumber) if found else 0)
     if len(numbers) != frames or not all(0 < number < 256 for number in numbers):
-        raise UserError("todo", f"{path}: does not say which segment each frame shows; export it again.")
+        raise UserError("seg-segments", f"{path}: does not say which segment each frame shows; export it again.")
     return numbers
 
 
 def _own_grid(slices: Sequence[Slice], size: tuple[int, int]) -> tuple[tuple[int, ...], Geometry]:
-    rows, columns = np.array(slices[0].rows), np.array(slices[0].columns)
-    normal = np.cross(rows, columns)
+    first = slices[0]
     places = np.array([one.position for one in slices])
-    along = np.unique(np.round(places @ normal, 3))
-    step = float(np.diff(along).min()) if len(along) > 1 else slices[0].thickness or 1.0
+    heights = places @ first.normal
+    along = np.unique(np.round(heights, 3))
+    step = float(np.diff(along).min()) if len(along) > 1 else first.thickness or 1.0
     count = round(float(along[-1] - along[0]) / step) + 1
-    affine = np.eye(4)
-    first = places[np.argmin(places @ normal)]
-    spacing = slices[0].spacing
-    affine[:3] = np.column_stack([rows * spacing[0], columns * spacing[1], normal * step, first])
-    affine[:2] *= -1
-    return (size[1], size[0], count), Geometry(affine)
+    return (size[1], size[0], count), geometry_of(first, first.normal * step, places[np.argmin(heights)])
 
 
 def _header(path: Path) -> Any:
-    try:
-        header = quiet_pydicom().dcmread(path, stop_before_pixels=True, force=True)
-        if not header.get("SegmentSequence"):
-            raise UserError("todo", f"{path}: the segmentation names no segment; export it again.")
-        return header
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # a broken file can break pydicom anywhere
-        reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
-        raise UserError("todo", f"{path}: the segmentation is damaged ({reason}); copy or export it again.") from error
+    header = dataset(path)
+    if not header.get("SegmentSequence"):
+        raise UserError("seg-no-segment", f"{path}: the segmentation names no segment; export it again.")
+    return header

@@ -1,7 +1,7 @@
 """DICOM files sorted into series: what the header of each says.
 
-One file may hold one slice or (multi-frame) many; either way a slice is a `Slice`. Patient data is looked at for one
-purpose only, to tell subjects apart, and leaves this module as a digest.
+One file may hold one slice or (multi-frame) many; either way a slice is a `Slice`. Patient data is read for one purpose
+only, to keep subjects apart, and leaves this module as a digest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import logging
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from ucseg.errors import UserError
+from ucseg.scans import refusals
+from ucseg.types import Array
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -58,6 +61,11 @@ class Slice:
     intercept: float
     instance: str
 
+    @property
+    def normal(self) -> Array:
+        """Unit vector from slice to slice, LPS."""
+        return np.cross(self.rows, self.columns)
+
 
 @dataclass(frozen=True)
 class DicomFile:
@@ -86,7 +94,7 @@ class DicomFile:
 
 
 def quiet_pydicom() -> Any:
-    """pydicom, without the remarks on harmless oddities that it logs and warns of by the hundred."""
+    """pydicom, without its hundreds of warnings about harmless oddities."""
     import pydicom
     import pydicom.config
 
@@ -94,6 +102,28 @@ def quiet_pydicom() -> Any:
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\..*")
     return pydicom
+
+
+@contextmanager
+def damage_of(path: Path) -> Iterator[None]:
+    """Whatever pydicom raises in this block is reported as damage of a file: a broken one can break it anywhere."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        raise refusals.damaged(path, error) from error
+
+
+def dataset(path: Path, tags: Sequence[str] | None = None, pixels: bool = False) -> Any:
+    """A file as pydicom has it: all of it or some tags, with or without its pixels.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with damage_of(path):
+        wanted = None if tags is None else list(tags)
+        return quiet_pydicom().dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted, force=True)
 
 
 def is_dicom(path: Path) -> bool:
@@ -122,37 +152,23 @@ def read_file(path: Path) -> DicomFile:
 
 @lru_cache(maxsize=20_000)
 def _read_file(path: Path, size: int, changed: int) -> DicomFile:
-    pydicom = quiet_pydicom()
     if size == 0:
-        raise UserError("todo", f"{path}: the file is empty (0 bytes); copy it again from its source.")
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-        return _understood(path, header)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # a broken file can break pydicom anywhere
-        reason = (str(error).splitlines() or [""])[0][:120].rstrip(".")
-        raise UserError(
-            "todo",
-            f"{path}: not a readable DICOM file, or damaged ({reason}); copy or export it again.",
-        ) from error
+        raise refusals.empty(path)
+    with damage_of(path):
+        return _understood(path, dataset(path, _TAGS))
 
 
 def _understood(path: Path, header: Any) -> DicomFile:
     if "SOPClassUID" not in header:
-        raise UserError("todo", f"{path}: the content is not DICOM, or damaged at its start; copy it again.")
+        raise refusals.other_content(path, "DICOM, or damaged at its start", "copy it again")
     name = header.SOPClassUID.name
     if "Image" in name and not header.get("Rows"):
-        raise UserError(
-            "todo",
-            f"{path}: the file says no size in rows and columns, so it holds no pixels; export it again.",
-        )
+        raise UserError("dicom-size", f"{path}: the file states no rows and columns, so no pixels; export it again.")
     if not header.get("Rows") or not header.get("Columns") or name.startswith("RT Dose"):
-        raise UserError("todo", f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
+        raise UserError("dicom-kind", f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
     if header.get("ModalityLUTSequence") and name.startswith(_VOLUMES):
         raise UserError(
-            "todo",
-            f"{path}: its values go through a table (Modality LUT), which is not read; export it rescaled.",
+            "dicom-table", f"{path}: its values need a table (Modality LUT), which is not read; export it rescaled."
         )
     image_type = [str(word).upper() for word in header.get("ImageType") or ()]
     referred = header.get("ReferencedSeriesSequence")
@@ -178,7 +194,7 @@ def _slices(path: Path, header: Any) -> Iterable[Slice]:
     shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
     each = header.get("PerFrameFunctionalGroupsSequence") or [None] * frames
     if len(each) != frames:
-        raise UserError("todo", f"{path}: says it has {frames} frames and describes {len(each)}; export it again.")
+        raise UserError("dicom-frames", f"{path}: has {frames} frames but describes {len(each)}; export it again.")
     for number, group in enumerate(each):
         groups = [group, shared]
         where = _of(groups, "PlanePositionSequence", "ImagePositionPatient", header)
@@ -189,15 +205,15 @@ def _slices(path: Path, header: Any) -> Iterable[Slice]:
         turned = np.array(turned, float)
         if len(where) != 3 or turned.shape != (6,) or len(edges) != 2 or min(edges) <= 0:
             raise UserError(
-                "todo",
+                "dicom-incomplete",
                 f"{path}: its position, orientation or pixel spacing is incomplete; export it again.",
             )
         rows, columns = turned[:3], turned[3:]
         lengths = np.linalg.norm(rows), np.linalg.norm(columns)
         if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(rows @ columns) > 1e-2:
             raise UserError(
-                "todo",
-                f"{path}: its orientation {turned.tolist()} is no pair of directions; export it again.",
+                "dicom-orientation",
+                f"{path}: its orientation {turned.tolist()} is no pair of directions at right angles; export it again.",
             )
         thickness = _of(groups, "PixelMeasuresSequence", "SpacingBetweenSlices", header)
         thickness = thickness or _of(groups, "PixelMeasuresSequence", "SliceThickness", header)
@@ -218,15 +234,15 @@ def _of(groups: Sequence[Any], sequence: str, name: str, header: Any) -> Any:
     return header.get(name)
 
 
-def series_of(files: Iterable[Path]) -> tuple[dict[str, list[DicomFile]], dict[Path, str]]:
+def series_of(files: Iterable[Path]) -> tuple[dict[str, list[DicomFile]], dict[Path, UserError]]:
     """DICOM files by SeriesInstanceUID, in the order given; and those that are no images, with the reason."""
     series: dict[str, list[DicomFile]] = defaultdict(list)
-    refused: dict[Path, str] = {}
+    refused: dict[Path, UserError] = {}
     for path in files:
         try:
             found = read_file(path)
         except UserError as error:
-            refused[path] = str(error).removeprefix(f"{path}: ")
+            refused[path] = error
             continue
         series[found.series].append(found)
     return dict(series), refused

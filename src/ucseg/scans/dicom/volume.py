@@ -10,7 +10,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.dicom.series import DicomFile, Slice
-from ucseg.scans.scan import Geometry
+from ucseg.scans.scan import LPS, Geometry
 from ucseg.types import Array
 
 
@@ -26,25 +26,27 @@ def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Ge
     bare = [file for file in files if not file.slices]
     if bare:
         raise UserError(
-            "todo",
+            "slices-no-position",
             f"{address}: {len(bare)} of its files state no position in the patient (e.g. {bare[0].file.name}); "
             "export the series again with its geometry.",
         )
     _alike(address, files, slices)
     first = slices[0]
-    rows, columns = np.array(first.rows), np.array(first.columns)
-    normal = np.cross(rows, columns)
+    normal = first.normal
     places = np.array([one.position for one in slices])
     along = places @ normal
     order = np.argsort(along, kind="stable")
     slices, places, along = [slices[i] for i in order], places[order], along[order]
     step = _step(address, slices, places, along)
-    if step is None:
-        step = normal * (first.thickness or 1.0)
+    return slices, geometry_of(first, normal * (first.thickness or 1.0) if step is None else step, places[0])
+
+
+def geometry_of(one: Slice, step: Array, position: Array) -> Geometry:
+    """Of columns x rows x slices like this one, the first at a position, each a step from the last (both LPS, mm)."""
+    columns, rows = np.array(one.rows) * one.spacing[0], np.array(one.columns) * one.spacing[1]
     affine = np.eye(4)
-    affine[:3] = np.column_stack([rows * first.spacing[0], columns * first.spacing[1], step, places[0]])
-    affine[:2] *= -1  # DICOM's LPS to RAS
-    return slices, Geometry(affine)
+    affine[:3] = np.column_stack([columns, rows, step, position]) * LPS[:, None]
+    return Geometry(affine)
 
 
 def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -> None:
@@ -56,9 +58,9 @@ def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -
         if len(found) > 1:
             odd = min(found.values())
             raise UserError(
-                "todo",
-                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ from "
-                "the others), so they are no one volume; move those of each kind into a folder of their own.",
+                "slices-mixed",
+                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ), "
+                "so they are no one volume; put those of each kind into a separate folder.",
             )
 
 
@@ -71,18 +73,16 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
     if same.all() or same.sum() >= len(gaps) / 2:
         times = len(slices) / (1 + int((~same).sum()))
         raise UserError(
-            "todo",
+            "slices-repeated",
             f"{address}: every position is there {times:.3g} times (time points, echoes, b-values or copies); "
-            "move the slices of each into a folder of their own.",
+            "put the slices of each into a separate folder.",
         )
     if same.any():
         at = int(np.argmax(same))
-        one, other = (_name(slice_) for slice_ in (slices[at], slices[at + 1]))
-        copies = "s" if same.sum() > 1 else ""
         raise UserError(
-            "todo",
-            f"{address}: {int(same.sum())} slice position{copies} there twice (e.g. {one} and {other}); "
-            "remove one of each pair.",
+            "slices-twice",
+            f"{address}: two slices lie at one position, {int(same.sum())} times (e.g. {_name(slices[at])} and "
+            f"{_name(slices[at + 1])}); remove one of each pair.",
         )
     usual = float(np.median(gaps))
     wide = gaps > 1.5 * usual
@@ -90,15 +90,15 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
         at = int(np.argmax(wide))
         missing = round(float((gaps[wide] / usual - 1).sum()))
         raise UserError(
-            "todo",
-            f"{address}: about {missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
-            f"{_name(slices[at])} (gap {gaps[at]:.4g} mm, elsewhere {usual:.4g} mm); copy the series again.",
+            "slices-missing",
+            f"{address}: slices are missing, about {missing}, the first after {_name(slices[at])} "
+            f"(gap {gaps[at]:.4g} mm, elsewhere {usual:.4g} mm); copy the series again.",
         )
     step = (places[-1] - places[0]) / (len(slices) - 1)
     off = np.linalg.norm(places - (places[0] + np.arange(len(slices))[:, None] * step), axis=1).max()
-    if off > 0.1 * float(np.median(gaps)):
+    if off > 0.1 * usual:
         raise UserError(
-            "todo",
+            "slices-uneven",
             f"{address}: its slices are not evenly spaced along one line (up to {off:.3g} mm off, gaps from "
             f"{gaps.min():.4g} to {gaps.max():.4g} mm); resample the series to even slices, e.g. to NIfTI.",
         )

@@ -1,0 +1,63 @@
+"""What several formats refuse, each in the same words: "FILE: what is wrong; what to do."."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.errors import UserError
+from ucseg.scans.scan import Geometry
+
+
+def empty(place: object) -> UserError:
+    """A file without a byte."""
+    return UserError("scan-empty", f"{place}: the file is empty (0 bytes); copy it again from its source.")
+
+
+def damaged(path: Path, error: BaseException | str) -> UserError:
+    """A file that its reader cannot read to the end; `error` gives the reason."""
+    if isinstance(error, BaseException):
+        error = str(error) or type(error).__name__
+    line = error.replace(str(path), path.name).partition("\n")[0][:120].rstrip(".").replace("; ", ", ")
+    reason = f" ({line})" if line else ""
+    return UserError("scan-damaged", f"{path}: the file is damaged or cut short{reason}; copy or export it again.")
+
+
+def other_content(path: Path, expected: str, fix: str) -> UserError:
+    """A file that does not hold what its ending says."""
+    return UserError("scan-content", f"{path}: the content is not {expected}; {fix}.")
+
+
+def axes(place: object, shape: Sequence[int], fix: str = "save each time point or channel as a file") -> UserError:
+    """A file of more axes than a scan has."""
+    return UserError(
+        "scan-axes",
+        f"{place}: the file is {len(shape)}D (shape {tuple(shape)}), a scan has two or three axes; {fix}.",
+    )
+
+
+def values(place: object, kind: object) -> UserError:
+    """Voxels that are no real numbers."""
+    return UserError("scan-values", f"{place}: voxels of type {kind} are not supported; export one real channel.")
+
+
+def segments_overlap(path: Path) -> UserError:
+    """A segmentation that no label map can hold."""
+    return UserError(
+        "segments-overlap",
+        f"{path}: the segments overlap, so a voxel has several labels; export them without overlap.",
+    )
+
+
+def check_geometry(place: object, geometry: Geometry) -> None:
+    """Raise a UserError if a geometry places no voxels: numbers that are not finite, or axes that span no space."""
+    matrix = geometry.affine[:-1, :-1]
+    lengths = np.prod(np.linalg.norm(matrix, axis=0))
+    if not np.isfinite(geometry.affine).all() or abs(np.linalg.det(matrix)) <= 1e-6 * lengths:
+        raise UserError(
+            "scan-geometry",
+            f"{place}: the header gives no usable voxel size and direction (affine {geometry.affine.tolist()}); "
+            "export the scan again.",
+        )
