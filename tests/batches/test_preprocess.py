@@ -198,6 +198,7 @@ def test_scans_that_do_not_fit_the_plan_are_refused() -> None:
     flat = Geometry(np.eye(3), "px")
     for scan, plan, kind in (
         (Scan(broken, Geometry(np.eye(4)), SOURCE), a_plan(), "voxels-not-finite"),
+        (Scan(volume, Geometry(np.zeros((4, 4))), SOURCE), a_plan(), "scan-geometry"),
         (Scan(volume, Geometry(np.eye(4)), SOURCE), a_plan(dims=2), "scan-not-plan-rank"),
         (Scan(colours[:1], flat, SOURCE), a_plan(dims=2), "scan-not-plan-unit"),
         (Scan(colours, flat, SOURCE), a_plan(dims=2, unit="px"), "scan-channels"),

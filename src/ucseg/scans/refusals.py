@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
@@ -20,8 +21,8 @@ def damaged(path: Path, error: BaseException | str) -> UserError:
     """A file that its reader cannot read to the end; `error` gives the reason."""
     if isinstance(error, BaseException):
         error = str(error) or type(error).__name__
-    line = error.replace(str(path), path.name).partition("\n")[0][:120].rstrip(".").replace("; ", ", ")
-    reason = f" ({line})" if line else ""
+    line = error.replace(str(path), path.name).replace("; ", ", ").partition("\n")[0].rstrip(".")
+    reason = f" ({shorten(line, 120, placeholder=' ...')})" if line else ""
     return UserError("scan-damaged", f"{path}: the file is damaged or cut short{reason}; copy or export it again.")
 
 
