@@ -168,7 +168,7 @@ def few_steps(steps: int, hours: float, plan: Plan) -> str | None:
     images = plan.size is not None and np.prod(plan.size) > LEAST_PIXELS
     fix = "give it more time"
     if images or plan.labelled_batch > LEAST_BATCH:
-        fix += f", or make a plan of quicker steps with 'ucseg plan DATASET --hours {hours:g}'"
+        fix += f", or change the plan: 'ucseg plan DATASET --hours {hours:g}' makes a plan of quicker steps"
     return f"{steps} steps are few: below {FEW_STEPS}, often little or nothing is learned; {fix}"
 
 
