@@ -22,7 +22,7 @@ from PIL import Image
 from scipy import ndimage
 
 from provenance import machine
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.planning.thumbnail import pixels_of, thumbnail_of
 from ucseg.scans.reading import read_scan
 from ucseg.soundness import duplicates

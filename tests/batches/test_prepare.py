@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import SimpleITK
 
-import ucseg.machine.processes as module
 from refusals import refused
 from ucseg.batches.prepare import Prepared, PreparedCase, prepare
 from ucseg.cli.prepare import prepare as prepare_verb
@@ -23,6 +22,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import Interrupted, UserError
+from ucseg.machine import pool
 from ucseg.planning.plan import Plan, plan_from, read_plan, write_plan
 
 SHAPE = (20, 24, 18)
@@ -234,16 +234,15 @@ def test_workers_change_nothing(data: Dataset, tmp_path: Path, monkeypatch: pyte
     main.__file__ = str(script)
     monkeypatch.setitem(sys.modules, "__main__", main)
     started: list[int] = []
-    processes = module._in_processes
+    processes = pool.ProcessPoolExecutor
     monkeypatch.setattr(
-        module, "_in_processes", lambda make, left, *more: started.append(len(left)) or processes(make, left, *more)
+        pool, "ProcessPoolExecutor", lambda workers, *more: started.append(workers) or processes(workers, *more)
     )
     threads = prepare(data, a_plan(), tmp_path / "threads", workers=2, progress=False)
-    assert started == []  # so little is not worth a process
-    monkeypatch.setattr(module, "WORTH_PROCESSES", float("-inf"))
-    monkeypatch.setattr(module, "SEEN_ENOUGH", 0.0)
+    assert started == []  # so few are not worth a process
+    monkeypatch.setattr(pool, "MANY", 2)
     shared = prepare(data, a_plan(), tmp_path / "shared", workers=2, progress=False)
-    assert len(started) == 1 and 0 < started[0] < 22  # threads began
+    assert started == [2]
     assert not ran.exists() and sys.modules["__main__"] is main
     for result in (threads, shared):
         assert result.left_out == alone.left_out and result.made == alone.made == 22

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,14 @@ import torch
 
 from ucseg.cli.predict import predict as predict_verb
 from ucseg.inference.predictor import GROWTH, OVERLAP
-from ucseg.inference.sliding_window import SIGMA, axis_windows, predict_slabs, sliding_window
-from ucseg.types import Prediction
+from ucseg.inference.sliding_window import SIGMA, Predict, axis_windows, gathered, predict_slabs
+from ucseg.types import Array, Prediction
+
+
+def sliding_window(
+    predict: Predict, image: Array, patch: tuple[int, ...], in_memory: int = 10**9, **windows: Any
+) -> Prediction:
+    return gathered(predict_slabs(predict, image, patch, **windows), image.shape[1:], in_memory)
 
 
 def local(image: torch.Tensor) -> Prediction:

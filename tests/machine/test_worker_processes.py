@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ucseg.errors import UserError
-from ucseg.machine.processes import _in_processes
+from refusals import refused
+from ucseg.machine import pool
 
 
 class _Killer:
@@ -20,22 +20,24 @@ class _Killer:
         return os._exit, (9,)
 
 
-def test_a_dead_worker_is_said() -> None:
-    with pytest.raises(UserError, match="worker process died"):
-        list(_in_processes(repr, [_Killer()], 1, 1))
+def test_a_dead_worker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "MANY", 2)
+    with refused("worker-died", naming="--workers 1"):
+        list(pool.on_all_cores(repr, [_Killer(), _Killer()], 2))
 
 
 def test_workers_end_with_a_parent_that_is_killed() -> None:
     script = """
-from ucseg.machine.processes import _in_processes
+from ucseg.machine import pool
 
 class Waits:  # in the process which unpacks it
     def __reduce__(self):
-        return exec, ("import os, time; os.write(1, b'begun'); time.sleep(600)",)
+        return exec, ("import os, time; os.write(1, b'start'); time.sleep(600)",)
 
-list(_in_processes(repr, [Waits()], 1, 1))
+pool.MANY = 2
+list(pool.on_all_cores(repr, [Waits(), Waits()], 2))
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert parent.stdout is not None and parent.stdout.read(5) == b"begun"
+    assert parent.stdout is not None and parent.stdout.read(5) == b"start"
     parent.kill()
     parent.communicate(timeout=20)  # to the end of the output, which the worker holds open too

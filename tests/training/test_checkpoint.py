@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ucseg.errors import UserError
+from ucseg.machine.writing import read_json, write_json
 from ucseg.methods import build_method
 from ucseg.planning.plan import Plan, write_plan
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State, load_method, save_tensors, save_weights
 from ucseg.training.optim import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer
-from ucseg.training.run_folder import RunFolder, read_json, write_json
+from ucseg.training.run_folder import RunFolder
 
 PLAN = Plan.model_validate(
     {

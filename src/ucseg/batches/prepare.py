@@ -23,7 +23,7 @@ from ucseg.dataset.manifest import CACHE, Dataset
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
-from ucseg.machine.processes import on_all_cores
+from ucseg.machine.pool import on_all_cores
 from ucseg.machine.writing import make_folder, whole_file
 from ucseg.planning.plan import Plan
 from ucseg.scans.reading import files_of, read_scan

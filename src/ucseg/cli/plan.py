@@ -55,7 +55,7 @@ def plan(
     overrides = check_overrides(data, dims, parse_overrides(set or []))  # before minutes of reading
     machine = None
     if hours is not None or measure:
-        from ucseg.inference.machine import ThisMachine
+        from ucseg.inference.step_cost import ThisMachine
         from ucseg.methods import settings_of
         from ucseg.training.settings import TrainConfig
 

@@ -1,4 +1,4 @@
-"""`ucseg train`: from a dataset to a run folder with weights, the record of how they came about, and what next."""
+"""`ucseg train`: from a dataset to a run folder with weights, the record of how they were made, and what next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ucseg.cli.terminal import console, progress_bar
+from ucseg.cli.terminal import progress_bar, say
 from ucseg.cli.training_words import say_how_it_ended, say_what_is_missing, say_what_was_found
 from ucseg.errors import UserError
 from ucseg.machine.cores import cores
@@ -68,7 +68,7 @@ def train(
 
     run = RunFolder(out)
     run.require(resume)
-    data = load_dataset(dataset)  # a wrong folder is said before the seconds that it takes to load torch
+    data = load_dataset(dataset)  # a wrong folder is refused before the seconds that it takes to load torch
 
     from ucseg.cli.launch import hush, launch, starter
 
@@ -85,17 +85,17 @@ def train(
     }  # fmt: skip
     asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
     if {"hours", "steps"} <= asked["train"].keys():
-        raise UserError("todo", "--hours and the number of steps contradict each other; give one of them.")
+        raise UserError("hours-and-steps", "--hours and the number of steps contradict each other; give one of them.")
     config = build(TrainConfig, merge(run.config.get("train", {}) if resume else {}, asked["train"]), "train")
     if config.hours is not None and config.devices * config.nodes > 1:
-        raise UserError("todo", "--hours goes by what one device takes for a step; with several, give --steps.")
+        raise UserError("hours-one-device", "--hours works with one device only; give --steps with several.")
     choose_device(config.device)  # before minutes of preparing
     work = partial(_train, data, run, config, asked, method, resume, plan, cache)
     return launch(partial(_keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
 
 
 def _keeping_memory(keep: bool, work: Callable[[], FitResult]) -> FitResult:
-    """Also around what comes before the loop, where planning may measure steps."""
+    """Also before the loop, where planning may measure steps."""
     from ucseg.training.allocator import kept_memory
 
     with kept_memory(keep):
@@ -112,7 +112,7 @@ def _train(
     plan: Path | None,
     cache: Path | None,
 ) -> FitResult:
-    """What `train` does in each of its processes, of which there is one for each device."""
+    """What `train` does in each of its processes, one for each device."""
     import torch
 
     from ucseg import ranks
@@ -132,7 +132,7 @@ def _train(
         old_name = before.get("method", {}).get("name", "uc_seg")
         name = method or old_name
         overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
-        settings_of(name, overrides)  # what is wrong with them is said before all scans are read
+        settings_of(name, overrides)  # wrong ones are refused before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else _machine(name, overrides, config, data)
         chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
@@ -199,12 +199,12 @@ def _plan(
 
     own = data.folder / PLAN_FILE
     if file is None and not own.exists():
-        console.print("No plan yet: looking at the training cases to make one.")
+        say("plan-missing", "No plan yet: making one from the training cases.")
         if overrides:  # fitted to them, and of this run alone
             return plan_with_reasons(data, overrides=overrides, machine=machine, hours=hours).plan
         made = plan_with_reasons(data, machine=machine, hours=hours)
         write_plan(made.plan.model_copy(update={"steps": None}), own, made.reasons)  # the hours are this run's alone
-        console.print(f"Wrote {own}; edit it to train otherwise.")
+        say("plan-written", f"Wrote {own}; edit it to change how training works.")
     base = read_plan(file or own)
     if not overrides:
         return base
@@ -212,11 +212,11 @@ def _plan(
         return plan_from(merge(base.model_dump(mode="json"), overrides), "--set plan")
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
-        raise UserError("todo", f"{error}\n{hint}") from None
+        raise UserError(error.code, f"{error}\n{hint}") from None
 
 
 def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data: Dataset) -> Machine:
-    from ucseg.inference.machine import ThisMachine
+    from ucseg.inference.step_cost import ThisMachine
 
     return ThisMachine(method, settings, config, len(data.validation))
 
@@ -230,9 +230,9 @@ def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float
     shapes = sorted(case.shape for case in prepared.validation or prepared.labelled)
     cost = machine.step(plan.problem, max(1, (plan.labelled_batch + plan.unlabelled_batch + 1) // 2))
     chosen = steps_in(hours, cost, machine.validation_seconds(plan, shapes[len(shapes) // 2]))
-    console.print(f"{chosen.value} steps: {chosen.why}. They are counted anew, by the clock, at each tenth of the run.")
+    say("steps-chosen", f"{chosen.value} steps: {chosen.why}. The number is corrected at each tenth of the run.")
     if found := few_steps(chosen.value, hours, plan):
-        console.print(f"{found}.", style="yellow")
+        say("few-steps", f"{found}.", "yellow")
     return chosen.value
 
 

@@ -7,21 +7,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucseg.cli.terminal import console
+from ucseg.cli.terminal import console, say
 
 if TYPE_CHECKING:
     from ucseg.training.trainer import StepReport
 
 LONG_RUN = 12.0
-"""Hours; of a run that will take longer it is said how to fit it to the time, after so many steps:"""
+"""Hours; of a longer run a message says how to fit it to the time."""
 STEPS_TIMED = 5
+"""Steps after which that is known."""
 
 
 class Display:
     """Losses (smoothed), the last validation and the time left on the bar; a line stays for each validation.
 
     Args:
-        dataset: of a run whose steps were chosen without a look at the time; once a few are made, a long run is told.
+        dataset: of a run whose number of steps was chosen without a look at the time; None: no message if it is long.
     """
 
     def __init__(self, bar: Any, name: str, dataset: Path | None = None) -> None:
@@ -41,7 +42,7 @@ class Display:
         for term, value in report.terms.items():  # supervised_1 and supervised_2 are shown as one
             kind = term.split("_")[0]
             now[kind] = now.get(kind, 0.0) + value
-        # A mean that forgets: the first losses, large ones, count no more than those that follow.
+        # A mean that forgets: the large first losses count no more than those that follow.
         self.weight = 0.9 * self.weight + 1
         for kind, value in now.items():
             before = self.smooth.get(kind, value)
@@ -54,17 +55,17 @@ class Display:
         if self.task is None:
             self.task = self.bar.add_task(text, total=report.total, completed=report.done)
         elif report.total != self.total:
-            console.print(f"{report.total} steps fit into the time, by the {report.done} so far.")
+            say("steps-changed", f"{report.total} steps fit into the time, judged by the {report.done} so far.")
         self.total = report.total
         self.bar.update(self.task, completed=report.done, total=report.total, description=text)
         if measured and measured["step"] != self.validated:
             self.validated = int(measured["step"])
             if self.validated == report.done:
                 line = f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}"
-                console.print(line + self._left(report))
+                say("validated", line + self._left(report))
 
     def show_validation(self, done: int, total: int) -> None:
-        """A bar of its own for the cases that are being validated; gone when all are."""
+        """A separate bar for the cases that are being validated; it goes when all are."""
         if self.validating is None:
             self.validating = self.bar.add_task("validating", total=total)
         self.bar.update(self.validating, completed=done)
@@ -73,7 +74,7 @@ class Display:
             self.validating = None
 
     def _left(self, report: StepReport) -> str:
-        """The time to the end at the pace since the first report, validations among them: a log file has no bar."""
+        """The time to the end at the pace since the first report, validations included: a log file has no bar."""
         assert self.first is not None
         begun, before = self.first
         if not before < report.done < report.total:
@@ -91,10 +92,11 @@ class Display:
         seconds = (now - begun) / (report.done - before)
         hours = seconds * (report.total - report.done) / 3600
         if hours > LONG_RUN:
-            console.print(
-                f"At {seconds:.2g} s a step the {report.total} steps take {hours:.0f} h more: if that is too long, "
-                f"stop and begin another run with --hours H, which makes as many steps as fit; "
+            say(
+                "long-run",
+                f"At {seconds:.2g} s per step, the {report.total} steps take {hours:.0f} h more. "
+                f"If that is too long, stop, and start another run with --hours H: it makes as many steps as fit. "
                 f"'ucseg plan {self.untimed} --measure' fits batch and patch to this machine's memory.",
-                style="yellow",
+                "yellow",
             )
         self.untimed = None

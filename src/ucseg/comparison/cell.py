@@ -13,13 +13,13 @@ from ucseg.comparison.datasets import Cohort, cohort
 from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
-from ucseg.inference.machine import peak_memory
 from ucseg.inference.predictor import Predictor
-from ucseg.machine.writing import whole_file
+from ucseg.inference.step_cost import peak_memory
+from ucseg.machine.writing import json_text, read_json, write_text
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 from ucseg.training.environment import environment
-from ucseg.training.run_folder import RunFolder, json_text, read_json
+from ucseg.training.run_folder import RunFolder
 from ucseg.types import Array
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ def _case_rows(
 
 
 def _save(result: Mapping[str, Any], file: Path) -> None:
-    with whole_file(file, ".json") as part:
-        part.write_text(json_text(result, indent=None), encoding="utf-8")
+    write_text(file, json_text(result, indent=None))
 
 
 def _peaks() -> dict[str, int | None]:

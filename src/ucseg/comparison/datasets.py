@@ -15,7 +15,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, save_dataset
 from ucseg.dataset.splits import hide_masks
 from ucseg.errors import UserError
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header
 from ucseg.types import Array

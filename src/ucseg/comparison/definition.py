@@ -14,10 +14,9 @@ from ucseg.comparison.grid import amount_name
 from ucseg.comparison.processes import LOCK
 from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError, some
-from ucseg.machine.writing import whole_file
+from ucseg.machine.writing import read_json, write_json
 from ucseg.planning.choosing import make_plan
 from ucseg.planning.plan import Plan, plan_from, read_plan
-from ucseg.training.run_folder import json_text, read_json
 from ucseg.training.settings import TrainConfig
 
 FILE = "comparison.json"
@@ -43,8 +42,7 @@ class Definition:
 
     def save(self, out: Path) -> None:
         """Write it into the comparison's folder."""
-        with whole_file(out / FILE, ".json") as part:
-            part.write_text(json_text(vars(self)), encoding="utf-8")
+        write_json(out / FILE, vars(self))
 
 
 def earlier(out: Path) -> Definition | None:

@@ -18,8 +18,7 @@ from ucseg.comparison.grid import ALL, Cell
 from ucseg.comparison.summary import Comparison, Row, Summary, case_table, summarise
 from ucseg.evaluation.metrics import METRICS
 from ucseg.evaluation.page import write_page
-from ucseg.machine.writing import whole_file
-from ucseg.training.run_folder import json_text
+from ucseg.machine.writing import whole_file, write_json
 
 PAGE, TABLE, CASES, SUMMARY = "index.html", "table.csv", "cases.csv", "summary.json"
 CASE_COLUMNS = ["test", "case", "subject", "class", "variant", "labelled", "seed", "weights", "status"]
@@ -69,8 +68,7 @@ def write_report(study: Study, done: Mapping[Cell, dict[str, Any]], failed: Mapp
     _write(study.out / CASES, lambda part: titled[CASE_COLUMNS].to_csv(part, index=False, float_format="%.6g"))
     flat = pd.DataFrame(flat_rows(study, summary))
     _write(study.out / TABLE, lambda part: flat.to_csv(part, index=False, float_format="%.6g"))
-    text = json_text(_everything(study, ordered, failed, summary))
-    _write(study.out / SUMMARY, lambda part: part.write_text(text, encoding="utf-8"))
+    write_json(study.out / SUMMARY, _everything(study, ordered, failed, summary))
     write_page(study.out / PAGE, "compare_page.html.j2", _page(study, table, ordered, failed, summary), __package__)
     return summary
 

@@ -18,11 +18,11 @@ from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, w
 from ucseg.evaluation.results import CaseResult, Evaluation
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.cores import cores
+from ucseg.machine.writing import read_json
 from ucseg.scans.address import Address
 from ucseg.scans.dicom.segmentation import common_grid
 from ucseg.scans.reading import is_segmentation, read_header, segment_names
 from ucseg.scans.scan import Geometry
-from ucseg.training.run_folder import read_json
 from ucseg.types import Array
 
 _GREY = 32  # more values than that in a plain image: a picture or a lossy mask, not classes

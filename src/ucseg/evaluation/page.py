@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from ucseg.machine.writing import whole_file
+from ucseg.machine.writing import write_text
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any], package: str) -> None:
@@ -20,9 +20,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any], package: st
     """
     places = ChoiceLoader([PackageLoader(name, ".") for name in (package, __package__)])
     environment = Environment(loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    text = environment.get_template(template).render(values)
-    with whole_file(path, path.suffix) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(path, environment.get_template(template).render(values))
 
 
 def png_uri(save: Callable[[BinaryIO], object]) -> str:

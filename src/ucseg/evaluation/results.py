@@ -14,8 +14,7 @@ import numpy as np
 
 from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, OK, ClassMetrics
 from ucseg.evaluation.statistics import RESAMPLES, Interval, bootstrap_interval
-from ucseg.machine.writing import whole_file
-from ucseg.training.run_folder import json_text
+from ucseg.machine.writing import json_text, write_text
 from ucseg.types import Array
 
 DEFINITIONS = {
@@ -145,8 +144,7 @@ class Evaluation:
             UserError: the folder cannot be written.
         """
         for name, text in (("cases.csv", self._table()), ("metrics.json", self._json())):
-            with whole_file(folder / name, Path(name).suffix) as part:
-                part.write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
 
     def _summary(self, columns: list[int], label: int | None, name: str) -> ClassSummary:
         subjects = [case.subject for case in self.cases]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 

@@ -11,7 +11,7 @@ import scipy
 from ucseg.dataset.case import Case
 from ucseg.dataset.masks import mask_values
 from ucseg.errors import UserError
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header, read_scan, segment_names
 from ucseg.scans.scan import Geometry

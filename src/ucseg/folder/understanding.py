@@ -29,7 +29,7 @@ from ucseg.folder.survey import (
     reason_of,
     survey_cases,
 )
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.types import Array
 
 _AIR_IN_CT = -500.0

@@ -26,11 +26,11 @@ def predict_case(
         The case's line of the table, which says why if the scan could not be predicted.
 
     Raises:
-        UserError: results cannot be written, which is wrong for every scan alike.
+        UserError: results cannot be written; no later scan could be written either.
     """
     try:
         scan = read_scan(item.address)
-        source = dicom_results.source_of(scan) if files.dicom else None  # what is wrong there is said before the work
+        source = dicom_results.source_of(scan) if files.dicom else None  # it may be refused: before the work
         prediction = predictor.predict_scan(
             scan, probabilities=files.probabilities, members=files.members, report=report
         )

@@ -13,8 +13,8 @@ from ucseg.types import Array
 def failure_score(masks: Sequence[Array], classes: int, missed: Sequence[int] = ()) -> float:
     """1 - mean pairwise foreground Dice between the networks' own masks.
 
-    Networks that were made to be different agree where the scan is like what they learned, and part where it is not.
-    On a scan unlike all they know they may also agree on nothing at all, which agreement alone would call the best.
+    Networks that were made to be different agree where the scan is like what they learned, and differ where it is not.
+    On a scan unlike all they know they may agree that there is nothing. Agreement alone would call that the best.
 
     Args:
         masks: the members' label maps, each S.
@@ -23,8 +23,8 @@ def failure_score(masks: Sequence[Array], classes: int, missed: Sequence[int] = 
 
     Returns:
         0 (same masks) to 1 (nothing in common). A pair's Dice is the mean over the foreground classes that at least
-        one of the two has, and those missed; two masks without any foreground agree where none is missed. NaN with
-        fewer than two members: there is nobody to disagree.
+        one of the two has, and those missed. Two masks without any foreground agree where none is missed. NaN with
+        fewer than two members, where none can disagree.
     """
     pairs = list(itertools.combinations(masks, 2))
     if not pairs:

@@ -1,7 +1,7 @@
 """Cases shared between workers on this machine or on a cluster, by Ray (the extra `ucseg[ray]`).
 
 A worker loads the model once and gets one case at a time, so that a slow case holds up no other one. It writes the
-case's files; the table stays with the caller. A worker that dies is replaced and its case given again.
+case's files; the caller writes the table. A worker that dies is replaced, and its case starts again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ucseg.inference.cases import predict_case
 from ucseg.inference.outputs import ABOUT, CaseFiles, Row, failed_row, weights_digest
 from ucseg.inference.predictor import Predictor
 from ucseg.machine.cores import cores
+from ucseg.machine.writing import read_json
 from ucseg.training.allocator import kept_memory
-from ucseg.training.run_folder import read_json
 from ucseg.training.stopping import StopSignal
 
 ATTEMPTS = 3
@@ -31,14 +31,13 @@ ATTEMPTS = 3
 CORES_EACH = 4
 """Cores a worker where there is no GPU and no number of workers is given; there are two at least."""
 POLL = 0.5  # seconds
-PATIENCE = 30.0  # seconds after which it is said that no worker has begun
-
-
-_KILLED = "were killed at this, most likely for want of memory; try fewer --workers"
+PATIENCE = 30.0  # seconds without a ready worker, after which a message says so
+_KILLED = "were killed at this, most likely because memory ran out; try fewer --workers"
+_START_ONE = "start one with `ray start --head`, or use --ray local"
 
 
 class Worker:
-    """What runs in a process of its own, on any machine of the cluster.
+    """Predicts cases in its own process, on any machine of the cluster.
 
     Args:
         make: gives the predictor.
@@ -58,13 +57,15 @@ class Worker:
         host, about = socket.gethostname(), self._files.path / ABOUT
         if not about.exists() or read_json(about).get("weights") != self._weights:
             raise UserError(
-                "todo",
-                f"{host}: does not see {self._files.path} as it is where prediction began; "
+                "ray-folder",
+                f"{host}: this machine does not see {self._files.path}; "
                 "scans, run and --out must lie where all machines see them.",
             )
         self._predictor = self._make()
         if weights_digest(self._predictor.method) != self._weights:
-            raise UserError("todo", f"{host}: the weights of the run have changed since; predict into another --out.")
+            raise UserError(
+                "ray-weights", f"{host}: the run's weights have changed since the start; choose another --out."
+            )
         self._kept = kept_memory(self._predictor.device.type == "cpu")
         self._kept.__enter__()  # to the end of this process
 
@@ -80,7 +81,7 @@ def predict_on_ray(
     files: CaseFiles,
     items: Sequence[Input],
     done: Callable[[Row], None],
-    say: Callable[[str], None],
+    say: Callable[[str, str], None],
     *,
     device: str = "auto",
     workers: int | None = None,
@@ -93,28 +94,28 @@ def predict_on_ray(
         weights: digest of the weights; a worker that finds others (training goes on) is not used.
         files: of each case, in a folder (absolute) that all machines see.
         items: what to predict.
-        done: is given the line of each case, once, in the order in which they end.
-        say: is told what the user has to know meanwhile.
-        device: unless "cpu", each worker has a GPU of its own where the cluster has any.
+        done: called with the line of each case, once, in the order in which they end.
+        say: called with (kind, text) of what the user has to know meanwhile.
+        device: unless "cpu", each worker has its own GPU where the cluster has any.
         workers: how many; by default one for each GPU, or for four cores.
 
     Raises:
-        UserError: workers cannot begin, or results cannot be written.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, after the cases that were under way have ended. A second one drops them.
+        UserError: workers cannot start, or results cannot be written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after the running cases have ended. A second one drops them.
     """
     if not items:
         return
     gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     number, options = _share(ray.nodes(), "GPU" if gpu else "CPU", workers, len(items))
     actor = ray.remote(Worker).options(**options)
-    waiting, costs, told = deque(items), Counter[str](), False
+    waiting, costs, announced = deque(items), Counter[str](), False
     with StopSignal() as stop:
         crew = _Crew(ray, lambda: actor.remote(make, weights, files), say)
         try:
             while crew.busy or (waiting and not stop.asked):
-                if stop.asked and not told:
-                    told = True
-                    say("Stopping when the cases under way have ended; Ctrl-C again drops them.")
+                if stop.asked and not announced:
+                    announced = True
+                    say("stopping", "Stopping when the running cases have ended; Ctrl-C again drops them.")
                 while waiting and crew.ready and not stop.asked:
                     crew.give(waiting.popleft())
                 crew.grow_to(min(number, crew.busy + len(waiting)))
@@ -135,24 +136,24 @@ def predict_on_ray(
 
 
 class _Crew:
-    """Workers, and what each is at."""
+    """Workers, and what each works on."""
 
-    def __init__(self, ray: Any, begin: Callable[[], Any], say: Callable[[str], None]) -> None:
+    def __init__(self, ray: Any, begin: Callable[[], Any], say: Callable[[str, str], None]) -> None:
         self.ready: list[Any] = []
         self._ray, self._begin, self._say = ray, begin, say
         self._at: dict[Any, tuple[Any, Input | None]] = {}  # worker and case of each answer; None: it loads the model
         self._dead_at_start = 0
-        self._tell_after = time.monotonic() + PATIENCE
+        self._remind_after = time.monotonic() + PATIENCE
 
     @property
     def busy(self) -> int:
-        """Number of cases under way."""
+        """Number of running cases."""
         return sum(item is not None for _, item in self._at.values())
 
     def grow_to(self, number: int) -> None:
-        """Begin workers until there are so many, those that died replaced.
+        """Start workers until there are so many; those that died are replaced.
 
-        A cluster without room begins them later or never: no case is meant for a worker that is not ready.
+        A cluster without room starts them later or never, so only a ready worker gets a case.
         """
         while len(self.ready) + len(self._at) < number:
             worker = self._begin()
@@ -165,12 +166,14 @@ class _Crew:
 
     def ended(self) -> Iterator[tuple[Input, Row | None]]:
         """Cases that ended within POLL seconds; None in place of the line of those whose workers died."""
-        if time.monotonic() > self._tell_after:
-            self._tell_after = math.inf
-            self._say("No worker has begun yet; the cluster may be busy.")
+        if time.monotonic() > self._remind_after:
+            self._remind_after = math.inf
+            self._say("no-worker-yet", "No worker has started yet; the cluster may be busy.")
         answers = self._ray.wait(list(self._at), timeout=POLL)[0]
         if not answers and not any(node["Alive"] for node in self._ray.nodes()):
-            raise UserError("todo", "No machine of the Ray cluster is left; go on with the same command and --resume.")
+            raise UserError(
+                "ray-gone", "No machine of the Ray cluster is left; continue with the same command and --resume."
+            )
         for answer in answers:
             worker, item = self._at.pop(answer)
             row = None
@@ -187,27 +190,27 @@ class _Crew:
                     # Python's words if a worker could not even be made: its machine lacks ucseg, say.
                     made = not getattr(error, "actor_init_failed", False)
                     raise UserError(
-                        "todo",
+                        "ray-workers-died",
                         f"{ATTEMPTS} workers {_KILLED}."
                         if made
-                        else f"Workers cannot begin: {str(error).splitlines()[-1]}",
+                        else f"Workers cannot start: {str(error).splitlines()[-1]}",
                     ) from None
             else:
                 self.ready.append(worker)
                 if item is None:
-                    self._dead_at_start, self._tell_after = 0, math.inf
+                    self._dead_at_start, self._remind_after = 0, math.inf
             if item is not None:
                 yield item, row
 
     def end(self) -> None:
-        """End all workers, whatever they are at."""
+        """End all workers, also those at work."""
         for worker in [*self.ready, *(worker for worker, _ in self._at.values())]:
             self._ray.kill(worker)
 
 
 @contextmanager
 def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
-    """Ray, connected to a cluster, which is left as it was found. A connection that is there already is used.
+    """Ray, connected to a cluster, which is left as it was found. An existing connection is used.
 
     Raises:
         UserError: Ray is not installed, or there is no such cluster.
@@ -216,7 +219,9 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise UserError("todo", '--ray needs Ray, which is not installed: pip install "ucseg[ray]".') from None
+        raise UserError(
+            "ray-not-installed", '--ray needs Ray, which is not installed: pip install "ucseg[ray]".'
+        ) from None
     if ray.is_initialized():
         yield ray
         return
@@ -228,12 +233,10 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
         quiet |= {"num_cpus": max(workers or 1, cores())}
     try:
         ray.init(address=address, **quiet)
-    except Exception as error:  # Ray raises bare ones too, if it cannot begin in time
+    except Exception as error:  # Ray also raises bare ones, if it cannot start in time
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            "todo",
-            f"--ray {address}: no cluster of Ray could be joined ({reason}); begin one with `ray start --head`, "
-            "or use --ray local.",
+            "ray-unreachable", f"--ray {address}: no Ray cluster answers ({reason}); {_START_ONE}."
         ) from None
     try:
         yield ray
@@ -242,21 +245,19 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
 
 
 def _require_an_answer(address: str) -> None:
-    """Of HOST:PORT; where nothing answers, Ray asks again for minutes, during which it cannot be interrupted.
+    """Check HOST:PORT first: where nothing answers, Ray asks again for minutes and cannot be interrupted.
 
     Raises:
         UserError: nothing listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        return  # "local", "auto", or what Ray will say something about
+        return  # "local", "auto", or an address that Ray itself will refuse
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            "todo",
-            f"--ray {address}: nothing answers there ({error}); begin a cluster with `ray start --head`, or use --ray "
-            "local.",
+            "ray-unreachable", f"--ray {address}: no Ray cluster answers ({error}); {_START_ONE}."
         ) from None
 
 
@@ -266,6 +267,6 @@ def _share(nodes: list[dict[str, Any]], by: str, workers: int | None, cases: int
     total = int(sum(node[by] for node in own))
     number = min(cases, workers or (total if by == "GPU" else max(2, total // CORES_EACH)))
     cores = min((int(node.get("CPU", 1)) for node in own), default=1) // -(-number // max(1, len(own)))
-    # A case that was begun is given again here, where it is counted, not by Ray.
+    # Not Ray but `predict_on_ray` starts a lost case again, since it counts the attempts.
     again = {"max_restarts": 0, "max_task_retries": 0}
     return number, {"num_cpus": max(1, cores), "num_gpus": int(by == "GPU"), "scheduling_strategy": "SPREAD", **again}

@@ -1,4 +1,4 @@
-"""What prediction leaves on disk, file by file, so that a broken scan or a kill costs one case and no more.
+"""What prediction writes, file by file, so that a broken scan or a kill costs one case and no more.
 
 <case>.<ending>                          mask, in the scan's format and geometry
 uncertainty/<case>.<ending>              vacuity, float32
@@ -28,14 +28,13 @@ from ucseg.dataset.manifest import CONFIG_FILE
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
 from ucseg.inference.predictor import CasePrediction
-from ucseg.machine.writing import make_folder
+from ucseg.machine.writing import make_folder, read_json, write_json, write_text
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.dicom import results as dicom_results
 from ucseg.scans.dicom.codes import SegmentCodes
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.scans.writing import map_ending, mask_ending, write_like
-from ucseg.training.run_folder import read_json, replace_file, write_json
 from ucseg.types import Array
 
 ABOUT = "prediction.json"
@@ -133,8 +132,8 @@ class PredictionFolder:
         resume: keep what an earlier call with the same settings has finished.
 
     Raises:
-        UserError: the folder is a dataset or a training run, holds a scan that is to be predicted, or was made with
-            other settings and `resume` is on.
+        UserError: the folder is a dataset or a training run; it holds a scan to predict; or it was made with other
+            settings and `resume` is on.
     """
 
     def __init__(
@@ -147,34 +146,33 @@ class PredictionFolder:
     ) -> None:
         path = files.path
         if (path / CONFIG_FILE).exists() or (path / "config.json").exists():
-            raise UserError("todo", f"{path}: this is the folder of a dataset or of a run; choose another --out.")
+            raise UserError("out-taken", f"{path}: this is the folder of a dataset or of a run; choose another --out.")
         if path.exists() and not path.is_dir():
-            raise UserError("todo", f"{path}: this is a file; choose another --out.")
+            raise UserError("out-is-file", f"{path}: this is a file; choose another --out.")
         inside = [item.address for item in items if item.address.path.resolve().is_relative_to(path.resolve())]
         if inside:
             raise UserError(
-                "todo",
-                f"{inside[0]}: lies in {path}, where results go and could overwrite it; choose another --out.",
+                "out-holds-scan", f"{inside[0]}: results in {path} could overwrite this scan; choose another --out."
             )
         self.files = files
         self._items = items
         self._rows: dict[str, Row] = {}
         self._finished: dict[str, Row] = {}
-        self._begun = False
+        self._table_exists = False
         about = path / ABOUT
         if about.exists() and not resume:
             raise UserError(
-                "todo",
-                f"{path}: there are predictions here already; choose another --out, or go on with them by --resume.",
+                "out-has-predictions",
+                f"{path}: this folder already holds predictions; choose another --out, or continue them with --resume.",
             )
         if about.exists():
             earlier = read_json(about)
             differing = [key for key, value in settings.items() if earlier.get(key) != value]
             if differing:
                 raise UserError(
-                    "todo",
-                    f"{path}: was made with another {differing[0]} ({earlier.get(differing[0])}, now "
-                    f"{settings[differing[0]]}), so it cannot be resumed; choose another --out.",
+                    "resume-differs",
+                    f"{path}: cannot be resumed: '{differing[0]}' was {earlier.get(differing[0])} and is "
+                    f"{settings[differing[0]]} now; choose another --out.",
                 )
             self._finished = {str(row["case"]): row for row in self._read_table()}
         make_folder(path, "--out")
@@ -221,7 +219,7 @@ class PredictionFolder:
     def add(self, row: Row) -> None:
         """Take in the line of a case that has ended, and add it to cases.csv, where a kill cannot take it back."""
         self._rows[str(row["case"])] = row
-        if self._begun:  # by itself: with thousands of cases the whole table would take longer than predicting
+        if self._table_exists:  # by itself: with thousands of cases the whole table would take longer than predicting
             with (self.files.path / "cases.csv").open("a", encoding="utf-8", newline="") as file:
                 file.write(self._lines([row]))
         else:
@@ -229,13 +227,8 @@ class PredictionFolder:
 
     def save_table(self) -> None:
         """Write cases.csv, whole or not at all, its lines in the order of the inputs."""
-        text = self._lines(self.rows, header=True)
-
-        def write(part: Path) -> None:
-            part.write_text(text, encoding="utf-8")
-
-        replace_file(self.files.path / "cases.csv", write)
-        self._begun = True
+        write_text(self.files.path / "cases.csv", self._lines(self.rows, header=True))
+        self._table_exists = True
 
     def _lines(self, rows: list[Row], *, header: bool = False) -> str:
         columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.files.plan), "mean_uncertainty"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from ucseg.batches.preprocess import Grid, from_network_grid, to_network_grid
 from ucseg.errors import UserError
 from ucseg.inference.failure_score import failure_score
-from ucseg.inference.sliding_window import sliding_window
+from ucseg.inference.sliding_window import gathered, predict_slabs
 from ucseg.method_parts.components import largest_components
 from ucseg.methods.base import Method
 from ucseg.methods.contract import check_prediction
@@ -28,12 +28,12 @@ from ucseg.types import Array, Prediction
 Report = Callable[[float], None]
 PRECISIONS = ("auto", "bf16", "fp32")
 OVERLAP, GROWTH = 0.5, 1.05
-"""An axis hardly longer than the patch has one window: a second one would see nearly the same."""
+"""An axis hardly longer than the patch gets one window, since a second one would see nearly the same."""
 
 
 @dataclass(frozen=True)
 class CasePrediction:
-    """What is said about one scan, in the scan's own axes and shape S.
+    """The prediction of one scan, in the scan's own axes and shape S.
 
     Attributes:
         mask: S uint8 (uint16 beyond 256 classes), class indices.
@@ -61,8 +61,8 @@ class Predictor:
         device: "auto" (a GPU if there is one), or any torch device.
         precision: "auto" (the quicker one on the device, as in training), "bf16" (autocast) or "fp32".
         overlap: least overlap of neighbouring windows, as a part of their edges.
-        growth: edges of windows are at most so many times those of the training patch; larger windows are fewer, and
-            what lies where windows overlap is computed several times. 1: windows of the patch's size.
+        growth: edges of windows are at most so many times those of the training patch; fewer windows compute
+            less twice where they overlap. 1: windows of the patch's size.
         batch: windows of the patch's size at once; by default as many as a training step holds images.
         components: keep only the largest component of the plan's `one_component` classes.
     """
@@ -83,17 +83,15 @@ class Predictor:
         self.method = method.to(self.device)
         self.plan = plan
         if precision not in PRECISIONS:
-            raise UserError("todo", f"--precision {precision} is not known; use one of {', '.join(PRECISIONS)}.")
+            raise UserError(
+                "precision-name", f"--precision {precision} is not known; use one of {', '.join(PRECISIONS)}."
+            )
         self.precision = choose_precision(precision, self.device)
         if not 0 <= overlap < 1:
-            raise UserError(
-                "todo",
-                f"--overlap {overlap} makes no sense; give a part of a window's edge: 0 or more, below 1.",
-            )
+            raise UserError("overlap-range", f"--overlap {overlap} is out of range; give a number from 0 to below 1.")
         if not 1 <= growth < math.inf:
             raise UserError(
-                "todo",
-                f"--window-growth {growth} makes no sense; give 1 (windows of the patch's size) or more.",
+                "window-growth-range", f"--window-growth {growth} is out of range; give a finite number of at least 1."
             )
         self.overlap, self.growth = overlap, growth
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
@@ -155,8 +153,8 @@ class Predictor:
         del image
         if not bool(torch.isfinite(prediction.uncertainty).all()):
             raise UserError(
-                "todo",
-                f"{scan.source}: the network's answer is not finite; try --precision fp32, or train anew.",
+                "prediction-not-finite",
+                f"{scan.source}: the network's answer is not finite; try --precision fp32, or train again.",
             )
         classes = prediction.probabilities.shape[1]
         own = {name: member[0].numpy() for name, member in prediction.members.items()}
@@ -187,7 +185,7 @@ class Predictor:
         return self.plan.is_stack(dims, self.plan.unit)
 
     def predict_grid(self, image: Array, report: Report | None = None) -> Prediction:
-        """As `predict_prepared`, but all that the method says: 1 x C x S probabilities, uncertainty, members (CPU)."""
+        """As `predict_prepared`, but all outputs of the method: 1 x C x S probabilities, uncertainty, members (CPU)."""
         axis = 0 if self._is_stack(image.ndim - 1) else self.plan.slice_axis
         if axis is None:
             return self._windows(image, self.plan.patch, self._predict_batch, report)
@@ -205,16 +203,9 @@ class Predictor:
         self, image: Array, patch: tuple[int, ...], predict: Callable[[Tensor], Prediction], report: Report | None
     ) -> Prediction:
         with _evaluation(self.method), torch.inference_mode():
-            return sliding_window(
-                predict,
-                image,
-                patch,
-                self.overlap,
-                self.batch,
-                growth=self.growth,
-                device=self.device,
-                report=report,
-            )
+            windows = {"overlap": self.overlap, "growth": self.growth}
+            slabs = predict_slabs(predict, image, patch, batch=self.batch, device=self.device, report=report, **windows)
+            return gathered(slabs, image.shape[1:])
 
     def _predict_batch(self, image: Tensor) -> Prediction:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

@@ -15,7 +15,7 @@ import functools
 import itertools
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +98,7 @@ def predict_slabs(
     device: torch.device | str = "cpu",
     report: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Array, Layout]]:
-    """Predict an image, handing on finished rows of its first axis in order.
+    """Predict an image; finished rows of its first axis are handed on in order, for `gathered`.
 
     Args:
         predict: B x Cin x window tensor on `device` -> Prediction.
@@ -138,19 +138,10 @@ def predict_slabs(
             report(min(1.0, (first + batch) / len(windows)))
 
 
-def sliding_window(
-    predict: Predict,
-    image: Array,
-    patch: Sequence[int],
-    overlap: float = 0.5,
-    batch: int = 4,
-    *,
-    growth: float = 1.0,
-    device: torch.device | str = "cpu",
-    report: Callable[[float], None] | None = None,
-    in_memory: int = IN_MEMORY,
+def gathered(
+    slabs: Iterable[tuple[int, Array, Layout]], shape: tuple[int, ...], in_memory: int = IN_MEMORY
 ) -> Prediction:
-    """Predict an image Cin x S of any size; see `predict_slabs` for the arguments.
+    """The slabs of an image of shape S as one prediction.
 
     Returns:
         A Prediction with a batch axis of one, float32, on the CPU. Beyond `in_memory` bytes it lies in a temporary
@@ -158,13 +149,12 @@ def sliding_window(
     """
     result: Array | None = None
     layout = Layout(0, ())
-    slabs = predict_slabs(predict, image, patch, overlap, batch, growth=growth, device=device, report=report)
     for start, slab, layout in slabs:  # noqa: B007
         if result is None:
-            result = _room((slab.shape[0], *image.shape[1:]), in_memory)
+            result = _room((slab.shape[0], *shape), in_memory)
         result[:, start : start + slab.shape[1]] = slab
     if result is None:
-        raise ValueError(f"an image of shape {image.shape} has no voxels")
+        raise ValueError(f"an image of shape {shape} has no voxels")
     return layout.split(torch.from_numpy(result)[None])
 
 

@@ -1,14 +1,17 @@
-"""Nothing half-written: a file appears under its name whole, or not at all."""
+"""Files that appear under their name whole, or not at all; and JSON that is written so and read back."""
 
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 from ucseg.errors import UserError
 
@@ -27,18 +30,18 @@ def make_folder(path: Path, option: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            "todo",
-            f"{path}: the folder cannot be made ({error.strerror}); choose another {option}.",
+            "folder-not-made", f"{path}: the folder cannot be made ({error.strerror}); choose another {option}."
         ) from None
 
 
 @contextmanager
-def whole_file(path: Path, ending: str) -> Iterator[Path]:
+def whole_file(path: Path, ending: str = "", *, durable: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`; what was written there takes the place of `path` when the block ends well.
 
     Args:
-        path: the file to make; its folder is made if need be.
+        path: the file to make; its folder is made if it is not there.
         ending: of the temporary name, since many libraries choose the format (and compression) by it.
+        durable: return only once the file is on disk, so that it outlives a power cut.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -47,15 +50,76 @@ def whole_file(path: Path, ending: str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if durable:
+            _settle(temporary, os.O_RDWR)
         os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic on every system
+        if durable and os.name == "posix":
+            _settle(path.parent, os.O_RDONLY)  # the new name itself
     except OSError as error:
         # A library that writes by itself may not hand on the system's reason.
         full = error.errno == errno.ENOSPC or (error.errno is None and _full(path.parent))
         reason = "no space is left there" if full else error.strerror or error
-        raise UserError("todo", f"{path}: cannot be written ({reason}); make room, or choose another place.") from error
+        raise UserError(
+            "not-written", f"{path}: cannot be written ({reason}); make room, or choose another place."
+        ) from error
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, whole or not at all, on disk when this returns."""
+    with whole_file(path, durable=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """A JSON file, as `write_text`. Figures that are not finite become null."""
+    write_text(path, json_text(values))
+
+
+def json_text(values: Mapping[str, Any], indent: int | None = 2) -> str:
+    """JSON in which figures that are not finite are null; it ends with its line."""
+    return json.dumps(_plain(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("json-missing", f"{path}: there is no such file; is this the right folder?") from None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "json-damaged", f"{path}: cannot be read ({error}); restore it from a copy or make it again."
+        ) from None
+    if not isinstance(values, dict):
+        raise UserError("json-damaged", f"{path}: does not hold named values; restore it from a copy or make it again.")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: paths as text, tuples as lists, keys as text, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _settle(path: Path, flags: int) -> None:
+    """Wait until a file or folder is on disk."""
+    opened = os.open(path, flags)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _full(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CACHE, Dataset
 from ucseg.errors import UserError
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.machine.writing import whole_file
 from ucseg.planning.facts import Header, ScanFacts, facts_of, header_of
 from ucseg.scans.reading import files_of

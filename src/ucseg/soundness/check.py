@@ -14,7 +14,7 @@ from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError, some
 from ucseg.folder.survey import is_stack_to_measure, reason_of
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.planning.facts import ScanFacts, facts_in
 from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.address import Address

@@ -15,7 +15,7 @@ from itertools import permutations, product
 import numpy as np
 import scipy
 
-from ucseg.machine.threads import for_each
+from ucseg.machine.pool import for_each
 from ucseg.planning.thumbnail import pixels_of
 from ucseg.types import Array
 

@@ -18,8 +18,8 @@ def kept_memory(keep: bool = True) -> Iterator[None]:
     """While it lasts, freed memory is not given back to the system; afterwards it is.
 
     Every step, and every window of a prediction, takes and frees the same gigabytes. glibc asks the system for each
-    large tensor anew, which then clears page after page: a tenth of a step, a third of a window. Only on Linux with
-    glibc and for tensors on the CPU; elsewhere nothing happens.
+    large tensor again, and the system clears page after page: a tenth of a step, a third of a window. Only on Linux
+    with glibc and for tensors on the CPU; elsewhere nothing happens.
     The process needs more memory at its peak, as freed blocks do not always fit what comes next.
     """
     if not keep or platform.libc_ver()[0] != "glibc":

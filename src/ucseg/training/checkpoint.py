@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ucseg.errors import UserError
-from ucseg.training.run_folder import RunFolder, replace_file, write_json
+from ucseg.machine.writing import whole_file, write_json
+from ucseg.training.run_folder import RunFolder
 from ucseg.types import Problem
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ucseg.planning.plan import Plan
 
 WEIGHTS = ("last", "best", "ema")
-RESTORE = "restore it from a copy or train anew"
+RESTORE = "restore it from a copy or train again"
 
 
 @dataclass
@@ -59,7 +61,9 @@ class State:
                 parts[part][name] = value
             return cls(step=int(header["step"]), notes=dict(header["notes"]), **parts)
         except (KeyError, TypeError, ValueError):
-            raise UserError("todo", f"{path}: this is not a state of a training run; {RESTORE}.") from None
+            raise UserError(
+                "state-damaged", f"{path}: this is not a saved state of a training run; {RESTORE}."
+            ) from None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -72,7 +76,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
             plain[name] = value.clone()
         seen.add(storage)
     notes = {"ucseg": json.dumps(dict(header))}
-    replace_file(path, lambda temporary: save_file(plain, temporary, metadata=notes))
+    with whole_file(path, durable=True) as temporary:
+        save_file(plain, temporary, metadata=notes)
+        temporary.chmod(0o666 & ~_umask())  # safetensors gives its files to their owner alone
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -86,13 +98,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             notes = (file.metadata() or {}).get("ucseg")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise UserError("todo", f"{path}: there is no such file; has the run saved anything yet?") from None
+        raise UserError("weights-missing", f"{path}: there is no such file; has the run saved anything yet?") from None
     except (SafetensorError, OSError) as error:
-        raise UserError("todo", f"{path}: the weights cannot be read ({error}); {RESTORE}.") from None
+        raise UserError("weights-damaged", f"{path}: the weights cannot be read ({error}); {RESTORE}.") from None
     if notes is None:
         raise UserError(
-            "todo",
-            f"{path}: these weights were not written by ucseg; give the folder of a run of 'ucseg train'.",
+            "weights-foreign", f"{path}: ucseg did not write these weights; give the folder of a run of 'ucseg train'."
         )
     return tensors, json.loads(notes)
 
@@ -114,7 +125,9 @@ def restore_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path
     wrong = [name for name in sorted(own.keys() | tensors.keys()) if not _fits(own.get(name), tensors.get(name))]
     if wrong:
         shown = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise UserError("todo", f"{path}: does not fit the method of config.json (differs in {shown}); {RESTORE}.")
+        raise UserError(
+            "weights-misfit", f"{path}: does not fit the method of config.json (differs in {shown}); {RESTORE}."
+        )
     module.load_state_dict(dict(tensors))
 
 
@@ -141,20 +154,21 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
     folder = RunFolder(Path(run))
     if not folder.started:
         raise UserError(
-            "todo",
-            f"{run}: no training run is in this folder; make one with 'ucseg train DATASET --out {run}'.",
+            "run-missing", f"{run}: this folder holds no training run; make one with 'ucseg train DATASET --out {run}'."
         )
     config = folder.config
     try:
         name, settings, problem = config["method"]["name"], config["method"]["config"], config["problem"]
     except (KeyError, TypeError):
-        raise UserError("todo", f"{folder.config_file}: method or problem is missing; {RESTORE}.") from None
+        raise UserError(
+            "run-config-damaged", f"{folder.config_file}: method or problem is missing; {RESTORE}."
+        ) from None
     path = find_weights(folder, which)
     tensors, _ = load_tensors(path)
     try:
         method = build_method(name, settings, problem_from(problem))
     except UserError as error:  # the code may have no such setting or method any more
-        raise UserError("todo", f"{folder.config_file}: {error}") from None
+        raise UserError("run-config-outdated", f"{folder.config_file}: {error}") from None
     restore_weights(method, tensors, path)
     return method.eval(), read_plan(folder.plan_file), config
 
@@ -162,14 +176,14 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
 def find_weights(run: RunFolder, which: str) -> Path:
     """The file of the weights called `which`; a UserError says what there is instead."""
     if which not in WEIGHTS:
-        raise UserError("todo", f"checkpoint '{which}' is not known; use one of {', '.join(WEIGHTS)}.")
+        raise UserError("checkpoint-name", f"checkpoint '{which}' is not known; use one of {', '.join(WEIGHTS)}.")
     path = run.weights_file(which)
     if path.exists():
         return path
     present = [name for name in WEIGHTS if run.weights_file(name).exists()]
-    advice = f"there is: {', '.join(present)}" if present else "train longer: nothing was saved yet"
+    advice = f"choose from: {', '.join(present)}" if present else "train longer: nothing was saved yet"
     why = {"best": " (it needs validation cases)", "ema": " (it needs --set ema=0.99 or the like in training)"}
-    raise UserError("todo", f"{path}: there are no weights '{which}'{why.get(which, '')}; {advice}.")
+    raise UserError("checkpoint-missing", f"{path}: there are no weights '{which}'{why.get(which, '')}; {advice}.")
 
 
 def problem_from(values: Mapping[str, Any]) -> Problem:

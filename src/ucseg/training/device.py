@@ -34,14 +34,14 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError("todo", f"device '{name}' is not known; use auto, cpu, cuda, cuda:1 or mps.") from None
+        raise UserError("device-name", f"device '{name}' is not known; use auto, cpu, cuda, cuda:1 or mps.") from None
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
     if not present.get(device.type, False):
-        raise UserError("todo", f"device '{name}' is not there on this machine; use --device auto or --device cpu.")
+        raise UserError("device-missing", f"this machine has no device '{name}'; use --device auto or --device cpu.")
     return device
 
 
@@ -105,18 +105,18 @@ def make_fabric(device: torch.device, precision: Precision, nodes: int = 1) -> F
     mode: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bf16" else "32-true"
     if ranks.size() == 1:
         devices: int | list[int] = [device.index] if device.index is not None and device.type == "cuda" else 1
-        # Told, not looked for: in a job of SLURM it would ask for srun, or for as many devices as the job has tasks.
+        # Given, not looked for: in a job of SLURM, fabric would ask for srun or for as many devices as there are tasks.
         alone = LightningEnvironment()
         return Fabric(accelerator=device.type, devices=devices, precision=mode, plugins=alone)
     # The name of the same thing in older and newer versions of torch.
     newer = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if newer else "broadcast_buffers"
     strategy = DDPStrategy(
-        cluster_environment=TorchElasticEnvironment(),  # ranks are told in torchrun's words, whoever began them
+        cluster_environment=TorchElasticEnvironment(),  # in torchrun's variables, which launch sets as well
         find_unused_parameters=True,  # a term may be off for a while, and its parameters with it
         **cast(Any, {buffers: False}),  # they agree by themselves: statistics and memories take in all ranks
     )
-    # Layouts of a weight with one voxel are equal under two names, of which DDP takes the other one.
+    # A weight with one voxel fits two layouts; DDP takes the other one.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     fabric = Fabric(
         accelerator=device.type,

@@ -66,7 +66,7 @@ def commit_of(checkout: Path) -> str | None:
         commit = git("rev-parse", "HEAD")
         if not git("status", "--porcelain", "--", "src"):
             return commit
-        # While a method is being written every run is dirty: the digest tells which of them are of the same code.
+        # While a method is being written every run is dirty: runs of the same code have the same digest.
         digest = hashlib.blake2b(digest_size=4)
         for name in sorted(
             git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "src").split("\0")

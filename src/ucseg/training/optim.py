@@ -17,8 +17,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser over the parameters that train. Teachers (no gradient) are left out.
 
-    "sgd" is UC-Seg's; "adamw" (Loshchilov & Hutter 2019, arXiv:1711.05101; `momentum` is its first beta) moves every
-    weight at the same pace, which short runs need where a network has no norm layers.
+    "sgd" is UC-Seg's. "adamw" (Loshchilov & Hutter 2019, arXiv:1711.05101) moves every weight at the same pace.
+    Short runs need that where a network has no norm layers. Its first beta is `momentum`.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     if name == "adamw":

@@ -19,7 +19,7 @@ class TrainConfig(Strict):
 
     Attributes:
         steps: T, updates to make; every schedule scales with it.
-        hours: time for training itself. `steps` is then a first estimate, which is mended at every tenth of the run.
+        hours: time for training itself. `steps` is then a first estimate, which is corrected at every tenth of the run.
         seed: of every random draw.
         precision: "bf16" autocast, "fp32", or "auto": the quicker one on the device.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -84,7 +84,7 @@ def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dic
     for room, example in (("method", "--method supervised, or --set method.KEY=VALUE"), ("plan", "--plan FILE")):
         values = given.pop(room, {})
         if not isinstance(values, dict):
-            raise UserError("todo", f"'--set {room}={values}' sets a whole {room}; use {example}.")
+            raise UserError("set-whole", f"'--set {room}={values}' sets a whole {room}; use {example}.")
         rooms[room] = values
     homes = {
         "plan": {*Plan.model_fields},
@@ -93,10 +93,12 @@ def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dic
     for key, value in given.items():
         home = next((room for room, keys in homes.items() if key in keys and key not in TrainConfig.model_fields), None)
         if home:
-            raise UserError("todo", f"'--set {key}=...' is a setting of the {home}; write --set {home}.{key}=...")
+            raise UserError(
+                "set-elsewhere", f"'{key}' is a setting of the {home}; write --set {home}.{key}=... instead."
+            )
         if key in options and options[key] != value:
             raise UserError(
-                "todo",
+                "set-contradicts",
                 f"--{key} {options[key]} and --set {key}={value} contradict each other; give one of them.",
             )
     return {**rooms, "train": {**given, **options}}

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ucseg import ranks
 from ucseg.errors import Interrupted
+from ucseg.machine.writing import write_json
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State, restore_weights, save_weights
 from ucseg.training.device import choose_device, choose_precision, make_fabric
 from ucseg.training.optim import learning_rate, optimizer_tensors, restore_optimizer
-from ucseg.training.run_folder import MetricsLog, RunFolder, write_json
+from ucseg.training.run_folder import MetricsLog, RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.training.stopping import StopSignal
 from ucseg.training.time_shares import StageClock, TimeShares, best_change, record
@@ -35,7 +36,7 @@ REPORT_EVERY = 0.5  # seconds between words to a progress display: each one wait
 
 @dataclass
 class StepReport:
-    """What the loop tells a progress display."""
+    """What the loop reports to a progress display."""
 
     done: int
     total: int
@@ -81,10 +82,10 @@ def fit(
     Args:
         method: freshly built from the run's seed; it is trained in place.
         loader_factory: given a step, yields the batches of that step and the following ones, `accumulate` of each.
-        run: a folder that was begun or resumed with the complete configuration.
+        run: a folder that was started or resumed with the complete configuration.
         config: must be the one in the run's configuration.
         validate: measures the method on validation cases: figures by name; "dice" chooses the best weights.
-        on_step: told at most a few times a second where training is.
+        on_step: called a few times a second at most, with how far training is.
 
     Several ranks call this together, each with its own batches; only rank 0 writes and reports.
 
@@ -204,7 +205,7 @@ class _Loop:
             if stops and not at_end:
                 again = f"ucseg train {self.run.config.get('dataset', 'DATASET')} --out {self.run.path} --resume"
                 raise Interrupted(
-                    f"stopped after step {self.done} of {self.config.steps}, all saved; go on with: {again}"
+                    f"stopped after step {self.done} of {self.config.steps}; all is saved. Continue with: {again}"
                 )
 
     def _fit_to(self, seconds: float) -> None:

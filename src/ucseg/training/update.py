@@ -158,11 +158,11 @@ class Updater:
         halves = ([name for own in names for batch in own for name in batch[half]] for half in (0, 1))
         cases = ", ".join(dict.fromkeys(name for half in halves for name in half))
         raise UserError(
-            "todo",
-            f"step {watched.step}: the loss is not finite ({bad}); the cases of the batch are {cases}; "
-            "nothing of this step was saved. Look at these cases with 'ucseg check', "
-            "or train with a smaller learning rate (--set lr=...) or --precision fp32; "
-            "with a method of your own, look at how it computes what is named.",
+            "loss-not-finite",
+            f"step {watched.step}: the loss is not finite ({bad}) on the batch of {cases}. "
+            "Nothing of this step was saved. Look at these cases with 'ucseg check'. "
+            "Or train with a smaller learning rate (--set lr=...) or with --precision fp32. "
+            "In your own method, look at how it computes what is named.",
         )
 
     def _watch(

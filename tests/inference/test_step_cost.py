@@ -8,7 +8,7 @@ from multiprocessing import get_context
 import torch
 
 from ucseg.config import build
-from ucseg.inference.machine import ThisMachine
+from ucseg.inference.step_cost import ThisMachine
 from ucseg.planning.plan import plan_from
 from ucseg.training.settings import TrainConfig
 

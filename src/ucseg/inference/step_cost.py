@@ -1,4 +1,4 @@
-"""What a method's real steps cost on this machine: run a few times on noise, before anything is planned around them."""
+"""What a method's steps cost on this machine: measured on noise, before anything is planned around them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ucseg.training.update import Updater
 from ucseg.types import Batch, Problem, Progress
 
 STEPS = 3
-"""Steps that are timed, after one that is not: it warms up. Fewer, at least one, after PATIENCE seconds."""
+"""Steps that are timed, after one that warms up. Fewer, but at least one, after PATIENCE seconds."""
 PATIENCE = 5.0
 GPU_SHARE, RAM_SHARE = 0.9, 0.6
 """Parts of the free memory that a step may take: workers and prepared cases share the RAM."""
 
 
 class ThisMachine:
-    """A `Machine` (see data/budget.py) that runs steps here.
+    """A `Machine` (see planning/budget.py) that runs steps here.
 
     Args:
         method, settings: as for `build_method`.
@@ -100,7 +100,7 @@ def _free_memory(device: torch.device) -> float:
 
 
 def _start_counting(device: torch.device) -> float:
-    """Memory in use now; from here on the most that is used counts anew, where the system can do that."""
+    """Memory in use now; the system counts the peak again from here, where it can do that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return float(torch.cuda.memory_allocated(device))
