@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
+from refusals import refused
 from ucseg.config import Strict, build, merge, parse_overrides, read_yaml
 from ucseg.errors import UserError
 from ucseg.methods import METHODS, build_method
@@ -35,52 +36,49 @@ def test_settings_are_built_from_nested_values_and_cannot_change() -> None:
 
 
 def test_an_unknown_key_names_the_nearest_one_at_every_depth() -> None:
-    with pytest.raises(UserError) as caught:
+    with refused("setting-unknown", "setting-unknown") as caught:
         build(Outer, {"mixng": False, "inner": {"momentm": 1.0}}, "plan.yaml")
-    assert sorted(str(caught.value).splitlines()) == [
-        "plan.yaml: unknown setting 'inner.momentm'; did you mean 'momentum'?",
-        "plan.yaml: unknown setting 'mixng'; did you mean 'mixing'?",
-    ]
+    inner, outer = sorted(str(caught.value).splitlines())
+    assert all(name in inner for name in ("plan.yaml", "'inner.momentm'", "'momentum'"))
+    assert all(name in outer for name in ("plan.yaml", "'mixng'", "'mixing'"))
 
 
 def test_a_key_like_no_other_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"unknown setting 'zzz'; known settings: inner, mixing, steps\."):
+    with refused("setting-unknown", naming=["here", "'zzz'", "inner, mixing, steps"]):
         build(Outer, {"zzz": 1}, "here")
 
 
-def test_all_wrong_values_are_told_together() -> None:
-    with pytest.raises(UserError) as caught:
+def test_all_wrong_values_are_reported_together() -> None:
+    with refused("setting-value", "setting-value") as caught:
         build(Outer, {"steps": 0, "mixing": "perhaps"}, "here")
-    assert str(caught.value).splitlines() == [
-        "here: setting 'steps' = 0: it has to be a number of at least 1.",
-        "here: setting 'mixing' = 'perhaps': it has to be true or false.",
-    ]
+    steps, mixing = str(caught.value).splitlines()
+    assert "'steps' = 0" in steps and "at least 1" in steps
+    assert "'mixing' = 'perhaps'" in mixing and "true or false" in mixing
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "given", "expected"),
     [
-        ({"lr": "abc"}, "train: setting 'lr' = 'abc': it has to be a number."),
-        ({"steps": 1.5}, "train: setting 'steps' = 1.5: it has to be a whole number."),
-        ({"precision": "fp64"}, "train: setting 'precision' = 'fp64': it has to be 'auto', 'bf16' or 'fp32'."),
-        ({"momentum": 1}, "train: setting 'momentum' = 1: it has to be a number below 1."),
-        ({"lr": 0}, "train: setting 'lr' = 0: it has to be a number above 0."),
-        ({"lr": math.inf}, "train: setting 'lr' = inf: it has to be a finite number."),
-        ({"hours": math.nan}, "train: setting 'hours' = nan: it has to be a finite number."),
+        ({"lr": "abc"}, "'lr' = 'abc'", "to be a number."),
+        ({"steps": 1.5}, "'steps' = 1.5", "a whole number."),
+        ({"precision": "fp64"}, "'precision' = 'fp64'", "'auto', 'bf16' or 'fp32'."),
+        ({"momentum": 1}, "'momentum' = 1", "below 1."),
+        ({"lr": 0}, "'lr' = 0", "above 0."),
+        ({"lr": math.inf}, "'lr' = inf", "a finite number."),
+        ({"hours": math.nan}, "'hours' = nan", "a finite number."),
+        ({"device": 1}, "'device' = 1", "to be text."),
+        ({"channels_last": "perhaps"}, "'channels_last' = 'perhaps'", "true or false."),
     ],
 )
-def test_what_a_training_setting_has_to_be_is_said(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError) as caught:
+def test_what_a_training_setting_has_to_be_is_said(settings: dict[str, object], given: str, expected: str) -> None:
+    with refused("setting-value", naming=["train", given, expected]):
         build(TrainConfig, settings, "train")
-    assert str(caught.value) == said
 
 
 @pytest.mark.parametrize("given", [[], ["unet"], ["unet", "vnet", "unet"]])
 def test_a_pair_needs_both_of_its_values(given: list[str]) -> None:
-    with pytest.raises(UserError) as caught:
+    with refused("setting-value", naming=["method uc_seg", f"'subnets' = {given}", "2 values", "[unet, vnet]"]):
         build_method("uc_seg", {"subnets": given}, PROBLEM)
-    expected = "it has to be a list of 2 values, such as [unet, vnet]."
-    assert str(caught.value) == f"method uc_seg: setting 'subnets' = {given}: {expected}"
 
 
 def test_overrides_are_read_as_yaml_into_nested_keys() -> None:
@@ -90,16 +88,16 @@ def test_overrides_are_read_as_yaml_into_nested_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "kind"),
     [
-        (["steps"], "not of the form key=value"),
-        (["=5"], "not of the form key=value"),
-        (["method=uc_seg", "method.mixing=false"], "contradicts an earlier --set of 'method'"),
-        (["steps=[1"], "cannot be read as YAML"),
+        (["steps"], "set-form"),
+        (["=5"], "set-form"),
+        (["method=uc_seg", "method.mixing=false"], "set-twice"),
+        (["steps=[1"], "set-yaml"),
     ],
 )
-def test_overrides_that_cannot_be_read_are_named(settings: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_overrides_that_cannot_be_read_are_named(settings: list[str], kind: str) -> None:
+    with refused(kind, naming=f"--set {settings[-1]}"):
         parse_overrides(settings)
 
 
@@ -114,29 +112,29 @@ def test_yaml_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     good = tmp_path / "good.yaml"
     good.write_text("steps: 5\n")
     assert read_yaml(good) == {"steps": 5}
-    with pytest.raises(UserError, match="there is no such file"):
+    with refused("yaml-missing", naming=tmp_path / "none.yaml"):
         read_yaml(tmp_path / "none.yaml")
     for text in ("a: [1", "a:\tb: c"):
         good.write_text(text)
-        with pytest.raises(UserError, match=r"good\.yaml: this is not valid YAML"):
+        with refused("yaml-damaged", naming=good):
             read_yaml(good)
     good.write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(UserError, match="not valid YAML"):
+    with refused("yaml-damaged", naming=good):
         read_yaml(good)
     for text in ("", "- 1\n- 2\n"):
         good.write_text(text)
-        with pytest.raises(UserError, match="expected 'key: value' lines"):
+        with refused("yaml-damaged", naming=[good, "key: value"]):
             read_yaml(good)
 
 
 def test_methods_and_their_settings_are_held_to_the_same() -> None:
-    with pytest.raises(UserError, match=r"there is no method 'ucseg'; did you mean 'uc_seg'\?"):
+    with pytest.raises(UserError, match=r"'ucseg'.*'uc_seg'"):
         build_method("ucseg", {}, PROBLEM)
-    with pytest.raises(UserError, match="known methods: " + ", ".join(METHODS)):
+    with pytest.raises(UserError, match=", ".join(METHODS)):
         build_method("xyz", {}, PROBLEM)
-    with pytest.raises(UserError, match=r"method uc_seg: unknown setting 'lamda_max'; did you mean 'lambda_max'\?"):
+    with refused("setting-unknown", naming=["method uc_seg", "'lamda_max'", "'lambda_max'"]):
         build_method("uc_seg", {"lamda_max": 2}, PROBLEM)
-    with pytest.raises(UserError, match="there is no network 'resnet'; known networks: unet, vnet, vnet_norm"):
+    with pytest.raises(UserError, match=r"'resnet'.*unet, vnet, vnet_norm"):
         build_method("supervised", {"networks": ["resnet"]}, PROBLEM)
 
 

@@ -35,14 +35,14 @@ def build(model: type[T], values: Mapping[str, Any], where: str) -> T:
         where: how to name their origin in an error, e.g. "plan.yaml".
 
     Raises:
-        UserError: one line a problem; an unknown key names the nearest known one.
+        UserError: one line for each problem; an unknown key names the nearest known one.
     """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         # A list that lacks several values is a problem for each; the last one knows how many it needs.
-        lines = {_place(problem): _line(model, problem, where) for problem in error.errors()}
-        raise UserError("todo", "\n".join(lines.values())) from None
+        lines = {_place(problem): _mistake(model, problem, where) for problem in error.errors()}
+        raise UserError.together([*lines.values()]) from None
 
 
 def check_keys(model: type[T], values: Mapping[str, Any], where: str) -> None:
@@ -50,9 +50,9 @@ def check_keys(model: type[T], values: Mapping[str, Any], where: str) -> None:
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
-        unknown = [_line(model, problem, where) for problem in error.errors() if problem["type"] == "extra_forbidden"]
-        if unknown:
-            raise UserError("todo", "\n".join(unknown)) from None
+        found = [_mistake(model, problem, where) for problem in error.errors() if problem["type"] == "extra_forbidden"]
+        if found:
+            raise UserError.together(found) from None
 
 
 def _place(problem: ErrorDetails) -> tuple[int | str, ...]:
@@ -61,38 +61,37 @@ def _place(problem: ErrorDetails) -> tuple[int | str, ...]:
     return location[:-1] if problem["type"] == "missing" and isinstance(location[-1], int) else location
 
 
-def _line(model: type[BaseModel], problem: ErrorDetails, where: str) -> str:
+def _mistake(model: type[BaseModel], problem: ErrorDetails, where: str) -> UserError:
     place = _place(problem)
     key = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown setting '{key}'; {_nearest(model, place)}"
+        return UserError("setting-unknown", f"{where}: unknown setting '{key}'; {_nearest(model, place)}")
     if place == problem["loc"] and problem["type"] == "missing":
-        return f"{where}: setting '{key}' is missing."
-    return f"{where}: setting '{key}' = {problem['input']!r}: {_expected(model, problem)}."
+        return UserError("setting-missing", f"{where}: setting '{key}' is missing.")
+    return UserError("setting-value", f"{where}: setting '{key}' = {problem['input']!r}: {_expected(model, problem)}.")
 
 
 _EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
+    "int": "a whole number",
+    "float": "a number",
     "finite_number": "a finite number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list, such as [a, b]",
-    "list_type": "a list, such as [a, b]",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list, such as [a, b]",
+    "list": "a list, such as [a, b]",
     "too_short": "a list of at least {min_length}",
-    "dict_type": "values by name, such as {{a: 1}}",
-    "model_type": "settings by name",
+    "dict": "values by name, such as {{a: 1}}",
+    "model": "settings by name",
     "literal_error": "{expected}",
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
     "less_than": "a number below {lt:g}",
     "less_than_equal": "a number of at most {le:g}",
 }
-"""What a setting has to be, by pydantic's name of the problem. The rest are told in pydantic's own words."""
+"""What a setting has to be, by pydantic's name of the problem or by its first word ("int_parsing").
+
+Of other problems pydantic's own message is given.
+"""
 
 
 def _expected(model: type[BaseModel], problem: ErrorDetails) -> str:
@@ -103,8 +102,9 @@ def _expected(model: type[BaseModel], problem: ErrorDetails) -> str:
         example = f", such as [{', '.join(map(str, default))}]" if isinstance(default, tuple) else ""
         length = context["max_length"] if "max_length" in context else int(problem["loc"][-1]) + 1
         return f"it has to be a list of {length} values{example}"
-    if problem["type"] in _EXPECTED:
-        return f"it has to be {_EXPECTED[problem['type']].format(**context)}"
+    known = _EXPECTED.get(problem["type"]) or _EXPECTED.get(problem["type"].split("_")[0])
+    if known is not None:
+        return f"it has to be {known.format(**context)}"
     return str(context.get("error", problem["msg"])).rstrip(".")
 
 
@@ -131,23 +131,27 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
 def parse_overrides(settings: str | Iterable[str]) -> dict[str, Any]:
     """["method.mixing=false", "steps=100"] -> {"method": {"mixing": False}, "steps": 100}. Values are read as YAML.
 
-    One setting may also come by itself, as Python calls have it: set="steps=100".
+    Python callers may give one setting by itself: set="steps=100".
     """
     out: dict[str, Any] = {}
     for setting in [settings] if isinstance(settings, str) else settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError("todo", f"'--set {setting}' is not of the form key=value, e.g. --set method.mixing=false.")
+            raise UserError(
+                "set-form", f"'--set {setting}' is not of the form key=value, e.g. --set method.mixing=false."
+            )
         node = out
         *parents, leaf = key.strip().split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise UserError("todo", f"'--set {setting}' contradicts an earlier --set of '{parent}'.")
+                raise UserError(
+                    "set-twice", f"'--set {setting}' contradicts an earlier --set of '{parent}'; give one of them."
+                )
         try:
             node[leaf] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UserError("todo", f"'--set {setting}': the value cannot be read as YAML.") from None
+            raise UserError("set-yaml", f"'--set {setting}': the value is not valid YAML; put it in quotes.") from None
     return out
 
 
@@ -165,10 +169,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError("todo", f"{path}: there is no such file.") from None
+        raise UserError("yaml-missing", f"{path}: there is no such file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError("todo", f"{path}: this is not valid YAML ({reason}); mend it or make it anew.") from None
+        raise UserError(
+            "yaml-damaged", f"{path}: this is not valid YAML ({reason}); fix it or make it again."
+        ) from None
     if not isinstance(values, dict):
-        raise UserError("todo", f"{path}: expected 'key: value' lines; mend the file or make it anew.")
+        raise UserError("yaml-damaged", f"{path}: expected 'key: value' lines; fix the file or make it again.")
     return values

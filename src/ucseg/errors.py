@@ -10,7 +10,7 @@ _SHOWN = 5
 class UserError(Exception):
     """A mistake in what the user gave us.
 
-    The message is one clear sentence (or one line a finding): which file, what is wrong, what to do about it.
+    The message is one clear sentence (or one line for each mistake): which file, what is wrong, what to do about it.
 
     Attributes:
         code: the kind of mistake, short and stable ("scan-missing"): callers and tests rely on it, not on the words.
@@ -34,7 +34,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """Long work was stopped by the user after its state was saved; the message says how to go on."""
+    """The user stopped long work after its state was saved; the message says how to continue."""
 
 
 def some(names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """A predictor for the workers of Ray, which import this file: scans do to their process what their names say.
 
-Every scan that is begun leaves a line in a log that all workers share.
+Every scan that starts leaves a line in a log that all workers share.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeadlyPredictor(Predictor):
             os.kill(int(os.environ[CALLER]), signal.SIGINT)
             time.sleep(0.5)
         if name == "awaits_others":
-            end = time.monotonic() + 60
+            end = time.monotonic() + 600
             while [other for _, other in log()[-3:]].count(process) > 0:
                 assert time.monotonic() < end, "no other worker does the other scans"
                 time.sleep(0.05)
@@ -44,14 +44,14 @@ class DeadlyPredictor(Predictor):
 
 
 def log() -> list[tuple[str, str]]:
-    """Scan and process of all that were begun so far."""
+    """Scan and process of all that have started so far."""
     path = Path(os.environ[LOG])
     lines = path.read_text().splitlines() if path.exists() else []
     return [(line.split()[0], line.split()[1]) for line in lines]
 
 
 def deadly_from_run(*arguments: Any, **options: Any) -> Predictor:
-    """In place of `Predictor.from_run`, in the workers and where they are begun."""
+    """In place of `Predictor.from_run`, in the workers and in the process that starts them."""
     METHODS["threshold"] = Threshold
     predictor: Predictor = _from_run(DeadlyPredictor, *arguments, **options)
     return predictor

@@ -19,9 +19,11 @@ from PIL import Image
 from threshold_run import BRIGHT, DARK, Threshold, make_run, plan_2d, plan_3d
 
 import ucseg
+from refusals import refused
 from ucseg.cli.main import main
 from ucseg.cli.predict import predict
-from ucseg.errors import Interrupted, UserError
+from ucseg.errors import Interrupted
+from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
 from ucseg.inference.cases import predict_case
 from ucseg.inference.predictor import CasePrediction, Predictor
 from ucseg.methods import METHODS
@@ -76,17 +78,15 @@ def test_files_and_table(run: Path, scans: Path, tmp_path: Path) -> None:
     assert [str(one["case"]) for one in folder.rows] == list(table(out))
 
 
-@pytest.mark.parametrize(
-    ("always", "score", "said"), [((1,), 1, "every labelled training mask holds organ"), ((), 0, "look at these")]
-)
+@pytest.mark.parametrize(("always", "score", "named"), [((1,), 1, "holds organ"), ((), 0, "look at these")])
 def test_empty_masks_are_named_and_do_not_pass_for_the_best_ones(
     scans: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    said: list[tuple[str, str]],
     always: tuple[int, ...],
     score: float,
-    said: str,
+    named: str,
 ) -> None:
     plan = plan_2d(normalisation="ct", ct_window={"low": 0, "high": 255, "mean": 0, "std": 255}, always_present=always)
     run = make_run(tmp_path / "run", plan, monkeypatch)
@@ -95,25 +95,27 @@ def test_empty_masks_are_named_and_do_not_pass_for_the_best_ones(
         Image.fromarray(image_of(12, 14)).save(scans / f"{name}.png")
     out = tmp_path / "out"
     for resume in (False, True):
+        said.clear()
         predict(run, [scans], out=out, device="cpu", resume=resume)
-        told = " ".join(capsys.readouterr().err.split())
-        assert f"Empty masks: 1 (dark); {said}" in told
-        assert ("or to label for the next training, by failure score: dark 1.00." in told) == (score > 0)
+        texts = dict(said)
+        assert "1 (dark)" in texts["empty-masks"] and named in texts["empty-masks"]
+        assert ("dark 1.00" in texts.get("look-first", "")) == (score > 0)
     assert {case: float(row["failure_score"]) for case, row in table(out).items() if case in ("b", "dark")} == {
         "b": 0,
         "dark": score,
     }
 
 
-def test_weights_of_a_training_that_is_not_at_its_end_are_told(
-    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_weights_that_are_not_final_are_reported(
+    run: Path, scans: Path, tmp_path: Path, said: list[tuple[str, str]]
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    for step, told in ((9, True), (24, False)):
+    for step, reported in ((9, True), (24, False)):
+        said.clear()
         (copy / "last.json").write_text(json.dumps({"step": step, "of": 24}))
         predict(copy, [scans / "b.tif"], out=tmp_path / f"out{step}", device="cpu")
-        assert ("training is at step 9 of 24" in " ".join(capsys.readouterr().err.split())) is told
+        assert ("step 9 of 24" in dict(said).get("not-final", "")) is reported
 
 
 def test_volumes_are_in_millilitres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +139,7 @@ def test_a_broken_scan_is_named_and_the_others_are_done(
         main(["predict", str(run), str(scans), "--out", str(out), "--device", "cpu"])
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert "3 of 6 scans could not be predicted" in said
+    assert "3 of 6 scans" in said
     rows = table(out)
     for case, reason in {"broken": "damaged or cut short", "colour": "3 channels", "volume": "3D"}.items():
         assert rows[case]["status"] == "failed"
@@ -152,23 +154,20 @@ def test_a_broken_scan_is_named_and_the_others_are_done(
 
 def test_an_input_without_scans_is_named_and_the_others_are_done(run: Path, scans: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        UserError, match=r"Some of the inputs were left out \(named above\); the \d+ scans of the others"
-    ):
+    with refused("inputs-left-out", naming=tmp_path / "out"):
         predict(run, [tmp_path / "empty", scans], out=tmp_path / "out", device="cpu")
     assert table(tmp_path / "out")
 
 
-def test_masks_among_the_scans_are_told_in_one_line_and_not_predicted(
-    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_masks_among_the_scans_are_reported_in_one_line_and_not_predicted(
+    run: Path, scans: Path, tmp_path: Path, said: list[tuple[str, str]]
 ) -> None:
     for name in ("a_Annotation.png", "more/a_Annotation.png"):
         Image.fromarray(np.zeros((9, 9, 3), np.uint8) + np.arange(3, dtype=np.uint8)).save(scans / name)
     main_ok(["predict", str(run), str(scans), "--out", str(tmp_path / "out"), "--device", "cpu"])
-    told = [line for line in capsys.readouterr().err.splitlines() if "Annotation" in line]
-    assert len(told) == 1
-    assert "masks by their folders or names: 2 (a_Annotation.png, a_Annotation.png)" in told[0]
-    assert "name the files themselves" in told[0]
+    (text,) = [text for kind, text in said if kind == "masks-left-out"]
+    assert "2 (a_Annotation.png, a_Annotation.png)" in text and HOW_TO_PREDICT_MASKS in text
+    assert [kind for kind, text in said if "Annotation" in text] == ["masks-left-out"]
     assert set(table(tmp_path / "out")) == {"scans_a", "b", "more_a"}
 
 
@@ -212,7 +211,7 @@ def test_interrupted_then_resumed(run: Path, scans: Path, tmp_path: Path, monkey
     predict(run, [scans], out=tmp_path / "whole", device="cpu")
     needed = stop_at = len(calls)  # the last call belongs to the last case
     calls.clear()
-    with pytest.raises(Interrupted, match=r"2 of 3 cases are done.*--resume"):
+    with pytest.raises(Interrupted, match=r"2 of 3 .*--resume"):
         predict(run, [scans], out=out, device="cpu")
     assert set(table(out)) == {"scans_a", "b"}
     calls.clear()
@@ -229,7 +228,7 @@ def test_interrupted_then_resumed(run: Path, scans: Path, tmp_path: Path, monkey
     assert (out / "b.png").exists(), "a mask that was removed is made again"
     assert 0 < len(calls) < needed
     calls.clear()
-    with pytest.raises(UserError, match=r"there are predictions here already.*--resume"):
+    with refused("out-has-predictions", naming=[out, "--resume"]):
         predict(run, [scans], out=out, device="cpu")
     assert not calls, "masks of two runs are not mixed in one folder"
 
@@ -271,11 +270,11 @@ def test_resuming_with_another_model_is_refused(
     predict(run, [scans], out=out, device="cpu")
     about = json.loads((out / "prediction.json").read_text())
     assert about["checkpoint"] == "last"
-    with pytest.raises(UserError, match="made with another components"):
+    with refused("resume-differs", naming=[out, "'components'"]):
         predict(run, [scans], out=out, device="cpu", components=False, resume=True)
     before = (out / "cases.csv").read_bytes()
     other = make_run(tmp_path / "other", plan_2d(), monkeypatch)
-    with pytest.raises(UserError, match="made with another run"):
+    with refused("resume-differs", naming=[out, "'run'", other]):
         predict(other, [scans], out=out, device="cpu", resume=True)
     assert (out / "cases.csv").read_bytes() == before
 
@@ -304,15 +303,15 @@ def test_freed_memory_is_kept_from_the_first_scan_to_the_last(
 
 def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in [*scans.rglob("*.png"), run / "config.json"]}
-    with pytest.raises(UserError, match=r"a\.png: lies in .*choose another --out"):
+    with refused("out-holds-scan", naming=["a.png", scans, "--out"]):
         predict(run, [scans], out=scans, device="cpu")
-    with pytest.raises(UserError, match="folder of a dataset or of a run"):
+    with refused("out-taken", naming=run):
         predict(run, [scans], out=run, device="cpu")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "dataset.yaml").touch()
-    with pytest.raises(UserError, match="folder of a dataset or of a run"):
+    with refused("out-taken", naming=tmp_path / "set"):
         predict(run, [scans / "a.png"], out=tmp_path / "set", device="cpu")
-    with pytest.raises(UserError, match=r"the folder cannot be made \(.*\); choose another --out"):
+    with refused("folder-not-made", naming=[run / "config.json" / "masks", "--out"]):
         predict(run, [scans], out=run / "config.json" / "masks", device="cpu")
     assert {path: path.read_bytes() for path in before} == before
 
@@ -320,8 +319,8 @@ def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--checkpoint", "ema"], "there are no weights 'ema'"),
-        (["--checkpoint", "newest"], "'newest' is not known"),
+        (["--checkpoint", "ema"], "'ema'"),
+        (["--checkpoint", "newest"], "'newest'"),
         (["--device", "tpu9"], "tpu9"),
         (["--precision", "fp8"], "fp8"),
         (["--overlap", "1"], "--overlap 1.0"),

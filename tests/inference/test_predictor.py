@@ -145,28 +145,26 @@ def test_modules_come_back_in_the_mode_they_were_in() -> None:
 
 
 def test_grey_image_for_a_colour_model() -> None:
-    with pytest.raises(
-        UserError, match=r"scan\.ext: has 1 channel, the model's images have 3; convert it or leave it out"
-    ):
+    with pytest.raises(UserError, match=r"scan\.ext: .* 1 channel.* 3"):
         predictor(plan_2d(channels=3)).predict_scan(scan_of(speckle(1, 20, 20)))
 
 
 def test_colour_image_for_a_grey_model() -> None:
-    with pytest.raises(UserError, match=r"scan\.ext: has 3 channels"):
+    with pytest.raises(UserError, match=r"scan\.ext: .* 3 channels"):
         predictor(plan_2d()).predict_scan(scan_of(speckle(3, 20, 20)))
 
 
 def test_wrong_rank_and_unit() -> None:
-    with pytest.raises(UserError, match=r"scan\.ext: this is a 2D scan"):
+    with pytest.raises(UserError, match=r"scan\.ext: .*2D"):
         predictor(plan_3d()).predict_scan(scan_of(speckle(1, 20, 20)))
-    with pytest.raises(UserError, match=r"scan\.ext: the plan is for scans with a spacing in mm"):
+    with pytest.raises(UserError, match=r"scan\.ext: .*spacing in mm"):
         predictor(plan_3d()).predict_scan(scan_of(speckle(1, 20, 20, 20)))
 
 
 def test_values_that_are_no_numbers() -> None:
     image = speckle(1, 20, 20)
     image[0, 3, 3] = np.nan
-    with pytest.raises(UserError, match=r"scan\.ext: has NaN or infinite values"):
+    with pytest.raises(UserError, match=r"scan\.ext: .*NaN"):
         predictor(plan_2d()).predict_scan(scan_of(image))
 
 
@@ -174,7 +172,7 @@ def test_a_network_that_has_diverged_is_not_believed() -> None:
     plan = plan_2d()
     method = Threshold(Threshold.Config(), plan.problem)
     method.predict = lambda image: Prediction(image.repeat(1, 2, 1, 1), image * torch.nan)  # type: ignore[method-assign]
-    with pytest.raises(UserError, match=r"scan\.ext: the network's answer is not finite"):
+    with refused("prediction-not-finite", naming=["scan.ext", "--precision fp32"]):
         Predictor(method, plan, "cpu").predict_scan(scan_of(speckle(1, 20, 20)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ucseg.errors import UserError
+from refusals import refused
 from ucseg.training.device import choose_device, choose_precision, quicker_in_bf16, seconds_to_convolve
 
 
@@ -20,10 +20,10 @@ def not_measured_yet() -> Iterator[None]:
 
 
 def test_unknown_or_absent_devices_are_said_to_be() -> None:
-    with pytest.raises(UserError, match="'gpu' is not known"):
+    with refused("device-name", naming="'gpu'"):
         choose_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="'cuda' is not there on this machine"):
+        with refused("device-missing", naming="'cuda'"):
             choose_device("cuda")
     assert choose_precision("fp32", torch.device("cpu")) == "fp32"
     assert choose_precision("auto", torch.device("mps")) == "fp32"

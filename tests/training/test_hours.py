@@ -72,7 +72,7 @@ def test_a_resumed_run_knows_its_steps(tmp_path: Path, monkeypatch: pytest.Monke
 
     whole = train(tmp_path / "whole", config(50), loader=Clock(monkeypatch, cost).loader)
     stopped: Any = tmp_path / "stopped"
-    with pytest.raises(Interrupted, match="stopped after step 38 of 100"):
+    with pytest.raises(Interrupted, match="step 38 of 100"):
         train(stopped, config(50), loader=Clock(monkeypatch, cost, stop_at=37).loader)
     train(stopped, config(50), loader=Clock(monkeypatch, cost).loader, resume=True)
     assert whole.steps == 100

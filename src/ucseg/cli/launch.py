@@ -1,4 +1,4 @@
-"""One process for each device: begun here, or by torchrun or SLURM and joined here."""
+"""One process for each device: started here, or by torchrun or SLURM and joined here."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ POLL = 0.2  # seconds
 GRACE = 10.0  # seconds that the other processes get to end by themselves once one has failed
 # Ranks wait for the first one while it prepares the data. One that died is noticed at once all the same.
 PATIENCE = timedelta(days=1)
-UNGUARDED = 64  # exit code of a process that was about to begin others while it read the user's script
-AGAIN = "what was saved last stays; go on with --resume"
+UNGUARDED = 64  # exit code of a process that would have started others while it read the user's script
+AGAIN = "the last save is kept; continue with --resume"
 
 
 class Lost(UserError):
@@ -33,27 +33,27 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
     """`work()` in a process for each of so many devices and machines; the result is rank 0's.
 
     Args:
-        work: can be pickled; it is told its rank by `ucseg.ranks`.
+        work: can be pickled; it finds its rank in `ucseg.ranks`.
         devices: of each machine.
-        nodes: machines. Of more than one, torchrun or SLURM (srun) has begun the processes.
+        nodes: machines. With more than one, torchrun or SLURM (srun) has started the processes.
         device: as `choose_device` takes it.
 
     Raises:
-        UserError: this cannot be on this machine or with these processes, or a process has ended before its time.
+        UserError: devices, machines and processes do not fit together, or a process has ended too early.
     """
-    environment = _begun_by_others()
+    environment = _started_by_others()
     if environment is not None:
-        begun = environment.world_size()
-        if begun != devices * nodes:
+        started = environment.world_size()
+        if started != devices * nodes:
             raise UserError(
-                "todo",
-                f"{begun} processes were begun, but --devices {devices} --nodes {nodes} make {devices * nodes}; "
+                "processes-number",
+                f"{started} processes are running, but --devices {devices} --nodes {nodes} make {devices * nodes}; "
                 "give the devices of one machine and the number of machines.",
             )
         _require_devices(devices, device)
         os.environ |= {
             "RANK": str(environment.global_rank()),
-            "WORLD_SIZE": str(begun),
+            "WORLD_SIZE": str(started),
             "LOCAL_RANK": str(environment.local_rank()),
             "GROUP_RANK": str(environment.node_rank()),
             "MASTER_ADDR": environment.main_address,
@@ -64,10 +64,10 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
         except (Interrupted, Lost):
             if environment.global_rank() == 0:
                 raise
-            sys.exit(1)  # rank 0 says it, for all
+            sys.exit(1)  # rank 0 reports it, for all
     if nodes > 1:
         raise UserError(
-            "todo",
+            "nodes-not-started",
             f"--nodes {nodes}: start ucseg on each machine with torchrun or srun (docs/how-to/scale.md).",
         )
     if devices == 1:
@@ -77,20 +77,20 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
 
 
 def starter() -> Literal["torchrun", "srun"] | None:
-    """Who began this process, if there are several."""
+    """What started this process, if there are several."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
-    # Not SLURM_NTASKS, which a batch script sees too, without any other process beside it.
+    # Not SLURM_NTASKS: a batch script sees it too, though it runs alone.
     return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else None
 
 
 def hush() -> None:
-    """DDP warns, on each process, of what is meant so. To be called before torch is imported, which reads it."""
+    """Silence DDP, which warns on each process of what is intended. Call it before torch is imported."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-def _begun_by_others() -> ClusterEnvironment | None:
-    """Where to ask for ranks if torchrun or srun began several processes."""
+def _started_by_others() -> ClusterEnvironment | None:
+    """Where to ask for ranks if torchrun or srun started several processes."""
     if starter() == "torchrun":
         from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
@@ -100,10 +100,10 @@ def _begun_by_others() -> ClusterEnvironment | None:
 
         try:
             return SLURMEnvironment(auto_requeue=False)
-        except RuntimeError:  # of --ntasks alone, by which tasks may be dealt to machines in any way
+        except RuntimeError:  # with --ntasks alone, SLURM may spread tasks over machines in any way
             raise UserError(
-                "todo",
-                "srun was told --ntasks; give it --nodes and --ntasks-per-node instead, the devices of each machine.",
+                "srun-ntasks",
+                "srun has --ntasks; give it --nodes and --ntasks-per-node (devices of each machine) instead.",
             ) from None
     return None
 
@@ -113,18 +113,19 @@ def _require_devices(devices: int, name: str) -> None:
 
     from ucseg.training.device import choose_device
 
-    device = choose_device(name)
-    if device.type == "mps" or ":" in name:
+    if ":" in name or choose_device(name).type == "mps":
         raise UserError(
-            "todo",
+            "devices-kind",
             f"--devices {devices} --device {name}: several devices need --device auto, cuda or cpu.",
         )
-    if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise UserError("todo", f"--devices {devices}: this machine has {torch.cuda.device_count()} of them.")
+    if choose_device(name).type == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(
+            "devices-number", f"--devices {devices}: this machine has {torch.cuda.device_count()}; give fewer."
+        )
 
 
 def _join(work: Callable[[], T], name: str) -> T:
-    """Be one of the processes that the environment's variables, torchrun's, speak of."""
+    """Join the processes that torchrun's environment variables describe."""
     import torch
     from torch import distributed
 
@@ -134,21 +135,23 @@ def _join(work: Callable[[], T], name: str) -> T:
     if not on_cpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
-        # What ranks agree on between steps goes over CPUs: it must not wait for the GPU.
+        # Between steps, ranks agree over CPUs: that must not wait for the GPU.
         distributed.init_process_group("gloo" if on_cpu else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
         console.quiet = output.quiet = distributed.get_rank() > 0
         result = work()
     except (RuntimeError, distributed.DistError) as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
-        raise Lost("todo", f"another process of this training has ended or cannot be reached; {AGAIN}.") from None
+        raise Lost(
+            "process-lost", f"another process of this training has ended or cannot be reached; {AGAIN}."
+        ) from None
     distributed.destroy_process_group()
     return result
 
 
 def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
     """A process for each device of this machine, watched until all have ended."""
-    # As multiprocessing itself tells that the main module is being read again, which it names in a traceback.
+    # multiprocessing sets this while a new process reads the main module.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         sys.exit(UNGUARDED)
     from lightning_fabric.plugins.environments.lightning import find_free_network_port
@@ -161,25 +164,25 @@ def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
     results = get_context("spawn").SimpleQueue()
     arguments = (work, devices, device, find_free_network_port(), results)
     with StopSignal() as stop:
-        begun = start_processes(_begin, arguments, devices, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
-        told = False
+        started = start_processes(_run_rank, arguments, devices, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
+        passed_on = False
         try:
-            while not begun.join(timeout=POLL, grace_period=GRACE):
-                if stop.asked and not told:
-                    told = True
-                    for one in filter(lambda one: one.is_alive(), begun.processes):
+            while not started.join(timeout=POLL, grace_period=GRACE):
+                if stop.asked and not passed_on:
+                    passed_on = True
+                    for one in filter(lambda one: one.is_alive(), started.processes):
                         os.kill(one.pid, signal.SIGINT)
         except ProcessExitedException:
-            pass  # it has said why, or was killed
+            pass  # it has reported why, or was killed
         except BaseException:
-            for one in begun.processes:
+            for one in started.processes:
                 one.kill()
             raise
     said: dict[int, Any] = {}
     while not results.empty():
         rank, outcome = results.get()
         said[rank] = outcome
-    return cast(T, _outcome(said, [one.exitcode for one in begun.processes]))
+    return cast(T, _outcome(said, [one.exitcode for one in started.processes]))
 
 
 def _outcome(said: dict[int, Any], codes: list[int | None]) -> Any:
@@ -189,22 +192,22 @@ def _outcome(said: dict[int, Any], codes: list[int | None]) -> Any:
         raise errors[0]
     if UNGUARDED in codes:
         raise UserError(
-            "todo",
-            f"devices={len(codes)} begins processes that read this script, too; put the call below "
+            "script-unguarded",
+            f"devices={len(codes)} starts processes that read this script, too; put the call below "
             "`if __name__ == '__main__':`.",
         )
     killed = [f"process {rank} was killed by signal {-code}" for rank, code in enumerate(codes) if code and code < 0]
     if killed:
-        raise UserError("todo", f"{', '.join(killed)}; the others have ended, too: {AGAIN}.")
+        raise UserError("process-killed", f"{', '.join(killed)}; the others have ended, too: {AGAIN}.")
     if 0 not in said:
-        raise KeyboardInterrupt  # before training began, where a stop leaves nothing to go on with
+        raise KeyboardInterrupt  # before training started: there is nothing to continue
     if isinstance(said[0], Exception):
         raise said[0]
     return said[0]
 
 
-def _begin(index: int, work: Callable[[], Any], devices: int, device: str, port: int, results: Any) -> None:
-    """What a process of `_spawn` does. It tells its result if it is rank 0's, and any error of the user's."""
+def _run_rank(index: int, work: Callable[[], Any], devices: int, device: str, port: int, results: Any) -> None:
+    """The work of a process of `_spawn`. Rank 0 sends its result, every rank a mistake of the user."""
     import torch
 
     os.environ |= {

@@ -1,4 +1,4 @@
-"""`ucseg VERB ...`: finds the verb, and turns what the user can mend into one sentence instead of a traceback."""
+"""`ucseg VERB ...`: finds the verb, and reports a mistake of the user as one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb and leave the process.
 
-    Exit code: 0 done; 2 something the user can mend, one `ucseg: ...` line a finding on stderr; 130 interrupted.
-    A traceback means a defect of ucseg.
+    Exit code: 0 done; 2 a mistake that the user can fix, one `ucseg: ...` line each on stderr; 130 interrupted.
+    A traceback is a defect of ucseg.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         _say(str(stop))
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        # A full disk, a folder that may not be written: the system's own words, and the file. Anything else is ours.
+        # A full disk or a protected folder: the file and the system's reason. Anything else is a defect of ours.
         if error.filename is None or error.strerror is None:
             raise
         _say(f"{error.filename}: {error.strerror}.")
@@ -72,7 +72,7 @@ def _root(
 
 
 def _help(doc: str | None) -> str:
-    """A docstring up to its first section (Args, Returns, Raises): the rest speaks to Python callers."""
+    """A docstring up to its first section (Args, Returns, Raises): the rest is for Python callers."""
     return re.split(r"\n\s*(?:Args|Returns|Raises|Attributes|Example):", doc or "", maxsplit=1)[0].strip()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, progress_bar
+from ucseg.cli.terminal import progress_bar, say
 from ucseg.errors import Interrupted, UserError, some
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ucseg.inference.outputs import PredictionFolder, Row
 
 TO_LOOK_AT = 5
-"""Cases that are named for their failure score."""
+"""Cases with a high failure score that are named."""
 
 
 def predict(
@@ -64,18 +64,18 @@ def predict(
     Writes DIR/CASE (the mask, in the scan's own format and geometry), DIR/uncertainty/CASE and DIR/cases.csv (volume
     per class, mean uncertainty, and a failure score: 1 - Dice between the networks' masks, where a class counts 0 that
     every labelled training mask holds and the prediction does not). Empty masks are named. A scan that cannot be
-    predicted is named there with the reason, the others are done, and the exit code is 2; so it is where one of
-    several inputs gives no scan at all.
+    predicted is named there with the reason, and the others are done. The exit code is then 2, as it is where an
+    input holds no scan at all.
 
-    With --dicom-seg, for DICOM: DIR/dicom/CASE.dcm and, of volumes, DIR/dicom/uncertainty/CASE.dcm refer to it and
-    lie in its frame of reference. RUN/codes.yaml says which codes the segments get. Other inputs are named and left
-    out.
+    With --dicom-seg, each DICOM scan also gets DIR/dicom/CASE.dcm and, if it is a volume,
+    DIR/dicom/uncertainty/CASE.dcm, in its frame of reference. RUN/codes.yaml says which codes the segments get. Other
+    inputs are named and left out.
 
     Returns:
         The written folder; `.rows` are the lines of cases.csv.
 
     Raises:
-        UserError: nothing could be begun; or, at the end, some scans could not be predicted.
+        UserError: prediction could not start; or, at the end, some scans could not be predicted.
         Interrupted: stopped by the user; what is done is kept.
     """
     from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
@@ -94,20 +94,22 @@ def predict(
     )
     predictor = make(run, device=here, precision=precision)
     if reached := RunFolder(run).unfinished:
-        console.print(
-            f"{run}: training is at {reached}, so these are not its final weights; ucseg train goes on with --resume.",
-            style="yellow",
+        say(
+            "not-final",
+            f"{run}: training stands at {reached}: the weights are not final; 'ucseg train --resume' continues it.",
+            "yellow",
         )
     found = find_inputs(inputs, out, split, predictor.plan.channels)
     items, problems = found.scans, found.problems
     if dicom_seg:
         items = _dicom_series(items, problems)
     for problem in problems:
-        console.print(str(problem), style="red")
+        say(problem.code, str(problem), "red")
     if found.masks:
-        console.print(
-            f"Left out, masks by their folders or names: {len(found.masks)} "
-            f"({some([file.name for file in found.masks])}); {HOW_TO_PREDICT_MASKS}."
+        say(
+            "masks-left-out",
+            f"Left out as masks, by folder or name: {len(found.masks)} "
+            f"({some([file.name for file in found.masks])}); {HOW_TO_PREDICT_MASKS}.",
         )
     weights = weights_digest(predictor.method)
     settings = {
@@ -127,9 +129,8 @@ def predict(
         DicomOutput(read_codes(run), Algorithm(RunFolder(run).config["method"]["name"], weights)) if dicom_seg else None
     )
     files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom)
-    with (
-        nullcontext() if ray is None else cluster(ray, workers) as joined
-    ):  # before the folder is made: it may not be there
+    # Before the folder is made: there may be no cluster.
+    with nullcontext() if ray is None else cluster(ray, workers) as joined:
         folder = PredictionFolder(files, items, settings, resume=resume)
         todo = [item for item in items if not folder.keep_finished(item)]
         with _shown(folder, len(items)) as (done, report):
@@ -139,24 +140,23 @@ def predict(
                         done(predict_case(predictor, item, files, report))
             else:
                 again = partial(make, run.absolute(), device=device, precision=predictor.precision)
-                say = partial(console.print, style="yellow")
-                predict_on_ray(joined, again, weights, files, todo, done, say, device=device, workers=workers)
+                warn = partial(say, style="yellow")
+                predict_on_ray(joined, again, weights, files, todo, done, warn, device=device, workers=workers)
     _say_which_are_empty(folder)
     _say_which_to_look_at(folder)
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
-            "todo",
+            "scans-failed",
             f"{len(folder.failed)} of {len(items)} scans could not be predicted (see {out / 'cases.csv'}){others}",
         )
     if problems:
         raise UserError(
-            "todo",
-            f"Some of the inputs were left out (named above); the {len(items)} scans of the others are in {out}.",
+            "inputs-left-out", f"Some inputs were left out (named above); the {len(items)} other scans are in {out}."
         )
     where = f" on {predictor.device.type}" if ray is None else ""
     cases = "case" if len(items) == 1 else "cases"
-    console.print(f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
+    say("predicted", f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
     return folder
 
 
@@ -166,16 +166,18 @@ def _here(device: str, precision: str, ray: str | None, workers: int | None) -> 
 
     if ray is None:
         if workers is not None:
-            raise UserError("todo", "--workers goes with --ray; --ray local has its workers on this machine.")
+            raise UserError("workers-without-ray", "--workers needs --ray; --ray local uses this machine.")
         return device, precision
     if ":" in device:
-        raise UserError("todo", f"--device {device}: with --ray each worker is given its GPU; use auto, cuda or cpu.")
+        raise UserError(
+            "ray-device", f"--device {device}: with --ray each worker gets its own GPU; use auto, cuda or cpu."
+        )
     return "cpu", choose_precision("auto", choose_device(device)) if precision == "auto" else precision
 
 
 @contextmanager
 def _shown(folder: PredictionFolder, total: int) -> Iterator[tuple[Callable[[Row], None], Callable[[float], None]]]:
-    """A bar, and what to call with the line of each case that ends and with the done part of the one under way.
+    """A bar; and what to call with the line of each finished case, and with the done part of the running one.
 
     Raises:
         Interrupted: in place of KeyboardInterrupt.
@@ -190,13 +192,13 @@ def _shown(folder: PredictionFolder, total: int) -> Iterator[tuple[Callable[[Row
             def done(row: Row) -> None:
                 folder.add(row)
                 if row["status"] == "failed":
-                    console.print(row["reason"], style="red")
+                    say("scan-failed", str(row["reason"]), "red")
                 report(0)
 
             yield done, report
     except KeyboardInterrupt:
         raise Interrupted(
-            f"Stopped; {len(folder.rows)} of {total} cases are done. Go on with the same command and --resume."
+            f"Stopped; {len(folder.rows)} of {total} cases are done. Continue with the same command and --resume."
         ) from None
     finally:
         folder.save_table()
@@ -207,22 +209,22 @@ def _say_which_are_empty(folder: PredictionFolder) -> None:
     if empty:
         always = ", ".join(plan.classes[value] for value in plan.always_present)
         meaning = (
-            f"every labelled training mask holds {always}, so these have most likely failed"
+            f"every labelled training mask holds {always}, so these most likely failed"
             if always
-            else "look at these: there is nothing to find, or it was missed"
+            else "look at these: either there is nothing to find, or it was missed"
         )
-        console.print(f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", style="yellow")
+        say("empty-masks", f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", "yellow")
 
 
 def _say_which_to_look_at(folder: PredictionFolder) -> None:
     doubtful = folder.doubtful[:TO_LOOK_AT]
     if len(folder.rows) > TO_LOOK_AT and doubtful:
         named = ", ".join(f"{case} {score:.2f}" for case, score in doubtful)
-        console.print(f"To look at first, or to label for the next training, by failure score: {named}.")
+        say("look-first", f"Look at these first, or label them for the next training (failure score): {named}.")
 
 
 def _dicom_series(items: list[Input], problems: list[UserError]) -> list[Input]:
-    """Those that can have a DICOM segmentation; the others become one problem."""
+    """The DICOM inputs; the others become one problem."""
     from ucseg.scans.reading import is_dicom_scan
 
     found = [item for item in items if is_dicom_scan(item.address)]
@@ -231,9 +233,9 @@ def _dicom_series(items: list[Input], problems: list[UserError]) -> list[Input]:
         which = f"{others[0]}: is" if len(others) == 1 else f"{len(others)} inputs (e.g. {others[0]}) are"
         problems.append(
             UserError(
-                "todo",
-                f"{which} no DICOM, and --dicom-seg writes what refers to DICOM images by their identifiers; "
-                "leave out --dicom-seg for masks in the format of the scan.",
+                "not-dicom",
+                f"{which} not DICOM, and --dicom-seg works for DICOM only; "
+                "leave it out to get masks in the format of the scan.",
             )
         )
     if not found:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.terminal import console, output
+from ucseg.cli.terminal import output, say
 from ucseg.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -45,18 +45,17 @@ def prepare(
     path = plan or data.folder / "plan.yaml"
     if plan is None and not path.exists():
         write_plan(make_plan(data), path)
-        console.print(f"no plan yet: chosen from the data and written to {path}")
+        say("plan-written", f"no plan yet: made one from the data, {path}")
     try:
         prepared = prepare_dataset(data, read_plan(path), cache, workers, progress)
     except KeyboardInterrupt:
-        raise Interrupted("stopped; what is prepared is kept, and the same command makes the rest.") from None
+        raise Interrupted("stopped; prepared cases are kept, and the same command continues.") from None
 
     counts = f"{len(prepared.labelled)} labelled, {len(prepared.unlabelled)} unlabelled, {len(prepared.validation)}"
     output.print(f"prepared {counts} validation cases; {prepared.made} made now")
     for case, reason in prepared.left_out:
-        console.print(f"left out {case}: {reason}", style="yellow")
+        say("case-left-out", f"left out: {case}: {reason}", "yellow")
     if prepared.left_out:
         number = len(prepared.left_out)
-        said = "1 case was" if number == 1 else f"{number} cases were"
-        console.print(f"{said} left out; training goes on without.", style="yellow")
+        say("cases-left-out", f"{number} case{'s' * (number != 1)} left out; training works without.", "yellow")
     return prepared

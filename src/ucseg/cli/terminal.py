@@ -43,7 +43,7 @@ def say(kind: str, text: str, style: str | None = None) -> None:
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, int], None]]:
-    """A bar a stage: what is given is called with (stage, number of its cases) after each case."""
+    """A bar for each stage: the caller calls what it gets with (stage, number of its cases) after each case."""
     with progress_bar() as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -57,7 +57,7 @@ def stages() -> Iterator[Callable[[str, int], None]]:
 
 class _Progress(Progress):
     def stop(self) -> None:
-        """Leave the bars where they are; where none began, as before an early error, not even an empty line."""
+        """Leave the bars on screen; if none was shown, as before an early error, leave no empty line."""
         if any(task.visible for task in self.tasks):
             super().stop()
         else:
@@ -66,7 +66,7 @@ class _Progress(Progress):
 
 
 class _Description(TextColumn):
-    """What is done; where the terminal is narrow it is cut short, so that the time left is not."""
+    """The description; in a narrow terminal it is cut short, so that the time left is not."""
 
     def __init__(self) -> None:
         super().__init__("{task.description}", markup=False, table_column=Column(no_wrap=False))
@@ -80,7 +80,7 @@ class _Description(TextColumn):
 def progress_bar(own_estimate: bool = False) -> Progress:
     """A progress display on stderr: description, bar, n/m, time gone, time left. Use as a context manager.
 
-    With `own_estimate` the time left is not guessed from the speed of the bar: tasks say it in their field `left`.
+    With `own_estimate`, tasks give the time left in their field `left`; otherwise the speed of the bar gives it.
     """
     left = [TextColumn("{task.fields[left]}")] if own_estimate else [TextColumn("left"), TimeRemainingColumn()]
     return _Progress(
