@@ -32,7 +32,7 @@ from ucseg.machine import pool
 
 class Waits:  # in the process which unpacks it
     def __reduce__(self):
-        return exec, ("import os, time; os.write(1, b'start'); time.sleep(600)",)
+        return exec, ("import os, time; os.write(1, b'start'); time.sleep(3600)",)
 
 pool.MANY = 2
 list(pool.on_all_cores(repr, [Waits(), Waits()], 2))
@@ -40,4 +40,4 @@ list(pool.on_all_cores(repr, [Waits(), Waits()], 2))
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert parent.stdout is not None and parent.stdout.read(5) == b"start"
     parent.kill()
-    parent.communicate(timeout=20)  # to the end of the output, which the worker holds open too
+    parent.communicate(timeout=600)  # to the end of the output, which the worker holds open too

@@ -1,9 +1,9 @@
-"""Kills training runs with SIGKILL, again and again until they get through, and tells how often it did.
+"""Kills training runs with SIGKILL, again and again until they get through, and reports how often it did.
 
     python killed_runs.py FOLDER PRECISION    -> {"kills": n, "at": [steps saved at each kill]}
 
 FOLDER/whole is one run without a stop, FOLDER/killed the other. Half of the kills come at a random time, from
-outside; the others at a counted call of fsync or replace, just before or just after it: in the middle of saving.
+outside. The others come just before or just after a counted call of fsync or replace: in the middle of saving.
 Runs are forked, so that torch is loaded once; nothing may be computed here before.
 """
 
@@ -16,18 +16,21 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from tiny import train
+from tiny import batches, train
 
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
+from ucseg.types import Batch
 
 STEPS = 18
+AHEAD = 2
+"""Steps that a run makes at most before its kill from outside; then it waits for it, however busy the machine is."""
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -69,7 +72,7 @@ def main() -> None:
     config = TrainConfig(
         steps=STEPS, precision=precision, save_every=0, log_every=1, ema=0.9, device="cpu", validate_every=5
     )  # type: ignore[arg-type]
-    assert _wait(forked(lambda: _go(folder / "whole", config))) == 0
+    assert _wait(forked(lambda: _go(folder / "whole", config, batches()))) == 0
     rng = random.Random(0)
     at = []
     while True:
@@ -79,10 +82,10 @@ def main() -> None:
         def work(by_count: bool = by_count, call: int = call, after: bool = after) -> None:
             if by_count:
                 die_at(call, after)
-            _go(folder / "killed", config)
+            _go(folder / "killed", config, batches() if by_count else waiting)
 
         child = forked(work)
-        code = _wait(child) if by_count else _kill_from_outside(child, folder / "killed", rng.uniform(0.0, 0.004))
+        code = _wait(child) if by_count else _kill_from_outside(child, folder / "killed", rng.uniform(0.0, 0.01))
         if code == 0:
             break
         assert code == -signal.SIGKILL, f"the run failed by itself: {code}"
@@ -95,13 +98,9 @@ def _wait(child: int) -> int:
 
 
 def _kill_from_outside(child: int, folder: Path, delay: float) -> int:
-    """Kill a run `delay` seconds after it saved for the first time.
-
-    From the save on, so that a busy machine does not keep the run from its start; and soon after it, so that a fast one
-    does not get through before the kill.
-    """
-    state, begun = RunFolder(folder).state_file, time.time_ns()
-    while not (state.exists() and state.stat().st_mtime_ns > begun):
+    """Kill a run `delay` seconds after it saved for the first time, so that it comes on at every kill."""
+    state, started = RunFolder(folder).state_file, time.time_ns()
+    while not (state.exists() and state.stat().st_mtime_ns > started):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
@@ -111,8 +110,16 @@ def _kill_from_outside(child: int, folder: Path, delay: float) -> int:
     return _wait(child)
 
 
-def _go(folder: Path, config: TrainConfig) -> None:
-    train(folder, config, resume=RunFolder(folder).started)
+def waiting(start: int) -> Iterator[Batch]:
+    """Batches of the next steps; then this process waits to be killed, unless the run ends first."""
+    for step, batch in enumerate(batches()(start), start):
+        if step == start + AHEAD:
+            signal.pause()
+        yield batch
+
+
+def _go(folder: Path, config: TrainConfig, loader: Any) -> None:
+    train(folder, config, loader=loader, resume=RunFolder(folder).started)
 
 
 def _saved(folder: Path) -> int:

@@ -146,7 +146,7 @@ def test_processes_that_torchrun_or_srun_began_find_each_other() -> None:
         )
         for words, variables in zip(begun, told, strict=True)
     ]
-    said = [process.communicate(timeout=120)[0] for process in processes]
+    said = [process.communicate(timeout=900)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert [one.count("[0, 1]") for one in said] == [2, 1, 1]
 

@@ -295,7 +295,7 @@ run = RunFolder(folder / "run")
 run.begin(tiny.run_config(config))
 fit(tiny.make_method(), lambda start: loader(stream, start, 5, 1), run, config)
 """
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 1
     assert ended.stderr.rstrip().endswith("ValueError: a bug of my own")
 
