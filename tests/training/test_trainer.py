@@ -17,7 +17,6 @@ from tiny import TinyMethod, batches, make_method, problem, train, validate
 from torch import Tensor
 
 from refusals import refused
-from ucseg.errors import UserError
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State
