@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ucseg.catalogue.layout import Download, Layout, Part, PublicSet
+from ucseg.catalogue.layout import Download, Layout, PublicSet, pairs
 
 _BUCKET = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 _UNCOUNTED = (
@@ -18,8 +18,8 @@ def _task(
     image = "{case}.nii.gz" + ("#channels" if channels else "")
 
     def of(images: str, labels: str) -> Layout:
-        part = Part("", f"{images}/{image}", f"{labels}/{{case}}.nii.gz", where={"case": rf"{name}_\d+"})
-        return Layout(f"{images}/{name}_NNN.nii.gz and {labels}/{name}_NNN.nii.gz", (part,))
+        words = f"{images}/{name}_NNN.nii.gz and {labels}/{name}_NNN.nii.gz"
+        return pairs(words, f"{images}/{image}", f"{labels}/{{case}}.nii.gz", case=rf"{name}_\d+")
 
     fourth = f"Images are 4D: the fourth axis holds the channels {channels}. " if channels else ""
     return PublicSet(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ucseg.catalogue.folders import HALVES
-from ucseg.catalogue.layout import Download, Layout, Part, PublicSet
+from ucseg.catalogue.layout import Download, Layout, Part, PublicSet, pairs
 
 _ARCHIVE = "https://isic-challenge-data.s3.amazonaws.com"
-_NAME = {"case": r"ISIC_\d+"}
+_NAME = r"ISIC_\d+"
 
 _SHA256 = {
     "ISIC2018_Task1-2_Training_Input": "80f98572347a2d7a376227fa9eb2e4f7459d317cb619865b8b9910c81446675f",
@@ -25,9 +25,8 @@ _FOLDERS = {
 }
 """Of images and masks; braces stand for the split."""
 _SPLIT = {"train": "Training", "validation": "Validation", "test": "Test"}
-_PLAIN = Layout(
-    "images/NAME.jpg and masks/NAME_segmentation.png",
-    (Part("", "images/{case}.*", "masks/{case}_segmentation.png", where=_NAME),),
+_PLAIN = pairs(
+    "images/NAME.jpg and masks/NAME_segmentation.png", "images/{case}.*", "masks/{case}_segmentation.png", case=_NAME
 )
 
 
@@ -42,7 +41,7 @@ def _challenge(
             split,
             f"{images}/{{case}}.jpg",
             f"{masks}/{{case}}_segmentation.png",
-            where=_NAME,
+            where={"case": _NAME},
             optional=split != "train",
         )
         for split, (images, masks) in folders.items()

@@ -179,5 +179,5 @@ def fetch_all(files: tuple[Download, ...], folder: Path, report: Callable[[str],
     """Fetch and unpack files one after the other; `report` makes the progress report of a file from its name."""
     for file in files:
         archive = fetch(file, folder, report(file.file))
-        unpack(archive, folder / file.folder)
+        unpack(archive, folder)
         yield archive

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ucseg.catalogue.folders import HALVES
-from ucseg.catalogue.layout import Layout, Part, PublicSet
+from ucseg.catalogue.layout import Layout, Part, PublicSet, pairs
 
 _POLYP = "1=polyp"
 _PRANET = "PraNet's bundle, Fan et al., MICCAI 2020"
@@ -97,8 +97,7 @@ ENDOSCOPY = {
                 ),
                 mask_threshold=127,
             ),
-            Layout("images and masks, as published", (Part("", "images/{case}.jpg", "masks/{case}.jpg"),),
-                   mask_threshold=127),
+            pairs("images and masks, as published", "images/{case}.jpg", "masks/{case}.jpg", mask_threshold=127),
         ),
         licence="Simula's own: research and education, to be cited; commercial use by written permission only",
         citation=_KVASIR,
@@ -151,7 +150,7 @@ ENDOSCOPY = {
         "CVC-ColonDB",
         "Bernal et al., Pattern Recognition 45(9):3166-3182, 2012, doi 10.1016/j.patcog.2012.03.002",
         380,
-        Layout("images and masks", (Part("test", "images/{case}.png", "masks/{case}.png"),)),
+        pairs("images and masks", "images/{case}.png", "masks/{case}.png", "test"),
         note="The makers' page speaks of 300 frames of 15 sequences; the 380 are those of PraNet's bundle and of "
         "copies. Papers on PraNet's bundle often cite Tajbakhsh et al., IEEE TMI 35(2):630-644, 2016 for it, whose "
         "own data is another set.",
@@ -169,7 +168,7 @@ ENDOSCOPY = {
         "Silva et al., International Journal of Computer Assisted Radiology and Surgery 9(2):283-293, 2014, doi "
         "10.1007/s11548-013-0926-3",
         196,
-        Layout("images and masks", (Part("test", "images/{case}.*", "masks/{case}.*"),)),
+        pairs("images and masks", "images/{case}.*", "masks/{case}.*", "test"),
         note="The frames are of 34 sequences with 44 polyps. Images and masks belong to Lariboisière hospital and "
         "the laboratory ETIS.",
         addresses=("https://polyp.grand-challenge.org/EtisLarib/",),

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, combinations
 from pathlib import Path, PurePosixPath
@@ -53,13 +53,6 @@ def find(
     if layout.convention == "bids":
         return bids.find(tree.folder, tree.scans, words), layout
     return _assembled(tree, layout, [words, *_counted(tree, layout, public)]), layout
-
-
-@dataclass(frozen=True)
-class _File:
-    case: str
-    words: Mapping[str, str]
-    image: Address
 
 
 class _Tree:
@@ -142,27 +135,24 @@ def _expression(pattern: str, where: Mapping[str, str]) -> re.Pattern[str]:
 def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
     problems = list(_in_two_splits(tree, layout))
     taken: dict[str, Case] = {}
-    subjects: dict[str, str] = {}
     for part in layout.parts:
-        for file, mask in _pairs(tree, part, problems):
-            choices = [file.case, f"{part.split}_{file.case}", f"{part.images.split('/')[0]}_{file.case}"]
-            case = next((name for name in choices if name not in taken), "")
-            if not case:
+        for case in _cases(tree, part, problems):
+            choices = [case.case, f"{part.split}_{case.case}", f"{part.images.split('/')[0]}_{case.case}"]
+            name = next((name for name in choices if name not in taken), "")
+            if name:
+                taken[name] = replace(case, case=name)
+            else:
                 problems.append(
-                    UserError("case-twice", f"{file.image}: a second case of this name; remove one of them.")
+                    UserError("case-twice", f"{case.image}: a second case of this name; remove one of them.")
                 )
-                continue
-            taken[case] = Case(case, case, file.image, mask, part.split)
-            subject = file.words.get("subject") or _numbered(file.case, part.last_of)
-            subjects |= {case: subject} if subject else {}
     if problems:
         more = UserError("more-problems", f"There are {len(problems) - _SHOWN} more problems like these.")
         raise UserError.together([*problems[:_SHOWN], *([more] if len(problems) > _SHOWN else [])])
-    by_name = find_subjects({name: (case.image.stem, case.image.below(tree.folder)) for name, case in taken.items()})
-    rule = "by the layout" if subjects else by_name.rule
-    of = subjects or by_name.of
-    cases = [Case(name, of[name], case.image, case.mask, case.split) for name, case in taken.items()]
-    return Found(cases, [], rule, notes if subjects else [*notes, *by_name.notes])
+    if any(case.subject for case in taken.values()):
+        return Found(list(taken.values()), [], "by the layout", notes)
+    subjects = find_subjects({name: (case.image.stem, case.image.below(tree.folder)) for name, case in taken.items()})
+    cases = [replace(case, subject=subjects.of[name]) for name, case in taken.items()]
+    return Found(cases, [], subjects.rule, [*notes, *subjects.notes])
 
 
 def _in_two_splits(tree: _Tree, layout: Layout) -> Iterator[UserError]:
@@ -187,21 +177,21 @@ def _numbered(case: str, last_of: tuple[int, ...]) -> str:
     return f"sequence{bisect_left(last_of, int(case)) + 1:02d}" if known else case
 
 
-def _pairs(tree: _Tree, part: Part, problems: list[UserError]) -> Iterator[tuple[_File, Address | None]]:
-    """Images of a part and their masks, in order."""
+def _cases(tree: _Tree, part: Part, problems: list[UserError]) -> Iterator[Case]:
+    """The cases of a part, in order; `subject` is "" where the layout gives none."""
     masks = {} if part.masks is None else tree.match(part.masks, part.where)
-    found: dict[str, list[tuple[_File, Address | None]]] = defaultdict(list)
+    found: dict[str, list[Case]] = defaultdict(list)
     for key, paths in sorted(tree.match(part.images, part.where).items()):
         words = dict(key)
-        case = "_".join([*(text for word, text in key if word not in ("case", "subject")), words["case"]])
+        name = "_".join([*(text for word, text in key if word not in ("case", "subject")), words["case"]])
         if len(paths) > 1:
             problems.append(UserError("case-copied", f"{paths[0]}: {paths[1]} is the same case; remove one of them."))
             continue
         mask = _mask(masks.get(key, []), part, problems)
-        found[case].append((_File(case, words, _address(paths[0], part.images)), mask))
+        subject = words.get("subject") or _numbered(name, part.last_of)
+        found[name].append(Case(name, subject, _address(paths[0], part.images), mask, part.split))
     if not part.names:
-        for pairs in found.values():
-            yield from pairs
+        yield from chain.from_iterable(found.values())
         return
     lists = f"{tree.folder}: {' and '.join(part.names)}"
     listed = [name for file in part.names for name in tree.names(file)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ucseg.catalogue.layout import Layout, Part, PublicSet, first
+from ucseg.catalogue.layout import Layout, Part, PublicSet, first, pairs
 
 _ACDC_FRAME = {"case": r"patient\d+_frame\d+"}
 
@@ -27,10 +27,8 @@ HDF5_VOLUMES = {
         classes="1=left atrium",
         modality="mri",
         layouts=(
-            Layout(
-                "NAME/mri_norm2.h5 with train.list and test.list",
-                _listed("{case}/mri_norm2.h5", train="train.list", test="test.list"),
-            ),
+            Layout("NAME/mri_norm2.h5 with train.list and test.list",
+                   _listed("{case}/mri_norm2.h5", train="train.list", test="test.list")),
         ),
         licence="",
         citation="Xiong et al., Medical Image Analysis 67:101832, 2021, doi 10.1016/j.media.2020.101832; "
@@ -57,14 +55,10 @@ HDF5_VOLUMES = {
         classes="1=pancreas",
         modality="ct",
         layouts=(
-            Layout(
-                "Pancreas_h5/NAME_norm.h5 with train.list and test.list",
-                _listed("{case}_norm.h5", train="train.list", test="test.list"),
-            ),
-            Layout(
-                "data/NAME.h5 with train.list and test.list (DTC)",
-                _listed("data/{case}.h5", train="train.list", test="test.list"),
-            ),
+            Layout("Pancreas_h5/NAME_norm.h5 with train.list and test.list",
+                   _listed("{case}_norm.h5", train="train.list", test="test.list")),
+            Layout("data/NAME.h5 with train.list and test.list (DTC)",
+                   _listed("data/{case}.h5", train="train.list", test="test.list")),
             Layout(
                 "NAME.h5 with train_lab.txt, train_unlab.txt and test.txt (CoraNet, BCP)",
                 _listed("{case}.h5", train="train_lab.txt train_unlab.txt", test="test.txt"),
@@ -110,11 +104,8 @@ HDF5_VOLUMES = {
                 ),
                 mask_threshold=0.5,
             ),
-            Layout(
-                "the original NIfTI without lists",
-                (Part("", "{case}/{case}_flair.nii*", "{case}/{case}_seg.nii*"),),
-                mask_threshold=0.5,
-            ),
+            pairs("the original NIfTI without lists", "{case}/{case}_flair.nii*", "{case}/{case}_seg.nii*",
+                  mask_threshold=0.5),
         ),
         licence="terms of the challenge, on registration at CBICA (said of 2020; 2019's were not found)",
         citation="Menze et al., IEEE TMI 34(10):1993-2024, 2015, doi 10.1109/TMI.2014.2377694; Bakas et al., "

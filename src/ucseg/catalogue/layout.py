@@ -1,10 +1,9 @@
-"""What is known of a public data set beforehand: how it lies on disk, its classes, its splits, its terms.
+"""What is known of a public data set: its files, classes, splits and terms.
 
-A layout is a handful of patterns, and importing is `ucseg init` with these words filled in. Patterns are relative to
-any folder below the one that the user names:
+A layout is a few patterns of paths, which may begin at any folder below the one that the user names:
 
     {case}      the case's name (a file or folder name, or a part of one)
-    {subject}   the subject, where a folder or a part of the name tells it
+    {subject}   the subject, if a folder or a part of the name gives it
     {other}     any other word in braces comes before the case's name, so that names differ: TestDataset/{set}/...
     *, **       any text without "/"; any text
     #image      an array of an HDF5 file (see scans/address.py); #channels the fourth axis of a NIfTI file
@@ -22,15 +21,15 @@ class Part:
     """Some of a data set's cases.
 
     Attributes:
-        split: "train", "validation", "test", or "" where the data set has none: then cases are drawn.
+        split: "train", "validation", "test", or "" if the data set has none; then cases are drawn.
         images: pattern.
         masks: pattern with the same words in braces. None: no masks.
-        names: files that list the cases, one name a line, in the published order; several are read one after the
-            other. `FILE.json#KEY` is a list in a JSON file. Empty: every file that matches.
+        names: files that list the cases in the published order, one name a line; `FILE.json#KEY` is a list in a JSON
+            file. Several are read one after the other. Empty: every file that matches.
         where: word in braces -> regular expression that it must match; any text without "/" by default.
         optional: the data set is complete without it.
         several: several mask files of one case are the parts of one mask; otherwise they are an error.
-        last_of: where cases are numbered through, the last number of each subject.
+        last_of: the last number of each subject, if the numbers of cases go on from subject to subject.
     """
 
     split: str
@@ -50,11 +49,10 @@ class Layout:
     Attributes:
         words: in a few words, for people.
         parts: together all cases.
-        convention: in place of parts, a convention of names that needs more than patterns: "nnunet" (read as `ucseg
-            init` does) or "bids".
-        markers: of a convention, patterns of files that must be there.
-        mask_threshold: as `ucseg init` takes it, where masks are known to be grey levels (lossy JPEG).
-        counts: split -> cases, where they are other ones than the data set's.
+        convention: instead of parts, a convention of names: "nnunet" (read as by `ucseg init`) or "bids".
+        markers: patterns of files that must be there, for a convention.
+        mask_threshold: as `ucseg init` takes it, if masks are known to be grey levels (lossy JPEG).
+        counts: split -> cases, if they differ from the data set's.
     """
 
     words: str
@@ -70,10 +68,9 @@ class Split:
     """A split that papers report numbers on.
 
     Attributes:
-        labelled: this many subjects, the first of the published list, are labelled; the masks of the others are hidden.
-            None: all are.
+        labelled: so many subjects keep their masks, the first of the published list; the others' are hidden. None: all.
         of: how many subjects the list names.
-        layout: other parts than the data set's own, such as one of several folds.
+        layout: in place of the data set's own, such as one of several folds.
         words: who uses it.
     """
 
@@ -85,17 +82,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Download:
-    """A file that can be had at a public address.
+    """A file with a public address.
 
     Attributes:
         url: where.
-        checksum: "md5:..." or "sha256:..."; "" where none is published: then the first download's is kept.
-        folder: what the archive is unpacked into, below the user's folder, where it has no folder of its own.
+        checksum: "md5:..." or "sha256:..."; "" if none is published; then that of the first download is kept.
     """
 
     url: str
     checksum: str = ""
-    folder: str = ""
 
     @property
     def file(self) -> str:
@@ -136,6 +131,13 @@ class PublicSet:
     notes: str = ""
     addresses: tuple[str, ...] = ()
     found: tuple[str, ...] = ()
+
+
+def pairs(
+    words: str, images: str, masks: str, split: str = "", mask_threshold: float | None = None, **where: str
+) -> Layout:
+    """A layout of one part without lists."""
+    return Layout(words, (Part(split, images, masks, where=where),), mask_threshold=mask_threshold)
 
 
 def first(counts: Mapping[int, str], of: int) -> dict[str, Split]:

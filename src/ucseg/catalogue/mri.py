@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ucseg.catalogue.folders import HALVES
-from ucseg.catalogue.layout import Layout, Part, PublicSet
+from ucseg.catalogue.layout import PublicSet, pairs
 
 MRI = {
     "lgg-mri": PublicSet(
@@ -11,13 +11,8 @@ MRI = {
         classes="1=abnormality",
         modality="rgb",
         layouts=(
-            Layout(
-                "kaggle_3m/PATIENT/NAME.tif and NAME_mask.tif",
-                (
-                    Part("", "{subject}/{case}.tif", "{subject}/{case}_mask.tif",
-                         where={"subject": r"TCGA_\w+", "case": r"TCGA_\w+_\d+_\d+"}),
-                ),
-            ),
+            pairs("kaggle_3m/PATIENT/NAME.tif and NAME_mask.tif", "{subject}/{case}.tif", "{subject}/{case}_mask.tif",
+                  subject=r"TCGA_\w+", case=r"TCGA_\w+_\d+_\d+"),
             HALVES,
         ),
         licence="CC BY-NC-SA 4.0 (Kaggle; second-hand)",
@@ -38,14 +33,10 @@ MRI = {
         classes="1=prostate",
         modality="mri",
         layouts=(
-            Layout(
-                "TrainingData*/CaseNN.mhd and CaseNN_segmentation.mhd",
-                (Part("", "train*/{case}.mhd", "train*/{case}_segmentation.mhd", where={"case": r"Case\d+"}),),
-            ),
-            Layout(
-                "CaseNN.mhd and CaseNN_segmentation.mhd",
-                (Part("", "{case}.mhd", "{case}_segmentation.mhd", where={"case": r"Case\d+"}),),
-            ),
+            pairs("TrainingData*/CaseNN.mhd and CaseNN_segmentation.mhd",
+                  "train*/{case}.mhd", "train*/{case}_segmentation.mhd", case=r"Case\d+"),
+            pairs("CaseNN.mhd and CaseNN_segmentation.mhd",
+                  "{case}.mhd", "{case}_segmentation.mhd", case=r"Case\d+"),
         ),
         licence="its own, with Zenodo's record: free for research, the paper must be cited (second-hand)",
         citation="Litjens et al., Medical Image Analysis 18(2):359-373, 2014, doi 10.1016/j.media.2013.12.002; data: "

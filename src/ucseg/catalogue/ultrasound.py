@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ucseg.catalogue.folders import HALVES
-from ucseg.catalogue.layout import Download, Layout, Part, PublicSet, Split
+from ucseg.catalogue.layout import Download, Layout, Part, PublicSet, Split, pairs
 
 _ZENODO = "https://zenodo.org/records/1327317/files"
 _TN3K_TEST = Part("test", "test-image/{case}.jpg", "test-mask/{case}.jpg")
@@ -56,11 +56,9 @@ ULTRASOUND = {
         classes="1=nodule",
         modality="ultrasound",
         layouts=(
-            Layout(
-                "2_preprocessed_data/stage1/p_image and p_mask",
-                (Part("", "stage1/p_image/{case}.png", "stage1/p_mask/{case}.png"),),
-            ),
-            Layout("1_or_data/image and mask", (Part("", "1_or_data/image/{case}.png", "1_or_data/mask/{case}.png"),)),
+            pairs("2_preprocessed_data/stage1/p_image and p_mask",
+                  "stage1/p_image/{case}.png", "stage1/p_mask/{case}.png"),
+            pairs("1_or_data/image and mask", "1_or_data/image/{case}.png", "1_or_data/mask/{case}.png"),
         ),
         licence="",
         citation="Pedraza et al., Proc. SPIE 9287:188-193, 2015, doi 10.1117/12.2073532",
@@ -79,10 +77,8 @@ ULTRASOUND = {
         layouts=(
             Layout(
                 "benign, malignant and normal with NAME.png, NAME_mask.png, NAME_mask_1.png, ...",
-                (
-                    Part("", "{case}.png", "{case}_mask*.png", several=True,
-                         where={"case": r"(?:benign|malignant|normal) \(\d+\)"}),
-                ),
+                (Part("", "{case}.png", "{case}_mask*.png", several=True,
+                      where={"case": r"(?:benign|malignant|normal) \(\d+\)"}),),
             ),
         ),
         licence="",
@@ -103,10 +99,8 @@ ULTRASOUND = {
         classes="1=head",
         modality="ultrasound",
         layouts=(
-            Layout(
-                "NAME.png and NAME_Annotation.png",
-                (Part("", "{case}.png", "{case}_Annotation.png", where={"case": r"(?P<subject>\d+)_\d*HC"}),),
-            ),
+            pairs("NAME.png and NAME_Annotation.png", "{case}.png", "{case}_Annotation.png",
+                  case=r"(?P<subject>\d+)_\d*HC"),
         ),
         licence="CC BY 4.0 (Zenodo; second-hand)",
         citation="van den Heuvel et al., PLoS ONE 13(8):e0200412, 2018, doi 10.1371/journal.pone.0200412",

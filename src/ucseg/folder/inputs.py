@@ -11,7 +11,7 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.listing import Listed, list_scans, merge_channels
+from ucseg.folder.listing import list_scans, merge_channels
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, without_ending
 
@@ -106,27 +106,22 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
     ]
     named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
     masks = [one.address for one in scans if one.address in named]
-    if masks and len(masks) == len(scans):
+    scans = [one for one in scans if one.address not in named]
+    if masks and not scans:
         raise UserError(
             "only-masks",
             f"{folder}: all {len(masks)} scans in this folder are masks by their folders or names (e.g. "
             f"{masks[0].below(folder)}); {HOW_TO_PREDICT_MASKS}.",
         )
-    result.masks += masks
-    taken = set(masks)
-    scans = [one for one in scans if one.address not in taken]
     if not scans:
         raise UserError(
             "no-scan",
             f"{folder}: there is no scan in this folder; name one with DICOM series or {', '.join(sorted(ENDINGS))}.",
         )
-    names = {one.address: _name(one) for one in scans}
+    result.masks += masks
+    names = {one.address: without_ending(one.name) if one.place.is_file() else one.name for one in scans}
     merged = merge_channels(list(names), channels)
     return {address: names.get(address) or address.stem for address in merged}
-
-
-def _name(one: Listed) -> str:
-    return without_ending(one.name) if one.place.is_file() else one.name
 
 
 def _unique(named: dict[Address, str]) -> dict[Address, str]:

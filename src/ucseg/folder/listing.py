@@ -151,7 +151,7 @@ def _of_container(path: Path) -> list[Listed]:
     try:
         image, mask = arrays.parts(Address.of(path))
     except UserError:
-        return [_listed(path)]  # reading it will report what is wrong
+        mask = None  # reading it will report what is wrong
     if mask is None:
         return [_listed(path)]
     found = [] if image is None else [Listed(Address.of(f"{path}#{image}"), path.name, path, False)]

@@ -20,7 +20,7 @@ from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_wo
 from ucseg.folder.subjects import find_subjects
 from ucseg.scans.address import ENDINGS, Address
 
-_CHANNEL_NAME = re.compile(r"(?P<key>.+)_(?P<channel>\d{4})")
+_CHANNEL_NAME = re.compile(r"(?P<key>.+)_\d{4}")
 
 
 @dataclass(frozen=True)
@@ -68,58 +68,44 @@ def find_cases(
             f"give `ucseg init {scans}`.",
         )
     files, left_out = scan_files(folder, images_glob, masks_glob, {item.absolute() for item in skip})
-    images = _merge_channels([file for file in files if not file.is_mask], files, left_out)
-    pairs = _pair(images, [file for file in files if file.is_mask], left_out)
-    names = _case_names(images, folder, left_out)
-    images = [image for image in images if image.address in names]
-    if not images:
+    masks = [file for file in files if file.is_mask]
+    images = _merge_channels([file for file in files if not file.is_mask], masks, left_out)
+    pairs = _pair(images, masks, left_out)
+    named = _named(images, folder, left_out)
+    if not named:
         raise UserError(
             "no-image",
             f"{folder}: no image was found among {len(files) + len(left_out)} files (images end in "
             f"{', '.join(sorted(ENDINGS))}); say with --images and --masks which files are which.",
         )
     subjects = find_subjects(
-        {names[image.address]: (image.address.stem, image.address.below(folder)) for image in images},
+        {name: (image.address.stem, image.address.below(folder)) for name, image in named.items()},
         subject_regex,
-        {names[image.address]: image.subject for image in images if image.subject},
+        {name: image.subject for name, image in named.items() if image.subject},
     )
-    cases = [
-        Case(
-            names[image.address],
-            subjects.of[names[image.address]],
-            image.address,
-            pairs.get(image.address),
-            own_split(image.address.file.relative_to(folder)),
-        )
-        for image in images
-    ]
-    cases.sort(key=lambda case: case.case)
+    cases = []
+    for name, image in sorted(named.items()):
+        split = own_split(image.address.file.relative_to(folder))
+        cases.append(Case(name, subjects.of[name], image.address, pairs.get(image.address), split))
     return Found(cases, sorted(left_out, key=lambda item: item.file), subjects.rule, subjects.notes)
 
 
-def _merge_channels(images: list[ScanFile], files: list[ScanFile], left_out: list[LeftOut]) -> list[ScanFile]:
+def _merge_channels(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> list[ScanFile]:
     """nnU-Net names channels CASE_0000, CASE_0001, ...: together they are one case.
 
     Only where some CASE_0000 has a mask CASE; otherwise four digits are a number like any other.
     """
-    masks = {(file.folders, file.key) for file in files if file.is_mask}
-    channel = {file.address: _CHANNEL_NAME.fullmatch(file.key) for file in images}
-    named = [
-        file
-        for file in images
-        if (match := channel[file.address]) and match["channel"] == "0000" and (file.folders, match["key"]) in masks
-        and (file.folders, file.key) not in masks
-    ]  # fmt: skip
-    if not named:
-        return images
     kept = []
     groups: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
     for file in images:
-        match = channel[file.address]
-        if match is None:
-            kept.append(file)
-        else:
+        if match := _CHANNEL_NAME.fullmatch(file.key):
             groups[file.folders, match["key"]].append(file)
+        else:
+            kept.append(file)
+    masked = {(mask.folders, mask.key) for mask in masks}
+    first = [file for place, group in groups.items() if place in masked for file in group if file.key.endswith("_0000")]
+    if all((file.folders, file.key) in masked for file in first):
+        return images
     for (folders, key), group in groups.items():
         address = Address.of_channels([file.address.path for file in group])
         if address is not None:
@@ -147,15 +133,14 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
         best = [image for image, score in zip(free, shared, strict=True) if score == max(shared)]
         if len(best) == 1:
             pairs[best[0].address] = mask.address
-        elif best:
+            continue
+        reason = "a mask without an image"
+        if best:
             reason = f"a mask that fits {len(best)} images; give narrower --images and --masks"
-            left_out.append(LeftOut(mask.address.path, reason))
         elif close or any(same):
             taken = [*close, *same[0], *same[1]][0].address
             reason = f"a second mask of {taken.name} beside {pairs[taken].name}; keep one"
-            left_out.append(LeftOut(mask.address.path, reason))
-        else:
-            left_out.append(LeftOut(mask.address.path, "a mask without an image"))
+        left_out.append(LeftOut(mask.address.path, reason))
     return pairs
 
 
@@ -184,20 +169,17 @@ def _pairs_in_one_place(images: list[ScanFile], masks: list[ScanFile]) -> tuple[
     return pairs, waiting
 
 
-def _case_names(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -> dict[Address, str]:
-    """A name for each image: its key, with its folders before it when keys repeat."""
-    keys = Counter(image.key for image in images)
-    spell_out = any(count > 1 for key, count in keys.items()) or "" in keys
-    names: dict[Address, str] = {}
-    owner: dict[str, Address] = {}
+def _named(images: list[ScanFile], folder: Path, left_out: list[LeftOut]) -> dict[str, ScanFile]:
+    """Images by the name of their case: the key, with its folders before it if keys repeat."""
+    keys = {image.key for image in images}
+    spell_out = len(keys) < len(images) or "" in keys
+    named: dict[str, ScanFile] = {}
     for image in images:
         parts = [*image.folders, image.key] if spell_out else [image.key]
         name = "_".join(part for part in parts if part) or image.address.stem
-        if name in owner:
-            other = owner[name].below(folder)
-            reason = f"its case would be called '{name}', as that of {other}; rename one, or give --images and --masks"
+        other = named.setdefault(name, image)
+        if other is not image:
+            of = f"'{name}', as that of {other.address.below(folder)}"
+            reason = f"its case would be called {of}; rename one, or give --images and --masks"
             left_out.append(LeftOut(image.address.path, reason))
-        else:
-            owner[name] = image.address
-            names[image.address] = name
-    return names
+    return named
