@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dicom_files import save_series
 from refusals import refused
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
@@ -97,6 +99,20 @@ def test_inputs_that_give_nothing_do_not_stop_the_others_and_are_reported_togeth
     assert [problem.code for problem in found.problems] == ["no-scan", "input-missing"]
     with refused("no-scan", "input-missing", naming=[paths[0], paths[2]]):
         find_inputs([paths[0], paths[2]], tmp_path / "out")
+
+
+def test_what_is_missing_of_a_series_is_reported(tmp_path: Path) -> None:
+    volume = np.zeros((8, 7, 4), np.int16)
+    save_series(tmp_path / "whole", volume, "1.2.1")
+    for folder, part in (("one", volume[..., :2]), ("two", volume[..., 2:])):
+        save_series(tmp_path / folder, part, "1.2.2")
+    damaged = tmp_path / "other" / "damaged.dcm"
+    damaged.parent.mkdir()
+    damaged.write_bytes(next((tmp_path / "whole").iterdir()).read_bytes().replace(b"\x28\0\x10\0US", b"\x28\0\x10\0XX"))
+    found = find_inputs([tmp_path], tmp_path / "out")
+    assert [item.case for item in found.scans] == ["whole"]
+    assert [problem.code for problem in found.problems] == ["input-left-out"] * 3
+    assert {"one", "two", "other"} == {Path(str(problem).split(": ")[0]).parent.name for problem in found.problems}
 
 
 def test_datasets_give_the_images_of_a_split_under_their_case_names(tmp_path: Path) -> None:

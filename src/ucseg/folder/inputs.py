@@ -15,9 +15,6 @@ from ucseg.folder.listing import list_scans, merge_channels
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, without_ending
 
-_REPORTED = ("not a readable DICOM file", "its series continues")
-"""Reasons to leave out a DICOM file that are reported, because a scan may be missing then."""
-
 HOW_TO_PREDICT_MASKS = "to predict them all the same, name the files themselves, not their folder"
 
 
@@ -99,11 +96,9 @@ def _of_dataset(path: Path, split: str) -> dict[Address, str]:
 
 def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> dict[Address, str]:
     listed, left_out = list_scans(folder, {out})
-    # The label beside an image in one file is no scan. Other files may be anything: only DICOM that fails is reported.
+    # The label beside an image in one file is no scan. Other files may be anything: parts of a scan are reported.
     scans = [one for one in listed if not one.is_mask]
-    result.problems += [
-        UserError("input-left-out", f"{one.file}: {one.reason}") for one in left_out if one.reason.startswith(_REPORTED)
-    ]
+    result.problems += [UserError("input-left-out", f"{one.file}: {one.reason}") for one in left_out if one.of_scan]
     named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
     masks = [one.address for one in scans if one.address in named]
     scans = [one for one in scans if one.address not in named]

@@ -18,15 +18,18 @@ from ucseg.scans.reading import read_header
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is no part of the dataset, and why.
+    """A file that is no part of the dataset.
 
-    `rightly`: its kind is no scan, or the user said so: there is nothing to fix. `reason` has the form "what is wrong;
-    what to do".
+    Attributes:
+        reason: "what is wrong; what to do".
+        rightly: its kind is no scan, or the user said so: there is nothing to fix.
+        of_scan: it belongs to a scan, which is missing or incomplete without it.
     """
 
     file: Path
     reason: str
     rightly: bool = False
+    of_scan: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,15 +167,17 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
     sorted_files = {}
     for folder, files in folders.items():
         sorted_files[folder], refused = series_of(files)
-        left_out += [LeftOut(file, str(error).removeprefix(f"{file}: ")) for file, error in refused.items()]
+        for file, error in refused.items():
+            damaged = error.code == "scan-damaged"
+            left_out.append(LeftOut(file, str(error).removeprefix(f"{file}: "), of_scan=damaged))
         for uid, members in sorted_files[folder].items():
             homes[uid][folder] = {one.instance for file in members for one in file.slices}
     for folder, series in sorted_files.items():
         usable = {}
         for uid, members in series.items():
-            reason = _why_no_series(members, homes[uid])
-            if reason:
-                left_out.append(LeftOut(members[0].file, reason, all(file.localiser for file in members)))
+            unusable = _unusable(members, homes[uid])
+            if unusable:
+                left_out.append(unusable)
             elif members[0].sop_class == SEGMENTATION or not members[0].is_volume:
                 mask = True if members[0].sop_class == SEGMENTATION else None
                 own = "" if mask else uid
@@ -186,17 +191,20 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
     return found
 
 
-def _why_no_series(files: list[DicomFile], homes: dict[Path, set[str]]) -> str:
+def _unusable(files: list[DicomFile], homes: dict[Path, set[str]]) -> LeftOut | None:
+    """Why a series is left out, at its first file; None if it can be used."""
+    first = files[0].file
     more = f" (with {len(files) - 1} more files of its series)" if len(files) > 1 else ""
     if all(file.localiser for file in files):
-        return f"a localiser, not a scan to segment{more}"
+        return LeftOut(first, f"a localiser, not a scan to segment{more}", rightly=True)
     if len(homes) > 1 and files[0].is_volume and not any(file.frames > 1 for file in files):
-        own = homes[files[0].file.parent]
-        others = ", ".join(sorted(home.name for home in homes if home != files[0].file.parent))
+        own = homes[first.parent]
+        others = ", ".join(sorted(home.name for home in homes if home != first.parent))
         if own and all(instances == own for instances in homes.values()):
-            return f"its series is in another folder too ({others}){more}; keep one of the copies"
-        return f"its series continues in another folder ({others}){more}; put its files into one folder"
-    return ""
+            return LeftOut(first, f"its series is in another folder too ({others}){more}; keep one of the copies")
+        reason = f"its series continues in another folder ({others}){more}; put its files into one folder"
+        return LeftOut(first, reason, of_scan=True)
+    return None
 
 
 def _volumes(folder: Path, series: dict[str, list[DicomFile]], usable: dict[str, list[DicomFile]]) -> list[Listed]:
