@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from refusals import refused
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, root_for, save_dataset
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, refuse_to_replace, root_for, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
@@ -70,36 +71,26 @@ def test_a_hidden_mask_reaches_evaluation_only(tmp_path: Path) -> None:
         "d": tmp_path / "masks" / "d.png",
     }
     save_dataset(dataset)
-    assert "b" not in reference_masks(load_dataset(tmp_path / "set")), (
-        "a dataset written anew keeps no old hidden masks"
-    )
+    assert "b" not in reference_masks(load_dataset(tmp_path / "set")), "old hidden masks are forgotten"
 
 
 def test_hidden_masks_of_unknown_cases_are_an_error(tmp_path: Path) -> None:
     save_dataset(make(tmp_path / "set"), {"nobody": Address.of(tmp_path / "m.png")})
-    with pytest.raises(UserError, match=r"hidden\.csv, line 2: case 'nobody' is not in cases\.csv"):
+    with refused("hidden-case", naming=["hidden.csv, line 2", "'nobody'"]):
         reference_masks(load_dataset(tmp_path / "set"))
 
 
-def test_all_mistakes_of_a_table_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_table_are_named_at_once(tmp_path: Path) -> None:
     save_dataset(make(tmp_path / "set"))
     (tmp_path / "set" / "cases.csv").write_text(
         HEADER
         + "a,s,i.png,,train\na,s,j.png,,train\nb,,k.png,,train\nc,s,,,train\nd,s,l.png,,testing\ne/f,s,m.png,,test\n"
     )
-    with pytest.raises(UserError) as error:
+    kinds = ("row-twice", "row-subject", "row-image", "row-split", "row-name")
+    with refused(*kinds, naming=["'a'", "line 2", "'testing'", "'e/f'"]) as caught:
         load_dataset(tmp_path / "set")
-    lines = str(error.value).splitlines()
-    expected = [
-        "line 3: case 'a' is also in line 2",
-        "line 4: the subject is empty",
-        "line 5: the image is empty",
-        "line 6: split 'testing' is not one of train, validation, test",
-        "line 7: case 'e/f' cannot name files",
-    ]
-    assert len(lines) == len(expected)
-    for line, words in zip(lines, expected, strict=True):
-        assert words in line
+    for number, line in enumerate(str(caught.value).splitlines(), 3):
+        assert line.startswith(f"{tmp_path / 'set' / 'cases.csv'}, line {number}: ")
 
 
 def test_tables_saved_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
@@ -110,43 +101,53 @@ def test_tables_saved_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "message"),
+    ("file", "text", "kind", "named"),
     [
-        ("cases.csv", "case,subject,image,split\n", "column 'mask' is missing"),
-        ("cases.csv", HEADER, "there are no cases in it"),
-        ("cases.csv", None, "there is no such file"),
-        ("dataset.yaml", None, "no dataset.yaml here; if these are scans, make a dataset of them first: ucseg init"),
-        ("dataset.yaml", "name: [", "not valid YAML"),
+        ("cases.csv", "case,subject,image,split\n", "table-column", "'mask'"),
+        ("cases.csv", HEADER, "no-cases", "ucseg init"),
+        ("cases.csv", None, "table-missing", "ucseg init"),
+        ("cases.csv", HEADER + "\xe9,s,i.png,,train\n", "table-encoding", "UTF-8"),
+        ("dataset.yaml", None, "dataset-not-made", "ucseg init"),
     ],
 )
-def test_broken_files_are_named(tmp_path: Path, file: str, text: str | None, message: str) -> None:
+def test_broken_files_are_named(tmp_path: Path, file: str, text: str | None, kind: str, named: str) -> None:
     save_dataset(make(tmp_path / "set"))
     broken = tmp_path / "set" / file
     if text is None:
         broken.unlink()
     else:
-        broken.write_text(text)
-    with pytest.raises(UserError, match="set") as error:
+        broken.write_text(text, "latin-1")
+    with refused(kind, naming=[file, named]):
         load_dataset(tmp_path / "set")
-    assert message in str(error.value)
 
 
-def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_broken_dataset_yaml_is_named(tmp_path: Path) -> None:
     save_dataset(make(tmp_path / "set"))
-    with pytest.raises(UserError, match=r"cases\.csv: this is a file; give the folder of the dataset"):
+    (tmp_path / "set" / "dataset.yaml").write_text("name: [")
+    with pytest.raises(UserError, match=r"dataset\.yaml.*YAML"):
+        load_dataset(tmp_path / "set")
+
+
+def test_what_is_no_dataset_is_named(tmp_path: Path) -> None:
+    with refused("dataset-missing", naming=[tmp_path / "set", "ucseg init"]):
+        load_dataset(tmp_path / "set")
+    save_dataset(make(tmp_path / "set"))
+    with refused("dataset-is-file", naming=[tmp_path / "set" / "cases.csv", "dataset.yaml"]):
         load_dataset(tmp_path / "set" / "cases.csv")
-    assert load_dataset(tmp_path / "set" / "dataset.yaml").cases
+    with refused("dataset-exists", naming=[tmp_path / "set", "--overwrite"]):
+        refuse_to_replace(tmp_path / "set", overwrite=False)
+    refuse_to_replace(tmp_path / "set", overwrite=True)
 
 
 @pytest.mark.parametrize(
     ("line", "other", "message"),
     [
         ("dims: 2", "dims: 4", "dims"),
-        ("channels: 3", "chanels: 3", "did you mean 'channels'"),
+        ("channels: 3", "chanels: 3", "'channels'"),
         ("1: liver", "2: liver", "without a gap"),
-        ("1: liver", "1: background", "a name of its own"),
+        ("1: liver", "1: background", "its own name"),
         ("modality: rgb", "modality: xray", "modality"),
-        ("root: ..", "root: ../gone", "mend 'root' to where the scans now are"),
+        ("root: ..", "root: ../gone", "'root'"),
     ],
 )
 def test_settings_that_cannot_be_are_named(tmp_path: Path, line: str, other: str, message: str) -> None:

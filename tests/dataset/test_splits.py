@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from refusals import refused
 from ucseg.dataset.case import Case
 from ucseg.dataset.splits import split_cases, subjects_in_two_splits
-from ucseg.errors import UserError
 
 
 def cases(subjects: int = 50, scans: int = 2, split: str = "", start: int = 0) -> list[Case]:
@@ -81,7 +81,7 @@ def test_own_splits_are_kept() -> None:
     own = cases(5, split="train") + cases(2, split="validation", start=10) + cases(3, split="test", start=20)
     found, _ = split_cases(own, labelled=2)
     assert [case.split for case in found] == [case.split for case in own]
-    with pytest.raises(UserError, match="brings its own test cases"):
+    with refused("split-kept", naming="--test"):
         split_cases(own, test="10%")
 
 
@@ -118,24 +118,24 @@ def test_a_subject_in_two_splits_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "kind", "named"),
     [
-        ({"test": "ten"}, "--test 'ten' is not an amount"),
-        ({"test": "120%"}, "not between 0 and 100%"),
-        ({"validation": "-3"}, "--validation '-3' is negative"),
-        ({"test": 101}, "--test 101 asks for 101 cases with a mask, but only 100"),
-        ({"test": "100%"}, "--validation 10% after --test asks for 10 cases with a mask, but only 0"),
-        ({"labelled": 71}, "--labelled 71 asks for 71 cases with a mask, but only 70"),
-        ({"labelled": 0}, "No labelled case is left for training"),
-        ({"test": "100%", "validation": 0}, "No labelled case is left for training"),
+        ({"test": "ten"}, "amount-form", ["--test", "'ten'"]),
+        ({"test": "120%"}, "amount-form", ["--test", "'120%'"]),
+        ({"validation": 1.5}, "amount-form", ["--validation", "'1.5'"]),
+        ({"validation": "-3"}, "amount-form", ["--validation", "'-3'"]),
+        ({"test": 101}, "amount-not-there", ["--test 101", " 101 ", " 100 "]),
+        ({"test": "100%"}, "amount-not-there", ["--validation 10%", "--test", " 10 ", " 0 "]),
+        ({"labelled": 71}, "amount-not-there", ["--labelled 71", " 71 ", " 70 "]),
+        ({"labelled": 0}, "no-labelled-left", ["--validation", "--test"]),
+        ({"test": "100%", "validation": 0}, "no-labelled-left", ["--validation", "--test"]),
     ],
 )
-def test_amounts_that_cannot_be_are_named(options: dict[str, str | int], message: str) -> None:
-    with pytest.raises(UserError) as error:
+def test_amounts_that_cannot_be_are_named(options: dict[str, str | int], kind: str, named: list[str]) -> None:
+    with refused(kind, naming=named):
         split_cases(cases(), **options)
-    assert message in str(error.value)
 
 
 def test_no_mask_at_all_says_where_masks_are_looked_for() -> None:
-    with pytest.raises(UserError, match="None of the 1 cases has a mask"):
+    with refused("no-mask", naming=["--masks", "X_mask"]):
         split_cases([Case("u", "u", Path("/u.png"), None, "")])

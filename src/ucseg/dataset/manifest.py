@@ -1,4 +1,4 @@
-"""A dataset on disk: dataset.yaml (what it is) and cases.csv (a line a case), small enough to read and edit by hand.
+"""A dataset on disk: dataset.yaml (what it is) and cases.csv (one line per case), easily edited by hand.
 
     dataset.yaml   name, root of the data, dims, modality, channels, classes, how masks are read, codes for DICOM
     cases.csv      case,subject,image,mask,split; paths relative to the root (see scans/address.py); no mask: unlabelled
@@ -85,42 +85,40 @@ def load_dataset(path: Path | str) -> Dataset:
         path: the dataset's folder, or its dataset.yaml.
 
     Raises:
-        UserError: all problems of the two files at once, a line each. Whether scans can be read is for
-            `check_dataset` to find out.
+        UserError: all problems of a file at once, a line each. Whether scans can be read, `check_dataset` finds out.
     """
     path = _absolute(Path(path))
-    config_file = path / CONFIG_FILE if path.is_dir() else path
     if not path.exists():
         raise UserError(
-            "todo",
-            f"{path}: no such dataset; make one of a folder of scans: ucseg init SCANS --out DATASET",
+            "dataset-missing",
+            f"{path}: no such dataset; make one of a folder of scans with ucseg init SCANS --out DATASET.",
         )
     if path.is_file() and path.name != CONFIG_FILE:
         raise UserError(
-            "todo",
-            f"{path}: this is a file; give the folder of the dataset, in which its {CONFIG_FILE} is.",
+            "dataset-is-file", f"{path}: this is a file; give the folder of the dataset, in which its {CONFIG_FILE} is."
         )
+    folder = path if path.is_dir() else path.parent
+    config_file = folder / CONFIG_FILE
     if not config_file.is_file():
         raise UserError(
-            "todo",
-            f"{path}: there is no {CONFIG_FILE} here; if these are scans, make a dataset of them first: "
-            f"ucseg init {path} --out DATASET",
+            "dataset-not-made",
+            f"{path}: there is no {CONFIG_FILE} here; make a dataset of these scans with "
+            f"ucseg init {path} --out DATASET.",
         )
-    folder = config_file.parent
-    config = build(DatasetConfig, read_yaml(config_file), str(config_file))
-    root = _absolute(folder / config.root)
-    if not root.is_dir():
+    dataset = Dataset(folder, build(DatasetConfig, read_yaml(config_file), str(config_file)), [])
+    if not dataset.root.is_dir():
         raise UserError(
-            "todo",
-            f"{config_file}: the data root {root} is not there; mend 'root' to where the scans now are.",
+            "dataset-root",
+            f"{config_file}: the data root {dataset.root} is not there; set 'root' to where the scans are now.",
         )
-    return Dataset(folder, config, _read_cases(folder / CASES_FILE, root))
+    dataset.cases = _read_cases(folder / CASES_FILE, dataset.root)
+    return dataset
 
 
 def scans_of_made_folder(folder: Path) -> Path | None:
     """The folder of the scans where `folder` is a dataset and they lie outside of it; else None.
 
-    Whatever images are in such a folder are ucseg's own: the cache, masks that were predicted.
+    All images in such a folder were made by ucseg: the cache, masks that were predicted.
     """
     if not all((folder / name).is_file() for name in (CONFIG_FILE, CASES_FILE)):
         return None
@@ -132,7 +130,7 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
     """Raise a UserError if a dataset is in a folder and may not be replaced."""
     if (folder / CONFIG_FILE).exists() and not overwrite:
         raise UserError(
-            "todo",
+            "dataset-exists",
             f"{folder}: there already is a dataset; choose another --out, or replace it with --overwrite.",
         )
 
@@ -151,15 +149,10 @@ def save_dataset(
     """
     folder, root = dataset.folder, dataset.root
     rows = [
-        (
-            case.case,
-            case.subject,
-            _relative(case.image.path, root),
-            _relative(case.mask.path, root) if case.mask else "",
-            case.split,
-        )
-        for case in dataset.cases
-    ]
+        (one.case, one.subject, _relative(one.image.path, root), _relative(one.mask.path, root) if one.mask else "",
+         one.split)
+        for one in dataset.cases
+    ]  # fmt: skip
     write_table(folder / CASES_FILE, CASE_COLUMNS, rows)
     unseen = [(case, _relative(mask.path, root)) for case, mask in (hidden or {}).items()]
     unused = [(_relative(file, root), reason) for file, reason in (left_out or {}).items()]
@@ -186,19 +179,20 @@ def reference_masks(dataset: Dataset) -> dict[str, Address]:
     known = {case.case for case in dataset.cases}
     problems = []
     for line, row in read_table(file, HIDDEN_COLUMNS):
-        if row["case"] not in known:
-            problems.append(f"{file}, line {line}: case '{row['case']}' is not in {CASES_FILE}; remove the line.")
+        here, name = f"{file}, line {line}", row["case"]
+        if name not in known:
+            problems.append(UserError("hidden-case", f"{here}: case '{name}' is not in {CASES_FILE}; remove the line."))
         elif not row["mask"]:
-            problems.append(f"{file}, line {line}: the mask is empty; name a file or remove the line.")
+            problems.append(UserError("hidden-mask", f"{here}: the mask is empty; name a file or remove the line."))
         else:
-            masks[row["case"]] = Address.of(_absolute(dataset.root / row["mask"]))
+            masks[name] = _address(row["mask"], dataset.root)
     if problems:
-        raise UserError("todo", "\n".join(problems))
+        raise UserError.together(problems)
     return masks
 
 
 def files_left_out(dataset: Dataset) -> dict[Path, str]:
-    """What `ucseg init` could not use, with the reasons, unless a case has come to use it since.
+    """What `ucseg init` could not use, with the reasons, unless a case uses it now.
 
     Raises:
         UserError: left_out.csv is broken.
@@ -219,31 +213,37 @@ def root_for(data: Path, folder: Path) -> str:
 
 def _read_cases(file: Path, root: Path) -> list[Case]:
     cases: list[Case] = []
-    problems: list[str] = []
+    problems: list[UserError] = []
     lines: dict[str, int] = {}
     for line, row in read_table(file, CASE_COLUMNS):
-        here = f"{file}, line {line}"
-        name = row["case"]
+        here, name, split = f"{file}, line {line}", row["case"], row["split"]
         if not name or "/" in name or "\\" in name:
-            problems.append(f"{here}: case '{name}' cannot name files; give it a name without slashes.")
+            what = f"case '{name}' cannot name files; give it a name without slashes."
+            problems.append(UserError("row-name", f"{here}: {what}"))
         elif name in lines:
-            problems.append(f"{here}: case '{name}' is also in line {lines[name]}; every case needs a name of its own.")
+            what = f"case '{name}' is also in line {lines[name]}; give every case its own name."
+            problems.append(UserError("row-twice", f"{here}: {what}"))
         lines.setdefault(name, line)
         if not row["subject"]:
-            problems.append(
-                f"{here}: the subject is empty; name the person or exam (the case's name if there is one scan of each)."
-            )
+            what = "the subject is empty; name the person, or repeat the case if each has one scan."
+            problems.append(UserError("row-subject", f"{here}: {what}"))
         if not row["image"]:
-            problems.append(f"{here}: the image is empty; name a file relative to {root} or remove the line.")
-        if row["split"] not in SPLITS:
-            problems.append(f"{here}: split '{row['split']}' is not one of {', '.join(SPLITS)}; choose one.")
-        mask = Address.of(_absolute(root / row["mask"])) if row["mask"] else None
-        cases.append(Case(name, row["subject"], Address.of(_absolute(root / row["image"])), mask, row["split"]))
+            what = f"the image is empty; name a file relative to {root} or remove the line."
+            problems.append(UserError("row-image", f"{here}: {what}"))
+        if split not in SPLITS:
+            what = f"split '{split}' is not one of {', '.join(SPLITS)}; choose one."
+            problems.append(UserError("row-split", f"{here}: {what}"))
+        mask = _address(row["mask"], root) if row["mask"] else None
+        cases.append(Case(name, row["subject"], _address(row["image"], root), mask, split))
     if problems:
-        raise UserError("todo", "\n".join(problems))
+        raise UserError.together(problems)
     if not cases:
-        raise UserError("todo", f"{file}: there are no cases in it; add a line a case or run 'ucseg init' again.")
+        raise UserError("no-cases", f"{file}: there are no cases in it; add a line for each or run 'ucseg init' again.")
     return cases
+
+
+def _address(path: str, root: Path) -> Address:
+    return Address.of(_absolute(root / path))
 
 
 def _absolute(path: Path) -> Path:

@@ -11,6 +11,7 @@ import scipy  # its parts load where they are first used
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
+from ucseg.scans.channels import only_channel
 from ucseg.scans.reading import read_mask, segment_names
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
@@ -21,8 +22,8 @@ def read_label(
 ) -> Array:
     """The label of an image.
 
-    In this order: values above `config.mask_threshold` become class 1 (lossy JPEG masks, 0/255 masks); outlines are
-    filled if `config.fill_outlines`; a plain mask of another size is brought to the image's grid by nearest neighbour.
+    First, values above `config.mask_threshold` become class 1 (lossy JPEG masks, 0/255 masks). Then outlines are filled
+    if `config.fill_outlines`. Last, a plain mask of another size is brought to the image's grid by nearest neighbour.
 
     Args:
         mask: in any readable format; integers stored as floating point are integers.
@@ -75,7 +76,7 @@ def numbers_to_classes(mask: Address, names: Mapping[int, str], classes: Mapping
         return None
     if unknown:
         raise UserError(
-            "todo",
+            "mask-segment",
             f"{mask}: its segment '{unknown[0]}' is none of the classes {', '.join(classes.values())}; "
             "add it to the classes, or rename the segment.",
         )
@@ -90,41 +91,36 @@ def mask_values(mask: Address | Path, grid: tuple[tuple[int, ...], Geometry] | N
     Raises:
         UserError: the mask cannot be read, or is a picture in colours.
     """
-    scan = read_mask(mask, grid)
-    first: Array = scan.array[0]
-    if any((channel != first).any() for channel in scan.array[1:]):
-        raise UserError(
-            "todo",
-            f"{mask}: the mask is a picture in colours, so its classes are unknown; "
-            "save it with one channel that holds the class numbers.",
-        )
-    return first
+    return only_channel(read_mask(mask, grid))
 
 
 def _classes(values: Array, mask: Address, config: DatasetConfig) -> Array:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise UserError("todo", f"{mask}: the mask holds NaN or infinite values; export it again.")
+        raise UserError("mask-not-finite", f"{mask}: the mask holds NaN or infinite values; export it again.")
     if config.mask_threshold is not None:
         return (values > config.mask_threshold).astype(np.uint8)
     if values.dtype.kind == "f":
         whole = np.rint(values)
-        # Integers that went through scaled storage come back with rounding errors, no more.
-        if np.abs(values - whole).max(initial=0) > 1e-3:
+        off = np.abs(values - whole)
+        if off.max(initial=0) > 1e-3:  # whole numbers that went through scaled storage have rounding errors, no more
             raise UserError(
-                "todo",
-                f"{mask}: the mask holds fractions (e.g. {values.ravel()[np.argmax(np.abs(values - whole))]:.3g}), "
-                "not class numbers; set mask_threshold in dataset.yaml to cut it.",
+                "mask-fractions",
+                f"{mask}: the mask holds fractions (e.g. {values.ravel()[np.argmax(off)]:.3g}), not class numbers; "
+                "set mask_threshold in dataset.yaml to cut it.",
             )
         values = whole
-    # Classes are numbered without a gap, so the range tells; listing all values of a large volume would take seconds.
+    # Classes are numbered without a gap, so the range is enough; to list all values of a large volume takes seconds.
     if values.min(initial=0) < 0 or values.max(initial=0) >= len(config.classes):
         unknown = [int(value) for value in np.unique(values) if int(value) not in config.classes]
         listed = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
-        mend = "name them under classes in dataset.yaml or mend the mask"
+        fix = "name them under classes in dataset.yaml"
         if len(config.classes) == 2:
             middle = (float(values.min()) + float(values.max())) / 2
-            mend = f"set mask_threshold in dataset.yaml (e.g. {middle:g}) or mend the mask"
-        raise UserError("todo", f"{mask}: the mask holds values that are no classes ({listed}); {mend}.")
+            fix = f"set mask_threshold in dataset.yaml (e.g. {middle:g})"
+        raise UserError(
+            "mask-not-classes",
+            f"{mask}: the mask holds values that are no classes ({listed}); {fix} or correct the mask.",
+        )
     return values.astype(np.uint8)
 
 
@@ -136,8 +132,8 @@ def fill_outlines(label: Array, mask: Address | Path) -> Array:
     """
     if label.ndim != 2:
         raise UserError(
-            "todo",
-            f"{mask}: outlines are filled in plain 2D images only; leave out --fill-outlines, or, of a dataset, set "
+            "outlines-of-volume",
+            f"{mask}: outlines are filled in plain 2D images only; leave out --fill-outlines, or set "
             "fill_outlines: false in dataset.yaml.",
         )
     filled = {int(value): _filled(label == value, mask) for value in np.unique(label) if value != 0}
@@ -157,7 +153,7 @@ def _filled(outline: Array, mask: Address | Path) -> Array:
         if not (_encloses(line, region) or _compact(line)):
             row, column = (int(side.start + side.stop) // 2 for side in box)
             raise UserError(
-                "todo",
+                "outline-open",
                 f"{mask}: the outline around row {row}, column {column} does not close, so it has no inside; "
                 "close it in the mask or leave this case out.",
             )
@@ -190,15 +186,15 @@ def _on_grid(label: Array, shape: tuple[int, ...], mask: Address) -> Array:
         return label
     if not mask.plain or len(shape) != 2:
         raise UserError(
-            "todo",
+            "mask-shape",
             f"{mask}: the mask has shape {label.shape}, its image {tuple(shape)}; "
             "resample the mask to the image's grid (or check that they belong together).",
         )
     if not _aspect_allows(label.shape, shape):
         raise UserError(
-            "todo",
-            f"{mask}: the mask is {label.shape[1]} x {label.shape[0]} px, its image {shape[1]} x {shape[0]} px, and "
-            "their aspect ratios differ; check that they belong together, or resize the mask to the image.",
+            "mask-aspect",
+            f"{mask}: the mask is {label.shape[1]} x {label.shape[0]} px, its image {shape[1]} x {shape[0]} px: their "
+            "aspect ratios differ; check that they belong together, or resize the mask.",
         )
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(shape, label.shape, strict=True)

@@ -25,7 +25,7 @@ class DatasetConfig(Strict):
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
         fill_outlines: the masks are drawn contours; their inside is the foreground.
         seed: of the splits and of the choice of labelled cases.
-        codes: class index -> what DICOM segmentations call it (see segment_codes.py); none needs any.
+        codes: class index -> what DICOM segmentations call it (see scans/dicom/codes.py); none needs any.
     """
 
     name: str = Field(min_length=1)
@@ -48,7 +48,7 @@ class DatasetConfig(Strict):
             raise ValueError("at most 256 classes")
         names = [name.strip() for name in classes.values()]
         if not all(names) or len(set(names)) < len(names):
-            raise ValueError("every class needs a name of its own")
+            raise ValueError("every class needs its own name")
         return dict(sorted(classes.items()))
 
     @field_validator("codes")

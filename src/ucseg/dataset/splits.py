@@ -1,7 +1,7 @@
 """Who is trained on, who chooses, who is tested, and which training masks are shown: by whole subjects, from a seed.
 
-Every subject has a place in one order drawn from (seed, purpose, subject). Parts are taken from the head of that order,
-so the 5 % set of labelled cases lies inside the 10 % set of the same seed, the test cases depend on neither the amount
+Every subject has a place in one order drawn from (seed, purpose, subject). Parts are taken from the head of that order.
+So the 5 % set of labelled cases lies inside the 10 % set of the same seed. The test cases depend on neither the amount
 of validation nor of labelled cases, and a case added later does not reshuffle the others.
 """
 
@@ -32,8 +32,8 @@ def split_cases(
     """Give every case its split and hide the training masks that are not to be seen.
 
     Amounts are "10%" or 0.1 (of the cases with a mask that may be drawn), or a number of cases such as 60. Whole
-    subjects are drawn until the amount is reached, so that it can be passed by the rest of one subject. A percentage
-    above zero gives at least one case. The defaults leave a set of one or two subjects whole.
+    subjects are drawn until the amount is reached, so the last one may exceed it. A percentage above zero gives at
+    least one case. The defaults leave a set of one or two subjects whole.
 
     Args:
         cases: `split` is "train", "validation" or "test" where the data came in such folders, else "". Splits that the
@@ -54,7 +54,7 @@ def split_cases(
     for split, amount in amounts.items():
         if amount is not None and _has_own(cases, split):
             raise UserError(
-                "todo",
+                "split-kept",
                 f"The folder brings its own {split} cases, which are kept; leave out --{split}, "
                 "or give a folder without them.",
             )
@@ -69,9 +69,9 @@ def split_cases(
     with_mask = sum(_masks(subjects[name]) for name in order)
     if not with_mask:
         raise UserError(
-            "todo",
-            f"None of the {len(cases)} cases has a mask to train on; check that masks lie where init looks for them "
-            "(a folder 'masks' or 'labels', or names like X_mask), or say which files they are with --masks.",
+            "no-mask",
+            f"None of the {len(cases)} cases has a mask to train on; say which files are masks with --masks. "
+            "Without it, init looks in folders 'masks' or 'labels' and for names like X_mask.",
         )
     place: dict[str, str] = {}
     # Test first: it stays the same whatever amount of validation is asked for.
@@ -84,22 +84,20 @@ def split_cases(
         free = [name for name in order if name not in place]
         after = " after --test" if place else ""
         place |= dict.fromkeys(_take(free, subjects, wanted, f"--{split} {amount}{after}"), split)
-    done = [
-        replace(case, split=place.get(case.subject, "train")) if case.case in fresh else case for case in cases
-    ]  # fmt: skip
+    done = [replace(one, split=place.get(one.subject, "train")) if one.case in fresh else one for one in cases]
     hidden = hide_masks(done, labelled, seed)
     done = [replace(case, mask=None) if case.case in hidden else case for case in done]
     if not any(case.split == "train" and case.mask is not None for case in done):
         raise UserError(
-            "todo",
+            "no-labelled-left",
             f"No labelled case is left for training ({with_mask} cases with a mask in {len(order)} subjects); "
-            "lower --validation and --test (0 is allowed), or check that images and masks were paired.",
+            "lower --validation and --test (0 is allowed), or check how masks were paired.",
         )
     return done, hidden
 
 
 def subjects_in_two_splits(cases: Iterable[Case]) -> dict[str, list[str]]:
-    """Subject -> its splits, for subjects that lie in more than one: a leak, figures on such a test are too good."""
+    """Subject -> its splits, for subjects that lie in more than one: a leak, which makes test figures too good."""
     found: dict[str, set[str]] = defaultdict(set)
     for case in cases:
         found[case.subject].add(case.split)
@@ -112,7 +110,7 @@ def _has_own(cases: Iterable[Case], split: str) -> bool:
 
 
 def hide_masks(cases: Sequence[Case], labelled: Amount | None, seed: int) -> dict[str, Address]:
-    """Training masks by case that are not to be seen when `labelled` of them are; the 5 % shown are among the 10 %.
+    """Training masks by case that training must not see when `labelled` are shown; the 5 % are among the 10 %.
 
     Raises:
         UserError: an amount that cannot be read, or more than there are.
@@ -126,13 +124,8 @@ def hide_masks(cases: Sequence[Case], labelled: Amount | None, seed: int) -> dic
     order = _order(subjects, seed, "labelled")
     total = sum(_masks(own) for own in subjects.values())
     shown = _take(order, subjects, _count(labelled, total, "--labelled"), f"--labelled {labelled}")
-    return {
-        case.case: case.mask
-        for name, own in subjects.items()
-        if name not in shown
-        for case in own
-        if case.mask is not None
-    }
+    hidden = [case for name, own in subjects.items() if name not in shown for case in own]
+    return {case.case: case.mask for case in hidden if case.mask is not None}
 
 
 def _order(subjects: Iterable[str], seed: int, purpose: str) -> list[str]:
@@ -153,7 +146,7 @@ def _take(order: list[str], subjects: dict[str, list[Case]], wanted: int, option
         count += _masks(subjects[name])
     if count < wanted:
         raise UserError(
-            "todo",
+            "amount-not-there",
             f"{option} asks for {wanted} cases with a mask, but only {count} are there to draw from; ask for less.",
         )
     return taken
@@ -177,20 +170,20 @@ def share_or_cases(amount: Amount, option: str) -> tuple[float | None, int]:
         UserError: not a number, negative, or a share above 1; `option` is what the user gave it to.
     """
     text = str(amount).strip()
+    share, number = None, 0
     try:
         if text.endswith("%"):
-            share: float | None = float(text[:-1]) / 100
+            share = float(text[:-1]) / 100
         elif "." in text or isinstance(amount, float):
             share = float(text)
         else:
-            share = None
-        number = int(text) if share is None else 0
+            number = int(text)
     except ValueError:
-        raise UserError("todo", f"{option} '{amount}' is not an amount; give e.g. 10% or 25 (cases).") from None
-    if number < 0:
-        raise UserError("todo", f"{option} '{amount}' is negative; give e.g. 10% or 25 (cases).")
-    if share is not None and not 0 <= share <= 1:
-        raise UserError("todo", f"{option} '{amount}' is not between 0 and 100%; give e.g. 10% or 25 (cases).")
+        number = -1
+    if number < 0 or (share is not None and not 0 <= share <= 1):
+        raise UserError(
+            "amount-form", f"{option} '{amount}' is not between 0 and 100% or a number of cases; give e.g. 10% or 25."
+        )
     return share, number
 
 

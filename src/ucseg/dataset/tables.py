@@ -16,15 +16,15 @@ def read_table(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError("todo", f"{file}: there is no such file; run 'ucseg init' again.") from None
+        raise UserError("table-missing", f"{file}: there is no such file; run 'ucseg init' again.") from None
     except UnicodeDecodeError:
-        raise UserError("todo", f"{file}: this is not UTF-8 text; save it as CSV UTF-8.") from None
+        raise UserError("table-encoding", f"{file}: this is not UTF-8 text; save it as CSV UTF-8.") from None
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in header and "," not in header else ",")
     missing = [column for column in columns if column not in (reader.fieldnames or [])]
     if missing:
         raise UserError(
-            "todo",
+            "table-column",
             f"{file}: column '{missing[0]}' is missing; the first line must be {','.join(columns)}.",
         )
     return [(reader.line_num, {column: (row[column] or "").strip() for column in columns}) for row in reader]
