@@ -142,12 +142,12 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
             if name:
                 taken[name] = replace(case, case=name)
             else:
-                problems.append(
-                    UserError("case-twice", f"{case.image}: a second case of this name; remove one of them.")
-                )
+                problems.append(UserError("case-twice", f"{case.image}: a second case of this name; remove one."))
+    if len(problems) > _SHOWN:
+        more = len(problems) - _SHOWN
+        problems[_SHOWN:] = [UserError("more-problems", f"There are {more} more problems like these.")]
     if problems:
-        more = UserError("more-problems", f"There are {len(problems) - _SHOWN} more problems like these.")
-        raise UserError.together([*problems[:_SHOWN], *([more] if len(problems) > _SHOWN else [])])
+        raise UserError.together(problems)
     if any(case.subject for case in taken.values()):
         return Found(list(taken.values()), [], "by the layout", notes)
     subjects = find_subjects({name: (case.image.stem, case.image.below(tree.folder)) for name, case in taken.items()})
@@ -235,9 +235,8 @@ def _counted(tree: _Tree, layout: Layout, public: PublicSet) -> Iterator[str]:
     """A note where a part has another number of cases than was published."""
     for split, published in {**public.counts, **layout.counts}.items():
         parts = [part for part in layout.parts if part.split == split]
-        here = sum(
-            len(tree.names(name)) for part in parts for name in part.names
-        ) or sum(len(tree.match(part.images, part.where)) for part in parts)  # fmt: skip
+        listed = sum(len(tree.names(name)) for part in parts for name in part.names)
+        here = listed or sum(len(tree.match(part.images, part.where)) for part in parts)
         if parts and here and here != published:
             yield f"{here} {split or 'cases'}{' cases' if split else ''} here, {published} as published."
 

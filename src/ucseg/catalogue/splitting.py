@@ -74,14 +74,7 @@ def divide(
             f"The list of training cases names {len(subjects)} subjects, but the published one {split.of}; use the "
             f"published list, or --labelled {split.labelled} without --split.",
         )
-    hidden = _hidden(cases, subjects[split.labelled :]) if split.labelled is not None else {}
+    unseen = set() if split.labelled is None else set(subjects[split.labelled :])
+    unseen_cases = [case for case in cases if case.split == "train" and case.subject in unseen]
+    hidden = {case.case: case.mask for case in unseen_cases if case.mask is not None}
     return [replace(case, mask=None) if case.case in hidden else case for case in cases], hidden
-
-
-def _hidden(cases: Sequence[Case], subjects: Sequence[str]) -> dict[str, Address]:
-    unseen = set(subjects)
-    return {
-        case.case: case.mask
-        for case in cases
-        if case.split == "train" and case.subject in unseen and case.mask is not None
-    }

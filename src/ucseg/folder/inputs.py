@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +13,10 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.listing import list_scans, merge_channels
+from ucseg.folder.listing import list_scans
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, without_ending
+from ucseg.scans.reading import read_header
 
 HOW_TO_PREDICT_MASKS = "to predict them all the same, name the files themselves, not their folder"
 
@@ -80,7 +83,7 @@ def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInpu
         return _of_folder(path, out, channels, result)
     address = Address.of(path)
     if address.exists():
-        return {merge_channels([address], channels)[0]: address.stem}
+        return {_merge_channels([address], channels)[0]: address.stem}
     raise UserError("input-missing", f"{path}: there is no such file or folder; check the path.")
 
 
@@ -115,8 +118,39 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
         )
     result.masks += masks
     names = {one.address: without_ending(one.name) if one.place.is_file() else one.name for one in scans}
-    merged = merge_channels(list(names), channels)
+    merged = _merge_channels(list(names), channels)
     return {address: names.get(address) or address.stem for address in merged}
+
+
+def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
+    """Files CASE_0000, CASE_0001, ... as one scan, if each has one channel and there are `channels` of them.
+
+    A 4D NIfTI file becomes one scan if its fourth axis is as long. Other files stay as they are.
+    """
+    groups: dict[tuple[Path, str], list[Address]] = defaultdict(list)
+    for file in files:
+        match = re.fullmatch(r"(.+)_\d{4}(\.[^/]*)?", file.name)
+        groups[file.parent, match[1] + (match[2] or "") if match else f"{file.name}/"].append(file)
+    merged = []
+    for group in groups.values():
+        address = Address.of_channels([one.path for one in group]) if len(group) == channels > 1 else None
+        try:
+            single = address is not None and all(read_header(file)[2] == 1 for file in group)
+        except UserError:
+            single = True  # reading it will report what is wrong
+        merged += [address] if single and address is not None else [_fourth_axis(file, channels) for file in group]
+    return merged
+
+
+def _fourth_axis(file: Address, channels: int) -> Address:
+    """A 4D NIfTI file's address where its fourth axis holds so many channels; any other file as it is."""
+    if channels == 1 or file.ending not in (".nii", ".nii.gz"):
+        return file
+    address = Address.of(f"{file}#channels")
+    try:
+        return address if read_header(address)[2] == channels else file
+    except UserError:
+        return file
 
 
 def _unique(named: dict[Address, str]) -> dict[Address, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from ucseg.errors import UserError
 from ucseg.scans import arrays
 from ucseg.scans.address import ENDINGS, Address, ending_of
 from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, is_dicom, series_of
-from ucseg.scans.reading import read_header
 
 
 @dataclass(frozen=True)
@@ -79,37 +78,6 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
             left_out.append(LeftOut(path, reason, rightly=True))
     found += _of_dicom(dicom, left_out)
     return sorted(found, key=lambda one: one.address), left_out
-
-
-def merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
-    """Files CASE_0000, CASE_0001, ... as one scan, if each has one channel and there are `channels` of them.
-
-    A 4D NIfTI file becomes one scan if its fourth axis is as long. Other files stay as they are.
-    """
-    groups: dict[tuple[Path, str], list[Address]] = defaultdict(list)
-    for file in files:
-        match = re.fullmatch(r"(.+)_\d{4}(\.[^/]*)?", file.name)
-        groups[file.parent, match[1] + (match[2] or "") if match else f"{file.name}/"].append(file)
-    merged = []
-    for group in groups.values():
-        address = Address.of_channels([one.path for one in group]) if len(group) == channels > 1 else None
-        try:
-            single = address is not None and all(read_header(file)[2] == 1 for file in group)
-        except UserError:
-            single = True  # reading it will report what is wrong
-        merged += [address] if single and address is not None else [_fourth_axis(file, channels) for file in group]
-    return merged
-
-
-def _fourth_axis(file: Address, channels: int) -> Address:
-    """A 4D NIfTI file's address where its fourth axis holds so many channels; any other file as it is."""
-    if channels == 1 or file.ending not in (".nii", ".nii.gz"):
-        return file
-    address = Address.of(f"{file}#channels")
-    try:
-        return address if read_header(address)[2] == channels else file
-    except UserError:
-        return file
 
 
 def files_below(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Path]:
@@ -178,17 +146,21 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
             unusable = _unusable(members, homes[uid])
             if unusable:
                 left_out.append(unusable)
-            elif members[0].sop_class == SEGMENTATION or not members[0].is_volume:
-                mask = True if members[0].sop_class == SEGMENTATION else None
-                own = "" if mask else uid
-                found += [
-                    Listed(Address.of(one.file), one.file.name, one.file, mask, one.subject, own, one.refers)
-                    for one in members
-                ]
+            elif members[0].sop_class == SEGMENTATION:
+                found += _each(members, True, "")
+            elif not members[0].is_volume:
+                found += _each(members, None, uid)
             else:
                 usable[uid] = members
         found += _volumes(folder, series, usable)
     return found
+
+
+def _each(files: list[DicomFile], is_mask: bool | None, series: str) -> list[Listed]:
+    """Files that are scans by themselves."""
+    return [
+        Listed(Address.of(one.file), one.file.name, one.file, is_mask, one.subject, series, one.refers) for one in files
+    ]
 
 
 def _unusable(files: list[DicomFile], homes: dict[Path, set[str]]) -> LeftOut | None:
@@ -214,7 +186,7 @@ def _volumes(folder: Path, series: dict[str, list[DicomFile]], usable: dict[str,
     for uid, files in usable.items():
         first = files[0]
         if all(file.frames > 1 for file in files):
-            found += [Listed(Address.of(one.file), one.file.name, one.file, None, one.subject, uid) for one in files]
+            found += _each(files, None, uid)
         elif sum(other[0].sop_class != SEGMENTATION for other in series.values()) == 1:
             found.append(Listed(Address.of(folder), folder.absolute().name, folder, None, first.subject, uid))
         else:
