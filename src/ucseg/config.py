@@ -76,7 +76,7 @@ _EXPECTED = {
     "float": "a number",
     "finite_number": "a finite number",
     "bool": "true or false",
-    "string": "text",
+    "string_type": "text",
     "tuple": "a list, such as [a, b]",
     "list": "a list, such as [a, b]",
     "too_short": "a list of at least {min_length}",

@@ -149,12 +149,12 @@ def save_dataset(
     """
     folder, root = dataset.folder, dataset.root
     rows = [
-        (one.case, one.subject, _relative(one.image.path, root), _relative(one.mask.path, root) if one.mask else "",
+        (one.case, one.subject, _relative(one.image, root), _relative(one.mask, root) if one.mask else "",
          one.split)
         for one in dataset.cases
     ]  # fmt: skip
     write_table(folder / CASES_FILE, CASE_COLUMNS, rows)
-    unseen = [(case, _relative(mask.path, root)) for case, mask in (hidden or {}).items()]
+    unseen = [(case, _relative(mask, root)) for case, mask in (hidden or {}).items()]
     unused = [(_relative(file, root), reason) for file, reason in (left_out or {}).items()]
     for name, columns, lines in ((HIDDEN_FILE, HIDDEN_COLUMNS, unseen), (LEFT_OUT_FILE, LEFT_OUT_COLUMNS, unused)):
         if lines:
@@ -251,6 +251,6 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def _relative(path: Path, root: Path) -> str:
-    path, root = _absolute(path), _absolute(root)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+def _relative(place: Address | Path, root: Path) -> str:
+    path = place.path if isinstance(place, Address) else place
+    return Address.of(_absolute(path)).below(root)

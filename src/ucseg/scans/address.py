@@ -22,35 +22,23 @@ from pathlib import Path
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
 from ucseg.scans.dicom.series import is_dicom
 
-FORMATS: dict[str, str] = {
-    ".nii.gz": "nifti",
-    ".nii": "nifti",
-    ".hdr": "nifti",
-    ".img": "nifti",
-    ".mgz": "nifti",
-    ".mgh": "nifti",
-    ".seg.nrrd": "itk",
-    ".nrrd": "itk",
-    ".nhdr": "itk",
-    ".mha": "itk",
-    ".mhd": "itk",
-    ".png": "plain_images",
-    ".jpg": "plain_images",
-    ".jpeg": "plain_images",
-    ".tif": "plain_images",
-    ".tiff": "plain_images",
-    ".h5": "arrays",
-    ".hdf5": "arrays",
-    ".npy": "arrays",
-    ".npz": "arrays",
-    **dict.fromkeys(DICOM_ENDINGS, "dicom"),
+FORMATS = {
+    ending: name
+    for name, endings in {
+        "nifti": (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh"),
+        "itk": (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"),
+        "plain_images": (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+        "arrays": (".h5", ".hdf5", ".npy", ".npz"),
+        "dicom": DICOM_ENDINGS,
+    }.items()
+    for ending in endings
 }
 """Ending of a readable file, in lower case -> its format. A double ending comes before the single one it ends with."""
 
 ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz)?)#(channels)", re.IGNORECASE)
-_NUMBERED = re.compile(r"(?P<before>.+_)(?P<channel>\d{4})(?P<after>(\.[^/]*)?)")
+_NUMBERED = re.compile(r"(.+_)(\d{4})(\.[^/]*)?")
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
 
@@ -93,16 +81,13 @@ class Address:
         """
         if len(files) == 1:
             return cls.of(files[0])
-        found = [
-            match.group("before", "channel", "after") for file in files if (match := _NUMBERED.fullmatch(str(file)))
-        ]
+        found = [match.groups("") for file in files if (match := _NUMBERED.fullmatch(str(file)))]
         numbers = sorted(number for _, number, _ in found)
         around = {(before, after) for before, _, after in found}
         if len(found) < len(files) or len(around) > 1 or numbers != [f"{i:04d}" for i in range(len(files))]:
             return None
-        before, after = around.pop()
-        path = Path(f"{before}{{{','.join(numbers)}}}{after}")
-        return cls(path, tuple(Path(f"{before}{number}{after}") for number in numbers))
+        ((before, after),) = around
+        return cls.of(f"{before}{{{','.join(numbers)}}}{after}")
 
     def __str__(self) -> str:
         return str(self.path)

@@ -28,12 +28,12 @@ _GREY_MODES = (*_GREY_PAGES, "LA", "La")
 
 def read(address: Address) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
-    return _scan(address.file, palette_indices=False)
+    return _read(address.file, palette_indices=False)
 
 
 def read_mask(address: Address) -> Scan:
     """As `read`, but a coloured palette yields its indices: in masks the colours are only there to be looked at."""
-    return _scan(address.file, palette_indices=True)
+    return _read(address.file, palette_indices=True)
 
 
 def is_stack(path: Path) -> bool:
@@ -79,11 +79,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise refusals.damaged(path, error) from error
 
 
-def _scan(path: Path, palette_indices: bool) -> Scan:
-    array = _read_array(path, palette_indices)
-    return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
-
-
 def _pages(path: Path, image: Image.Image) -> int:
     """How many pages a file holds, all looked at: only grey ones of one size and depth make a stack."""
     pages = int(getattr(image, "n_frames", 1))
@@ -108,40 +103,32 @@ def _no_stack(path: Path, pages: int) -> UserError:
     )
 
 
-def _read_array(path: Path, palette_indices: bool) -> Array:
+def _read(path: Path, palette_indices: bool) -> Scan:
     with _opened(path) as image:
-        pages = _pages(path, image)
-        if pages > 1:
-            return _read_stack(path, image, pages, palette_indices)
-        tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
-        image.load()
-        if image.mode in ("P", "PA") and palette_indices and not _grey_palette(image):
-            return np.asarray(image.getchannel("P") if image.mode == "PA" else image)[None]
-        array: Array
-        if image.mode in ("P", "PA"):
-            array = np.asarray(image.convert("RGB"))
-            array = array[..., :1] if _grey_palette(image) else array
-        elif image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
-            array = _deep(path, str(image.format))
-            array = array[..., :1] if image.mode in _GREY_MODES else array[..., :3]
-        elif image.mode in _GREY_MODES:
-            array = np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
-        else:
-            array = np.asarray(image.convert("RGB"))
-    return np.ascontiguousarray(np.moveaxis(native(array), -1, 0))
+        pages = []
+        for page in range(_pages(path, image)):
+            image.seek(page)
+            pages.append(native(_pixels(path, image, palette_indices)))
+    array = np.ascontiguousarray(np.moveaxis(pages[0], -1, 0))
+    if len(pages) > 1:
+        if any(page.shape[-1] > 1 for page in pages):
+            raise _no_stack(path, len(pages))
+        array = np.stack([page[..., 0] for page in pages])[None]
+    return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
 
 
-def _read_stack(path: Path, image: Image.Image, pages: int, palette_indices: bool) -> Array:
-    """1 x pages x H x W."""
-    slices = []
-    for page in range(pages):
-        image.seek(page)
-        image.load()
-        if image.mode == "P" and not _grey_palette(image) and not palette_indices:
-            raise _no_stack(path, pages)
-        grey = image.convert("L") if image.mode == "P" and _grey_palette(image) else image
-        slices.append(np.asarray(grey))
-    return native(np.stack(slices)[None])
+def _pixels(path: Path, image: Image.Image, palette_indices: bool) -> Array:
+    """H x W x C of the page that is shown."""
+    tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
+    image.load()
+    grey = image.mode in _GREY_MODES or (image.mode in ("P", "PA") and _grey_palette(image))
+    if image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
+        return _deep(path, str(image.format))[..., : 1 if grey else 3]
+    if image.mode in ("P", "PA") and palette_indices and not grey:
+        return np.asarray(image.getchannel("P") if image.mode == "PA" else image)[..., None]
+    if image.mode in _GREY_MODES:
+        return np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
+    return np.asarray(image.convert("RGB"))[..., : 1 if grey else 3]
 
 
 def _deep(path: Path, kind: str) -> Array:

@@ -19,11 +19,17 @@ def empty(place: object) -> UserError:
 
 def damaged(path: Path, error: BaseException | str) -> UserError:
     """A file that its reader cannot read to the end; `error` gives the reason."""
+    line = first_line(error, path)
+    reason = f" ({line})" if line else ""
+    return UserError("scan-damaged", f"{path}: the file is damaged or cut short{reason}; copy or export it again.")
+
+
+def first_line(error: BaseException | str, path: Path) -> str:
+    """What a library says of a file, short enough for a sentence that ends with what to do."""
     if isinstance(error, BaseException):
         error = str(error) or type(error).__name__
-    line = error.replace(str(path), path.name).replace("; ", ", ").partition("\n")[0].rstrip(".")
-    reason = f" ({shorten(line, 120, placeholder=' ...')})" if line else ""
-    return UserError("scan-damaged", f"{path}: the file is damaged or cut short{reason}; copy or export it again.")
+    line = error.partition("\n")[0].rstrip(".").replace(str(path), path.name).replace("; ", ", ")
+    return shorten(line, 120, placeholder=" ...")
 
 
 def other_content(path: Path, expected: str, fix: str) -> UserError:

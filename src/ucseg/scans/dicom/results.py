@@ -26,6 +26,7 @@ from ucseg.machine.writing import whole_file
 from ucseg.scans.dicom.codes import UNKNOWN, Code, SegmentCodes
 from ucseg.scans.dicom.image import DicomHeader
 from ucseg.scans.dicom.series import dataset, quiet_pydicom
+from ucseg.scans.refusals import first_line
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
@@ -40,7 +41,13 @@ _REST = (
     # That a source was anonymised, and how, is no patient data, and archives ask for it.
     "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
 )  # fmt: skip
-_LATERALITY = {"left": ("7771000", "Left"), "right": ("24028007", "Right"), "both": ("51440002", "Right and left")}
+_LATERALITY = {
+    "left": Code(value="7771000", scheme="SCT", meaning="Left"),
+    "right": Code(value="24028007", scheme="SCT", meaning="Right"),
+    "both": Code(value="51440002", scheme="SCT", meaning="Right and left"),
+}
+_AI = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
+_NO_UNITS = Code(value="1", scheme="UCUM", meaning="no units")
 
 
 @dataclass(frozen=True)
@@ -162,27 +169,23 @@ def segmentation(
 
     identity = highdicom.AlgorithmIdentificationSequence(
         name="ucseg",
-        family=_concept("123110", "DCM", "Artificial Intelligence"),
+        family=_concept(_AI),
         version=__version__,
         source="ucseg",
         parameters={"method": algorithm.method, "weights": algorithm.weights},
     )
-    described = [
-        _described(index, name, codes.get(index, UNKNOWN), identity) for index, name in classes.items() if index
-    ]
+    described = [_described(i, name, codes.get(i, UNKNOWN), identity) for i, name in classes.items() if i]
     return _built(
         highdicom.seg.Segmentation,
         source,
         mask.astype(np.uint8 if len(classes) <= 256 else np.uint16, copy=False),
         algorithm,
+        "Segmentation",
         number=1000,
         segmentation_type="BINARY",
         segment_descriptions=described,
         # SimpleITK takes a file's frames for the slices of one volume: right only if there is one segment and no gap.
         omit_empty_frames=len(described) > 1,
-        content_label="SEGMENTATION",
-        content_description="Segmentation by ucseg, for research use",
-        series_description="Segmentation by ucseg",
     )
 
 
@@ -199,7 +202,7 @@ def parametric_map(values: Array, source: Source, algorithm: Algorithm) -> Any:
     meaning = highdicom.pm.RealWorldValueMapping(
         lut_label="UNCERTAINTY",
         lut_explanation="Uncertainty of the segmentation: 0 sure, 1 knows nothing",
-        unit=_concept("1", "UCUM", "no units"),
+        unit=_concept(_NO_UNITS),
         value_range=(0.0, 1.0),
     )
     made = _built(
@@ -207,13 +210,11 @@ def parametric_map(values: Array, source: Source, algorithm: Algorithm) -> Any:
         source,
         values.astype(np.float32, copy=False),
         algorithm,
+        "Uncertainty",
         number=2000,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[meaning],
         voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)],
-        content_label="UNCERTAINTY",
-        content_description="Uncertainty of a segmentation by ucseg, for research use",
-        series_description="Uncertainty by ucseg",
     )
     made.Laterality = source.images[0].get("Laterality") or None  # of paired body parts: the standard wants it said
     return made
@@ -229,11 +230,13 @@ def write(made: Any, path: Path) -> None:
         made.save_as(part)
 
 
-def _built(kind: Any, source: Source, volume: Array, algorithm: Algorithm, number: int, **values: Any) -> Any:
+def _built(
+    kind: Any, source: Source, volume: Array, algorithm: Algorithm, what: str, number: int, **values: Any
+) -> Any:
     import highdicom
 
     first = source.images[0]
-    with _said_of(first.filename):
+    with _said_of(Path(first.filename)):
         return kind(
             source_images=source.images,
             pixel_array=source.frames(volume),
@@ -246,12 +249,15 @@ def _built(kind: Any, source: Source, volume: Array, algorithm: Algorithm, numbe
             software_versions=__version__,
             device_serial_number=algorithm.weights,
             specific_character_set="ISO_IR 192",
+            content_label=what.upper(),
+            content_description=f"{what} by ucseg, for research use",
+            series_description=f"{what} by ucseg",
             **values,
         )
 
 
 @contextmanager
-def _said_of(path: Path | str) -> Iterator[None]:
+def _said_of(path: Path) -> Iterator[None]:
     """A header that breaks the standard can break pydicom and highdicom anywhere: then the file is named.
 
     Their warnings are not shown: the source is as it is, and the warnings name the patient. `ucseg predict` itself
@@ -265,10 +271,9 @@ def _said_of(path: Path | str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise UserError(
             "result-refused",
-            f"{path}: no DICOM object can be made for this series ({reason}); "
+            f"{path}: no DICOM object can be made for this series ({first_line(error, path)}); "
             "export the series again, or leave out --dicom-seg.",
         ) from error
 
@@ -279,27 +284,22 @@ def _described(index: int, name: str, codes: SegmentCodes, identity: Any) -> Any
     described = highdicom.seg.SegmentDescription(
         segment_number=index,
         segment_label=name[:64],
-        segmented_property_category=_of(codes.category),
-        segmented_property_type=_of(codes.type),
+        segmented_property_category=_concept(codes.category),
+        segmented_property_type=_concept(codes.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=identity,
-        anatomic_regions=[_of(codes.region)] if codes.region is not None else None,
+        anatomic_regions=[_concept(codes.region)] if codes.region is not None else None,
     )
     if codes.laterality is not None:
-        value, meaning = _LATERALITY[codes.laterality]
-        side = [_concept(value, "SCT", meaning)]
-        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = side
+        kind = described.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(_LATERALITY[codes.laterality])]
     return described
 
 
-def _of(code: Code) -> Any:
-    return _concept(code.value, code.scheme, code.meaning)
-
-
-def _concept(value: str, scheme: str, meaning: str) -> Any:
+def _concept(code: Code) -> Any:
     from highdicom.sr import CodedConcept
 
-    return CodedConcept(value, scheme, meaning)
+    return CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _reduced(file: Path) -> Any:
