@@ -164,8 +164,8 @@ def _in_two_splits(tree: _Tree, layout: Layout) -> Iterator[UserError]:
             lists = f"{' and '.join(one.names)} ({one.split}) and {' and '.join(other.names)} ({other.split})"
             yield UserError(
                 "case-in-two-splits",
-                f"{tree.folder}: {some(both)} is in {lists}; a case must be in one split only: take it out of one of "
-                "the lists, or copy the published ones again.",
+                f"{tree.folder}: {some(both)} is in {lists}, but a case must be in one split only; remove it from one "
+                "list, or copy the published lists again.",
             )
 
 
@@ -202,8 +202,8 @@ def _cases(tree: _Tree, part: Part, problems: list[UserError]) -> Iterator[Case]
         problems.append(
             UserError(
                 "listed-case-missing",
-                f"{lists} names {len(listed)} cases, {len(missing)} of them have no file {pattern} ({some(missing)}); "
-                "add them to the folder: the splits need all.",
+                f"{lists} names {len(listed)} cases, but {pattern} is missing for {len(missing)} of them "
+                f"({some(missing)}); add these files, the split needs all.",
             )
         )
     repeated = [name for name, count in Counter(listed).items() if count > 1]
@@ -232,7 +232,7 @@ def _address(path: Path, pattern: str) -> Address:
 
 
 def _counted(tree: _Tree, layout: Layout, public: PublicSet) -> Iterator[str]:
-    """A note where a part has another number of cases than was published."""
+    """A note for each part that has another number of cases than the published one."""
     for split, published in {**public.counts, **layout.counts}.items():
         parts = [part for part in layout.parts if part.split == split]
         listed = sum(len(tree.names(name)) for part in parts for name in part.names)
@@ -247,8 +247,8 @@ def _no_layout(name: str, layouts: tuple[Layout, ...], tree: _Tree) -> UserError
         lists = " and ".join(tree.missing_lists(near))
         return UserError(
             "lists-missing",
-            f"{tree.folder}: {lists} is missing; put the published lists of {name} into the folder. They come with the "
-            "papers' public code.",
+            f"{tree.folder}: these published lists of {name} are missing: {lists}; copy them from the papers' public "
+            "code.",
         )
     expected = " or ".join(layout.words for layout in layouts)
     kinds = Counter(_kind(text) for text in tree.files)

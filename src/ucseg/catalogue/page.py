@@ -1,4 +1,4 @@
-"""What is known of the data sets, in words: for `ucseg datasets NAME` and for docs/reference/datasets.md.
+"""What is known of the data sets, in words, for `ucseg datasets NAME` and docs/reference/datasets.md.
 
 This makes the page: python -m ucseg.catalogue.page > docs/reference/datasets.md
 """
@@ -34,8 +34,8 @@ name says split, method, steps, plan and seed, and whether its settings are publ
 instead, written like those in `src/ucseg/recipes`.
 
 `found` says where licence, citation, numbers and splits were read. These were stored copies of public text, in November
-2026, never the live pages. *Second-hand* means that others than the makers say it. A licence is called not known if
-nobody was found who had read the makers' words. The terms that come with the data decide.
+2026, never the live pages. *Second-hand* means that others say it, not the makers. A licence is called not known if no
+one was found who had read the makers' words. The terms that come with the data decide.
 
 The numbers of cases are the published ones. An incomplete copy is read, with a note.
 """

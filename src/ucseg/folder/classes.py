@@ -14,6 +14,7 @@ from ucseg.folder.survey import MaskFacts, nearly_all_outlines
 from ucseg.scans.address import Address
 
 BACKGROUND = "background"
+_TWO = {0: BACKGROUND, 1: "foreground"}
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,16 @@ def choose_reading(
 
     Args:
         masks: case -> facts, of every readable mask.
-        classes: index -> name, where given by the user or dataset.json.
-        threshold: where given by the user.
-        fill_outlines: where given by the user; None: filled when nearly all sampled masks are outlines.
+        classes: index -> name, if given by the user or dataset.json.
+        threshold: if given by the user.
+        fill_outlines: if given by the user; None: filled if nearly all sampled masks are outlines.
 
     Raises:
         UserError: there is no foreground at all, or the values are no class numbers and no two levels.
     """
     notes: list[str] = []
     if not masks:
-        return Reading(classes or {0: BACKGROUND, 1: "foreground"}, threshold, bool(fill_outlines))
+        return Reading(classes or _TWO, threshold, bool(fill_outlines))
     if all(facts.low == facts.high == 0 for facts in masks.values()):
         raise UserError("masks-empty", "All masks are empty (zero everywhere); check that these are the right files.")
     highest = max(facts.high for facts in masks.values())
@@ -150,7 +151,7 @@ def choose_reading(
     if threshold is None:
         classes = _from_values(masks, classes, notes, rejected)
     else:
-        classes = classes or {0: BACKGROUND, 1: "foreground"}
+        classes = classes or _TWO
         if len(classes) != 2:
             raise UserError(
                 "threshold-classes",
@@ -167,54 +168,49 @@ def choose_reading(
 def _two_levels(masks: Mapping[str, MaskFacts], notes: list[str]) -> float | None:
     """The cut between two grey levels; None when values are (or may be) class numbers."""
     high = max(facts.high for facts in masks.values())
-    if any(facts.low < 0 for facts in masks.values()) or high <= 1:
+    if high <= 1 or any(facts.low < 0 or facts.counts is None for facts in masks.values()):
         return None
     cut = float(high // 2)
     values: Counter[float] = Counter()
     for facts in masks.values():
-        if facts.counts is None:
-            return None
-        values.update(facts.counts)
-    if set(values) <= {0, high} and high > 1:
-        notes.append(f"masks hold 0 and {high:g}: foreground is above {cut:g} (--mask-threshold changes it).")
-        return cut
+        values.update(facts.counts or {})
     middle = sum(count for value, count in values.items() if 0.1 * high < value < 0.9 * high)
-    # Lossy or smoothed masks: many levels, nearly all voxels at the two ends.
-    if len(values) > 16 and middle <= 0.05 * values.total():
+    if set(values) <= {0, high}:
+        found = f"masks hold 0 and {high:g}"
+    elif len(values) > 16 and middle <= 0.05 * values.total():  # many levels, nearly all voxels at the two ends
         kind = "lossy (JPEG)" if any(facts.lossy for facts in masks.values()) else "smoothed"
-        notes.append(
-            f"masks are {kind}, {len(values)} grey levels: foreground is above {cut:g} (--mask-threshold changes it)."
-        )
-        return cut
-    return None
+        found = f"masks are {kind}, {len(values)} grey levels"
+    else:
+        return None
+    notes.append(f"{found}: foreground is above {cut:g} (--mask-threshold changes it).")
+    return cut
 
 
 def _from_values(
     masks: Mapping[str, MaskFacts], classes: dict[int, str] | None, notes: list[str], rejected: dict[str, str]
 ) -> dict[int, str]:
-    known = set(classes) if classes is not None else _class_numbers(masks)
+    known = _class_numbers(masks) if classes is None else set(classes)
     names = classes or _complete({number: f"class_{number}" for number in known if number})
     for case, facts in masks.items():
-        strange = _strange(facts, known if classes is None else set(names))
+        strange = _strange(facts, known)
         if strange:
             rejected[case] = f"its values are no classes ({strange}); fix the mask, or name them with --classes."
     if len(rejected) == len(masks):
         listed = ", ".join(f"{number} {name}" for number, name in names.items())
         case, reason = next(iter(rejected.items()))
         raise UserError("no-mask-fits", f"No mask fits the classes {listed}. For example {case}: {reason}")
-    if classes is None and set(names) == {0, 1}:
-        return {0: BACKGROUND, 1: "foreground"}
+    if classes is None and len(names) == 2:
+        return _TWO
     if classes is None:
         notes.append("classes are numbered as found in the masks; name them with --classes or in dataset.yaml.")
-        unused = [str(number) for number in names if number and number not in known]
+        unused = ", ".join(str(number) for number in names if number and number not in known)
         if unused:
-            notes.append(f"no mask holds {', '.join(unused)}; these classes stay unused.")
-            names = {n: name if n in known or not n else f"unused_{n}" for n, name in names.items()}
+            notes.append(f"no mask holds {unused}; these classes stay unused.")
     return names
 
 
 def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
-    """The class numbers in use; values that hardly any mask holds and that fit no numbering are not among them."""
+    """The class numbers in use, without values that hardly any mask holds and that fit no numbering."""
     holders: dict[float, list[Address]] = {}
     for facts in masks.values():
         if facts.counts is not None and facts.whole and facts.low >= 0:
@@ -237,7 +233,7 @@ def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
 
 
 def _numbering(values: set[int]) -> bool:
-    """Whether values look like class numbers: small, or hardly a gap among them."""
+    """Whether values look like class numbers: small, or with few gaps."""
     return bool(values - {0}) and max(values) <= max(9, 2 * len(values)) and max(values) <= 255
 
 

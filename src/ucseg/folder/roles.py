@@ -9,7 +9,7 @@ mask only if X lies beside it and has no other mask.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
@@ -74,7 +74,29 @@ def scan_files(
         UserError: a pattern finds nothing.
     """
     listed, left_out = list_scans(folder, skip)
-    return _roles(folder, listed, images_glob, masks_glob, left_out), left_out
+    image_star, mask_star = _star(folder, images_glob), _star(folder, masks_glob)
+    named = named_as_masks(folder, listed)
+    chosen: list[tuple[Listed, Path, bool, str | None]] = []
+    for one in listed:
+        relative = _relative(folder, one)
+        by_mask, by_image = mask_star(relative), image_star(relative)
+        stated = one.is_mask is not None  # the file itself says what it is
+        looks = one.is_mask if stated else one.address in named
+        # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
+        if one.is_mask is not False and (by_mask is not None or (masks_glob is None and looks)):
+            chosen.append((one, relative, True, None if stated else by_mask))
+        elif one.is_mask is not True and (by_image is not None or (images_glob is None and not looks)):
+            chosen.append((one, relative, False, None if stated else by_image))
+        else:
+            left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
+    for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
+        if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
+            raise UserError("pattern-no-file", f"{folder}: {option} '{pattern}' matches no readable file; correct it.")
+    found = [_file(*one) for one in chosen]
+    keys = [{file.key for file in found if file.is_mask is is_mask} for is_mask in (False, True)]
+    if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
+        found = [_file(one, relative, is_mask, None) for one, relative, is_mask, _ in chosen]
+    return found, left_out
 
 
 def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
@@ -109,35 +131,6 @@ def own_split(relative: Path) -> str:
     return ""
 
 
-def _roles(
-    folder: Path, listed: Sequence[Listed], images_glob: str | None, masks_glob: str | None, left_out: list[LeftOut]
-) -> list[ScanFile]:
-    is_image = _Matcher(folder, images_glob)
-    is_mask = _Matcher(folder, masks_glob)
-    named = named_as_masks(folder, listed)
-    chosen: list[tuple[Listed, Path, bool, str | None]] = []
-    for one in listed:
-        relative = _relative(folder, one)
-        by_mask, by_image = is_mask(relative), is_image(relative)
-        stated = one.is_mask is not None  # the file itself says what it is
-        looks = one.is_mask if stated else one.address in named
-        # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
-        if one.is_mask is not False and (by_mask is not None or (masks_glob is None and looks)):
-            chosen.append((one, relative, True, None if stated else by_mask))
-        elif one.is_mask is not True and (by_image is not None or (images_glob is None and not looks)):
-            chosen.append((one, relative, False, None if stated else by_image))
-        else:
-            left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
-    for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
-        if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
-            raise UserError("pattern-no-file", f"{folder}: {option} '{pattern}' matches no readable file; correct it.")
-    found = [_file(*one) for one in chosen]
-    keys = [{file.key for file in found if file.is_mask is is_mask} for is_mask in (False, True)]
-    if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
-        found = [_file(one, relative, is_mask, None) for one, relative, is_mask, _ in chosen]
-    return found
-
-
 def _relative(folder: Path, one: Listed) -> Path:
     return one.place.relative_to(folder).with_name(one.name) if one.place != folder else Path(one.name)
 
@@ -146,29 +139,25 @@ def _stem(relative: Path) -> str:
     return without_ending(relative.name)
 
 
-class _Matcher:
-    """Matches paths against a pattern; if its name has one star, gives the text that the star stands for."""
+def _star(folder: Path, pattern: str | None) -> Callable[[Path], str | None]:
+    """What the star in a pattern's name stands for in a path: "" without a single star, None if it does not match."""
+    if pattern is None:
+        return lambda relative: None
+    pattern = pattern.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
+    whole = re.compile(translate(pattern))
+    name = PurePosixPath(pattern).name
+    single = name.count("*") == 1 and not set(name) & set("?[")
+    star = re.compile("(.*)".join(map(re.escape, name.split("*")))) if single else None
 
-    def __init__(self, folder: Path, pattern: str | None) -> None:
-        self.whole: re.Pattern[str] | None = None
-        self.star: re.Pattern[str] | None = None
-        if pattern is None:
-            return
-        pattern = pattern.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
-        self.whole = re.compile(translate(pattern))
-        name = PurePosixPath(pattern).name
-        if name.count("*") == 1 and not set(name) & set("?["):
-            before, after = name.split("*")
-            self.star = re.compile(re.escape(before) + "(.*)" + re.escape(after))
-
-    def __call__(self, relative: Path) -> str | None:
-        """None: no match. Otherwise the text of the star, "" when there is no single one."""
+    def match(relative: Path) -> str | None:
         path = relative.as_posix()
         # "**/x" also means x in the folder itself.
-        if self.whole is None or not (self.whole.fullmatch(path) or self.whole.fullmatch("./" + path)):
+        if not (whole.fullmatch(path) or whole.fullmatch("./" + path)):
             return None
-        star = self.star.fullmatch(relative.name) if self.star is not None else None
-        return star.group(1) if star else ""
+        found = star.fullmatch(relative.name) if star else None
+        return found[1] if found else ""
+
+    return match
 
 
 def _looks_like_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:

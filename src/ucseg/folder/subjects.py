@@ -18,7 +18,7 @@ _NAMED_RULES = (
     ),
 )
 _LEADING_DIGITS = re.compile(r"(\d+)_")
-_OWN = "each file is another subject; if several show one person, give --subject a pattern for their names"
+_OWN = "each file counts as one subject; if several show the same person, give --subject a pattern of their names"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -30,7 +30,6 @@ from ucseg.folder.survey import (
     survey_cases,
 )
 from ucseg.machine.pool import for_each
-from ucseg.types import Array
 
 _AIR_IN_CT = -500.0
 
@@ -104,7 +103,14 @@ def understand(
         )
     found = find_cases(folder, options.images, options.masks, options.subject, skip)
     understood = understand_cases(folder, found, options, root, done)
-    return replace(understood, notes=understood.notes + list(_about_likely_masks(understood.cases)))
+    likely = likely_masks(understood.cases)
+    if likely:
+        files = some([f"{one.file.name} beside {one.image.name}" for one in likely])
+        understood.notes.append(
+            f"{len(likely)} images without a mask look like masks, by their names and their few values ({files}); "
+            f"if they are, {in_words(likely)}."
+        )
+    return understood
 
 
 def understand_cases(
@@ -160,21 +166,11 @@ def understand_cases(
     cases = [replace(one.case, mask=None) if one.case.case in unfit else one.case for one in surveyed]
     for case in (one.case for one in surveyed):
         if case.mask is not None and case.case in unfit:
-            reason = f"{unfit[case.case].rstrip('.')} (its image is kept as unlabelled)."
+            reason = f"{unfit[case.case].rstrip('.')} (its image is used without a mask)."
             left_out.append(LeftOut(case.mask.path, reason))
     left_out.sort(key=lambda item: item.file)
     images = [one.image for one in surveyed if len(one.image.shape) == dims]
     return Understood(config, cases, left_out, found.subject_rule, _shapes(images), _spacing(images), notes)
-
-
-def _about_likely_masks(cases: Sequence[Case]) -> Iterator[str]:
-    found = likely_masks(cases)
-    if found:
-        files = some([f"{one.file.name} beside {one.image.name}" for one in found])
-        yield (
-            f"{len(found)} images without a mask look like masks, by their names and their few values ({files}); "
-            f"if they are, {in_words(found)}."
-        )
 
 
 def _of_commonest_kind(surveyed: Sequence[Surveyed], left_out: list[LeftOut]) -> tuple[list[Surveyed], int, int]:
@@ -245,19 +241,18 @@ def _stage(name: str, total: int, done: Callable[[str, int], None] | None) -> Ca
 
 
 def _shapes(images: Sequence[ImageFacts]) -> str:
-    shapes = np.array([image.shape for image in images])
     unit = "px" if images[0].geometry.unit == "px" else "voxels"
-    sizes = len({image.shape for image in images})
-    return " x ".join(_range(axis, "d") for axis in shapes.T) + f" {unit}" + (f" ({sizes} sizes)" if sizes > 1 else "")
+    shapes = {image.shape for image in images}
+    return f"{_ranges(shapes, 'd')} {unit}" + (f" ({len(shapes)} sizes)" if len(shapes) > 1 else "")
 
 
 def _spacing(images: Sequence[ImageFacts]) -> str:
     if images[0].geometry.unit == "px":
         return "none: plain images, measured in pixels"
-    spacings = np.array([image.geometry.spacing for image in images])
-    return " x ".join(_range(axis, ".3g") for axis in spacings.T) + " mm"
+    return _ranges([image.geometry.spacing for image in images], ".3g") + " mm"
 
 
-def _range(values: Array, form: str) -> str:
-    low, high = format(values.min(), form), format(values.max(), form)
-    return low if low == high else f"{low}-{high}"
+def _ranges(rows: Iterable[Sequence[float]], form: str) -> str:
+    """The least and the greatest value of each column."""
+    ends = [(format(min(column), form), format(max(column), form)) for column in zip(*rows, strict=True)]
+    return " x ".join(low if low == high else f"{low}-{high}" for low, high in ends)
