@@ -114,7 +114,7 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
     if not scans:
         raise UserError(
             "no-scan",
-            f"{folder}: there is no scan in this folder; name one with DICOM or files ending in {', '.join(sorted(ENDINGS))}.",
+            f"{folder}: there is no scan in this folder; name one with DICOM files or {', '.join(sorted(ENDINGS))}.",
         )
     result.masks += masks
     names = {one.address: without_ending(one.name) if one.place.is_file() else one.name for one in scans}
