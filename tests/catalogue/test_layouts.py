@@ -206,6 +206,16 @@ def test_a_folder_of_another_data_set(tmp_path: Path) -> None:
         ucseg.import_("la", grow(tmp_path / "other", ["a.png"]), out=tmp_path / "dataset")
 
 
+def test_linked_folders_are_read_and_datasets_in_the_folder_are_not(tmp_path: Path) -> None:
+    files = pairs("images/{}.png", "masks/{}.png", range(3))
+    grow(tmp_path / "store", files)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "store")
+    ucseg.import_("etis", tmp_path / "data", out=tmp_path / "data" / "first")
+    grow(tmp_path / "data" / "first", files)
+    assert len(ucseg.import_("etis", tmp_path / "data", out=tmp_path / "second").cases) == 3
+
+
 def test_one_case_in_two_places_is_refused(tmp_path: Path) -> None:
     files = pairs("a/Case0{}.mhd", "a/Case0{}_segmentation.mhd", [1, 2])
     files += pairs("b/Case0{}.mhd", "b/Case0{}_segmentation.mhd", [1])

@@ -145,7 +145,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 links = [one.name for one in members if not (one.isfile() or one.isdir())]
                 if links:
                     raise UserError(
-                        "archive-link", f"{archive}: its member '{links[0]}' is a link or device; nothing was unpacked."
+                        "archive-link",
+                        f"{archive}: not unpacked, because '{links[0]}' in it is a link or device; check its source.",
                     )
                 files = [(one.name, one.size, one, one.isfile()) for one in members]
                 _write(archive, folder, files, packed_tar.extractfile)
@@ -162,7 +163,8 @@ def _write(
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
             raise UserError(
-                "archive-outside", f"{archive}: its member '{name}' would lie outside the folder; nothing was unpacked."
+                "archive-outside",
+                f"{archive}: not unpacked, because '{name}' in it would lie outside the folder; check its source.",
             )
     for name, size, member, is_file in members:
         target = folder / name
