@@ -89,27 +89,21 @@ def load_dataset(path: Path | str) -> Dataset:
     """
     path = _absolute(Path(path))
     if not path.exists():
-        raise UserError(
-            "dataset-missing",
-            f"{path}: no such dataset; make one of a folder of scans with ucseg init SCANS --out DATASET.",
-        )
+        raise UserError("dataset-missing", f"{path}: no such dataset; make one with ucseg init SCANS --out DATASET.")
     if path.is_file() and path.name != CONFIG_FILE:
-        raise UserError(
-            "dataset-is-file", f"{path}: this is a file; give the folder of the dataset, in which its {CONFIG_FILE} is."
-        )
+        raise UserError("dataset-is-file", f"{path}: this is a file; give the folder in which the {CONFIG_FILE} is.")
     folder = path if path.is_dir() else path.parent
     config_file = folder / CONFIG_FILE
     if not config_file.is_file():
         raise UserError(
             "dataset-not-made",
-            f"{path}: there is no {CONFIG_FILE} here; make a dataset of these scans with "
-            f"ucseg init {path} --out DATASET.",
+            f"{path}: there is no {CONFIG_FILE} here; if these are scans, run ucseg init {path} --out DATASET.",
         )
     dataset = Dataset(folder, build(DatasetConfig, read_yaml(config_file), str(config_file)), [])
     if not dataset.root.is_dir():
         raise UserError(
             "dataset-root",
-            f"{config_file}: the data root {dataset.root} is not there; set 'root' to where the scans are now.",
+            f"{config_file}: the data root {dataset.root} is not there; set 'root' to where the scans are.",
         )
     dataset.cases = _read_cases(folder / CASES_FILE, dataset.root)
     return dataset
@@ -130,8 +124,7 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
     """Raise a UserError if a dataset is in a folder and may not be replaced."""
     if (folder / CONFIG_FILE).exists() and not overwrite:
         raise UserError(
-            "dataset-exists",
-            f"{folder}: there already is a dataset; choose another --out, or replace it with --overwrite.",
+            "dataset-exists", f"{folder}: there already is a dataset; choose another --out, or add --overwrite."
         )
 
 

@@ -77,8 +77,7 @@ def numbers_to_classes(mask: Address, names: Mapping[int, str], classes: Mapping
     if unknown:
         raise UserError(
             "mask-segment",
-            f"{mask}: its segment '{unknown[0]}' is none of the classes {', '.join(classes.values())}; "
-            "add it to the classes, or rename the segment.",
+            f"{mask}: its segment '{unknown[0]}' is no class ({', '.join(classes.values())}); add or rename it.",
         )
     return {number: index[name.lower()] for number, name in names.items()}
 
@@ -103,10 +102,10 @@ def _classes(values: Array, mask: Address, config: DatasetConfig) -> Array:
         whole = np.rint(values)
         off = np.abs(values - whole)
         if off.max(initial=0) > 1e-3:  # whole numbers that went through scaled storage have rounding errors, no more
+            example = values.ravel()[np.argmax(off)]
             raise UserError(
                 "mask-fractions",
-                f"{mask}: the mask holds fractions (e.g. {values.ravel()[np.argmax(off)]:.3g}), not class numbers; "
-                "set mask_threshold in dataset.yaml to cut it.",
+                f"{mask}: holds fractions (e.g. {example:.3g}), not class numbers; set mask_threshold in dataset.yaml.",
             )
         values = whole
     # Classes are numbered without a gap, so the range is enough; to list all values of a large volume takes seconds.
@@ -118,8 +117,7 @@ def _classes(values: Array, mask: Address, config: DatasetConfig) -> Array:
             middle = (float(values.min()) + float(values.max())) / 2
             fix = f"set mask_threshold in dataset.yaml (e.g. {middle:g})"
         raise UserError(
-            "mask-not-classes",
-            f"{mask}: the mask holds values that are no classes ({listed}); {fix} or correct the mask.",
+            "mask-not-classes", f"{mask}: the mask holds values that are no classes ({listed}); {fix}, or correct it."
         )
     return values.astype(np.uint8)
 
@@ -133,8 +131,7 @@ def fill_outlines(label: Array, mask: Address | Path) -> Array:
     if label.ndim != 2:
         raise UserError(
             "outlines-of-volume",
-            f"{mask}: outlines are filled in plain 2D images only; leave out --fill-outlines, or set "
-            "fill_outlines: false in dataset.yaml.",
+            f"{mask}: only plain 2D images have outlines to fill; leave out --fill-outlines (fill_outlines).",
         )
     filled = {int(value): _filled(label == value, mask) for value in np.unique(label) if value != 0}
     out = np.zeros_like(label)
@@ -154,8 +151,7 @@ def _filled(outline: Array, mask: Address | Path) -> Array:
             row, column = (int(side.start + side.stop) // 2 for side in box)
             raise UserError(
                 "outline-open",
-                f"{mask}: the outline around row {row}, column {column} does not close, so it has no inside; "
-                "close it in the mask or leave this case out.",
+                f"{mask}: the line around row {row}, column {column} does not close; close it or leave the case out.",
             )
         filled[box] |= region
     return filled
@@ -187,14 +183,13 @@ def _on_grid(label: Array, shape: tuple[int, ...], mask: Address) -> Array:
     if not mask.plain or len(shape) != 2:
         raise UserError(
             "mask-shape",
-            f"{mask}: the mask has shape {label.shape}, its image {tuple(shape)}; "
-            "resample the mask to the image's grid (or check that they belong together).",
+            f"{mask}: has shape {label.shape}, its image {tuple(shape)}; resample it to the grid of its image.",
         )
     if not _aspect_allows(label.shape, shape):
+        sizes = ", ".join(f"{width} x {height} px" for height, width in (label.shape, shape))
         raise UserError(
             "mask-aspect",
-            f"{mask}: the mask is {label.shape[1]} x {label.shape[0]} px, its image {shape[1]} x {shape[0]} px: their "
-            "aspect ratios differ; check that they belong together, or resize the mask.",
+            f"{mask}: the aspect ratios of mask and image differ ({sizes}); check that they belong together.",
         )
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(shape, label.shape, strict=True)

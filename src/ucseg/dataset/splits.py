@@ -55,8 +55,7 @@ def split_cases(
         if amount is not None and _has_own(cases, split):
             raise UserError(
                 "split-kept",
-                f"The folder brings its own {split} cases, which are kept; leave out --{split}, "
-                "or give a folder without them.",
+                f"The folder brings its own {split} cases; leave out --{split}, or give a folder without them.",
             )
     fresh = {case.case for case in cases if case.split in ("", "train")}
     subjects: dict[str, list[Case]] = defaultdict(list)
@@ -147,7 +146,7 @@ def _take(order: list[str], subjects: dict[str, list[Case]], wanted: int, option
     if count < wanted:
         raise UserError(
             "amount-not-there",
-            f"{option} asks for {wanted} cases with a mask, but only {count} are there to draw from; ask for less.",
+            f"{option} asks for {wanted} cases with a mask, but only {count} are left; ask for less.",
         )
     return taken
 

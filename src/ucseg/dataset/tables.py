@@ -24,8 +24,7 @@ def read_table(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     missing = [column for column in columns if column not in (reader.fieldnames or [])]
     if missing:
         raise UserError(
-            "table-column",
-            f"{file}: column '{missing[0]}' is missing; the first line must be {','.join(columns)}.",
+            "table-column", f"{file}: column '{missing[0]}' is missing; start the file with {','.join(columns)}."
         )
     return [(reader.line_num, {column: (row[column] or "").strip() for column in columns}) for row in reader]
 

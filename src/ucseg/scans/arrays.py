@@ -210,8 +210,7 @@ def _chosen(address: Address, entries: Mapping[str, _Entry], wanted: tuple[str, 
 def _unclear(address: Address, entries: Mapping[str, _Entry], wanted: tuple[str, ...]) -> UserError:
     if not entries:
         return UserError(
-            "array-none",
-            f"{address}: the file holds no array of numbers with two or more axes; save image and label in it.",
+            "array-none", f"{address}: no array in it holds numbers with two or more axes; save image and label in it."
         )
     names = sorted(entries)
     return UserError(
@@ -243,7 +242,6 @@ def _geometry(address: Address, entry: _Entry, dims: int) -> Geometry:
     if len(spacing) != dims or not np.isfinite(spacing).all() or min(spacing) <= 0:
         raise UserError(
             "array-spacing",
-            f"{address}: its spacing {list(spacing)} is not {dims} lengths in mm, one for each axis; "
-            "correct or remove it.",
+            f"{address}: its spacing {list(spacing)} is not {dims} lengths in mm; correct or remove it.",
         )
     return Geometry(np.diag([*spacing, 1.0]))

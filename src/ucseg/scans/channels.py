@@ -39,8 +39,7 @@ def read_union(scans: list[Scan], address: Address) -> Scan:
         if part.shape != first.shape:
             raise UserError(
                 "mask-parts",
-                f"{scan.source}: has shape {part.shape}, {scans[0].source.name} {first.shape}; "
-                "save the masks of one image in one size.",
+                f"{scan.source}: has shape {part.shape}, {scans[0].source.name} {first.shape}; save both in one size.",
             )
         greatest = np.maximum(greatest, part)
     return Scan(greatest[None], scans[0].geometry, address.path, scans[0].header)
@@ -56,7 +55,7 @@ def only_channel(mask: Scan) -> Array:
     if any((channel != first).any() for channel in mask.array[1:]):
         raise UserError(
             "mask-colours",
-            f"{mask.source}: the mask is a picture in colours; save it with one channel that holds the class numbers.",
+            f"{mask.source}: the mask is a picture in colours; save it with one channel of class numbers.",
         )
     return first
 
@@ -72,13 +71,11 @@ def read_header(headers: list[Header], address: Address) -> Header:
             )
         if own_shape != shape:
             raise UserError(
-                "channel-shape",
-                f"{path}: has shape {own_shape}, {first} {shape}; register and resample the channels to one grid.",
+                "channel-shape", f"{path}: has shape {own_shape}, {first} {shape}; resample the channels to one grid."
             )
         if own.unit != geometry.unit or geometry.displacement(own, shape) > TOLERANCE * min(geometry.spacing):
             raise UserError(
                 "channel-place",
-                f"{path}: does not lie where {first} lies (spacing, origin or direction differ); "
-                "register and resample the channels to one grid.",
+                f"{path}: does not lie where {first} lies; register and resample the channels to one grid.",
             )
     return shape, geometry, len(headers)

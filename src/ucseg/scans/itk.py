@@ -129,9 +129,7 @@ def _channels(path: Path, reader: sitk.ImageFileReader) -> int:
     if reader.GetDimension() == 2 and components in (3, 4):
         return 3
     raise UserError(
-        "scan-components",
-        f"{path}: the file holds {components} values in each voxel, a scan has one; "
-        "save each time point or channel as a file.",
+        "scan-components", f"{path}: holds {components} values in each voxel, not one; save each channel as a file."
     )
 
 

@@ -138,8 +138,7 @@ def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
     shape = tuple(int(n) for n in image.shape)
     if part and len(shape) != 4:
         raise UserError(
-            "nifti-channels",
-            f"{address}: the file is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}.",
+            "nifti-channels", f"{address}: is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}."
         )
     if any(n != 1 for n in shape[3:]) and not part:
         fix = f"save each time point as a file, or write {address.name}#channels if these are channels"

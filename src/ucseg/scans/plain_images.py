@@ -98,8 +98,7 @@ def _pages(path: Path, image: Image.Image) -> int:
 
 def _no_stack(path: Path, pages: int) -> UserError:
     return UserError(
-        "image-pages",
-        f"{path}: the file holds {pages} pages that are no stack of grey slices of one size; save each page as a file.",
+        "image-pages", f"{path}: its {pages} pages are no stack of grey slices of one size; save each as a file."
     )
 
 

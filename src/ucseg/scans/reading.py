@@ -138,7 +138,7 @@ def _module(address: Address) -> ModuleType:
     if not address.format:
         raise UserError(
             "scan-format",
-            f"{address}: the format '{file.suffix}' is not supported; use one of these endings: {', '.join(ENDINGS)}.",
+            f"{address}: '{file.suffix}' is not supported; use one of these endings: {', '.join(ENDINGS)}.",
         )
     return format_module(address.format)
 

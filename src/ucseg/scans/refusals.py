@@ -40,8 +40,7 @@ def other_content(path: Path, expected: str, fix: str) -> UserError:
 def axes(place: object, shape: Sequence[int], fix: str = "save each time point or channel as a file") -> UserError:
     """A file of more axes than a scan has."""
     return UserError(
-        "scan-axes",
-        f"{place}: the file is {len(shape)}D (shape {tuple(shape)}), a scan has two or three axes; {fix}.",
+        "scan-axes", f"{place}: is {len(shape)}D (shape {tuple(shape)}), a scan has two or three axes; {fix}."
     )
 
 
@@ -53,8 +52,7 @@ def values(place: object, kind: object) -> UserError:
 def segments_overlap(path: Path) -> UserError:
     """A segmentation that no label map can hold."""
     return UserError(
-        "segments-overlap",
-        f"{path}: the segments overlap, so a voxel has several labels; export them without overlap.",
+        "segments-overlap", f"{path}: the segments overlap, a voxel has several labels; export them without overlap."
     )
 
 
@@ -65,6 +63,5 @@ def check_geometry(place: object, geometry: Geometry) -> None:
     if not np.isfinite(geometry.affine).all() or abs(np.linalg.det(matrix)) <= 1e-6 * lengths:
         raise UserError(
             "scan-geometry",
-            f"{place}: the header gives no usable voxel size and direction (affine {geometry.affine.tolist()}); "
-            "export the scan again.",
+            f"{place}: its affine {geometry.affine.tolist()} gives no voxel size and direction; export it again.",
         )

@@ -66,7 +66,7 @@ def repeated(folder: Path) -> list[object]:
     save_series(folder, VOLUME)
     for k in range(7):
         one_slice(folder, f"b{k}.dcm", (10, 20, 30 + 2 * k))
-    return ["2 times"]
+    return ["2 slices"]
 
 
 def twice(folder: Path) -> list[object]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
-from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, Slice, dataset, files_in, read_file, series_of
+from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, Slice, damage_of, dataset, files_in, read_file, series_of
 from ucseg.scans.dicom.volume import in_order
 from ucseg.scans.refusals import damaged
 from ucseg.scans.scan import Geometry, Scan, native
@@ -70,27 +70,31 @@ def files_of(address: Address) -> list[Path]:
 
 def series_uid(address: Address) -> str:
     """SeriesInstanceUID of an image; "" where it cannot be read."""
-    try:
-        return _files(address)[0].series
-    except (UserError, OSError):
-        return ""
+    first = _first(address)
+    return first.series if first else ""
 
 
 def is_plain(address: Address) -> bool:
     """Whether the scan is an image without a place in the patient; False also where it cannot be read."""
-    try:
-        return not _files(address)[0].is_volume
-    except (UserError, OSError):
-        return False
+    first = _first(address)
+    return first is not None and not first.is_volume
 
 
-def stored_pixels(file: Path) -> Array:
-    """Pixels as stored, frames x rows x columns or rows x columns.
+def stored_frames(file: Path) -> Array:
+    """Pixels as stored, frames x rows x columns.
 
     Raises:
         UserError: they cannot be decoded.
     """
-    return _pixels(file, raw=True)
+    array = _pixels(file, dataset(file, pixels=True), raw=True)
+    return array[None] if array.ndim == 2 else array
+
+
+def _first(address: Address) -> DicomFile | None:
+    try:
+        return _files(address)[0]
+    except (UserError, OSError):
+        return None
 
 
 def _files(address: Address) -> list[DicomFile]:
@@ -115,8 +119,7 @@ def _files(address: Address) -> list[DicomFile]:
         if len(series) > 1 and not uid:
             listed = ", ".join(f"#{key} ({len(found)} files)" for key, found in list(series.items())[:4])
             raise UserError(
-                "series-several",
-                f"{address}: the folder holds {len(series)} series; add the one that is meant: {listed}.",
+                "series-several", f"{address}: the folder holds {len(series)} series; add the one you mean: {listed}."
             )
         files = series[uid] if uid else next(iter(series.values()))
         broken = {file: error for file, error in refused.items() if error.code in ("scan-damaged", "scan-content")}
@@ -140,14 +143,12 @@ def _usable(path: Path, files: list[DicomFile]) -> None:
         raise UserError("dicom-seg-as-image", f"{path}: this is a DICOM segmentation, not an image; use it as a mask.")
     if first.is_volume and any(file.channels != 1 for file in files):
         raise UserError(
-            "volume-colour",
-            f"{path}: a volume in colour is not supported; export the grey images it was made from.",
+            "volume-colour", f"{path}: volumes in colour are not supported; export the grey images it was made from."
         )
     if not first.is_volume and first.frames > 1:
         raise UserError(
             "dicom-film",
-            f"{path}: {first.frames} frames without a place in the patient are a film, not a scan; "
-            "save each frame that you need as a file.",
+            f"{path}: {first.frames} frames without a place in the patient are a film; save each frame as a file.",
         )
     if not first.is_volume and len(files) > 1:
         raise UserError(
@@ -156,16 +157,13 @@ def _usable(path: Path, files: list[DicomFile]) -> None:
     if first.is_volume and not first.slices:
         raise UserError(
             "dicom-no-place",
-            f"{path}: the file does not say where it lies in the patient (position, orientation, pixel spacing); "
-            "export it again with its geometry.",
+            f"{path}: does not say where it lies (position, orientation, pixel spacing); export it with its geometry.",
         )
 
 
 def _frames(file: Path, slices: list[Slice], first: DicomFile) -> list[tuple[Array, Slice]]:
     """Stored pixels, rows x columns, of slices that lie in one file."""
-    array = _pixels(file, raw=True)
-    if array.ndim == 2:
-        array = array[None]
+    array = stored_frames(file)
     if array.shape[1:] != first.shape or max(one.frame for one in slices) >= len(array):
         raise UserError(
             "dicom-pixels", f"{file}: holds {array.shape} pixels, which its header does not state; export it again."
@@ -186,7 +184,7 @@ def _plain(path: Path, file: DicomFile) -> Array:
     """C x rows x columns: grey with black as the lowest value, or RGB."""
     header = dataset(file.file, pixels=True)
     kind = str(header.get(_KIND) or "")
-    array = _pixels(file.file, raw=False)
+    array = _pixels(file.file, header, raw=False)
     if kind == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
@@ -201,17 +199,12 @@ def _plain(path: Path, file: DicomFile) -> Array:
     return np.ascontiguousarray(array)[None]
 
 
-def _pixels(file: Path, raw: bool) -> Array:
+def _pixels(file: Path, header: Any, raw: bool) -> Array:
     """Rows x columns (x samples), frames before them; colours as RGB unless `raw`."""
     from pydicom.pixels.utils import pixel_array
 
-    header = dataset(file, pixels=True)
-    try:
+    with damage_of(file, lambda path, error: _undecoded(path, header, error)):
         return native(np.asarray(pixel_array(file, raw=raw) if "file_meta" in header else header.pixel_array))
-    except MemoryError:
-        raise
-    except Exception as error:  # a broken file can break pydicom and its decoders anywhere
-        raise _undecoded(file, header, error) from error
 
 
 def _undecoded(file: Path, header: Any, error: Exception) -> UserError:
@@ -219,9 +212,7 @@ def _undecoded(file: Path, header: Any, error: Exception) -> UserError:
     text = str(error)
     if syntax is not None and syntax.is_compressed and ("missing dependencies" in text or "plugin" in text.lower()):
         return UserError(
-            "dicom-codec",
-            f"{file}: its pixels are compressed ({syntax.name}) and nothing here can decompress them; "
-            "install the extra dicom-codecs: pip install 'ucseg[dicom-codecs]'.",
+            "dicom-codec", f"{file}: nothing here decompresses {syntax.name}; run pip install 'ucseg[dicom-codecs]'."
         )
     if "PixelData" not in header and "FloatPixelData" not in header and "DoubleFloatPixelData" not in header:
         return UserError("dicom-no-pixels", f"{file}: the file has no pixels; export it again.")

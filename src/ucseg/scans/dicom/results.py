@@ -25,7 +25,7 @@ from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
 from ucseg.scans.dicom.codes import UNKNOWN, Code, SegmentCodes
 from ucseg.scans.dicom.image import DicomHeader
-from ucseg.scans.dicom.series import dataset, quiet_pydicom
+from ucseg.scans.dicom.series import damage_of, dataset, quiet_pydicom
 from ucseg.scans.refusals import first_line
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
@@ -96,15 +96,14 @@ def source_of(scan: Scan) -> Source:
     if not is_source(scan):
         raise UserError(
             "result-not-dicom",
-            f"{scan.source}: only DICOM can have a DICOM segmentation; leave this scan out, or leave out --dicom-seg.",
+            f"{scan.source}: only DICOM gets a DICOM segmentation; leave out this scan or --dicom-seg.",
         )
     slices, plain = scan.header.slices, scan.header.plain
     files = [plain] if plain else list(dict.fromkeys(one.file for one in slices))
     if len(files) > 1 and len(files) < len(slices):
         raise UserError(
             "result-many-files",
-            f"{scan.source}: its slices lie in {len(files)} files of many frames; a DICOM segmentation refers to one. "
-            "Name the files one by one, or leave out --dicom-seg.",
+            f"{scan.source}: a result refers to one file of many frames, not to {len(files)}; predict each file alone.",
         )
     with _said_of(scan.source):
         images = [_reduced(file) for file in files]
@@ -119,9 +118,7 @@ def source_of(scan: Scan) -> Source:
         if "" in values or (len(values) > 1 and name != "SOPInstanceUID"):
             what = "some of its files have no" if "" in values else "its files differ in their"
             raise UserError(
-                "result-reference",
-                f"{scan.source}: {what} {name}, so nothing can refer to them as one series; "
-                "export the series again, or leave out --dicom-seg.",
+                "result-reference", f"{scan.source}: {what} {name}; export the series again, or leave out --dicom-seg."
             )
     if plain:
         return Source(images, None)
@@ -264,18 +261,17 @@ def _said_of(path: Path) -> Iterator[None]:
     reports an empty mask.
     """
     logging.getLogger("highdicom").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        raise UserError(
-            "result-refused",
-            f"{path}: no DICOM object can be made for this series ({first_line(error, path)}); "
-            "export the series again, or leave out --dicom-seg.",
-        ) from error
+    with warnings.catch_warnings(), damage_of(path, _refused):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _refused(path: Path, error: Exception) -> UserError:
+    return UserError(
+        "result-refused",
+        f"{path}: no DICOM object can be made for this series ({first_line(error, path)}); "
+        "export the series again, or leave out --dicom-seg.",
+    )
 
 
 def _described(index: int, name: str, codes: SegmentCodes, identity: Any) -> Any:

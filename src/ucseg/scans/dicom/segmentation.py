@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.scans.dicom.image import stored_pixels
+from ucseg.scans.dicom.image import stored_frames
 from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, Slice, damage_of, dataset, read_file
 from ucseg.scans.dicom.volume import geometry_of
 from ucseg.scans.refusals import segments_overlap
@@ -79,10 +79,9 @@ def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Sc
     if len(shape) != 3 or geometry.unit != "mm":
         raise UserError(
             "seg-of-plain-image",
-            f"{path}: a DICOM segmentation lies in a volume, but its image is none; check that they belong together.",
+            f"{path}: a DICOM segmentation needs a volume as its image; check that they belong together.",
         )
-    frames = stored_pixels(path)
-    frames = frames[None] if frames.ndim == 2 else frames
+    frames = stored_frames(path)
     if len(frames) != len(numbers):
         raise UserError(
             "seg-frames", f"{path}: describes {len(numbers)} frames but holds {len(frames)}; export it again."
@@ -101,12 +100,12 @@ def _lay(path: Path, out: Array, frame: Array, one: Slice, number: int, into_vox
     if np.abs(np.abs(steps).max(axis=0) - 1).max() > 0.02 or np.abs(steps - np.rint(steps)).max() > 0.02:
         raise UserError(
             "seg-pixels",
-            f"{path}: its pixels differ from those of its image in size or direction; resample one to the other.",
+            f"{path}: its pixels are not those of its image in size or direction; resample it to its image.",
         )
     start = into_voxels @ [*(np.array(one.position) * LPS), 1.0]
     if np.abs(start - np.rint(start)).max() > _OFF_GRID:
         raise UserError(
-            "seg-between", f"{path}: its frames lie between the voxels of its image; resample one to the other."
+            "seg-between", f"{path}: its frames lie between the voxels of its image; resample it to its image."
         )
     inside = np.argwhere(frame != 0)
     places = np.rint(start[:3]).astype(int) + inside @ np.rint(steps).astype(int).T
@@ -123,11 +122,9 @@ def _lay(path: Path, out: Array, frame: Array, one: Slice, number: int, into_vox
 def _segments(path: Path, frames: int) -> list[int]:
     """The segment of each frame."""
     header = _header(path)
-    if str(header.get("SegmentationType")) != "BINARY":
-        raise UserError(
-            "seg-not-binary",
-            f"{path}: its segments are not binary but {header.get('SegmentationType')}; export binary ones.",
-        )
+    kind = str(header.get("SegmentationType"))
+    if kind != "BINARY":
+        raise UserError("seg-not-binary", f"{path}: its segments are {kind}, not BINARY; export binary ones.")
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     numbers = []
     with damage_of(path):

@@ -11,7 +11,7 @@ import logging
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -105,14 +105,14 @@ def quiet_pydicom() -> Any:
 
 
 @contextmanager
-def damage_of(path: Path) -> Iterator[None]:
+def damage_of(path: Path, refuse: Callable[[Path, Exception], UserError] = refusals.damaged) -> Iterator[None]:
     """Whatever pydicom raises in this block is reported as damage of a file: a broken one can break it anywhere."""
     try:
         yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        raise refusals.damaged(path, error) from error
+        raise refuse(path, error) from error
 
 
 def dataset(path: Path, tags: Sequence[str] | None = None, pixels: bool = False) -> Any:
@@ -168,7 +168,7 @@ def _understood(path: Path, header: Any) -> DicomFile:
         raise UserError("dicom-kind", f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
     if header.get("ModalityLUTSequence") and name.startswith(_VOLUMES):
         raise UserError(
-            "dicom-table", f"{path}: its values need a table (Modality LUT), which is not read; export it rescaled."
+            "dicom-table", f"{path}: its values need a Modality LUT, which is not read; export it rescaled."
         )
     image_type = [str(word).upper() for word in header.get("ImageType") or ()]
     referred = header.get("ReferencedSeriesSequence")
@@ -213,7 +213,7 @@ def _slices(path: Path, header: Any) -> Iterable[Slice]:
         if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(rows @ columns) > 1e-2:
             raise UserError(
                 "dicom-orientation",
-                f"{path}: its orientation {turned.tolist()} is no pair of directions at right angles; export it again.",
+                f"{path}: its orientation {turned.tolist()} is no pair of directions; export it again.",
             )
         thickness = _of(groups, "PixelMeasuresSequence", "SpacingBetweenSlices", header)
         thickness = thickness or _of(groups, "PixelMeasuresSequence", "SliceThickness", header)

@@ -27,8 +27,7 @@ def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Ge
     if bare:
         raise UserError(
             "slices-no-position",
-            f"{address}: {len(bare)} of its files state no position in the patient (e.g. {bare[0].file.name}); "
-            "export the series again with its geometry.",
+            f"{address}: {len(bare)} files state no position (e.g. {bare[0].file.name}); export them with geometry.",
         )
     _alike(address, files, slices)
     first = slices[0]
@@ -59,8 +58,8 @@ def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -
             odd = min(found.values())
             raise UserError(
                 "slices-mixed",
-                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ), "
-                "so they are no one volume; put those of each kind into a separate folder.",
+                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ); "
+                "put each kind into its own folder.",
             )
 
 
@@ -74,15 +73,14 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
         times = len(slices) / (1 + int((~same).sum()))
         raise UserError(
             "slices-repeated",
-            f"{address}: every position is there {times:.3g} times (time points, echoes, b-values or copies); "
-            "put the slices of each into a separate folder.",
+            f"{address}: {times:.3g} slices lie at each place (time points, echoes, copies); give each its own folder.",
         )
     if same.any():
         at = int(np.argmax(same))
+        pair = " and ".join(_name(one) for one in slices[at : at + 2])
         raise UserError(
             "slices-twice",
-            f"{address}: two slices lie at one position, {int(same.sum())} times (e.g. {_name(slices[at])} and "
-            f"{_name(slices[at + 1])}); remove one of each pair.",
+            f"{address}: two slices lie at one place, {int(same.sum())} times (e.g. {pair}); remove one of each pair.",
         )
     usual = float(np.median(gaps))
     wide = gaps > 1.5 * usual
