@@ -124,6 +124,16 @@ def test_layouts_of_files(tmp_path: Path, name: str, files: list[str], counts: C
         assert not [line for line in ucseg.check(tmp_path / "dataset") if line.severity == "error"]
 
 
+def test_a_relative_folder_with_images_of_a_kind_without_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = next(files for name, files, _ in PLAIN if name == "bids")
+    grow(tmp_path / "data", files)
+    monkeypatch.chdir(tmp_path)
+    assert len(ucseg.import_("bids", "data", out="dataset").cases) == 8
+    assert "  sub-0/anat/sub-0_T1w.nii.gz: " in capsys.readouterr().out
+
+
 def test_lesions_of_one_image_are_one_mask(tmp_path: Path) -> None:
     names = [f"benign ({n})" for n in range(1, 8)] + ["normal (1)"]
     kinds = [f"data/Dataset_BUSI_with_GT/{name.split()[0]}/{name}" for name in names]

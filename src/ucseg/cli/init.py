@@ -131,7 +131,7 @@ def print_understood(folder: Path, found: Understood) -> None:
         output.print(f"left out ({len(found.left_out)}):")
         by_reason: dict[str, list[str]] = {}
         for item in found.left_out:
-            by_reason.setdefault(item.reason, []).append(str(item.file.relative_to(folder)))
+            by_reason.setdefault(item.reason, []).append(str(item.file.absolute().relative_to(folder.absolute())))
         for reason, files in by_reason.items():
             more = [f"and {len(files) - SHOWN + 1} more"] if len(files) > SHOWN else []
             for file in [*files[: SHOWN - len(more)], *more]:
