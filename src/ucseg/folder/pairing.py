@@ -25,7 +25,7 @@ _CHANNEL_NAME = re.compile(r"(?P<key>.+)_\d{4}")
 
 @dataclass(frozen=True)
 class Found:
-    """What `find_cases` made of a folder.
+    """The cases of a folder.
 
     Attributes:
         cases: sorted by name; `split` is "" where no folder names one.

@@ -48,24 +48,17 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class Understood:
-    """A folder as it was understood.
+class Understood(Found):
+    """The usable cases of a folder, and what kind of dataset they are.
 
     Attributes:
         config: of the dataset.
-        cases: usable ones; `split` is "" where no folder names one.
-        left_out: every other file, with the reason.
-        subject_rule, shapes, spacing: in words, to be printed.
-        notes: guesses that the user should look at.
+        shapes, spacing: in words, to be printed.
     """
 
     config: DatasetConfig
-    cases: list[Case]
-    left_out: list[LeftOut]
-    subject_rule: str
     shapes: str
     spacing: str
-    notes: list[str]
 
     @property
     def to_fix(self) -> dict[Path, str]:
@@ -170,7 +163,7 @@ def understand_cases(
             left_out.append(LeftOut(case.mask.path, reason))
     left_out.sort(key=lambda item: item.file)
     images = [one.image for one in surveyed if len(one.image.shape) == dims]
-    return Understood(config, cases, left_out, found.subject_rule, _shapes(images), _spacing(images), notes)
+    return Understood(cases, left_out, found.subject_rule, notes, config, _shapes(images), _spacing(images))
 
 
 def _of_commonest_kind(surveyed: Sequence[Surveyed], left_out: list[LeftOut]) -> tuple[list[Surveyed], int, int]:
