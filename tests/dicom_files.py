@@ -63,16 +63,16 @@ def segmentation(frames: Array, positions: Any, segments: list[int], names: dict
     ds.Modality, ds.SegmentationType, ds.NumberOfFrames = "SEG", "BINARY", len(frames)
     ds.BitsAllocated = ds.BitsStored = 1
     ds.HighBit = 0
-    ds.ReferencedSeriesSequence = [_item(SeriesInstanceUID=series)]
-    ds.SegmentSequence = [_item(SegmentNumber=number, SegmentLabel=name) for number, name in names.items()]
-    measures = _item(PixelSpacing=[0.75, 0.5], SliceThickness=2.0)
+    ds.ReferencedSeriesSequence = [item(SeriesInstanceUID=series)]
+    ds.SegmentSequence = [item(SegmentNumber=number, SegmentLabel=name) for number, name in names.items()]
+    measures = item(PixelSpacing=[0.75, 0.5], SliceThickness=2.0)
     ds.SharedFunctionalGroupsSequence = [
-        _item(PlaneOrientationSequence=[_item(ImageOrientationPatient=list(AXIAL))], PixelMeasuresSequence=[measures])
+        item(PlaneOrientationSequence=[item(ImageOrientationPatient=list(AXIAL))], PixelMeasuresSequence=[measures])
     ]
     ds.PerFrameFunctionalGroupsSequence = [
-        _item(
-            PlanePositionSequence=[_item(ImagePositionPatient=list(position))],
-            SegmentIdentificationSequence=[_item(ReferencedSegmentNumber=segment)],
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=list(position))],
+            SegmentIdentificationSequence=[item(ReferencedSegmentNumber=segment)],
         )
         for position, segment in zip(positions, segments, strict=True)
     ]
@@ -82,7 +82,8 @@ def segmentation(frames: Array, positions: Any, segments: list[int], names: dict
     return ds
 
 
-def _item(**values: Any) -> Dataset:
+def item(**values: Any) -> Dataset:
+    """An item of a sequence."""
     item = Dataset()
     for name, value in values.items():
         setattr(item, name, value)

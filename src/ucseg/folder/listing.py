@@ -12,7 +12,7 @@ from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, DATASET_FILES, scans
 from ucseg.errors import UserError
 from ucseg.scans import arrays
 from ucseg.scans.address import ENDINGS, Address, ending_of
-from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, is_dicom, series_of
+from ucseg.scans.dicom.series import DicomFile, is_dicom, series_of
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
             unusable = _unusable(members, homes[uid])
             if unusable:
                 left_out.append(unusable)
-            elif members[0].sop_class == SEGMENTATION:
+            elif members[0].is_segmentation:
                 found += _each(members, True, "")
             elif not members[0].is_volume:
                 found += _each(members, None, uid)
@@ -187,7 +187,7 @@ def _volumes(folder: Path, series: dict[str, list[DicomFile]], usable: dict[str,
         first = files[0]
         if all(file.frames > 1 for file in files):
             found += _each(files, None, uid)
-        elif sum(other[0].sop_class != SEGMENTATION for other in series.values()) == 1:
+        elif sum(not other[0].is_segmentation for other in series.values()) == 1:
             found.append(Listed(Address.of(folder), folder.absolute().name, folder, None, first.subject, uid))
         else:
             own = first.number if first.number and numbers[first.number] == 1 else re.sub(r"\D", "", uid)[-8:]

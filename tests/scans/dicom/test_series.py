@@ -9,19 +9,12 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_files import AXIAL, save, save_series, segmentation, slice_of
+from dicom_files import AXIAL, item, save, save_series, segmentation, slice_of
 from refusals import refused
-from ucseg.scans.dicom.series import SEGMENTATION, files_in, is_dicom, read_file, series_of
+from ucseg.scans.dicom.series import files_in, is_dicom, read_file, series_of
 
 PIXELS = np.arange(30, dtype=np.int16).reshape(6, 5)
 NO_PLACE = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None}
-
-
-def item(**values: Any) -> Dataset:
-    made = Dataset()
-    for name, value in values.items():
-        setattr(made, name, value)
-    return made
 
 
 def frames(heights: list[float], **values: Any) -> Dataset:
@@ -82,7 +75,7 @@ def test_images_without_a_place_are_no_volume(tmp_path: Path) -> None:
 def test_a_segmentation_names_its_images(tmp_path: Path) -> None:
     made = segmentation(PIXELS[None] > 3, [(0, 0, 0)], [1], {1: "liver"}, "1.2.77")
     found = read_file(save(made, tmp_path / "seg.dcm"))
-    assert (found.sop_class, found.refers) == (SEGMENTATION, "1.2.77")
+    assert (found.is_segmentation, found.refers) == (True, "1.2.77")
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:

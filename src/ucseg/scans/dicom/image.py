@@ -16,7 +16,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
-from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, Slice, damage_of, dataset, files_in, read_file, series_of
+from ucseg.scans.dicom.series import DicomFile, Slice, damage_of, dataset, files_in, read_file, series_of
 from ucseg.scans.dicom.volume import in_order
 from ucseg.scans.refusals import damaged
 from ucseg.scans.scan import Geometry, Scan, native
@@ -108,7 +108,7 @@ def _files(address: Address) -> list[DicomFile]:
         files = [read_file(place)]
     else:
         series, refused = series_of(files_in(place))
-        series = {key: found for key, found in series.items() if found[0].sop_class != SEGMENTATION}
+        series = {key: found for key, found in series.items() if not found[0].is_segmentation}
         if uid and uid not in series:
             raise UserError("series-missing", f"{address}: the folder holds no series {uid}; run 'ucseg init' again.")
         if not series:
@@ -139,7 +139,7 @@ def _why_refused(refused: Mapping[Path, UserError]) -> str:
 
 def _usable(path: Path, files: list[DicomFile]) -> None:
     first = files[0]
-    if first.sop_class == SEGMENTATION:
+    if first.is_segmentation:
         raise UserError("dicom-seg-as-image", f"{path}: this is a DICOM segmentation, not an image; use it as a mask.")
     if first.is_volume and any(file.channels != 1 for file in files):
         raise UserError(

@@ -82,18 +82,13 @@ class Source:
         return np.ascontiguousarray(volume[..., self.order].transpose(2, 1, 0))
 
 
-def is_source(scan: Scan) -> bool:
-    """Whether a scan was read from DICOM, the only kind that results are made for."""
-    return isinstance(scan.header, DicomHeader)
-
-
 def source_of(scan: Scan) -> Source:
     """The reduced headers of a scan that was read from DICOM.
 
     Raises:
         UserError: the scan is not from DICOM, or its headers do not hold what a result has to refer to.
     """
-    if not is_source(scan):
+    if not isinstance(scan.header, DicomHeader):
         raise UserError(
             "result-not-dicom",
             f"{scan.source}: only DICOM gets a DICOM segmentation; leave out this scan or --dicom-seg.",

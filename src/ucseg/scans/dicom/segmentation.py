@@ -14,7 +14,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.dicom.image import stored_frames
-from ucseg.scans.dicom.series import SEGMENTATION, DicomFile, Slice, damage_of, dataset, read_file
+from ucseg.scans.dicom.series import DicomFile, Slice, damage_of, dataset, read_file
 from ucseg.scans.dicom.volume import geometry_of
 from ucseg.scans.refusals import segments_overlap
 from ucseg.scans.scan import LPS, Geometry, Scan
@@ -27,7 +27,7 @@ _OFF_GRID = 0.1
 def is_segmentation(path: Path) -> bool:
     """Whether a file is a SEG; False also where it cannot be read."""
     try:
-        return path.is_file() and read_file(path).sop_class == SEGMENTATION
+        return path.is_file() and read_file(path).is_segmentation
     except (UserError, OSError):
         return False
 
@@ -56,7 +56,7 @@ def common_grid(paths: Sequence[Path]) -> tuple[tuple[int, ...], Geometry]:
 def _placed(path: Path) -> DicomFile:
     """A segmentation whose frames have a place."""
     file = read_file(path)
-    if file.sop_class != SEGMENTATION:
+    if not file.is_segmentation:
         raise UserError("seg-kind", f"{path}: this is not a DICOM segmentation; use it as an image.")
     if not file.slices:
         raise UserError("seg-no-place", f"{path}: the segmentation does not say where its frames lie; export it again.")

@@ -25,7 +25,7 @@ from ucseg.scans import refusals
 from ucseg.types import Array
 
 ENDINGS = (".dcm", ".dicom", ".ima")
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _VOLUMES = ("CT Image", "MR Image", "Positron Emission", "Enhanced CT", "Enhanced MR", "Enhanced PET")
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "PatientID", "Rows", "Columns",
@@ -69,28 +69,26 @@ class Slice:
 
 @dataclass(frozen=True)
 class DicomFile:
-    """What the header of one file says; `slices` is empty where it has no place in the patient.
+    """What the header of one file says.
 
-    `refers` is the series that a segmentation was drawn on.
+    Attributes:
+        is_volume: part of a volume; otherwise an image by itself, as ultrasound, X-ray and photographs are.
+        slices: empty where the file has no place in the patient.
+        refers: the series that a segmentation was drawn on.
     """
 
     file: Path
     series: str
     number: str
     subject: str
-    sop_class: str
-    class_name: str
+    is_segmentation: bool
+    is_volume: bool
     localiser: bool
     shape: tuple[int, int]
     channels: int
     frames: int
     slices: tuple[Slice, ...]
-    refers: str = ""
-
-    @property
-    def is_volume(self) -> bool:
-        """Part of a volume; otherwise an image by itself, as ultrasound, X-ray and photographs are."""
-        return bool(self.slices) or self.class_name.startswith(_VOLUMES)
+    refers: str
 
 
 def quiet_pydicom() -> Any:
@@ -173,18 +171,19 @@ def _understood(path: Path, header: Any) -> DicomFile:
     image_type = [str(word).upper() for word in header.get("ImageType") or ()]
     referred = header.get("ReferencedSeriesSequence")
     patient = str(header.get("PatientID") or "")
+    slices = tuple(_slices(path, header))
     return DicomFile(
         file=path,
         series=str(header.get("SeriesInstanceUID") or ""),
         number=str(header.get("SeriesNumber") or ""),
         subject="patient-" + hashlib.blake2b(patient.encode(), digest_size=4).hexdigest() if patient else "",
-        sop_class=str(header.SOPClassUID),
-        class_name=name,
+        is_segmentation=header.SOPClassUID == _SEGMENTATION,
+        is_volume=bool(slices) or name.startswith(_VOLUMES),
         localiser="LOCALIZER" in image_type,
         shape=(int(header.Rows), int(header.Columns)),
         channels=int(header.get("SamplesPerPixel") or 1),
         frames=int(header.get("NumberOfFrames") or 1),
-        slices=tuple(_slices(path, header)),
+        slices=slices,
         refers=str(referred[0].get("SeriesInstanceUID") or "") if referred else "",
     )
 
