@@ -24,7 +24,7 @@ from ucseg.dataset.settings import DatasetConfig
 from ucseg.dataset.tables import read_table, write_table
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
-from ucseg.scans.address import Address
+from ucseg.scans.address import Address, absolute
 
 CACHE = "cache"
 """Folder, in that of a dataset, of what is made of its scans."""
@@ -50,7 +50,7 @@ class Dataset:
     @property
     def root(self) -> Path:
         """Absolute folder of the data."""
-        return _absolute(self.folder / self.config.root)
+        return absolute(self.folder / self.config.root)
 
     @property
     def training(self) -> list[Case]:
@@ -87,7 +87,7 @@ def load_dataset(path: Path | str) -> Dataset:
     Raises:
         UserError: all problems of a file at once, a line each. Whether scans can be read, `check_dataset` finds out.
     """
-    path = _absolute(Path(path))
+    path = absolute(Path(path))
     if not path.exists():
         raise UserError("dataset-missing", f"{path}: no such dataset; make one with ucseg init SCANS --out DATASET.")
     if path.is_file() and path.name != CONFIG_FILE:
@@ -116,8 +116,8 @@ def scans_of_made_folder(folder: Path) -> Path | None:
     """
     if not all((folder / name).is_file() for name in (CONFIG_FILE, CASES_FILE)):
         return None
-    root = _absolute(folder / str(read_yaml(folder / CONFIG_FILE).get("root", ".")))
-    return None if root.is_relative_to(_absolute(folder)) else root
+    root = absolute(folder / str(read_yaml(folder / CONFIG_FILE).get("root", ".")))
+    return None if root.is_relative_to(absolute(folder)) else root
 
 
 def refuse_to_replace(folder: Path, overwrite: bool) -> None:
@@ -193,12 +193,12 @@ def files_left_out(dataset: Dataset) -> dict[Path, str]:
     file = dataset.folder / LEFT_OUT_FILE
     rows = read_table(file, LEFT_OUT_COLUMNS) if file.is_file() else []
     used = {one.path for case in dataset.cases for one in (case.image, case.mask) if one is not None}
-    return {path: row["reason"] for _, row in rows if (path := _absolute(dataset.root / row["file"])) not in used}
+    return {path: row["reason"] for _, row in rows if (path := absolute(dataset.root / row["file"])) not in used}
 
 
 def root_for(data: Path, folder: Path) -> str:
     """How dataset.yaml names the root: relative when one folder holds the other (they move together), else absolute."""
-    data, folder = _absolute(data), _absolute(folder)
+    data, folder = absolute(data), absolute(folder)
     if data.is_relative_to(folder) or folder.is_relative_to(data):
         return Path(os.path.relpath(data, folder)).as_posix()
     return data.as_posix()
@@ -236,14 +236,9 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
 
 
 def _address(path: str, root: Path) -> Address:
-    return Address.of(_absolute(root / path))
-
-
-def _absolute(path: Path) -> Path:
-    """Absolute without following links: a linked data folder keeps the name the user gave it."""
-    return Path(os.path.normpath(path.absolute()))
+    return Address.of(absolute(root / path))
 
 
 def _relative(place: Address | Path, root: Path) -> str:
     path = place.path if isinstance(place, Address) else place
-    return Address.of(_absolute(path)).below(root)
+    return Address.of(absolute(path)).below(root)

@@ -146,7 +146,7 @@ def _filled(outline: Array, mask: Address | Path) -> Array:
     parts, _ = scipy.ndimage.label(outline, structure=np.ones((3, 3)))
     for number, box in enumerate(scipy.ndimage.find_objects(parts), start=1):
         line = parts[box] == number
-        region = _with_inside(line)
+        region = scipy.ndimage.binary_fill_holes(line)
         if not (_encloses(line, region) or _compact(line)):
             row, column = (int(side.start + side.stop) // 2 for side in box)
             raise UserError(
@@ -155,12 +155,6 @@ def _filled(outline: Array, mask: Address | Path) -> Array:
             )
         filled[box] |= region
     return filled
-
-
-def _with_inside(line: Array) -> Array:
-    """A line and everything that has no way (of 4-neighbours) round it to the outside."""
-    ground, _ = scipy.ndimage.label(np.pad(~line, 1, constant_values=True))
-    return np.asarray(ground != ground[0, 0])[1:-1, 1:-1]
 
 
 def _encloses(line: Array, region: Array) -> bool:

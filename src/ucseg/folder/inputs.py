@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
 from ucseg.folder.listing import list_scans
 from ucseg.folder.roles import named_as_masks
-from ucseg.scans.address import ENDINGS, Address, without_ending
+from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
 from ucseg.scans.reading import read_header
 
 HOW_TO_PREDICT_MASKS = "to predict them all the same, name the files themselves, not their folder"
@@ -61,9 +60,9 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels:
         raise UserError("input-split", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     named: dict[Address, str] = {}
     result = FoundInputs()
-    for path in map(_absolute, paths):
+    for path in map(absolute, paths):
         try:
-            found = _of_path(path, _absolute(out), split, channels, result)
+            found = _of_path(path, absolute(out), split, channels, result)
         except UserError as error:
             result.problems.append(error)
             continue
@@ -186,7 +185,3 @@ def _distinct(group: list[Address], named: dict[Address, str]) -> list[str]:
         if len({fold(name) for name in names}) == len(group):
             return names
     return names
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.normpath(path.absolute()))

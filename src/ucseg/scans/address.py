@@ -13,6 +13,7 @@ A file whose name really holds such signs is taken as it is.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -152,6 +153,11 @@ class Address:
     def below(self, root: Path) -> str:
         """How a dataset names it: relative to `root` where it lies there, else the whole path; with slashes."""
         return (self.path.relative_to(root) if self.path.is_relative_to(root) else self.path).as_posix()
+
+
+def absolute(path: Path) -> Path:
+    """Absolute without following links: a linked data folder keeps the name the user gave it."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def ending_of(name: str) -> str:

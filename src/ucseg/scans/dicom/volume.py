@@ -31,13 +31,11 @@ def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Ge
         )
     _alike(address, files, slices)
     first = slices[0]
-    normal = first.normal
     places = np.array([one.position for one in slices])
-    along = places @ normal
+    along = places @ first.normal
     order = np.argsort(along, kind="stable")
     slices, places, along = [slices[i] for i in order], places[order], along[order]
-    step = _step(address, slices, places, along)
-    return slices, geometry_of(first, normal * (first.thickness or 1.0) if step is None else step, places[0])
+    return slices, geometry_of(first, _step(address, slices, places, along), places[0])
 
 
 def geometry_of(one: Slice, step: Array, position: Array) -> Geometry:
@@ -63,10 +61,10 @@ def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -
             )
 
 
-def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -> Array | None:
-    """From one slice to the next, LPS mm; None for a single slice."""
+def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -> Array:
+    """From one slice to the next, LPS mm; through a single slice."""
     if len(slices) == 1:
-        return None
+        return slices[0].normal * (slices[0].thickness or 1.0)
     gaps = np.diff(along)
     same = gaps < 1e-3
     if same.all() or same.sum() >= len(gaps) / 2:
@@ -92,7 +90,7 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
             f"{address}: slices are missing, about {missing}, the first after {_name(slices[at])} "
             f"(gap {gaps[at]:.4g} mm, elsewhere {usual:.4g} mm); copy the series again.",
         )
-    step = (places[-1] - places[0]) / (len(slices) - 1)
+    step: Array = (places[-1] - places[0]) / (len(slices) - 1)
     off = np.linalg.norm(places - (places[0] + np.arange(len(slices))[:, None] * step), axis=1).max()
     if off > 0.1 * usual:
         raise UserError(
@@ -100,7 +98,7 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
             f"{address}: its slices are not evenly spaced along one line (up to {off:.3g} mm off, gaps from "
             f"{gaps.min():.4g} to {gaps.max():.4g} mm); resample the series to even slices, e.g. to NIfTI.",
         )
-    return np.asarray(step)
+    return step
 
 
 def _name(one: Slice) -> str:
