@@ -273,7 +273,8 @@ def test_an_error_in_a_method_ends_a_run_whose_batches_come_from_processes(tmp_p
     script = f"""
 import sys
 from pathlib import Path
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1] / "batches")!r}]
+tests = Path({str(Path(__file__).parents[1])!r})
+sys.path[:0] = [str(tests), str(tests / "training"), str(tests / "batches")]
 import numpy as np
 import tiny
 from test_stream import IMAGE, make_case, make_plan
