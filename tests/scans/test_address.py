@@ -70,6 +70,9 @@ def test_channels_there_and_back(tmp_path: Path) -> None:
     for file in files:
         file.write_bytes(b"1")
     assert address.exists()
+    braces = Address.of_channels([Path(f"{{a,b}}/c_000{i}.nii") for i in range(2)])
+    assert braces is not None
+    assert braces.files == (Path("{a,b}/c_0000.nii"), Path("{a,b}/c_0001.nii"))
     assert Address.of_channels(files[1:2]) == Address.of(files[1])
     assert Address.of(files[1]).singles == [Address.of(files[1])]
 

@@ -88,7 +88,8 @@ class Address:
         if len(found) < len(files) or len(around) > 1 or numbers != [f"{i:04d}" for i in range(len(files))]:
             return None
         ((before, after),) = around
-        return cls.of(f"{before}{{{','.join(numbers)}}}{after}")
+        path = Path(f"{before}{{{','.join(numbers)}}}{after}")
+        return cls(path, tuple(Path(f"{before}{number}{after}") for number in numbers))
 
     def __str__(self) -> str:
         return str(self.path)
