@@ -158,7 +158,7 @@ def _filled(outline: Array, mask: Address | Path) -> Array:
 
 
 def _encloses(line: Array, region: Array) -> bool:
-    """Whether a line has an inside worth the name: a tenth of its convex hull, which loops of an open line lack."""
+    """Whether a line has a real inside: a tenth of its convex hull. Loops of an open line have less."""
     inside = int(region.sum()) - int(line.sum())
     if inside == 0 or inside >= 0.1 * line.size:  # the hull is no larger than the box around the line
         return inside > 0

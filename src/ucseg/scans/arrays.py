@@ -136,7 +136,7 @@ def _npy_entry(file: Path) -> _Entry:
 
 
 class _Member:
-    """An array of an .npz file, read when it is asked for: the label beside an image need not be."""
+    """An array of an .npz file, read only when needed: an image is read without its label."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._archive, self._name = archive, name

@@ -53,7 +53,7 @@ class Scan:
         array: C x S; the axes of S follow the columns of the geometry's affine. Native dtype. A mask has C = 1.
         geometry: where the voxels lie.
         source: the file it came from.
-        header: what the format needs to write a file of the same kind and geometry (opaque to everybody else).
+        header: what the format needs to write a file of the same kind and geometry (no other code looks into it).
     """
 
     array: Array

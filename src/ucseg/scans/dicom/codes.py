@@ -92,7 +92,7 @@ class SegmentCodes(Strict):
 
 TISSUE = Code(value="85756007", scheme="SCT", meaning="Tissue")
 UNKNOWN = SegmentCodes(category=TISSUE, type=TISSUE)
-"""For a class that nobody has coded."""
+"""For a class without codes."""
 
 
 class _CodesFile(Strict):

@@ -101,7 +101,7 @@ def _files(address: Address) -> list[DicomFile]:
     """The image files of an address, all of one series.
 
     Raises:
-        UserError: there is none, there are several series and none is named, or they are no image that can be used.
+        UserError: there is no image, or none that can be used; or there are several series and none is named.
     """
     place, uid = address.file, address.part
     if place.is_file():

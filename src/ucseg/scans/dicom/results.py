@@ -38,7 +38,7 @@ _REST = (
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "LossyImageCompression",
     "LossyImageCompressionRatio", "LossyImageCompressionMethod",
-    # That a source was anonymised, and how, is no patient data, and archives ask for it.
+    # How a source was anonymised is no patient data, and archives ask for it.
     "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
 )  # fmt: skip
 _LATERALITY = {
@@ -98,7 +98,8 @@ def source_of(scan: Scan) -> Source:
     if len(files) > 1 and len(files) < len(slices):
         raise UserError(
             "result-many-files",
-            f"{scan.source}: a result refers to one file of many frames, not to {len(files)}; predict each file alone.",
+            f"{scan.source}: a result refers to one file of many frames, not to {len(files)}; "
+            "name the files one by one, or leave out --dicom-seg.",
         )
     with _said_of(scan.source):
         images = [_reduced(file) for file in files]
@@ -124,7 +125,7 @@ def source_of(scan: Scan) -> Source:
 def _alike(image: Any, first: Any, gap: float) -> None:
     """Orientation and pixel size where highdicom looks for them, once for all slices.
 
-    They are alike but for rounding, as reading has checked; highdicom wants them alike to the last digit.
+    Reading has checked that they are alike up to rounding; highdicom wants them alike to the last digit.
     """
     if "PerFrameFunctionalGroupsSequence" not in image:
         image.ImageOrientationPatient, image.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing

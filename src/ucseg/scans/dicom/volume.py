@@ -1,4 +1,4 @@
-"""A DICOM series as a volume: slices of one kind, in order, evenly along one line; or why it is none."""
+"""A DICOM series as a volume: slices of one kind, in order, evenly along one line; or the reason why not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Ge
     A tilted gantry shifts each slice within its plane; the affine is then sheared, as it is in truth.
 
     Raises:
-        UserError: slices differ in size or orientation, lie elsewhere than on one line, are missing or there twice.
+        UserError: slices differ in size or orientation, do not lie on one line, are missing or are there twice.
     """
     slices = [one for file in files for one in file.slices]
     bare = [file for file in files if not file.slices]
