@@ -54,8 +54,7 @@ def by_names(values: Array, mask: Address, classes: Mapping[int, str]) -> Array:
     Raises:
         UserError: some of the names are classes and some are not.
     """
-    names = segment_names(mask)
-    mapping = numbers_to_classes(mask, names, classes) if names else None
+    mapping = numbers_to_classes(mask, segment_names(mask), classes)
     if mapping is None:
         return values
     out = values.copy()

@@ -17,10 +17,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ucseg.config import Strict, build, read_yaml
 from ucseg.machine.writing import whole_file
@@ -28,14 +28,10 @@ from ucseg.machine.writing import whole_file
 CODES_FILE = "codes.yaml"
 
 
-def _text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # YAML reads 10200004 so
-
-
 class Code(Strict):
     """One code of a scheme, e.g. 10200004, SCT, Liver; lengths are those that DICOM allows."""
 
-    value: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=64, pattern=r"^[^\\\s]+$")]
+    value: str = Field(min_length=1, max_length=64, pattern=r"^[^\\\s]+$", coerce_numbers_to_str=True)
     scheme: str = Field(min_length=1, max_length=16, pattern=r"^[^\\\s]+$")
     meaning: str = Field(min_length=1, max_length=64, pattern=r"^[^\\]+$")
 
@@ -46,13 +42,12 @@ class Code(Strict):
             raise ValueError("SNOMED CT is called SCT in DICOM, with its numeric identifiers")
         return scheme
 
-
-def _is_snomed_number(code: Code) -> Code:
-    if code.scheme == "SCT" and not (re.fullmatch(r"[1-9]\d{5,17}", code.value) and _check_digit_fits(code.value)):
-        raise ValueError(
-            f"'{code.value}' is no SNOMED CT identifier (its last digit checks the others); look it up again"
-        )
-    return code
+    @model_validator(mode="after")
+    def _is_snomed_number(self) -> Code:
+        number = self.value
+        if self.scheme == "SCT" and not (re.fullmatch(r"[1-9]\d{5,17}", number) and _check_digit_fits(number)):
+            raise ValueError(f"'{number}' is no SNOMED CT identifier (its last digit checks the others); look it up")
+        return self
 
 
 def _check_digit_fits(number: str) -> bool:
@@ -71,9 +66,6 @@ def _product(one: int, other: int) -> int:
     return turned + 5 * ((one < 5) != (other < 5))
 
 
-CheckedCode = Annotated[Code, AfterValidator(_is_snomed_number)]
-
-
 class SegmentCodes(Strict):
     """The codes of one class.
 
@@ -84,10 +76,10 @@ class SegmentCodes(Strict):
         region: where in the body, if `type` does not say.
     """
 
-    category: CheckedCode
-    type: CheckedCode
+    category: Code
+    type: Code
     laterality: Literal["left", "right", "both"] | None = None
-    region: CheckedCode | None = None
+    region: Code | None = None
 
 
 TISSUE = Code(value="85756007", scheme="SCT", meaning="Tissue")

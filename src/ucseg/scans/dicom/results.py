@@ -101,7 +101,7 @@ def source_of(scan: Scan) -> Source:
             f"{scan.source}: a result refers to one file of many frames, not to {len(files)}; "
             "name the files one by one, or leave out --dicom-seg.",
         )
-    with _said_of(scan.source):
+    with _quietly(scan.source):
         images = [_reduced(file) for file in files]
         for image in images:
             if plain:
@@ -229,7 +229,7 @@ def _built(
     import highdicom
 
     first = source.images[0]
-    with _said_of(Path(first.filename)):
+    with _quietly(Path(first.filename)):
         return kind(
             source_images=source.images,
             pixel_array=source.frames(volume),
@@ -250,7 +250,7 @@ def _built(
 
 
 @contextmanager
-def _said_of(path: Path) -> Iterator[None]:
+def _quietly(path: Path) -> Iterator[None]:
     """A header that breaks the standard can break pydicom and highdicom anywhere: then the file is named.
 
     Their warnings are not shown: the source is as it is, and the warnings name the patient. `ucseg predict` itself
