@@ -139,7 +139,6 @@ class _Task:
     folder: Path
 
     def files(self, digest: str) -> tuple[Path, Path | None]:
-        """Where the arrays of image and mask belong."""
         name = re.sub(r"[^\w.-]", "_", self.case.case)[-80:] + f".{digest}"
         label = self.folder / f"{name}.label.npy" if self.case.mask is not None else None
         return self.folder / f"{name}.image.npy", label

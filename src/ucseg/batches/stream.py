@@ -211,7 +211,6 @@ def _leave_interrupts_to_the_main_process(_worker: int) -> None:
 
 @lru_cache(maxsize=64)
 def _order(seed: int, purpose: str, cases: int, epoch: int) -> Array:
-    """The order of the cases in an epoch: each one once."""
     return numpy_generator(seed, purpose, epoch).permutation(cases)
 
 

@@ -65,7 +65,6 @@ class _Tree:
 
     @cached_property
     def scans(self) -> list[Address]:
-        """Those that can be read."""
         return [Address.of(path) for path in self.files.values() if ending_of(path.name)]
 
     def match(self, pattern: str, where: Mapping[str, str]) -> dict[tuple[tuple[str, str], ...], list[Path]]:
@@ -89,7 +88,6 @@ class _Tree:
         return not images.keys().isdisjoint(masks)
 
     def missing_lists(self, layout: Layout) -> list[str]:
-        """The lists that are not there."""
         names = [name.partition("#")[0] for part in layout.parts for name in part.names]
         return [name for name in dict.fromkeys(names) if not self._lists(name)]
 

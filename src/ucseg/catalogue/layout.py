@@ -94,7 +94,6 @@ class Download:
 
     @property
     def file(self) -> str:
-        """The file's name."""
         return self.url.split("?", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1]
 
 
@@ -136,7 +135,6 @@ class PublicSet:
 def pairs(
     words: str, images: str, masks: str, split: str = "", mask_threshold: float | None = None, **where: str
 ) -> Layout:
-    """A layout of one part without lists."""
     return Layout(words, (Part(split, images, masks, where=where),), mask_threshold=mask_threshold)
 
 

@@ -61,7 +61,6 @@ def facts_of(public: PublicSet) -> dict[str, list[str]]:
 
 
 def page() -> str:
-    """docs/reference/datasets.md."""
     blocks = [_INTRODUCTION]
     for name, public in DATASETS.items():
         lines = [f"## {name}", f"{public.title}.", ""]

@@ -30,7 +30,6 @@ def read_table(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
 
 
 def write_table(file: Path, columns: tuple[str, ...], rows: Iterable[Iterable[str]]) -> None:
-    """Write a table, whole or not at all."""
     with whole_file(file, file.suffix) as part, part.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(columns)

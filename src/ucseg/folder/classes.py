@@ -246,5 +246,4 @@ def _strange(facts: MaskFacts, known: set[int]) -> str:
 
 
 def _complete(named: Mapping[int, str]) -> dict[int, str]:
-    """With background as 0 and no gap."""
     return {0: named.get(0, BACKGROUND)} | {n: named.get(n, f"unused_{n}") for n in range(1, max(named, default=0) + 1)}

@@ -22,8 +22,6 @@ HOW_TO_PREDICT_MASKS = "to predict them all the same, name the files themselves,
 
 @dataclass(frozen=True)
 class Input:
-    """A scan to predict: where it is, and the unique name of its results."""
-
     case: str
     address: Address
 

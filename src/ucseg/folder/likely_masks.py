@@ -60,7 +60,6 @@ def likely_masks(cases: Iterable[Case]) -> list[LikelyMask]:
 
 
 def in_words(found: Sequence[LikelyMask]) -> str:
-    """What to do about them."""
     pattern = next((one.pattern for one in found if one.pattern), "")
     example = f", e.g. --masks '{pattern}'," if pattern else ""
     return f"say which files are masks with --masks{example} or put them into a folder called masks"

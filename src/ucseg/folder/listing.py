@@ -157,7 +157,6 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
 
 
 def _each(files: list[DicomFile], is_mask: bool | None, series: str) -> list[Listed]:
-    """Files that are scans by themselves."""
     return [
         Listed(Address.of(one.file), one.file.name, one.file, is_mask, one.subject, series, one.refers) for one in files
     ]

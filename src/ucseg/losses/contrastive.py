@@ -121,7 +121,6 @@ class FeatureMemory(nn.ModuleList):
         self.classes = classes
 
     def levels(self) -> list[PrototypeMemory]:
-        """The memories, lowest level first."""
         return cast(list[PrototypeMemory], list(self))
 
     def push(self, features: Sequence[Tensor], label: Tensor, allowed: Tensor) -> None:

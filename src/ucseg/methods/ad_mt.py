@@ -46,8 +46,6 @@ class ADMTConfig(Strict):
 
 
 class ADMT(Method):
-    """See the module's docstring."""
-
     Config = ADMTConfig
     config: ADMTConfig
     views: Mapping[str, Strength] = {"weak": "weak", "strong": "strong"}
@@ -67,7 +65,6 @@ class ADMT(Method):
         return alternation(progress, self.config.period, "turns of teachers")
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the loss of the strong view, or of CutMix, with the teachers' label."""
         config, binary = self.config, self.problem.binary
         weak = batch.unlabelled["weak"]
         boxes = None
@@ -105,12 +102,10 @@ class ADMT(Method):
         return torch.where(surer, own_label, label), torch.where(surer, own_confidence, confidence), conflict
 
     def after_update(self, progress: Progress) -> None:
-        """Move the teacher of this turn."""
         turn, before = self.turn(progress)
         follow(self.teachers[turn], self.student, self.config.decay, before)
 
     def predict(self, image: Tensor) -> Prediction:
-        """The prediction of the student, or the mean of both teachers."""
         networks: dict[str, nn.Module] = {"student": self.student}
         if self.config.predict_with == "teachers":
             networks = {f"teacher_{k + 1}": teacher for k, teacher in enumerate(self.teachers)}

@@ -61,7 +61,6 @@ class OneNetwork(Method):
         self.network = build_network(getattr(config, "network", "unet"), problem)
 
     def predict(self, image: Tensor) -> Prediction:
-        """The prediction of the network."""
         return mean_prediction({"network": self.network(image)[0]}, self.problem.binary)
 
 
@@ -77,7 +76,6 @@ class SideBySide(Method):
         return {name: network(image)[0] for name, network in self.networks.items()}
 
     def predict(self, image: Tensor) -> Prediction:
-        """The mean of the networks."""
         return mean_prediction(self.logits(image), self.problem.binary)
 
 
@@ -96,11 +94,9 @@ class StudentAndTeacher(Method):
         self.teacher = make_teacher(self.student)
 
     def after_update(self, progress: Progress) -> None:
-        """Move the teacher."""
         follow(self.teacher, self.student, self.config.decay, progress.step)
 
     def predict(self, image: Tensor) -> Prediction:
-        """The prediction of the teacher or of the student."""
         network = self.teacher if self.config.predict_with == "teacher" else self.student
         return mean_prediction({"network": network(image)[0]}, self.problem.binary)
 

@@ -42,8 +42,6 @@ class BCPConfig(Strict):
 
 
 class BCP(StudentAndTeacher):
-    """See the module's docstring."""
-
     Config = BCPConfig
     config: BCPConfig
 
@@ -52,7 +50,6 @@ class BCP(StudentAndTeacher):
         return progress.fraction < self.config.pretraining
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """The losses of the labelled and of the pseudo-labelled voxels in the mixed images."""
         x_l, y_l = batch.labelled, batch.label
         box = sample_box(tuple(y_l.shape[1:]), self.config.box, progress.generator("box"))
         inside = torch.zeros(y_l.shape[1:], device=y_l.device)

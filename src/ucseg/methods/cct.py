@@ -29,8 +29,6 @@ Name = Literal["feature_noise", "channel_dropout", "feature_dropout"]
 
 
 class CCTConfig(Strict):
-    """Settings of CCT."""
-
     perturbations: tuple[Name, ...] = Field(get_args(Name), min_length=1)  # an auxiliary decoder each
     consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 30, with a longer ramp
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. The paper's: 0.1
@@ -48,7 +46,6 @@ class CCT(OneNetwork):
         self.auxiliary = nn.ModuleDict({name: UNetDecoder(problem) for name in config.perturbations})
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the consistency of each auxiliary decoder with the main one."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z, features = self.network(image)

@@ -18,8 +18,6 @@ from ucseg.types import Batch, Progress, StepOutput
 
 
 class CPSConfig(Strict):
-    """Settings of CPS."""
-
     networks: tuple[str, str] = ("unet", "unet")  # the paper's are two of a kind; any two can be named
     cross_weight: float = Field(1.5, ge=0)  # the paper's on PASCAL VOC without CutMix
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
@@ -32,7 +30,6 @@ class CPS(SideBySide):
     config: CPSConfig
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each network, and its cross-entropy with the hard prediction of the other."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z = list(self.logits(image).values())

@@ -23,8 +23,6 @@ from ucseg.types import Batch, Prediction, Progress, StepOutput
 
 
 class CrossTeachingConfig(Strict):
-    """Settings of cross teaching."""
-
     networks: tuple[str, str] = ("unet", "swin_unet")  # the paper's, the second one much smaller than Swin-Unet
     # DEVIATION: the paper's 0.1, next to a supervised loss of half our size, reaches its height after 30,000 steps.
     cross_weight: float = Field(0.5, ge=0)
@@ -33,13 +31,10 @@ class CrossTeachingConfig(Strict):
 
 
 class CrossTeaching(SideBySide):
-    """See the module's docstring."""
-
     Config = CrossTeachingConfig
     config: CrossTeachingConfig
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each network, and its Dice loss with the hard prediction of the other."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z = list(self.logits(image).values())

@@ -29,8 +29,6 @@ from ucseg.types import Batch, Progress, StepOutput
 
 
 class DeepCoTrainingConfig(Strict):
-    """Settings of deep co-training."""
-
     networks: tuple[str, str] = ("unet", "unet")  # the papers' are two of a kind; any two can be named
     agreement_weight: float = Field(10.0, ge=0)  # Qiao et al.; the divergence is at most log 2, its mean far smaller
     diversity_weight: float = Field(0.5, ge=0)  # Qiao et al.
@@ -40,13 +38,10 @@ class DeepCoTrainingConfig(Strict):
 
 
 class DeepCoTraining(SideBySide):
-    """See the module's docstring."""
-
     Config = DeepCoTrainingConfig
     config: DeepCoTrainingConfig
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each network, their agreement, and the loss of each on the images that mislead the other."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         outputs = [self.attack(network, image, batch.label) for network in self.networks.values()]

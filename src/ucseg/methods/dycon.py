@@ -76,8 +76,6 @@ def to_grid(x: Tensor, grid: tuple[int, ...], multiple: tuple[int, ...]) -> Tens
 
 
 class DyCON(StudentAndTeacher):
-    """See the module's docstring."""
-
     Config = DyCONConfig
     config: DyCONConfig
     views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}

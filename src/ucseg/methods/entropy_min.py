@@ -21,21 +21,16 @@ from ucseg.types import Batch, Progress, StepOutput
 
 
 class EntropyMinConfig(Strict):
-    """Settings of entropy minimisation."""
-
     network: str = "unet"
     entropy_weight: float = Field(0.1, ge=0)  # as semi-supervised comparisons use it; Vu et al., for domains: 0.001
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
 
 
 class EntropyMin(OneNetwork):
-    """See the module's docstring."""
-
     Config = EntropyMinConfig
     config: EntropyMinConfig
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup and the entropy of the unlabelled images' probabilities."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         z, _ = self.network(torch.cat([batch.labelled, batch.unlabelled["image"]]))
         weight = config.entropy_weight * sigmoid_ramp(progress.fraction, config.ramp)

@@ -24,8 +24,6 @@ from ucseg.types import Batch, Progress, StepOutput, Strength
 
 
 class FixMatchConfig(Strict):
-    """Settings of FixMatch."""
-
     network: str = "unet"
     threshold: float = Field(0.95, ge=0, le=1)  # tau; of both papers
     cutmix: float = Field(0.5, ge=0, le=1)  # probability of a box in an image; UniMatch's code
@@ -35,14 +33,11 @@ class FixMatchConfig(Strict):
 
 
 class FixMatch(OneNetwork):
-    """See the module's docstring."""
-
     Config = FixMatchConfig
     config: FixMatchConfig
     views: Mapping[str, Strength] = {"weak": "weak", "strong": "strong"}
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the loss of the strong view with the pseudo-label of the weak one."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         weak, strong = batch.unlabelled["weak"], batch.unlabelled["strong"]
         z, _ = self.network(torch.cat([batch.labelled, weak]))

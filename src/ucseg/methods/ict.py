@@ -24,8 +24,6 @@ from ucseg.types import Batch, Progress, StepOutput
 
 
 class ICTConfig(Strict):
-    """Settings of ICT."""
-
     network: str = "unet"
     alpha: float = Field(0.2, gt=0)  # of the Beta distribution; the paper tries 0.1 to 1 and finds little difference
     decay: float = Field(0.99, ge=0, lt=1)  # the paper's 0.999 is for hundreds of thousands of steps
@@ -35,8 +33,6 @@ class ICTConfig(Strict):
 
 
 class ICT(StudentAndTeacher):
-    """See the module's docstring."""
-
     Config = ICTConfig
     config: ICTConfig
 

@@ -26,8 +26,6 @@ from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 
 
 class MCNetConfig(Strict):
-    """Settings of MC-Net."""
-
     decoders: tuple[UpSampling, ...] = Field(("transposed", "linear", "nearest"), min_length=2)  # MC-Net: the first two
     temperature: float = Field(0.1, gt=0, le=1)
     consistency_weight: float = Field(1.0, ge=0)
@@ -35,8 +33,6 @@ class MCNetConfig(Strict):
 
 
 class MCNet(Method):
-    """See the module's docstring."""
-
     Config = MCNetConfig
     config: MCNetConfig
 
@@ -52,7 +48,6 @@ class MCNet(Method):
         return [crop_to(decoder(features), tuple(image.shape[2:])) for decoder in (self.network.decoder, *self.others)]
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each decoder, and its squared distance to the sharpened predictions of the others."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         z = self.decode(torch.cat([batch.labelled, batch.unlabelled["image"]]))
         p = [class_probabilities(z_k, binary) for z_k in z]

@@ -26,8 +26,6 @@ from ucseg.types import Batch, Progress, StepOutput, Strength
 
 
 class MeanTeacherConfig(Strict):
-    """Settings of mean teacher."""
-
     network: str = "unet"
     decay: float = Field(0.99, ge=0, lt=1)  # UA-MT's code; the paper: 0.99 while ramping up, then 0.999
     noise: float = Field(0.1, ge=0)  # standard deviation, in the units of normalised images; UA-MT's code
@@ -37,14 +35,11 @@ class MeanTeacherConfig(Strict):
 
 
 class MeanTeacher(StudentAndTeacher):
-    """See the module's docstring."""
-
     Config = MeanTeacherConfig
     config: MeanTeacherConfig
     views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the consistency of student and teacher on the unlabelled images."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         seen = gaussian_noise(batch.unlabelled["student"], config.noise, progress.generator("student noise"))
         z, _ = self.student(torch.cat([batch.labelled, seen]))

@@ -23,16 +23,12 @@ from ucseg.types import Batch, Problem, Progress, StepOutput
 
 
 class RDropConfig(Strict):
-    """Settings of R-Drop."""
-
     network: str = "unet"
     agreement_weight: float = Field(1.0, ge=0)  # alpha; the paper uses 1 to 5, and 0.6 for images
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
 
 
 class RDrop(OneNetwork):
-    """See the module's docstring."""
-
     Config = RDropConfig
     config: RDropConfig
 

@@ -38,8 +38,6 @@ from ucseg.types import Batch, Problem, Progress, StepOutput
 
 
 class SSNetConfig(Strict):
-    """Settings of SS-Net."""
-
     # rho, root mean square a voxel; none: 0.02 in 2D, 0.01 in 3D. Published: norm 6 of 256^2 pixels, 0.023, and 10 of
     # 112 x 112 x 80 voxels, 0.010.
     radius: float | None = Field(None, gt=0)
@@ -76,7 +74,6 @@ class SSNet(OneNetwork):
         return crop_to(decoder.logits(features), shape), crop_to(features, shape)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, L_smooth and L_class."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z, features = self(image)

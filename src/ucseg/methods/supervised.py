@@ -21,8 +21,6 @@ from ucseg.types import Batch, Prediction, Progress, StepOutput, Strength
 
 
 class SupervisedConfig(Strict):
-    """Settings of the supervised baseline."""
-
     networks: tuple[str, ...] = Field(("unet",), min_length=1)  # e.g. ("unet", "vnet"): both, and their mean
     calibration_weight: float = Field(1.0, ge=0)
     beta_start: float = Field(BETA_START, gt=0, le=1)
@@ -52,7 +50,6 @@ class Supervised(SideBySide):
         return StepOutput(terms)
 
     def predict(self, image: Tensor) -> Prediction:
-        """The mean of the networks' probabilities and of their vacuities."""
         logits = self.logits(image)
         members = {name: normalised_probabilities(z, self.problem.binary) for name, z in logits.items()}
         return Prediction(

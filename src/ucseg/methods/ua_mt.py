@@ -41,14 +41,11 @@ class UAMTConfig(Strict):
 
 
 class UAMT(StudentAndTeacher):
-    """See the module's docstring."""
-
     Config = UAMTConfig
     config: UAMTConfig
     views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the consistency of the voxels where the teacher is sure."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         seen = gaussian_noise(batch.unlabelled["student"], config.noise, progress.generator("student noise"))
         z, _ = self.student(torch.cat([batch.labelled, seen]))

@@ -59,8 +59,6 @@ class UCSegConfig(Strict):
 
 
 class UCSeg(Method):
-    """See the module's docstring."""
-
     Config = UCSegConfig
     config: UCSegConfig
 
@@ -198,7 +196,6 @@ class UCSeg(Method):
         return terms
 
     def memory(self, k: int) -> FeatureMemory:
-        """The feature memory of subnet k."""
         return cast(FeatureMemory, self.memories[k])
 
     def mix(self, batch: Batch, y_hat: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,6 @@ class UniMatch(OneNetwork):
     views: Mapping[str, Strength] = {"weak": "weak", "strong_1": "strong", "strong_2": "strong"}
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup, and the three streams that learn from the weak view."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         z, z_changed = self.weak_stream(batch, progress)
         confidence, label = normalised_probabilities(z[n:].detach(), binary).max(dim=1)

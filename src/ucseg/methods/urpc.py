@@ -26,8 +26,6 @@ from ucseg.types import Batch, Problem, Progress, StepOutput
 
 
 class URPCConfig(Strict):
-    """Settings of URPC."""
-
     scales: int = Field(4, ge=2, le=4)  # the finest maps of the decoder; the paper's 4 are all of them
     # DEVIATION: the 2D code perturbs each map in one way: dropout of 0.5, of its strongest voxels, or uniform noise;
     # the 3D code drops channels inside the decoder.
@@ -51,7 +49,6 @@ class URPC(OneNetwork):
         self.heads = nn.ModuleList(CONV[problem.dims](width, problem.classes, 1) for width in widths)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each scale on the labelled images, and the consistency of the scales on the unlabelled ones."""
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         z = self.pyramid(torch.cat([batch.labelled, batch.unlabelled["image"]]), progress)
         p = torch.stack([normalised_probabilities(z_s[n:], binary) for z_s in z])

@@ -15,7 +15,6 @@ class BatchNormOverRanks(nn.modules.batchnorm._BatchNorm):
         """Any rank."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x S -> B x C x S."""
         if not self.training:
             return super().forward(x)
         shape = (1, -1, *(1,) * (x.ndim - 2))

@@ -75,7 +75,6 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape, which stays."""
         if not holds(x) or not self.training or not 0.0 < self.p < 1.0:
             return super().forward(x)
         return cast(Tensor, _Dropped.apply(x, self.p))  # type: ignore[no-untyped-call]

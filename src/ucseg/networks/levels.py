@@ -97,15 +97,12 @@ class StridedLevels(Levels):
     head: nn.Module
 
     def step_down(self, x: Tensor, level: int) -> Tensor:
-        """A map of the level above -> the input of `level`."""
         out: Tensor = self.down[level - 1](x)
         return out
 
     def join(self, x: Tensor, skip: Tensor) -> Tensor:
-        """What comes up from below, together with the encoder's map."""
         return concatenate(x, skip)
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Encoder maps, finest first -> logits of the padded image."""
         out: Tensor = self.head(go_up(features, self.up, self.decoder, self.join)[-1])
         return out

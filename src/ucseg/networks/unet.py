@@ -75,7 +75,6 @@ class UNetDecoder(nn.Module):
         return logits.float()
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Encoder maps, finest first -> logits of the padded image, B x C x S' float32."""
         return self.logits(self.maps(features)[-1])
 
 
@@ -92,10 +91,8 @@ class UNet(Levels):
         self.decoder = UNetDecoder(problem, up)
 
     def step_down(self, x: Tensor, level: int) -> Tensor:
-        """A map of the level above -> the input of `level`."""
         return max_pool(x, self.strides[level - 1])
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Encoder maps, finest first -> logits of the padded image."""
         logits: Tensor = self.decoder(features)
         return logits

@@ -68,7 +68,6 @@ class VNet(StridedLevels):
                 he_initialise(module)
 
     def join(self, x: Tensor, skip: Tensor) -> Tensor:
-        """The sum of what comes up from below and the encoder's map."""
         return x + skip
 
 

@@ -133,7 +133,6 @@ class _Planner:
         return self.values[key]
 
     def plan(self, **more: Any) -> Plan:
-        """The plan, checked."""
         return plan_from({**self.given, **self.values, **more}, "plan")
 
     def grid(self) -> None:
@@ -182,7 +181,6 @@ class _Planner:
         self.paper = batch_for(patch)
 
     def batch(self, machine: Machine | None, hours: float | None) -> None:
-        """Both halves: as large as the paper's, or as fits the machine."""
         half = self.paper
         if machine is not None:
             wanted = Choice(self.given["labelled_batch"], "") if "labelled_batch" in self.given else half
@@ -239,7 +237,6 @@ class _Planner:
         self._settle_group("augmentation", chosen, why)
 
     def steps(self, machine: Machine | None, hours: float | None) -> None:
-        """As many as the time allows."""
         budget: Choice[Any] = Choice(None, "")
         if machine is not None and hours is not None and self.cost is not None:
             shape = np.ceil(self.whole)

@@ -81,7 +81,6 @@ class ScanFacts:
     classes: Mapping[int, ClassFacts] | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Values for JSON."""
         return {
             **vars(self),
             "foreground": self.foreground.tolist(),
@@ -91,8 +90,6 @@ class ScanFacts:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> ScanFacts:
-        """The inverse of `plain`."""
-
         def lists(known: Mapping[str, Any]) -> dict[str, Any]:
             return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
 

@@ -76,7 +76,6 @@ class Fingerprint:
 
     @property
     def median_spacing(self) -> tuple[float, ...]:
-        """In `unit`."""
         return tuple(float(edge) for edge in np.median(self.spacings, axis=0))
 
     @property

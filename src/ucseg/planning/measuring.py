@@ -27,7 +27,6 @@ VOLUMES_AT_ONCE = 4
 
 
 def measure_headers(cases: Sequence[Case], dims: int) -> list[Header | str]:
-    """Shape and spacing of each case, or the reason why it cannot be used."""
     return for_each(lambda case: header_of(case, dims), cases)
 
 

@@ -188,7 +188,6 @@ class Plan(Strict):
 
     @property
     def problem(self) -> Problem:
-        """What a network must know about the data."""
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
         return Problem(*known, self.strides)
 

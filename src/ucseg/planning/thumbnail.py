@@ -34,7 +34,6 @@ def thumbnail_of(image: Array) -> bytes | None:
 
 
 def pixels_of(thumbnail: bytes) -> Array:
-    """The uint8 array of a thumbnail."""
     shapes = {edge**rank: (edge,) * rank for rank, edge in _EDGE.items()}
     return np.frombuffer(thumbnail, np.uint8).reshape(shapes[len(thumbnail)])
 

@@ -96,12 +96,10 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
         return self.path.name
 
     @property
     def parent(self) -> Path:
-        """The folder of the scan."""
         return self.path.parent
 
     @property
@@ -111,7 +109,6 @@ class Address:
 
     @property
     def several(self) -> bool:
-        """Whether it is made of several files."""
         return len(self.files) > 1
 
     @property
@@ -148,7 +145,6 @@ class Address:
         return self.format == "plain_images"
 
     def exists(self) -> bool:
-        """Whether every file of it is there."""
         return all(file.exists() for file in self.files)
 
     def below(self, root: Path) -> str:

@@ -53,7 +53,6 @@ def read_mask(address: Address) -> Scan:
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
-    """Shape, geometry and channels."""
     with _entries(address) as entries:
         entry = _chosen(address, entries, IMAGE_NAMES)
         shape, channels = _shape(address, entry)

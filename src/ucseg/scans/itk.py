@@ -56,7 +56,6 @@ def read(address: Address) -> Scan:
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
-    """Shape, geometry and channels."""
     path = address.file
     reader = _reader(path)
     dims = _dims(path, reader)

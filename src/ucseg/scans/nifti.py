@@ -48,7 +48,6 @@ def read(address: Address) -> Scan:
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
-    """Shape, geometry and channels."""
     image = _load(address.file)
     shape, channels = _shape(address, image)
     return shape, _geometry(image), channels
@@ -133,7 +132,6 @@ def _load(path: Path) -> Any:
 
 
 def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
-    """Spatial shape and channels."""
     part = address.part
     shape = tuple(int(n) for n in image.shape)
     if part and len(shape) != 4:

@@ -13,7 +13,6 @@ from ucseg.scans.scan import Geometry
 
 
 def empty(place: object) -> UserError:
-    """A file without a byte."""
     return UserError("scan-empty", f"{place}: the file is empty (0 bytes); copy it again from its source.")
 
 
@@ -38,7 +37,6 @@ def other_content(path: Path, expected: str, fix: str) -> UserError:
 
 
 def axes(place: object, shape: Sequence[int], fix: str = "save each time point or channel as a file") -> UserError:
-    """A file of more axes than a scan has."""
     return UserError(
         "scan-axes", f"{place}: is {len(shape)}D (shape {tuple(shape)}), a scan has two or three axes; {fix}."
     )

@@ -31,7 +31,6 @@ class Geometry:
 
     @property
     def dims(self) -> int:
-        """Spatial rank n."""
         return int(self.affine.shape[0]) - 1
 
     @property

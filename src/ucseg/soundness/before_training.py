@@ -44,7 +44,6 @@ def findings_before_training(
 
 
 def subject_leaks(dataset: Dataset) -> Iterable[Finding]:
-    """Subjects with cases in two splits."""
     for subject, splits in subjects_in_two_splits(dataset.cases).items():
         names = [case.case for case in dataset.cases if case.subject == subject]
         listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
@@ -138,7 +137,6 @@ def same_files(dataset: Dataset) -> list[list[Case]]:
 
 
 def copies_across_splits(groups: Iterable[Sequence[Case]]) -> Iterable[Finding]:
-    """Groups of equal image files, as `same_files` found them."""
     for group in groups:
         yield Finding(
             "copy-leak",
@@ -172,7 +170,6 @@ def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
 
 
 def shift(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
-    """Figures in which labelled and unlabelled scans differ."""
     for one in find_shifts(seen, dataset.config.modality):
         yield Finding(
             "shift",

@@ -44,7 +44,6 @@ Turn = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def digest(array: Array) -> str:
-    """Equal for arrays of the same shape, type and values."""
     found = hashlib.blake2b(f"{array.shape}{array.dtype.str}".encode(), digest_size=16)
     found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()

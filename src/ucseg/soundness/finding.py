@@ -32,5 +32,4 @@ class Finding:
 
 
 def name_in_root(place: Address | Path, dataset: Dataset) -> str:
-    """A file as findings name it."""
     return Address.of(place).below(dataset.root)

@@ -17,7 +17,6 @@ PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
 
 
 def findings_of_tables_and_folders(dataset: Dataset) -> list[Finding]:
-    """All of them."""
     return [*_amounts(dataset), *_companion_files(dataset), *_likely_masks(dataset), *_left_out(dataset)]
 
 

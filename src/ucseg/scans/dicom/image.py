@@ -53,7 +53,6 @@ def read(address: Address) -> Scan:
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
-    """Shape, geometry and channels."""
     files = _files(address)
     rows, columns = files[0].shape
     if not files[0].is_volume:

@@ -33,7 +33,6 @@ def is_segmentation(path: Path) -> bool:
 
 
 def segment_names(path: Path) -> dict[int, str]:
-    """Segment number -> label."""
     with damage_of(path):
         return {int(one.SegmentNumber): str(one.get("SegmentLabel") or "") for one in _header(path).SegmentSequence}
 
@@ -120,7 +119,6 @@ def _lay(path: Path, out: Array, frame: Array, one: Slice, number: int, into_vox
 
 
 def _segments(path: Path, frames: int) -> list[int]:
-    """The segment of each frame."""
     header = _header(path)
     kind = str(header.get("SegmentationType"))
     if kind != "BINARY":

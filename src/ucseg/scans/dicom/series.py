@@ -248,7 +248,6 @@ def series_of(files: Iterable[Path]) -> tuple[dict[str, list[DicomFile]], dict[P
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The DICOM files directly in a folder."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
     return [folder / name for name in names if is_dicom(folder / name)]
