@@ -40,7 +40,6 @@ class PreparedCase:
     """One case on the network's grid.
 
     Attributes:
-        case, subject: as in cases.csv.
         image: .npy, C x S float16 (float32 if a value does not fit), to be memory-mapped.
         label: .npy, S uint8; None: unlabelled.
         shape: S.
@@ -58,9 +57,7 @@ class Prepared:
     """A dataset on the network's grid. It has no test cases: training never needs them.
 
     Attributes:
-        plan: with which it was made.
         labelled, unlabelled: training cases.
-        validation: validation cases, all labelled.
         left_out: (case, reason) of those that could not be prepared.
         made: how many entries are new; the others were in the cache.
     """
@@ -79,8 +76,6 @@ def prepare(
     """Prepare the training and validation cases of a dataset, except those that are in the cache.
 
     Args:
-        dataset: its test cases and hidden masks are not opened.
-        plan: what the network sees.
         cache: folder of the arrays; None: `cache` in the dataset's folder.
         workers: most cases at a time; None: one a core, at most 16.
         progress: show a bar on stderr.

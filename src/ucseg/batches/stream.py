@@ -33,11 +33,7 @@ PREFETCH = 4  # batches each worker has ready
 
 
 def require_pieces(plan: Plan, views: Mapping[str, Strength], pieces: int) -> None:
-    """Check that each half of the plan's batch that training uses can be cut into so many equal pieces.
-
-    Raises:
-        UserError: one cannot.
-    """
+    """Raise a UserError unless each half of the plan's batch that training uses has so many equal pieces."""
     halves = ["labelled_batch", "unlabelled_batch"] if views else ["labelled_batch"]
     uneven = {name: getattr(plan, name) for name in halves if getattr(plan, name) % pieces}
     if uneven:
@@ -56,8 +52,6 @@ class Stream:
     Args:
         labelled: prepared cases with a label.
         unlabelled: prepared cases without; if there are none, unlabelled views come from the labelled images.
-        plan: patch, batch halves, slice axis and augmentation.
-        seed: of every draw.
         views: names of the unlabelled views and how strongly each is changed; they share geometry, not intensities.
             Empty: no unlabelled half.
         pieces: number of equal pieces into which the plan's batch is cut.

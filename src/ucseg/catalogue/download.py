@@ -24,15 +24,10 @@ Report = Callable[[int, int], None]
 
 
 def fetch(file: Download, folder: Path, report: Report | None = None) -> Path:
-    """The file in a folder, downloaded unless it is there and right.
+    """The file in a folder, downloaded unless it is there and right; `report` gets (bytes there, bytes in all or 0).
 
     An interrupted download stays as FILE.part, and the next call continues it. If no checksum is published, that of the
     first download counts (checksums.txt).
-
-    Args:
-        file: what to fetch.
-        folder: made if it is not there.
-        report: called with (bytes there, bytes in all or 0).
 
     Raises:
         UserError: the server cannot be reached or refuses, the download stopped, or the checksum is wrong.

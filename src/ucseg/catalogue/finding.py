@@ -28,13 +28,7 @@ _WORD = re.compile(r"\{(\w+)\}")
 def find(
     name: str, public: PublicSet, layouts: tuple[Layout, ...], folder: Path, skip: Iterable[Path] = ()
 ) -> tuple[Found, Layout]:
-    """The cases of a data set, those of a published list in its order, and the layout they were found in.
-
-    Args:
-        name, public: of the data set, for messages.
-        layouts: the first one that fits is read.
-        folder: searched to any depth.
-        skip: files and folders in it that are no data.
+    """The cases of a data set, those of a published list in its order, and the first layout that fits, which is read.
 
     Raises:
         UserError: no layout fits (the message says what was expected, what was found, and which other data sets fit),

@@ -47,7 +47,6 @@ class Layout:
     """One way in which a data set is distributed.
 
     Attributes:
-        words: in a few words, for people.
         parts: together all cases.
         convention: instead of parts, a convention of names: "nnunet" (read as by `ucseg init`) or "bids".
         markers: patterns of files that must be there, for a convention.
@@ -82,12 +81,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Download:
-    """A file with a public address.
-
-    Attributes:
-        url: where.
-        checksum: "md5:..." or "sha256:..."; "" if none is published; then that of the first download is kept.
-    """
+    """A public address and "md5:..." or "sha256:..."; if none is published, that of the first download counts."""
 
     url: str
     checksum: str = ""
@@ -102,19 +96,15 @@ class PublicSet:
     """A data set of the literature.
 
     Attributes:
-        title: what it is, one line.
         classes: as `--classes` takes them; "" where the folder itself says (dataset.json) or the masks.
         modality: as `--modality` takes it; "" as `init` guesses.
         layouts: tried in this order.
         licence: its terms; "" where none was found.
-        citation: what its makers ask to cite.
         addresses: the makers' pages, and their files that need no registration.
         found: where licence, citation, numbers and splits were read; "second-hand" where others than the makers say so.
         splits: by the name that `--split` takes.
         counts: split -> cases as published, to notice an incomplete copy.
-        fill_outlines: as `ucseg init` takes it.
         downloads: public addresses under an open licence.
-        notes: what a user should know.
     """
 
     title: str

@@ -43,15 +43,10 @@ def divide(
     labelled: Amount | None = None,
     seed: int = 0,
 ) -> tuple[list[Case], dict[str, Address]]:
-    """Give every case its split, and hide the training masks that are not to be seen.
+    """Give every case (in the published order) its split, and hide the training masks that are not to be seen.
 
     With a published split nothing is drawn. The first subjects of the list keep their masks, the others' are hidden.
     There are validation cases only if the split has some. Otherwise `split_cases` divides, unless all are test cases.
-
-    Args:
-        cases: in the published order.
-        split: None: the data set's own parts, the rest drawn.
-        validation, test, labelled, seed: as `ucseg init` takes them.
 
     Returns:
         the cases in their order, and the hidden masks by case.

@@ -19,15 +19,7 @@ _TWO = {0: BACKGROUND, 1: "foreground"}
 
 @dataclass(frozen=True)
 class Reading:
-    """How masks become class indices.
-
-    Attributes:
-        classes: index -> name.
-        mask_threshold: foreground is above it; None: values are indices.
-        fill_outlines: masks are contours.
-        rejected: case -> why its mask does not fit the others.
-        notes: what was guessed.
-    """
+    """How masks become class indices; notes on guesses. `rejected`: case -> why its mask does not fit the others."""
 
     classes: dict[int, str]
     mask_threshold: float | None
@@ -123,13 +115,7 @@ def choose_reading(
     threshold: float | None = None,
     fill_outlines: bool | None = None,
 ) -> Reading:
-    """Decide how the masks of a dataset are read.
-
-    Args:
-        masks: case -> facts, of every readable mask.
-        classes: index -> name, if given by the user or dataset.json.
-        threshold: if given by the user.
-        fill_outlines: if given by the user; None: filled if nearly all sampled masks are outlines.
+    """Decide how the masks of a dataset are read; what is None is guessed. `masks`: case -> facts of a readable mask.
 
     Raises:
         UserError: there is no foreground at all, or the values are no class numbers and no two levels.

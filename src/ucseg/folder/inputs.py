@@ -28,13 +28,7 @@ class Input:
 
 @dataclass
 class FoundInputs:
-    """What the given paths hold.
-
-    Attributes:
-        scans: to predict.
-        problems: what is wrong with the paths that give none, and with files that may be a part of a scan.
-        masks: files of folders that are left out because their folder or name says that they are masks.
-    """
+    """Scans to predict, what is wrong with the rest, and masks of folders, which are left out by their names."""
 
     scans: list[Input] = field(default_factory=list)
     problems: list[UserError] = field(default_factory=list)

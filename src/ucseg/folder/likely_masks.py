@@ -23,8 +23,7 @@ _FEW = 8
 class LikelyMask:
     """An unlabelled image that is perhaps the mask of `image`.
 
-    Attributes:
-        pattern: of the names of such masks, as --masks takes it; "" where its name is the shorter of the two.
+    `pattern`: of the names of such masks, as --masks takes it; "" where its name is the shorter of the two.
     """
 
     file: Address
@@ -36,9 +35,6 @@ def likely_masks(cases: Iterable[Case]) -> list[LikelyMask]:
     """Unlabelled images of few values whose name is a part of another image's name in the folder, or the reverse.
 
     Only such pairs of files are opened.
-
-    Args:
-        cases: of a dataset, or of a folder that becomes one.
     """
     masked: dict[Address, bool] = {}
     folders: dict[Path, dict[str, Address]] = defaultdict(dict)

@@ -36,7 +36,6 @@ class Listed:
     """A scan that was found.
 
     Attributes:
-        address: where it is.
         name: what its file is called, ending included; a DICOM series is called as its folder.
         place: the file or folder that gives its name and folders.
         is_mask: True or False where the content says so (arrays called `label`, DICOM segmentations); None: unknown.

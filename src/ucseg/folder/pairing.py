@@ -25,14 +25,7 @@ _CHANNEL_NAME = re.compile(r"(?P<key>.+)_\d{4}")
 
 @dataclass(frozen=True)
 class Found:
-    """The cases of a folder.
-
-    Attributes:
-        cases: sorted by name; `split` is "" where no folder names one.
-        left_out: every other file, with the reason.
-        subject_rule: how subjects were found, one sentence.
-        notes: guesses that the user should look at.
-    """
+    """The cases of a folder by name (`split` is "" where no folder names one), and the rest with the reasons."""
 
     cases: list[Case]
     left_out: list[LeftOut]

@@ -43,15 +43,11 @@ _SPLIT_FOLDERS = {
 
 @dataclass(frozen=True)
 class ScanFile:
-    """A readable scan and its role.
+    """A readable scan and its role; `subject`, `series` and `refers` as in `Listed`.
 
     Attributes:
-        address: where it is.
         folders: below the data root, without the one that says "images" or "masks".
         key: what an image and its mask have in common; "" when the name only says "image" or "mask".
-        is_mask: its role.
-        subject: a digest of the patient's id where the file states one, else "".
-        series, refers: of DICOM, see `Listed`.
         name: of the file without its ending; "" of several channels.
     """
 

@@ -38,10 +38,7 @@ class MaskFacts:
     """Of a mask file's voxels.
 
     Attributes:
-        mask: where it is.
-        shape: S.
         counts: value -> number of voxels, ascending; None when there are more than MANY values.
-        low, high: least and greatest value.
         whole: all values are whole numbers.
         lossy: the format (JPEG) does not keep values.
         outline: whether the mask is a thin closed contour; None when not looked at.
@@ -71,14 +68,10 @@ class Surveyed:
 def survey_cases(
     cases: Sequence[Case], done: Callable[[], None] | None = None
 ) -> tuple[list[Surveyed], list[tuple[Case, str]]]:
-    """Look into every image's header and every mask's voxels, in parallel. Broken files become reasons, not errors.
-
-    Args:
-        cases: with or without masks.
-        done: called after each case, for a progress bar.
+    """Look into every image's header and every mask's voxels, in parallel; `done` is called after each case.
 
     Returns:
-        the cases whose image can be read, and the others with the reason.
+        the cases whose image can be read, and the others with the reason: broken files are no errors.
     """
     masked = [case.case for case in cases if case.mask is not None]
     sample = set(masked[:: _step(masked)])
@@ -119,11 +112,7 @@ def reason_of(error: UserError, address: Address) -> str:
 
 
 def is_outline(foreground: Array) -> bool:
-    """Whether a 2D mask is a closed line, at most ten pixels thick, around at least as much area again.
-
-    Args:
-        foreground: H x W bool.
-    """
+    """Whether a 2D mask (H x W bool) is a closed line, at most ten pixels thick, around as much area again."""
     area = int(foreground.sum())
     if area == 0 or area > 0.25 * foreground.size:
         return False

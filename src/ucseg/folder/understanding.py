@@ -49,12 +49,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Understood(Found):
-    """The usable cases of a folder, and what kind of dataset they are.
-
-    Attributes:
-        config: of the dataset.
-        shapes, spacing: in words, to be printed.
-    """
+    """The usable cases of a folder, and what kind of dataset they are; shapes and spacing are words to print."""
 
     config: DatasetConfig
     shapes: str
@@ -76,10 +71,7 @@ def understand(
     """Understand a folder of images and masks. Nothing is written.
 
     Args:
-        folder: of the data.
-        options: of the user.
         root: the folder as dataset.yaml names it.
-        skip: files and folders in it that are no data.
         done: called with (stage, number of cases in it) after each case, for progress bars.
 
     Raises:

@@ -108,13 +108,7 @@ class PrototypeMemory(nn.Module):
 
 
 class FeatureMemory(nn.ModuleList):
-    """A subnet's memory: one `PrototypeMemory` for each of its chosen encoder levels.
-
-    Args:
-        classes: C.
-        widths: channels of those levels.
-        entries: M, entries of each class and level.
-    """
+    """A subnet's memory: a `PrototypeMemory` of `entries` a class for each of its levels of `widths` channels."""
 
     def __init__(self, classes: int, widths: Sequence[int], entries: int) -> None:
         super().__init__(PrototypeMemory(classes, width, entries) for width in widths)

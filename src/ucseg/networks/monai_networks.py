@@ -32,11 +32,7 @@ MULTIPLE = {"SwinUNETR": 32}  # the sides of an image must be multiples of it; e
 
 
 class MonaiNetwork(nn.Module):
-    """A network of MONAI with the interface of our networks.
-
-    Args:
-        name: its class in monai.networks.nets.
-        problem: rank, channels and classes.
+    """A network of MONAI (`name`: its class in monai.networks.nets) with the interface of our networks.
 
     Attributes:
         widths: channels of the encoder levels; empty if the network does not show its encoder. The levels of SwinUNETR

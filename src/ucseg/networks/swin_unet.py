@@ -30,9 +30,6 @@ class WindowAttention(nn.Module):
 
     Shifted windows are cut from a grid that is padded by half a window at its start; padding is no key. Swin's masked
     cyclic shift computes the same, but wraps one end round to the other.
-
-    Args:
-        shifted: move the windows by half a window.
     """
 
     def __init__(self, dims: int, width: int, shifted: bool) -> None:

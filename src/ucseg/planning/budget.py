@@ -30,11 +30,9 @@ SLOW_STEP = 10.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Time and memory of one training step.
+    """Time and peak memory of one training step.
 
-    Attributes:
-        seconds, bytes: bytes are the most memory that it takes.
-        measured: with this batch; otherwise estimated from smaller ones, along a line.
+    `measured` with this batch; otherwise estimated from smaller ones, along a line.
     """
 
     seconds: float
@@ -43,12 +41,7 @@ class Cost:
 
 
 class Machine(Protocol):
-    """Runs real steps of a method on a device.
-
-    Attributes:
-        name: of method, device and precision, for people.
-        memory: bytes that a step may take.
-    """
+    """Runs real steps of a method on a device, which has `memory` bytes for a step; `name` is for people."""
 
     name: str
     memory: float

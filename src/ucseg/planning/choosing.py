@@ -36,12 +36,7 @@ ZERO_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the reason of each value, and what it was chosen from.
-
-    Attributes:
-        reasons: by the plan's keys.
-        cost: of a step, where it was measured.
-    """
+    """A plan, the reason of each value by its key, what it was chosen from, and a step's cost where it was measured."""
 
     plan: Plan
     reasons: dict[str, str]
@@ -109,8 +104,6 @@ class _Planner:
     """Settles the values in the order in which they depend on each other.
 
     Attributes:
-        given: overrides.
-        values, reasons: what is settled so far, and why.
         plane: the axes of a scan that the network sees.
         edges, median, structure: of these axes: voxel edges, and the median scan and the typical structure in voxels.
     """
@@ -161,11 +154,7 @@ class _Planner:
         self.size = None if size is None else _whole_numbers("size", size, self.dims)
 
     def shapes(self, halvings: int = 0) -> None:
-        """Patch, levels and token.
-
-        Args:
-            halvings: of the patch's voxels, for a device with too little memory.
-        """
+        """Patch, levels and token. `halvings`: of the patch's voxels, for a device with too little memory."""
         strides = _steps(self.given.get("strides"), self.dims)
         if self.size is not None:
             chosen = Choice(self.size, "whole images")

@@ -112,11 +112,7 @@ def header_of(case: Case, rank: int) -> Header | str:
 
 
 def facts_of(case: Case, config: DatasetConfig, slice_axis: int | None) -> ScanFacts | str:
-    """Read a scan, and its mask if it has one; or why they cannot be used.
-
-    Args:
-        slice_axis: the canonical axis across the slices of volumes; None for images.
-    """
+    """Read a scan and its mask, or why they cannot be used. `slice_axis`: canonical, across slices; None for images."""
     try:
         scan = read_scan(case.image)
         label = None if case.mask is None else read_label(case.mask, scan.array.shape[1:], config, scan.geometry)
@@ -155,12 +151,7 @@ def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axi
 def classes_in(
     label: Array, order: tuple[int, ...], flips: tuple[bool, ...], slice_axis: int | None = None
 ) -> dict[int, ClassFacts]:
-    """The facts of each class of a label, S class indices.
-
-    Args:
-        order, flips: its canonical axes.
-        slice_axis: the label's own axis across slices.
-    """
+    """The facts of each class of a label, S class indices. `slice_axis`: the label's own axis across slices."""
     found: dict[int, ClassFacts] = {}
     near = np.ones((3,) * label.ndim, bool)
     for value, box in enumerate(scipy.ndimage.find_objects(label), start=1):

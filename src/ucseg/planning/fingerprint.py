@@ -42,7 +42,6 @@ class Fingerprint:
             stands out.
         headers, scans: of each readable case, by name.
         labelled: names of the readable cases with a mask.
-        classes: number of classes C.
         left_out: cases that could not be read, with the reason.
     """
 
@@ -116,8 +115,7 @@ class Fingerprint:
     def one_component(self, sliced: bool) -> tuple[int, ...]:
         """Classes that have one component in nearly every mask that has them.
 
-        Args:
-            sliced: also in nearly every slice: a 2D network's filter sees slices in training.
+        If `sliced`, also in nearly every slice: a 2D network's filter sees slices in training.
         """
         single = []
         for value in range(1, self.classes):

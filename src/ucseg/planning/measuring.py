@@ -42,7 +42,6 @@ def measure_scans(
 
     Args:
         slice_axis: the canonical axis across the slices of volumes.
-        done: called after each case.
         file: in the cache; it keeps the facts of these cases only.
         look: called for each case, unchanged or not.
     """

@@ -57,11 +57,7 @@ class _Examined:
 def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> list[Finding]:
     """Read every image and every visible mask once, in parallel, and report all that is wrong.
 
-    No hidden mask is opened.
-
-    Args:
-        dataset: as loaded.
-        done: called after each case, for a progress bar.
+    No hidden mask is opened. `done` is called after each case.
 
     Returns:
         findings, errors first, then by file.

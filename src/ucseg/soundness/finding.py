@@ -14,14 +14,10 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem.
+    """What is wrong with a file (named relative to the data root if it lies there), and what to do.
 
-    Attributes:
-        kind: what kind of problem, short and stable ("mask-empty"), as the kinds of UserError.
-        file: where it is, relative to the data root if it lies there.
-        finding: what is wrong.
-        fix: what to do.
-        severity: "error": training or its figures would be wrong; "warning": worth a look.
+    `kind` is short and stable ("mask-empty"), as the kinds of UserError. An "error": training or its figures would be
+    wrong; a "warning": worth a look.
     """
 
     kind: str

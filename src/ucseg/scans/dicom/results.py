@@ -52,12 +52,7 @@ _NO_UNITS = Code(value="1", scheme="UCUM", meaning="no units")
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Who made the results.
-
-    Attributes:
-        method: of segmentation, e.g. "uc_seg".
-        weights: a short name for exactly these weights.
-    """
+    """Who made the results: a method of segmentation, and a short name for exactly these weights."""
 
     method: str
     weights: str
@@ -150,10 +145,7 @@ def segmentation(
 
     Args:
         mask: columns x rows x slices, or rows x columns; class indices.
-        source: of the scan.
-        classes: index -> name, 0 is background.
         codes: class index -> codes; `UNKNOWN` for those that have none.
-        algorithm: goes into every segment.
 
     Raises:
         UserError: the source's headers hold what the standard forbids.
