@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy
+from pydantic import ConfigDict
 
 from ucseg.dataset.case import Case
 from ucseg.dataset.masks import read_label
@@ -57,10 +55,6 @@ class ClassFacts:
     centre: tuple[float, ...]
 
 
-def _packed(values: Iterable[float] = ()) -> array[float]:
-    return array("d", values)
-
-
 @dataclass(frozen=True)
 class ScanFacts:
     """What one scan is like.
@@ -70,33 +64,17 @@ class ScanFacts:
         intensity: percentiles INTENSITY_AT over all channels.
         thumbnail: of `thumbnail_of`; None of a scan that shows nothing.
         foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; empty without foreground.
-            Packed: as Python objects they would be most of the memory that thousands of scans take.
+            Packed float64: as Python objects they would be most of the memory that thousands of scans take.
         classes: of the classes that the mask holds; None: no mask.
     """
 
     zero_share: float
     intensity: tuple[float, ...]
     thumbnail: bytes | None
-    foreground: array[float] = field(default_factory=_packed)
-    classes: Mapping[int, ClassFacts] | None = None
+    foreground: bytes = b""
+    classes: dict[int, ClassFacts] | None = None
 
-    def plain(self) -> dict[str, Any]:
-        return {
-            **vars(self),
-            "foreground": self.foreground.tolist(),
-            "thumbnail": None if self.thumbnail is None else b64encode(self.thumbnail).decode(),
-            "classes": None if self.classes is None else {key: vars(one) for key, one in self.classes.items()},
-        }
-
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> ScanFacts:
-        def lists(known: Mapping[str, Any]) -> dict[str, Any]:
-            return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
-
-        classes, thumbnail, foreground = values["classes"], values["thumbnail"], _packed(values["foreground"])
-        read = None if classes is None else {int(key): ClassFacts(**lists(one)) for key, one in classes.items()}
-        pixels = None if thumbnail is None else b64decode(thumbnail)
-        return cls(**lists({**values, "classes": read, "thumbnail": pixels, "foreground": foreground}))
+    __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")  # of measuring.py's lines
 
 
 def header_of(case: Case, rank: int) -> Header | str:
@@ -139,7 +117,7 @@ def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axi
         inside = inside[np.isfinite(inside)]
         if inside.size:
             at = (np.arange(FOREGROUND_POINTS) + 0.5) / FOREGROUND_POINTS
-            facts["foreground"] = _packed(np.quantile(inside, at))
+            facts["foreground"] = np.quantile(inside, at).astype(np.float64).tobytes()
     return ScanFacts(
         zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
         intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),

@@ -10,8 +10,9 @@ import numpy as np
 
 from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError
-from ucseg.planning.facts import Header, ScanFacts
-from ucseg.planning.measuring import Look, measure_headers, measure_scans
+from ucseg.machine.pool import for_each
+from ucseg.planning.facts import Header, ScanFacts, header_of
+from ucseg.planning.measuring import Look, measure_scans
 from ucseg.types import Array
 
 ONE_COMPONENT_SHARE = 0.95
@@ -85,7 +86,7 @@ class Fingerprint:
     @property
     def ct_window(self) -> dict[str, float]:
         """Percentiles 0.5 and 99.5 of the foreground, mean and deviation (nnU-Net's CT normalisation)."""
-        inside = np.concatenate([self.scans[name].foreground for name in self.labelled])
+        inside = np.frombuffer(b"".join(self.scans[name].foreground for name in self.labelled))
         low, high = (float(v) for v in np.percentile(inside, [0.5, 99.5]))
         return {
             "low": round(low, 3),
@@ -166,7 +167,7 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
             "no-training-mask",
             f"{dataset.folder}: no training case has a mask; add masks, or check the splits in cases.csv.",
         )
-    heads = measure_headers(dataset.training, dataset.config.dims)
+    heads = for_each(lambda case: header_of(case, dataset.config.dims), dataset.training)
     left_out = [(case.case, head) for case, head in zip(dataset.training, heads, strict=True) if isinstance(head, str)]
     good = [(case, head) for case, head in zip(dataset.training, heads, strict=True) if not isinstance(head, str)]
     units = {head.unit for _, head in good}

@@ -7,27 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CACHE, Dataset
 from ucseg.errors import UserError
 from ucseg.machine.pool import for_each
 from ucseg.machine.writing import whole_file
-from ucseg.planning.facts import Header, ScanFacts, facts_of, header_of
+from ucseg.planning.facts import ScanFacts, facts_of
 from ucseg.scans.reading import files_of
 
 FILE = "fingerprint.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
 """Of validation and test scans: only duplicates are looked for among them, and the plan must not see them."""
-VERSION = 3
+VERSION = 4
 """Raise it when facts change their meaning: those of older versions are then measured again."""
 Look = Callable[[Case, int | None, ScanFacts | None], ScanFacts | str]
 """Reads a scan and returns its facts; given the case, the slice axis, and the facts if they are known."""
 VOLUMES_AT_ONCE = 4
 """Volumes in memory at a time, however many cores there are."""
-
-
-def measure_headers(cases: Sequence[Case], dims: int) -> list[Header | str]:
-    return for_each(lambda case: header_of(case, dims), cases)
+_LINE = TypeAdapter(tuple[str, str, ScanFacts])
+"""Case, state of its files, and facts."""
 
 
 def measure_scans(
@@ -59,7 +59,9 @@ def measure_scans(
         return state, look(case, slice_axis, kept)
 
     found = for_each(measure, cases, done, most=VOLUMES_AT_ONCE if config.dims == 3 else None)
-    facts = {case.case: one for case, one in zip(cases, found, strict=True) if not isinstance(one[1], str)}
+    facts = {
+        case.case: (state, one) for case, (state, one) in zip(cases, found, strict=True) if isinstance(one, ScanFacts)
+    }
     if facts.keys() != known.keys() or any(known[case][1] is not one[1] for case, one in facts.items()):
         _write(keep, reading, facts)
     return [one for _, one in found]
@@ -82,22 +84,19 @@ def _state(case: Case) -> str:
 def _read(path: Path, reading: list[Any]) -> dict[str, tuple[str, ScanFacts]]:
     """State and facts by case, one line each: the text of thousands is never in memory at once."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             if json.loads(next(lines)) != reading:
                 return {}
-            kept = (json.loads(line) for line in lines)
-            return {case: (state, ScanFacts.from_plain(facts)) for case, state, facts in kept}
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+            return {case: (state, facts) for case, state, facts in map(_LINE.validate_json, lines)}
+    except (OSError, ValueError, StopIteration):
         return {}  # no file, or only a part: everything is measured again
 
 
-def _write(path: Path, reading: list[Any], facts: Mapping[str, tuple[str, ScanFacts | str]]) -> None:
+def _write(path: Path, reading: list[Any], facts: Mapping[str, tuple[str, ScanFacts]]) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        with whole_file(path, ".jsonl") as temporary, temporary.open("w", encoding="utf-8") as lines:
-            lines.write(json.dumps(reading) + "\n")
-            for case, (state, one) in facts.items():
-                assert isinstance(one, ScanFacts)
-                lines.write(json.dumps([case, state, one.plain()]) + "\n")
+        with whole_file(path, ".jsonl") as temporary, temporary.open("wb") as lines:
+            lines.write(json.dumps(reading).encode())
+            lines.writelines(b"\n" + _LINE.dump_json((case, *known)) for case, known in facts.items())
     except (OSError, UserError):
         return  # a folder that cannot be written to: measured again each time

@@ -20,12 +20,13 @@ def thumbnail_of(image: Array) -> bytes | None:
         64 x 64 or 20 x 20 x 20 uint8, from the darkest to the brightest, as bytes; None if the image is too small,
         shows nothing or is not finite.
     """
+    from skimage.transform import resize_local_mean
+
     small = image.mean(axis=0, dtype=np.float32)
     edge = _EDGE[small.ndim]
     if min(small.shape) < 8 or not np.isfinite(small).all():
         return None
-    for axis in range(small.ndim):
-        small = _averaged(small, axis, edge)
+    small = resize_local_mean(small, (edge,) * small.ndim)  # type: ignore[no-untyped-call]
     low, high = float(small.min()), float(small.max())
     # An image without structure has almost only rounding errors.
     if high - low <= 1e-5 * (1 + abs(high)):
@@ -36,14 +37,3 @@ def thumbnail_of(image: Array) -> bytes | None:
 def pixels_of(thumbnail: bytes) -> Array:
     shapes = {edge**rank: (edge,) * rank for rank, edge in _EDGE.items()}
     return np.frombuffer(thumbnail, np.uint8).reshape(shapes[len(thumbnail)])
-
-
-def _averaged(array: Array, axis: int, count: int) -> Array:
-    """Means over `count` equal pieces of an axis; voxels that lie in two pieces count for both."""
-    length = array.shape[axis]
-    sums = np.concatenate([np.zeros_like(array.take([0], axis)), np.cumsum(array, axis, dtype=np.float64)], axis)
-    at = np.arange(count + 1) * length / count
-    whole = np.minimum(at.astype(int), length - 1)
-    part = (at - whole).reshape([-1 if other == axis else 1 for other in range(array.ndim)])
-    until = sums.take(whole, axis) * (1 - part) + sums.take(whole + 1, axis) * part
-    return np.asarray(np.diff(until, axis=axis) * (count / length), np.float32)

@@ -20,7 +20,7 @@ from ucseg.planning.fingerprint import Fingerprint, take_fingerprint
 from ucseg.planning.measuring import HELD_OUT_FILE, Look, measure_scans
 from ucseg.soundness.duplicates import near_duplicates
 from ucseg.soundness.finding import Finding
-from ucseg.soundness.shift import find_shifts
+from ucseg.soundness.shift import shifts
 
 PAIRS_FILE = "near_duplicates.json"
 PAIRS_VERSION = 2
@@ -40,20 +40,16 @@ def findings_before_training(
         seen = take_fingerprint(dataset, done, look)
     except UserError:
         return list(subject_leaks(dataset))  # what needs the scans reports what is wrong with them
-    return [*subject_leaks(dataset), *few_labels(dataset, seen), *shift(dataset, seen)]
+    return [*subject_leaks(dataset), *few_labels(dataset, seen), *shifts(seen, dataset.config.modality)]
 
 
 def subject_leaks(dataset: Dataset) -> Iterable[Finding]:
     for subject, splits in subjects_in_two_splits(dataset.cases).items():
         names = [case.case for case in dataset.cases if case.subject == subject]
         listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        yield Finding(
-            "subject-leak",
-            CASES_FILE,
-            f"leak: subject '{subject}' is in {' and '.join(splits)} ({listed})",
-            "give all its cases one split, or fix the subject column",
-            "error",
-        )
+        what = f"leak: subject '{subject}' is in {' and '.join(splits)} ({listed})"
+        fix = "give all its cases one split, or fix the subject column"
+        yield Finding("subject-leak", CASES_FILE, what, fix, "error")
 
 
 def thumbnails_before_training(dataset: Dataset) -> dict[str, bytes | None]:
@@ -91,17 +87,11 @@ def alike(
         one, other = cases[i], cases[j]
         if digests.get(one.case) is not None and digests.get(one.case) == digests.get(other.case):
             continue
-        leak = one.split != other.split
-        found.append(
-            Finding(
-                "near-duplicate-leak" if leak else "near-duplicate",
-                CASES_FILE,
-                f"{'possible leak: ' if leak else ''}cases {one.case} ({one.split}) and {other.case} ({other.split}) "
-                f"show nearly the same image, correlation of details {likeness:.2f}",
-                "look at both; if they show the same, give them one subject and one split",
-                "warning",
-            )
-        )
+        kind, leak = ("near-duplicate-leak", "possible leak: ") if one.split != other.split else ("near-duplicate", "")
+        both = f"cases {one.case} ({one.split}) and {other.case} ({other.split})"
+        what = f"{leak}{both} show nearly the same image, correlation of details {likeness:.2f}"
+        fix = "look at both; if they show the same, give them one subject and one split"
+        found.append(Finding(kind, CASES_FILE, what, fix))
     return sorted(found, key=lambda finding: finding.kind != "near-duplicate-leak")
 
 
@@ -138,13 +128,9 @@ def same_files(dataset: Dataset) -> list[list[Case]]:
 
 def copies_across_splits(groups: Iterable[Sequence[Case]]) -> Iterable[Finding]:
     for group in groups:
-        yield Finding(
-            "copy-leak",
-            CASES_FILE,
-            f"leak: {', '.join(f'{case.case} ({case.split})' for case in group)} are copies of one image",
-            "keep it in one split: otherwise figures of validation and test are too good",
-            "error",
-        )
+        what = f"leak: {', '.join(f'{case.case} ({case.split})' for case in group)} are copies of one image"
+        fix = "keep it in one split: otherwise figures of validation and test are too good"
+        yield Finding("copy-leak", CASES_FILE, what, fix, "error")
 
 
 def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
@@ -152,34 +138,13 @@ def few_labels(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
     for index, name in dataset.config.classes.items():
         count = seen.cases_with(index) if index else len(seen.labelled)
         if count == 0 and not name.startswith("unused"):
-            yield Finding(
-                "class-without-label",
-                CONFIG_FILE,
-                f"no labelled training mask holds class {index} '{name}'",
-                "label a case that has it, or remove the class if it is the last one",
-                "warning",
-            )
+            fix = "label a case that has it, or remove the class if it is the last one"
+            what = f"no labelled training mask holds class {index} '{name}'"
+            yield Finding("class-without-label", CONFIG_FILE, what, fix)
         elif 0 < count < min(FEW_LABELS, len(seen.labelled)):
-            yield Finding(
-                "class-few-labels",
-                CONFIG_FILE,
-                f"only {count} of {len(seen.labelled)} labelled training masks hold class {index} '{name}'",
-                f"label {FEW_LABELS - count} more that have it; otherwise it will often be missed",
-                "warning",
-            )
-
-
-def shift(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
-    for one in find_shifts(seen, dataset.config.modality):
-        yield Finding(
-            "shift",
-            CASES_FILE,
-            f"labelled and unlabelled scans differ in {one.what}: median {one.labelled:.3g} and {one.unlabelled:.3g} "
-            f"(Kolmogorov-Smirnov distance {one.distance:.2f}, p = {one.p:.1g})",
-            f"label some unlabelled scans that differ, such as {', '.join(one.examples)}, or leave them out: "
-            "do not trust pseudo-labels of scans unlike every labelled one",
-            "warning",
-        )
+            what = f"only {count} of {len(seen.labelled)} labelled training masks hold class {index} '{name}'"
+            fix = f"label {FEW_LABELS - count} more that have it; otherwise it will often be missed"
+            yield Finding("class-few-labels", CONFIG_FILE, what, fix)
 
 
 def _in_two_splits(cases: Sequence[Case], look: Callable[[Path], int | bytes]) -> Iterable[list[Case]]:

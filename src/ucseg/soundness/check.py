@@ -22,7 +22,7 @@ from ucseg.scans.reading import is_segmentation, read_header, read_scan
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
 from ucseg.soundness.duplicates import digest
-from ucseg.soundness.finding import Finding, name_in_root
+from ucseg.soundness.finding import Finding, Severity, name_in_root
 from ucseg.soundness.tables import findings_of_tables_and_folders
 from ucseg.types import Array
 
@@ -135,77 +135,42 @@ def _examine_mask(
     if shape is not None and mask.plain and (own := read_header(mask)[0]) != shape:
         out.sizes = shape, own
     if not label.any():
-        out.findings.append(
-            Finding(
-                "mask-empty",
-                name,
-                "the mask is empty: all background",
-                f"if there is something to see, draw it, or empty its field in {CASES_FILE}",
-                "warning",
-            )
-        )
+        fix = f"if there is something to see, draw it, or empty its field in {CASES_FILE}"
+        out.findings.append(Finding("mask-empty", name, "the mask is empty: all background", fix))
     if other and geometry and shape and other.dims == geometry.dims:
         distance = geometry.displacement(other, shape) / min(geometry.spacing)
         if distance > GEOMETRY_TOLERANCE:
-            out.findings.append(
-                Finding(
-                    "geometry-differs",
-                    name,
-                    f"the mask's geometry differs from its image's: corners are up to {distance:.3g} voxel edges apart",
-                    "resample the mask to the image's grid, or fix the header that is wrong",
-                    "error" if distance > 1 else "warning",
-                )
-            )
+            what = f"the mask's geometry differs from its image's: corners are up to {distance:.3g} voxel edges apart"
+            fix = "resample the mask to the image's grid, or fix the header that is wrong"
+            severity: Severity = "error" if distance > 1 else "warning"
+            out.findings.append(Finding("geometry-differs", name, what, fix, severity))
     return label
 
 
 def _of_image(name: str, scan: Scan, case: Case, config: DatasetConfig) -> Iterable[Finding]:
     array, geometry = scan.array, scan.geometry
     if geometry.dims != config.dims and not is_stack_to_measure(case, geometry, config.dims):
-        yield Finding(
-            "image-rank",
-            name,
-            f"the image is {geometry.dims}D, the dataset {config.dims}D",
-            f"remove the case, or fix dims in {CONFIG_FILE}",
-            "error",
-        )
+        what, fix = f"the image is {geometry.dims}D, the dataset {config.dims}D", f"fix dims in {CONFIG_FILE}"
+        yield Finding("image-rank", name, what, f"remove the case, or {fix}", "error")
     if len(array) != config.channels:
-        yield Finding(
-            "image-channels",
-            name,
-            f"the image has {len(array)} channels, the dataset {config.channels}",
-            "convert the image, or remove the case",
-            "error",
-        )
+        what = f"the image has {len(array)} channels, the dataset {config.channels}"
+        yield Finding("image-channels", name, what, "convert the image, or remove the case", "error")
     if array.dtype.kind == "f":
         broken = int(array.size - np.isfinite(array).sum())
         if broken:
-            yield Finding(
-                "image-not-finite",
-                name,
-                f"{broken} of {array.size} voxels are NaN or infinite",
-                "replace them, for example by the background's value, or remove the case",
-                "error",
-            )
+            what = f"{broken} of {array.size} voxels are NaN or infinite"
+            fix = "replace them, for example by the background's value, or remove the case"
+            yield Finding("image-not-finite", name, what, fix, "error")
             array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0) if broken < array.size else array
     if array.min() == array.max():
-        yield Finding(
-            "image-constant",
-            name,
-            f"the image is constant: every voxel is {array.flat[0]:g}",
-            "export it again, or remove the case",
-            "error",
-        )
+        what = f"the image is constant: every voxel is {array.flat[0]:g}"
+        yield Finding("image-constant", name, what, "export it again, or remove the case", "error")
     slant = shear(geometry)
     if slant > _SHEAR_TOLERANCE:
         degrees = float(np.degrees(np.arcsin(min(1.0, slant))))
-        yield Finding(
-            "axes-slanted",
-            name,
-            f"the axes of the affine are not at right angles (off by {degrees:.2f} degrees)",
-            "resample the scan to a grid with right angles (gantry tilt), or export the header again",
-            "warning",
-        )
+        what = f"the axes of the affine are not at right angles (off by {degrees:.2f} degrees)"
+        fix = "resample the scan to a grid with right angles (gantry tilt), or export the header again"
+        yield Finding("axes-slanted", name, what, fix)
 
 
 def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
@@ -220,15 +185,12 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
         listed = ", ".join(f"{one.case.case} ({one.case.split})" for one in others)
         masks = {one.label_digest for one in same if one.label_digest is not None}
         contradiction = "; their masks differ" if len(masks) > 1 else ""
-        leak = len({one.case.split for one in same}) > 1
         text = f"{first.case.case} ({first.case.split}) has the same image as {listed}{contradiction}"
-        yield Finding(
-            "duplicate-leak" if leak else "duplicate",
-            name_in_root(first.case.image, dataset),
-            f"leak: {text}" if leak else text,
-            f"keep one of them in {CASES_FILE}",
-            "error" if leak else "warning",
-        )
+        name, fix = name_in_root(first.case.image, dataset), f"keep one of them in {CASES_FILE}"
+        if len({one.case.split for one in same}) > 1:
+            yield Finding("duplicate-leak", name, f"leak: {text}", fix, "error")
+        else:
+            yield Finding("duplicate", name, text, fix)
 
 
 def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
@@ -240,14 +202,12 @@ def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]
             image, mask = (f"{size[1]} x {size[0]}" for size in one.sizes)
             named.append((name_in_root(one.case.mask, dataset), f"({mask} px, its image {image} px)"))
     if named:
-        yield Finding(
-            "mask-size",
-            named[0][0],
-            f"{len(named)} of {len(masks)} masks differ from their images in size; they are stretched to fit: "
-            f"{some([' '.join(one) for one in named])}",
-            f"check that they fit their images; if not, name the right masks in {CASES_FILE} or resize them",
-            "warning",
+        listed = some([" ".join(one) for one in named])
+        what = (
+            f"{len(named)} of {len(masks)} masks differ from their images in size; they are stretched to fit: {listed}"
         )
+        fix = f"check that they fit their images; if not, name the right masks in {CASES_FILE} or resize them"
+        yield Finding("mask-size", named[0][0], what, fix)
 
 
 def _from_error(error: UserError, path: Address, dataset: Dataset) -> Finding:

@@ -24,7 +24,7 @@ class Finding:
     file: str
     finding: str
     fix: str
-    severity: Severity
+    severity: Severity = "warning"
 
 
 def name_in_root(place: Address | Path, dataset: Dataset) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import scipy
 
+from ucseg.dataset.manifest import CASES_FILE
 from ucseg.planning.fingerprint import Fingerprint
+from ucseg.soundness.finding import Finding
 from ucseg.types import Array
 
 LARGE = 0.5
@@ -19,45 +21,27 @@ RARE = 0.001
 FEWEST = 5
 
 
-@dataclass(frozen=True)
-class Shift:
-    """One figure by which labelled and unlabelled scans differ.
-
-    Attributes:
-        what: in words, with its unit.
-        distance, p: of the two-sample Kolmogorov-Smirnov test.
-        labelled, unlabelled: medians.
-        examples: unlabelled scans farthest from the labelled ones.
-    """
-
-    what: str
-    distance: float
-    p: float
-    labelled: float
-    unlabelled: float
-    examples: tuple[str, ...]
-
-
-def find_shifts(seen: Fingerprint, modality: str) -> list[Shift]:
+def shifts(seen: Fingerprint, modality: str) -> Iterable[Finding]:
     """The figures in which labelled and unlabelled training scans differ much, and not by chance."""
     names = {True: list(seen.labelled), False: list(seen.unlabelled)}
     if min(map(len, names.values())) < FEWEST:
-        return []
-    found = []
-    for what in _figures(seen, seen.labelled[0], modality):
-        values = {side: _rounded([_figures(seen, name, modality)[what] for name in names[side]]) for side in names}
+        return
+    for figure in _figures(seen, seen.labelled[0], modality):
+        values = {side: _rounded([_figures(seen, name, modality)[figure] for name in names[side]]) for side in names}
         test = scipy.stats.ks_2samp(values[True], values[False], method="auto")
         if test.statistic < LARGE or test.pvalue > RARE:
             continue
-        middle = float(np.median(values[True]))
-        farthest = np.argsort(-np.abs(values[False] - middle))[:3]
-        found.append(
-            Shift(
-                what, float(test.statistic), float(test.pvalue), middle, float(np.median(values[False])),
-                tuple(names[False][index] for index in farthest),
-            )
-        )  # fmt: skip
-    return found
+        middle, other = float(np.median(values[True])), float(np.median(values[False]))
+        farthest = ", ".join(names[False][index] for index in np.argsort(-np.abs(values[False] - middle))[:3])
+        what = (
+            f"labelled and unlabelled scans differ in {figure}: median {middle:.3g} and {other:.3g} "
+            f"(Kolmogorov-Smirnov distance {test.statistic:.2f}, p = {test.pvalue:.1g})"
+        )
+        fix = (
+            f"label some unlabelled scans that differ, such as {farthest}, or leave them out: "
+            "do not trust pseudo-labels of scans unlike every labelled one"
+        )
+        yield Finding("shift", CASES_FILE, what, fix)
 
 
 def _figures(seen: Fingerprint, name: str, modality: str) -> dict[str, float]:

@@ -30,26 +30,18 @@ def _amounts(dataset: Dataset) -> Iterable[Finding]:
         fix = "give some training cases their masks"
         yield Finding("no-labelled-case", CASES_FILE, "no training case has a mask", fix, "error")
     elif labelled < batch:
-        yield Finding(
-            "few-labelled-cases",
-            CASES_FILE,
-            f"a batch takes {batch} labelled training cases, and there are {labelled}: they repeat within a batch",
-            f"label more, or plan with --set labelled_batch={labelled}",
-            "warning",
-        )
+        what = f"a batch takes {batch} labelled training cases, and there are {labelled}: they repeat within a batch"
+        fix = f"label more, or plan with --set labelled_batch={labelled}"
+        yield Finding("few-labelled-cases", CASES_FILE, what, fix)
     if not dataset.validation:
         fix = "give some cases the split 'validation', so that the best weights can be chosen"
-        yield Finding("no-validation-case", CASES_FILE, "there is no validation case", fix, "warning")
+        yield Finding("no-validation-case", CASES_FILE, "there is no validation case", fix)
     for split, cases in (("validation", dataset.validation), ("test", dataset.test)):
         bare = sum(case.mask is None for case in cases)
         if bare:
-            yield Finding(
-                f"{split}-mask-missing",
-                CASES_FILE,
-                f"{bare} of {len(cases)} {split} cases have no mask and cannot be measured",
-                "give them masks, or the split 'train' to use them as unlabelled",
-                "warning",
-            )
+            what = f"{bare} of {len(cases)} {split} cases have no mask and cannot be measured"
+            fix = "give them masks, or the split 'train' to use them as unlabelled"
+            yield Finding(f"{split}-mask-missing", CASES_FILE, what, fix)
 
 
 def _companion_files(dataset: Dataset) -> Iterable[Finding]:
@@ -58,20 +50,16 @@ def _companion_files(dataset: Dataset) -> Iterable[Finding]:
         folders[path.parent] += 1
     for folder, count in folders.items():
         name = name_in_root(folder / "._*", dataset)
-        yield Finding("companion-files", name, f"{count} companion files of macOS, not scans", "delete them", "warning")
+        yield Finding("companion-files", name, f"{count} companion files of macOS, not scans", "delete them")
 
 
 def _likely_masks(dataset: Dataset) -> Iterable[Finding]:
     found = likely_masks(dataset.cases)
     if found:
         named = some([f"{name_in_root(one.file, dataset)} beside {one.image.name}" for one in found])
-        yield Finding(
-            "likely-masks",
-            name_in_root(found[0].file, dataset),
-            f"{len(found)} unlabelled images look like masks, by their names and their few values ({named})",
-            f"if they are masks, run ucseg init again and {in_words(found)}",
-            "warning",
-        )
+        what = f"{len(found)} unlabelled images look like masks, by their names and their few values ({named})"
+        fix = f"if they are masks, run ucseg init again and {in_words(found)}"
+        yield Finding("likely-masks", name_in_root(found[0].file, dataset), what, fix)
 
 
 def _left_out(dataset: Dataset) -> Iterable[Finding]:
@@ -82,10 +70,6 @@ def _left_out(dataset: Dataset) -> Iterable[Finding]:
     for reason, (first, *others) in files.items():
         what, _, fix = reason.rstrip(".").partition("; ")
         listed = f" with {len(others)} more for the same reason ({some(others)})" if others else ""
-        yield Finding(
-            "left-out",
-            first,
-            f"left out by ucseg init{listed}: {what}",
-            f"{fix or 'fix it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}",
-            "warning",
-        )
+        what = f"left out by ucseg init{listed}: {what}"
+        fix = f"{fix or 'fix it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}"
+        yield Finding("left-out", first, what, fix)
