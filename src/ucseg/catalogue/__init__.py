@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from ucseg.catalogue.decathlon import DECATHLON
 from ucseg.catalogue.dermoscopy import DERMOSCOPY
 from ucseg.catalogue.endoscopy import ENDOSCOPY
@@ -12,6 +10,7 @@ from ucseg.catalogue.hdf5_volumes import HDF5_VOLUMES
 from ucseg.catalogue.layout import PublicSet
 from ucseg.catalogue.mri import MRI
 from ucseg.catalogue.ultrasound import ULTRASOUND
+from ucseg.config import did_you_mean
 from ucseg.errors import UserError
 
 DATASETS: dict[str, PublicSet] = {
@@ -33,6 +32,5 @@ def named(name: str) -> PublicSet:
     """
     if name in DATASETS:
         return DATASETS[name]
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASETS, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else "`ucseg datasets` lists them."
+    hint = did_you_mean(name.lower().replace("_", "-"), DATASETS) or "`ucseg datasets` lists them."
     raise UserError("dataset-unknown", f"There is no data set '{name}'; {hint}")

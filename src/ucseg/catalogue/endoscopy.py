@@ -45,7 +45,6 @@ def _alone(
         classes=_POLYP,
         modality="rgb",
         layouts=(bundle, *own),
-        licence="",
         citation=citation,
         counts={"test": count},
         notes=f"All cases are test cases: predict them with a model trained on another set. {note}",

@@ -18,16 +18,12 @@ HALVES = Layout(
 FOLDERS = {
     "halves": PublicSet(
         title="Any plain images divided into labeled and unlabeled folders, as several semi-supervised papers do",
-        classes="",
-        modality="",
         layouts=(HALVES,),
         licence="that of the data",
         citation="that of the data",
     ),
     "nnunet": PublicSet(
         title="Any folder in nnU-Net's raw format: classes and channels are those of dataset.json",
-        classes="",
-        modality="",
         layouts=(
             Layout(
                 "dataset.json, imagesTr/CASE_0000.EXT and labelsTr/CASE.EXT",
@@ -41,8 +37,6 @@ FOLDERS = {
     ),
     "bids": PublicSet(
         title="Any BIDS dataset with masks among its derivatives",
-        classes="",
-        modality="",
         layouts=(
             Layout(
                 "sub-ID/.../IMAGE.nii.gz and derivatives/.../IMAGE_SUFFIX.nii.gz",

@@ -30,7 +30,6 @@ HDF5_VOLUMES = {
             Layout("NAME/mri_norm2.h5 with train.list and test.list",
                    _listed("{case}/mri_norm2.h5", train="train.list", test="test.list")),
         ),
-        licence="",
         citation="Xiong et al., Medical Image Analysis 67:101832, 2021, doi 10.1016/j.media.2020.101832; "
         "split: Yu et al. (UA-MT), MICCAI 2019, arXiv:1907.07034",
         splits=first({4: "5 %, as in SS-Net", 8: "10 %", 16: "20 %, as in UA-MT"}, 80),

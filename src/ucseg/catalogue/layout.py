@@ -108,11 +108,11 @@ class PublicSet:
     """
 
     title: str
-    classes: str
-    modality: str
     layouts: tuple[Layout, ...]
-    licence: str
     citation: str
+    classes: str = ""
+    modality: str = ""
+    licence: str = ""
     splits: Mapping[str, Split] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     fill_outlines: bool | None = None
@@ -120,6 +120,24 @@ class PublicSet:
     notes: str = ""
     addresses: tuple[str, ...] = ()
     found: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, list[str]]:
+        """What there is to say of a data set, a list of lines for each key."""
+        counts = ", ".join(f"{count} {split}".strip() for split, count in self.counts.items())
+        facts = {
+            "classes": [self.classes or "as the data say"],
+            "modality": [self.modality or "as the data say"],
+            "cases": [counts] if counts else [],
+            "layouts": [layout.words for layout in self.layouts],
+            "splits": [f"{name}: {split.words}" for name, split in self.splits.items()],
+            "licence": [self.licence or "not known"],
+            "cite": [self.citation],
+            "address": list(self.addresses),
+            "found": list(self.found),
+            "download": [file.url for file in self.downloads],
+            "notes": [self.notes] if self.notes else [],
+        }
+        return {key: values for key, values in facts.items() if values}
 
 
 def pairs(

@@ -60,7 +60,6 @@ ULTRASOUND = {
                   "stage1/p_image/{case}.png", "stage1/p_mask/{case}.png"),
             pairs("1_or_data/image and mask", "1_or_data/image/{case}.png", "1_or_data/mask/{case}.png"),
         ),
-        licence="",
         citation="Pedraza et al., Proc. SPIE 9287:188-193, 2015, doi 10.1117/12.2073532",
         counts={"": 637},
         notes="The makers share outlines in XML; the masks are others' work from them.",
@@ -81,7 +80,6 @@ ULTRASOUND = {
                       where={"case": r"(?:benign|malignant|normal) \(\d+\)"}),),
             ),
         ),
-        licence="",
         citation="Al-Dhabyani et al., Data in Brief 28:104863, 2020, doi 10.1016/j.dib.2019.104863",
         counts={"": 780},
         notes="437 images show benign and 210 malignant lesions. The several masks of an image with several lesions "

@@ -26,12 +26,11 @@ def datasets(
     from rich.table import Table
 
     from ucseg.catalogue import DATASETS, named
-    from ucseg.catalogue.page import facts_of
 
     if name is not None:
         public = named(name)
         facts = Table(box=None, show_header=False, pad_edge=False)
-        for key, values in facts_of(public).items():
+        for key, values in public.facts().items():
             for index, value in enumerate(values):
                 facts.add_row(key if index == 0 else "", value)
         output.print(f"{name}: {public.title}", soft_wrap=True)

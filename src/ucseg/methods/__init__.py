@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from ucseg.config import Strict, build
+from ucseg.config import Strict, build, did_you_mean
 from ucseg.errors import UserError
 from ucseg.methods.ad_mt import ADMT
 from ucseg.methods.base import Method
@@ -73,7 +72,6 @@ def settings_of(name: str, settings: Mapping[str, Any]) -> Strict:
         UserError: unknown method (method-unknown) or setting; the message names the nearest known one.
     """
     if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known methods: {', '.join(METHODS)}."
+        hint = did_you_mean(name, METHODS) or f"known methods: {', '.join(METHODS)}."
         raise UserError("method-unknown", f"there is no method '{name}'; {hint}")
     return build(METHODS[name].Config, settings, f"method {name}")

@@ -134,20 +134,13 @@ class Plan(Strict):
             raise ValueError("numbers must be positive")
         return value
 
-    @field_validator("patch")
+    @field_validator("patch", "token")
     @classmethod
-    def _inside_size(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        size = info.data.get("size")
-        if size is not None and any(edge > whole for edge, whole in zip(value, size, strict=False)):
-            raise ValueError(f"is larger than size = {list(size)}, to which whole images are resized")
-        return value
-
-    @field_validator("token")
-    @classmethod
-    def _inside_patch(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        patch = info.data.get("patch")
-        if patch is not None and any(edge > whole for edge, whole in zip(value, patch, strict=False)):
-            raise ValueError(f"is larger than patch = {list(patch)}")
+    def _inside(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        name, why = ("size", ", to which whole images are resized") if info.field_name == "patch" else ("patch", "")
+        whole = info.data.get(name)
+        if whole is not None and any(edge > most for edge, most in zip(value, whole, strict=False)):
+            raise ValueError(f"is larger than {name} = {list(whole)}{why}")
         return value
 
     @field_validator("slice_axis")

@@ -6,7 +6,6 @@ name too. Recipes that differ in the name only are made when they are asked for.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydantic import Field, field_validator
 
 from ucseg.catalogue import DATASETS, named
 from ucseg.catalogue.splitting import chosen_split
-from ucseg.config import Strict, build, read_yaml
+from ucseg.config import Strict, build, did_you_mean, read_yaml
 from ucseg.errors import UserError
 from ucseg.methods import METHODS, settings_of
 from ucseg.planning.plan import Plan
@@ -64,9 +63,8 @@ class Recipe(Strict):
     def _keys_of_a_plan(cls, values: dict[str, Any]) -> dict[str, Any]:
         for key in values:
             if key not in Plan.model_fields:
-                close = difflib.get_close_matches(key, Plan.model_fields, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ValueError(f"unknown value '{key}' of a plan{hint}")
+                hint = did_you_mean(key, Plan.model_fields)
+                raise ValueError(f"unknown value '{key}' of a plan{hint and f'; {hint}'}")
         return values
 
 
@@ -82,8 +80,7 @@ def read_recipe(name: str) -> Recipe:
     elif name in recipe_names():
         values = UNPUBLISHED | {"dataset": name}
     else:
-        close = difflib.get_close_matches(name, recipe_names(), n=1)
-        known = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(recipe_names())}."
+        known = did_you_mean(name, recipe_names()) or f"known are {', '.join(recipe_names())}."
         raise UserError("recipe-missing", f"There is no recipe '{name}', neither a file nor a name; {known}")
     recipe = build(Recipe, values, str(path))
     chosen_split(recipe.dataset, named(recipe.dataset), recipe.split)

@@ -1,17 +1,20 @@
-"""What is known of the data sets, in words, for `ucseg datasets NAME` and docs/reference/datasets.md.
+"""Makes docs/reference/datasets.md from the catalogue, so that nothing is said of a data set twice:
 
-This makes the page: python -m ucseg.catalogue.page > docs/reference/datasets.md
+python docs/make_datasets.py
 """
 
 from __future__ import annotations
 
-from ucseg.catalogue import DATASETS
-from ucseg.catalogue.layout import PublicSet
+import sys
+from pathlib import Path
 
-_INTRODUCTION = """\
+from ucseg.catalogue import DATASETS
+
+PAGE = Path(__file__).parent / "reference" / "datasets.md"
+INTRODUCTION = """\
 # Data sets by name
 
-<!-- Made by `python -m ucseg.catalogue.page > docs/reference/datasets.md`; a test holds the two together. -->
+<!-- Made by `python docs/make_datasets.py`; a test holds the two together. -->
 
 `ucseg import NAME FOLDER --out DATASET` reads a public data set as its makers or papers share it. No scan is copied.
 Only the ends of the paths must be as the layout says: folders above them may have other names. A folder of another
@@ -41,30 +44,12 @@ The numbers of cases are the published ones. An incomplete copy is read, with a 
 """
 
 
-def facts_of(public: PublicSet) -> dict[str, list[str]]:
-    """What there is to say of a data set, a list of lines for each key."""
-    counts = ", ".join(f"{count} {split}".strip() for split, count in public.counts.items())
-    facts = {
-        "classes": [public.classes or "as the data say"],
-        "modality": [public.modality or "as the data say"],
-        "cases": [counts] if counts else [],
-        "layouts": [layout.words for layout in public.layouts],
-        "splits": [f"{name}: {split.words}" for name, split in public.splits.items()],
-        "licence": [public.licence or "not known"],
-        "cite": [public.citation],
-        "address": list(public.addresses),
-        "found": list(public.found),
-        "download": [file.url for file in public.downloads],
-        "notes": [public.notes] if public.notes else [],
-    }
-    return {key: values for key, values in facts.items() if values}
-
-
 def page() -> str:
-    blocks = [_INTRODUCTION]
+    """The page as it should be."""
+    blocks = [INTRODUCTION]
     for name, public in DATASETS.items():
         lines = [f"## {name}", f"{public.title}.", ""]
-        for key, values in facts_of(public).items():
+        for key, values in public.facts().items():
             if len(values) == 1:
                 lines.append(f"- {key}: {values[0]}")
             else:
@@ -74,4 +59,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    PAGE.write_text(page())
+    sys.stdout.write(f"wrote {PAGE}\n")
