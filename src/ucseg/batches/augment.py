@@ -72,8 +72,7 @@ def sample_spatial(
 ) -> SpatialParams:
     """Draw a geometry for patches of shape S = `patch`.
 
-    Args:
-        spacing: edge lengths of a voxel; rotations are rigid in these units. None: isotropic.
+    `spacing`: edge lengths of a voxel; rotations are rigid in these units. None: isotropic.
     """
     dims = len(patch)
     edges = np.ones(dims) if spacing is None else np.asarray(spacing, dtype=float)

@@ -46,11 +46,7 @@ class Grid:
 
 
 def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path) -> Grid:
-    """The network's grid for a scan of S = `shape`.
-
-    Raises:
-        UserError: the scan does not have the plan's rank or unit.
-    """
+    """The network's grid for a scan of S = `shape`; a UserError if its rank or unit is not the plan's."""
     if plan.is_stack(geometry.dims, geometry.unit):
         slice_grid = grid_of(shape[1:], Geometry(geometry.affine[1:, 1:], "px"), plan, source)
         return Grid(shape, (0, 1, 2), (False,) * 3, (shape[0], *slice_grid.shape), (1.0, *slice_grid.spacing))
@@ -133,8 +129,7 @@ def _with_channels(scan: Scan, channels: int) -> Array:
 def normalise(image: Array, plan: Plan, source: Path) -> Array:
     """Intensities as in the plan, from the scan's voxels before resampling: C x S of any dtype to C x S float32.
 
-    Raises:
-        UserError: NaN or infinite values.
+    A UserError if there are NaN or infinite values.
     """
     unsigned = np.issubdtype(image.dtype, np.unsignedinteger)
     full_scale = float(np.iinfo(image.dtype).max) if unsigned else 1.0

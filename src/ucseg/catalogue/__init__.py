@@ -25,11 +25,7 @@ DATASETS: dict[str, PublicSet] = {
 
 
 def named(name: str) -> PublicSet:
-    """The data set of this name.
-
-    Raises:
-        UserError: there is none; the nearest name is suggested.
-    """
+    """The data set of this name; if there is none, a UserError suggests the nearest name."""
     if name in DATASETS:
         return DATASETS[name]
     hint = did_you_mean(name.lower().replace("_", "-"), DATASETS) or "`ucseg datasets` lists them."

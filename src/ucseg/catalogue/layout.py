@@ -64,13 +64,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Split:
-    """A split that papers report numbers on.
+    """A split that papers report numbers on; `words` says who uses it.
 
     Attributes:
         labelled: so many subjects keep their masks, the first of the published list; the others' are hidden. None: all.
         of: how many subjects the list names.
         layout: in place of the data set's own, such as one of several folds.
-        words: who uses it.
     """
 
     words: str

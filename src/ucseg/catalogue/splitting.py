@@ -13,11 +13,7 @@ from ucseg.scans.address import Address
 
 
 def chosen_split(name: str, public: PublicSet, split: str | None) -> Split | None:
-    """The published split that was asked for.
-
-    Raises:
-        UserError: the data set has no split of this name.
-    """
+    """The published split that was asked for; a UserError if the data set has none of this name."""
     if split is None:
         return None
     if split not in public.splits:

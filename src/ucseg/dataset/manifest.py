@@ -79,10 +79,7 @@ class Dataset:
 
 
 def load_dataset(path: Path | str) -> Dataset:
-    """Read a dataset.
-
-    Args:
-        path: the dataset's folder, or its dataset.yaml.
+    """Read a dataset from its folder or its dataset.yaml.
 
     Raises:
         UserError: all problems of a file at once, a line each. Whether scans can be read, `check_dataset` finds out.
@@ -136,7 +133,6 @@ def save_dataset(
     Each file is written whole or not at all.
 
     Args:
-        dataset: its folder is made when it is not there.
         hidden: case -> mask that training must not see.
         left_out: image or mask that could not be used -> why.
     """
@@ -185,11 +181,7 @@ def reference_masks(dataset: Dataset) -> dict[str, Address]:
 
 
 def files_left_out(dataset: Dataset) -> dict[Path, str]:
-    """What `ucseg init` could not use, with the reasons, unless a case uses it now.
-
-    Raises:
-        UserError: left_out.csv is broken.
-    """
+    """What `ucseg init` could not use, with the reasons, unless a case uses it now; a UserError if it is broken."""
     file = dataset.folder / LEFT_OUT_FILE
     rows = read_table(file, LEFT_OUT_COLUMNS) if file.is_file() else []
     used = {one.path for case in dataset.cases for one in (case.image, case.mask) if one is not None}

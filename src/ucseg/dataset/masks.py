@@ -28,7 +28,6 @@ def read_label(
     Args:
         mask: in any readable format; integers stored as floating point are integers.
         image_shape: S of the image.
-        config: of the dataset.
         geometry: of the image, on which a DICOM segmentation is laid.
 
     Returns:

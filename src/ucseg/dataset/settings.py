@@ -16,11 +16,8 @@ class DatasetConfig(Strict):
     """What dataset.yaml says.
 
     Attributes:
-        name: of the dataset.
         root: folder that the paths of cases.csv start from; absolute, or relative to dataset.yaml's folder.
-        dims: native rank of the scans, 2 or 3.
         modality: decides the normalisation and the augmentation.
-        channels: of an image.
         classes: class index -> name, 0 is background; the indices are the values in the masks (after thresholding).
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
         fill_outlines: the masks are drawn contours; their inside is the foreground.

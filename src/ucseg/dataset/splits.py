@@ -111,8 +111,7 @@ def _has_own(cases: Iterable[Case], split: str) -> bool:
 def hide_masks(cases: Sequence[Case], labelled: Amount | None, seed: int) -> dict[str, Address]:
     """Training masks by case that training must not see when `labelled` are shown; the 5 % are among the 10 %.
 
-    Raises:
-        UserError: an amount that cannot be read, or more than there are.
+    A UserError if the amount cannot be read, or is more than there are.
     """
     if labelled is None:
         return {}
@@ -152,11 +151,7 @@ def _take(order: list[str], subjects: dict[str, list[Case]], wanted: int, option
 
 
 def check_amounts(**amounts: Amount | None) -> None:
-    """Refuse amounts that no number of cases could fulfil, before any scan is read: `validation="150%"`.
-
-    Raises:
-        UserError: not a number, negative, or a share above 1.
-    """
+    """Raise a UserError for amounts that no number of cases could fulfil ("150%"), before any scan is read."""
     for option, amount in amounts.items():
         if amount is not None:
             _count(amount, 0, f"--{option}")

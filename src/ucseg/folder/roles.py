@@ -66,8 +66,7 @@ def scan_files(
 ) -> tuple[list[ScanFile], list[LeftOut]]:
     """All readable files below a folder with their roles, and the other files with reasons.
 
-    Raises:
-        UserError: a pattern finds nothing.
+    A UserError if a pattern finds nothing.
     """
     listed, left_out = list_scans(folder, skip)
     image_star, mask_star = _star(folder, images_glob), _star(folder, masks_glob)

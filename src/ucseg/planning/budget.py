@@ -132,8 +132,7 @@ def halve_to_fit(
 def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     """Updates that fit into the time, beside ten validations and a twentieth for reading and saving.
 
-    Raises:
-        UserError: not even one step fits.
+    A UserError if not even one step fits.
     """
     seconds = 3600 * hours
     left = 0.95 * seconds - VALIDATIONS * validation

@@ -89,8 +89,7 @@ def plan_with_reasons(
 def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """`overrides` with the rank, checked as far as possible without reading a scan.
 
-    Raises:
-        UserError: a plan has no such key, or the rank does not fit the scans.
+    A UserError if a plan has no such key, or the rank does not fit the scans.
     """
     given = dict(overrides or {})
     dims = given.pop("dims", dims)

@@ -102,8 +102,7 @@ def facts_of(case: Case, config: DatasetConfig, slice_axis: int | None) -> ScanF
 def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axis: int | None) -> ScanFacts:
     """The facts of a scan and its label, S class indices in the scan's own axes.
 
-    Raises:
-        UserError: the scan's axes have no canonical order.
+    A UserError if the scan's axes have no canonical order.
     """
     order, flips = canonical_axes(scan.geometry, scan.source)
     values = scan.array.reshape(-1)

@@ -199,11 +199,7 @@ def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None)
 
 
 def read_plan(path: Path) -> Plan:
-    """Read plan.yaml.
-
-    Raises:
-        UserError: the file is missing, is not YAML, or holds a value that is not possible.
-    """
+    """Read plan.yaml; a UserError if it is missing, is not YAML, or holds a value that is not possible."""
     return plan_from(read_yaml(path), str(path))
 
 

@@ -46,10 +46,9 @@ def read_union(scans: list[Scan], address: Address) -> Scan:
 
 
 def only_channel(mask: Scan) -> Array:
-    """The S values of a mask. Grey that was saved as colour has the same values in every channel.
+    """The S values of a mask; a UserError if its channels differ.
 
-    Raises:
-        UserError: the channels differ.
+    Grey that was saved as colour has the same values in every channel.
     """
     first: Array = mask.array[0]
     if any((channel != first).any() for channel in mask.array[1:]):

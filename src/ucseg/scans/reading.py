@@ -92,11 +92,7 @@ def segment_names(address: Address) -> dict[int, str]:
 
 
 def files_of(address: Address) -> list[Path]:
-    """Every file whose content decides what is read.
-
-    Raises:
-        UserError: a DICOM folder holds no series, or several where none is named.
-    """
+    """Every file whose content decides what is read; a UserError for a DICOM folder of no series, or an unclear one."""
     found: list[Path] = []
     for channel in address.singles:
         file = channel.file

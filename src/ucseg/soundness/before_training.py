@@ -76,7 +76,6 @@ def alike(
     Only a warning: a person must judge whether two images are too much alike.
 
     Args:
-        thumbnails: by case.
         known: digests, or other names of the content, by case; pairs with equal ones are reported elsewhere.
     """
     cases = [case for case in dataset.cases if case.case in thumbnails]

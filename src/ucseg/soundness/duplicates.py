@@ -54,9 +54,7 @@ def near_duplicates(
 ) -> list[tuple[int, int, float]]:
     """(i, j, correlation of details) with i < j of all pairs found that are NEARLY_THE_SAME, or equal.
 
-    Args:
-        thumbnails: of `thumbnail_of`.
-        related: pairs that are not compared.
+    Pairs that are `related` are not compared.
     """
     found = []
     images = {i: pixels_of(one) for i, one in enumerate(thumbnails) if one is not None}

@@ -67,13 +67,9 @@ def _product(one: int, other: int) -> int:
 
 
 class SegmentCodes(Strict):
-    """The codes of one class.
+    """The codes of one class: what kind of thing it is (`category`, DICOM's CID 7150), and what it is.
 
-    Attributes:
-        category: what kind of thing it is (DICOM's CID 7150), e.g. Anatomical Structure, Tissue.
-        type: what it is, e.g. Liver.
-        laterality: on which side of the body.
-        region: where in the body, if `type` does not say.
+    `region`: where in the body, if `type` does not say.
     """
 
     category: Code
@@ -105,10 +101,6 @@ def save_codes(codes: Mapping[int, SegmentCodes], classes: Mapping[int, str], fo
 
 
 def read_codes(folder: Path) -> dict[int, SegmentCodes]:
-    """The codes of a run by class index; empty where it has no codes.yaml.
-
-    Raises:
-        UserError: the file holds something else.
-    """
+    """The codes of a run by class index; empty where it has no codes.yaml, a UserError if that holds something else."""
     file = folder / CODES_FILE
     return build(_CodesFile, read_yaml(file), str(file)).codes if file.exists() else {}

@@ -80,11 +80,7 @@ def is_plain(address: Address) -> bool:
 
 
 def stored_frames(file: Path) -> Array:
-    """Pixels as stored, frames x rows x columns.
-
-    Raises:
-        UserError: they cannot be decoded.
-    """
+    """Pixels as stored, frames x rows x columns; a UserError if they cannot be decoded."""
     array = _pixels(file, dataset(file, pixels=True), raw=True)
     return array[None] if array.ndim == 2 else array
 

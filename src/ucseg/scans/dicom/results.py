@@ -206,11 +206,7 @@ def parametric_map(values: Array, source: Source, algorithm: Algorithm) -> Any:
 
 
 def write(made: Any, path: Path) -> None:
-    """Write an object, whole or not at all.
-
-    Raises:
-        UserError: the place cannot be written.
-    """
+    """Write an object, whole or not at all; a UserError if the place cannot be written."""
     with whole_file(path, ".dcm") as part:
         made.save_as(part)
 

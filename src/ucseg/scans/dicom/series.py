@@ -114,11 +114,7 @@ def damage_of(path: Path, refuse: Callable[[Path, Exception], UserError] = refus
 
 
 def dataset(path: Path, tags: Sequence[str] | None = None, pixels: bool = False) -> Any:
-    """A file as pydicom has it: all of it or some tags, with or without its pixels.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """A file as pydicom has it: all of it or some tags, with or without its pixels; a UserError if it is damaged."""
     with damage_of(path):
         wanted = None if tags is None else list(tags)
         return quiet_pydicom().dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted, force=True)
@@ -139,11 +135,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_file(path: Path) -> DicomFile:
-    """The header of one file.
-
-    Raises:
-        UserError: it is no DICOM file, damaged, or no image.
-    """
+    """The header of one file; a UserError if it is no DICOM file, damaged, or no image."""
     stat = path.stat()
     return _read_file(path, stat.st_size, stat.st_mtime_ns)
 
