@@ -9,7 +9,7 @@ import logging
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
@@ -170,11 +170,3 @@ def _write(
         assert source is not None
         with source, target.open("wb") as file:
             shutil.copyfileobj(source, file, _CHUNK)
-
-
-def fetch_all(files: tuple[Download, ...], folder: Path, report: Callable[[str], Report]) -> Iterator[Path]:
-    """Fetch and unpack files one after the other; `report` makes the progress report of a file from its name."""
-    for file in files:
-        archive = fetch(file, folder, report(file.file))
-        unpack(archive, folder)
-        yield archive

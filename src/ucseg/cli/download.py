@@ -36,7 +36,7 @@ def download(
         UserError: there is no public address, the licence was not accepted, or as in `catalogue.download.fetch`.
     """
     from ucseg.catalogue import DATASETS, named
-    from ucseg.catalogue.download import fetch_all
+    from ucseg.catalogue.download import fetch, unpack
 
     public = named(name)
     if not public.downloads:
@@ -58,7 +58,9 @@ def download(
             task = bar.add_task(file, total=None)
             return lambda done, total: bar.update(task, completed=done, total=total or None)
 
-        for archive in fetch_all(public.downloads, out, report):
+        for file in public.downloads:
+            archive = fetch(file, out, report(file.file))
+            unpack(archive, out)
             say("unpacked", f"{archive.name} is there, verified and unpacked.")
     say("next", f"Next: ucseg import {name} {out} --out DATASET")
     return out

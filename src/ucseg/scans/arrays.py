@@ -42,14 +42,23 @@ class _Entry:
     data: Any  # to be indexed with [...]
 
 
-def read(address: Address) -> Scan:
+def read(address: Address, first: tuple[str, ...] = IMAGE_NAMES) -> Scan:
     """C x S; the part that the address names, else the image, else the only array."""
-    return _read(address, IMAGE_NAMES)
+    with _entries(address) as entries:
+        entry = _chosen(address, entries, first)
+        shape, channels = _shape(address, entry)
+        geometry = _geometry(address, entry, len(shape))
+        array = np.array(entry.data[...])  # a copy: mapped voxels would crash if the file changed under them
+    if array.dtype == np.float16 or array.dtype.itemsize > 8:
+        array = array.astype(np.float32)
+    array = native(array)
+    array = np.moveaxis(array[..., :3], -1, 0) if channels == 3 else array[None]
+    return Scan(np.ascontiguousarray(array).reshape(channels, *shape), geometry, address.path)
 
 
 def read_mask(address: Address) -> Scan:
     """As `read`, but without a named part the mask comes first."""
-    return _read(address, MASK_NAMES)
+    return read(address, MASK_NAMES)
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
@@ -86,19 +95,6 @@ def write(array: Array, like: Scan, part: Path) -> None:
             written = file.create_dataset(name, data=array, compression="gzip")
             if spacing is not None:
                 written.attrs["spacing"] = spacing
-
-
-def _read(address: Address, first: tuple[str, ...]) -> Scan:
-    with _entries(address) as entries:
-        entry = _chosen(address, entries, first)
-        shape, channels = _shape(address, entry)
-        geometry = _geometry(address, entry, len(shape))
-        array = np.array(entry.data[...])  # a copy: mapped voxels would crash if the file changed under them
-    if array.dtype == np.float16 or array.dtype.itemsize > 8:
-        array = array.astype(np.float32)
-    array = native(array)
-    array = np.moveaxis(array[..., :3], -1, 0) if channels == 3 else array[None]
-    return Scan(np.ascontiguousarray(array).reshape(channels, *shape), geometry, address.path)
 
 
 @contextmanager

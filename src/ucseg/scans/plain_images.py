@@ -26,14 +26,25 @@ _GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_MODES = (*_GREY_PAGES, "LA", "La")
 
 
-def read(address: Address) -> Scan:
+def read(address: Address, palette_indices: bool = False) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
-    return _read(address.file, palette_indices=False)
+    path = address.file
+    with _opened(path) as image:
+        pages = []
+        for page in range(_pages(path, image)):
+            image.seek(page)
+            pages.append(native(_pixels(path, image, palette_indices)))
+    array = np.ascontiguousarray(np.moveaxis(pages[0], -1, 0))
+    if len(pages) > 1:
+        if any(page.shape[-1] > 1 for page in pages):
+            raise _no_stack(path, len(pages))
+        array = np.stack([page[..., 0] for page in pages])[None]
+    return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
 
 
 def read_mask(address: Address) -> Scan:
     """As `read`, but a coloured palette yields its indices: in masks the colours are only there to be looked at."""
-    return _read(address.file, palette_indices=True)
+    return read(address, palette_indices=True)
 
 
 def is_stack(path: Path) -> bool:
@@ -100,20 +111,6 @@ def _no_stack(path: Path, pages: int) -> UserError:
     return UserError(
         "image-pages", f"{path}: its {pages} pages are no stack of grey slices of one size; save each as a file."
     )
-
-
-def _read(path: Path, palette_indices: bool) -> Scan:
-    with _opened(path) as image:
-        pages = []
-        for page in range(_pages(path, image)):
-            image.seek(page)
-            pages.append(native(_pixels(path, image, palette_indices)))
-    array = np.ascontiguousarray(np.moveaxis(pages[0], -1, 0))
-    if len(pages) > 1:
-        if any(page.shape[-1] > 1 for page in pages):
-            raise _no_stack(path, len(pages))
-        array = np.stack([page[..., 0] for page in pages])[None]
-    return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
 
 
 def _pixels(path: Path, image: Image.Image, palette_indices: bool) -> Array:
