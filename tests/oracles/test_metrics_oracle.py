@@ -11,7 +11,6 @@ import surface_distance
 from numpy.typing import NDArray
 from surface_distance import lookup_tables
 
-from ucseg.evaluation.calibration import brier_score, error_detection_auroc, expected_calibration_error
 from ucseg.evaluation.metrics import case_metrics
 from ucseg.evaluation.statistics import bootstrap_interval, paired_difference
 from ucseg.evaluation.surface import element_weights, surface_distances
@@ -170,32 +169,3 @@ def test_signed_rank_p_agrees_with_trying_every_sign() -> None:
     sums = [np.dot(signs, ranks) for signs in itertools.product((0, 1), repeat=len(ranks))]
     expected = np.mean([abs(one - middle) >= abs(seen - middle) for one in sums])
     assert paired_difference(difference + 0.5, np.full(7, 0.5)).p == pytest.approx(expected)
-
-
-def test_calibration_agrees_with_literal_versions() -> None:
-    rng = np.random.default_rng(8)
-    label = rng.integers(0, 3, size=(5, 6))
-    probabilities = rng.dirichlet((1, 1, 1), size=label.shape).transpose(2, 0, 1)
-    bins: list[list[tuple[float, bool]]] = [[] for _ in range(10)]
-    squares = []
-    for place in np.ndindex(*label.shape):
-        p = probabilities[(slice(None), *place)]
-        squares.append(sum((p[c] - (label[place] == c)) ** 2 for c in range(3)))
-        number = next(k for k in range(10) if p.max() <= (k + 1) / 10)
-        bins[number].append((float(p.max()), bool(p.argmax() == label[place])))
-    error = sum(
-        len(one) / label.size * abs(np.mean([right for _, right in one]) - np.mean([sure for sure, _ in one]))
-        for one in bins
-        if one
-    )
-    assert expected_calibration_error(probabilities, label, bins=10) == pytest.approx(error)
-    assert brier_score(probabilities, label) == pytest.approx(np.mean(squares))
-
-
-def test_error_detection_agrees_with_comparing_every_pair() -> None:
-    rng = np.random.default_rng(9)
-    uncertainty = rng.integers(0, 6, size=(4, 9)) / 6.0  # with many ties
-    wrong = rng.random((4, 9)) < 0.3 + 0.4 * uncertainty
-    pairs = itertools.product(uncertainty[wrong], uncertainty[~wrong])
-    wins = [1.0 if bad > good else 0.5 if bad == good else 0.0 for bad, good in pairs]
-    assert error_detection_auroc(uncertainty, wrong) == pytest.approx(np.mean(wins))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
 from ucseg.folder.survey import are_outlines
-from ucseg.machine.cores import cores
+from ucseg.machine.pool import for_each
 from ucseg.machine.writing import read_json
 from ucseg.scans.address import Address
 from ucseg.scans.dicom.segmentation import common_grid
@@ -51,6 +51,9 @@ class Settings:
     fill_outlines: bool | None = None
 
 
+DEFAULTS = Settings()
+
+
 @dataclass(frozen=True)
 class _Reading:
     """How masks become class indices.
@@ -72,17 +75,16 @@ class _Reading:
 def evaluate_folder(
     predictions: Path,
     references: Path,
-    settings: Settings | None = None,
+    settings: Settings = DEFAULTS,
     *,
     workers: int | None = None,
     command: str = "",
-    report: Callable[[int, int], None] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Compare masks with references, case by case. Writes nothing: see `Evaluation.save`.
 
     Args:
         predictions, references: see `matching.match`.
-        settings: None: the defaults.
         workers: threads; None: one a processor, at most 8.
         command: kept in the result, to repeat it.
         report: called with (cases done, cases).
@@ -91,7 +93,6 @@ def evaluate_folder(
         UserError: the settings are wrong, or there is nothing to compare. A single case that cannot be compared is
             named in the result (`failed`), and the others go on.
     """
-    settings = settings or Settings()
     check_tolerance(settings.tolerance)
     found = match(predictions, references, settings.split, settings.subject)
     if found.dataset is None:
@@ -105,30 +106,26 @@ def evaluate_folder(
     named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
     reading = _Reading(found.dataset, classes, named, *filled)
 
-    results: dict[str, CaseResult] = {}
-    failed: dict[str, UserError] = {}
-    pool = ThreadPoolExecutor(workers or min(8, cores()))
-    try:
-        jobs = {pool.submit(_compare, pair, reading, settings.tolerance): pair for pair in found.pairs}
-        for done, job in enumerate(as_completed(jobs), start=1):
-            case = jobs[job].reference.case
-            try:
-                results[case] = job.result()
-            except UserError as error:
-                failed[case] = error
-            if report is not None:
-                report(done, len(jobs))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    ordered = [results[pair.reference.case] for pair in found.pairs if pair.reference.case in results]
+    def tried(pair: Pair) -> CaseResult | UserError:
+        try:
+            return _compare(pair, reading, settings.tolerance)
+        except UserError as error:
+            return error
+
+    done = itertools.count(1)
+    found_of = for_each(tried, found.pairs, lambda: report(next(done), len(found.pairs)), workers or 8)
+    ordered = [one for one in found_of if isinstance(one, CaseResult)]
+    failed = {
+        pair.reference.case: one for pair, one in zip(found.pairs, found_of, strict=True) if isinstance(one, UserError)
+    }
     if not ordered:
         nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.")
-        raise UserError.together([nothing, *(failed[case] for case in sorted(failed))])
+        raise UserError.together([nothing, *failed.values()])
     return Evaluation(
         cases=_complete(ordered, classes),
         tolerance=settings.tolerance,
         seed=settings.seed,
-        failed={case: str(error) for case, error in sorted(failed.items())},
+        failed={case: str(error) for case, error in failed.items()},
         missing=[reference.case for reference in found.missing],
         unmatched={str(file): reason for file, reason in sorted(found.unmatched.items())},
         unreferenced=found.unreferenced,

@@ -19,9 +19,7 @@ RESAMPLES = 10_000
 class Interval:
     """A mean and its bootstrap interval; NaN where there is nothing to say (no value; an interval of one subject).
 
-    Attributes:
-        mean, low, high: in the unit of the values.
-        cases: how many cases had a defined value.
+    `cases` is how many cases had a defined value.
     """
 
     mean: float
@@ -31,22 +29,13 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """How much higher a is than b on the same cases.
+class PairedDifference(Interval):
+    """How much higher a is than b: mean of a - b over the pairs of which both sides are defined.
 
-    Attributes:
-        mean, low, high: mean of a - b over cases and its bootstrap interval.
-        p: two-sided p of Wilcoxon's signed-rank test over subjects (NaN with fewer than two).
-        cases: pairs that were compared.
-        left_out: pairs that were not, because one of them is undefined.
+    `p` is the two-sided one of Wilcoxon's signed-rank test (NaN with fewer than two pairs).
     """
 
-    mean: float
-    low: float
-    high: float
     p: float
-    cases: int
-    left_out: int
 
 
 def bootstrap_interval(
@@ -55,9 +44,8 @@ def bootstrap_interval(
     *,
     n: int = RESAMPLES,
     subjects: Sequence[str] | None = None,
-    level: float = 0.95,
 ) -> Interval:
-    """Mean and percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
+    """Mean and 95 % percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
 
     Args:
         values: one a case, or cases x K. NaN is undefined and left out. For K columns (classes) the statistic is the
@@ -66,15 +54,14 @@ def bootstrap_interval(
         n: number of resamples.
         subjects: whose case each one is. Whole subjects are drawn, since scans of one subject are not independent;
             None: every case is a subject.
-        level: coverage of the interval.
     """
     table = np.asarray(values, dtype=np.float64)
     table = table[:, None] if table.ndim == 1 else table
     defined = ~np.isnan(table)
-    cases = int(defined.any(axis=1).sum())
+    counted = defined.any(axis=1)
+    cases = int(counted.sum())
     if cases == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
-    counted = defined.any(axis=1)
     # A subject without a single value cannot change a mean; drawing it would only make some resamples empty.
     names = np.asarray(subjects if subjects is not None else range(len(table)))[counted]
     _, index = np.unique(names, return_inverse=True)
@@ -91,45 +78,24 @@ def bootstrap_interval(
     for start in range(0, n, step):
         times = generator.multinomial(total, np.full(total, 1 / total), size=min(step, n - start)).astype(np.float64)
         means.append(_mean_of_means(times @ sums, times @ counts))
-    tail = 50 * (1 - level)
-    low, high = np.nanpercentile(np.concatenate(means), [tail, 100 - tail])
+    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5])
     return Interval(mean, float(low), float(high), cases)
 
 
-def paired_difference(
-    a: Array | Sequence[float],
-    b: Array | Sequence[float],
-    seed: int = 0,
-    *,
-    n: int = RESAMPLES,
-    subjects: Sequence[str] | None = None,
-    level: float = 0.95,
-) -> PairedDifference:
-    """Compare two methods case by case: mean of a - b, bootstrap interval, Wilcoxon's signed-rank test.
-
-    Args:
-        a, b: one value a case, in the same order. Pairs with a NaN are left out and counted.
-        seed, n, subjects, level: as in `bootstrap_interval`; the test is made on the subjects' mean differences.
+def paired_difference(a: Array | Sequence[float], b: Array | Sequence[float], seed: int = 0) -> PairedDifference:
+    """Compare two methods by one value a subject, in the same order; pairs with a NaN are left out.
 
     Raises:
         ValueError: a and b differ in length.
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"a paired comparison needs one value a case from each; got {first.shape} and {second.shape}")
+        raise ValueError(
+            f"a paired comparison needs one value a subject from each; got {first.shape} and {second.shape}"
+        )
     difference = first - second
-    defined = ~np.isnan(difference)
-    names = np.asarray(subjects if subjects is not None else range(len(difference)))[defined]
-    difference = difference[defined]
-    interval = bootstrap_interval(difference, seed, n=n, subjects=list(names), level=level)
-    return PairedDifference(
-        interval.mean,
-        interval.low,
-        interval.high,
-        _signed_rank(difference, names),
-        len(difference),
-        int((~defined).sum()),
-    )
+    difference = difference[~np.isnan(difference)]
+    return PairedDifference(**vars(bootstrap_interval(difference, seed)), p=_signed_rank(difference))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -145,16 +111,12 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _signed_rank(difference: Array, names: Array) -> float:
-    if len(difference) == 0:
+def _signed_rank(difference: Array) -> float:
+    if len(difference) < 2:
         return math.nan
-    _, index = np.unique(names, return_inverse=True)
-    by_subject = np.bincount(index, difference) / np.bincount(index)
-    if len(by_subject) < 2:
-        return math.nan
-    if not by_subject.any():
+    if not difference.any():
         return 1.0  # no difference at all: the test is not defined, the answer is plain
-    return float(stats.wilcoxon(by_subject).pvalue)
+    return float(stats.wilcoxon(difference).pvalue)
 
 
 def _mean_of_means(sums: Array, counts: Array) -> Array:

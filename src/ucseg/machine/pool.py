@@ -44,7 +44,7 @@ def for_each(
         most: items at a time, where each takes much memory; None: 16.
     """
     found = []
-    with ThreadPoolExecutor(max(2, min(most or MOST, cores()))) as pool:
+    with ThreadPoolExecutor(min(most or MOST, max(2, cores()))) as pool:
         for result in pool.map(work, items):
             found.append(result)
             if done is not None:
