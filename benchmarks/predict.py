@@ -31,10 +31,11 @@ from torch import Tensor
 from ucseg.inference.predictor import GROWTH, Predictor
 from ucseg.methods import build_method
 from ucseg.methods.uc_seg import UCSeg
+from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.planning.plan import Plan
 from ucseg.planning.sizing import token_for
 from ucseg.training.allocator import kept_memory
-from ucseg.training.device import channels_last, convolutions_to
+from ucseg.training.device import convolutions_to
 
 VOLUME, WINDOW, STRIDE = (140, 140, 100), (96, 96, 96), (18, 18, 4)
 IMAGE = (224, 224)
@@ -108,7 +109,7 @@ def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, repea
     timed = min(windows, most)
     fast = build_method("uc_seg", {}, settings.problem)
     fast.load_state_dict(method.state_dict())
-    convolutions_to(fast, channels_last(len(size)))
+    convolutions_to(fast, CHANNELS_LAST[len(size)])
     predictors = {name: Predictor(fast, settings, "cpu", growth=growth) for name, growth in WAYS.items()}
     plain: list[float] = []
     kept: list[float] = []

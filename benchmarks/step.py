@@ -115,7 +115,8 @@ def bare_subnets(size: Size, precision: str, model: str) -> Callable[[int], None
     import torch
 
     from ucseg.networks import build_network
-    from ucseg.training.device import channels_last, convolutions_to
+    from ucseg.networks.cpu import CHANNELS_LAST
+    from ucseg.training.device import convolutions_to
 
     own = model == OWN_FLOOR
     problem, images = size.problem, 3 * size.n if own else 2 * size.n
@@ -124,7 +125,7 @@ def bare_subnets(size: Size, precision: str, model: str) -> Callable[[int], None
         subnets = [with_torch_layers(subnet) for subnet in subnets]
     x = torch.randn(images, problem.channels, *problem.patch)
     if own:
-        layout = channels_last(problem.dims)
+        layout = CHANNELS_LAST[problem.dims]
         for subnet in subnets:
             convolutions_to(subnet, layout)
         x = x.contiguous(memory_format=layout)

@@ -21,8 +21,8 @@ from predict import STRIDE, WINDOW, dense_loop
 from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
 from ucseg.dataset.manifest import load_dataset
 from ucseg.dataset.masks import read_label
+from ucseg.inference.failure_score import foreground_dice
 from ucseg.inference.predictor import GROWTH, OVERLAP, Predictor
-from ucseg.inference.validation import foreground_dice
 from ucseg.methods.uc_seg import UCSeg
 from ucseg.scans.reading import read_scan
 from ucseg.training.checkpoint import load_method

@@ -27,12 +27,7 @@ class Strict(BaseModel):
 
 
 def build(model: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Make settings from plain values.
-
-    Args:
-        model: the settings class.
-        values: nested plain values, e.g. read from YAML.
-        where: how to name their origin in an error, e.g. "plan.yaml".
+    """Make settings from nested plain values; `where` names their origin in an error, e.g. "plan.yaml".
 
     Raises:
         UserError: one line for each problem; an unknown key names the nearest known one.
@@ -166,6 +161,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         old = out.get(key)
         out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their joined keys: {"train": {"lr": 0.1}} -> {"train.lr": 0.1}."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
     return out
 
 

@@ -100,7 +100,7 @@ def test_an_unknown_look_names_the_known_ones(tmp_path: Path) -> None:
     ("low", "high", "words"), [(0.01, 0.1, "is ahead"), (-0.1, -0.01, "is behind"), (-0.1, 0.1, "no clear difference")]
 )
 def test_the_verdict_follows_the_interval(low: float, high: float, words: str) -> None:
-    assert words in module._verdict(PairedDifference((low + high) / 2, low, high, p=0.5, cases=9, left_out=0))
+    assert words in module._verdict(PairedDifference((low + high) / 2, low, high, p=0.5, cases=9))
 
 
 def test_a_gallery_spans_worst_to_best() -> None:

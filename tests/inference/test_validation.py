@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ucseg import ranks
 from ucseg.batches.prepare import PreparedCase
-from ucseg.inference.validation import foreground_dice, validation_dice
+from ucseg.inference.failure_score import foreground_dice
+from ucseg.inference.validation import validation_dice
 from ucseg.planning.plan import Plan
 from ucseg.types import Array, Prediction
 

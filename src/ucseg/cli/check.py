@@ -24,10 +24,6 @@ def check(
 
     Exit code 0 when nothing or only warnings were found, 2 when there are errors.
 
-    Args:
-        dataset: folder or dataset.yaml.
-        every_file: print every file of a problem that many share; the returned findings always have them all.
-
     Returns:
         the warnings, when there are no errors.
 

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -246,7 +247,6 @@ class _Board:
     def on_wait(self, running: list[str]) -> None:
         """Bring the bar up to date."""
         from ucseg.comparison.progress import cells_done, seconds_left, training_so_far
-        from ucseg.comparison.words import duration
 
         steps = self.setup.config.steps
         now = {self.by_name[name]: training_so_far(self.study.out / "runs" / name) for name in running}
@@ -257,7 +257,7 @@ class _Board:
             self.task,
             completed=cells_done(len(self.done) + len(self.failed), now, steps),
             description=said,
-            left="" if left is None else f"left about {duration(left)}",
+            left="" if left is None else f"left about {timedelta(seconds=round(left))}",
         )
 
 

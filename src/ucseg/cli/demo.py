@@ -25,27 +25,17 @@ PARTS = ("run", "masks", "numbers")  # folders of each method
 SIZE = (64, 64)
 VALIDATION, TEST = 6, 40
 SHOWN = 6
-NEXT_STEPS = "\n".join(
-    (
-        "ucseg init YOUR_SCANS --out my-dataset      # pairs images with masks; an image without a mask is unlabelled",
-        "ucseg check my-dataset                      # what is wrong with the files, if anything",
-        "ucseg train my-dataset --out my-run         # makes a plan, prepares, trains UC-Seg",
-        "ucseg predict my-run NEW_SCANS --out my-masks",
-        "ucseg evaluate my-masks REFERENCE_MASKS --out my-numbers",
-    )
-)
+NEXT_STEPS = """\
+ucseg init YOUR_SCANS --out my-dataset      # pairs images with masks; an image without a mask is unlabelled
+ucseg check my-dataset                      # what is wrong with the files, if anything
+ucseg train my-dataset --out my-run         # makes a plan, prepares, trains UC-Seg
+ucseg predict my-run NEW_SCANS --out my-masks
+ucseg evaluate my-masks REFERENCE_MASKS --out my-numbers"""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured.
-
-    Attributes:
-        report: the HTML file.
-        evaluations: method -> its numbers on the test cases.
-        seconds: method -> seconds of training.
-        total_seconds: of the whole demo.
-    """
+    """What the demo measured: method -> its numbers on the test cases, and its seconds of training."""
 
     report: Path
     evaluations: dict[str, Evaluation]
@@ -120,7 +110,8 @@ def demo(
     _write_report(result, data, look, seed, facts, difference)
     output.print()
     output.print(f"{NOTICE[0].upper()}{NOTICE[1:]}.")
-    output.print(f"Dice on {TEST} test scans: " + "; ".join(_figure(METHODS[m], e) for m, e in evaluations.items()))
+    measured = [f"{METHODS[m]} {one.overall.metrics['dice'].text(3)}" for m, one in evaluations.items()]
+    output.print(f"Dice on {TEST} test scans: {'; '.join(measured)}")
     output.print(_verdict(difference), soft_wrap=True)
     output.print(f"{result.total_seconds:.0f} s in all. Report: {report}", soft_wrap=True)
     output.print(f"\nWith your own scans, type next:\n\n{NEXT_STEPS}", soft_wrap=True)
@@ -163,11 +154,6 @@ def _do(verb: Callable[..., Any], *arguments: Path | list[Path], **options: Any)
     """Show what one would type, and do it."""
     say("command", f"\n$ {typed(verb.__name__, *arguments, **options)}", "bold")
     return verb(*arguments, **options)
-
-
-def _figure(name: str, evaluation: Evaluation) -> str:
-    dice = evaluation.overall.metrics["dice"]
-    return f"{name} {dice.mean:.3f} [{dice.low:.3f}, {dice.high:.3f}]"
 
 
 def _verdict(difference: PairedDifference) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ucseg.evaluation.results import ClassSummary, Evaluation
-    from ucseg.evaluation.statistics import Interval
 
 _SHOWN = 5
 
@@ -135,15 +133,9 @@ def _table(result: Evaluation) -> Table:
 
 
 def _cells(row: ClassSummary) -> list[str]:
-    figures = [_figure(interval, 2 if name in ("hd95", "assd") else 3) for name, interval in row.metrics.items()]
+    digits = {"hd95": 2, "assd": 2}
+    figures = [one.text(digits.get(name, 3)).replace(" ", "\n", 1) for name, one in row.metrics.items()]
     return [row.name, *figures, str(row.missed), str(row.false_positives), str(row.both_empty)]
-
-
-def _figure(interval: Interval, digits: int) -> str:
-    if math.isnan(interval.mean):
-        return "undefined"
-    bounds = "" if math.isnan(interval.low) else f"\n[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-    return f"{interval.mean:.{digits}f}{bounds}"
 
 
 def _say_what_is_not_in_it(result: Evaluation) -> None:

@@ -38,14 +38,6 @@ def import_(
     With --split the labelled cases are the first of the published list, as in the papers, and nothing is drawn. No scan
     is copied or changed.
 
-    Args:
-        name: a key of `ucseg.datasets()`.
-        folder: the data root; paths in cases.csv are relative to it.
-        out: gets dataset.yaml, cases.csv and, when masks are hidden, hidden.csv.
-        split: name of a published split.
-        validation, test, labelled, seed: as in `ucseg.init`, where the data set does not say.
-        overwrite: replace an existing dataset.
-
     Returns:
         the dataset as training sees it.
 

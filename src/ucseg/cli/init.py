@@ -63,19 +63,9 @@ def init(
     that of 10%.
 
     Args:
-        folder: the data root; paths in cases.csv are relative to it.
-        out: gets dataset.yaml, cases.csv and, with `labelled`, hidden.csv; left_out.csv names the images and masks that
-            could not be used.
         images, masks: patterns relative to the folder; "*" also crosses folders.
-        subject: regular expression; by default BIDS `sub-`, `patientNNN`, `X_slice_N`, shared leading digits.
-        classes: names; a list that does not begin with "background" is numbered from 1.
-        modality: decides normalisation and augmentation.
-        mask_threshold: for masks of grey levels.
-        fill_outlines: None: when the masks are thin closed contours.
-        validation, test: amounts of cases with a mask, drawn by whole subjects.
-        labelled: amount of training masks that stay visible, by whole subjects.
-        seed: of the draws.
-        overwrite: replace an existing dataset.
+        subject: by default BIDS `sub-`, `patientNNN`, `X_slice_N`, shared leading digits.
+        classes: a list that does not begin with "background" is numbered from 1.
 
     Returns:
         the dataset as training sees it.

@@ -34,9 +34,7 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
 
     Args:
         work: can be pickled; it finds its rank in `ucseg.ranks`.
-        devices: of each machine.
         nodes: machines. With more than one, torchrun or SLURM (srun) has started the processes.
-        device: as `choose_device` takes it.
 
     Raises:
         UserError: devices, machines and processes do not fit together, or a process has ended too early.
@@ -51,14 +49,8 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
                 "give the devices of one machine and the number of machines.",
             )
         _require_devices(devices, device)
-        os.environ |= {
-            "RANK": str(environment.global_rank()),
-            "WORLD_SIZE": str(started),
-            "LOCAL_RANK": str(environment.local_rank()),
-            "GROUP_RANK": str(environment.node_rank()),
-            "MASTER_ADDR": environment.main_address,
-            "MASTER_PORT": str(environment.main_port),
-        }
+        address = (environment.main_address, environment.main_port)
+        _describe(environment.global_rank(), started, environment.local_rank(), environment.node_rank(), *address)
         try:
             return _join(work, device)
         except (Interrupted, Lost):
@@ -115,13 +107,18 @@ def _require_devices(devices: int, name: str) -> None:
 
     if ":" in name or choose_device(name).type == "mps":
         raise UserError(
-            "devices-kind",
-            f"--devices {devices} --device {name}: several devices need --device auto, cuda or cpu.",
+            "devices-kind", f"--devices {devices} --device {name}: several devices need --device auto, cuda or cpu."
         )
     if choose_device(name).type == "cuda" and devices > torch.cuda.device_count():
         raise UserError(
             "devices-number", f"--devices {devices}: this machine has {torch.cuda.device_count()}; give fewer."
         )
+
+
+def _describe(*place: str | int) -> None:
+    """Set torchrun's environment variables, from which `ucseg.ranks` and torch read this process's place."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+    os.environ |= dict(zip(names, map(str, place), strict=True))
 
 
 def _join(work: Callable[[], T], name: str) -> T:
@@ -210,14 +207,7 @@ def _run_rank(index: int, work: Callable[[], Any], devices: int, device: str, po
     """The work of a process of `_spawn`. Rank 0 sends its result, every rank a mistake of the user."""
     import torch
 
-    os.environ |= {
-        "RANK": str(index),
-        "LOCAL_RANK": str(index),
-        "WORLD_SIZE": str(devices),
-        "GROUP_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    _describe(index, devices, index, 0, "127.0.0.1", port)
     torch.set_num_threads(max(1, torch.get_num_threads() // devices))
     try:
         outcome = _join(work, device)

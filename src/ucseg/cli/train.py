@@ -120,6 +120,7 @@ def _train(
     from ucseg.batches.stream import Stream, loader, require_pieces
     from ucseg.cli.training_bar import Display
     from ucseg.config import merge
+    from ucseg.inference.step_cost import ThisMachine
     from ucseg.inference.validation import validation_dice
     from ucseg.methods import build_method, settings_of
     from ucseg.planning.plan import write_plan
@@ -134,7 +135,7 @@ def _train(
         overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
         settings_of(name, overrides)  # wrong ones are refused before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
-        machine = None if fresh_hours is None else _machine(name, overrides, config, data)
+        machine = None if fresh_hours is None else ThisMachine(name, overrides, config, len(data.validation))
         chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
@@ -155,14 +156,7 @@ def _train(
             "plan": chosen.model_dump(mode="json"),
             "cases": _cases(prepared),
         }
-        stream = Stream(
-            prepared.labelled,
-            prepared.unlabelled,
-            chosen,
-            config.seed,
-            model.views,
-            pieces=pieces,
-        )
+        stream = Stream(prepared.labelled, prepared.unlabelled, chosen, config.seed, model.views, pieces=pieces)
         if resume:
             run.resume(complete)
         elif ranks.rank() == 0:
@@ -213,12 +207,6 @@ def _plan(
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
         raise UserError(error.code, f"{error}\n{hint}") from None
-
-
-def _machine(method: str, settings: Mapping[str, Any], config: TrainConfig, data: Dataset) -> Machine:
-    from ucseg.inference.step_cost import ThisMachine
-
-    return ThisMachine(method, settings, config, len(data.validation))
 
 
 def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float | None) -> int | None:

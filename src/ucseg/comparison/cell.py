@@ -34,15 +34,8 @@ COLUMNS = ("network", "weights", "case", "subject", "class", "status", *METRICS,
 class Task:
     """All that a cell's process must know; plain values, since they go through its command line.
 
-    Attributes:
-        name: of the cell, and of its run's folder and files.
-        out: the comparison's folder.
-        dataset: to train on, with its hidden masks left out.
-        source: the dataset that it was derived from, with the test cases.
-        method, settings, seed, steps, device, workers: as for `ucseg train`.
-        tests: keys of the test sets.
-        members: report the single networks too.
-        tolerance: of surface Dice.
+    `dataset` is trained on and hides masks; it was derived from `source`, which has the test cases. `tests` are the
+    keys of the test sets.
     """
 
     name: str
@@ -83,11 +76,7 @@ def measured(out: Path, name: str, tests: Sequence[str]) -> dict[str, Any] | Non
 
 
 def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
-    """Do what is left of a cell; its file is replaced after training and after each test set.
-
-    Args:
-        task: the cell.
-        train: the verb.
+    """Do what is left of a cell, with the verb `train`; its file is replaced after training and each test set.
 
     Raises:
         UserError: training or all of a test set failed.

@@ -26,11 +26,9 @@ OWN_TEST = "test"
 
 @dataclass(frozen=True)
 class Amount:
-    """A labelled amount.
+    """A labelled amount, as given or "all".
 
-    Attributes:
-        text: as given, or "all".
-        dataset: the training cases, of which only so many have a mask, and the validation cases. No test case.
+    `dataset` has the training cases, of which only so many have a mask, and the validation cases. No test case.
     """
 
     text: str
@@ -44,14 +42,9 @@ class Amount:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Cases to evaluate on, each with its reference.
+    """Cases to evaluate on, each with its reference as `mask`; `left_out` counts those of the split without one.
 
-    Attributes:
-        key: what results are filed under.
-        title: for people.
-        dataset: that the cases are of; its classes may be numbered in another order than the model's.
-        cases: `mask` is the reference.
-        left_out: how many cases of the split have no reference.
+    The dataset's classes may be numbered in another order than the model's. Results are filed under `key`.
     """
 
     key: str

@@ -12,6 +12,7 @@ from typing import Any
 from ucseg.comparison.datasets import Amount, Cohort, digest
 from ucseg.comparison.grid import amount_name
 from ucseg.comparison.processes import LOCK
+from ucseg.config import flat
 from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError, some
 from ucseg.machine.writing import read_json, write_json
@@ -98,12 +99,8 @@ def define(
         "content of the training cases": digest(dataset.training),
         "content of the validation cases": digest(dataset.validation),
     }
-    return Definition(
-        fixed,
-        {amount.text: amount.labelled for amount in amounts},
-        {test.key: digest(test.cases) for test in tests},
-        plan_from,
-    )
+    labelled = {amount.text: amount.labelled for amount in amounts}
+    return Definition(fixed, labelled, {test.key: digest(test.cases) for test in tests}, plan_from)
 
 
 def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
@@ -132,7 +129,7 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     }
     plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json(exclude=FREE_IN_PLAN))
     started = before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
-    old, new = _flat(started), _flat(now.fixed)
+    old, new = flat(started), flat(now.fixed)
     for what, then, here in (
         ("labelled cases of", before.labelled, now.labelled),
         ("content of the cases of", before.tests, now.tests),
@@ -151,12 +148,6 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     if wrong or twins:
         raise UserError.together(wrong + twins)
     return Definition(now.fixed, before.labelled | now.labelled, before.tests | now.tests, before.plan_from)
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Values by "group.key"."""
-    groups = {name: value if isinstance(value, dict) else {"": value} for name, value in values.items()}
-    return {f"{name}.{key}".rstrip("."): value for name, group in groups.items() for key, value in group.items()}
 
 
 def _changed(old: Any, new: Any) -> str:

@@ -29,12 +29,9 @@ def colours(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def boxes(part: pd.DataFrame, amounts: Sequence[str], shade: Mapping[str, str]) -> str:
-    """Dice of every subject (mean over seeds), a panel a labelled amount.
+    """Dice of every subject (mean over seeds), a panel a labelled amount; `shade` is variant -> colour.
 
-    Args:
-        part: rows of the table of cases of one test set and one kind of weights.
-        amounts: panels.
-        shade: variant -> colour.
+    `part` has the rows of the table of cases of one test set and one kind of weights.
     """
     panels = {amount: part[part["labelled"] == amount] for amount in amounts if (part["labelled"] == amount).any()}
     counts = [one["variant"].nunique() for one in panels.values()]

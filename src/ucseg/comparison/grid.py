@@ -21,6 +21,13 @@ BASELINE = "supervised"
 BASELINE_SETTINGS = ("method.networks=[unet,vnet]",)
 COMMON = ("steps", "seed", "plan")
 """What is the same for every variant, or nothing would be compared."""
+ELSEWHERE = {
+    "plan": ("common-plan", "make the plan first, with ucseg plan DATASET --set KEY=VALUE"),
+    "method": ("common-method", "give it to the method, as in --variants uc_seg:{}"),
+    "seed": ("common-seed", "the seeds are 0, 1, ...; give their number as --seeds"),
+    "hours": ("common-hours", "methods are compared after the same steps; give --steps"),
+}
+"""Settings that --set refuses, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -128,20 +135,9 @@ def check_common(settings: Sequence[str], steps: int | None) -> TrainConfig:
     """
     for setting in settings:
         room = setting.partition("=")[0].strip().split(".")[0]
-        if room == "plan":
-            raise UserError(
-                "common-plan", f"'--set {setting}': make the plan first, with ucseg plan DATASET --set KEY=VALUE."
-            )
-        if room == "method":
-            raise UserError(
-                "common-method", f"'--set {setting}': give it to the method, as in --variants uc_seg:{setting}"
-            )
-        if room == "seed":
-            raise UserError("common-seed", f"'--set {setting}': the seeds are 0, 1, ...; give their number as --seeds.")
-        if room == "hours":
-            raise UserError(
-                "common-hours", f"'--set {setting}': methods are compared after the same steps; give --steps."
-            )
+        if room in ELSEWHERE:
+            kind, advice = ELSEWHERE[room]
+            raise UserError(kind, f"'--set {setting}': {advice.format(setting)}.")
     found = sort_settings(list(settings), {} if steps is None else {"steps": steps})
     return build(TrainConfig, found["train"], "train")
 

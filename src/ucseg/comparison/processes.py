@@ -49,7 +49,6 @@ def run_jobs(
     one they are killed.
 
     Args:
-        jobs: in the order in which they begin.
         at_once: each gets this share of the cores as threads.
         on_end: called with each job that has ended by itself and its exit code (negative: killed by that signal).
         on_wait: called a few times a second with the names of the jobs that run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ucseg.comparison.grid import ALL, Cell
 from ucseg.comparison.summary import Comparison, Row, Summary, case_table, summarise
 from ucseg.evaluation.metrics import METRICS
 from ucseg.evaluation.page import write_page
-from ucseg.machine.writing import whole_file, write_json
+from ucseg.machine.writing import write_json, write_text
 
 PAGE, TABLE, CASES, SUMMARY = "index.html", "table.csv", "cases.csv", "summary.json"
 CASE_COLUMNS = ["test", "case", "subject", "class", "variant", "labelled", "seed", "weights", "status"]
@@ -30,15 +30,10 @@ class Study:
     """What is compared, for people and for the files.
 
     Attributes:
-        out: the comparison's folder.
         cells: the whole grid, in order.
         amounts: labelled amount -> number of labelled cases, in order; the last is "all".
         tests: key of a test set -> its title.
-        reference: what the others are compared with.
         facts: name and value of what stands at the page's top.
-        settings: that made it, as plain values.
-        command: to repeat it.
-        notes: what a reader should also know.
     """
 
     out: Path
@@ -53,21 +48,14 @@ class Study:
 
 
 def write_report(study: Study, done: Mapping[Cell, dict[str, Any]], failed: Mapping[Cell, str]) -> Summary:
-    """Write the four files, each whole or not at all.
-
-    Args:
-        study: what is compared.
-        done: results of the cells that have been measured on some of the test sets.
-        failed: why those that failed did.
-    """
+    """Write the four files, each whole or not at all; `done` may hold cells measured on some of the test sets only."""
     ordered = {cell: done[cell] for cell in study.cells if cell in done}
     table = case_table(ordered)
     table = table[table["test"].isin(list(study.tests))]
     summary = summarise(table, ordered, study.reference)
     titled = table.assign(test=table["test"].map(study.tests))
-    _write(study.out / CASES, lambda part: titled[CASE_COLUMNS].to_csv(part, index=False, float_format="%.6g"))
-    flat = pd.DataFrame(flat_rows(study, summary))
-    _write(study.out / TABLE, lambda part: flat.to_csv(part, index=False, float_format="%.6g"))
+    for name, shown in ((CASES, titled[CASE_COLUMNS]), (TABLE, pd.DataFrame(flat_rows(study, summary)))):
+        write_text(study.out / name, shown.to_csv(index=False, float_format="%.6g"))
     write_json(study.out / SUMMARY, _everything(study, ordered, failed, summary))
     write_page(study.out / PAGE, "compare_page.html.j2", _page(study, table, ordered, failed, summary), __package__)
     return summary
@@ -93,9 +81,8 @@ def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
             "cases": row.cases,
         }
         for metric, figure in row.metrics.items():
-            line |= {metric: figure.mean} | {
-                f"{metric}_{key}": getattr(figure, key) for key in ("spread", "low", "high")
-            }
+            line[metric] = figure.mean
+            line |= {f"{metric}_{key}": getattr(figure, key) for key in ("spread", "low", "high")}
         line |= {f"dice {name}": value for name, value in row.dice_by_class.items()}
         one = summary.comparison_of(row)
         line |= {
@@ -173,11 +160,7 @@ def _everything(
 
 
 def _page(
-    study: Study,
-    table: pd.DataFrame,
-    done: Mapping[Cell, dict[str, Any]],
-    failed: Mapping[Cell, str],
-    summary: Summary,
+    study: Study, table: pd.DataFrame, done: Mapping[Cell, dict[str, Any]], failed: Mapping[Cell, str], summary: Summary
 ) -> dict[str, Any]:
     shade = colours(in_order(study, summary.rows))
     fractions = {amount: count / study.amounts[ALL] for amount, count in study.amounts.items()}
@@ -219,10 +202,10 @@ def row_texts(study: Study, row: Row, one: Comparison | None) -> dict[str, str]:
         "labelled": f"{row.labelled} ({study.amounts[row.labelled]})",
         "variant": row.variant,
         "seeds": str(len(row.seeds)),
-        "dice": words.figure_text(row.metrics["dice"], 3),
+        "dice": row.metrics["dice"].text(3),
         "spread": words.number(row.metrics["dice"].spread, ".3f"),
-        "hd95": words.figure_text(row.metrics["hd95"], 1),
-        "assd": words.figure_text(row.metrics["assd"], 2),
+        "hd95": row.metrics["hd95"].text(1),
+        "assd": row.metrics["assd"].text(2),
         "gap": words.number(row.gap_closed, ".0%"),
         "difference": words.number(one.difference, "+.3f") if one else "",
         "p": words.p_text(one.p_holm) if one else "",
@@ -234,8 +217,3 @@ def row_texts(study: Study, row: Row, one: Comparison | None) -> dict[str, str]:
 
 def _verdict(study: Study, row: Row, one: Comparison | None) -> str:
     return one.verdict if one else "reference" if row.variant == study.reference else ""
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    with whole_file(path, path.suffix) as part:
-        write(part)

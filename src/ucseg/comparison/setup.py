@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ucseg.comparison.datasets import (
-    Amount,
-    Cohort,
-    check_fit,
-    images_of,
-    labelled_amounts,
-    other_cohort,
-    own_cohort,
-)
+from ucseg.comparison.datasets import Amount, Cohort, check_fit, images_of, labelled_amounts, other_cohort, own_cohort
 from ucseg.comparison.definition import Definition, agree, choose_plan, define, earlier
 from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check_settings, of_variant, parse_variants
 from ucseg.comparison.report import Study
@@ -131,8 +123,7 @@ def _reference(wanted: Wanted, variants: Sequence[Variant]) -> str:
 def _other(dataset: Dataset, path: Path) -> Cohort:
     if path.resolve() == dataset.folder.resolve():
         raise UserError(
-            "test-set-own",
-            f"--test-on {path}: the dataset's own test cases are always used; leave it out.",
+            "test-set-own", f"--test-on {path}: the dataset's own test cases are always used; leave it out."
         )
     found = other_cohort(path)
     check_fit(dataset, found)

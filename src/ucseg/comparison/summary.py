@@ -14,8 +14,7 @@ import pandas as pd
 from ucseg.comparison.cell import COLUMNS
 from ucseg.comparison.grid import ALL, Cell
 from ucseg.evaluation.metrics import METRICS
-from ucseg.evaluation.statistics import Interval, PairedDifference, bootstrap_interval, holm, paired_difference
-from ucseg.types import Array
+from ucseg.evaluation.statistics import Bounds, bootstrap_interval, holm, paired_difference
 
 MAIN = "dice"
 """The metric that is tested; the others are described."""
@@ -28,13 +27,10 @@ KEYS = ["test", "labelled", "weights", "variant"]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(Bounds):
     """A metric of a variant: mean over subjects, its interval, standard deviation over seeds (NaN for one seed)."""
 
-    mean: float
     spread: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,6 @@ class Row:
 
     Attributes:
         variant: the variant as given; its single networks as "supervised/unet".
-        baseline: whether it is supervised.
         seeds: that are finished.
         subjects, cases: with a defined value.
         metrics: all classes together. Of a case the mean over its classes and over seeds, of a subject over its cases.
@@ -123,7 +118,8 @@ def case_table(done: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
             part = pd.DataFrame(found["rows"], columns=list(COLUMNS))
             part.insert(0, "test", test)
             part.insert(1, "labelled", cell.labelled)
-            part.insert(2, "variant", [row_name(cell.variant.text, network) for network in part.pop("network")])
+            names = [f"{cell.variant.text}/{network}".rstrip("/") for network in part.pop("network")]
+            part.insert(2, "variant", names)
             part.insert(3, "seed", cell.seed)
             part["baseline"] = cell.variant.members
             parts.append(part)
@@ -131,11 +127,6 @@ def case_table(done: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*KEYS, "seed", *COLUMNS[2:], "baseline"])
     table = pd.concat(parts, ignore_index=True)
     return table.astype(dict.fromkeys(METRICS, float))
-
-
-def row_name(variant: str, network: str) -> str:
-    """A variant's prediction, or one of its networks by itself."""
-    return f"{variant}/{network}" if network else variant
 
 
 def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], reference: str) -> Summary:
@@ -196,7 +187,7 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
 
 def _figure(values: pd.DataFrame) -> Figure:
     interval = _interval(tuple(values.mean(axis=1)))
-    return Figure(interval.mean, _spread(values), interval.low, interval.high)
+    return Figure(interval.mean, interval.low, interval.high, _spread(values))
 
 
 def _spread(values: pd.DataFrame) -> float:
@@ -278,17 +269,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 # The page is written again after every cell: what did not change is not resampled ten thousand times again.
-
-
-@lru_cache(maxsize=4096)
-def _interval(values: tuple[float, ...]) -> Interval:
-    return bootstrap_interval(_array(values))
-
-
-@lru_cache(maxsize=4096)
-def _paired(a: tuple[float, ...], b: tuple[float, ...]) -> PairedDifference:
-    return paired_difference(_array(a), _array(b))
-
-
-def _array(values: tuple[float, ...]) -> Array:
-    return np.asarray(values, dtype=np.float64)
+_interval = lru_cache(maxsize=4096)(bootstrap_interval)
+_paired = lru_cache(maxsize=4096)(paired_difference)

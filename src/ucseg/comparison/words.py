@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ucseg.comparison.grid import Cell
-from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Figure, Summary
+from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Summary
 
 RULES = (
     "All runs had the same labelled cases, steps, batches, augmentation, choice of the best weights and "
@@ -95,23 +95,6 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def figure_text(figure: Figure, digits: int) -> str:
-    """Mean and interval."""
-    if math.isnan(figure.mean):
-        return "undefined"
-    interval = "" if math.isnan(figure.low) else f" [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
-    return f"{figure.mean:.{digits}f}{interval}"
-
-
 def number(value: float, form: str, nothing: str = "-") -> str:
     """A number in a format, e.g. ".3f"; what stands for one that is not known."""
     return nothing if math.isnan(value) else format(value, form)
-
-
-def duration(seconds: float) -> str:
-    """Such as 1 h 05 min, or 12 min 30 s."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"

@@ -26,13 +26,11 @@ class GalleryCase:
     """One row of pictures.
 
     Attributes:
-        case: name.
         image: C x S as read; C = 3 is shown in colour.
         reference: S class indices.
         predictions: heading -> S class indices.
         scores: heading -> the case's Dice, mean over classes.
         uncertainty: S in (0, 1].
-        spacing: edge lengths of a voxel along the axes of S.
     """
 
     case: str
@@ -64,9 +62,7 @@ def spread(scores: Mapping[str, float], count: int) -> list[str]:
 def draw_row(case: GalleryCase, highest: float) -> list[Picture]:
     """The pictures of a case. A volume shows the slice, across its last axis, that holds most of the reference.
 
-    Args:
-        case: what to draw.
-        highest: uncertainty at the bright end of its colours; the same for all rows of a page.
+    `highest` is the uncertainty at the bright end of its colours, the same for all rows of a page.
     """
     index = int(np.argmax((case.reference > 0).sum(axis=(0, 1)))) if case.reference.ndim == 3 else None
     where = "" if index is None else f"slice {index + 1} of {case.reference.shape[2]}"

@@ -27,12 +27,9 @@ VOLUME_SPACING = (1.0, 1.0, 1.5)  # mm; anisotropic, as volumes are
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What is in a scan before any scanner sees it. All fields are S.
+    """What is in a scan before any scanner sees it: levels of the organ, of a part inside it, and of what is around.
 
-    Attributes:
-        organ: level of the organ: 0 on its surface, positive inside, 1 at its middle.
-        core: level of a part inside the organ.
-        neighbours: levels of the structures that are not the organ.
+    Each is S: 0 on the surface, positive inside, 1 at the middle.
     """
 
     organ: Array
@@ -45,13 +42,6 @@ def draw_dataset(folder: Path, look: str, cases: int, size: tuple[int, ...], see
 
     Two sizes give plain images (PNG; masks 0/255), three give volumes (.nii.gz, 1 x 1 x 1.5 mm; masks 0/1/2: organ and
     core). A case depends on (look, size, seed, its number) only: more cases leave the first ones as they were.
-
-    Args:
-        folder: made when absent.
-        look: one of LOOKS.
-        cases: how many.
-        size: S, in voxels.
-        seed: another seed, another data set.
 
     Raises:
         ValueError: an unknown look, or colour endoscopy in 3D.

@@ -33,12 +33,9 @@ class Settings:
     """What decides the numbers.
 
     Attributes:
-        split: of a dataset: "train", "validation", "test" or "all".
         classes: class index -> name for folders of masks; None: every value that occurs. A dataset has its own.
-        tolerance: of surface Dice, in mm (px for plain images).
         subject: regular expression for the subject in a reference's name; None: each case is a subject, or as the
             dataset says.
-        seed: of the bootstrap.
         fill_outlines: of folders of masks: references that are drawn contours are filled (and predictions, where they
             are contours too); False: the line is the structure; None: such references are refused.
     """
@@ -56,13 +53,9 @@ DEFAULTS = Settings()
 
 @dataclass(frozen=True)
 class _Reading:
-    """How masks become class indices.
+    """How masks become class indices: those of a dataset as it says.
 
-    Attributes:
-        dataset: where the references come from one, which then says how they are read.
-        classes: see `Settings`; of a dataset, its own.
-        named: the classes that segments with names (.seg.nrrd, DICOM SEG) are looked up in.
-        filled_predictions, filled_references: whether their outlines are filled.
+    `named` are the classes that segments with names (.seg.nrrd, DICOM SEG) are looked up in.
     """
 
     dataset: Dataset | None
@@ -163,11 +156,7 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
 
 
 def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
-    """One case.
-
-    Raises:
-        UserError: a file cannot be read, holds no classes, or the grids differ.
-    """
+    """One case; a UserError if a file cannot be read, holds no classes, or the grids differ."""
     reference = pair.reference
     grid_shape, grid = _grid(pair)
     difference = None

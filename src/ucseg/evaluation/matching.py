@@ -26,12 +26,7 @@ _DISPLACEMENT = 0.05  # of a voxel's shortest edge: headers round, resampled gri
 
 @dataclass(frozen=True)
 class Reference:
-    """A mask to compare with.
-
-    Attributes:
-        image: the scan it belongs to, where a dataset knows it.
-        names: what a prediction may also be called, besides the case's name.
-    """
+    """A mask to compare with, the scan it belongs to where a dataset knows it, and other names of its prediction."""
 
     case: str
     subject: str
@@ -50,14 +45,12 @@ class Pair:
 
 @dataclass
 class Matches:
-    """What belongs together, and every file that belongs to nothing.
+    """What belongs together, sorted by case, and every file that belongs to nothing.
 
     Attributes:
-        pairs: sorted by case.
         missing: references without a prediction.
         unmatched: predictions without a reference -> why.
         unreferenced: cases of the dataset's split that have no mask at all.
-        dataset: where the references come from one.
     """
 
     pairs: list[Pair]

@@ -46,11 +46,7 @@ def check_tolerance(tolerance: float) -> None:
 
 
 def case_metrics(
-    prediction: Array,
-    reference: Array,
-    classes: Mapping[int, str],
-    spacing: tuple[float, ...],
-    tolerance: float = 2.0,
+    prediction: Array, reference: Array, classes: Mapping[int, str], spacing: tuple[float, ...], tolerance: float = 2.0
 ) -> list[ClassMetrics]:
     """Metrics of every foreground class of one case.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -14,7 +12,7 @@ import numpy as np
 
 from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, OK, ClassMetrics
 from ucseg.evaluation.statistics import RESAMPLES, Interval, bootstrap_interval
-from ucseg.machine.writing import json_text, write_text
+from ucseg.machine.writing import csv_text, write_json, write_text
 from ucseg.types import Array
 
 DEFINITIONS = {
@@ -33,12 +31,9 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case.
+    """One case, with a row for each foreground class.
 
-    Attributes:
-        unit: of its distances, "mm" or "px".
-        worst_distance: what a missed or false class gets as distance: the image's diagonal.
-        rows: one a foreground class.
+    `unit` is that of its distances, "mm" or "px"; a missed or false class gets `worst_distance`, the image's diagonal.
     """
 
     case: str
@@ -50,11 +45,9 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """A class over all cases (or all classes together, label None).
+    """A class over all cases (or all classes together, label None): metric -> mean and interval.
 
-    Attributes:
-        metrics: metric -> mean and interval.
-        evaluated, missed, false_positives, both_empty: numbers of cases (of cases and classes, for all together).
+    `evaluated`, `missed` and so on are numbers of cases (of cases and classes, for all together).
     """
 
     label: int | None
@@ -72,8 +65,6 @@ class Evaluation:
 
     Attributes:
         cases: those that were compared.
-        tolerance: of surface Dice, in `unit`.
-        seed: of the bootstrap.
         failed: case -> why it could not be compared.
         missing: cases with a reference and no prediction.
         unmatched: prediction file -> why it was not used.
@@ -143,8 +134,8 @@ class Evaluation:
         Raises:
             UserError: the folder cannot be written.
         """
-        for name, text in (("cases.csv", self._table()), ("metrics.json", self._json())):
-            write_text(folder / name, text)
+        write_text(folder / "cases.csv", self._table())
+        write_json(folder / "metrics.json", self._content())
 
     def _summary(self, columns: list[int], label: int | None, name: str) -> ClassSummary:
         subjects = [case.subject for case in self.cases]
@@ -165,8 +156,8 @@ class Evaluation:
             both_empty=statuses.count(BOTH_EMPTY),
         )
 
-    def _json(self) -> str:
-        content = {
+    def _content(self) -> dict[str, Any]:
+        return {
             **self.provenance,
             "unit": self.unit,
             "settings": {"tolerance": self.tolerance, "seed": self.seed, "resamples": RESAMPLES, "level": 0.95},
@@ -181,27 +172,16 @@ class Evaluation:
             "cases_without_reference": self.unreferenced,
             "definitions": DEFINITIONS,
         }
-        return json_text(content)
 
     def _table(self) -> str:
         columns = ["case", "subject", "class", "name", "status", *METRICS, "true_positives", "false_positives"]
         columns += ["false_negatives", "unit", "worst_distance", "note"]
-        out = io.StringIO()
-        writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-        writer.writeheader()
+        rows: list[dict[str, Any]] = []
         for case in self.cases:
+            about = {key: value for key, value in vars(case).items() if key != "rows"}
             for row in case.rows:
-                figures = {key: _text(value) for key, value in row.items() if key != "label"}
-                about = {"case": case.case, "subject": case.subject, "class": row["label"], "unit": case.unit}
-                writer.writerow({**figures, **about, "worst_distance": _text(case.worst_distance)})
-        for case_name, reason in self.failed.items():
-            writer.writerow({"case": case_name, "status": "failed", "note": reason})
-        for case_name in self.missing:
-            writer.writerow({"case": case_name, "status": "no prediction"})
-        return out.getvalue()
-
-
-def _text(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
+                values: dict[str, Any] = dict(row)
+                rows.append({**about, "class": values.pop("label"), **values})
+        rows += [{"case": case, "status": "failed", "note": reason} for case, reason in self.failed.items()]
+        rows += [{"case": case, "status": "no prediction"} for case in self.missing]
+        return csv_text(columns, rows)

@@ -16,15 +16,28 @@ RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Interval:
+class Bounds:
+    """A mean between the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def text(self, digits: int) -> str:
+        """Such as "0.912 [0.880, 0.934]"; without an interval the mean alone, without a mean "undefined"."""
+        if math.isnan(self.mean):
+            return "undefined"
+        interval = "" if math.isnan(self.low) else f" [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        return f"{self.mean:.{digits}f}{interval}"
+
+
+@dataclass(frozen=True)
+class Interval(Bounds):
     """A mean and its bootstrap interval; NaN where there is nothing to say (no value; an interval of one subject).
 
     `cases` is how many cases had a defined value.
     """
 
-    mean: float
-    low: float
-    high: float
     cases: int
 
 
@@ -39,11 +52,7 @@ class PairedDifference(Interval):
 
 
 def bootstrap_interval(
-    values: Array | Sequence[float],
-    seed: int = 0,
-    *,
-    n: int = RESAMPLES,
-    subjects: Sequence[str] | None = None,
+    values: Array | Sequence[float], seed: int = 0, *, n: int = RESAMPLES, subjects: Sequence[str] | None = None
 ) -> Interval:
     """Mean and 95 % percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
 

@@ -34,7 +34,7 @@ def predict_case(
         prediction = predictor.predict_scan(
             scan, probabilities=files.probabilities, members=files.members, report=report
         )
-        objects = files.dicom_objects(source, prediction) if source else None
+        objects = files.dicom_objects(source, prediction) if source else (None, None)
     except UserError as error:
         return failed_row(item, str(error))
     except (MemoryError, torch.OutOfMemoryError):

@@ -29,16 +29,20 @@ def failure_score(masks: Sequence[Array], classes: int, missed: Sequence[int] = 
     pairs = list(itertools.combinations(masks, 2))
     if not pairs:
         return float("nan")
-    return 1.0 - float(np.mean([_foreground_dice(first, second, classes, missed) for first, second in pairs]))
+    return 1.0 - float(np.mean([_agreement(first, second, classes, missed) for first, second in pairs]))
 
 
-def _foreground_dice(first: Array, second: Array, classes: int, missed: Sequence[int]) -> float:
-    size_first = np.bincount(first.ravel(), minlength=classes)
-    size_second = np.bincount(second.ravel(), minlength=classes)
-    shared = np.bincount(first[first == second].ravel(), minlength=classes)
-    shared[list(missed)] = 0
-    sizes = size_first + size_second
-    counted = [value for value in range(1, classes) if sizes[value] > 0 or value in missed]
-    if not counted:
-        return 1.0
-    return float(np.mean(2 * shared[counted] / np.maximum(sizes[counted], 1)))
+def foreground_dice(label: Array, reference: Array, classes: int) -> Array:
+    """Dice of the classes 1..C-1 of two maps of class indices; NaN where neither has the class."""
+    pairs = np.bincount(label.astype(np.int64).ravel() * classes + reference.ravel(), minlength=classes**2)
+    confusion = pairs.reshape(classes, classes).astype(float)
+    sizes = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:]
+    overlap = 2 * confusion.diagonal()[1:]
+    dice: Array = np.divide(overlap, sizes, out=np.full(classes - 1, np.nan), where=sizes > 0)
+    return dice
+
+
+def _agreement(first: Array, second: Array, classes: int, missed: Sequence[int]) -> float:
+    dice = foreground_dice(first, second, classes)
+    dice[np.asarray(missed, int) - 1] = 0.0
+    return float(np.nanmean(dice)) if not np.isnan(dice).all() else 1.0

@@ -37,23 +37,13 @@ _START_ONE = "start one with `ray start --head`, or use --ray local"
 
 
 class Worker:
-    """Predicts cases in its own process, on any machine of the cluster.
-
-    Args:
-        make: gives the predictor.
-        weights: digest of the weights that the caller means.
-        files: of each case.
-    """
+    """Predicts cases in its own process, on any machine of the cluster, with the weights of this digest."""
 
     def __init__(self, make: Callable[[], Predictor], weights: str, files: CaseFiles) -> None:
         self._make, self._weights, self._files = make, weights, files
 
     def load(self) -> None:
-        """Load the model.
-
-        Raises:
-            UserError: this machine does not see the caller's folder for results, or the weights have changed.
-        """
+        """Load the model; a UserError if this machine does not see the caller's folder, or the weights have changed."""
         host, about = socket.gethostname(), self._files.path / ABOUT
         if not about.exists() or read_json(about).get("weights") != self._weights:
             raise UserError(
@@ -93,7 +83,6 @@ def predict_on_ray(
         make: gives each worker its predictor; can be pickled.
         weights: digest of the weights; a worker that finds others (training goes on) is not used.
         files: of each case, in a folder (absolute) that all machines see.
-        items: what to predict.
         done: called with the line of each case, once, in the order in which they end.
         say: called with (kind, text) of what the user has to know meanwhile.
         device: unless "cpu", each worker has its own GPU where the cluster has any.

@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from ucseg.dataset.manifest import CONFIG_FILE
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
 from ucseg.inference.predictor import CasePrediction
-from ucseg.machine.writing import make_folder, read_json, write_json, write_text
+from ucseg.machine.writing import csv_text, make_folder, read_json, write_json, write_text
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.dicom import results as dicom_results
@@ -40,6 +39,8 @@ from ucseg.types import Array
 ABOUT = "prediction.json"
 
 Row = dict[str, str | float]
+DicomObjects = tuple[Any | None, Any | None]
+"""A segmentation and a Parametric Map, not yet written (pydicom datasets)."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +52,11 @@ class DicomOutput:
 
 
 @dataclass(frozen=True)
-class DicomObjects:
-    """A case's results as DICOM, not yet written (pydicom datasets); no map of images without a place."""
-
-    segmentation: Any
-    uncertainty: Any | None
-
-
-@dataclass(frozen=True)
 class CaseFiles:
     """The files of each case: where they go, and which are wanted.
 
-    It can be pickled: a worker that has it writes what `ucseg predict` itself would.
-
-    Attributes:
-        path: folder of the results.
-        plan: gives the classes' names and the unit of volumes.
-        probabilities: also write each class's probability.
-        members: also write each network's own mask.
-        dicom: also write DICOM objects, saying this.
+    It can be pickled: a worker that has it writes what `ucseg predict` itself would. The plan gives the classes' names
+    and the unit of volumes.
     """
 
     path: Path
@@ -83,33 +70,30 @@ class CaseFiles:
         return self.path / f"{item.case}{mask_ending(item.address)}"
 
     def dicom_objects(self, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
-        """The DICOM objects of a case, for `write`.
+        """The DICOM objects of a case, for `write`: mask and uncertainty, which images without a place have not.
 
         Raises:
             UserError: the source's headers do not allow it.
         """
         assert self.dicom is not None
         who = self.dicom.algorithm
-        return DicomObjects(
-            dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who),
-            None if source.order is None else dicom_results.parametric_map(prediction.uncertainty, source, who),
-        )
+        mask = dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who)
+        return mask, None if source.order is None else dicom_results.parametric_map(prediction.uncertainty, source, who)
 
-    def write(self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects | None = None) -> Row:
+    def write(self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects = (None, None)) -> Row:
         """Write all files of a case, each whole or not at all and the mask last; its line of the table."""
-        if objects is not None:
-            dicom_results.write(objects.segmentation, self.path / "dicom" / f"{item.case}.dcm")
-            if objects.uncertainty is not None:
-                dicom_results.write(objects.uncertainty, self.path / "dicom" / "uncertainty" / f"{item.case}.dcm")
+        for found, folder in zip(objects, ("dicom", "dicom/uncertainty"), strict=True):
+            if found is not None:
+                dicom_results.write(found, self.path / folder / f"{item.case}.dcm")
         maps = f"{item.case}{map_ending(item.address)}"
         mask = self.mask_file(item)
-        _write(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
+        write_like(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
         if prediction.probabilities is not None:
             for index, name in self.plan.classes.items():
-                _write(prediction.probabilities[index], scan, self.path / "probabilities" / file_name(name) / maps)
+                write_like(prediction.probabilities[index], scan, self.path / "probabilities" / file_name(name) / maps)
         for name, member in prediction.members.items():
-            _write(member, scan, self.path / "members" / file_name(name) / mask.name)
-        _write(prediction.mask, scan, mask)
+            write_like(member, scan, self.path / "members" / file_name(name) / mask.name)
+        write_like(prediction.mask, scan, mask)
         row: Row = {"case": item.case, "file": str(item.address), "status": "ok", "reason": "", "mask": mask.name}
         row |= volumes(prediction.mask, scan.geometry, self.plan.classes)
         row["mean_uncertainty"] = float(prediction.uncertainty.mean(dtype=np.float64))
@@ -126,8 +110,6 @@ class PredictionFolder:
     """The folder of one prediction.
 
     Args:
-        files: of each case; their folder is made if it is not there.
-        items: what will be predicted.
         settings: what decides the results, kept in prediction.json.
         resume: keep what an earlier call with the same settings has finished.
 
@@ -137,12 +119,7 @@ class PredictionFolder:
     """
 
     def __init__(
-        self,
-        files: CaseFiles,
-        items: Sequence[Input],
-        settings: dict[str, Any],
-        *,
-        resume: bool = False,
+        self, files: CaseFiles, items: Sequence[Input], settings: dict[str, Any], *, resume: bool = False
     ) -> None:
         path = files.path
         if (path / CONFIG_FILE).exists() or (path / "config.json").exists():
@@ -206,15 +183,11 @@ class PredictionFolder:
     def keep_finished(self, item: Input) -> bool:
         """Take over a case that an earlier call has finished; False if it has to be predicted."""
         row = self._finished.get(item.case)
-        if (
-            row is None
-            or row["status"] != "ok"
-            or row["file"] != str(item.address)
-            or not self.files.mask_file(item).exists()
-        ):
+        if row is None or (row["status"], row["file"]) != ("ok", str(item.address)):
             return False
-        self._rows[item.case] = row
-        return True
+        if found := self.files.mask_file(item).exists():
+            self._rows[item.case] = row
+        return found
 
     def add(self, row: Row) -> None:
         """Take in the line of a case that has ended, and add it to cases.csv, where a kill cannot take it back."""
@@ -232,12 +205,7 @@ class PredictionFolder:
 
     def _lines(self, rows: list[Row], *, header: bool = False) -> str:
         columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.files.plan), "mean_uncertainty"]
-        out = io.StringIO()
-        writer = csv.DictWriter(out, [*columns, "failure_score"], restval="", lineterminator="\n")
-        if header:
-            writer.writeheader()
-        writer.writerows({key: _text(value) for key, value in row.items()} for row in rows)
-        return out.getvalue()
+        return csv_text([*columns, "failure_score"], rows, header=header)
 
     def _read_table(self) -> list[Row]:
         file = self.files.path / "cases.csv"
@@ -250,10 +218,10 @@ class PredictionFolder:
 def volumes(mask: Array, geometry: Geometry, classes: dict[int, str]) -> Row:
     """Size of each foreground class: ml for scans in mm (their voxels may be oblique), voxels for plain images."""
     counts = np.bincount(mask.ravel(), minlength=len(classes))
-    if geometry.unit == "px":
-        return {column: int(counts[i]) for i, column in zip(classes, _columns(classes, "px"), strict=True) if i}
-    one = abs(float(np.linalg.det(geometry.affine[:-1, :-1]))) / 1000  # mm^3 -> ml
-    return {column: float(counts[i]) * one for i, column in zip(classes, _columns(classes, "ml"), strict=True) if i}
+    pixels = geometry.unit == "px"
+    one = 1 if pixels else abs(float(np.linalg.det(geometry.affine[:-1, :-1]))) / 1000  # mm^3 -> ml
+    columns = _columns(classes, "px" if pixels else "ml")
+    return {column: int(counts[i]) * one for i, column in zip(classes, columns, strict=True) if i}
 
 
 def volume_columns(plan: Plan) -> list[str]:
@@ -277,14 +245,3 @@ def file_name(name: str) -> str:
 
 def _columns(classes: dict[int, str], unit: str) -> list[str]:
     return [f"{name}_{unit}" for name in classes.values()]
-
-
-def _write(array: Array, like: Scan, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_like(array, like, path)
-
-
-def _text(value: str | float) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return str(value)

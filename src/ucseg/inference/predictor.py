@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ from ucseg.inference.sliding_window import gathered, predict_slabs
 from ucseg.method_parts.components import largest_components
 from ucseg.methods.base import Method
 from ucseg.methods.contract import check_prediction
+from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.planning.plan import Plan
 from ucseg.scans.scan import Scan
 from ucseg.training.checkpoint import load_method
-from ucseg.training.device import channels_last, choose_device, choose_precision, convolutions_to
+from ucseg.training.device import choose_device, choose_precision, convolutions_to
 from ucseg.types import Array, Prediction
 
 Report = Callable[[float], None]
@@ -57,7 +59,6 @@ class Predictor:
 
     Args:
         method: it is moved to `device`; it is in evaluation mode while predicting and comes back as it was.
-        plan: the plan it was trained with.
         device: "auto" (a GPU if there is one), or any torch device.
         precision: "auto" (the quicker one on the device, as in training), "bf16" (autocast) or "fp32".
         overlap: least overlap of neighbouring windows, as a part of their edges.
@@ -99,36 +100,29 @@ class Predictor:
 
     @classmethod
     def from_run(
-        cls,
-        run: Path | str,
-        checkpoint: str = "last",
-        device: torch.device | str = "auto",
-        *,
-        precision: str = "auto",
-        overlap: float = OVERLAP,
-        growth: float = GROWTH,
-        components: bool = True,
+        cls, run: Path | str, checkpoint: str = "last", device: torch.device | str = "auto", **settings: Any
     ) -> Predictor:
         """The predictor of a finished (or running) training.
 
         Args:
             run: the folder that `ucseg train` wrote.
             checkpoint: "last", "best" (on validation cases) or "ema".
+            settings: as of the class.
 
         Raises:
             UserError: the folder is not a run or has no such checkpoint.
         """
         method, plan, _ = load_method(Path(run), checkpoint)
-        convolutions_to(method, channels_last(plan.dims))
-        return cls(method, plan, device, precision=precision, overlap=overlap, growth=growth, components=components)
+        convolutions_to(method, CHANNELS_LAST[plan.dims])
+        return cls(method, plan, device, **settings)
 
-    def predict_prepared(self, image: Array, report: Report | None = None) -> tuple[Array, Array]:
+    def predict_prepared(self, image: Array) -> tuple[Array, Array]:
         """Predict an image that is on the network's grid already (Cin x S, normalised): a prepared validation case.
 
         Returns:
             S class indices, component filter applied, and C x S float32 probabilities.
         """
-        prediction = self.predict_grid(image, report)
+        prediction = self.predict_grid(image)
         probabilities = prediction.probabilities[0].numpy()
         label = _index_dtype(probabilities.argmax(axis=0), len(probabilities))
         return self.keep_components(label), probabilities
@@ -136,13 +130,7 @@ class Predictor:
     def predict_scan(
         self, scan: Scan, *, probabilities: bool = False, members: bool = True, report: Report | None = None
     ) -> CasePrediction:
-        """Predict a scan as it was read from its file.
-
-        Args:
-            scan: C x S with its geometry.
-            probabilities: give the class probabilities too.
-            members: give each network's own mask too.
-            report: called with the done fraction of the windows.
+        """Predict a scan as it was read from its file; `report` is called with the done fraction of the windows.
 
         Raises:
             UserError: the scan's axes, unit or channels are not those of the training scans; it has NaN or infinite
@@ -177,16 +165,13 @@ class Predictor:
         """S class indices with the component filter applied, if it is on."""
         if not self.components:
             return label
-        if self._is_stack(label.ndim):  # the plan knows components of slices only
+        if self.plan.is_stack(label.ndim, self.plan.unit):  # the plan knows components of slices only
             return np.stack([largest_components(one, self.plan.one_component) for one in label])
         return largest_components(label, self.plan.one_component)
 
-    def _is_stack(self, dims: int) -> bool:
-        return self.plan.is_stack(dims, self.plan.unit)
-
     def predict_grid(self, image: Array, report: Report | None = None) -> Prediction:
         """As `predict_prepared`, but all outputs of the method: 1 x C x S probabilities, uncertainty, members (CPU)."""
-        axis = 0 if self._is_stack(image.ndim - 1) else self.plan.slice_axis
+        axis = 0 if self.plan.is_stack(image.ndim - 1, self.plan.unit) else self.plan.slice_axis
         if axis is None:
             return self._windows(image, self.plan.patch, self._predict_batch, report)
         # A 2D network on a volume: windows one slice thick, so that slices share batches like any other windows.
@@ -209,7 +194,7 @@ class Predictor:
 
     def _predict_batch(self, image: Tensor) -> Prediction:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            prediction = self.method.predict(image.contiguous(memory_format=channels_last(self.plan.dims)))
+            prediction = self.method.predict(image.contiguous(memory_format=CHANNELS_LAST[self.plan.dims]))
         check_prediction(self.method, image, prediction)
         return prediction
 

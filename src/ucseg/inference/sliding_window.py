@@ -170,16 +170,10 @@ def _cut(image: Array, window: Sequence[AxisWindow]) -> Array:
 
 def _add(total: Array, window: Sequence[AxisWindow], value: Array, shape: Sequence[int], done: int) -> None:
     """Add one window's K x patch values, weighted, to the rows from `done` on."""
-    target: list[slice] = []
-    source: list[slice] = []
-    for axis, n in zip(window, shape, strict=True):
-        part = axis.inside(n)
-        target.append(part)
-        source.append(slice(part.start - axis.start, part.stop - axis.start))
-    target[0] = slice(target[0].start - done, target[0].stop - done)
-    weights = [axis.weight[part] for axis, part in zip(window, source, strict=True)]
-    weight = functools.reduce(np.multiply.outer, weights)
-    total[(slice(None), *target)] += value[(slice(None), *source)] * weight
+    rows, *others = inside = [axis.inside(n) for axis, n in zip(window, shape, strict=True)]
+    own = [slice(part.start - axis.start, part.stop - axis.start) for axis, part in zip(window, inside, strict=True)]
+    weight = functools.reduce(np.multiply.outer, [axis.weight[part] for axis, part in zip(window, own, strict=True)])
+    total[:, rows.start - done : rows.stop - done, *others] += value[:, *own] * weight
 
 
 def _stack_channels(prediction: Prediction) -> tuple[Array, Layout]:

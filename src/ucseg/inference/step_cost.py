@@ -16,10 +16,10 @@ import torch
 
 from ucseg.inference.predictor import Predictor
 from ucseg.methods import build_method
+from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.planning.budget import Cost
 from ucseg.planning.plan import Plan
 from ucseg.training.allocator import give_back
-from ucseg.training.device import channels_last as layout_of
 from ucseg.training.device import choose_device, choose_precision, convolutions_to, make_fabric
 from ucseg.training.settings import TrainConfig
 from ucseg.training.update import Updater
@@ -33,13 +33,7 @@ GPU_SHARE, RAM_SHARE = 0.9, 0.6
 
 
 class ThisMachine:
-    """A `Machine` (see planning/budget.py) that runs steps here.
-
-    Args:
-        method, settings: as for `build_method`.
-        config: of training; its device, precision and optimiser are used.
-        validation_cases: of the dataset.
-    """
+    """A `Machine` (see planning/budget.py) that runs steps here, with the device and optimiser of `config`."""
 
     def __init__(self, method: str, settings: Mapping[str, Any], config: TrainConfig, validation_cases: int) -> None:
         self.method, self.settings, self.config = method, settings, config
@@ -79,7 +73,7 @@ class ThisMachine:
     def validation_seconds(self, plan: Plan, shape: tuple[int, ...]) -> float:
         """See `Machine`: one prediction of noise, times the validation cases."""
         method = build_method(self.method, self.settings, plan.problem)
-        convolutions_to(method, layout_of(plan.dims))
+        convolutions_to(method, CHANNELS_LAST[plan.dims])
         predictor = Predictor(method, plan, self.device, precision=self.config.precision)
         begun = time.perf_counter()
         predictor.predict_prepared(np.zeros((plan.channels, *shape), np.float32))
@@ -91,12 +85,8 @@ def _free_memory(device: torch.device) -> float:
         return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return GPU_SHARE * torch.mps.recommended_max_memory()
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(float(line.split()[1]) * 2**10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
-    return RAM_SHARE * free
+    free = _bytes("MemAvailable", "/proc/meminfo")
+    return RAM_SHARE * (free or float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2)
 
 
 def _start_counting(device: torch.device) -> float:
@@ -110,7 +100,7 @@ def _start_counting(device: torch.device) -> float:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             return 0.0  # the whole process counts, then
-        return _status("VmRSS") or 0.0
+        return _bytes("VmRSS") or 0.0
     return 0.0
 
 
@@ -125,7 +115,7 @@ def _most(device: torch.device, before: float) -> float:
 def peak_memory() -> float | None:
     """Most bytes that this process has held so far; None where the system does not say it."""
     # The kernel's own figure first: getrusage's includes what the parent held when this process was started.
-    peak = _status("VmHWM")
+    peak = _bytes("VmHWM")
     if peak is None:
         try:
             import resource
@@ -135,10 +125,10 @@ def peak_memory() -> float | None:
     return peak
 
 
-def _status(key: str) -> float | None:
-    """Bytes of a line of /proc/self/status; None where there is none."""
+def _bytes(key: str, file: str = "/proc/self/status") -> float | None:
+    """Bytes of a line of the kernel's; None where there is none."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(file).read_text().splitlines()
         return next(float(line.split()[1]) * 2**10 for line in lines if line.startswith(key))
     except (OSError, StopIteration):
         return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ucseg import ranks
+from ucseg.inference.failure_score import foreground_dice
 from ucseg.inference.predictor import Predictor
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
@@ -61,27 +63,9 @@ def validation_dice(
         report(len(own), len(own))
     shares = ranks.all_say(measured)
     rows = [shares[k % len(shares)][k // len(shares)] for k in range(len(cases))]
-    means = {name: _mean(np.stack([row[name] for row in rows]), axis=0) for name in rows[0]}
-    figures = {name: float(_mean(by_class, axis=0)) for name, by_class in means.items()}
+    with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # a mean of nothing is NaN
+        means = {name: np.nanmean([row[name] for row in rows], axis=0) for name in rows[0]}
+        figures = {name: float(np.nanmean(by_class)) for name, by_class in means.items()}
     if classes > 2:
         figures |= {f"dice_class_{plan.classes[c]}": float(means["dice"][c - 1]) for c in range(1, classes)}
     return figures
-
-
-def foreground_dice(label: Array, reference: Array, classes: int) -> Array:
-    """Dice of the classes 1..C-1 of two maps of class indices; NaN where neither has the class."""
-    pairs = np.bincount(label.astype(np.int64).ravel() * classes + reference.ravel(), minlength=classes**2)
-    confusion = pairs.reshape(classes, classes).astype(float)
-    sizes = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:]
-    overlap = 2 * confusion.diagonal()[1:]
-    dice: Array = np.divide(overlap, sizes, out=np.full(classes - 1, np.nan), where=sizes > 0)
-    return dice
-
-
-def _mean(values: Array, axis: int) -> Array:
-    """Mean of the values that are not NaN; NaN, without a warning, where there are none."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    mean: Array = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
-    return mean

@@ -39,7 +39,6 @@ def for_each(
     Args:
         work: must be safe to run in threads; reading and decompressing release Python's lock. Its first error ends
             everything, as does Ctrl-C: what has not started is dropped.
-        items: what to work on.
         done: called in this thread after each finished item, for a progress bar.
         most: items at a time, where each takes much memory; None: 16.
     """

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 from typing import Any
+
+from pydantic_core import to_json
 
 from ucseg.errors import UserError
 
@@ -19,12 +23,8 @@ from ucseg.errors import UserError
 def make_folder(path: Path, option: str) -> None:
     """Make a folder, with those above it; one that is there stays.
 
-    Args:
-        path: the folder.
-        option: of the command line, by which another one is chosen.
-
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be made; `option` of the command line chooses another one.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,24 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def json_text(values: Mapping[str, Any], indent: int | None = 2) -> str:
     """JSON in which figures that are not finite are null; it ends with its line."""
-    return json.dumps(_plain(values), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    return to_json(values, indent=indent, inf_nan_mode="null").decode() + "\n"
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> str:
+    """CSV with figures to six digits; what a row lacks is empty, as is NaN."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -100,17 +117,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError("json-damaged", f"{path}: does not hold named values; restore it from a copy or make it again.")
     return values
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold: paths as text, tuples as lists, keys as text, NaN and infinity as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, Path):
-        return str(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _settle(path: Path, flags: int) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ucseg.catalogue import DATASETS, named
 from ucseg.catalogue.splitting import chosen_split
-from ucseg.config import Strict, build, did_you_mean, read_yaml
+from ucseg.config import Strict, build, check_keys, did_you_mean, read_yaml
 from ucseg.errors import UserError
 from ucseg.methods import METHODS, settings_of
 from ucseg.planning.plan import Plan
@@ -34,14 +34,10 @@ class Recipe(Strict):
 
     Attributes:
         source: where the settings come from, in words.
-        dataset: name for `ucseg import`.
         split: a published split; or
         labelled, validation, test: amounts, as `ucseg import` takes them.
-        method: of METHODS.
-        steps, seed: of the training (the seed also of what is drawn).
-        dims: rank of the network.
+        seed: of the training, and of what is drawn.
         plan: values of the plan to use instead of those chosen from the data.
-        method_settings, train: settings of the method and of training.
     """
 
     source: str
@@ -57,15 +53,6 @@ class Recipe(Strict):
     plan: dict[str, Any] = Field(default_factory=dict)
     method_settings: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("plan")
-    @classmethod
-    def _keys_of_a_plan(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for key in values:
-            if key not in Plan.model_fields:
-                hint = did_you_mean(key, Plan.model_fields)
-                raise ValueError(f"unknown value '{key}' of a plan{hint and f'; {hint}'}")
-        return values
 
 
 def read_recipe(name: str) -> Recipe:
@@ -84,6 +71,7 @@ def read_recipe(name: str) -> Recipe:
         raise UserError("recipe-missing", f"There is no recipe '{name}', neither a file nor a name; {known}")
     recipe = build(Recipe, values, str(path))
     chosen_split(recipe.dataset, named(recipe.dataset), recipe.split)
+    check_keys(Plan, recipe.plan, f"{path}: plan")
     settings_of(recipe.method, {})
     build(METHODS[recipe.method].Config, recipe.method_settings, f"{path}: method_settings")
     build(TrainConfig, recipe.train, f"{path}: train")

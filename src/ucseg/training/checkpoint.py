@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.machine.writing import whole_file, write_json
 from ucseg.training.run_folder import RunFolder
 from ucseg.types import Problem
@@ -31,9 +33,7 @@ class State:
     """Everything needed to go on with a run. It is one file, so it is never half old and half new.
 
     Attributes:
-        step: steps done.
         weights: the method's state dict, memories included.
-        optimizer: the optimiser's tensors (see `optim.optimizer_tensors`).
         average: averaged weights, empty when none are kept.
         notes: what fits in JSON: best validation so far, seconds spent, precision.
     """
@@ -68,13 +68,7 @@ class State:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """A safetensors file, whole or not at all. Tensors that share storage are each written out."""
-    plain = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
-    seen: set[int] = set()
-    for name, value in plain.items():
-        storage = value.untyped_storage().data_ptr()
-        if storage in seen:
-            plain[name] = value.clone()
-        seen.add(storage)
+    plain = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     notes = {"ucseg": json.dumps(dict(header))}
     with whole_file(path, durable=True) as temporary:
         save_file(plain, temporary, metadata=notes)
@@ -121,18 +115,11 @@ def restore_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path
     Raises:
         UserError: names or shapes are not the module's.
     """
-    own = module.state_dict()
-    wrong = [name for name in sorted(own.keys() | tensors.keys()) if not _fits(own.get(name), tensors.get(name))]
-    if wrong:
-        shown = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise UserError(
-            "weights-misfit", f"{path}: does not fit the method of config.json (differs in {shown}); {RESTORE}."
-        )
+    own, given = ({name: value.shape for name, value in one.items()} for one in (module.state_dict(), tensors))
+    if wrong := [name for name in sorted(own | given) if own.get(name) != given.get(name)]:
+        differs = f"does not fit the method of config.json (differs in {some(wrong)})"
+        raise UserError("weights-misfit", f"{path}: {differs}; {RESTORE}.")
     module.load_state_dict(dict(tensors))
-
-
-def _fits(own: Tensor | None, given: Tensor | None) -> bool:
-    return own is not None and given is not None and own.shape == given.shape
 
 
 def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dict[str, Any]]:
@@ -166,7 +153,7 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
     path = find_weights(folder, which)
     tensors, _ = load_tensors(path)
     try:
-        method = build_method(name, settings, problem_from(problem))
+        method = build_method(name, settings, TypeAdapter(Problem).validate_python(problem))
     except UserError as error:  # the code may have no such setting or method any more
         raise UserError("run-config-outdated", f"{folder.config_file}: {error}") from None
     restore_weights(method, tensors, path)
@@ -184,12 +171,3 @@ def find_weights(run: RunFolder, which: str) -> Path:
     advice = f"choose from: {', '.join(present)}" if present else "train longer: nothing was saved yet"
     why = {"best": " (it needs validation cases)", "ema": " (it needs --set ema=0.99 or the like in training)"}
     raise UserError("checkpoint-missing", f"{path}: there are no weights '{which}'{why.get(which, '')}; {advice}.")
-
-
-def problem_from(values: Mapping[str, Any]) -> Problem:
-    """A `Problem` from config.json's plain values."""
-
-    def fixed(value: Any) -> Any:
-        return tuple(map(fixed, value)) if isinstance(value, list) else value
-
-    return Problem(**{key: fixed(value) for key, value in values.items()})

@@ -15,7 +15,6 @@ from torch import nn
 
 from ucseg import ranks
 from ucseg.errors import UserError
-from ucseg.networks.blocks import CHANNELS_LAST
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,7 +71,7 @@ def seconds_to_convolve(dtype: torch.dtype) -> float:
 
     Draws no random numbers: those of training would be others.
     """
-    layout, fastest = channels_last(2), math.inf
+    layout, fastest = torch.channels_last, math.inf
     image = torch.ones(4, 256, 14, 14, dtype=dtype).contiguous(memory_format=layout)
     weight = torch.ones(256, 256, 3, 3, dtype=dtype).contiguous(memory_format=layout)
     with torch.inference_mode():
@@ -119,19 +118,10 @@ def make_fabric(device: torch.device, precision: Precision, nodes: int = 1) -> F
     # A weight with one voxel fits two layouts; DDP takes the other one.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     fabric = Fabric(
-        accelerator=device.type,
-        devices=ranks.size() // nodes,
-        num_nodes=nodes,
-        precision=mode,
-        strategy=strategy,
+        accelerator=device.type, devices=ranks.size() // nodes, num_nodes=nodes, precision=mode, strategy=strategy
     )
     fabric.launch()
     return fabric
-
-
-def channels_last(dims: int) -> torch.memory_format:
-    """The memory format that keeps the channels of one voxel together, for images of this spatial rank."""
-    return CHANNELS_LAST[dims]
 
 
 def convolutions_to(module: nn.Module, memory_format: torch.memory_format) -> None:

@@ -13,17 +13,9 @@ from typing import Any
 from ucseg.machine.cores import cores
 
 PACKAGES = (
-    "ucseg",
-    "torch",
-    "lightning-fabric",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "SimpleITK",
-    "nibabel",
-    "pillow",
+    "ucseg", "torch", "lightning-fabric", "numpy", "scipy", "scikit-image", "SimpleITK", "nibabel", "pillow",
     "highdicom",
-)
+)  # fmt: skip
 
 
 def environment() -> dict[str, Any]:

@@ -36,12 +36,6 @@ def learning_rate(lr: float, schedule: Schedule, step: int, total: int) -> float
     return float(lr * rest**power)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use `lr` for the next update."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's memory (for SGD the momentum) as "<parameter number>.<name>" -> tensor."""
     states = optimizer.state_dict()["state"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ucseg.config import flat
 from ucseg.errors import UserError
 from ucseg.machine.writing import json_text, make_folder, read_json, whole_file, write_json, write_text
 from ucseg.training.environment import environment
@@ -99,17 +100,13 @@ class RunFolder:
         write_json(self.config_file, config)
 
     def resume(self, config: Mapping[str, Any]) -> None:
-        """Check that `config` is the run's own.
-
-        Raises:
-            UserError: there is no run here, or a setting that decides the result differs (a line each).
-        """
+        """Refuse a `config` that is not the run's own: a line for each setting that decides the result and differs."""
         self.require(resume=True)
         from ucseg.training.settings import TrainConfig
 
         # A setting that is newer than the run had its default value.
-        here = _flat({"train": TrainConfig.model_validate({}).model_dump(mode="json")}) | _flat(self.config)
-        asked = _flat(json.loads(json_text(config)))
+        here = flat({"train": TrainConfig.model_validate({}).model_dump(mode="json")}) | flat(self.config)
+        asked = flat(json.loads(json_text(config)))
         name = "method.name"
         if here.get(name) != asked.get(name):  # its settings would all differ too
             raise UserError(
@@ -177,38 +174,8 @@ class RunFolder:
             part.unlink(missing_ok=True)
 
 
-class MetricsLog:
-    """metrics.jsonl, open for appending."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Append one line."""
-        self._file.write(json_text(line, indent=None))
-        self._file.flush()
-
-    def settle(self) -> None:
-        """Return once the lines are on disk: a saved state must never be ahead of its log."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 _MISSING = object()
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:
     return textwrap.shorten(repr(values[key]), 100, placeholder="...") if key in values else "not there"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            out.update(_flat(value, f"{prefix}{key}."))
-        else:
-            out[f"{prefix}{key}"] = value
-    return out

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 SAME = 1.0
@@ -29,12 +28,7 @@ class StopSignal:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._hand_back()
-
-    def _hand_back(self) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -46,5 +40,5 @@ class StopSignal:
         if not self.asked:
             self.asked, self._since = True, time.monotonic()
         elif time.monotonic() - self._since > SAME:
-            self._hand_back()
+            self.__exit__()
             signal.raise_signal(number)

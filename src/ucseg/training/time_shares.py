@@ -9,9 +9,7 @@ taken to be like it. Validation and saving wait for the device anyway and are ti
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -181,9 +179,3 @@ def best_change(
         return f"{change}: up to {saved:.0%} of the time"
     hardware = "a GPU" if device.type == "cpu" else "a faster or further device"
     return f"no setting: {compute:.0%} of the time is computing, so {hardware}"
-
-
-def record(shares: TimeShares, change: str, from_step: int, to_step: int) -> Mapping[str, Any]:
-    """What time.json of the run folder holds."""
-    rounded = {stage: round(share, 4) for stage, share in asdict(shares).items()}
-    return {"from_step": from_step, "to_step": to_step, "shares": rounded, "would_help_most": change}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ from torch import Tensor
 
 from ucseg import ranks
 from ucseg.errors import Interrupted
-from ucseg.machine.writing import write_json
+from ucseg.machine.writing import json_text, write_json
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State, restore_weights, save_weights
 from ucseg.training.device import choose_device, choose_precision, make_fabric
 from ucseg.training.optim import learning_rate, optimizer_tensors, restore_optimizer
-from ucseg.training.run_folder import MetricsLog, RunFolder
+from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.training.stopping import StopSignal
-from ucseg.training.time_shares import StageClock, TimeShares, best_change, record
+from ucseg.training.time_shares import StageClock, TimeShares, best_change
 from ucseg.training.update import Updater
 from ucseg.types import Batch, Progress
 
@@ -142,7 +143,7 @@ class _Loop:
         self.stages = StageClock(method, self.updater.step_module, self.updater.optimizer, self.fabric.device)
 
     def run_to_end(self, loader_factory: LoaderFactory) -> FitResult:
-        self.log = MetricsLog(self.run.metrics_file) if self.leads else None
+        self.log = self.run.metrics_file.open("a", encoding="utf-8") if self.leads else None
         try:
             # Closed whatever ends the steps: processes that load would keep one that ends by an error waiting for ever.
             with StopSignal() as stop, closing(loader_factory(self.done)) as batches:
@@ -159,16 +160,12 @@ class _Loop:
             together = ranks.size() // config.nodes
             validations, saves = (self.stages.counts[stage] for stage in ("validation", "saving"))
             by_the_clock = self.timed_saves / max(1, saves)
-            change = best_change(
-                result.spent,
-                self.notes["precision"],
-                device,
-                (validations, every),
-                (by_the_clock, config.save_every),
-                together,
-            )
+            rarer = (validations, every), (by_the_clock, config.save_every)
+            change = best_change(result.spent, self.notes["precision"], device, *rarer, together)
             if self.leads:
-                write_json(self.run.path / "time.json", record(result.spent, change, self.begun, self.done))
+                shares = {stage: round(share, 4) for stage, share in asdict(result.spent).items()}
+                steps = {"from_step": self.begun, "to_step": self.done}
+                write_json(self.run.path / "time.json", {**steps, "shares": shares, "would_help_most": change})
             result.would_help_most = change
         return result
 
@@ -260,7 +257,8 @@ class _Loop:
         self.notes["silent"] = [name for name in silent if figures.get(name, 0.0) == 0.0]
         line: dict[str, Any] = {"step": self.done, "loss": math.fsum(figures[name] for name in terms), **figures}
         line |= {"lr": lr, "seconds": round(self._seconds(), 3)}
-        self.log.write(line | ({"validation": measured} if measured else {}))
+        self.log.write(json_text(line | ({"validation": measured} if measured else {}), indent=None))
+        self.log.flush()
 
     def _save(self, weights: bool) -> None:
         """Write the state, last of all: what it says is on disk is on disk."""
@@ -268,7 +266,7 @@ class _Loop:
         self.updater.check_finite()
         if self.log is None:
             return
-        self.log.settle()
+        os.fsync(self.log.fileno())  # a saved state must never be ahead of its log
         own = self.method.state_dict()
         averaged = self.average.tensors if self.average is not None else {}
         if weights:

@@ -16,9 +16,10 @@ from ucseg.errors import UserError
 from ucseg.methods.base import Method
 from ucseg.methods.contract import check_step
 from ucseg.networks.batch_norm import norms_over_ranks
+from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.randomness import derive_seed
-from ucseg.training.device import channels_last, convolutions_to
-from ucseg.training.optim import learning_rate, make_optimizer, set_learning_rate
+from ucseg.training.device import convolutions_to
+from ucseg.training.optim import learning_rate, make_optimizer
 from ucseg.training.settings import TrainConfig
 from ucseg.types import Batch, Progress, StepOutput
 
@@ -79,7 +80,7 @@ class Updater:
     def __init__(self, method: Method, fabric: Fabric, config: TrainConfig) -> None:
         self.method, self.fabric, self.config = method, fabric, config
         method.to(fabric.device)
-        self._layout = channels_last(method.problem.dims) if config.channels_last else None
+        self._layout = CHANNELS_LAST[method.problem.dims] if config.channels_last else None
         if self._layout is not None:
             convolutions_to(method, self._layout)
         if ranks.size() > 1:
@@ -108,7 +109,8 @@ class Updater:
         """
         config = self.config
         self.method.train()
-        set_learning_rate(self.optimizer, learning_rate(config.lr, config.schedule, progress.step, progress.total))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config.lr, config.schedule, progress.step, progress.total)
         outputs = []
         for part, batch in enumerate(batches):
             # The gradients of ranks are exchanged with those of the last batch alone, once for each part of its step:
@@ -166,11 +168,7 @@ class Updater:
         )
 
     def _watch(
-        self,
-        progress: Progress,
-        batches: Sequence[Batch],
-        terms: Mapping[str, Tensor],
-        metrics: Mapping[str, Tensor],
+        self, progress: Progress, batches: Sequence[Batch], terms: Mapping[str, Tensor], metrics: Mapping[str, Tensor]
     ) -> None:
         """Stop before the update; on a GPU look at the step before, since looking at this one would stall the GPU."""
         self.check_finite()
