@@ -189,7 +189,6 @@ class _Board:
         return self.study.out / "logs" / f"{cell.name}.log"
 
     def job(self, cell: Cell) -> Job:
-        """The process of a cell."""
         from ucseg.comparison.cell import Task
         from ucseg.comparison.grid import file_name
         from ucseg.comparison.processes import Job, python
@@ -245,7 +244,6 @@ class _Board:
             yield
 
     def on_wait(self, running: list[str]) -> None:
-        """Bring the bar up to date."""
         from ucseg.comparison.progress import cells_done, seconds_left, training_so_far
 
         steps = self.setup.config.steps

@@ -36,7 +36,6 @@ class Display:
         self.validating: Any = None
 
     def show(self, report: StepReport) -> None:
-        """Take in a report of the loop."""
         self._say_if_long(report)
         now: dict[str, float] = {}
         for term, value in report.terms.items():  # supervised_1 and supervised_2 are shown as one

@@ -54,12 +54,10 @@ class Task:
 
     @property
     def run(self) -> Path:
-        """Folder of the training run."""
         return Path(self.out) / "runs" / self.name
 
     @property
     def file(self) -> Path:
-        """The result."""
         return result_file(Path(self.out), self.name)
 
 

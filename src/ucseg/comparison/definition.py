@@ -42,7 +42,6 @@ class Definition:
     plan_from: str
 
     def save(self, out: Path) -> None:
-        """Write it into the comparison's folder."""
         write_json(out / FILE, vars(self))
 
 

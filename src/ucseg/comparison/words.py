@@ -28,7 +28,6 @@ NOTHING = 0.01
 
 
 def sentence(one: Comparison) -> str:
-    """One comparison."""
     said = {
         BETTER: f"{one.variant} is better than {one.reference}",
         WORSE: f"{one.variant} is worse than {one.reference}",
@@ -89,7 +88,6 @@ def of_silent_terms(done: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
 
 
 def p_text(p: float) -> str:
-    """p to three places."""
     if math.isnan(p):
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -60,7 +60,6 @@ class Worker:
         self._kept.__enter__()  # to the end of this process
 
     def predict(self, item: Input) -> Row:
-        """See `predict_case`."""
         return predict_case(self._predictor, item, self._files)
 
 
@@ -136,7 +135,6 @@ class _Crew:
 
     @property
     def busy(self) -> int:
-        """Number of running cases."""
         return sum(item is not None for _, item in self._at.values())
 
     def grow_to(self, number: int) -> None:
@@ -149,7 +147,6 @@ class _Crew:
             self._at[worker.load.remote()] = (worker, None)
 
     def give(self, item: Input) -> None:
-        """A case for a ready worker."""
         worker = self.ready.pop()
         self._at[worker.predict.remote(item)] = (worker, item)
 

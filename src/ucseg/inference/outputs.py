@@ -66,7 +66,6 @@ class CaseFiles:
     dicom: DicomOutput | None = None
 
     def mask_file(self, item: Input) -> Path:
-        """Where a case's mask goes."""
         return self.path / f"{item.case}{mask_ending(item.address)}"
 
     def dicom_objects(self, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
@@ -162,7 +161,6 @@ class PredictionFolder:
 
     @property
     def failed(self) -> list[Row]:
-        """The cases that could not be predicted."""
         return [row for row in self.rows if row["status"] == "failed"]
 
     @property

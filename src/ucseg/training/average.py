@@ -34,7 +34,6 @@ class WeightAverage:
                 self.tensors[name].copy_(value)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up an average that was saved."""
         for name, value in self.tensors.items():
             value.copy_(tensors[name])
 

@@ -45,7 +45,6 @@ class State:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the state in one step."""
         parts = {"weights": self.weights, "optimizer": self.optimizer, "average": self.average}
         tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
         save_tensors(path, tensors, {"step": self.step, "notes": self.notes})

@@ -46,12 +46,10 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether a run was started here."""
         return self.config_file.exists()
 
     @property
     def config(self) -> dict[str, Any]:
-        """The complete configuration of the run."""
         return read_json(self.config_file)
 
     def weights_file(self, which: str) -> Path:

@@ -107,7 +107,6 @@ class StageClock:
         self.counts[stage] += 1
 
     def close(self) -> None:
-        """Take the hooks away."""
         for hook in self._hooks:
             hook.remove()
 
