@@ -67,7 +67,7 @@ class State:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """A safetensors file, whole or not at all. Tensors that share storage are each written out."""
-    plain = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     notes = {"ucseg": json.dumps(dict(header))}
     with whole_file(path, durable=True) as temporary:
         save_file(plain, temporary, metadata=notes)
