@@ -137,9 +137,7 @@ def parse_overrides(settings: str | Iterable[str]) -> dict[str, Any]:
     for setting in [settings] if isinstance(settings, str) else settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(
-                "set-form", f"'--set {setting}' is not of the form key=value, e.g. --set method.mixing=false."
-            )
+            raise UserError("set-form", f"'--set {setting}' is not key=value, e.g. --set method.mixing=false.")
         node = out
         *parents, leaf = key.strip().split(".")
         for parent in parents:
@@ -180,9 +178,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError("yaml-missing", f"{path}: there is no such file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            "yaml-damaged", f"{path}: this is not valid YAML ({reason}); fix it or make it again."
-        ) from None
+        raise UserError("yaml-damaged", f"{path}: this is no valid YAML ({reason}); fix it or make it again.") from None
     if not isinstance(values, dict):
         raise UserError("yaml-damaged", f"{path}: expected 'key: value' lines; fix the file or make it again.")
     return values

@@ -102,8 +102,7 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwri
         )
     if (out / "metrics.json").exists() and not overwrite:
         raise UserError(
-            "evaluation-exists",
-            f"{out}: there already is an evaluation; choose another --out, or replace it with --overwrite.",
+            "evaluation-exists", f"{out}: it holds an evaluation; choose another --out, or replace it with --overwrite."
         )
 
 

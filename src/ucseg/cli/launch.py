@@ -94,8 +94,7 @@ def _started_by_others() -> ClusterEnvironment | None:
             return SLURMEnvironment(auto_requeue=False)
         except RuntimeError:  # with --ntasks alone, SLURM may spread tasks over machines in any way
             raise UserError(
-                "srun-ntasks",
-                "srun has --ntasks; give it --nodes and --ntasks-per-node (devices of each machine) instead.",
+                "srun-ntasks", "srun has --ntasks; use --nodes and --ntasks-per-node (devices of each machine) instead."
             ) from None
     return None
 
@@ -106,13 +105,9 @@ def _require_devices(devices: int, name: str) -> None:
     from ucseg.training.device import choose_device
 
     if ":" in name or choose_device(name).type == "mps":
-        raise UserError(
-            "devices-kind", f"--devices {devices} --device {name}: several devices need --device auto, cuda or cpu."
-        )
+        raise UserError("devices-kind", f"--devices {devices} --device {name}: use --device auto, cuda or cpu.")
     if choose_device(name).type == "cuda" and devices > torch.cuda.device_count():
-        raise UserError(
-            "devices-number", f"--devices {devices}: this machine has {torch.cuda.device_count()}; give fewer."
-        )
+        raise UserError("devices-number", f"--devices {devices}: there are {torch.cuda.device_count()}; give fewer.")
 
 
 def _describe(*place: str | int) -> None:
@@ -139,9 +134,7 @@ def _join(work: Callable[[], T], name: str) -> T:
     except (RuntimeError, distributed.DistError) as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
-        raise Lost(
-            "process-lost", f"another process of this training has ended or cannot be reached; {AGAIN}."
-        ) from None
+        raise Lost("process-lost", f"another process of this training ended or cannot be reached; {AGAIN}.") from None
     distributed.destroy_process_group()
     return result
 

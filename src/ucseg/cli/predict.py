@@ -32,9 +32,7 @@ def predict(
     members: Annotated[bool, typer.Option("--members", help="Also write each network's own mask.")] = False,
     dicom_seg: Annotated[
         bool,
-        typer.Option(
-            "--dicom-seg", help="Also write DICOM SEG and the uncertainty as a Parametric Map (DICOM inputs)."
-        ),
+        typer.Option("--dicom-seg", help="Also write DICOM SEG and the uncertainty as a Parametric Map (DICOM input)."),
     ] = False,
     split: Annotated[str, typer.Option(help="Of datasets: train, validation, test or all.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Weights: last, best (on validation cases) or ema.")] = "last",
@@ -169,9 +167,7 @@ def _here(device: str, precision: str, ray: str | None, workers: int | None) -> 
             raise UserError("workers-without-ray", "--workers needs --ray; --ray local uses this machine.")
         return device, precision
     if ":" in device:
-        raise UserError(
-            "ray-device", f"--device {device}: with --ray each worker gets its own GPU; use auto, cuda or cpu."
-        )
+        raise UserError("ray-device", f"--device {device}: with --ray each worker gets a GPU; use auto, cuda or cpu.")
     return "cpu", choose_precision("auto", choose_device(device)) if precision == "auto" else precision
 
 

@@ -116,9 +116,7 @@ def check_settings(variant: Variant, common: Sequence[str], steps: int | None = 
     for setting in variant.settings:
         key, equals, _ = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(
-                "variant-form", f"'{setting}' is not of the form key=value, e.g. uc_seg:method.mixing=false."
-            )
+            raise UserError("variant-form", f"'{setting}' is not key=value, e.g. uc_seg:method.mixing=false.")
         if key.strip().split(".")[0] in COMMON:
             raise UserError("variant-common", f"'{key.strip()}' must be the same for all variants; give it to none.")
     options = {} if steps is None else {"steps": steps}

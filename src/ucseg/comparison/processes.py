@@ -122,8 +122,7 @@ def only_one(out: Path) -> Iterator[list[int]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(
-                "comparison-busy",
-                f"{out}: another 'ucseg compare' or one of its cells runs here; wait for it or stop it.",
+                "comparison-busy", f"{out}: another 'ucseg compare' or one of its cells runs here; wait or stop it."
             ) from None
         yield [file.fileno()]
 

@@ -122,9 +122,7 @@ def _reference(wanted: Wanted, variants: Sequence[Variant]) -> str:
 
 def _other(dataset: Dataset, path: Path) -> Cohort:
     if path.resolve() == dataset.folder.resolve():
-        raise UserError(
-            "test-set-own", f"--test-on {path}: the dataset's own test cases are always used; leave it out."
-        )
+        raise UserError("test-set-own", f"--test-on {path}: the dataset's test cases are always used; leave it out.")
     found = other_cohort(path)
     check_fit(dataset, found)
     return found

@@ -240,9 +240,7 @@ def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Arr
     if values.dtype.kind == "f":
         whole = np.rint(values)
         if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
-            raise UserError(
-                "map-not-mask", f"{path}: holds fractions or NaN, so it is a map, not a mask; give a folder of masks."
-            )
+            raise UserError("map-not-mask", f"{path}: holds fractions or NaN, so it is a map, not a mask; give masks.")
         values = whole.astype(np.int32)
     if values.dtype == bool:
         values = values.astype(np.uint8)

@@ -81,9 +81,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     unreferenced: list[str] = []
     if dataset is not None:
         if subject is not None:
-            raise UserError(
-                "subject-of-dataset", "--subject is for folders of masks; a dataset's subjects are in its cases.csv."
-            )
+            raise UserError("subject-of-dataset", "--subject is for folders of masks; a dataset has its cases.csv.")
         known, unreferenced = _of_dataset(dataset, split)
     else:
         known = _with_series(_of_folder(references, subject), predictions)
@@ -131,9 +129,7 @@ def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str
         if (mask := masks.get(case.case)) is not None
     ]
     if not known:
-        raise UserError(
-            "split-no-mask", f"{dataset.folder}: the split '{split}' has no case with a mask; choose another --split."
-        )
+        raise UserError("split-no-mask", f"{dataset.folder}: split '{split}' has no case with a mask; choose another.")
     return known, [case.case for case in cases if case.case not in masks]
 
 
@@ -222,9 +218,7 @@ def _files(path: Path, deep: bool) -> list[Address]:
     found = (Address.of(file) for file in inside if file.is_file() and not file.name.startswith("."))
     files = sorted(file for file in found if _may_be_mask(file))
     if not files:
-        raise UserError(
-            "no-masks", f"{path}: there is no mask in this folder; readable are {', '.join(sorted(ENDINGS))}."
-        )
+        raise UserError("no-masks", f"{path}: there is no mask here; readable are {', '.join(sorted(ENDINGS))}.")
     return files
 
 

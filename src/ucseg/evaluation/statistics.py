@@ -99,9 +99,7 @@ def paired_difference(a: Array | Sequence[float], b: Array | Sequence[float], se
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(
-            f"a paired comparison needs one value a subject from each; got {first.shape} and {second.shape}"
-        )
+        raise ValueError(f"a comparison needs one value a subject from each; got {first.shape} and {second.shape}")
     difference = first - second
     difference = difference[~np.isnan(difference)]
     return PairedDifference(**vars(bootstrap_interval(difference, seed)), p=_signed_rank(difference))

@@ -53,9 +53,7 @@ class Worker:
             )
         self._predictor = self._make()
         if weights_digest(self._predictor.method) != self._weights:
-            raise UserError(
-                "ray-weights", f"{host}: the run's weights have changed since the start; choose another --out."
-            )
+            raise UserError("ray-weights", f"{host}: the run's weights changed since the start; choose another --out.")
         self._kept = kept_memory(self._predictor.device.type == "cpu")
         self._kept.__enter__()  # to the end of this process
 
@@ -157,9 +155,7 @@ class _Crew:
             self._say("no-worker-yet", "No worker has started yet; the cluster may be busy.")
         answers = self._ray.wait(list(self._at), timeout=POLL)[0]
         if not answers and not any(node["Alive"] for node in self._ray.nodes()):
-            raise UserError(
-                "ray-gone", "No machine of the Ray cluster is left; continue with the same command and --resume."
-            )
+            raise UserError("ray-gone", "No machine of the Ray cluster is left; give the same command with --resume.")
         for answer in answers:
             worker, item = self._at.pop(answer)
             row = None
@@ -205,9 +201,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise UserError(
-            "ray-not-installed", '--ray needs Ray, which is not installed: pip install "ucseg[ray]".'
-        ) from None
+        raise UserError("ray-not-installed", '--ray needs Ray, which is missing: pip install "ucseg[ray]".') from None
     if ray.is_initialized():
         yield ray
         return
@@ -221,9 +215,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
         ray.init(address=address, **quiet)
     except Exception as error:  # Ray also raises bare ones, if it cannot start in time
         reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            "ray-unreachable", f"--ray {address}: no Ray cluster answers ({reason}); {_START_ONE}."
-        ) from None
+        raise UserError("ray-unreachable", f"--ray {address}: no cluster answers ({reason}); {_START_ONE}.") from None
     try:
         yield ray
     finally:
@@ -242,9 +234,7 @@ def _require_an_answer(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UserError(
-            "ray-unreachable", f"--ray {address}: no Ray cluster answers ({error}); {_START_ONE}."
-        ) from None
+        raise UserError("ray-unreachable", f"--ray {address}: no cluster answers ({error}); {_START_ONE}.") from None
 
 
 def _share(nodes: list[dict[str, Any]], by: str, workers: int | None, cases: int) -> tuple[int, dict[str, Any]]:

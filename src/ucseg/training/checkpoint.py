@@ -60,9 +60,7 @@ class State:
                 parts[part][name] = value
             return cls(step=int(header["step"]), notes=dict(header["notes"]), **parts)
         except (KeyError, TypeError, ValueError):
-            raise UserError(
-                "state-damaged", f"{path}: this is not a saved state of a training run; {RESTORE}."
-            ) from None
+            raise UserError("state-damaged", f"{path}: this is no saved state of a training run; {RESTORE}.") from None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -95,9 +93,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         raise UserError("weights-damaged", f"{path}: the weights cannot be read ({error}); {RESTORE}.") from None
     if notes is None:
-        raise UserError(
-            "weights-foreign", f"{path}: ucseg did not write these weights; give the folder of a run of 'ucseg train'."
-        )
+        raise UserError("weights-foreign", f"{path}: ucseg did not write these weights; give a run of 'ucseg train'.")
     return tensors, json.loads(notes)
 
 
@@ -146,9 +142,7 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
     try:
         name, settings, problem = config["method"]["name"], config["method"]["config"], config["problem"]
     except (KeyError, TypeError):
-        raise UserError(
-            "run-config-damaged", f"{folder.config_file}: method or problem is missing; {RESTORE}."
-        ) from None
+        raise UserError("run-config-damaged", f"{folder.config_file}: it lacks method or problem; {RESTORE}.") from None
     path = find_weights(folder, which)
     tensors, _ = load_tensors(path)
     try:

@@ -78,12 +78,10 @@ class RunFolder:
         if self.started and not resume:
             raise UserError(
                 "run-exists",
-                f"{self.path}: this folder already holds a run; continue it with --resume, or choose another --out.",
+                f"{self.path}: there already is a run; continue it with --resume, or choose another --out.",
             )
         if resume and not self.started:
-            raise UserError(
-                "run-not-there", f"{self.path}: this folder holds no run to resume; leave out --resume to start one."
-            )
+            raise UserError("run-not-there", f"{self.path}: there is no run; leave out --resume to start one.")
 
     def begin(self, config: Mapping[str, Any], write_plan: Callable[[Path], None] | None = None) -> None:
         """Make the folder and write the configuration; config.json comes last and shows that the run has started."""

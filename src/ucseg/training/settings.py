@@ -93,12 +93,9 @@ def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dic
     for key, value in given.items():
         home = next((room for room, keys in homes.items() if key in keys and key not in TrainConfig.model_fields), None)
         if home:
-            raise UserError(
-                "set-elsewhere", f"'{key}' is a setting of the {home}; write --set {home}.{key}=... instead."
-            )
+            raise UserError("set-elsewhere", f"'{key}' is a setting of the {home}; write --set {home}.{key}=VALUE.")
         if key in options and options[key] != value:
             raise UserError(
-                "set-contradicts",
-                f"--{key} {options[key]} and --set {key}={value} contradict each other; give one of them.",
+                "set-contradicts", f"--{key} {options[key]} and --set {key}={value} contradict each other; give one."
             )
     return {**rooms, "train": {**given, **options}}
