@@ -25,12 +25,13 @@ PARTS = ("run", "masks", "numbers")  # folders of each method
 SIZE = (64, 64)
 VALIDATION, TEST = 6, 40
 SHOWN = 6
-NEXT_STEPS = """\
-ucseg init YOUR_SCANS --out my-dataset      # pairs images with masks; an image without a mask is unlabelled
-ucseg check my-dataset                      # what is wrong with the files, if anything
-ucseg train my-dataset --out my-run         # makes a plan, prepares, trains UC-Seg
-ucseg predict my-run NEW_SCANS --out my-masks
-ucseg evaluate my-masks REFERENCE_MASKS --out my-numbers"""
+NEXT_STEPS = "\n".join((
+    "ucseg init YOUR_SCANS --out my-dataset      # pairs images with masks; an image without a mask is unlabelled",
+    "ucseg check my-dataset                      # what is wrong with the files, if anything",
+    "ucseg train my-dataset --out my-run         # makes a plan, prepares, trains UC-Seg",
+    "ucseg predict my-run NEW_SCANS --out my-masks",
+    "ucseg evaluate my-masks REFERENCE_MASKS --out my-numbers",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
