@@ -178,7 +178,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError("yaml-missing", f"{path}: there is no such file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError("yaml-damaged", f"{path}: this is no valid YAML ({reason}); fix it or make it again.") from None
+        raise UserError("yaml-damaged", f"{path}: is not valid YAML ({reason}); fix it or make it again.") from None
     if not isinstance(values, dict):
         raise UserError("yaml-damaged", f"{path}: expected 'key: value' lines; fix the file or make it again.")
     return values

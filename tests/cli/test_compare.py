@@ -149,7 +149,7 @@ def test_other_code_is_reported_before_anything_runs_and_at_the_top_of_the_page(
     copy = tmp_path / "grid"
     shutil.copytree(grid, copy)
     cell = copy / "cells" / "supervised-2-seed0.json"
-    cell.write_text(cell.read_text().replace('"ucseg": "', '"ucseg": "0.0.1-of-old-', 1))
+    cell.write_text(cell.read_text().replace('"ucseg":"', '"ucseg":"0.0.1-of-old-', 1))
     with pytest.raises(Interrupted):
         compare(data, copy, seeds=2)
     assert "0.0.1-of-old-" in dict(said)["several-versions"]
