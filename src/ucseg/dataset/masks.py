@@ -175,7 +175,7 @@ def _on_grid(label: Array, shape: tuple[int, ...], mask: Address) -> Array:
     if not mask.plain or len(shape) != 2:
         raise UserError(
             "mask-shape",
-            f"{mask}: has shape {label.shape}, its image {tuple(shape)}; resample it to the grid of its image.",
+            f"{mask}: has shape {label.shape}, its image {tuple(shape)}; resample it to its image or pair them again.",
         )
     if not _aspect_allows(label.shape, shape):
         sizes = ", ".join(f"{width} x {height} px" for height, width in (label.shape, shape))

@@ -69,8 +69,8 @@ def split_cases(
     if not with_mask:
         raise UserError(
             "no-mask",
-            f"None of the {len(cases)} cases has a mask to train on; say which files are masks with --masks. "
-            "Without it, init looks in folders 'masks' or 'labels' and for names like X_mask.",
+            f"None of the {len(cases)} cases has a mask; put masks into a folder 'masks', name them like "
+            "X_mask, or say with --masks which files they are.",
         )
     place: dict[str, str] = {}
     # Test first: it stays the same whatever amount of validation is asked for.

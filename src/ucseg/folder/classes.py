@@ -213,7 +213,8 @@ def _class_numbers(masks: Mapping[str, MaskFacts]) -> set[int]:
         raise UserError(
             "mask-values",
             f"The {len(masks)} masks hold values that are no class numbers 0, 1, 2, ...: {values}. If all above "
-            f"{cut:g} is one foreground class, give --mask-threshold {cut:g}; else name the values with --classes.",
+            f"{cut:g} is one foreground class, give --mask-threshold {cut:g}; else name the values with "
+            "--classes, or save the masks with class numbers.",
         )
     return common
 

@@ -127,7 +127,7 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
         if len(best) == 1:
             pairs[best[0].address] = mask.address
             continue
-        reason = "a mask without an image; add the image"
+        reason = "a mask without an image; say which files belong together with --images and --masks"
         if best:
             reason = f"a mask that fits {len(best)} images; give narrower --images and --masks"
         elif close or any(same):

@@ -193,7 +193,8 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
         raise UserError("no-readable-mask", f"{dataset.folder}: no training mask can be read: {left_out[-1][1]}")
     if not any(scans[name].foreground for name in labelled):
         raise UserError(
-            "masks-all-empty", f"{dataset.folder}: all training masks are empty; check the classes in dataset.yaml."
+            "masks-all-empty",
+            f"{dataset.folder}: all training masks that were read are empty; check the classes in dataset.yaml.",
         )
     headers = {case.case: head for case, head in good if case.case in scans}
     return Fingerprint(units.pop(), slice_axis, headers, scans, labelled, len(dataset.config.classes), left_out)

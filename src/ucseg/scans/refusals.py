@@ -50,7 +50,8 @@ def values(place: object, kind: object) -> UserError:
 def segments_overlap(path: Path) -> UserError:
     """A segmentation that no label map can hold."""
     return UserError(
-        "segments-overlap", f"{path}: the segments overlap, a voxel has several labels; export them without overlap."
+        "segments-overlap",
+        f"{path}: a voxel has several labels (overlapping segments or layers); export one label map without overlap.",
     )
 
 

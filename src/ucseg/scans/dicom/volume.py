@@ -87,7 +87,7 @@ def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -
         missing = round(float((gaps[wide] / usual - 1).sum()))
         raise UserError(
             "slices-missing",
-            f"{address}: slices are missing, about {missing}, the first after {_name(slices[at])} "
+            f"{address}: about {missing} slices are missing, the first after {_name(slices[at])} "
             f"(gap {gaps[at]:.4g} mm, elsewhere {usual:.4g} mm); copy the series again.",
         )
     step: Array = (places[-1] - places[0]) / (len(slices) - 1)
