@@ -60,6 +60,20 @@ def test_a_series_of_a_folder(tmp_path: Path) -> None:
     assert (Address.of(bare).format, Address.of(bare).stem) == ("dicom", "IM.0001")
 
 
+def test_signs_in_the_names_of_folders_that_are_there_mean_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "h {a,b} #1"
+    folder = save_series(home / "m {p,q}", VOLUME)
+    for said, files, part in (
+        ("v.h5#group/label", ["v.h5"], "group/label"),
+        ("c_{0000,0001}.nii.gz", ["c_0000.nii.gz", "c_0001.nii.gz"], ""),
+        ("new {x,y}/scan.nii#channels", ["new x/scan.nii#channels", "new y/scan.nii#channels"], ""),
+        ("m {p,q}#1.2.3.4", ["m {p,q}"], "1.2.3.4"),
+    ):
+        address = Address.of(home / said)
+        assert (address.files, address.part) == (tuple(home / file for file in files), part)
+    assert Address.of(f"{folder}#1.2.3.4").exists()
+
+
 def test_channels_there_and_back(tmp_path: Path) -> None:
     files = [tmp_path / f"a_000{i}.nii.gz" for i in range(3)]
     address = Address.of_channels(files[::-1])

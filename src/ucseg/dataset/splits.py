@@ -90,7 +90,7 @@ def split_cases(
         raise UserError(
             "no-labelled-left",
             f"No labelled case is left for training ({with_mask} cases with a mask in {len(order)} subjects); "
-            "lower --validation and --test (0 is allowed), or check how masks were paired.",
+            "lower --validation and --test (0 is allowed), or raise --labelled if you gave it.",
         )
     return done, hidden
 

@@ -66,13 +66,18 @@ class Address:
         text = str(path)
         if not set(text) & set("#{") or path.exists():
             return cls(path, (path,))
+        # Signs in the names of folders that are there mean nothing.
+        home = next((parent for parent in path.parents if parent.is_dir()), Path())
+        text = str(path.relative_to(home))
+        folder, _, series = text.rpartition("#")
+        if folder and (home / folder).is_dir():
+            return cls(path, (home / folder,), series)
         if match := _BRACES.search(text):
             before, after = text[: match.start()], text[match.end() :]
-            return cls(path, tuple(Path(f"{before}{name.strip()}{after}") for name in match[1].split(",")))
+            return cls(path, tuple(home / f"{before}{name.strip()}{after}" for name in match[1].split(",")))
         if match := _CONTAINER.fullmatch(text):  # names of arrays may hold "/" and "#"
-            return cls(path, (Path(match[1] or match[3]),), match[2] or match[4])
-        folder, _, series = text.rpartition("#")
-        return cls(path, (Path(folder),), series) if folder and Path(folder).is_dir() else cls(path, (path,))
+            return cls(path, (home / (match[1] or match[3]),), match[2] or match[4])
+        return cls(path, (path,))
 
     @classmethod
     def of_channels(cls, files: Sequence[Path]) -> Address | None:

@@ -70,6 +70,6 @@ def _left_out(dataset: Dataset) -> Iterable[Finding]:
     for reason, (first, *others) in files.items():
         what, _, fix = reason.rstrip(".").partition("; ")
         listed = f" with {len(others)} more for the same reason ({some(others)})" if others else ""
-        what = f"left out by ucseg init{listed}: {what}"
+        what = f"{what} (left out by ucseg init{listed})"
         fix = f"{fix or 'fix it'}, and run ucseg init again; if it may stay out, delete its line in {LEFT_OUT_FILE}"
         yield Finding("left-out", first, what, fix)
