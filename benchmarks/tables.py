@@ -48,6 +48,7 @@ EARLIER = """\
 Dice is the mean over foreground classes.
 The first figure is the mean over training seeds, the second their standard deviation.
 "Mean of both" is the mean of the two supervised networks' probabilities.
+Their script, `benchmarks/study.py`, is no longer here. It is in the commit that stands behind each command.
 """
 REFERENCE = "uc_seg"
 SUPERVISED = ("supervised", "supervised/unet", "supervised/vnet")

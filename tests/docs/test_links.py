@@ -46,6 +46,22 @@ def test_pages_that_sources_and_documents_name_are_there() -> None:
     assert not [one for one in named if not (ROOT / one[0]).exists()]
 
 
+def test_the_files_in_the_table_of_the_architecture_are_there() -> None:
+    """A bare name lies in the folder of the name before it in its row."""
+    rows = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if line.startswith("| ")]
+    missing = []
+    for row in rows:
+        folder = Path()
+        for name in re.findall(r"`([\w/.-]+\.(?:py|md|yaml|yml))`", row):
+            folder = Path(name).parent if "/" in name else folder
+            path = folder / Path(name).name
+            places = (ROOT / "src" / "ucseg" / path, ROOT / path, ROOT / name)
+            if "NAME" not in name and not any(place.is_file() for place in places):
+                missing.append(f"{name} in: {row}")
+    assert len(rows) > 30
+    assert not missing, "\n".join(missing)
+
+
 def test_the_page_of_methods_links_each_of_them() -> None:
     page = (ROOT / "docs" / "methods" / "index.md").read_text()
     assert not [name for name in METHODS if f"| [{name}]({name}.md) |" not in page]

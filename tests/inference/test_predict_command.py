@@ -22,6 +22,7 @@ import ucseg
 from refusals import refused
 from ucseg.cli.main import main
 from ucseg.cli.predict import predict
+from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted
 from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
 from ucseg.inference.cases import predict_case
@@ -99,7 +100,7 @@ def test_empty_masks_are_named_and_do_not_pass_for_the_best_ones(
         predict(run, [scans], out=out, device="cpu", resume=resume)
         texts = dict(said)
         assert "1 (dark)" in texts["empty-masks"] and named in texts["empty-masks"]
-        assert ("dark 1.00" in texts.get("look-first", "")) == (score > 0)
+        assert ("dark 1.00" in texts.get("look-or-label", "")) == (score > 0)
     assert {case: float(row["failure_score"]) for case, row in table(out).items() if case in ("b", "dark")} == {
         "b": 0,
         "dark": score,
@@ -115,7 +116,27 @@ def test_weights_that_are_not_final_are_reported(
         said.clear()
         (copy / "last.json").write_text(json.dumps({"step": step, "of": 24}))
         predict(copy, [scans / "b.tif"], out=tmp_path / f"out{step}", device="cpu")
-        assert ("step 9 of 24" in dict(said).get("not-final", "")) is reported
+        text = dict(said).get("not-final", "")
+        assert ("step 9 of 24" in text and f"ucseg train DATA --out {copy} --resume" in text) is reported
+
+
+@pytest.mark.parametrize(("of_dataset", "kind"), [(True, "look-first"), (False, "look-or-label")])
+def test_cases_of_a_dataset_are_not_named_to_be_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]], of_dataset: bool, kind: str
+) -> None:
+    """To label test cases would be a leak."""
+    window = {"low": 0, "high": 255, "mean": 0, "std": 255}
+    plan = plan_2d(normalisation="ct", ct_window=window, always_present=(1,))
+    run = make_run(tmp_path / "run", plan, monkeypatch)
+    draw_dataset(tmp_path / "scans", "ultrasound", 6, (32, 32), 0)
+    dark = tmp_path / "scans" / "images" / "synthetic000.png"
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(dark)
+    ucseg.init(tmp_path / "scans", out=tmp_path / "data", modality="ultrasound", test=0, validation=0)
+    said.clear()
+    inputs = tmp_path / ("data" if of_dataset else "scans/images")
+    predict(run, [inputs], out=tmp_path / "out", device="cpu", split="all")
+    assert "synthetic000 1.00" in dict(said)[kind]
+    assert len({"look-first", "look-or-label"} & {*dict(said)}) == 1
 
 
 def test_volumes_are_in_millilitres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

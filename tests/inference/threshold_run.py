@@ -82,7 +82,8 @@ def make_run(folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(METHODS, "threshold", Threshold)
     method = Threshold(Threshold.Config(), plan.problem)
     run = RunFolder(folder)
-    config = {"method": {"name": "threshold", "config": {"level": 0.5}}, "problem": asdict(plan.problem)}
+    method_settings = {"name": "threshold", "config": {"level": 0.5}}
+    config = {"dataset": "DATA", "method": method_settings, "problem": asdict(plan.problem)}
     run.begin(config, lambda path: write_plan(plan, path))
     save_weights(run, "last", method.state_dict(), {"step": 1})
     return folder

@@ -1,4 +1,4 @@
-"""UPG against method.md written out: tokens, heads, voxels and channels in loops, in float64."""
+"""UPG (docs/methods/uc_seg.md) written out: tokens, heads, voxels and channels in loops, in float64."""
 
 from __future__ import annotations
 

@@ -27,14 +27,16 @@ CELL = "ucseg.cli.compare_cell"
 
 
 def compare(
-    dataset: Annotated[Path, typer.Argument(help="Dataset that `ucseg init` wrote, with all its masks visible.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="Dataset of `ucseg init`, made without --labelled: masks are hidden here.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")],
     labelled: Annotated[list[str], typer.Option(help="Labelled amounts: '5%,10%' or '8,16' (cases).")],
     methods: Annotated[list[str] | None, typer.Option(help="Methods: 'uc_seg,mean_teacher'. Default: uc_seg.")] = None,
     variants: Annotated[
         list[str] | None, typer.Option(help="Methods with settings: 'uc_seg,uc_seg:method.mixing=false:lr=0.02'.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
     steps: Annotated[int | None, typer.Option(help="Updates of every run.", show_default="as of train")] = None,
     reference: Annotated[
         str | None, typer.Option(help="What the others are compared with.", show_default="uc_seg, or the first")
@@ -45,7 +47,7 @@ def compare(
     set: Annotated[
         list[str] | None, typer.Option(help="key=value: a setting of training for every run, e.g. lr=0.03.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="Of surface Dice, in mm (px for plain images).")] = 2.0,
+    tolerance: Annotated[float, typer.Option(help="Tolerance of surface Dice, in mm (px for plain images).")] = 2.0,
     jobs: Annotated[int, typer.Option(help="Runs at once; each gets its share of the cores.", min=1)] = 1,
 ) -> Summary:
     """Compare methods on the same cases: every method at every labelled amount with every seed.

@@ -47,7 +47,7 @@ class DemoResult:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("ucseg-demo"),
     look: Annotated[str, typer.Option(help="mri, ultrasound or endoscopy.")] = "ultrasound",
-    seed: Annotated[int, typer.Option(help="Of the drawing, the split and the training.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the drawing, the split and the training.", min=0)] = 0,
     labelled: Annotated[int, typer.Option(help="Training cases whose mask is shown.", min=1)] = 6,
     unlabelled: Annotated[int, typer.Option(help="Training cases whose mask is hidden.", min=1)] = 80,
     steps: Annotated[int, typer.Option(help="Updates of each method.", min=1)] = 400,
@@ -130,7 +130,7 @@ def _train_and_test(method: str, out: Path, dataset: Path, steps: int, seed: int
         fitted = _do(train, dataset, out=run, method=method, steps=steps, seed=seed)
         _do(predict, run, [dataset], out=masks)
     except Interrupted:
-        raise Interrupted("The demo was stopped; 'ucseg demo' starts it again.") from None
+        raise Interrupted("The demo was stopped; 'ucseg demo' starts it from the beginning.") from None
     return fitted.seconds, _do(evaluate, masks, dataset, out=numbers)
 
 
@@ -159,14 +159,17 @@ def _do(verb: Callable[..., Any], *arguments: Path | list[Path], **options: Any)
 
 def _verdict(difference: PairedDifference) -> str:
     """What the numbers say, no more: one synthetic set and one seed."""
+    from ucseg.comparison.words import signed
+
     words = "there is no clear difference"
     if difference.low > 0:
         words = "UC-Seg is ahead"
     elif difference.high < 0:
         words = "UC-Seg is behind"
     return (
-        f"Dice of UC-Seg minus supervised, case by case: {difference.mean:+.3f} (95 % interval {difference.low:+.3f} "
-        f"to {difference.high:+.3f}, {difference.cases} scans): {words} on this synthetic set with this seed."
+        f"Dice of UC-Seg minus supervised, case by case: {signed(difference.mean)} (95 % interval "
+        f"{signed(difference.low)} to {signed(difference.high)}, {difference.cases} scans): {words} on this synthetic "
+        "set with this seed."
     )
 
 

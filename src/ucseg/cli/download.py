@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def download(
     name: Annotated[
-        str, typer.Argument(help="Of the data set; `ucseg datasets NAME` shows whether it has an address.")
+        str, typer.Argument(help="Name of the data set; `ucseg datasets NAME` shows whether it has an address.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the archives and what is in them.")],
     accept_licence: Annotated[

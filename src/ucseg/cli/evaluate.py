@@ -25,8 +25,8 @@ def evaluate(
         Path, typer.Argument(help="Folder of reference masks (or one mask; DICOM SEG too), or a dataset.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and cases.csv.")],
-    split: Annotated[str, typer.Option(help="Of a dataset: train, validation, test or all.")] = "test",
-    tolerance: Annotated[float, typer.Option(help="Of surface Dice, in mm (px for plain images).")] = 2.0,
+    split: Annotated[str, typer.Option(help="Which cases of a dataset: train, validation, test or all.")] = "test",
+    tolerance: Annotated[float, typer.Option(help="Tolerance of surface Dice, in mm (px for plain images).")] = 2.0,
     classes: Annotated[
         str | None,
         typer.Option(help="For a folder of masks: anterior,posterior or 1=liver,7=spleen. Default: all values."),
@@ -41,7 +41,7 @@ def evaluate(
             help="For a folder of masks: references are drawn contours. Default: such references are refused.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     workers: Annotated[int | None, typer.Option(help="Threads. Default: one a processor, at most 8.", min=1)] = None,
 ) -> Evaluation:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def import_(
-    name: Annotated[str, typer.Argument(help="Of the data set; `ucseg datasets` lists them.")],
+    name: Annotated[str, typer.Argument(help="Name of the data set; `ucseg datasets` lists them.")],
     folder: Annotated[Path, typer.Argument(help="Folder that holds it, lists of names included.")],
     out: Annotated[Path, typer.Option(help="Folder for dataset.yaml and cases.csv.")],
     split: Annotated[
@@ -30,7 +30,7 @@ def import_(
     labelled: Annotated[
         str | None, typer.Option(help="Show training only so many masks ('10%' or '8') and hide the others.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is already there.")] = False,
 ) -> Dataset:
     """Make a dataset of a public data set: `ucseg init` with layout, classes and splits known beforehand.

@@ -50,7 +50,7 @@ def init(
         str | None,
         typer.Option(help="Show training only so many masks ('10%' or '8') and hide the others; default: show all."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split and of --labelled.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of --labelled.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is already there.")] = False,
 ) -> Dataset:
     """Pair the images and masks of a folder, split them by subject, and write a dataset.
@@ -139,5 +139,7 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
         splits.add_row(split, *map(str, row))
     output.print(splits)
     if hidden:
-        output.print(f"{hidden} training masks are hidden: listed in hidden.csv, which only evaluation reads.")
+        output.print(
+            f"{hidden} training masks are hidden: listed in hidden.csv, which only evaluate, compare and demo read."
+        )
     say("written", f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")

@@ -31,13 +31,16 @@ def plan(
     ] = False,
     method: Annotated[str, typer.Option(help="Method whose steps are measured.")] = "uc_seg",
     device: Annotated[str, typer.Option(help="Where to measure: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    explain: Annotated[bool, typer.Option("--explain", help="Say why each value was chosen.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say why each value of the new plan was chosen.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="File to write.", show_default="DATASET/plan.yaml")] = None,
 ) -> Plan:
     """Choose spacing, patch, levels, batch, normalisation and augmentation from the training cases; write plan.yaml.
 
     Values that depend on one given by --set are chosen to fit it: --set size=112 also changes patch and token. Each
-    call starts from the data: values of an earlier plan are not kept, and the changed ones are reported.
+    call starts from the data and replaces the plan: values of an earlier --set are not kept. Values that change
+    although this call did not --set them are reported.
 
     Returns:
         The plan that was written.
@@ -117,7 +120,7 @@ def _text(key: str, value: object) -> str:
         return ", ".join("x".join(map(str, step)) for step in value)
     if isinstance(value, tuple):
         return (", " if key in LISTED else " x ").join(map(str, value))
-    return str(value) if value is not None else "no"
+    return str(value) if value is not None else "not set"
 
 
 CHANCES = ("foreground", "flip", "rotate90", "affine", "distortion", "dropout")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ucseg.cli.calls import typed
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.errors import Interrupted, UserError, some
 
@@ -34,7 +35,7 @@ def predict(
         bool,
         typer.Option("--dicom-seg", help="Also write DICOM SEG and the uncertainty as a Parametric Map (DICOM input)."),
     ] = False,
-    split: Annotated[str, typer.Option(help="Of datasets: train, validation, test or all.")] = "test",
+    split: Annotated[str, typer.Option(help="Which cases of a dataset: train, validation, test or all.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Weights: last, best (on validation cases) or ema.")] = "last",
     components: Annotated[
         bool, typer.Option(help="Keep one component of the classes that the plan knows to have one.")
@@ -92,9 +93,10 @@ def predict(
     )
     predictor = make(run, device=here, precision=precision)
     if reached := RunFolder(run).unfinished:
+        command = typed("train", Path(RunFolder(run).config["dataset"]), out=run, resume=True)
         say(
             "not-final",
-            f"{run}: training stands at {reached}: the weights are not final; 'ucseg train --resume' continues it.",
+            f"{run}: training stands at {reached}: the weights are not final; '{command}' continues it.",
             "yellow",
         )
     found = find_inputs(inputs, out, split, predictor.plan.channels)
@@ -141,7 +143,7 @@ def predict(
                 warn = partial(say, style="yellow")
                 predict_on_ray(joined, again, weights, files, todo, done, warn, device=device, workers=workers)
     _say_which_are_empty(folder)
-    _say_which_to_look_at(folder)
+    _say_which_to_look_at(folder, found.of_dataset)
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
@@ -212,11 +214,14 @@ def _say_which_are_empty(folder: PredictionFolder) -> None:
         say("empty-masks", f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", "yellow")
 
 
-def _say_which_to_look_at(folder: PredictionFolder) -> None:
+def _say_which_to_look_at(folder: PredictionFolder, of_dataset: bool) -> None:
     doubtful = folder.doubtful[:TO_LOOK_AT]
     if len(folder.rows) > TO_LOOK_AT and doubtful:
         named = ", ".join(f"{case} {score:.2f}" for case, score in doubtful)
-        say("look-first", f"Look at these first, or label them for the next training (failure score): {named}.")
+        if of_dataset:  # no advice to train on test cases
+            say("look-first", f"Look at these first (failure score): {named}.")
+        else:
+            say("look-or-label", f"Look at these first, or label them for the next training (failure score): {named}.")
 
 
 def _dicom_series(items: list[Input], problems: list[UserError]) -> list[Input]:

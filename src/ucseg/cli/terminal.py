@@ -88,6 +88,7 @@ def progress_bar(own_estimate: bool = False) -> Progress:
         BarColumn(bar_width=28 if console.width >= 110 else 10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("gone"),
         *left,
         console=console,
     )

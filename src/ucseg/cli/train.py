@@ -35,9 +35,9 @@ def train(
         typer.Option(help="Updates to make; default: the plan's, else 10,000. Every schedule scales with them."),
     ] = None,
     hours: Annotated[
-        float | None, typer.Option(help="Of training itself, in place of --steps: as many as fit, by the clock.")
+        float | None, typer.Option(help="Time for training itself, in place of --steps: as many steps as fit.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.")] = None,
     set: Annotated[  # the command line's word
         list[str] | None,
         typer.Option(help="key=value: method.KEY, plan.KEY, or a setting of training such as lr. May be repeated."),

@@ -89,7 +89,9 @@ def labelled_amounts(dataset: Dataset, texts: Sequence[str]) -> tuple[list[Amoun
             problems.append(UserError("amount-nothing", said))
         elif tuple(amount.labelled) in found:
             same = found[tuple(amount.labelled)].text
-            said = f"--labelled {same} and {text} show the same {len(amount.labelled)} cases; give one of them."
+            count = len(amount.labelled)
+            which = "case" if count == 1 else f"{count} cases"
+            said = f"--labelled {same} and {text} show the same {which}; give one of them."
             problems.append(UserError("amounts-same", said))
         elif hidden:
             found[tuple(amount.labelled)] = amount

@@ -207,7 +207,7 @@ def row_texts(study: Study, row: Row, one: Comparison | None) -> dict[str, str]:
         "hd95": row.metrics["hd95"].text(1),
         "assd": row.metrics["assd"].text(2),
         "gap": words.number(row.gap_closed, ".0%"),
-        "difference": words.number(one.difference, "+.3f") if one else "",
+        "difference": words.signed(one.difference) if one else "",
         "p": words.p_text(one.p_holm) if one else "",
         "verdict": _verdict(study, row, one),
         "seconds": words.number(row.seconds, ".0f", ""),

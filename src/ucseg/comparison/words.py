@@ -36,7 +36,7 @@ def sentence(one: Comparison) -> str:
     }[one.verdict]
     if one.verdict == UNKNOWN:
         return f"{said}: they need a seed and two subjects in common."
-    interval = "" if math.isnan(one.low) else f" [{one.low:+.3f}, {one.high:+.3f}]"
+    interval = "" if math.isnan(one.low) else f" [{signed(one.low)}, {signed(one.high)}]"
     spread = f"spread over seeds {one.spread:.3f}"
     if math.isnan(one.spread):
         spread = "one seed, so the spread over seeds is not known"
@@ -46,7 +46,8 @@ def sentence(one: Comparison) -> str:
     if one.difference == one.low == one.high == 0:
         few += "; equal on every subject: both may have the same weights, from an early step"
     return (
-        f"{said}: Dice {one.difference:+.3f}{interval}, p {p_text(one.p_holm)}, {spread}, {one.subjects} subjects{few}."
+        f"{said}: Dice {signed(one.difference)}{interval}, p {p_text(one.p_holm)}, {spread}, "
+        f"{one.subjects} subjects{few}."
     )
 
 
@@ -55,9 +56,10 @@ def verdicts(summary: Summary, place: tuple[str, str, str]) -> list[str]:
     said = [sentence(one) for one in summary.comparisons if (one.test, one.labelled, one.weights) == place]
     rows = [row for row in summary.rows if (row.test, row.labelled, row.weights) == place]
     if nothing := [row.variant for row in rows if row.metrics["dice"].mean < NOTHING]:
+        them = "it" if len(nothing) == 1 else "them"
         said.append(
-            f"{', '.join(nothing)} learned nothing (Dice below {NOTHING:g}), so a comparison with it means nothing. "
-            "Train all methods for more steps."
+            f"{', '.join(nothing)} learned nothing (Dice below {NOTHING:g}), "
+            f"so a comparison with {them} means nothing. Train all methods for more steps."
         )
     if place in summary.gaps:
         said.append(f"The share of the gap closed is undefined: {summary.gaps[place]}.")
@@ -96,3 +98,8 @@ def p_text(p: float) -> str:
 def number(value: float, form: str, nothing: str = "-") -> str:
     """A number in a format, e.g. ".3f"; what stands for one that is not known."""
     return nothing if math.isnan(value) else format(value, form)
+
+
+def signed(difference: float) -> str:
+    """A difference with its sign, to three places; one that rounds to zero has no sign."""
+    return number(difference, "+.3f") if round(difference, 3) else "0.000"

@@ -5,8 +5,8 @@
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
     left_out.csv   file,reason: images and masks that `ucseg init` found and could not use
 
-`load_dataset` never opens hidden.csv; only `reference_masks`, which evaluation calls, does. left_out.csv is for
-`ucseg check` alone.
+`load_dataset` never opens hidden.csv. Only `reference_masks` does, for `evaluate`, `compare` and `demo`. left_out.csv
+is for `ucseg check` alone.
 """
 
 from __future__ import annotations

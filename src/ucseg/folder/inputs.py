@@ -17,7 +17,7 @@ from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
 from ucseg.scans.reading import read_header
 
-HOW_TO_PREDICT_MASKS = "to predict them all the same, name the files themselves, not their folder"
+HOW_TO_PREDICT_MASKS = "to predict them anyway, name the files themselves, not their folder"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class FoundInputs:
     scans: list[Input] = field(default_factory=list)
     problems: list[UserError] = field(default_factory=list)
     masks: list[Address] = field(default_factory=list)
+    of_dataset: bool = False
+    """Some are cases of a dataset: to label those of its test would leak."""
 
 
 def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1) -> FoundInputs:
@@ -69,6 +71,7 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels:
 
 def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInputs) -> dict[Address, str]:
     if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file():
+        result.of_dataset = True
         return _of_dataset(path, split)
     if path.is_dir():
         return _of_folder(path, out, channels, result)

@@ -210,7 +210,8 @@ def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, note
         return "rgb"
     if all(one.image.geometry.unit == "px" for one in surveyed):
         notes.append(
-            "the modality of these grey images is not known; if they are ultrasound, give --modality ultrasound."
+            "the modality of these grey images is not known; if they are ultrasound, repeat with "
+            "--modality ultrasound --overwrite, or edit dataset.yaml."
         )
         return "other"
     lowest = lowest_values([one.case.image for one in surveyed])

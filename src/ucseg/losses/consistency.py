@@ -1,4 +1,4 @@
-"""Agreement between several predictions of the same images: of two subnets (method.md), of scales, of decoders."""
+"""Agreement between several predictions of the same images: of two subnets, of scales, of decoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PseudoLoss = Literal["ce", "dice"]
 def prediction_consistency(logits: Tensor, other: Tensor, binary: bool) -> Tensor:
     """L_cons = BCE(sigma(z), sg sigma(z_other)), mean over voxels and all classes.
 
-    CORRECTION (method.md): over all classes and with a gradient; the published code takes the last class, detached.
+    CORRECTION: over all classes and with a gradient; the published code takes the last class, detached.
 
     Args:
         logits: B x C x S, receives the gradient.

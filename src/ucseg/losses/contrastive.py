@@ -1,6 +1,6 @@
 """CCP, cross-subnet consistency preservation: contrast of class prototypes (IFE) and of regions (IC); DyCON's FeCL.
 
-CORRECTION (method.md): everything in a dot product is L2-normalised. Otherwise the gradients at the start are tens to
+CORRECTION: everything in a dot product is L2-normalised. Otherwise the gradients at the start are tens to
 hundreds of times the supervised ones.
 """
 
@@ -46,7 +46,7 @@ def class_prototypes(features: Sequence[Tensor], label: Tensor, classes: int) ->
 class PrototypeMemory(nn.Module):
     """First-in-first-out memory of class prototypes, with a ring and a write pointer for each class.
 
-    CORRECTION (method.md): with one shared pointer most of the memory would never be written. There is no random
+    CORRECTION: with one shared pointer most of the memory would never be written. There is no random
     start: only written entries count.
 
     Args:
@@ -135,7 +135,7 @@ def region_consistency(
 ) -> Tensor:
     """IC: a region of one subnet against the same region of the other; the other's remaining regions are negatives.
 
-    CORRECTION (method.md): normalised, and in both directions.
+    CORRECTION: normalised, and in both directions.
 
     Args:
         features_1, features_2: B x K x S', the same level of both subnets.

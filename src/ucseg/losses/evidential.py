@@ -1,4 +1,4 @@
-"""Accuracy-versus-uncertainty calibration of Dirichlet outputs (method.md, "Uncertainty")."""
+"""Accuracy-versus-uncertainty calibration of Dirichlet outputs (L_u of docs/methods/uc_seg.md)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from ucseg import ranks
 
 
 def class_probabilities(logits: Tensor, binary: bool) -> Tensor:
-    """sigma of method.md: per-class sigmoid for one foreground class, softmax over the classes otherwise."""
+    """The sigma of UC-Seg: per-class sigmoid for one foreground class, softmax over the classes otherwise."""
     return logits.sigmoid() if binary else logits.softmax(dim=1)
 
 
@@ -68,7 +68,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, binary: bool) -> Tensor:
 def dice_loss(probabilities: Tensor, label: Tensor, smooth: float = 1e-5, weight: Tensor | None = None) -> Tensor:
     """1 - mean over classes of soft Dice, its sums taken over the batch and all spatial axes (Milletari et al. 2016).
 
-    CORRECTION (method.md): all spatial axes; the published 3D code leaves one out.
+    CORRECTION: all spatial axes; the published 3D code leaves one out.
 
     Args:
         probabilities: B x C x S, sigma of the logits.

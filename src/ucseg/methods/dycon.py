@@ -37,12 +37,12 @@ class DyCONConfig(Strict):
     """Settings of DyCON; defaults are those of the paper's code unless a comment says otherwise."""
 
     decay: float = Field(0.99, ge=0, lt=1)
-    noise: float = Field(0.1, ge=0)  # of the teacher's images; standard deviation, in the units of normalised images
+    noise: float = Field(0.1, ge=0)  # on the teacher's images: its standard deviation, in units of normalised ones
     beta: tuple[PositiveFloat, PositiveFloat] = (5.0, 0.5)  # b at t = 0 and t = T
     temperature: float = Field(0.6, ge=0.05)
     gamma: float = Field(2.0, ge=1)
     hardest: int = Field(8, ge=1)  # features of the teacher that each location is pushed from; our number
-    width: int = Field(64, ge=1)  # of projected features; our number
+    width: int = Field(64, ge=1)  # width of the projected features; our number
     samples: int = Field(512, ge=2)  # locations of an image, of which all pairs are held in memory; our number
     consistency_weight: float = Field(0.5, ge=0)
     contrast_weight: float = Field(0.5, ge=0)

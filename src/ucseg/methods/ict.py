@@ -25,7 +25,7 @@ from ucseg.types import Batch, Progress, StepOutput
 
 class ICTConfig(Strict):
     network: str = "unet"
-    alpha: float = Field(0.2, gt=0)  # of the Beta distribution; the paper tries 0.1 to 1 and finds little difference
+    alpha: float = Field(0.2, gt=0)  # alpha of the Beta distribution; 0.1 to 1 differ little in the paper
     decay: float = Field(0.99, ge=0, lt=1)  # the paper's 0.999 is for hundreds of thousands of steps
     consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 10 to 100, for classification
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here

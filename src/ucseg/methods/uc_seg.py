@@ -33,7 +33,7 @@ Terms = dict[str, Tensor]
 
 
 class UCSegConfig(Strict):
-    """Defaults are the published ones (method.md) unless a comment says otherwise. A weight of zero: without it."""
+    """Defaults are the published ones unless a comment says otherwise. A weight of zero: without it."""
 
     subnets: tuple[str, str] = ("unet", "vnet")
     upg: bool = True  # false: the mean of the two subnets' logits instead
@@ -48,10 +48,10 @@ class UCSegConfig(Strict):
     consistency_weight: float = Field(0.5, ge=0)
     ife_weight: float = Field(0.2, ge=0)
     ic_weight: float = Field(0.1, ge=0)
-    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((3, 4, 5), min_length=1)  # of the CCP terms
+    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((3, 4, 5), min_length=1)  # levels of CCP
     temperature: float = Field(TEMPERATURE, gt=0)
-    memory_entries: int | None = Field(None, ge=1)  # none: 1,440 in 2D, 144 in 3D
-    memory_threshold: tuple[float, float] | None = None  # Dice at t = 0 and t = T; none: .5, .96 in 2D, .2, .76 in 3D
+    memory_entries: int | None = Field(None, ge=1)  # null: 1,440 in 2D, 144 in 3D
+    memory_threshold: tuple[float, float] | None = None  # Dice at t = 0 and t = T; null: .5, .96 in 2D, .2, .76 in 3D
     mixing: bool = True
     mixing_start: float = Field(0.1, ge=0, le=1)  # share of the steps. DEVIATION: published 0.24 in 2D, 0.12 in 3D
     mixing_box: float = Field(2 / 3, gt=0, le=1)
@@ -130,7 +130,7 @@ class UCSeg(Method):
         return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """The total of method.md, "Losses", one weighted term each. Those of the mixed images are the rest of the step.
+        """The total loss, one weighted term each. Those of the mixed images are the rest of the step.
 
         Each term between the subnets is the mean of its plain and its mixed value.
         """

@@ -1,4 +1,7 @@
-"""UPG: fuses the logits of two subnets, weighted by the uncertainty of each (method.md, "UPG", steps 1-4)."""
+"""UPG: fuses the logits of two subnets, weighted by the uncertainty of each (docs/methods/uc_seg.md, UPG 2 to 4).
+
+`methods/uc_seg.py` makes the pseudo-labels from the logits that it returns.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ class PseudoLabelGenerator(nn.Module):
     """Weighs the logits of both subnets and fuses them with six 1^n convolutions.
 
     Args:
-        gate: "softmax": one gate a subnet, softmax over the two (CORRECTION of method.md: bounded and positive);
+        gate: "softmax": one gate a subnet, softmax over the two (CORRECTION: bounded and positive);
             "published": one unbounded map for both; "none": no weighting by uncertainty, plain fusion.
         residual: add the gated mean of the two logits to the fused ones. DEVIATION: with the last convolution
             starting at zero the module starts as the mean of the two subnets instead of as noise. So

@@ -1,7 +1,7 @@
 """How may training patches be changed? Every setting of the augmentation, with its default and source.
 
 "published" below: the transforms of the UC-Seg authors' code, the 2D list of their paper (arXiv:2508.09014).
-`augment.py` applies them. It needs torch; reading a plan does not.
+`batches/augment.py` applies them; `planning/choosing.py` chooses which axes may be flipped.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class AugmentationConfig(Strict):
 
     # Geometry, shared by image, label and views
     flip: Probability = 0.0  # for each axis apart; published: 0.5
-    # Axes that flips and turns may reverse (two quarter turns reverse two axes); None: every axis. Leave out left-right
-    # where classes are sides of the body.
+    # Axes that flips and turns may reverse (two quarter turns reverse two axes); null means every axis. Leave out
+    # left-right where classes are sides of the body.
     flip_axes: tuple[int, ...] | None = None
     rotate90: Probability = 0.0  # 90, 180 or 270 degrees in one plane; published 3D: one of four turns, so 0.75
     affine: Probability = 0.0  # shift, scale and rotation together; published: 0.5

@@ -74,7 +74,8 @@ class Plan(Strict):
         default=(), description="classes that are one connected component in nearly every mask"
     )
     always_present: tuple[int, ...] = Field(
-        default=(), description="classes that every labelled mask holds: a predicted mask without them has failed"
+        default=(),
+        description="classes that every labelled mask holds: a predicted mask without them has probably failed",
     )
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
     steps: int | None = Field(

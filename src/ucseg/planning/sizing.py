@@ -18,6 +18,8 @@ LEAST_EDGE = 4
 """No axis is halved to fewer voxels than this (nnU-Net's bottleneck)."""
 PATCH_VOXELS = {2: 256**2, 3: 96**3}
 """Most voxels of a patch, by rank: the paper's largest patches."""
+MOST_PATCHES = 12
+"""In half a batch: the paper's."""
 IMAGE_PIXELS = 224**2
 """Most pixels of a resized plain image: the paper's size."""
 THICK = 3.0
@@ -205,11 +207,13 @@ def token_for(patch: tuple[int, ...]) -> Choice[tuple[int, ...]]:
 
 
 def batch_for(patch: tuple[int, ...]) -> Choice[int]:
-    """Half a batch, from 2 to 12: the paper's 12 at 256^2 and 2 at 96^3, otherwise as many voxels."""
+    """Half a batch, from 2 to MOST_PATCHES: the paper's 12 at 256^2 and 2 at 96^3, otherwise as many voxels."""
     reference = {2: 12, 3: 2}[len(patch)]
-    half = int(np.clip(reference * PATCH_VOXELS[len(patch)] / np.prod(patch), 2, 12))
+    wanted = reference * PATCH_VOXELS[len(patch)] / np.prod(patch)
     paper = {2: "12 of 256^2", 3: "2 of 96^3"}[len(patch)]
-    return Choice(half, f"as many voxels as the paper's {paper}, from 2 to 12 patches")
+    if wanted > MOST_PATCHES:
+        return Choice(MOST_PATCHES, f"the upper limit; as many voxels as the paper's {paper} would be more patches")
+    return Choice(max(2, int(wanted)), f"as many voxels as the paper's {paper}, from 2 to {MOST_PATCHES} patches")
 
 
 def _sixteenths(edge: float) -> list[int]:

@@ -3,7 +3,7 @@
 Near-duplicates are found in two steps. First each thumbnail gets perceptual hashes: the signs of its lowest DCT
 coefficients, also when it is turned, mirrored and cropped. The hashes of all pairs are compared, by a few bit
 operations. Then each image is laid over its nearest neighbours (`overlay.py`). The details that remain decide, since
-images of one kind look alike from far.
+images of one kind look alike from far. `before_training.py` and `check.py` report what is found.
 """
 
 from __future__ import annotations

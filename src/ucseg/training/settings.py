@@ -15,12 +15,12 @@ from ucseg.training.optim import OptimizerName, Schedule
 
 
 class TrainConfig(Strict):
-    """How to train, whatever the method. Defaults for the optimiser are UC-Seg's published ones (method.md).
+    """How to train, whatever the method. Defaults for the optimiser are UC-Seg's published ones.
 
     Attributes:
         steps: T, updates to make; every schedule scales with it.
         hours: time for training itself. `steps` is then a first estimate, which is corrected at every tenth of the run.
-        seed: of every random draw.
+        seed: seed of every random draw.
         precision: "bf16" autocast, "fp32", or "auto": the quicker one on the device.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         channels_last: lay images and convolution weights out with the channels of a voxel together.
@@ -28,14 +28,14 @@ class TrainConfig(Strict):
         optimizer: "sgd", or "adamw" (then lr about 1e-3).
         lr: learning rate at the first step.
         schedule: how it decays to 0 at T.
-        momentum, weight_decay: of the optimiser.
-        clip_grad_norm: upper bound of the gradient's norm; None does not clip. 12 is nnU-Net's.
+        momentum, weight_decay: momentum and weight decay of the optimiser.
+        clip_grad_norm: upper bound of the gradient's norm; null does not clip. 12 is nnU-Net's.
         ema: decay of the averaged weights; 0 keeps none.
-        validate_every: steps between validations; None: a tenth of `steps`. The last step is always validated.
+        validate_every: steps between validations; null means a tenth of `steps`. The last step is always validated.
         save_every: seconds between saves of the resumable state; it is also saved at each validation.
         log_every: steps between lines of metrics.jsonl.
-        workers: processes that load batches, for each device; None chooses. They change nothing in the result.
-        devices: of each machine, which share the plan's batch.
+        workers: processes that load batches, for each device; null chooses. They change nothing in the result.
+        devices: devices of each machine; they share the plan's batch.
         nodes: machines that share the plan's batch.
         accumulate: pieces into which the share of a device is cut, to need less memory: an update is then the mean of
             the gradients of `accumulate` smaller batches, one after the other. Steps count updates.

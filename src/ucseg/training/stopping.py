@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask for an orderly end."""
+"""Ctrl-C and SIGTERM ask for an orderly end; `trainer.py` then saves."""
 
 from __future__ import annotations
 
