@@ -181,6 +181,7 @@ def test_noise_one_seed_and_too_few_subjects_are_said_in_words() -> None:
     assert noise.startswith("cps and uc_seg")
     assert "within noise" in noise
     assert "Dice +0.010 [-0.010, +0.030]" in noise
+    assert "Dice 0.000 [" in sentence(comparison(difference=-0.0002))
     one_seed = sentence(comparison(seeds=(0,), spread=math.nan, verdict="better", p_holm=0.0001))
     assert one_seed.startswith("cps is better")
     assert "p < 0.001" in one_seed

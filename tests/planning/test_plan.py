@@ -100,6 +100,7 @@ def test_patch_token_and_batch(median: tuple[int, ...], patch: Any, token: Any, 
 
 def test_a_larger_patch_makes_a_smaller_batch() -> None:
     assert batch_for((512, 512)).value == 3
+    assert ["upper limit" in batch_for((edge, edge)).why for edge in (224, 256)] == [True, False]
     assert batch_for((64, 64, 64)).value == 6
 
 

@@ -28,7 +28,7 @@ CELL = "ucseg.cli.compare_cell"
 
 def compare(
     dataset: Annotated[
-        Path, typer.Argument(help="Dataset of `ucseg init`, made without --labelled: masks are hidden here.")
+        Path, typer.Argument(help="Dataset of `ucseg init`. Do not use --labelled there: compare hides masks itself.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")],
     labelled: Annotated[list[str], typer.Option(help="Labelled amounts: '5%,10%' or '8,16' (cases).")],

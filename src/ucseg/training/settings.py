@@ -28,7 +28,8 @@ class TrainConfig(Strict):
         optimizer: "sgd", or "adamw" (then lr about 1e-3).
         lr: learning rate at the first step.
         schedule: how it decays to 0 at T.
-        momentum, weight_decay: momentum and weight decay of the optimiser.
+        momentum: momentum of the optimiser.
+        weight_decay: weight decay of the optimiser.
         clip_grad_norm: upper bound of the gradient's norm; null does not clip. 12 is nnU-Net's.
         ema: decay of the averaged weights; 0 keeps none.
         validate_every: steps between validations; null means a tenth of `steps`. The last step is always validated.
