@@ -90,6 +90,51 @@ def test_batches_of_windows_do_not_change_the_answer() -> None:
     np.testing.assert_array_equal(one.uncertainty, many.uncertainty)
 
 
+class Ramp(Threshold):
+    """Sees the place in the window, which a mirror turns round, beside the brightness."""
+
+    passes = 0
+
+    def predict(self, image: torch.Tensor) -> Prediction:
+        self.passes += len(image)
+        place = torch.linspace(0, 1, image.shape[-1]).expand(image.shape[:1] + image.shape[2:])[:, None]
+        seen = 0.5 * place + 0.5 * image.clamp(0, 1).mean(dim=1, keepdim=True)
+        probabilities = torch.cat([1 - seen, seen], dim=1)
+        return Prediction(probabilities, 0.1 + 0.5 * seen, {"one": probabilities, "two": probabilities.flip(1)})
+
+
+@pytest.mark.parametrize(
+    ("dims", "augmentation", "passes"),
+    [
+        (2, {"flip": 0.5}, 4),
+        (3, {"flip": 0.5}, 8),
+        (3, {"flip": 0.5, "flip_axes": (0, 2)}, 4),
+        (3, {"flip": 0.5, "flip_axes": ()}, 1),
+        (3, {"flip": 0.0}, 1),
+    ],
+)
+def test_mirrored_prediction_is_the_mean_over_the_axes_that_training_flips(
+    dims: int, augmentation: dict[str, Any], passes: int
+) -> None:
+    plan = (plan_2d if dims == 2 else plan_3d)(augmentation=augmentation)
+    method = Ramp(Threshold.Config(), plan.problem)
+    image = speckle(1, *(16,) * dims)
+    found = Predictor(method, plan, "cpu", mirror=True).predict_grid(image)
+    assert method.passes == passes
+    bright, place = 0.5 * image[0], 0.5 * np.linspace(0, 1, 16, dtype=np.float32)
+    seen = bright + (0.25 if passes > 1 else place)  # a ramp and its mirror have a flat mean
+    np.testing.assert_allclose(found.probabilities[0, 1], seen, atol=1e-6)
+    np.testing.assert_allclose(found.uncertainty[0, 0], 0.1 + 0.5 * seen, atol=1e-6)
+    np.testing.assert_allclose(found.members["two"][0, 0], seen, atol=1e-6)
+
+
+def test_slices_of_a_volume_are_mirrored_in_their_plane() -> None:
+    plan = plan_3d(spacing=(1, 1, 1), dims=2, slice_axis=0, patch=(16, 16), token=(8, 8), augmentation={"flip": 0.5})
+    image = speckle(1, 3, 16, 16)
+    found = Predictor(Ramp(Threshold.Config(), plan.problem), plan, "cpu", mirror=True).predict_grid(image)
+    np.testing.assert_allclose(found.probabilities[0, 1], 0.5 * image[0] + 0.25, atol=1e-6)
+
+
 def test_only_the_largest_component_stays_where_the_plan_says_so() -> None:
     image = np.zeros((1, 30, 30), np.float32)
     image[:, 2:12, 2:12] = 1

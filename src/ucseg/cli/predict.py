@@ -46,6 +46,10 @@ def predict(
     window_growth: Annotated[
         float, typer.Option(help="Windows may be so many times as long as the training patch; fewer are quicker.")
     ] = 1.05,
+    mirror: Annotated[
+        bool,
+        typer.Option(help="Also predict mirrored along the axes that training flips, and take the mean; slower."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a stop: keep cases already done.")] = False,
     ray: Annotated[
         str | None,
@@ -89,7 +93,12 @@ def predict(
 
     here, precision = _here(device, precision, ray, workers)
     make = partial(
-        Predictor.from_run, checkpoint=checkpoint, overlap=overlap, growth=window_growth, components=components
+        Predictor.from_run,
+        checkpoint=checkpoint,
+        overlap=overlap,
+        growth=window_growth,
+        components=components,
+        mirror=mirror,
     )
     predictor = make(run, device=here, precision=precision)
     if reached := RunFolder(run).unfinished:
@@ -120,6 +129,7 @@ def predict(
         "precision": predictor.precision,
         "overlap": overlap,
         "window_growth": window_growth,
+        "mirror": mirror,
         "probabilities": probabilities,
         "members": members,
         "dicom_seg": dicom_seg,

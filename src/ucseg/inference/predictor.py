@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class Predictor:
             less twice where they overlap. 1: windows of the patch's size.
         batch: windows of the patch's size at once; by default as many as a training step holds images.
         components: keep only the largest component of the plan's `one_component` classes.
+        mirror: predict each window also mirrored along every axis that training flips, and take the mean. It takes
+            2 to the power of these axes as many passes.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Predictor:
         growth: float = GROWTH,
         batch: int | None = None,
         components: bool = True,
+        mirror: bool = False,
     ) -> None:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.method = method.to(self.device)
@@ -97,6 +101,7 @@ class Predictor:
         self.overlap, self.growth = overlap, growth
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
         self.components = components
+        self.mirrors = _mirrors(plan) if mirror else [()]
 
     @classmethod
     def from_run(
@@ -193,6 +198,22 @@ class Predictor:
             return gathered(slabs, image.shape[1:])
 
     def _predict_batch(self, image: Tensor) -> Prediction:
+        """The mean over all mirrors of a batch; vacuity and members are averaged as probabilities are."""
+        seen = [self._predict_mirrored(image, axes) for axes in self.mirrors]
+        if len(seen) == 1:
+            return seen[0]
+        members = {name: torch.stack([one.members[name] for one in seen]).mean(dim=0) for name in seen[0].members}
+        probabilities = torch.stack([one.probabilities for one in seen]).mean(dim=0)
+        return Prediction(probabilities, torch.stack([one.uncertainty for one in seen]).mean(dim=0), members)
+
+    def _predict_mirrored(self, image: Tensor, axes: tuple[int, ...]) -> Prediction:
+        """B x Cin x S, seen mirrored along some of the axes of S; what it gives lies as the image does."""
+        flipped = [2 + axis for axis in axes]
+        seen = self._predict_once(image.flip(flipped))
+        members = {name: member.float().flip(flipped) for name, member in seen.members.items()}
+        return Prediction(seen.probabilities.float().flip(flipped), seen.uncertainty.float().flip(flipped), members)
+
+    def _predict_once(self, image: Tensor) -> Prediction:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             prediction = self.method.predict(image.contiguous(memory_format=CHANNELS_LAST[self.plan.dims]))
         check_prediction(self.method, image, prediction)
@@ -202,6 +223,14 @@ class Predictor:
         flat = self._predict_batch(image.squeeze(2))
         members = {name: member.unsqueeze(2) for name, member in flat.members.items()}
         return Prediction(flat.probabilities.unsqueeze(2), flat.uncertainty.unsqueeze(2), members)
+
+
+def _mirrors(plan: Plan) -> list[tuple[int, ...]]:
+    """Every combination of the axes that training flips, none of them first."""
+    augmentation = plan.augmentation
+    axes = range(plan.dims) if augmentation.flip_axes is None else augmentation.flip_axes
+    free = [axis for axis in axes if axis < plan.dims] if augmentation.flip > 0 else []
+    return list(chain.from_iterable(combinations(free, count) for count in range(len(free) + 1)))
 
 
 @contextmanager
