@@ -175,7 +175,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError("yaml-missing", f"{path}: there is no such file.") from None
+        raise UserError("yaml-missing", f"{path}: there is no such file; check the path.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError("yaml-damaged", f"{path}: is not valid YAML ({reason}); fix it or make it again.") from None

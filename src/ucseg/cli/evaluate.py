@@ -81,7 +81,8 @@ def evaluate(
     result.save(out)
     output.print(_table(result))
     _say_what_is_not_in_it(result)
-    done = f"{len(result.cases)} cases evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written."
+    cases = "case" if len(result.cases) == 1 else "cases"
+    done = f"{len(result.cases)} {cases} evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written."
     say("evaluated", done)
     if result.failed:
         reasons, total = list(result.failed.values()), len(result.failed) + len(result.cases)

@@ -86,7 +86,10 @@ def scan_files(
             left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
     for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
         if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
-            raise UserError("pattern-no-file", f"{folder}: {option} '{pattern}' matches no readable file; correct it.")
+            raise UserError(
+                "pattern-no-file",
+                f"{folder}: {option} '{pattern}' matches no readable file; compare it with the names there.",
+            )
     found = [_file(*one) for one in chosen]
     keys = [{file.key for file in found if file.is_mask is is_mask} for is_mask in (False, True)]
     if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png

@@ -128,7 +128,7 @@ def _module(address: Address) -> ModuleType:
     if file.is_dir() and not files_in(file):
         raise UserError("scan-folder", f"{address}: this folder holds no DICOM files; name a file in it.")
     if not file.exists():
-        raise UserError("scan-missing", f"{address}: there is no such file.")
+        raise UserError("scan-missing", f"{address}: there is no such file; check the path.")
     if file.is_file() and file.stat().st_size == 0:
         raise refusals.empty(address)
     if not address.format:
