@@ -208,6 +208,8 @@ class Predictor:
 
     def _predict_mirrored(self, image: Tensor, axes: tuple[int, ...]) -> Prediction:
         """B x Cin x S, seen mirrored along some of the axes of S; what it gives lies as the image does."""
+        if not axes:
+            return self._predict_once(image)
         flipped = [2 + axis for axis in axes]
         seen = self._predict_once(image.flip(flipped))
         members = {name: member.float().flip(flipped) for name, member in seen.members.items()}

@@ -45,7 +45,7 @@ _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
 @dataclass(frozen=True, order=True)
 class Address:
-    """Where a scan is. Made once, from what a user or cases.csv says; the disk is looked at then, and not again.
+    """Where a scan is. Made once, from what a user or cases.csv says; which files it means is settled then.
 
     Attributes:
         path: as cases.csv says it.
