@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -52,11 +53,13 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
         address = (environment.main_address, environment.main_port)
         _describe(environment.global_rank(), started, environment.local_rank(), environment.node_rank(), *address)
         try:
-            return _join(work, device)
+            result = _join(work, device)
         except (Interrupted, Lost):
             if environment.global_rank() == 0:
                 raise
             sys.exit(1)  # rank 0 reports it, for all
+        _leave()
+        return result
     if nodes > 1:
         raise UserError(
             "nodes-not-started",
@@ -130,13 +133,20 @@ def _join(work: Callable[[], T], name: str) -> T:
         # Between steps, ranks agree over CPUs: that must not wait for the GPU.
         distributed.init_process_group("gloo" if on_cpu else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
         console.quiet = output.quiet = distributed.get_rank() > 0
-        result = work()
+        return work()
     except (RuntimeError, distributed.DistError) as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
         raise Lost("process-lost", f"another process of this training ended or cannot be reached; {AGAIN}.") from None
-    distributed.destroy_process_group()
-    return result
+
+
+def _leave() -> None:
+    """End the process group and its threads, which DDP still holds: one that needs Python while it ends aborts."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+        gc.collect()
 
 
 def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
@@ -202,10 +212,16 @@ def _run_rank(index: int, work: Callable[[], Any], devices: int, device: str, po
 
     _describe(index, devices, index, 0, "127.0.0.1", port)
     torch.set_num_threads(max(1, torch.get_num_threads() // devices))
+    code = 0
     try:
         outcome = _join(work, device)
+        if index == 0:
+            results.put((index, outcome))
+    except Lost as error:  # a group without all its ranks may wait for ever
+        results.put((index, error))
+        sys.exit(2)
     except (UserError, Interrupted) as error:
         results.put((index, error))
-        sys.exit(0 if isinstance(error, Interrupted) else 2)
-    if index == 0:
-        results.put((index, outcome))
+        code = 0 if isinstance(error, Interrupted) else 2
+    _leave()
+    sys.exit(code)
