@@ -23,6 +23,7 @@ from torch import Tensor
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.types import Array
 
+ROTATION_SPACING = 3.0  # a plane whose voxel edges differ more is not rotated: too much would be interpolated; nnU-Net
 QUARTER_TURN_SPACING = 1.1  # a quarter turn swaps two axes: only sensible where their voxel edges are about equal
 
 
@@ -62,6 +63,8 @@ class IntensityParams:
     noise_std: float = 0.0
     noise_seed: int = 0
     boxes: tuple[tuple[slice, ...], ...] = ()
+    inverted_gamma: float | None = None
+    zoom: float | None = None
 
 
 def sample_spatial(
@@ -91,6 +94,8 @@ def sample_spatial(
         rotation = np.eye(dims)
         for a, b in combinations(range(dims), 2):
             angle = np.deg2rad(rng.uniform(-config.rotate, config.rotate))
+            if max(edges[a], edges[b]) > ROTATION_SPACING * min(edges[a], edges[b]):
+                continue
             plane = np.eye(dims)
             plane[[a, a, b, b], [a, b, a, b]] = [np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)]
             rotation = rotation @ plane
@@ -186,7 +191,8 @@ def sample_intensity(
     gains: tuple[float, ...] = ()
     if rng.random() < config.channel:
         gains = tuple(rng.uniform(1 - config.channel_gain, 1 + config.channel_gain, channels))
-    noise = rng.uniform(*config.noise_std) if rng.random() < config.noise else 0.0
+    low, high = config.noise_std
+    noise = float(np.sqrt(rng.uniform(low**2, high**2))) if rng.random() < config.noise else 0.0
     seed = int(rng.integers(2**62))
     boxes: list[tuple[slice, ...]] = []
     if rng.random() < config.dropout:
@@ -194,13 +200,15 @@ def sample_intensity(
             edges = [max(1, round(size * rng.uniform(*config.dropout_edge))) for size in patch]
             starts = [int(rng.integers(size - edge + 1)) for size, edge in zip(patch, edges, strict=True)]
             boxes.append(tuple(slice(start, start + edge) for start, edge in zip(starts, edges, strict=True)))
-    return IntensityParams(blur, gain, offset, gamma, gains, noise, seed, tuple(boxes))
+    inverted = rng.uniform(*config.gamma_range) if rng.random() < config.inverted_gamma else None
+    zoom = rng.uniform(*config.low_resolution_zoom) if rng.random() < config.low_resolution else None
+    return IntensityParams(blur, gain, offset, gamma, gains, noise, seed, tuple(boxes), inverted, zoom)
 
 
 def apply_intensity(params: IntensityParams, image: Tensor) -> Tensor:
     """A new look for an image, C x S float32 on the CPU; the given tensor is left as it is.
 
-    Order: blur, gain and offset, gamma, channel gains, noise, dropout.
+    Order: blur, gain and offset, low resolution, inverted gamma, gamma, channel gains, noise, dropout.
     DEVIATION: the published code also sets the label to background inside dropped boxes, which teaches holes. Here
     dropout changes only the image.
     """
@@ -211,10 +219,12 @@ def apply_intensity(params: IntensityParams, image: Tensor) -> Tensor:
     if params.gain != 1 or params.offset != 0:
         mean, spread = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
         x = (x - mean) * np.float32(params.gain) + mean + np.float32(params.offset) * spread
+    if params.zoom is not None:
+        x = _coarser(x, params.zoom)
+    if params.inverted_gamma is not None:
+        x = -_gamma(-x, params.inverted_gamma, axes)
     if params.gamma is not None:
-        low = x.min(axes, keepdims=True)
-        extent = np.maximum(x.max(axes, keepdims=True) - low, np.float32(1e-6))
-        x = ((x - low) / extent) ** np.float32(params.gamma) * extent + low
+        x = _gamma(x, params.gamma, axes)
     if params.channel_gains:
         low = x.min(axes, keepdims=True)
         x = (x - low) * np.asarray(params.channel_gains, dtype=np.float32).reshape(-1, *(1,) * len(axes)) + low
@@ -226,3 +236,20 @@ def apply_intensity(params: IntensityParams, image: Tensor) -> Tensor:
         for box in params.boxes:
             x[(slice(None), *box)] = low
     return torch.from_numpy(x)
+
+
+def _gamma(x: Array, power: float, axes: tuple[int, ...]) -> Array:
+    low = x.min(axes, keepdims=True)
+    extent = np.maximum(x.max(axes, keepdims=True) - low, np.float32(1e-6))
+    changed: Array = ((x - low) / extent) ** np.float32(power) * extent + low
+    return changed
+
+
+def _coarser(x: Array, zoom: float) -> Array:
+    """Each image as a grid of `zoom` times as many voxels along an edge shows it, interpolated back to its own."""
+    shape = x.shape[1:]
+    image = torch.from_numpy(np.ascontiguousarray(x))[None]
+    coarse = F.interpolate(image, [max(1, round(edge * zoom)) for edge in shape], mode="nearest-exact")
+    back = F.interpolate(coarse, shape, mode="bilinear" if len(shape) == 2 else "trilinear")
+    fine: Array = back[0].numpy()
+    return fine

@@ -101,19 +101,41 @@ class Stream:
 
     def _labelled(self, step: int, slot: int) -> tuple[Tensor, Tensor, str]:
         case = self._case("labelled", self.labelled, self.plan.labelled_batch, step, slot)
-        if case.label is None:
-            raise ValueError(f"case {case.case} is among the labelled ones without a label")
         settings = self.plan.augmentation
         rng = numpy_generator(self.seed, "labelled/crop", step, slot)
         centre = None
-        if rng.random() < settings.foreground:
-            centre = _foreground_voxel(case.label, rng)
+        if self._forced(slot, rng.random()):
+            case, centre = self._with_foreground(step, slot, rng)
+        if case.label is None:
+            raise ValueError(f"case {case.case} is among the labelled ones without a label")
         starts = _corner(case.shape, self._box, rng, centre)
         image, label = self._cut(case.image, starts), self._cut(case.label, starts)
         rng = numpy_generator(self.seed, "labelled/geometry", step, slot)
         moved, label_moved = apply_spatial(sample_spatial(rng, settings, self.plan.patch, self._spacing), image, label)
         assert label_moved is not None
         return self._look("labelled/look", moved, step, slot), label_moved, case.case
+
+    def _forced(self, slot: int, chance: float) -> bool:
+        """Whether a slot shows foreground for sure: the last ones of a batch, or a batch of one now and then."""
+        size, share = self.plan.labelled_batch, self.plan.augmentation.foreground
+        return chance < share if size == 1 else slot >= round(size * (1 - share))
+
+    def _with_foreground(
+        self, step: int, slot: int, rng: np.random.Generator
+    ) -> tuple[PreparedCase, tuple[int, ...] | None]:
+        """The next case that holds a random class, and a voxel of it: so a rare class is seen as often as any.
+
+        A class that no case holds, or none at all: the usual case, and a voxel of any of its classes.
+        """
+        size = self.plan.labelled_batch
+        value = int(rng.integers(1, max(self.plan.classes) + 1))
+        cases = [self._case("labelled", self.labelled, size, step, slot + more) for more in range(len(self.labelled))]
+        for case in cases:
+            voxel = None if case.label is None else _foreground_voxel(case.label, rng, value)
+            if voxel is not None:
+                return case, voxel
+        usual = cases[0]
+        return usual, None if usual.label is None else _foreground_voxel(usual.label, rng)
 
     def _unlabelled(self, step: int, slot: int) -> tuple[dict[str, Tensor], str]:
         case = self._case("unlabelled", self.unlabelled, self.plan.unlabelled_batch, step, slot)
@@ -235,26 +257,26 @@ def _corner(
     return tuple(corner)
 
 
-def _foreground_voxel(path: Path, rng: np.random.Generator) -> tuple[int, ...] | None:
-    """A random voxel of a random class of a label; None if all is background."""
+def _foreground_voxel(path: Path, rng: np.random.Generator, value: int | None = None) -> tuple[int, ...] | None:
+    """A random voxel of a class of a label (None: of a random one); None if the label has none."""
     shape, classes = _foreground(path)
-    if not classes:
+    if not classes or (value is not None and value not in classes):
         return None
-    voxels = classes[rng.integers(len(classes))]
+    voxels = classes[value if value is not None else list(classes)[rng.integers(len(classes))]]
     return tuple(int(index) for index in np.unravel_index(voxels[rng.integers(len(voxels))], shape))
 
 
 @lru_cache(maxsize=512)
-def _foreground(path: Path) -> tuple[tuple[int, ...], list[Array]]:
+def _foreground(path: Path) -> tuple[tuple[int, ...], dict[int, Array]]:
     """Shape of a label, and for each foreground class in it the flat indices of some of its voxels."""
     label = _open(path)
     flat = label.reshape(-1)
     inside = np.flatnonzero(flat)
     values = flat[inside]
-    classes = []
+    classes = {}
     for value in np.unique(values):
         voxels = inside[values == value]
         if len(voxels) > FOREGROUND_VOXELS:
             voxels = voxels[np.linspace(0, len(voxels) - 1, FOREGROUND_VOXELS).astype(int)]
-        classes.append(voxels)
+        classes[int(value)] = voxels
     return label.shape, classes

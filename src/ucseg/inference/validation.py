@@ -25,6 +25,7 @@ def validation_dice(
     cases: Sequence[PreparedCase],
     precision: str = "auto",
     report: Callable[[int, int], None] | None = None,
+    mirror: bool = False,
 ) -> dict[str, float]:
     """Mean foreground Dice on the network's grid, whole cases, on the device where the method is.
 
@@ -36,13 +37,14 @@ def validation_dice(
         plan: the plan it is trained with.
         cases: prepared cases with a label.
         precision: as in training.
+        mirror: as of `Predictor`.
         report: called with the cases of this rank that are done, and how many those are: before the first, after each.
 
     Returns:
         "dice" of the prediction; "dice_NAME" of each single network; with several foreground classes also
         "dice_class_NAME" of the prediction.
     """
-    predictor = Predictor(method, plan, next(method.parameters()).device, precision=precision)
+    predictor = Predictor(method, plan, next(method.parameters()).device, precision=precision, mirror=mirror)
     classes = len(plan.classes)
     measured: list[dict[str, Array]] = []
     own = cases[ranks.rank() :: ranks.size()]

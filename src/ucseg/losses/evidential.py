@@ -16,7 +16,7 @@ def annealing(fraction: float, start: float = BETA_START) -> float:
     return float(start ** (1.0 - fraction))
 
 
-def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float = 1e-8) -> Tensor:
+def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float = 1e-8, detach: bool = False) -> Tensor:
     """L_u, mean over voxels: certain where right, uncertain where wrong.
 
     right (argmax p = y):  beta       * ( -max_c p_c       * log(1 - u) )
@@ -27,6 +27,7 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
         label: B x S class indices.
         beta: beta_t of `annealing`.
         epsilon: keeps the logarithms finite where there is no evidence at all.
+        detach: without the gradient of max_c p_c, which lowers the confidence of right voxels.
     """
     (alpha, inverse), predicted = dirichlet(logits), most_likely(logits.detach())
     inverse = inverse.squeeze(1)
@@ -36,6 +37,6 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
     sign = right - wrong
     # Products with zero and one, because choices take longer on a CPU. They come before the logarithm, so that there is
     # only one logarithm to compute.
-    share = torch.addcmul(wrong, sign, confidence)
+    share = torch.addcmul(wrong, sign, confidence.detach() if detach else confidence)
     certainty = torch.addcmul(right, sign, inverse, value=-logits.shape[1]).clamp_min(epsilon).log()
     return -((beta * right + (1.0 - beta) * wrong) * share * certainty).mean()

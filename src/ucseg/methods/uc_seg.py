@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.errors import UserError
 from ucseg.losses.consistency import prediction_consistency
@@ -23,6 +24,7 @@ from ucseg.losses.segmentation import hard_dice, most_likely, normalised_probabi
 from ucseg.method_parts.components import keep_largest
 from ucseg.method_parts.mixing import paste, sample_box
 from ucseg.method_parts.schedules import sigmoid_ramp
+from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.base import Method
 from ucseg.networks import build_network, member_names
@@ -41,7 +43,11 @@ class UCSegConfig(Strict):
     residual: bool = True  # DEVIATION: see PseudoLabelGenerator
     pseudo_label_mode: Literal["train", "evaluation"] = "train"  # dropout and batch statistics on, or off
     component_filter: bool = True  # largest component of pseudo-labels, for the plan's one_component classes
+    # Weight of a pseudo-label at a voxel: 1, or 1 - vacuity of the fused prediction, divided by its mean
+    confidence: Literal["none", "vacuity"] = "none"
+    decay: float = Field(0.0, ge=0, lt=1)  # above 0, the running mean of all weights labels and predicts
     calibration_weight: float = Field(1.0, ge=0)
+    calibration_detached: bool = False  # without the gradient of the confidence
     beta_start: float = Field(BETA_START, gt=0, le=1)
     lambda_max: float = Field(1.0, ge=0)  # DEVIATION: published 15, which belongs to 50,000 steps
     lambda_ramp: float = Field(0.2, ge=0, le=1)  # share of the steps. DEVIATION: published 0.6, of 50,000 steps
@@ -55,6 +61,9 @@ class UCSegConfig(Strict):
     mixing: bool = True
     mixing_start: float = Field(0.1, ge=0, le=1)  # share of the steps. DEVIATION: published 0.24 in 2D, 0.12 in 3D
     mixing_box: float = Field(2 / 3, gt=0, le=1)
+    # false: once mixing has started, the terms between the subnets are those of the mixed images alone. Then the
+    # unlabelled images need no gradient, which saves a third of the step.
+    plain_terms: bool = True
     strong_mixing: bool = False  # mix a strongly changed view of the unlabelled images; see docs/methods/uc_seg.md
 
 
@@ -80,6 +89,8 @@ class UCSeg(Method):
             for subnet in subnets
         )
         self.memory_threshold = config.memory_threshold or ((0.5, 0.96) if flat else (0.2, 0.76))
+        if config.decay:
+            self.teacher = make_teacher(nn.ModuleList([self.subnets, *([self.upg] if config.upg else [])]))
 
     def shown_levels(self, widths: list[tuple[int, ...]]) -> list[int]:
         """The levels of the CCP terms that both subnets show; a UserError where the terms need more."""
@@ -103,31 +114,44 @@ class UCSeg(Method):
             )
         return levels
 
-    def fuse(self, z: list[Tensor]) -> Tensor:
+    def fuse(self, z: list[Tensor], by_teacher: bool = False) -> Tensor:
         """UPG, steps 1-4: z_p."""
         if not self.config.upg:
             return (z[0] + z[1]) / 2
-        fused: Tensor = self.upg(z[0], z[1], vacuity(z[0]), vacuity(z[1]))
+        generator = self.teacher[1] if by_teacher else self.upg
+        fused: Tensor = generator(z[0], z[1], vacuity(z[0]), vacuity(z[1]))
         return fused
 
-    def forward_both(self, image: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+    def forward_both(self, image: Tensor, by_teacher: bool = False) -> tuple[list[Tensor], list[list[Tensor]]]:
         """Logits and encoder features of the chosen levels, of both subnets."""
-        outputs = [subnet(image) for subnet in self.subnets]
+        subnets = cast(nn.ModuleList, self.teacher[0]) if by_teacher else self.subnets
+        outputs = [subnet(image) for subnet in subnets]
         return [z for z, _ in outputs], [[f[level - 1] for level in self.levels] for _, f in outputs]
 
     @torch.no_grad()
-    def pseudo_label(self, z: list[Tensor], image: Tensor) -> Tensor:
-        """UPG, steps 5-6: y_hat = sg(hard(z_p)), hard() being an argmax over classes (CORRECTION).
+    def labeller(self, image: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """`forward_both` of what labels: the teacher if there is one; in evaluation mode if the setting says so."""
+        evaluation = bool(self.config.decay) or self.config.pseudo_label_mode == "evaluation"
+        self.train(not evaluation)
+        seen = self.forward_both(image, bool(self.config.decay))
+        self.train()
+        return seen
+
+    @torch.no_grad()
+    def pseudo_label(self, z: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """UPG, steps 5-6: y_hat = sg(hard(z_p)), hard() being an argmax over classes (CORRECTION), and its weight.
 
         The unlabelled half goes through the fusion head alone: it needs no graph, and that saves half of the head.
         """
-        if self.config.pseudo_label_mode == "evaluation":
-            self.eval()
-            label = most_likely(self.fuse(self.forward_both(image)[0]))
-            self.train()
-        else:
-            label = most_likely(self.fuse(z))
-        return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
+        evaluation = bool(self.config.decay) or self.config.pseudo_label_mode == "evaluation"
+        self.train(not evaluation)
+        z_p = self.fuse(z, bool(self.config.decay))
+        self.train()
+        label = keep_largest(most_likely(z_p), self.problem.one_component if self.config.component_filter else ())
+        if self.config.confidence == "none":
+            return label, None
+        weight = 1.0 - vacuity(z_p).squeeze(1)
+        return label, weight / ranks.mean(weight.mean()).clamp_min(1e-6)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """The total loss, one weighted term each. Those of the mixed images are the rest of the step.
@@ -136,8 +160,14 @@ class UCSeg(Method):
         """
         config, labelled, unlabelled = self.config, batch.labelled, batch.unlabelled["image"]
         n = len(labelled)
-        z, features = self.forward_both(torch.cat([labelled, unlabelled]))
-        y_hat = self.pseudo_label([z_k[n:] for z_k in z], unlabelled)
+        mixes = config.mixing and progress.fraction >= config.mixing_start
+        plain = config.plain_terms or not mixes
+        z, features = self.forward_both(torch.cat([labelled, unlabelled]) if plain else labelled)
+        if plain and not config.decay and config.pseudo_label_mode == "train":
+            z_u, features_u = [z_k[n:] for z_k in z], [[level[n:] for level in of_one] for of_one in features]
+        else:
+            z_u, features_u = self.labeller(unlabelled)
+        y_hat, weight = self.pseudo_label(z_u)
         z_p = self.fuse([z_k[:n] for z_k in z])  # last, so that memory holds no maps of the pseudo-label's pass
 
         beta = annealing(progress.fraction, config.beta_start)
@@ -146,20 +176,30 @@ class UCSeg(Method):
             "supervised_2": 0.5 * self.supervised(z[1][:n], batch.label, beta),
             "supervised_fused": self.supervised(z_p, batch.label, beta),
         }
-        plain = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat)
+        between = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat, weight) if plain else {}
         # For the rest of the step, detached: a graph would keep the maps.
-        seen = [z_k.detach() for z_k in z], [[level.detach() for level in of_one] for of_one in features]
+        maps = [
+            [torch.cat([own[:n].detach(), other]) for own, other in zip(*pair, strict=True)]
+            for pair in zip(features, [[level.detach() for level in of_one] for of_one in features_u], strict=True)
+        ]
+        seen = [z_k[:n].detach() for z_k in z], maps
         y = torch.cat([batch.label, y_hat])
-        if not (plain and config.mixing and progress.fraction >= config.mixing_start):
-            return StepOutput(terms | self.weighted(plain, progress), self.remember(*seen, y, n, progress))
+        if not (mixes and (between or not plain)):
+            return StepOutput(terms | self.weighted(between, progress), self.remember(*seen, y, n, progress))
 
         def rest() -> StepOutput:
-            image, target = self.mix(batch, y_hat, progress)
+            image, target, weight_mixed = self.mix(batch, y_hat, weight, progress)
             z_mixed, features_mixed = self.forward_both(image)
-            mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target)
-            return StepOutput(self.weighted(mixed, progress, 0.5), self.remember(*seen, y, n, progress))
+            mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target, weight_mixed)
+            share = 0.5 if plain else 1.0
+            return StepOutput(self.weighted(mixed, progress, share), self.remember(*seen, y, n, progress))
 
-        return StepOutput(terms | self.weighted(plain, progress, 0.5), rest=rest)
+        return StepOutput(terms | self.weighted(between, progress, 0.5), rest=rest)
+
+    def after_update(self, progress: Progress) -> None:
+        if self.config.decay:
+            own = nn.ModuleList([self.subnets, *([self.upg] if self.config.upg else [])])
+            follow(self.teacher, own, self.config.decay, progress.step)
 
     def weighted(self, raw: Terms, progress: Progress, share: float = 1.0) -> Terms:
         """The terms between the subnets, times their weights in the total and `share`."""
@@ -176,15 +216,19 @@ class UCSeg(Method):
         """L_sup(z) = CE(z, y) + Dice(sigma(z), y) + L_u(z, y)."""
         loss = segmentation_loss(z, label, self.problem.binary)
         weight = self.config.calibration_weight
-        return loss + weight * calibration_loss(z, label, beta) if weight else loss
+        if not weight:
+            return loss
+        return loss + weight * calibration_loss(z, label, beta, detach=self.config.calibration_detached)
 
-    def cross_terms(self, z: list[Tensor], features: list[list[Tensor]], z_target: list[Tensor], y: Tensor) -> Terms:
+    def cross_terms(
+        self, z: list[Tensor], features: list[list[Tensor]], z_target: list[Tensor], y: Tensor, weight: Tensor | None
+    ) -> Terms:
         """L_pseudo, L_cons and L_IFE of each subnet, and L_IC, unweighted; `y` is the target of `z_target`."""
         config, binary = self.config, self.problem.binary
         terms: Terms = {}
         for k in (0, 1):
             if config.lambda_max:
-                terms[f"pseudo_{k + 1}"] = segmentation_loss(z_target[k], y, binary)
+                terms[f"pseudo_{k + 1}"] = segmentation_loss(z_target[k], y, binary, weight)
             if config.consistency_weight:
                 terms[f"consistency_{k + 1}"] = prediction_consistency(z[k], z[1 - k], binary)
             if config.ife_weight:
@@ -198,7 +242,9 @@ class UCSeg(Method):
     def memory(self, k: int) -> FeatureMemory:
         return cast(FeatureMemory, self.memories[k])
 
-    def mix(self, batch: Batch, y_hat: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+    def mix(
+        self, batch: Batch, y_hat: Tensor, weight: Tensor | None, progress: Progress
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Copy-paste: labelled and unlabelled images in pairs, as many as the smaller half of the batch has.
 
         With `strong_mixing` the unlabelled part is the strong view, while `y_hat` is the label of the plain one.
@@ -207,10 +253,12 @@ class UCSeg(Method):
         box = sample_box(tuple(y_hat.shape[1:]), self.config.mixing_box, generator)
         n = min(len(batch.label), len(y_hat))
         view = "strong" if self.config.strong_mixing else "image"
-        ours, theirs = (batch.labelled[:n], batch.label[:n]), (batch.unlabelled[view][:n], y_hat[:n])
-        if torch.rand((), generator=generator) < 0.5:
-            ours, theirs = theirs, ours
-        return paste(ours[0], theirs[0], box), paste(ours[1], theirs[1], box)
+        pairs = [(batch.labelled, batch.unlabelled[view]), (batch.label, y_hat)]
+        if weight is not None:
+            pairs.append((torch.ones_like(batch.label, dtype=weight.dtype), weight))
+        turned = torch.rand((), generator=generator) < 0.5
+        mixed = [paste(*((b[:n], a[:n]) if turned else (a[:n], b[:n])), box) for a, b in pairs]
+        return mixed[0], mixed[1], mixed[2] if weight is not None else None
 
     @torch.no_grad()
     def remember(self, z: list[Tensor], features: list[list[Tensor]], y: Tensor, n: int, progress: Progress) -> Terms:
@@ -228,8 +276,9 @@ class UCSeg(Method):
 
     def predict(self, image: Tensor) -> Prediction:
         """The method predicts z_p; the two subnets are members."""
-        z, _ = self.forward_both(image)
-        z_p, binary = self.fuse(z), self.problem.binary
+        averaged = bool(self.config.decay)
+        z, _ = self.forward_both(image, averaged)
+        z_p, binary = self.fuse(z, averaged), self.problem.binary
         names = member_names(self.config.subnets)
         members = {name: normalised_probabilities(z_k, binary) for name, z_k in zip(names, z, strict=True)}
         return Prediction(normalised_probabilities(z_p, binary), vacuity(z_p), members)

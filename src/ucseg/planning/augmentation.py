@@ -20,7 +20,8 @@ class AugmentationConfig(Strict):
     """How training patches are changed. Every probability is 0 here: `default` switches on what the paper uses."""
 
     # Crop (drawn by the stream)
-    foreground: Probability = 0.0  # labelled crops centred on a foreground voxel; 1/3 as in nnU-Net (Isensee 2021)
+    # Share of the labelled half that shows foreground for sure: crops centred on a voxel of a random class.
+    foreground: Probability = 0.0  # nnU-Net (Isensee 2021): 1/3
 
     # Geometry, shared by image, label and views
     flip: Probability = 0.0  # for each axis apart; published: 0.5
@@ -47,8 +48,11 @@ class AugmentationConfig(Strict):
     offset: Annotated[float, Field(ge=0)] = 0.2  # largest, in standard deviations of the image
     gamma: Probability = 0.0  # not published; nnU-Net: 0.3
     gamma_range: Range = (0.7, 1.5)  # nnU-Net
+    inverted_gamma: Probability = 0.0  # gamma of the negative image; nnU-Net: 0.1
+    low_resolution: Probability = 0.0  # nearest voxels of a coarser grid, and back by interpolation; nnU-Net: 0.25
+    low_resolution_zoom: Range = (0.5, 1.0)  # edge of the coarser grid as a part of the patch edge; nnU-Net
     noise: Probability = 0.0  # Gaussian; not published; nnU-Net: 0.1
-    noise_std: Range = (0.0, 0.1)  # in standard deviations of the image
+    noise_std: Range = (0.0, 0.1)  # in standard deviations of the image, even in its square; nnU-Net: 0 to 0.32
     blur: Probability = 0.0  # Gaussian; not published; nnU-Net: 0.2
     blur_sigma: Range = (0.5, 1.0)  # in voxels; nnU-Net
     channel: Probability = 0.0  # colour jitter: a gain for each channel apart; not published
@@ -56,18 +60,21 @@ class AugmentationConfig(Strict):
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:
-        for name in ("dropout_boxes", "dropout_edge", "gamma_range", "noise_std", "blur_sigma"):
+        for name in ("dropout_boxes", "dropout_edge", "gamma_range", "noise_std", "blur_sigma", "low_resolution_zoom"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: the lower end {low} is above the upper end {high}")
         if self.dropout_edge[1] > 1:
             raise ValueError("dropout_edge: a part of the patch edge is at most 1")
-        if self.gamma_range[0] == 0:
-            raise ValueError("gamma_range: the lower end must be above 0")
+        for name in ("gamma_range", "low_resolution_zoom"):
+            if getattr(self, name)[0] == 0:
+                raise ValueError(f"{name}: the lower end must be above 0")
+        if self.low_resolution_zoom[1] > 1:
+            raise ValueError("low_resolution_zoom: a part of the patch edge is at most 1")
         return self
 
     @classmethod
-    def default(cls, dims: int, modality: str) -> AugmentationConfig:
+    def published(cls, dims: int, modality: str) -> Self:
         """The published augmentation for networks of rank `dims`.
 
         2D: flips, small shift/scale/rotation, grid distortion, coarse dropout. 3D: quarter turns and flips, and a third
@@ -78,6 +85,25 @@ class AugmentationConfig(Strict):
         if dims == 2:
             return base.model_copy(update={"flip": 0.5, "affine": 0.5, "distortion": 0.25, "dropout": 0.5})
         return base.model_copy(update={"foreground": 1 / 3, "flip": 0.5, "rotate90": 0.75})
+
+    @classmethod
+    def default(cls, dims: int, modality: str) -> Self:
+        """The published augmentation, and the one of nnU-Net (Isensee et al. 2021) on top of it."""
+        return cls.published(dims, modality).model_copy(
+            update={
+                "foreground": 1 / 3,
+                "affine": 0.7,
+                "rotate": 30.0,
+                "scale": 0.25,
+                "contrast": 0.5,
+                "gamma": 0.3,
+                "inverted_gamma": 0.1,
+                "low_resolution": 0.25,
+                "noise": 0.15,
+                "noise_std": (0.0, 0.3),
+                "blur": 0.2,
+            }
+        )
 
     def strong(self) -> Self:
         """The same geometry with strong intensity changes, for "strong" views (FixMatch, arXiv:2001.07685).

@@ -1,0 +1,142 @@
+"""Which defaults are better? One change at a time, on validation cases alone.
+
+    OMP_NUM_THREADS=1 python benchmarks/choices.py hc18 --data SCANS --work WORK --variants base,published --seeds 3
+
+Each cell trains one variant with one seed for the same number of steps, and measures the last weights on the validation
+cases, with and without mirrored prediction. Finished cells are kept in benchmarks/results/choices/SET; the same command
+goes on after them. No test case is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from compare import FLAT_PLAN, HIPPOCAMPUS_PLAN, ucseg
+from provenance import machine
+
+RESULTS = Path(__file__).parent / "results" / "choices"
+FLAT_STEPS = 240
+SETS: dict[str, dict[str, Any]] = {
+    "hc18": {
+        "init": ("--fill-outlines", "--validation", "25%", "--test", "20%"),
+        "plan": ("size=96", *FLAT_PLAN[1:]),
+        "labelled": "5%",
+        "steps": FLAT_STEPS,
+    },
+    "isic": {
+        "init": ("--validation", "80", "--test", "120"),
+        "plan": ("size=96", *FLAT_PLAN[1:]),
+        "labelled": "5%",
+        "steps": FLAT_STEPS,
+    },
+    "kvasir": {"init": (), "plan": ("size=96", *FLAT_PLAN[1:]), "labelled": "10%", "steps": FLAT_STEPS},
+    "hippocampus": {
+        "init": ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "40", "--test", "60"),
+        "plan": HIPPOCAMPUS_PLAN,
+        "labelled": "5%",
+        "steps": 100,
+    },
+}
+PUBLISHED = "published augmentation"
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "supervised": ("supervised", ["method.calibration_weight=0"]),
+    "supervised-published": ("supervised", ["method.calibration_weight=0", PUBLISHED]),
+    "unimatch": ("unimatch", []),
+    "bcp": ("bcp", []),
+    "published": ("uc_seg", [PUBLISHED]),
+    "base": ("uc_seg", []),
+    "norm": ("uc_seg", ["method.subnets=[unet,vnet_norm]"]),
+}
+for name, settings in {
+    "detached": ["method.calibration_detached=true"],
+    "uncalibrated": ["method.calibration_weight=0"],
+    "strong": ["method.strong_mixing=true"],
+    "mixed": ["method.plain_terms=false"],
+    "evaluation": ["method.pseudo_label_mode=evaluation"],
+    "teacher": ["method.decay=0.99"],
+    "confidence": ["method.confidence=vacuity"],
+    "no-dropout": ["plan.augmentation.dropout=0"],
+    "no-ccp": ["method.ife_weight=0", "method.ic_weight=0"],
+    "lr03": ["lr=0.03"],
+    "strong-mixed": ["method.strong_mixing=true", "method.plain_terms=false"],
+    "strong-mixed-teacher": ["method.strong_mixing=true", "method.plain_terms=false", "method.decay=0.99"],
+}.items():
+    VARIANTS[f"norm-{name}"] = ("uc_seg", ["method.subnets=[unet,vnet_norm]", *settings])
+
+
+def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, Any]:
+    """Train and measure; the cell's figures."""
+    import ucseg
+    from ucseg.batches.prepare import prepare
+    from ucseg.dataset.manifest import load_dataset
+    from ucseg.inference.validation import validation_dice
+    from ucseg.planning.augmentation import AugmentationConfig
+    from ucseg.planning.plan import read_plan
+    from ucseg.training.checkpoint import load_method
+
+    method, settings = VARIANTS[name]
+    plan = read_plan(data / "plan.yaml")
+    if PUBLISHED in settings:
+        old = AugmentationConfig.published(plan.dims, "mri")
+        keep = {"flip_axes": plan.augmentation.flip_axes, "rotate90": plan.augmentation.rotate90}
+        changed = {**old.model_dump(), **keep}
+        settings = [s for s in settings if s != PUBLISHED]
+        settings += [
+            f"plan.augmentation.{key}={json.dumps(value)}" for key, value in changed.items() if value is not None
+        ]
+    start = time.process_time()
+    workers = 0
+    made = ucseg.train(
+        data, out=run, method=method, steps=steps, seed=seed, workers=workers, resume=(run / "config.json").exists(),
+        set=["precision=fp32", f"validate_every={steps}", *settings],
+    )  # fmt: skip
+    seconds = time.process_time() - start
+    trained, plan, _ = load_method(run, "last")
+    cases = prepare(load_dataset(data), plan, None, 1, progress=False).validation
+    mirrored = validation_dice(trained, plan, cases, "fp32", mirror=True)
+    return {"cpu_seconds": round(seconds, 1), "plain": made.last, "mirrored": mirrored}
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the scans")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the datasets and the runs")
+    parser.add_argument("--variants", required=True, help="names, with commas")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    words = parser.parse_args()
+    one, work = SETS[words.set], words.work.absolute() / words.set
+    data = work / "shown"
+    if not data.exists():
+        from ucseg.comparison.datasets import labelled_amounts, write_amount
+        from ucseg.dataset.manifest import load_dataset
+
+        ucseg("init", words.data, "--out", work / "data", *one["init"], "--seed", "0", "--overwrite")
+        amounts, _ = labelled_amounts(load_dataset(work / "data"), [one["labelled"]])
+        write_amount(amounts[0], work).rename(data)
+        ucseg("plan", data, *(word for setting in one["plan"] for word in ("--set", setting)))
+    if words.cell:
+        name, seed = words.cell.rsplit("-", 1)
+        found = cell(data, name, int(seed), work / "runs" / words.cell, one["steps"])
+        (RESULTS / words.set).mkdir(parents=True, exist_ok=True)
+        known = {"variant": name, "seed": int(seed), "settings": VARIANTS[name], "steps": one["steps"], **machine()}
+        (RESULTS / words.set / f"{words.cell}.json").write_text(json.dumps(known | found, indent=1) + "\n")
+        return
+    for seed in range(words.seeds):
+        for name in words.variants.split(","):
+            if not (RESULTS / words.set / f"{name}-{seed}.json").exists():
+                command = [sys.executable, __file__, words.set, "--data", str(words.data), "--work", str(words.work)]
+                subprocess.run([*command, "--variants", name, "--cell", f"{name}-{seed}"], check=False, env=os.environ)
+
+
+if __name__ == "__main__":
+    main()
