@@ -21,7 +21,8 @@ from ucseg.planning.augmentation import AugmentationConfig
 
 SHAPES = [(40, 48), (24, 20, 28)]
 ALL_GEOMETRY = {"flip": 0.5, "rotate90": 1.0, "affine": 1.0, "rotate": 25.0, "scale": 0.2, "distortion": 1.0}
-ALL_LOOKS = {"dropout": 1.0, "contrast": 1.0, "gamma": 1.0, "noise": 1.0, "blur": 1.0, "channel": 1.0}
+LOOKS = ("dropout", "contrast", "gamma", "inverted_gamma", "low_resolution", "noise", "blur", "channel")
+ALL_LOOKS = dict.fromkeys(LOOKS, 1.0)
 
 
 def smooth_image(shape, channels=1, seed=0):
@@ -101,13 +102,20 @@ def test_resampling_equals_a_literal_lookup(shape, spacing, distorted):
     np.testing.assert_allclose(moved.numpy(), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 2.0), (1.0, 0.7, 3.0)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 2.0), (1.0, 0.7, 2.0)])
 def test_rotation_is_rigid_in_the_units_of_spacing(spacing):
     settings = AugmentationConfig(affine=1.0, rotate=60, scale=0.0)
     params = sample_spatial(np.random.default_rng(0), settings, (16,) * len(spacing), spacing)
     world = np.diag(spacing) @ params.matrix @ np.diag(1 / np.array(spacing))
     np.testing.assert_allclose(world @ world.T, np.eye(len(spacing)), atol=1e-12)
     assert not np.allclose(params.matrix, np.eye(len(spacing)), atol=0.05)
+
+
+def test_thick_slices_are_rotated_within_their_plane_alone():
+    settings = AugmentationConfig(affine=1.0, rotate=60, scale=0.0)
+    matrix = sample_spatial(np.random.default_rng(0), settings, (16, 16, 8), (1.0, 1.0, 5.0)).matrix
+    assert np.array_equal(matrix[2], [0, 0, 1]) and np.array_equal(matrix[:, 2], [0, 0, 1])
+    assert not np.allclose(matrix, np.eye(3), atol=0.05)
 
 
 def test_the_strongest_distortion_does_not_fold():
@@ -210,6 +218,15 @@ def test_each_look_does_what_its_setting_says():
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     torch.testing.assert_close(out, ((flat - low) / (high - low)) ** 2 * (high - low) + low)
 
+    out = apply_intensity(IntensityParams(inverted_gamma=2.0), image).flatten(1)
+    torch.testing.assert_close(out, high - ((high - flat) / (high - low)) ** 2 * (high - low))
+
+    blocks = torch.arange(12.0).reshape(1, 3, 4).repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+    out = apply_intensity(IntensityParams(zoom=0.25), blocks)
+    torch.testing.assert_close(
+        out[0, 6, 6], (blocks[0, 6, 6] * 49 + blocks[0, 6, 10] * 7 + blocks[0, 10, 6] * 7 + blocks[0, 10, 10]) / 64
+    )
+
     out = apply_intensity(IntensityParams(channel_gains=(0.5, 1.0)), image).flatten(1)
     torch.testing.assert_close(out[0] - low[0], 0.5 * (flat[0] - low[0]))
     torch.testing.assert_close(out[1], flat[1])
@@ -231,6 +248,13 @@ def test_each_look_does_what_its_setting_says():
     assert torch.equal(out[:, ~inside], image[:, ~inside])
 
 
+def test_noise_is_even_in_its_variance():
+    settings = AugmentationConfig(noise=1.0, noise_std=(0.0, 0.3))
+    drawn = [sample_intensity(np.random.default_rng(seed), settings, (8, 8), 1).noise_std for seed in range(400)]
+    assert np.mean(np.square(drawn)) == pytest.approx(0.045, rel=0.1)
+    assert max(drawn) <= 0.3
+
+
 def test_dropout_draws_boxes_of_the_set_number_and_size():
     settings = AugmentationConfig(dropout=1.0, dropout_boxes=(2, 4), dropout_edge=(0.1, 0.2))
     counts = set()
@@ -244,20 +268,32 @@ def test_dropout_draws_boxes_of_the_set_number_and_size():
     assert counts == {2, 3, 4}
 
 
-def test_default_2d_is_the_published_list():
-    settings = AugmentationConfig.default(2, "rgb")
+def test_the_published_list_2d():
+    settings = AugmentationConfig.published(2, "rgb")
     assert (settings.flip, settings.affine, settings.distortion, settings.dropout) == (0.5, 0.5, 0.25, 0.5)
     assert (settings.shift, settings.scale, settings.rotate) == (0.0625, 0.05, 10)
     assert (settings.dropout_boxes, settings.dropout_edge) == ((5, 8), (0.05, 0.05))
     assert settings.foreground == settings.contrast == settings.noise == settings.blur == settings.gamma == 0
+    assert settings.inverted_gamma == settings.low_resolution == 0
 
 
-def test_default_3d_never_interpolates():
-    settings = AugmentationConfig.default(3, "mri")
+def test_the_published_list_3d_never_interpolates():
+    settings = AugmentationConfig.published(3, "mri")
     drawn = [sample_spatial(np.random.default_rng(seed), settings, (16, 16, 16)) for seed in range(50)]
     assert not any(params.resamples for params in drawn)
     assert any(params.turn for params in drawn) and any(params.flips for params in drawn)
     assert settings.foreground == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_default_turns_scales_and_changes_looks_in_both_ranks(dims):
+    settings = AugmentationConfig.default(dims, "us")
+    assert (settings.affine, settings.rotate, settings.scale) == (0.7, 30, 0.25)
+    looks = (settings.contrast, settings.gamma, settings.noise, settings.blur)
+    assert looks == (0.5, 0.3, 0.15, 0.2)
+    assert settings.foreground == pytest.approx(1 / 3)
+    strong = settings.strong()
+    assert all(getattr(strong, look) >= getattr(settings, look) for look in LOOKS if look != "dropout")
 
 
 def test_ct_values_are_calibrated_so_options_are_mild():
@@ -273,6 +309,8 @@ def test_ct_values_are_calibrated_so_options_are_mild():
         ({"gamma_range": (1.5, 0.7)}, "gamma_range"),
         ({"gamma_range": (0.0, 0.7)}, "above 0"),
         ({"dropout_edge": (0.1, 1.2)}, "at most 1"),
+        ({"low_resolution_zoom": (0.5, 1.2)}, "at most 1"),
+        ({"low_resolution_zoom": (0.0, 1.0)}, "above 0"),
         ({"distortion_strength": 0.5}, "below 0.4"),
     ],
 )

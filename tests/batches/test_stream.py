@@ -209,6 +209,28 @@ def test_foreground_crops_hold_foreground_of_every_class_alike(tmp_path):
     assert sum(found(0.0).values()) < 30
 
 
+@pytest.mark.parametrize(("size", "forced"), [(2, 1), (3, 1), (4, 1), (6, 2)])
+def test_the_last_third_of_a_labelled_half_shows_foreground(tmp_path, size, forced):
+    label = np.zeros((90, 90), np.uint8)
+    label[45, 45] = 1
+    case = make_case(tmp_path, "lesion", label[None].astype(np.float32), label)
+    plan = make_plan((16, 16), labelled=size, augmentation=AugmentationConfig(foreground=1 / 3))
+    shown = torch.stack([Stream([case], [], plan, 0, ()).batch(step).label.flatten(1).amax(1) for step in range(20)])
+    assert shown[:, size - forced :].all() and not shown[:, : size - forced].all()
+
+
+def test_forced_foreground_comes_from_the_cases_that_have_it_each_class_alike(tmp_path):
+    cases = []
+    for name, value in (("empty", 0), ("often_a", 1), ("often_b", 1), ("often_c", 1), ("rare", 2)):
+        label = np.zeros((16, 16), np.uint8)
+        label[8, 8] = value
+        cases.append(make_case(tmp_path, name, label[None].astype(np.float32), label))
+    plan = make_plan((16, 16), labelled=4, augmentation=AugmentationConfig(foreground=1 / 3))
+    stream = Stream(cases, [], plan, 0, ())
+    seen = Counter(int(stream.batch(step).label[3].max()) for step in range(100))
+    assert set(seen) == {1, 2} and 35 <= seen[2] <= 65
+
+
 def test_foreground_crops_of_an_empty_label_are_random_ones(tmp_path):
     image = np.random.default_rng(0).standard_normal((1, 40, 40)).astype(np.float32)
     case = make_case(tmp_path, "empty", image, np.zeros((40, 40), np.uint8))

@@ -12,6 +12,7 @@ from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem
 from torch import Tensor
 
 from ucseg.losses.contrastive import class_prototypes
+from ucseg.losses.evidential import calibration_loss
 from ucseg.losses.segmentation import one_hot, segmentation_loss
 from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.uc_seg import UCSeg
@@ -138,7 +139,7 @@ def test_without_upg_the_mean_of_the_logits_is_the_pseudo_label_and_the_predicti
     method = make({"upg": False})
     assert not any(key.startswith("upg") for key in method.state_dict())
     z = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)]
-    assert torch.equal(method.pseudo_label(z, batch.labelled), (z[0] + z[1]).argmax(dim=1))
+    assert torch.equal(method.pseudo_label(z)[0], (z[0] + z[1]).argmax(dim=1))
     method.eval()
     with torch.no_grad():
         z, _ = method.forward_both(batch.labelled)
@@ -194,8 +195,8 @@ def test_each_cross_term_is_the_mean_of_its_plain_and_its_mixed_value(batch: Bat
     both = second_step(method, batch)
     with torch.no_grad():
         z, _ = method.forward_both(batch.unlabelled["image"])
-        y_hat = method.pseudo_label(z, batch.unlabelled["image"])
-        image, target = method.mix(batch, y_hat, LATE)
+        y_hat, weight = method.pseudo_label(z)
+        image, target, _ = method.mix(batch, y_hat, weight, LATE)
         z, _ = method.forward_both(image)
         mixed = 0.5 * float(segmentation_loss(z[0], target, binary=False))
     assert both["pseudo_1"] == pytest.approx((plain["pseudo_1"] + mixed) / 2, rel=1e-4)
@@ -207,7 +208,7 @@ def test_mixing_pastes_image_and_target_alike_and_in_both_directions() -> None:
     batch = Batch(ones, ones[:, 0].long(), {"image": zeros})
     shares = []
     for t in range(60):
-        image, target = method.mix(batch, zeros[:, 0].long(), Progress(t, 100))
+        image, target, _ = method.mix(batch, zeros[:, 0].long(), None, Progress(t, 100))
         assert image.shape == (2, 1, 30, 30), "pairs of the smaller half"
         assert torch.equal(image[:, 0].long(), target)
         shares.append(round(float(image.mean()), 4))
@@ -221,7 +222,7 @@ def test_strong_mixing_pastes_the_strong_view_and_says_of_the_plain_one() -> Non
     assert dict(method.views) == {"image": "plan", "strong": "strong"}
     ones, zeros = torch.ones(2, 1, 30, 30), torch.zeros(2, 1, 30, 30)
     batch = Batch(ones, ones[:, 0].long(), {"image": zeros, "strong": zeros - 5})
-    image, target = method.mix(batch, zeros[:, 0].long(), Progress(50, 100))
+    image, target, _ = method.mix(batch, zeros[:, 0].long(), None, Progress(50, 100))
     assert torch.equal(image[:, 0] == -5, target == 0)
     plain = make({"strong_mixing": True, "mixing": False})
     assert dict(plain.views) == {"image": "plan"}, "no unused view"
@@ -239,36 +240,88 @@ def two_blobs() -> tuple[list[Tensor], Tensor]:
 
 def test_the_component_filter_leaves_one_piece_of_the_planned_classes() -> None:
     z, label = two_blobs()
-    image = torch.zeros(1, 1, 32, 32)
-    whole = make({"component_filter": False, "upg": False}, one_component=(1,)).pseudo_label(z, image)
+    whole = make({"component_filter": False, "upg": False}, one_component=(1,)).pseudo_label(z)[0]
     assert torch.equal(whole, label)
-    filtered = make({"upg": False}, one_component=(1,)).pseudo_label(z, image)
+    filtered = make({"upg": False}, one_component=(1,)).pseudo_label(z)[0]
     label[0, 20:22, 20:22] = 0
     assert torch.equal(filtered, label), "only class 1 is filtered"
-    assert torch.equal(make({"upg": False}).pseudo_label(z, image), two_blobs()[1]), "nothing is filtered"
+    assert torch.equal(make({"upg": False}).pseudo_label(z)[0], two_blobs()[1]), "nothing is filtered"
 
 
-def test_pseudo_labels_in_evaluation_mode_are_the_prediction(batch: Batch) -> None:
-    images = batch.unlabelled["image"]
+def pseudo_label(method: UCSeg, images: Tensor, seed: int) -> Tensor:
+    torch.manual_seed(seed)
+    return method.pseudo_label(method.labeller(images)[0])[0]
 
-    def pseudo_label(method: UCSeg, seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            z, _ = method.forward_both(torch.cat([batch.labelled, images]))
-        return method.pseudo_label([z_k[2:] for z_k in z], images)
 
-    method = make({"pseudo_label_mode": "evaluation"})
-    first, second = pseudo_label(method, 1), pseudo_label(method, 2)
+@pytest.mark.parametrize("settings", [{"pseudo_label_mode": "evaluation"}, {"decay": 0.9}])
+def test_pseudo_labels_in_evaluation_mode_are_the_prediction(settings: dict[str, Any], batch: Batch) -> None:
+    images, method = batch.unlabelled["image"], make(settings)
+    statistics = {key: value.clone() for key, value in method.state_dict().items() if "running" in key}
+    label = pseudo_label(method, images, 1)
     assert all(module.training for module in method.modules()), "in training mode again"
+    assert all(torch.equal(value, method.state_dict()[key]) for key, value in statistics.items())
     with torch.no_grad():
         predicted = method.eval().predict(images).probabilities.argmax(dim=1)
-    statistics = {key: value.clone() for key, value in method.state_dict().items() if "upg" in key and "running" in key}
-    assert torch.equal(second, predicted)
-    assert all(torch.equal(value, make().state_dict()[key]) for key, value in statistics.items())
-    assert first.shape == second.shape == images[:, 0].shape
+    assert torch.equal(label, predicted)
 
-    method = make()
-    assert not torch.equal(pseudo_label(method, 1), pseudo_label(method, 2)), "dropout is on"
+
+def test_pseudo_labels_in_training_mode_have_dropout(batch: Batch) -> None:
+    images, method = batch.unlabelled["image"], make()
+    assert not torch.equal(pseudo_label(method, images, 1), pseudo_label(method, images, 2))
+
+
+def test_a_teacher_follows_all_weights_and_predicts(batch: Batch) -> None:
+    method = make({"decay": 0.5})
+    student = make()
+    student.load_state_dict({key: value for key, value in method.state_dict().items() if not key.startswith("teacher")})
+    with torch.no_grad():
+        for weights in (*method.subnets.parameters(), *method.upg.parameters()):
+            weights.add_(0.01)
+        own = [value.clone() for value in method.teacher.parameters()]
+        method.after_update(Progress(9, 100))
+    for before, after in zip(own, method.teacher.parameters(), strict=True):
+        torch.testing.assert_close(after, before + 0.005)
+    assert not any(value.requires_grad for value in method.teacher.parameters())
+    with torch.no_grad():
+        assert torch.equal(
+            method.eval().teacher[0][0](batch.labelled)[0], method.forward_both(batch.labelled, True)[0][0]
+        )
+        changed = method.predict(batch.labelled).probabilities
+    assert not torch.equal(changed, student.eval().predict(batch.labelled).probabilities.detach())
+
+
+def test_a_sure_pseudo_label_weighs_more(batch: Batch) -> None:
+    method = make({"confidence": "vacuity", "upg": False})
+    z = torch.zeros(2, 3, 8, 8)
+    z[0, 1] = 20
+    z[1, 1] = 2
+    _, weight = method.pseudo_label([z, z])
+    assert weight is not None and float(weight.mean()) == pytest.approx(1)
+    u = vacuity(z)[:, 0]
+    torch.testing.assert_close(weight[0] / weight[1], (1 - u[0]) / (1 - u[1]))
+    found, usual = second_step(make({"confidence": "vacuity"}), batch), second_step(make(), batch)
+    assert {name for name in usual if found[name] != usual[name]} == {"pseudo_1", "pseudo_2"}
+
+
+def test_without_plain_terms_the_terms_between_the_subnets_are_those_of_mixed_images(batch: Batch) -> None:
+    alike = {"subnets": ("vnet", "vnet"), "upg": False}  # without dropout
+    plain, both = second_step(make(alike | {"mixing": False}), batch), second_step(make(alike), batch)
+    mixed = second_step(make(alike | {"plain_terms": False}), batch)
+    for name in ("pseudo_1", "consistency_2", "ic"):
+        assert both[name] == pytest.approx((plain[name] + mixed[name]) / 2, rel=1e-4)
+    early = second_step(make({"plain_terms": False, "mixing_start": 1.0}), batch)
+    assert early == second_step(make({"mixing_start": 1.0}), batch)
+
+
+def test_calibration_without_the_gradient_of_the_confidence_leaves_right_voxels_sure() -> None:
+    """At z = (.5, -.5) and beta = 1 the published gradient lowers the distance of the right class to the other one."""
+    pushes = {}
+    for detach in (False, True):
+        z = torch.tensor([0.5, -0.5]).reshape(1, 2, 1, 1).requires_grad_()
+        calibration_loss(z, torch.zeros(1, 1, 1, dtype=torch.long), 1.0, detach=detach).backward()
+        assert z.grad is not None
+        pushes[detach] = float(z.grad[0, 0] - z.grad[0, 1])
+    assert pushes[False] > 0 > pushes[True]
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -276,7 +329,8 @@ def test_pseudo_labels_come_from_the_fused_logits_without_gradient(dims: int) ->
     problem = make_problem(dims)
     method = cast(UCSeg, make_method("uc_seg", problem, {"gate": "none"}))
     z = [torch.randn(2, 3, *problem.patch, requires_grad=True) for _ in range(2)]
-    label = method.pseudo_label(z, torch.zeros(2, 1, *problem.patch))
+    label, weight = method.pseudo_label(z)
+    assert weight is None
     assert torch.equal(label, (z[0] + z[1]).argmax(dim=1))  # the fusion's last layer starts at zero
     assert label.dtype == torch.int64 and not label.requires_grad
 
@@ -325,7 +379,7 @@ def test_a_step_remembers_labelled_images_by_their_mask_and_unlabelled_ones_by_t
     method = make({"subnets": ("vnet", "vnet"), "upg": False, "mixing": False})
     with torch.no_grad():
         z, features = method.forward_both(torch.cat([batch.labelled, batch.unlabelled["image"]]))
-        y = torch.cat([batch.label, method.pseudo_label([z_k[2:] for z_k in z], batch.unlabelled["image"])])
+        y = torch.cat([batch.label, method.pseudo_label([z_k[2:] for z_k in z])[0]])
         step(method, batch)
     for k in (0, 1):
         found = class_prototypes(features[k], y, 3)

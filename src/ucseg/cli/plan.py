@@ -123,5 +123,8 @@ def _text(key: str, value: object) -> str:
     return str(value) if value is not None else "not set"
 
 
-CHANCES = ("foreground", "flip", "rotate90", "affine", "distortion", "dropout")
+CHANCES = (
+    *("foreground", "flip", "rotate90", "affine", "distortion"),
+    *("dropout", "contrast", "gamma", "inverted_gamma", "low_resolution", "noise", "blur"),
+)
 """The probabilities among the augmentation's settings that a plan switches on."""

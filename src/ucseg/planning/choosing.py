@@ -208,9 +208,11 @@ class _Planner:
         self._settle_group("ct_window", window, why)
 
     def augmentation(self) -> None:
-        """The published transforms, without those that would move one class to the place of another."""
-        chosen = AugmentationConfig.default(self.dims, self.config.modality).model_dump()
-        names, why = self.config.classes, "the published transforms"
+        """The transforms of the preset, without those that would move one class to the place of another."""
+        published = self.settle("preset", Choice("default", "")) == "published"
+        transforms = AugmentationConfig.published if published else AugmentationConfig.default
+        chosen = transforms(self.dims, self.config.modality).model_dump()
+        names, why = self.config.classes, "those of the paper" if published else "those of the paper and of nnU-Net"
         orders = [order for order in self.seen.orders() if order.axis in self.plane]
         if orders:
             ordered = {order.axis for order in orders}

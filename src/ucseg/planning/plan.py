@@ -77,6 +77,9 @@ class Plan(Strict):
         default=(),
         description="classes that every labelled mask holds: a predicted mask without them has probably failed",
     )
+    preset: Literal["default", "published"] = Field(
+        default="default", description="published: the augmentation of the paper; the other values are chosen alike"
+    )
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
     steps: int | None = Field(
         default=None, ge=1, description="updates to make where `ucseg train` is given none; null: its default"
