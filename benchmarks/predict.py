@@ -110,7 +110,7 @@ def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, repea
     fast = build_method("uc_seg", {}, settings.problem)
     fast.load_state_dict(method.state_dict())
     convolutions_to(fast, CHANNELS_LAST[len(size)])
-    predictors = {name: Predictor(fast, settings, "cpu", growth=growth) for name, growth in WAYS.items()}
+    predictors = {name: Predictor(fast, settings, "cpu", growth=growth, mirror=False) for name, growth in WAYS.items()}
     plain: list[float] = []
     kept: list[float] = []
     ours: dict[str, list[float]] = {name: [] for name in WAYS}

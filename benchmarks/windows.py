@@ -61,7 +61,7 @@ def main() -> None:
     words = parser.parse_args()
     dataset = load_dataset(words.dataset)
     predictors = {
-        name: Predictor.from_run(words.run, device="cpu", growth=growth, overlap=overlap)
+        name: Predictor.from_run(words.run, device="cpu", growth=growth, overlap=overlap, mirror=False)
         for name, (growth, overlap) in WAYS.items()
     }
     plain, plan, _ = load_method(words.run, "last")

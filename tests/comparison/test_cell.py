@@ -23,6 +23,6 @@ def test_a_cell_names_the_code_that_it_began_with(tmp_path: Path, monkeypatch: p
         commit[0] = "after"
         return FitResult(out, 1, 1.0)
 
-    task = Task("a", str(tmp_path), "data", "data", "uc_seg", [], 0, 1, "cpu", 0, [], False, 2.0)
+    task = Task("a", str(tmp_path), "data", "data", "uc_seg", [], 0, 1, "cpu", 0, [], False, 2.0, True)
     run_cell(task, train)
     assert json.loads(task.file.read_text())["environment"]["commit"] == "before"

@@ -36,7 +36,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(root: Path, **change: Any) -> Wanted:
     values: dict[str, Any] = {
         "dataset": root / "data", "out": root / "out", "labelled": ["2"], "variants": ["uc_seg"], "seeds": 1,
-        "steps": 5, "reference": None, "settings": ["lr=0.02"], "test_on": [], "tolerance": 2.0, "command": "again",
+        "steps": 5, "reference": None, "settings": ["lr=0.02"], "test_on": [], "tolerance": 2.0, "mirror": True,
+        "command": "again",
     }  # fmt: skip
     return Wanted(**values | change)
 
@@ -116,6 +117,17 @@ def test_a_folder_with_finished_runs_keeps_its_definition(root: Path, tmp_path: 
     assert "cps-2-seed0" in note
     with refused("comparison-changed", naming=[tmp_path, "'steps' was 5", "6"]):
         prepared(root, out=tmp_path, steps=6)
+    with refused("comparison-changed", naming=[tmp_path, "'mirror' was true", "false"]):
+        prepared(root, out=tmp_path, mirror=False)
+
+
+def test_a_comparison_of_before_mirroring_goes_on_without_it(root: Path, tmp_path: Path) -> None:
+    definition = prepared(root, out=tmp_path, mirror=False).definition
+    definition.fixed.pop("mirror")
+    definition.save(tmp_path)
+    assert prepared(root, out=tmp_path, mirror=False).definition.fixed["mirror"] is False
+    with refused("comparison-changed", naming="'mirror' was false"):
+        prepared(root, out=tmp_path)
 
 
 def noted(setup: Setup, *named: object) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ucseg import ranks
 from ucseg.batches.prepare import PreparedCase
 from ucseg.inference.failure_score import foreground_dice
-from ucseg.inference.validation import validation_dice
+from ucseg.inference.validation import validate, validation_dice
 from ucseg.planning.plan import Plan
 from ucseg.types import Array, Prediction
 
@@ -94,6 +94,27 @@ def test_an_image_of_any_size_is_measured_whole(tmp_path: Path) -> None:
     image = np.zeros((40, 23), np.float32)
     image[::7] = 0.9
     assert measured([case(tmp_path, image, image > 0.5)])["dice"] == 1
+
+
+class Slanted(Threshold):
+    """Sees more in the left half of a window than in the right one."""
+
+    def predict(self, image: Tensor) -> Prediction:
+        seen = (image[:, :1] - torch.linspace(0, 0.4, image.shape[-1])).clamp(0, 1)
+        return Prediction(torch.cat([1 - seen, seen], dim=1), torch.full_like(seen, 0.5))
+
+
+def test_mirrored_prediction_is_measured_beside_the_plain_one(tmp_path: Path) -> None:
+    """Plain, .6 is foreground in the left quarter only; in the mean over both views it is foreground in no place."""
+    image = np.full(SHAPE, 0.6, np.float32)
+    plan = plan_2d(augmentation={"flip": 0.5})
+    one = case(tmp_path, image, np.arange(16) < 4 + np.zeros(SHAPE))
+    method = Slanted(Threshold.Config(), plan.problem)
+    figures = validate(method, plan, [one], "fp32", at_end=True)
+    assert figures == {"dice": 1, "mirrored dice": 0}
+    assert validate(method, plan, [one], "fp32", at_end=False) == {"dice": 1}
+    unmoved = plan_2d(augmentation={"flip": 0.5, "flip_axes": ()})
+    assert validate(method, unmoved, [one], "fp32", at_end=True) == {"dice": 1}
 
 
 def test_each_case_is_reported_and_the_mode_stays(tmp_path: Path) -> None:

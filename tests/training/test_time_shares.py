@@ -53,7 +53,7 @@ def test_waiting_for_batches_is_seen_and_written_down(tmp_path: Path, clock: lis
 
 
 def test_validation_that_takes_long_should_come_less_often(tmp_path: Path, clock: list[float]) -> None:
-    def validate(_method: object) -> dict[str, float]:
+    def validate(*_: object) -> dict[str, float]:
         clock[0] += 1
         return {"dice": 0.5}
 

@@ -119,7 +119,7 @@ def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method
     assert config["cases"]["validation"] == ["scan8", "scan9", "scan10"]
     assert [x["step"] for x in RunFolder(tmp_path / "run").metrics() if "validation" in x] == [2, 4]
     members = {"supervised": {"dice_unet"}, "uc_seg": {"dice_unet", "dice_vnet"}}[method]
-    assert set(result.last) == {"step", "dice"} | members
+    assert set(result.last) == {"step", "dice", "mirrored dice"} | members
     trained, plan, _ = load_method(result.run, "best")
     assert plan.patch == (32, 32)
     prediction = trained.predict(torch.zeros(1, 1, 32, 32))

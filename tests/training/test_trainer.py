@@ -173,9 +173,24 @@ def test_a_dice_that_is_undefined_is_never_the_best(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.begin({})
     config = TrainConfig(steps=4, validate_every=1, device="cpu")
-    result: FitResult = fit(make_method(), batches(), run, config, lambda _: {"dice": next(values)})
+    result: FitResult = fit(make_method(), batches(), run, config, lambda *_: {"dice": next(values)})
     assert result.best == {"step": 2, "weights": "last", "dice": 0.2}
     assert run.metrics()[0]["validation"] == {"dice": None}
+
+
+def test_validation_is_told_when_the_last_step_is_done(tmp_path: Path) -> None:
+    told: list[bool] = []
+
+    def noting(_method: object, at_end: bool) -> dict[str, float]:
+        told.append(at_end)
+        return {"dice": 0.5} | ({"mirrored dice": 0.6} if at_end else {})
+
+    run = RunFolder(tmp_path / "run")
+    run.begin({})
+    result = fit(make_method(), batches(), run, TrainConfig(steps=3, validate_every=1, device="cpu"), noting)
+    assert told == [False, False, True]
+    assert result.last == {"step": 3, "dice": 0.5, "mirrored dice": 0.6}
+    assert result.best == {"step": 1, "weights": "last", "dice": 0.5}
 
 
 def test_averaged_weights_follow_the_formula(tmp_path: Path) -> None:
@@ -204,7 +219,7 @@ def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.begin({})
     config = TrainConfig(steps=2, ema=0.9, validate_every=1, device="cpu", precision="fp32")
-    result = fit(make_method(), batches(), run, config, lambda _: {"dice": next(dice)})
+    result = fit(make_method(), batches(), run, config, lambda *_: {"dice": next(dice)})
     assert result.best == {"step": 1, "weights": "ema", "dice": 0.5}
     assert result.last == {"step": 2, "dice": 0.4, "ema dice": 0.2}
     last, ema = load_file(run.path / "last.safetensors"), load_file(run.path / "ema.safetensors")

@@ -48,6 +48,9 @@ def compare(
         list[str] | None, typer.Option(help="key=value: a setting of training for every run, e.g. lr=0.03.")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of surface Dice, in mm (px for plain images).")] = 2.0,
+    mirror: Annotated[
+        bool, typer.Option(help="Measure on predictions that are mirrored too, as those of predict; slower.")
+    ] = True,
     jobs: Annotated[int, typer.Option(help="Runs at once; each gets its share of the cores.", min=1)] = 1,
 ) -> Summary:
     """Compare methods on the same cases: every method at every labelled amount with every seed.
@@ -78,7 +81,8 @@ def compare(
     lists = {"labelled": amounts, "methods": named, "variants": varied}
     command = typed(
         "compare", dataset, **{option: ",".join(words) or None for option, words in lists.items()}, seeds=seeds,
-        steps=steps, reference=reference, test_on=test_on, set=settings, tolerance=tolerance, out=out,
+        steps=steps, reference=reference, test_on=test_on, set=settings, tolerance=tolerance,
+        mirror=None if mirror else False, out=out,
     )  # fmt: skip
     wanted = Wanted(
         dataset,
@@ -91,6 +95,7 @@ def compare(
         settings,
         test_on or [],
         tolerance,
+        mirror,
         command,
     )
     say("checking", "Checking options, cases and files before anything starts.")
@@ -212,6 +217,7 @@ class _Board:
             tests=self.tests,
             members=cell.variant.members,
             tolerance=self.study.settings["tolerance"],
+            mirror=self.study.settings["mirror"],
         )
         return Job(cell.name, python(CELL, json.dumps(vars(task))), self.log(cell))
 

@@ -48,8 +48,8 @@ def predict(
     ] = 1.05,
     mirror: Annotated[
         bool,
-        typer.Option(help="Also predict mirrored along the axes that training flips, and take the mean; slower."),
-    ] = False,
+        typer.Option(help="Also predict mirrored along the axes that training flips, and take the mean."),
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a stop: keep cases already done.")] = False,
     ray: Annotated[
         str | None,

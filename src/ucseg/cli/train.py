@@ -121,7 +121,7 @@ def _train(
     from ucseg.cli.training_bar import Display
     from ucseg.config import merge
     from ucseg.inference.step_cost import ThisMachine
-    from ucseg.inference.validation import validation_dice
+    from ucseg.inference.validation import validate
     from ucseg.methods import build_method, settings_of
     from ucseg.planning.plan import write_plan
     from ucseg.randomness import derive_seed
@@ -174,7 +174,11 @@ def _train(
             lambda start: loader(stream, start, last, processes, own),
             run,
             config,
-            (lambda trained: validation_dice(trained, chosen, prepared.validation, config.precision, seen))
+            (
+                lambda trained, at_end: validate(
+                    trained, chosen, prepared.validation, config.precision, seen, at_end=at_end
+                )
+            )
             if prepared.validation
             else None,
             on_step=display.show,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucseg.cli.terminal import console, say
+from ucseg.inference.validation import MIRRORED
 
 if TYPE_CHECKING:
     from ucseg.training.trainer import StepReport
@@ -61,7 +62,8 @@ class Display:
             self.validated = int(measured["step"])
             if self.validated == report.done:
                 line = f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}"
-                say("validated", line + self._left(report))
+                mirrored = f", mirrored {measured[MIRRORED]:.4f}" if MIRRORED in measured else ""
+                say("validated", line + mirrored + self._left(report))
 
     def show_validation(self, done: int, total: int) -> None:
         """A separate bar for the cases that are being validated; it goes when all are."""

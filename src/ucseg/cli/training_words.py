@@ -86,12 +86,17 @@ def say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> No
     """The figures, the time, and the commands that come next."""
     from rich.table import Table
 
+    from ucseg.inference.validation import MIRRORED
+
     if result.already_finished:
         say("run-finished", f"{result.run}: this run has already ended, at step {result.steps}; nothing was done.")
     rows = {name: row for name, row in (("last", result.last), ("best", result.best)) if row}
     if rows:
         kinds = [key for key in rows["last"] if key.startswith("dice")]
         heads = ["prediction" if key == "dice" else key.removeprefix("dice_").replace("class_", "") for key in kinds]
+        if MIRRORED in rows["last"]:  # of the last step alone
+            kinds.insert(1, MIRRORED)
+            heads.insert(1, "mirrored")
         count = len(prepared.validation)
         table = Table("weights", "step", *heads, title=f"Dice on {count} validation case{'s' * (count != 1)}")
         for name, row in rows.items():

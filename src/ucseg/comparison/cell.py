@@ -51,6 +51,7 @@ class Task:
     tests: list[str]
     members: bool
     tolerance: float
+    mirror: bool
 
     @property
     def run(self) -> Path:
@@ -127,7 +128,7 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
             rows += [[row[0], weights, *row[2:]] for row in rows]
             continue
         precision = str(RunFolder(task.run).config["train"]["precision"])
-        predictor = Predictor.from_run(task.run, weights, task.device, precision=precision)
+        predictor = Predictor.from_run(task.run, weights, task.device, precision=precision, mirror=task.mirror)
         for case in tests.cases:
             try:
                 rows += [

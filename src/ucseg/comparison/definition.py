@@ -32,8 +32,8 @@ OTHERS = ("dataset.yaml", "config.json", "prediction.json", "metrics.json")
 class Definition:
     """All that cells have in common, as plain values.
 
-    `fixed` may not change: training settings, plan, tolerance, content of the splits. `labelled` (amount -> cases) and
-    `tests` (test set -> content) may grow. `plan_from` says in words where the plan came from.
+    `fixed` may not change: training settings, plan, how test cases are measured, content of the splits. `labelled`
+    (amount -> cases) and `tests` (test set -> content) may grow. `plan_from` says in words where the plan came from.
     """
 
     fixed: dict[str, Any]
@@ -87,6 +87,7 @@ def define(
     plan_from: str,
     config: TrainConfig,
     tolerance: float,
+    mirror: bool,
 ) -> Definition:
     """The definition of a comparison; reads every file of the dataset once."""
     train = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
@@ -94,6 +95,7 @@ def define(
         "train": train,
         "plan": json.loads(plan.model_dump_json(exclude=FREE_IN_PLAN)),
         "tolerance": tolerance,
+        "mirror": mirror,
         "classes": {str(index): name for index, name in dataset.config.classes.items()},
         "content of the training cases": digest(dataset.training),
         "content of the validation cases": digest(dataset.validation),
@@ -127,7 +129,8 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         if key in now.fixed["train"]
     }
     plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json(exclude=FREE_IN_PLAN))
-    started = before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
+    # Comparisons were measured without mirroring when none of them said so.
+    started = {"mirror": False} | before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
     old, new = flat(started), flat(now.fixed)
     for what, then, here in (
         ("labelled cases of", before.labelled, now.labelled),

@@ -39,6 +39,7 @@ class Wanted:
     settings: list[str]
     test_on: list[Path]
     tolerance: float
+    mirror: bool
     command: str
 
 
@@ -99,7 +100,7 @@ def set_up(wanted: Wanted) -> Setup:
     problems = problems or _twins(variants, wanted)
     if problems:
         raise UserError.together(problems)
-    now = define(dataset, amounts, cohorts, plan, plan_from, config, wanted.tolerance)
+    now = define(dataset, amounts, cohorts, plan, plan_from, config, wanted.tolerance, wanted.mirror)
     definition = agree(before, now, wanted.out)
     asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
     grid = cells(variants, asked, wanted.seeds)
@@ -185,6 +186,7 @@ def _study(
         "Test": "; ".join(f"{titles[one.key]}: {len(one.cases)} cases" for one in cohorts),
         "Steps": f"{config.steps}, seeds 0 to {wanted.seeds - 1}" if wanted.seeds > 1 else f"{config.steps}, seed 0",
         "Plan": definition.plan_from,
+        "Prediction": "mirrored along the axes that training flips" if wanted.mirror else "not mirrored",
         "Settings of all": ", ".join(wanted.settings) or "defaults",
         "Reference": reference,
     }
@@ -194,6 +196,7 @@ def _study(
         "variants": list(dict.fromkeys(cell.variant.text for cell in grid)),
         "seeds": wanted.seeds,
         "tolerance": wanted.tolerance,
+        "mirror": wanted.mirror,
         "train": config.model_dump(mode="json", exclude={"seed"}),
     }
     notes = _notes(dataset, cohorts, titles)

@@ -82,7 +82,7 @@ class Predictor:
         growth: float = GROWTH,
         batch: int | None = None,
         components: bool = True,
-        mirror: bool = False,
+        mirror: bool = True,
     ) -> None:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.method = method.to(self.device)
@@ -101,7 +101,7 @@ class Predictor:
         self.overlap, self.growth = overlap, growth
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
         self.components = components
-        self.mirrors = _mirrors(plan) if mirror else [()]
+        self.mirrors = mirrors_of(plan) if mirror else [()]
 
     @classmethod
     def from_run(
@@ -227,7 +227,7 @@ class Predictor:
         return Prediction(flat.probabilities.unsqueeze(2), flat.uncertainty.unsqueeze(2), members)
 
 
-def _mirrors(plan: Plan) -> list[tuple[int, ...]]:
+def mirrors_of(plan: Plan) -> list[tuple[int, ...]]:
     """Every combination of the axes that training flips, none of them first."""
     augmentation = plan.augmentation
     axes = range(plan.dims) if augmentation.flip_axes is None else augmentation.flip_axes

@@ -74,7 +74,7 @@ class ThisMachine:
         """See `Machine`: one prediction of noise, times the validation cases."""
         method = build_method(self.method, self.settings, plan.problem)
         convolutions_to(method, CHANNELS_LAST[plan.dims])
-        predictor = Predictor(method, plan, self.device, precision=self.config.precision)
+        predictor = Predictor(method, plan, self.device, precision=self.config.precision, mirror=False)
         begun = time.perf_counter()
         predictor.predict_prepared(np.zeros((plan.channels, *shape), np.float32))
         return self.validation_cases * (time.perf_counter() - begun)

@@ -10,13 +10,35 @@ import numpy as np
 
 from ucseg import ranks
 from ucseg.inference.failure_score import foreground_dice
-from ucseg.inference.predictor import Predictor
+from ucseg.inference.predictor import Predictor, mirrors_of
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.types import Array
 
 if TYPE_CHECKING:
     from ucseg.batches.prepare import PreparedCase
+
+MIRRORED = "mirrored dice"
+
+
+def validate(
+    method: Method,
+    plan: Plan,
+    cases: Sequence[PreparedCase],
+    precision: str = "auto",
+    report: Callable[[int, int], None] | None = None,
+    *,
+    at_end: bool,
+) -> dict[str, float]:
+    """What a run watches: `validation_dice` without mirroring, which is quick and chooses the best weights.
+
+    At the end of a run, "mirrored dice" is added where the plan has an axis to mirror: the Dice of what `ucseg predict`
+    makes of these cases.
+    """
+    figures = validation_dice(method, plan, cases, precision, report)
+    if at_end and len(mirrors_of(plan)) > 1:
+        figures[MIRRORED] = validation_dice(method, plan, cases, precision, report, mirror=True)["dice"]
+    return figures
 
 
 def validation_dice(

@@ -30,7 +30,7 @@ from ucseg.training.update import Updater
 from ucseg.types import Batch, Progress
 
 LoaderFactory = Callable[[int], Generator[Batch, None, None]]
-Validate = Callable[[Method], Mapping[str, float]]
+Validate = Callable[[Method, bool], Mapping[str, float]]
 NEAR_ENOUGH = 0.05  # of the steps: fewer more or less are not worth another end of every schedule
 REPORT_EVERY = 0.5  # seconds between words to a progress display: each one waits for the GPU
 
@@ -85,7 +85,8 @@ def fit(
         loader_factory: given a step, yields the batches of that step and the following ones, `accumulate` of each.
         run: a folder that was started or resumed with the complete configuration.
         config: must be the one in the run's configuration.
-        validate: measures the method on validation cases: figures by name; "dice" chooses the best weights.
+        validate: measures the method on validation cases: figures by name; "dice" chooses the best weights. It is told
+            whether the last step is done: what takes long is measured once.
         on_step: called a few times a second at most, with how far training is.
 
     Several ranks call this together, each with its own batches; only rank 0 writes and reports.
@@ -226,12 +227,13 @@ class _Loop:
         begun = time.perf_counter()
         self.updater.check_finite()
         self.method.eval()
+        at_end = self.done == self.config.steps
         with torch.no_grad():
-            figures = {name: float(value) for name, value in validate(self.method).items()}
+            figures = {name: float(value) for name, value in validate(self.method, at_end).items()}
             self._keep_if_best("last", figures)
             if self.average is not None:
                 with self.average.in_place():
-                    averaged = {name: float(value) for name, value in validate(self.method).items()}
+                    averaged = {name: float(value) for name, value in validate(self.method, at_end).items()}
                     self._keep_if_best("ema", averaged)
                 figures |= {f"ema {name}": value for name, value in averaged.items()}
         self.notes["last"] = {"step": self.done, **figures}
