@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import ucseg
 from refusals import refused
@@ -189,3 +190,25 @@ def test_cases_without_a_mask_are_counted(root: Path, tmp_path: Path) -> None:
     save_dataset(replace(data, cases=cases))
     shutil.copy(root / "data" / "plan.yaml", tmp_path / "data")
     assert noted(prepared(root, dataset=tmp_path / "data"), "1 cases without")
+
+
+def test_weights_to_start_from_are_part_of_what_may_not_change(root: Path, tmp_path: Path) -> None:
+    """Their content, not only their place; and a run that has seen hidden masks gets a note."""
+    small = ["plan.size=[16, 16]", "plan.patch=[16, 16]", "plan.token=[8, 8]", "plan.strides=[2]"]
+    ucseg.train(
+        root / "data", out=tmp_path / "run", method="supervised", steps=1, set=small, workers=0, device="cpu",
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    variant = f"supervised:init={tmp_path / 'run'}"
+    options = {"variants": ["supervised", variant], "out": tmp_path / "out"}
+    setup = prepared(root, **options)
+    assert list(setup.definition.starts) == [variant]
+    assert any(variant in note and "4 masks" in note for note in setup.study.notes)
+    setup.definition.save(tmp_path / "out")
+    assert prepared(root, **options).definition == setup.definition
+    other = load_file(tmp_path / "run" / "last.safetensors")
+    save_file({name: value + 1 for name, value in other.items()}, tmp_path / "run" / "last.safetensors")
+    with refused("comparison-changed", naming=[variant, "first weights"]):
+        prepared(root, **options)
+    with refused("init-not-there", naming=["supervised:init=none"]):
+        prepared(root, variants=["supervised:init=none"], out=tmp_path / "more")

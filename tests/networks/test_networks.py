@@ -33,6 +33,13 @@ CONVOLUTION = (nn.Conv2d, nn.Conv3d)
 SOURCE = Path(ucseg.__file__).parent
 
 
+@pytest.fixture(autouse=True)
+def _thin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The residual encoder with few weights: in its own size, a test of it takes many seconds."""
+    monkeypatch.setattr("ucseg.networks.resenc.WIDTHS", WIDTHS)
+    monkeypatch.setattr("ucseg.networks.resenc.BLOCKS", (1, 2, 1, 1, 2))
+
+
 def make(name: str, dims: int, classes: int = 3, channels: int = 2) -> nn.Module:
     torch.manual_seed(0)
     return build_network(name, Problem(dims, channels, classes, (32,) * dims, (8,) * dims))
@@ -283,6 +290,9 @@ def test_bf16_weight_gradients_are_those_of_fp32(
     """At every lowest grid: oneDNN's own are wrong for some of them, and training would follow noise."""
     need_bf16(len(shape))
     network = make(name, len(shape)).eval()
+    for module in network.modules():
+        if isinstance(module, InstanceNorm):
+            nn.init.ones_(module.weight)  # residual blocks start as their skips, and nothing would reach them
     image = torch.randn(2, 2, *shape)
     gradients = []
     for bf16 in (False, True):
@@ -290,7 +300,9 @@ def test_bf16_weight_gradients_are_those_of_fp32(
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits, _ = network(image)
         logits.logsumexp(dim=1).mean().backward()
-        gradients.append({key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None})
+        # No vectors: before a norm, the gradient of a bias is rounding alone.
+        found = {key: p.grad for key, p in network.named_parameters() if p.ndim > 1}
+        gradients.append({key: gradient.clone() for key, gradient in found.items() if gradient is not None})
     exact, rounded = gradients
     for key, gradient in exact.items():
         size = gradient.norm()
@@ -307,9 +319,9 @@ def test_a_single_volume_in_float32_is_convolved_by_onednn(name: str) -> None:
         network(image)
     called = [event.name for event in made.events()]
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
-    wide = [module for module in convolutions if module.kernel_size[0] == 3]
+    wide = [module for module in convolutions if module.kernel_size[0] == 3 and module.stride[0] == 1]
     assert called.count("aten::mkldnn_convolution") >= len(wide)
-    # The rest have kernels of their stride, for which it makes no difference.
+    # The rest have strides, for which it makes no difference.
     assert called.count("aten::slow_conv3d_forward") <= len(convolutions) - len(wide)
 
 

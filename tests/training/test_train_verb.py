@@ -22,7 +22,6 @@ from ucseg.config import read_yaml
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset as Manifest
 from ucseg.dataset.manifest import load_dataset, save_dataset
-from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import Interrupted, UserError
 from ucseg.inference.step_cost import ThisMachine
 from ucseg.planning.budget import Cost
@@ -34,30 +33,6 @@ SMALL = [
     "plan.size=[32, 32]", "plan.patch=[32, 32]", "plan.token=[8, 8]", "plan.labelled_batch=2",
     "plan.unlabelled_batch=2", "log_every=1", "validate_every=2",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fourteen 32 x 32 images of a bright disc; eight to train on, four of these labelled, three to validate on."""
-    root = tmp_path_factory.mktemp("scans")
-    rng = np.random.default_rng(0)
-    cases = []
-    for number in range(14):
-        y, x = np.mgrid[:32, :32]
-        centre = rng.integers(10, 22, 2)
-        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 40
-        image = np.clip(90 * disc + rng.normal(80, 15, disc.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(image).save(root / f"scan{number}.png")
-        Image.fromarray(disc.astype(np.uint8)).save(root / f"scan{number}_mask.png")
-        split = "train" if number < 8 else "validation" if number < 11 else "test"
-        mask = root / f"scan{number}_mask.png" if number not in range(4, 8) else None
-        cases.append(Case(f"scan{number}", f"s{number}", root / f"scan{number}.png", mask, split))
-    config = DatasetConfig(
-        name="discs", root=str(root), dims=2, modality="ultrasound", channels=1, classes={0: "background", 1: "disc"}
-    )
-    save_dataset(Manifest(root / "dataset", config, cases))
-    ucseg.plan(root / "dataset")
-    return root / "dataset"
 
 
 Said = list[tuple[str, str]]

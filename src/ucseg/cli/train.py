@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ucseg.cli.terminal import progress_bar, say
-from ucseg.cli.training_words import say_how_it_ended, say_what_is_missing, say_what_was_found
+from ucseg.cli.training_words import (
+    say_how_it_ended,
+    say_what_is_missing,
+    say_what_was_found,
+    say_where_it_starts,
+)
 from ucseg.errors import UserError
 from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:
     from ucseg.batches.prepare import Prepared
     from ucseg.dataset.manifest import Dataset
+    from ucseg.methods.base import Method
     from ucseg.planning.budget import Machine
     from ucseg.planning.plan import Plan
     from ucseg.training.run_folder import RunFolder
@@ -41,6 +47,10 @@ def train(
     set: Annotated[  # the command line's word
         list[str] | None,
         typer.Option(help="key=value: method.KEY, plan.KEY, or a setting of training such as lr. May be repeated."),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Weights to start from: a file, a run, or what `ucseg pretrain` made. Classes may differ."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     plan: Annotated[Path | None, typer.Option(help="Another plan than the dataset's plan.yaml.")] = None,
@@ -78,10 +88,11 @@ def train(
     from ucseg.config import build, merge
     from ucseg.training.device import choose_device
     from ucseg.training.settings import TrainConfig, sort_settings
+    from ucseg.training.start import find_start
 
     options = {
         "steps": steps, "hours": hours, "seed": seed, "device": device, "precision": precision, "workers": workers,
-        "devices": devices, "nodes": nodes,
+        "devices": devices, "nodes": nodes, "init": None if init is None else str(init),
     }  # fmt: skip
     asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
     if {"hours", "steps"} <= asked["train"].keys():
@@ -90,6 +101,8 @@ def train(
     if config.hours is not None and config.devices * config.nodes > 1:
         raise UserError("hours-one-device", "--hours works with one device only; give --steps with several.")
     choose_device(config.device)  # before minutes of preparing
+    if "init" in asked["train"] and config.init is not None:
+        find_start(Path(config.init))
     work = partial(_train, data, run, config, asked, method, resume, plan, cache)
     return launch(partial(_keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
 
@@ -139,6 +152,7 @@ def _train(
         chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
+        start = _start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
         pieces = ranks.size() * config.accumulate
         require_pieces(chosen, model.views, pieces)  # before all scans are read
         say_what_was_found(data, resume)
@@ -155,6 +169,7 @@ def _train(
             "problem": vars(chosen.problem),
             "plan": chosen.model_dump(mode="json"),
             "cases": _cases(prepared),
+            **({} if start is None else {"init": start}),
         }
         stream = Stream(prepared.labelled, prepared.unlabelled, chosen, config.seed, model.views, pieces=pieces)
         if resume:
@@ -211,6 +226,21 @@ def _plan(
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
         raise UserError(error.code, f"{error}\n{hint}") from None
+
+
+def _start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:
+    """Load the weights to start from, and say which; what config.json keeps of them.
+
+    A resumed run has its weights already: of it the record is kept, and compared if the user gives weights once more.
+    """
+    from ucseg.training.start import find_start, start_from
+
+    if init is None or kept:
+        return dict(before) if before else None
+    start = find_start(Path(init))
+    if not resume:
+        say_where_it_starts(start.path, start_from(model, start), model)
+    return start.record
 
 
 def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucseg.cli.terminal import console, output, say
@@ -11,6 +12,8 @@ from ucseg.errors import some
 if TYPE_CHECKING:
     from ucseg.batches.prepare import Prepared
     from ucseg.dataset.manifest import Dataset
+    from ucseg.methods.base import Method
+    from ucseg.networks.weights import Fit
     from ucseg.training.trainer import FitResult
 
 NOTHING = 0.01
@@ -55,6 +58,16 @@ def say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:
         say("all-labelled", "All training cases are labelled: semi-supervision has no unlabelled scans to learn from.")
     if not prepared.validation:
         say("no-validation", "There are no validation cases: only the last weights are kept, no best ones.")
+
+
+def say_where_it_starts(path: Path, fit: Fit, model: Method) -> None:
+    """How much of the weights to start from fits, and what starts from random weights."""
+    from ucseg.networks.weights import places
+
+    names = list(model.state_dict())
+    new = some(places(fit.missing, names))
+    rest = f"; not in it, or of another shape: {new}" if new else ""
+    say("started-from", f"Starts from {path}: {len(fit.taken)} of {len(names)} tensors{rest}.")
 
 
 def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, str] | None:

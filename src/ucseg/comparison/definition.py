@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,15 @@ class Definition:
     """All that cells have in common, as plain values.
 
     `fixed` may not change: training settings, plan, how test cases are measured, content of the splits. `labelled`
-    (amount -> cases) and `tests` (test set -> content) may grow. `plan_from` says in words where the plan came from.
+    (amount -> cases) and `tests` (test set -> content) may grow, and so may `starts` (variant -> content of the weights
+    that it starts from). `plan_from` says in words where the plan came from.
     """
 
     fixed: dict[str, Any]
     labelled: dict[str, list[str]]
     tests: dict[str, str]
     plan_from: str
+    starts: dict[str, str] = field(default_factory=dict)
 
     def save(self, out: Path) -> None:
         write_json(out / FILE, vars(self))
@@ -88,6 +90,7 @@ def define(
     config: TrainConfig,
     tolerance: float,
     mirror: bool,
+    starts: dict[str, str],
 ) -> Definition:
     """The definition of a comparison; reads every file of the dataset once."""
     train = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
@@ -101,7 +104,7 @@ def define(
         "content of the validation cases": digest(dataset.validation),
     }
     labelled = {amount.text: amount.labelled for amount in amounts}
-    return Definition(fixed, labelled, {test.key: digest(test.cases) for test in tests}, plan_from)
+    return Definition(fixed, labelled, {test.key: digest(test.cases) for test in tests}, plan_from, starts)
 
 
 def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
@@ -135,6 +138,7 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     for what, then, here in (
         ("labelled cases of", before.labelled, now.labelled),
         ("content of the cases of", before.tests, now.tests),
+        ("content of the first weights of", before.starts, now.starts),
     ):
         old |= {f"{what} {key}": then[key] for key in here if key in then}
         new |= {f"{what} {key}": here[key] for key in here if key in then}
@@ -149,7 +153,8 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     ]
     if wrong or twins:
         raise UserError.together(wrong + twins)
-    return Definition(now.fixed, before.labelled | now.labelled, before.tests | now.tests, before.plan_from)
+    starts = before.starts | now.starts
+    return Definition(now.fixed, before.labelled | now.labelled, before.tests | now.tests, before.plan_from, starts)
 
 
 def _changed(old: Any, new: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from ucseg.evaluation.metrics import check_tolerance
 from ucseg.methods import build_method, settings_of
 from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
+from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig, sort_settings
+from ucseg.training.start import Start, find_start, start_from
 
 DEFAULT_REFERENCE = "uc_seg"
 FAR_FROM_ASKED = 1.5
@@ -95,16 +97,19 @@ def set_up(wanted: Wanted) -> Setup:
 
     cohorts = [own_cohort(dataset), *cohorts]
     plan, plan_from = choose_plan(dataset, amounts[0], before)
-    for variant in variants:
-        tried(_build, variant, wanted, plan)
+    starts = {variant.text: tried(_build, variant, wanted, plan) for variant in variants}
     problems = problems or _twins(variants, wanted)
     if problems:
         raise UserError.together(problems)
-    now = define(dataset, amounts, cohorts, plan, plan_from, config, wanted.tolerance, wanted.mirror)
+    begun = {text: start for text, start in starts.items() if start is not None}
+    digests = {text: start.digest for text, start in begun.items()}
+    how = (wanted.tolerance, wanted.mirror)
+    now = define(dataset, amounts, cohorts, plan, plan_from, config, *how, digests)
     definition = agree(before, now, wanted.out)
     asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
     grid = cells(variants, asked, wanted.seeds)
     study = _study(wanted, dataset, amounts, cohorts, grid, reference, config, definition)
+    study.notes.extend(_masks_seen(dataset, amounts, begun))
     return Setup(study, dataset, plan, config, definition, {one.text: one for one in amounts}, wanted.settings)
 
 
@@ -155,14 +160,35 @@ def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[UserError]:
     return problems
 
 
-def _build(variant: Variant, wanted: Wanted, plan: Plan) -> None:
-    """Settings that only the plan or a network can refuse."""
+def _build(variant: Variant, wanted: Wanted, plan: Plan) -> Start | None:
+    """Refuse settings that only the plan or a network can refuse; the weights that the variant starts from."""
     try:
-        check_settings(variant, wanted.settings, wanted.steps)
-        if variant.settings:
-            build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
+        init = check_settings(variant, wanted.settings, wanted.steps).init
+        if not variant.settings and init is None:
+            return None
+        method = build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
+        if init is None:
+            return None
+        start = find_start(Path(init))
+        start_from(method, start)
     except UserError as error:
         raise of_variant(variant.text, error) from None
+    return start
+
+
+def _masks_seen(dataset: Dataset, amounts: Sequence[Amount], starts: Mapping[str, Start]) -> list[str]:
+    """Variants that start from a run which had more masks of this dataset than a row shows."""
+    fewest = set(min(amounts, key=lambda amount: len(amount.labelled)).labelled)
+    notes = []
+    for text, start in starts.items():
+        known = RunFolder(start.path).config if start.by_names else {}
+        more = set(known.get("cases", {}).get("labelled", ())) & {case.case for case in dataset.labelled} - fewest
+        if more and Path(known["dataset"]).resolve() == dataset.folder.resolve():
+            notes.append(
+                f"{text}: the weights that it starts from were trained with {len(more)} masks that this comparison "
+                f"hides ({some(sorted(more))}); rows with few labels are too good."
+            )
+    return notes
 
 
 def _study(

@@ -11,17 +11,19 @@ from torch import nn
 
 from ucseg.errors import UserError
 from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
+from ucseg.networks.resenc import ResEnc
 from ucseg.networks.swin_unet import SwinUNet
 from ucseg.networks.unet import UNet
 from ucseg.networks.vnet import NormedVNet, VNet
 from ucseg.types import Problem
 
-Network = UNet | VNet | SwinUNet | MonaiNetwork
-NETWORKS: dict[str, type[UNet | VNet | SwinUNet]] = {
+Network = UNet | VNet | SwinUNet | ResEnc | MonaiNetwork
+NETWORKS: dict[str, type[UNet | VNet | SwinUNet | ResEnc]] = {
     "unet": UNet,
     "vnet": VNet,
     "vnet_norm": NormedVNet,
     "swin_unet": SwinUNet,
+    "resenc": ResEnc,
 }
 
 

@@ -46,7 +46,7 @@ def go_up(
 
 
 class Levels(nn.Module, ABC):
-    """A network of several levels for a problem. A subclass sets `encoder`, a block for each level.
+    """A network of several levels for a problem. A subclass sets `encoder`, a block for each level, or `levels_down`.
 
     Attributes:
         strides: from one level to the next. A step can halve some axes only, for anisotropic volumes.
@@ -54,17 +54,17 @@ class Levels(nn.Module, ABC):
         multiple: for each axis, the product of its strides. Images are padded to a multiple of it.
     """
 
-    encoder: nn.ModuleList
+    encoder: nn.Module
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
         self.dims, self.strides = problem.dims, steps_of(problem)
-        self.widths = WIDTHS[: len(self.strides) + 1]
+        self.widths = widths[: len(self.strides) + 1]
         self.multiple = tuple(math.prod(step[axis] for step in self.strides) for axis in range(problem.dims))
 
-    @abstractmethod
     def step_down(self, x: Tensor, level: int) -> Tensor:
         """A map of the level above -> the input of `level`."""
+        raise NotImplementedError
 
     @abstractmethod
     def decode(self, features: list[Tensor]) -> Tensor:
@@ -72,9 +72,12 @@ class Levels(nn.Module, ABC):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """B x Cin x S -> one map for each encoder level, finest first. Any S: padded."""
-        x = pad_to_multiple(image, self.multiple)
+        return self.levels_down(pad_to_multiple(image, self.multiple))
+
+    def levels_down(self, x: Tensor) -> list[Tensor]:
+        """The padded image -> one map for each encoder level."""
         features: list[Tensor] = []
-        for level, block in enumerate(self.encoder):
+        for level, block in enumerate(self.encoder.children()):
             x = block(self.step_down(x, level) if level else x)
             features.append(x)
         return features

@@ -16,10 +16,10 @@ from ucseg.training.environment import environment
 
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts. With another number
 # of devices the result is the same up to rounding and to the draws of dropout.
-# A dataset may have moved: its cases and their content are in the configuration and may not differ.
+# A dataset may have moved, and weights to start from: their content is in the configuration and may not differ.
 FREE_ON_RESUME = frozenset(
     {f"train.{key}" for key in ("device", "devices", "nodes", "workers", "keep_memory", "save_every", "log_every")}
-    | {"dataset"}
+    | {"dataset", "train.init", "init.file"}
 )
 
 
@@ -34,6 +34,9 @@ class RunFolder:
     - time.json: where the time went, and what would help most
     - state.safetensors: the point to resume from: weights, optimiser, step, best, in one file
     - last, best, ema (.safetensors and .json): weights to predict with, and what is known of them
+    - weights.safetensors: what a finished pretraining hands on
+
+    `verb` is the command that goes on with it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,6 +46,7 @@ class RunFolder:
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.state_file = self.path / "state.safetensors"
+        self.pretrained_file = self.path / "weights.safetensors"
 
     @property
     def started(self) -> bool:
@@ -51,6 +55,10 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         return read_json(self.config_file)
+
+    @property
+    def verb(self) -> str:
+        return str(self.config.get("verb", "train"))
 
     def weights_file(self, which: str) -> Path:
         """Weights called "last", "best" or "ema"; what is known of them stands beside it as .json."""
@@ -64,11 +72,12 @@ class RunFolder:
         step, of = known.get("step", 0), known.get("of", 0)
         return f"step {step} of {of}" if step < of else ""
 
-    def require(self, resume: bool) -> None:
+    def require(self, resume: bool, verb: str = "train") -> None:
         """Refuse to overwrite a run, and to resume where there is none.
 
         Raises:
-            UserError: the folder cannot be written to; it holds a run and `resume` is off, or none and `resume` is on.
+            UserError: the folder cannot be written to; it holds a run and `resume` is off, or none and `resume` is on;
+                or another verb has made the run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError("run-is-file", f"{self.path}: this is a file; choose another --out for the run's folder.")
@@ -82,6 +91,10 @@ class RunFolder:
             )
         if resume and not self.started:
             raise UserError("run-not-there", f"{self.path}: there is no run; leave out --resume to start one.")
+        if resume and self.verb != verb:
+            raise UserError(
+                "run-of-other-verb", f"{self.path}: this is a run of 'ucseg {self.verb}'; resume it with that command."
+            )
 
     def begin(self, config: Mapping[str, Any], write_plan: Callable[[Path], None] | None = None) -> None:
         """Make the folder and write the configuration; config.json comes last and shows that the run has started."""
@@ -97,7 +110,7 @@ class RunFolder:
 
     def resume(self, config: Mapping[str, Any]) -> None:
         """Refuse a `config` that is not the run's own: a line for each setting that decides the result and differs."""
-        self.require(resume=True)
+        self.require(resume=True, verb=str(config.get("verb", "train")))
         from ucseg.training.settings import TrainConfig
 
         # A setting that is newer than the run had its default value.

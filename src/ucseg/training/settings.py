@@ -38,6 +38,7 @@ class TrainConfig(Strict):
         workers: processes that load batches, for each device; null chooses. They change nothing in the result.
         devices: devices of each machine; they share the plan's batch.
         nodes: machines that share the plan's batch.
+        init: file or run folder whose weights training starts from, see docs/how-to/pretrain.md; null: random weights.
         accumulate: pieces into which the share of a device is cut, to need less memory: an update is then the mean of
             the gradients of `accumulate` smaller batches, one after the other. Steps count updates.
     """
@@ -62,6 +63,7 @@ class TrainConfig(Strict):
     workers: int | None = Field(None, ge=0)
     devices: int = Field(1, ge=1)
     nodes: int = Field(1, ge=1)
+    init: str | None = None
     accumulate: int = Field(1, ge=1)
 
     @property

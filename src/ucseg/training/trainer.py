@@ -201,7 +201,9 @@ class _Loop:
                 self.timed_saves += not (at_end or validates or stops)
                 saved = time.monotonic()
             if stops and not at_end:
-                again = f"ucseg train {self.run.config.get('dataset', 'DATASET')} --out {self.run.path} --resume"
+                again = (
+                    f"ucseg {self.run.verb} {self.run.config.get('dataset', 'DATASET')} --out {self.run.path} --resume"
+                )
                 raise Interrupted(
                     f"stopped after step {self.done} of {self.config.steps}; all is saved. Continue with: {again}"
                 )

@@ -1,0 +1,129 @@
+"""`train --init`: what fits of a file or a run is loaded and reported, and the run knows what it started from."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import ucseg
+from refusals import refused
+from ucseg.errors import Interrupted
+from ucseg.methods import build_method
+from ucseg.methods.supervised import Supervised
+from ucseg.planning.plan import read_plan
+from ucseg.training.run_folder import RunFolder
+from ucseg.training.start import find_start, start_from
+
+SMALL = [
+    "plan.size=[32, 32]", "plan.patch=[32, 32]", "plan.token=[8, 8]", "plan.labelled_batch=2",
+    "plan.unlabelled_batch=2", "plan.strides=[2, 2]",
+]  # fmt: skip
+
+
+def train(scans: Path, out: Path, **words: Any) -> Any:
+    words = {"method": "supervised", "steps": 1, "workers": 0, "device": "cpu", "set": SMALL} | words
+    return ucseg.train(scans, out, **words)
+
+
+@pytest.fixture(scope="module")
+def earlier(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one step."""
+    out = tmp_path_factory.mktemp("earlier") / "run"
+    train(scans, out)
+    return out
+
+
+def first_weights(run: Path, name: str) -> torch.Tensor:
+    return load_file(run / "last.safetensors")[name]
+
+
+def test_a_run_goes_on_from_an_earlier_one(
+    scans: Path, tmp_path: Path, earlier: Path, said: list[tuple[str, str]]
+) -> None:
+    """With a learning rate of next to nothing, the new weights are the old ones."""
+    train(scans, tmp_path / "run", init=str(earlier), seed=5, set=[*SMALL, "lr=1e-12"])
+    before, after = load_file(earlier / "last.safetensors"), load_file(tmp_path / "run" / "last.safetensors")
+    parameters = [name for name in before if "running" not in name and "tracked" not in name]
+    assert all(torch.allclose(before[name], after[name], atol=1e-8) for name in parameters)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["init"] == {"file": str(earlier / "last.safetensors"), "digest": find_start(earlier).digest}
+    assert config["train"]["init"] == str(earlier)
+    (text,) = [text for kind, text in said if kind == "started-from"]
+    assert str(earlier) in text and f"{len(before)} of {len(before)} tensors" in text
+
+
+def test_with_other_classes_all_but_the_head_is_loaded(earlier: Path) -> None:
+    problem = read_plan(earlier / "plan.yaml").problem
+    method = build_method("supervised", {}, type(problem)(**(vars(problem) | {"classes": 4})))
+    fit = start_from(method, find_start(earlier))
+    assert fit.missing == ["networks.unet.decoder.head.weight", "networks.unet.decoder.head.bias"]
+    name = "networks.unet.encoder.0.layers.0.weight"
+    assert torch.equal(method.state_dict()[name], first_weights(earlier, name))
+
+
+def test_a_run_of_another_method_goes_to_every_network_of_its_kind(earlier: Path) -> None:
+    problem = read_plan(earlier / "plan.yaml").problem
+    old = first_weights(earlier, "networks.unet.encoder.0.layers.0.weight")
+    teacher = build_method("mean_teacher", {}, problem)
+    assert start_from(teacher, find_start(earlier)).missing == []
+    two = build_method("uc_seg", {}, problem)
+    start_from(two, find_start(earlier))
+    for method, name in ((teacher, "student"), (teacher, "teacher"), (two, "subnets.0")):
+        assert torch.equal(method.state_dict()[f"{name}.encoder.0.layers.0.weight"], old)
+
+
+def test_a_run_fits_by_its_full_names_and_a_file_of_one_network_everywhere(tmp_path: Path, earlier: Path) -> None:
+    """Of two networks a run with one of them leaves the other as it is; a file is for both."""
+    problem = read_plan(earlier / "plan.yaml").problem
+    save_file({k.removeprefix("networks."): v for k, v in load_file(earlier / "last.safetensors").items()},
+              tmp_path / "unet.safetensors")  # fmt: skip
+    for path, loaded in ((earlier, ["unet"]), (tmp_path / "unet.safetensors", ["unet", "unet_2"])):
+        fit = start_from(build_method("cps", {}, problem), find_start(path))
+        assert list(dict.fromkeys(name.split(".")[1] for name in fit.taken)) == loaded
+
+
+def test_a_resumed_run_keeps_its_start_and_needs_it_no_more(
+    scans: Path, tmp_path: Path, earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "start.safetensors"
+    file.write_bytes((earlier / "last.safetensors").read_bytes())
+    whole = train(scans, tmp_path / "whole", init=file, steps=2)
+    with monkeypatch.context() as patch:
+        step = Supervised.step
+
+        def stopping(self: Supervised, batch: Any, progress: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return step(self, batch, progress)
+
+        patch.setattr(Supervised, "step", stopping)
+        with pytest.raises(Interrupted):
+            train(scans, tmp_path / "run", init=file, steps=2)
+    other = tmp_path / "other.safetensors"
+    save_file({name: value + 1 for name, value in load_file(file).items()}, other)
+    with refused("resume-setting", naming=["'init.digest'", find_start(file).digest]):
+        ucseg.train(scans, tmp_path / "run", resume=True, init=other)
+    moved = file.rename(tmp_path / "moved.safetensors")
+    ucseg.train(scans, tmp_path / "run", resume=True)  # without the file
+    assert RunFolder(tmp_path / "run").config["init"] == {**RunFolder(whole.run).config["init"]}
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    ucseg.train(scans, tmp_path / "run", resume=True, init=moved)  # the same content at another place
+
+
+def test_what_is_no_start_is_refused_before_anything_is_made(scans: Path, tmp_path: Path) -> None:
+    for words, names in (
+        ({"init": tmp_path / "none"}, ["init-not-there", tmp_path / "none"]),
+        ({"init": tmp_path}, ["init-no-run", tmp_path]),
+    ):
+        with refused(str(names[0]), naming=names[1]):
+            train(scans, tmp_path / "run", **words)
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pth")
+    with refused("init-nothing-fits", naming=[tmp_path / "w.pth", "(the file has w;", "networks.unet."]):
+        train(scans, tmp_path / "run", init=tmp_path / "w.pth")
+    assert not (tmp_path / "run").exists()
