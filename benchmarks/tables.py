@@ -11,7 +11,14 @@ from ucseg.comparison.grid import cells, parse_variants
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
-COSTS = (("seconds", 60), ("peak_bytes", 2**30))
+# Key of a row, head of its column, unit, digits.
+COSTS = (
+    ("steps", "steps", 1, 0),
+    ("seconds", "min", 60, 2),
+    ("work", "counted min", 60, 2),
+    ("peak_bytes", "GiB", 2**30, 2),
+    ("parameters", "million parameters", 1e6, 2),
+)
 STEP = ("seconds", "over_floor", "over_floor_of_our_layers", "over_own_floor", "peak_gib", "peak_over_authors")
 CAVEATS = """\
 ## What does not follow from it
@@ -35,6 +42,7 @@ No training and no choice sees a test case.
 - **Gap closed:** (method - baseline) / (ceiling - baseline).
   The baseline is the best of the supervised rows at these labels, the ceiling the best of them with all labels.
 - **min, GiB:** minutes and peak memory of a training process.
+- **counted min:** minutes of a run of equal time: on a CPU those that its cores worked, on a GPU those that passed.
 - **Verdict:** *better* or *worse* than the reference, if Wilcoxon's test over subjects says so after Holm's correction,
   and the difference is above the spread over seeds. Otherwise *within noise*.
 
@@ -175,6 +183,7 @@ def comparison(name: str, result: dict[str, Any]) -> str:
         if one["weights"] == "last"
     }
     rows = {(row["test"], row["labelled"], row["variant"], row["weights"]): row for row in result["rows"]}
+    costs = [cost for cost in COSTS if any(row.get(cost[0]) is not None for row in result["rows"])]  # older: fewer
     lines = [
         f"## Comparison: {name}",
         "",
@@ -182,8 +191,9 @@ def comparison(name: str, result: dict[str, Any]) -> str:
         "",
         f"Verdicts are against `{result['reference']}`.{unfinished(result)}{of_code(result)}",
         "",
-        "| test | labelled | method | seeds | Dice, last [95 %] ± seeds | best | gap closed | min | GiB | verdict |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| test | labelled | method | seeds | Dice, last [95 %] ± seeds | best | gap closed "
+        f"| {' | '.join(head for _, head, _, _ in costs)} | verdict |",
+        f"| --- | --- | --- | --- | --- | --- | --- | {'--- | ' * len(costs)}--- |",
     ]
     for (test, labelled, variant, weights), row in rows.items():
         if weights == "last":
@@ -193,7 +203,7 @@ def comparison(name: str, result: dict[str, Any]) -> str:
             cells += [f"{dice['mean']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}]{spread}"]
             cells += [f"{best['metrics']['dice']['mean']:.3f}" if best else ""]
             cells += ["" if row["gap_closed"] is None else f"{row['gap_closed']:.0%}"]
-            cells += ["" if row[key] is None else f"{row[key] / unit:.2f}" for key, unit in COSTS]
+            cells += ["" if row[key] is None else f"{row[key] / unit:.{digits}f}" for key, _, unit, digits in costs]
             lines.append(f"| {' | '.join([*cells, verdicts.get((test, labelled, variant), '')])} |")
     command = f"OMP_NUM_THREADS=1 python benchmarks/compare.py {name} --data SCANS --work WORK"
     whole, part = STUDIES[name].compare.split(), result["command"].split()

@@ -60,18 +60,18 @@ def test_a_wrong_variant_is_named_and_the_others_are_read(text: str, code: str |
         ("plan.patch=32", "common-plan", "ucseg plan DATASET"),
         ("method.mixing=false", "common-method", "--variants uc_seg:method.mixing=false"),
         ("seed=3", "common-seed", "--seeds"),
-        ("hours=3", "common-hours", "--steps"),
+        ("hours=3", "common-hours", "--hours-each"),
     ],
 )
 def test_what_is_not_for_all_is_refused(setting: str, code: str, named: str) -> None:
     with refused(code, naming=named):
-        check_common([setting], steps=4)
+        check_common([setting], {"steps": 4})
 
 
 @pytest.mark.parametrize(("setting", "named"), [("steps=5", "steps"), ("stepz=5", "'steps'")])
 def test_settings_are_checked_as_those_of_train(setting: str, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        check_common([setting], steps=4)
+        check_common([setting], {"steps": 4})
 
 
 def test_a_grid_goes_seed_by_seed_with_the_baseline_first_and_the_ceiling() -> None:

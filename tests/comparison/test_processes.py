@@ -150,13 +150,15 @@ def test_time_left_counts_what_each_variant_takes(tmp_path: Path) -> None:
         Cell(slow, "5%", 0): {"training": {"seconds": 90.0}, "evaluation_seconds": 10.0},
         Cell(fast, "5%", 0): {"training": {"seconds": 20.0}, "evaluation_seconds": 0.0},
     }
-    running = {Cell(slow, "10%", 0): (50, 40.0)}
+    running = {Cell(slow, "10%", 0): (0.5, 40.0)}
     waiting = [Cell(fast, "10%", 0), Cell(new, "5%", 0)]
-    assert seconds_left(waiting, running, done, 100, 1) == pytest.approx(20 + 60 + 50)
-    assert seconds_left([], running, {}, 100, 1) == pytest.approx(40)
-    assert seconds_left(waiting, {}, {}, 100, 1) is None
-    assert cells_done(2, running, 100) == 2.5
-    assert training_so_far(tmp_path) == (0, 0.0)
+    assert seconds_left(waiting, running, done, 1) == pytest.approx(20 + 60 + 50)
+    assert seconds_left([], running, {}, 1) == pytest.approx(40)
+    assert seconds_left(waiting, {}, {}, 1) is None
+    assert cells_done(2, running) == 2.5
+    assert training_so_far(tmp_path, 100) == (0, 0)
     lines = ['{"step": 10, "seconds": 4.5}'] * 500 + ['{"step": 20, "seconds": 9.0}', '{"step": 3']
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    assert training_so_far(tmp_path) == (20, 9.0)
+    assert training_so_far(tmp_path, 100) == (0.2, 9)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 20, "seconds": 9.0, "work": 15.0}\n')
+    assert training_so_far(tmp_path, 60, "work") == (0.25, 9)

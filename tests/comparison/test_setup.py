@@ -37,8 +37,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(root: Path, **change: Any) -> Wanted:
     values: dict[str, Any] = {
         "dataset": root / "data", "out": root / "out", "labelled": ["2"], "variants": ["uc_seg"], "seeds": 1,
-        "steps": 5, "reference": None, "settings": ["lr=0.02"], "test_on": [], "tolerance": 2.0, "mirror": True,
-        "command": "again",
+        "steps": 5, "hours": None, "reference": None, "settings": ["lr=0.02"], "test_on": [], "tolerance": 2.0,
+        "mirror": True, "command": "again",
     }  # fmt: skip
     return Wanted(**values | change)
 
@@ -89,6 +89,26 @@ def test_mistakes_are_reported_together_each_once(root: Path) -> None:
             tolerance=math.nan, test_on=[root / "data"],
         )  # fmt: skip
     assert len(str(error.value).splitlines()) == 7
+
+
+def test_runs_may_have_the_same_time_in_place_of_the_same_steps(root: Path, tmp_path: Path) -> None:
+    setup = prepared(root, out=tmp_path, steps=None, hours=0.25)
+    assert (setup.config.hours, setup.config.clock) == (0.25, "work")
+    assert "0.25 h" in setup.study.facts["Steps"]
+    setup.definition.save(tmp_path)
+    with refused("comparison-changed", naming=[tmp_path, "'hours' was 0.25", "0.5"]):
+        prepared(root, out=tmp_path, steps=None, hours=0.5)
+    for change in ({"steps": 5}, {"steps": None, "settings": ["steps=7"]}):
+        with refused("hours-each-and-steps"):
+            prepared(root, hours=0.25, **change)
+    with refused("common-hours", naming="--hours-each"):
+        prepared(root, settings=["hours=1"])
+    with refused("common-clock"):
+        prepared(root, steps=None, hours=0.25, settings=["clock=wall"])
+    with refused("variant-common", naming="'hours'"):
+        prepared(root, variants=["uc_seg:hours=1"])
+    with refused("hours-one-device"):
+        prepared(root, steps=None, hours=0.25, settings=["devices=2"])
 
 
 def test_variants_that_would_train_the_same_are_refused(root: Path) -> None:

@@ -28,7 +28,7 @@ def result(dice: dict[str, dict[str, list[float]]], subjects: dict[str, str] | N
             for number, value in enumerate(classes):
                 figures = dict.fromkeys(COLUMNS[6:-1], value)
                 rows.append([network, "last", case, subject, f"class {number}", "ok", *figures.values(), "mm"])
-    training = {"seconds": 10.0, "peak_bytes": 2**30, "gpu_peak_bytes": None}
+    training = {"seconds": 10.0, "peak_bytes": 2**30, "gpu_peak_bytes": None, "steps": 7, "parameters": 2**20}
     return {"training": training, "tests": {"test": {"rows": rows, "left_out": {}}}}
 
 
@@ -55,7 +55,8 @@ def test_a_subject_counts_once_with_the_mean_over_its_cases_classes_and_seeds() 
     assert row.metrics["dice"].spread == pytest.approx(np.std([(one + b) / 2 for one in a], ddof=1))
     assert (row.subjects, row.cases, row.seeds) == (2, 3, (0, 1))
     assert row.dice_by_class["class 1"] == pytest.approx((0.4 + 0.5) / 2)
-    assert (row.seconds, row.peak_bytes) == (10.0, 2**30)
+    assert (row.seconds, row.peak_bytes, row.steps, row.parameters) == (10.0, 2**30, 7, 2**20)
+    assert math.isnan(row.work)  # of runs that had no time to keep
 
 
 def literal_wilcoxon(differences: list[float]) -> float:

@@ -23,23 +23,27 @@ HOURS = 100 / 3600
 
 
 class Clock:
-    """Stands still but for the batches: each takes the seconds that `cost` tells of its step."""
+    """Stands still but for the batches: each takes the seconds that `cost` tells of its step, and one of work."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float], stop_at: int = -1) -> None:
         self.now, self.cost, self.stop_at = 0.0, cost, stop_at
-        clocks = SimpleNamespace(monotonic=lambda: self.now, perf_counter=time.perf_counter)
+        self.worked = 0.0
+        clocks = SimpleNamespace(
+            monotonic=lambda: self.now, perf_counter=time.perf_counter, process_time=lambda: self.worked
+        )
         monkeypatch.setattr("ucseg.training.trainer.time", clocks)
 
     def loader(self, start: int) -> Iterator[Batch]:
         for step, batch in enumerate(batches()(start), start):
             self.now += self.cost(step)
+            self.worked += 1.0
             if step == self.stop_at:
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch
 
 
-def config(steps: int) -> TrainConfig:
-    return TrainConfig(steps=steps, hours=HOURS, log_every=1, **FP32)  # type: ignore[arg-type]
+def config(steps: int, clock: str = "wall") -> TrainConfig:
+    return TrainConfig(steps=steps, hours=HOURS, clock=clock, log_every=1, **FP32)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -66,14 +70,18 @@ def test_the_steps_follow_the_clock(
     assert rates[-1] <= 0.01 / result.steps + 1e-9  # the schedule comes to its end with the run
 
 
-def test_a_resumed_run_knows_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clock", ["wall", "work"])
+def test_a_resumed_run_knows_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: str) -> None:
     def cost(step: int) -> float:
-        return 1.0
+        return (
+            1.0 if clock == "wall" else 1.0 + step % 7
+        )  # others work on the machine too: that counts only as it passes
 
-    whole = train(tmp_path / "whole", config(50), loader=Clock(monkeypatch, cost).loader)
+    whole = train(tmp_path / "whole", config(50, clock), loader=Clock(monkeypatch, cost).loader)
     stopped: Any = tmp_path / "stopped"
     with pytest.raises(Interrupted, match="step 38 of 100"):
-        train(stopped, config(50), loader=Clock(monkeypatch, cost, stop_at=37).loader)
-    train(stopped, config(50), loader=Clock(monkeypatch, cost).loader, resume=True)
-    assert whole.steps == 100
+        train(stopped, config(50, clock), loader=Clock(monkeypatch, cost, stop_at=37).loader)
+    ended = train(stopped, config(50, clock), loader=Clock(monkeypatch, cost).loader, resume=True)
+    assert (whole.steps, whole.seconds > 300) == (100, clock == "work")
+    assert whole.work == ended.work == (None if clock == "wall" else 100)
     assert_same_run(tmp_path / "whole", stopped)

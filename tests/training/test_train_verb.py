@@ -51,7 +51,7 @@ def own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 0.1
         return update(self, *words)
 
-    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter, process_time=lambda: now[0])
     monkeypatch.setattr(Updater, "update", timed)
     monkeypatch.setattr("ucseg.training.trainer.time", clock)
     monkeypatch.setattr(ThisMachine, "step", lambda *_: Cost(0.1, 2**20))

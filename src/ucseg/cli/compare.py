@@ -1,4 +1,4 @@
-"""`ucseg compare`: methods on the same cases and steps, over labelled amounts and seeds; what may be said of them."""
+"""`ucseg compare`: methods on the same cases, with equal steps or time; what may be said of their differences."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
     steps: Annotated[int | None, typer.Option(help="Updates of every run.", show_default="as of train")] = None,
+    hours_each: Annotated[
+        float | None,
+        typer.Option(help="Time of every run, in place of --steps: hours of work on a CPU, of the clock on a GPU."),
+    ] = None,
     reference: Annotated[
         str | None, typer.Option(help="What the others are compared with.", show_default="uc_seg, or the first")
     ] = None,
@@ -59,9 +63,9 @@ def compare(
     there. OUT gets index.html, table.csv, cases.csv and summary.json, written again after every finished run. The last
     and the best-on-validation weights are measured on the dataset's test cases.
 
-    Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is done; other steps,
-    settings, plan or cases are refused. A run that fails is reported at the end with exit code 2, and the others are
-    done. The same command tries it again.
+    Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is done. Other steps,
+    time, settings, plan or cases are refused. A run that fails is reported at the end with exit code 2, and the others
+    are done. The same command tries it again.
 
     Returns:
         Rows (a variant at an amount, with one kind of weights, on one test set) and comparisons with the reference.
@@ -81,7 +85,7 @@ def compare(
     lists = {"labelled": amounts, "methods": named, "variants": varied}
     command = typed(
         "compare", dataset, **{option: ",".join(words) or None for option, words in lists.items()}, seeds=seeds,
-        steps=steps, reference=reference, test_on=test_on, set=settings, tolerance=tolerance,
+        steps=steps, hours_each=hours_each, reference=reference, test_on=test_on, set=settings, tolerance=tolerance,
         mirror=None if mirror else False, out=out,
     )  # fmt: skip
     wanted = Wanted(
@@ -91,6 +95,7 @@ def compare(
         named + varied or ["uc_seg"],
         seeds,
         steps,
+        hours_each,
         reference,
         settings,
         test_on or [],
@@ -211,7 +216,8 @@ class _Board:
             method=cell.variant.method,
             settings=[*self.setup.common, *cell.variant.all_settings],
             seed=cell.seed,
-            steps=config.steps,
+            steps=config.steps if config.hours is None else None,
+            hours=config.hours,
             device=config.device,
             workers=workers,
             tests=self.tests,
@@ -234,7 +240,8 @@ class _Board:
             self.failed[cell] = failure_reason(job.log, code)
             say("run-failed", f"failed: {cell}: {self.failed[cell]}", "red")
         else:
-            what = "measured" if trained_before else f"trained in {self.results[cell]['training']['seconds']:.0f} s"
+            training = self.results[cell]["training"]
+            what = "measured" if trained_before else f"{training['steps']} steps in {training['seconds']:.0f} s"
             say("run-done", f"{len(self.done)} of {len(self.study.cells)}: {cell}: {what}")
         self.report()
 
@@ -254,14 +261,15 @@ class _Board:
     def on_wait(self, running: list[str]) -> None:
         from ucseg.comparison.progress import cells_done, seconds_left, training_so_far
 
-        steps = self.setup.config.steps
-        now = {self.by_name[name]: training_so_far(self.study.out / "runs" / name) for name in running}
+        config = self.setup.config
+        whole = (config.steps, "step") if config.hours is None else (3600 * config.hours, "work")
+        now = {self.by_name[name]: training_so_far(self.study.out / "runs" / name, *whole) for name in running}
         waiting = [cell for cell in self.unfinished() if cell not in now and cell not in self.failed]
-        left = seconds_left(waiting, now, self.done, steps, self.jobs)
+        left = seconds_left(waiting, now, self.done, self.jobs)
         said = "; ".join(map(str, now)) if len(now) < 3 else f"{len(now)} runs at once"
         self.bar.update(
             self.task,
-            completed=cells_done(len(self.done) + len(self.failed), now, steps),
+            completed=cells_done(len(self.done) + len(self.failed), now),
             description=said,
             left="" if left is None else f"left about {timedelta(seconds=round(left))}",
         )

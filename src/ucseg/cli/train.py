@@ -87,7 +87,7 @@ def train(
 
     from ucseg.config import build, merge
     from ucseg.training.device import choose_device
-    from ucseg.training.settings import TrainConfig, sort_settings
+    from ucseg.training.settings import TrainConfig, check_hours, sort_settings
     from ucseg.training.start import find_start
 
     options = {
@@ -98,8 +98,7 @@ def train(
     if {"hours", "steps"} <= asked["train"].keys():
         raise UserError("hours-and-steps", "--hours and the number of steps contradict each other; give one of them.")
     config = build(TrainConfig, merge(run.config.get("train", {}) if resume else {}, asked["train"]), "train")
-    if config.hours is not None and config.devices * config.nodes > 1:
-        raise UserError("hours-one-device", "--hours works with one device only; give --steps with several.")
+    check_hours(config)
     choose_device(config.device)  # before minutes of preparing
     if "init" in asked["train"] and config.init is not None:
         find_start(Path(config.init))
@@ -178,15 +177,13 @@ def _train(
             run.begin(complete, lambda path: write_plan(chosen, path))
             save_codes(data.config.codes, chosen.classes, run.path)
     own = range(ranks.rank(), stream.pieces, ranks.size())
-    share = cores() // config.devices
-    processes = config.workers if config.workers is not None else max(0, min(4, share - 1))
     last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
     with progress_bar() as bar:
         display = Display(bar, name, None if resume or config.hours is not None else data.folder)
         seen = display.show_validation
         result = fit(
             model,
-            lambda start: loader(stream, start, last, processes, own),
+            lambda start: loader(stream, start, last, _loaders(config), own),
             run,
             config,
             (
@@ -256,6 +253,15 @@ def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float
     if found := few_steps(chosen.value, hours, plan):
         say("few-steps", f"{found}.", "yellow")
     return chosen.value
+
+
+def _loaders(config: TrainConfig) -> int:
+    """Processes that make the batches of a device."""
+    from ucseg.training.device import choose_device
+
+    if config.counts_cores(choose_device(config.device)):
+        return 0  # the work of other processes is counted only when they have ended
+    return config.workers if config.workers is not None else max(0, min(4, cores() // config.devices - 1))
 
 
 def _cases(prepared: Prepared) -> dict[str, Any]:

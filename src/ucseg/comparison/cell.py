@@ -36,6 +36,7 @@ class Task:
 
     `dataset` is trained on and hides masks; it was derived from `source`, which has the test cases. `tests` are the
     keys of the test sets.
+    With `hours`, as many steps are made as fit.
     """
 
     name: str
@@ -45,7 +46,8 @@ class Task:
     method: str
     settings: list[str]
     seed: int
-    steps: int
+    steps: int | None
+    hours: float | None
     device: str
     workers: int
     tests: list[str]
@@ -90,8 +92,9 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
             out=task.run,
             method=task.method,
             steps=task.steps,
+            hours=task.hours,
             seed=task.seed,
-            set=task.settings,
+            set=[*task.settings, *([] if task.hours is None else ["clock=work"])],
             resume=RunFolder(task.run).started,
             plan=Path(task.out) / "plan.yaml",
             cache=Path(task.out) / "cache",
@@ -99,6 +102,7 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
             workers=task.workers,
         )
         training: dict[str, Any] = {"seconds": fitted.seconds, **_peaks(), "last": fitted.last, "best": fitted.best}
+        training |= {"steps": fitted.steps, "work": fitted.work, "parameters": fitted.parameters}
         training["silent"] = fitted.silent
         result = {"ucseg": __version__, "environment": made_with, "training": training, "tests": {}}
         result["evaluation_seconds"] = 0.0

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ucseg.config import build
 from ucseg.dataset.splits import share_or_cases
 from ucseg.errors import UserError
 from ucseg.methods import settings_of
-from ucseg.training.settings import TrainConfig, sort_settings
+from ucseg.training.settings import TrainConfig, check_hours, sort_settings
 
 ALL = "all"
 """The labelled amount of the ceiling."""
@@ -19,13 +20,14 @@ BASELINE = "supervised"
 # Both networks in one run, which do not see each other: the fair baseline of a method with one network is U-Net
 # alone, that of a method with two networks their mean.
 BASELINE_SETTINGS = ("method.networks=[unet,vnet]",)
-COMMON = ("steps", "seed", "plan")
+COMMON = ("steps", "hours", "clock", "seed", "plan")
 """What is the same for every variant, or nothing would be compared."""
 ELSEWHERE = {
     "plan": ("common-plan", "make the plan first, with ucseg plan DATASET --set KEY=VALUE"),
     "method": ("common-method", "give it to the method, as in --variants uc_seg:{}"),
     "seed": ("common-seed", "the seeds are 0, 1, ...; give their number as --seeds"),
-    "hours": ("common-hours", "methods are compared after the same steps; give --steps"),
+    "hours": ("common-hours", "give the time of each run as --hours-each"),
+    "clock": ("common-clock", "--hours-each counts the work of a CPU, and the time that passes on a GPU"),
 }
 """Settings that --set refuses, and what to do instead."""
 
@@ -106,8 +108,8 @@ def of_variant(text: str, error: UserError) -> UserError:
     return named
 
 
-def check_settings(variant: Variant, common: Sequence[str], steps: int | None = None) -> TrainConfig:
-    """The settings of training that a variant ends up with.
+def check_settings(variant: Variant, common: Sequence[str], options: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The settings of training that a variant ends up with; `options` are those that are not given with --set.
 
     Raises:
         UserError: unknown method or setting, or one that must be the same for all.
@@ -119,14 +121,13 @@ def check_settings(variant: Variant, common: Sequence[str], steps: int | None = 
             raise UserError("variant-form", f"'{setting}' is not key=value, e.g. uc_seg:method.mixing=false.")
         if key.strip().split(".")[0] in COMMON:
             raise UserError("variant-common", f"'{key.strip()}' must be the same for all variants; give it to none.")
-    options = {} if steps is None else {"steps": steps}
-    found = sort_settings([*common, *variant.all_settings], options)
+    found = sort_settings([*common, *variant.all_settings], options or {})
     settings_of(variant.method, found["method"])
     return build(TrainConfig, found["train"], "train")
 
 
-def check_common(settings: Sequence[str], steps: int | None) -> TrainConfig:
-    """The settings of training that every cell shares.
+def check_common(settings: Sequence[str], options: Mapping[str, Any]) -> TrainConfig:
+    """The settings of training that every cell shares; `options` are those that are not given with --set.
 
     Raises:
         UserError: a setting that is unknown, or belongs to the grid, the plan or a method.
@@ -136,8 +137,14 @@ def check_common(settings: Sequence[str], steps: int | None) -> TrainConfig:
         if room in ELSEWHERE:
             kind, advice = ELSEWHERE[room]
             raise UserError(kind, f"'--set {setting}': {advice.format(setting)}.")
-    found = sort_settings(list(settings), {} if steps is None else {"steps": steps})
-    return build(TrainConfig, found["train"], "train")
+    found = sort_settings(list(settings), options)
+    if {"hours", "steps"} <= found["train"].keys():
+        raise UserError(
+            "hours-each-and-steps", "--hours-each and the number of steps contradict each other; give one of them."
+        )
+    config = build(TrainConfig, found["train"], "train")
+    check_hours(config)
+    return config
 
 
 def cells(variants: Sequence[Variant], amounts: Sequence[str], seeds: int) -> list[Cell]:

@@ -91,8 +91,11 @@ def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
             "p": one.p if one else math.nan,
             "p_holm": one.p_holm if one else math.nan,
             "verdict": _verdict(study, row, one),
+            "steps": row.steps,
             "training_seconds": row.seconds,
+            "work_seconds": row.work,
             "peak_gib": row.peak_bytes / 2**30,
+            "parameters": row.parameters,
         }
         lines.append(line)
     return lines
@@ -210,7 +213,10 @@ def row_texts(study: Study, row: Row, one: Comparison | None) -> dict[str, str]:
         "difference": words.signed(one.difference) if one else "",
         "p": words.p_text(one.p_holm) if one else "",
         "verdict": _verdict(study, row, one),
+        "steps": words.number(row.steps, ".0f", ""),
         "seconds": words.number(row.seconds, ".0f", ""),
+        "work": words.number(row.work, ".0f", ""),
+        "parameters": words.number(row.parameters / 1e6, ".2f", ""),
         "memory": words.number(row.peak_bytes / 2**30, ".2f", ""),
     } | {f"dice {name}": words.number(value, ".3f") for name, value in row.dice_by_class.items()}
 

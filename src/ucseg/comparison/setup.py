@@ -37,12 +37,19 @@ class Wanted:
     variants: list[str]
     seeds: int
     steps: int | None
+    hours: float | None
     reference: str | None
     settings: list[str]
     test_on: list[Path]
     tolerance: float
     mirror: bool
     command: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings of training that are not given with --set."""
+        given = {"steps": self.steps, "hours": self.hours, "clock": None if self.hours is None else "work"}
+        return {key: value for key, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def set_up(wanted: Wanted) -> Setup:
 
     before = tried(earlier, wanted.out)
     dataset: Dataset | None = tried(load_dataset, wanted.dataset)
-    config: TrainConfig | None = tried(check_common, wanted.settings, wanted.steps)
+    config: TrainConfig | None = tried(check_common, wanted.settings, wanted.options)
     if config is not None:
         tried(choose_device, config.device)
     variants, wrong = parse_variants(wanted.variants)
@@ -151,7 +158,7 @@ def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[UserError]:
     first: dict[tuple[str, str, str], str] = {}
     problems = []
     for variant in variants:
-        train = check_settings(variant, wanted.settings, wanted.steps)
+        train = check_settings(variant, wanted.settings, wanted.options)
         method = settings_of(variant.method, sort_settings(list(variant.all_settings), {})["method"])
         twin = first.setdefault((variant.method, repr(train), repr(method)), variant.text)
         if twin != variant.text:
@@ -163,7 +170,7 @@ def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[UserError]:
 def _build(variant: Variant, wanted: Wanted, plan: Plan) -> Start | None:
     """Refuse settings that only the plan or a network can refuse; the weights that the variant starts from."""
     try:
-        init = check_settings(variant, wanted.settings, wanted.steps).init
+        init = check_settings(variant, wanted.settings, wanted.options).init
         if not variant.settings and init is None:
             return None
         method = build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
@@ -210,7 +217,9 @@ def _study(
         + ", ".join(f"{text} ({count})" for text, count in counts.items()),
         "Validation": f"{sum(case.mask is not None for case in dataset.validation)} cases",
         "Test": "; ".join(f"{titles[one.key]}: {len(one.cases)} cases" for one in cohorts),
-        "Steps": f"{config.steps}, seeds 0 to {wanted.seeds - 1}" if wanted.seeds > 1 else f"{config.steps}, seed 0",
+        "Steps": f"{_steps(config)}, seeds 0 to {wanted.seeds - 1}"
+        if wanted.seeds > 1
+        else f"{_steps(config)}, seed 0",
         "Plan": definition.plan_from,
         "Prediction": "mirrored along the axes that training flips" if wanted.mirror else "not mirrored",
         "Settings of all": ", ".join(wanted.settings) or "defaults",
@@ -229,6 +238,12 @@ def _study(
     notes += _rounded(amounts, most)
     notes += _not_named(wanted.out, grid, [key for key in definition.tests if key not in titles])
     return Study(wanted.out, grid, counts, titles, reference, facts, settings, wanted.command, notes)
+
+
+def _steps(config: TrainConfig) -> str:
+    if config.hours is None:
+        return str(config.steps)
+    return f"as many as fit into {config.hours:g} h (of work on a CPU; that pass on a GPU)"
 
 
 def _rounded(amounts: Sequence[Amount], most: int) -> list[str]:

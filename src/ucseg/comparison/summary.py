@@ -23,6 +23,9 @@ SMALLEST_GAP = 0.01
 """Shares of a smaller gap between baseline and ceiling mean nothing."""
 BETTER, WORSE, WITHIN_NOISE, UNKNOWN = "better", "worse", "within noise", "not known yet"
 
+COSTS = ("steps", "seconds", "work", "parameters")
+"""Of a training run; runs of earlier versions lack some."""
+
 KEYS = ["test", "labelled", "weights", "variant"]
 
 
@@ -44,7 +47,8 @@ class Row:
         metrics: all classes together. Of a case the mean over its classes and over seeds, of a subject over its cases.
         dice_by_class: class -> mean.
         gap_closed: share of the way from the best baseline at this amount to the best ceiling; NaN where undefined.
-        seconds, peak_bytes: of training, mean over seeds; NaN for single networks, which share the run of both.
+        steps, seconds, work, peak_bytes, parameters: of training, mean over seeds; NaN for single networks, which share
+            the run of both, and where it is not known. `seconds` passed, `work` is as runs of equal time count it.
     """
 
     test: str
@@ -58,8 +62,11 @@ class Row:
     metrics: dict[str, Figure]
     dice_by_class: dict[str, float]
     gap_closed: float
+    steps: float
     seconds: float
+    work: float
     peak_bytes: float
+    parameters: float
 
 
 @dataclass(frozen=True)
@@ -180,8 +187,8 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
         metrics=metrics,
         dice_by_class=by_class,
         gap_closed=math.nan,
-        seconds=_mean([one["seconds"] for one in training]),
         peak_bytes=_mean([one["gpu_peak_bytes"] or one["peak_bytes"] or math.nan for one in training]),
+        **{cost: _mean([one.get(cost) or math.nan for one in training]) for cost in COSTS},
     )
 
 

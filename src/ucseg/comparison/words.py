@@ -10,8 +10,8 @@ from ucseg.comparison.grid import Cell
 from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Summary
 
 RULES = (
-    "All runs had the same labelled cases, steps, batches, augmentation, choice of the best weights and "
-    "post-processing. Test cases were used for these figures only.",
+    "All runs had the same labelled cases, steps (or time, with --hours-each), batches, augmentation, choice of the "
+    "best weights and post-processing. Test cases were used for these figures only.",
     "The value of a case is the mean over its classes and over seeds, that of a subject the mean over its cases: cases "
     "of one subject are not independent. A class that is in neither mask has no value and is left out.",
     "Interval: 95 % percentile bootstrap over subjects. Spread: standard deviation over seeds.",

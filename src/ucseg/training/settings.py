@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from ucseg.methods import METHODS
 from ucseg.planning.plan import Plan
 from ucseg.training.optim import OptimizerName, Schedule
 
+if TYPE_CHECKING:
+    import torch
+
 
 class TrainConfig(Strict):
     """How to train, whatever the method. Defaults for the optimiser are UC-Seg's published ones.
@@ -20,6 +23,9 @@ class TrainConfig(Strict):
     Attributes:
         steps: T, updates to make; every schedule scales with it.
         hours: time for training itself. `steps` is then a first estimate, which is corrected at every tenth of the run.
+        clock: how `hours` count. "wall": as they pass. "work": on a CPU the time that its cores work for this run.
+            Other programs hardly change that, and batches are then made in the process that trains. Elsewhere as they
+            pass.
         seed: seed of every random draw.
         precision: "bf16" autocast, "fp32", or "auto": the quicker one on the device.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -45,6 +51,7 @@ class TrainConfig(Strict):
 
     steps: int = Field(10_000, ge=1)
     hours: float | None = Field(None, gt=0)
+    clock: Literal["wall", "work"] = "wall"
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = "auto"
@@ -74,6 +81,16 @@ class TrainConfig(Strict):
     def validates_after(self, done: int) -> bool:
         """Whether validation follows once `done` steps are done."""
         return done == self.steps or done % (self.validate_every or self.tenth) == 0
+
+    def counts_cores(self, device: torch.device) -> bool:
+        """Whether time is the work of the cores, and not what passes."""
+        return self.clock == "work" and device.type == "cpu"
+
+
+def check_hours(config: TrainConfig) -> None:
+    """Refuse, with a UserError, to fit steps to a time on several devices: their clocks would not agree."""
+    if config.hours is not None and config.devices * config.nodes > 1:
+        raise UserError("hours-one-device", "--hours works with one device only; give --steps with several.")
 
 
 def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -51,6 +51,8 @@ class FitResult:
 
     Attributes:
         last, best: validation results with their "step"; None without validation.
+        work: seconds of training as `hours` count them, where they do not count as they pass.
+        parameters: how many numbers are trained.
         spent: where the time since the start or resumption went.
         would_help_most: the one change that would save most of it.
         silent: loss terms that were zero whenever they were logged: they trained nothing.
@@ -62,6 +64,8 @@ class FitResult:
     seconds: float
     last: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    work: float | None = None
+    parameters: int = 0
     already_finished: bool = False
     spent: TimeShares | None = None
     would_help_most: str = ""
@@ -99,7 +103,7 @@ def fit(
     if state is not None:
         config = config.model_copy(update={"steps": state.notes.get("steps", config.steps)})
     if state is not None and state.step >= config.steps:
-        return _ended(run, state.step, state.notes, already_finished=True)
+        return _ended(run, method, state.step, state.notes, already_finished=True)
     loop = _Loop(method, run, config, validate, on_step, state)
     del state  # as large as the weights and the optimiser: not to be held through the run
     return loop.run_to_end(loader_factory)
@@ -121,6 +125,9 @@ class _Loop:
         self.done = state.step if state else 0
         self.notes: dict[str, Any] = state.notes if state else {"seconds": 0.0}
         device = choose_device(config.device)
+        self.counts_cores = config.counts_cores(device)
+        if config.clock == "work":
+            self.notes.setdefault("work", 0.0)
         # A resumed run goes on in the precision that it began with, whatever "auto" would choose on this machine.
         # Ranks take that of the first, since each of them has timed its own.
         chosen = ranks.all_say(choose_precision(config.precision, device))[0]
@@ -153,7 +160,7 @@ class _Loop:
             if self.log is not None:
                 self.log.close()
             self.stages.close()
-        result = _ended(self.run, self.done, self.notes, spent=self.stages.shares())
+        result = _ended(self.run, self.method, self.done, self.notes, spent=self.stages.shares())
         result.on = f"{self.fabric.device.type} in {self.notes['precision']}"
         if result.spent is not None:
             config, device = self.config, self.fabric.device
@@ -172,8 +179,9 @@ class _Loop:
 
     def _steps(self, batches: Iterator[Batch], stop: StopSignal) -> None:
         self._clock = saved = shown = time.monotonic()
+        self._worked = time.process_time()
         self.begun, self.timed_saves = self.done, 0
-        self.notes.setdefault("counted", [self.done, self._seconds()])
+        self.notes.setdefault("counted", [self.done, self._counted()])
         while self.done < self.config.steps:
             config, step = self.config, self.done
             self.stages.step_begins()
@@ -214,7 +222,7 @@ class _Loop:
         Every schedule is a function of the share of the steps that is done, so it runs on from there. A resumed run
         knows the steps and the last count, which are saved with the state.
         """
-        gone = self._seconds()
+        gone = self._counted()
         done, then = self.notes["counted"]
         pace = (gone - then) / (self.done - done)
         self.notes["counted"] = [self.done, gone]
@@ -261,6 +269,8 @@ class _Loop:
         self.notes["silent"] = [name for name in silent if figures.get(name, 0.0) == 0.0]
         line: dict[str, Any] = {"step": self.done, "loss": math.fsum(figures[name] for name in terms), **figures}
         line |= {"lr": lr, "seconds": round(self._seconds(), 3)}
+        if "work" in self.notes:
+            line["work"] = round(self.notes["work"], 3)
         self.log.write(json_text(line | ({"validation": measured} if measured else {}), indent=None))
         self.log.flush()
 
@@ -287,14 +297,22 @@ class _Loop:
 
     def _seconds(self) -> float:
         """Seconds of training, those before a resume included."""
-        now = time.monotonic()
+        now, worked = time.monotonic(), time.process_time()
         self.notes["seconds"] += now - self._clock
-        self._clock = now
+        if "work" in self.notes:
+            self.notes["work"] += worked - self._worked if self.counts_cores else now - self._clock
+        self._clock, self._worked = now, worked
         return float(self.notes["seconds"])
 
+    def _counted(self) -> float:
+        """Seconds as `hours` count them."""
+        seconds = self._seconds()
+        return float(self.notes.get("work", seconds))
 
-def _ended(run: RunFolder, steps: int, notes: Mapping[str, Any], **more: Any) -> FitResult:
+
+def _ended(run: RunFolder, method: Method, steps: int, notes: Mapping[str, Any], **more: Any) -> FitResult:
     seconds, silent = float(notes["seconds"]), notes.get("silent", [])
+    more |= {"work": notes.get("work"), "parameters": sum(p.numel() for p in method.parameters() if p.requires_grad)}
     return FitResult(run.path, steps, seconds, notes.get("last"), notes.get("best"), silent=silent, **more)
 
 
