@@ -58,6 +58,11 @@ The first figure is the mean over training seeds, the second their standard devi
 "Mean of both" is the mean of the two supervised networks' probabilities.
 Their script, `benchmarks/study.py`, is no longer here. It is in the commit that stands behind each command.
 """
+# Of comparisons whose rows do not say how many steps were made.
+OLDER = (
+    "Made before `supervised` lost UC-Seg's calibration loss, and before prediction was mirrored. Means are over the "
+    "patients' own means, and all intervals are percentiles of the bootstrap."
+)
 REFERENCE = "uc_seg"
 SUPERVISED = ("supervised", "supervised/unet", "supervised/vnet")
 
@@ -189,7 +194,8 @@ def comparison(name: str, result: dict[str, Any]) -> str:
         "",
         *(f"- {key}: {text}" for key, text in result["facts"].items() if key != "Dataset"),
         "",
-        f"Verdicts are against `{result['reference']}`.{unfinished(result)}{of_code(result)}",
+        f"Verdicts are against `{result['reference']}`.{unfinished(result)}{of_code(result)}"
+        + ("" if costs[0][0] == "steps" else f" {OLDER}"),
         "",
         "| test | labelled | method | seeds | Dice, last [95 %] ± seeds | best | gap closed "
         f"| {' | '.join(head for _, head, _, _ in costs)} | verdict |",

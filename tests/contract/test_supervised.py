@@ -27,6 +27,10 @@ def test_each_network_has_the_supervised_loss_of_uc_seg(classes: int, weight: fl
     assert found == {"supervised_vnet": pytest.approx(float(plain + weight * calibration), rel=1e-5)}
 
 
+def test_the_baseline_has_no_loss_that_other_methods_lack() -> None:
+    assert Supervised.Config().calibration_weight == 0
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_two_networks_are_trained_apart_and_their_mean_is_predicted(classes: int) -> None:
     problem = make_problem(2, classes)

@@ -1,7 +1,8 @@
 """Supervised training on the labelled cases only: the baseline on the same footing, and with all labels the ceiling.
 
-The networks, the supervised loss L_sup = CE + Dice + L_u and the batches of labelled images are those of UC-Seg. Two
-networks are trained side by side and do not see each other; the method predicts their mean.
+The networks, CE + Dice and the batches of labelled images are those of UC-Seg. Its L_u is off, as in all other methods:
+`calibration_weight=1` turns it on. Two networks are trained side by side and do not see each other; the method predicts
+their mean.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ucseg.types import Batch, Prediction, Progress, StepOutput, Strength
 
 class SupervisedConfig(Strict):
     networks: tuple[str, ...] = Field(("unet",), min_length=1)  # e.g. ("unet", "vnet"): both, and their mean
-    calibration_weight: float = Field(1.0, ge=0)
+    calibration_weight: float = Field(0.0, ge=0)
     beta_start: float = Field(BETA_START, gt=0, le=1)
 
     @field_validator("networks")
@@ -41,12 +42,14 @@ class Supervised(SideBySide):
     views: Mapping[str, Strength] = {}
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        """L_sup of each network. They share no parameter, so the sum trains each of them alone."""
+        """The loss of each network. They share no parameter, so the sum trains each of them alone."""
         config, terms = self.config, {}
         beta = annealing(progress.fraction, config.beta_start)
         for name, z in self.logits(batch.labelled).items():
-            calibration = config.calibration_weight * calibration_loss(z, batch.label, beta)
-            terms[f"supervised_{name}"] = segmentation_loss(z, batch.label, self.problem.binary) + calibration
+            loss = segmentation_loss(z, batch.label, self.problem.binary)
+            if config.calibration_weight:
+                loss = loss + config.calibration_weight * calibration_loss(z, batch.label, beta)
+            terms[f"supervised_{name}"] = loss
         return StepOutput(terms)
 
     def predict(self, image: Tensor) -> Prediction:
