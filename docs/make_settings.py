@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from ucseg.methods import METHODS
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.plan import Plan
+from ucseg.training.masked_images import MaskedImagesConfig
 from ucseg.training.settings import TrainConfig
 
 PAGE = Path(__file__).parent / "reference" / "settings.md"
@@ -40,6 +41,8 @@ Change a setting with `--set NAME=VALUE`, as often as you need. Write a value as
 | plan | `--set plan.labelled_batch=4` (train) | `--set labelled_batch=4` |
 | augmentation | `--set plan.augmentation.flip=0` (train) | `--set augmentation.flip=0` |
 | method | `--set method.mixing=false`; in a comparison `--variants uc_seg:method.mixing=false` | |
+
+`ucseg pretrain` takes the settings of training, those of the plan, and [its own](#pretraining).
 
 The page of a method shows which equation a setting belongs to.
 """
@@ -75,6 +78,11 @@ def page() -> str:
     parts += [
         "\n## Augmentation\nThe defaults here leave all off; `ucseg plan` writes into plan.yaml what it switches on.\n",
         *table(AugmentationConfig, comments(AugmentationConfig)),
+    ]
+    parts += [
+        "\n## Pretraining\nOf `ucseg pretrain`, e.g. `--set method.networks=[unet]`; "
+        "see [Start from known weights](../how-to/pretrain.md).\n",
+        *table(MaskedImagesConfig, of_method(MaskedImagesConfig)),
     ]
     for name in METHODS:
         module = importlib.import_module(f"ucseg.methods.{name}")

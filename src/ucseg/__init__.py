@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ucseg.cli.plan import plan
     from ucseg.cli.predict import predict
     from ucseg.cli.prepare import prepare
+    from ucseg.cli.pretrain import pretrain
     from ucseg.cli.run import run
     from ucseg.cli.train import train
 
@@ -28,8 +29,8 @@ __version__ = "0.1.0"
 
 # In the order in which one uses them.
 __all__ = [  # noqa: RUF022
-    "init", "datasets", "download", "import_", "check", "plan", "prepare", "train", "predict", "evaluate", "compare",
-    "run", "demo",
+    "init", "datasets", "download", "import_", "check", "plan", "prepare", "pretrain", "train", "predict", "evaluate",
+    "compare", "run", "demo",
 ]  # fmt: skip
 
 

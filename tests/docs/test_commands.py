@@ -42,7 +42,7 @@ def run_page(page: str) -> list[str]:
 
 def run_command(words: list[str]) -> None:
     """A command with few steps. typer leaves the process after a verb: only a code other than 0 is a failure."""
-    if words[0] == "train":
+    if words[0] in ("train", "pretrain"):
         for option in {"--steps", "--hours"} & {*words}:
             del words[words.index(option) : words.index(option) + 2]
         words += [] if "--resume" in words else SMALL
@@ -75,7 +75,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     shutil.copytree(tmp_path / "new" / "images", tmp_path / "NEW_SCANS")
     shutil.copytree(tmp_path / "new" / "masks", tmp_path / "REFERENCES")
     verbs = run_page("README.md")
-    assert {*verbs} == {"init", "check", "plan", "train", "predict", "evaluate", "compare"}
+    assert {*verbs} == {"init", "check", "plan", "pretrain", "train", "predict", "evaluate", "compare"}
     for run in ("RUN", "BASELINE", "run"):
         assert (tmp_path / run / "last.safetensors").exists()
     for masks in ("MASKS", "masks"):

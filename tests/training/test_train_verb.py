@@ -110,7 +110,7 @@ def test_training_learns_the_discs(scans: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("ucseg.cli.training_bar.Display.show_validation", lambda _self, *counts: seen.append(counts))
     result = train(scans, tmp_path / "run", steps=40, set=[*SMALL, "validate_every=20", "lr=0.05"])
     assert result.best["dice"] > 0.8
-    assert seen == [(done, 3) for done in range(4)] * 2  # each validation showed its three cases
+    assert seen == [(done, 3) for done in range(4)] * 3  # each of two validations, and the mirrored one beside the last
 
 
 def test_workers_change_nothing(scans: Path, tmp_path: Path) -> None:

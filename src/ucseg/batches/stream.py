@@ -86,10 +86,13 @@ class Stream:
         images, labels, names = zip(*labelled, strict=True)
         batch = Batch(torch.stack(images), torch.stack(labels).long(), {}, list(names), [])
         if self.views:
-            unlabelled = [self._unlabelled(step, slot) for slot in self._slots(self.plan.unlabelled_batch, piece)]
-            batch.unlabelled = {view: torch.stack([looks[view] for looks, _ in unlabelled]) for view in self.views}
-            batch.unlabelled_cases = [name for _, name in unlabelled]
+            self._add_unlabelled(batch, step, piece)
         return batch
+
+    def _add_unlabelled(self, batch: Batch, step: int, piece: int) -> None:
+        unlabelled = [self._unlabelled(step, slot) for slot in self._slots(self.plan.unlabelled_batch, piece)]
+        batch.unlabelled = {view: torch.stack([looks[view] for looks, _ in unlabelled]) for view in self.views}
+        batch.unlabelled_cases = [name for _, name in unlabelled]
 
     def _slots(self, size: int, piece: int) -> range:
         length = size // self.pieces
@@ -173,6 +176,29 @@ class Stream:
         if self.plan.slice_axis is not None:
             patch = patch.squeeze(lead + self.plan.slice_axis)
         return torch.from_numpy(patch)
+
+
+class ImageStream(Stream):
+    """Patches of images alone, as many as a step of the plan has in both halves. No mask is opened."""
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        plan: Plan,
+        seed: int,
+        views: Mapping[str, Strength],
+        *,
+        pieces: int = 1,
+    ) -> None:
+        self.patches = plan.labelled_batch + plan.unlabelled_batch
+        whole = plan.model_copy(update={"unlabelled_batch": self.patches})
+        super().__init__(cases, cases, whole, seed, views, pieces=pieces)
+
+    def batch(self, step: int, piece: int = 0) -> Batch:
+        none = torch.empty(0, self.plan.channels, *self.plan.patch)
+        batch = Batch(none, none[:, 0].long(), {})
+        self._add_unlabelled(batch, step, piece)
+        return batch
 
 
 def loader(

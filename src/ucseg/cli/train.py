@@ -85,28 +85,39 @@ def train(
     if starter() is not None:
         hush()
 
+    options = {
+        "steps": steps, "hours": hours, "seed": seed, "device": device, "precision": precision, "workers": workers,
+        "devices": devices, "nodes": nodes, "init": None if init is None else str(init),
+    }  # fmt: skip
+    config, asked = settings_for(run, resume, set, options)
+    work = partial(_train, data, run, config, asked, method, resume, plan, cache)
+    return launch(partial(keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
+
+
+def settings_for(
+    run: RunFolder, resume: bool, texts: list[str] | None, options: Mapping[str, Any]
+) -> tuple[TrainConfig, dict[str, dict[str, Any]]]:
+    """The settings of training, on top of those of a resumed run; and what was asked for, by what it belongs to.
+
+    Refuses here what minutes of preparing would not change.
+    """
     from ucseg.config import build, merge
     from ucseg.training.device import choose_device
     from ucseg.training.settings import TrainConfig, check_hours, sort_settings
     from ucseg.training.start import find_start
 
-    options = {
-        "steps": steps, "hours": hours, "seed": seed, "device": device, "precision": precision, "workers": workers,
-        "devices": devices, "nodes": nodes, "init": None if init is None else str(init),
-    }  # fmt: skip
-    asked = sort_settings(set or [], {key: value for key, value in options.items() if value is not None})
+    asked = sort_settings(texts or [], {key: value for key, value in options.items() if value is not None})
     if {"hours", "steps"} <= asked["train"].keys():
         raise UserError("hours-and-steps", "--hours and the number of steps contradict each other; give one of them.")
     config = build(TrainConfig, merge(run.config.get("train", {}) if resume else {}, asked["train"]), "train")
     check_hours(config)
-    choose_device(config.device)  # before minutes of preparing
+    choose_device(config.device)
     if "init" in asked["train"] and config.init is not None:
         find_start(Path(config.init))
-    work = partial(_train, data, run, config, asked, method, resume, plan, cache)
-    return launch(partial(_keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
+    return config, asked
 
 
-def _keeping_memory(keep: bool, work: Callable[[], FitResult]) -> FitResult:
+def keeping_memory(keep: bool, work: Callable[[], FitResult]) -> FitResult:
     """Also before the loop, where planning may measure steps."""
     from ucseg.training.allocator import kept_memory
 
@@ -148,10 +159,12 @@ def _train(
         settings_of(name, overrides)  # wrong ones are refused before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else ThisMachine(name, overrides, config, len(data.validation))
-        chosen = _plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours)
+        chosen = find_plan(
+            data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours
+        )
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
-        start = _start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
+        start = load_start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
         pieces = ranks.size() * config.accumulate
         require_pieces(chosen, model.views, pieces)  # before all scans are read
         say_what_was_found(data, resume)
@@ -199,7 +212,7 @@ def _train(
     return result
 
 
-def _plan(
+def find_plan(
     data: Dataset, file: Path | None, overrides: Mapping[str, Any], machine: Machine | None, hours: float | None
 ) -> Plan:
     """The plan of a file or of the dataset, which gets one if it has none, with `overrides` laid over it."""
@@ -225,7 +238,7 @@ def _plan(
         raise UserError(error.code, f"{error}\n{hint}") from None
 
 
-def _start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:
+def load_start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:
     """Load the weights to start from, and say which; what config.json keeps of them.
 
     A resumed run has its weights already: of it the record is kept, and compared if the user gives weights once more.

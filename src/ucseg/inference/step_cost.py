@@ -16,11 +16,13 @@ import torch
 
 from ucseg.inference.predictor import Predictor
 from ucseg.methods import build_method
+from ucseg.methods.base import Method
 from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.planning.budget import Cost
 from ucseg.planning.plan import Plan
 from ucseg.training.allocator import give_back
 from ucseg.training.device import choose_device, choose_precision, convolutions_to, make_fabric
+from ucseg.training.masked_images import NAME, MaskedImages, MaskedImagesConfig
 from ucseg.training.settings import TrainConfig
 from ucseg.training.update import Updater
 from ucseg.types import Batch, Problem, Progress
@@ -55,7 +57,7 @@ class ThisMachine:
 
     def _step(self, problem: Problem, half: int) -> Cost:
         before = _start_counting(self.device)
-        method = build_method(self.method, self.settings, problem)
+        method = self.built(problem)
         updater = Updater(method, make_fabric(self.device, self.precision), self.config)
         shape = (half, problem.channels, *problem.patch)
         label = torch.randint(0, problem.classes, (half, *problem.patch))
@@ -70,6 +72,10 @@ class ThisMachine:
                 break
         return Cost(statistics.median(seconds[1:]), _most(self.device, before))
 
+    def built(self, problem: Problem) -> Method:
+        """What makes the steps."""
+        return build_method(self.method, self.settings, problem)
+
     def validation_seconds(self, plan: Plan, shape: tuple[int, ...]) -> float:
         """See `Machine`: one prediction of noise, times the validation cases."""
         method = build_method(self.method, self.settings, plan.problem)
@@ -82,6 +88,17 @@ class ThisMachine:
     def _now(self) -> float:
         """Seconds, as the hours of the run count them."""
         return time.process_time() if self.config.counts_cores(self.device) else time.perf_counter()
+
+
+class StepsOfPretraining(ThisMachine):
+    """The same for steps of `ucseg pretrain`."""
+
+    def __init__(self, pretext: MaskedImagesConfig, config: TrainConfig) -> None:
+        super().__init__(NAME, {}, config, 0)
+        self.pretext = pretext
+
+    def built(self, problem: Problem) -> Method:
+        return MaskedImages(self.pretext, problem)
 
 
 def _free_memory(device: torch.device) -> float:

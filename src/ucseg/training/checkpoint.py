@@ -139,6 +139,12 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
             "run-missing", f"{run}: this folder holds no training run; make one with 'ucseg train DATASET --out {run}'."
         )
     config = folder.config
+    if folder.verb != "train":
+        raise UserError(
+            "run-of-pretraining",
+            f"{run}: these are pretrained weights, and no trained model; "
+            f"train one with 'ucseg train DATASET --out RUN --init {run}'.",
+        )
     try:
         name, settings, problem = config["method"]["name"], config["method"]["config"], config["problem"]
     except (KeyError, TypeError):
