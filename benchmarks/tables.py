@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
+from numpy import nanmean
+
 from compare import STUDIES
-from ucseg.comparison.grid import cells, parse_variants
+from ucseg.comparison.grid import cells, file_name, parse_variants
+from ucseg.evaluation.statistics import paired_difference
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -64,6 +69,8 @@ OLDER = (
     "patients' own means, and all intervals are percentiles of the bootstrap."
 )
 REFERENCE = "uc_seg"
+PYMIC_SUPERVISED = ("mean_teacher", "ua_mt")
+"""What is plain supervised training in PyMIC 0.6.2: see findings/pymic_mean_teacher.sh."""
 SUPERVISED = ("supervised", "supervised/unet", "supervised/vnet")
 
 
@@ -228,6 +235,10 @@ def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
         "`benchmarks/against_pymic.py` says what is the same and what differs.",
         "Dice on the test cases: PyMIC of one seed, here the mean over the seeds of the comparison.",
         "",
+        "PyMIC's UA-MT learns nothing from unlabelled images: its teacher's weights are all zero after the first step.",
+        "So its row is a second supervised run, and says nothing about UA-MT (`findings/pymic_mean_teacher.sh`).",
+        "The same is true of its mean teacher. Its CPS and URPC have no teacher.",
+        "",
         "| method | PyMIC, last | PyMIC, best on validation | here, last | here, best on validation |",
         "| --- | --- | --- | --- | --- |",
     ]
@@ -237,8 +248,73 @@ def outside_check(check: dict[str, Any], ours: list[dict[str, Any]]) -> str:
         name = {"supervised": "supervised/unet"}.get(cell["method"], cell["method"])
         means = {(row["variant"], row["weights"]): row["metrics"]["dice"]["mean"] for row in ours}
         own = [f"{mean:.3f}" if (mean := means.get((name, weights))) else "" for weights in ("last", "best")]
-        lines.append(f"| {' | '.join([f'`{name}`', *theirs, *own])} |")
+        mark = ", supervised in PyMIC" if name in PYMIC_SUPERVISED else ""
+        lines.append(f"| {' | '.join([f'`{name}`{mark}', *theirs, *own])} |")
     return "\n".join([*lines, "", f"    {check['command']}", ""])
+
+
+def beside_nnunet(runs: list[dict[str, Any]], comparisons: dict[str, dict[str, Any]]) -> str:
+    """nnU-Net's figures (nnunet/*.json) beside UC-Seg's last weights at the same labelled amount; "" without runs."""
+    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: int(run["seed"])):
+        groups.setdefault((run["nnunet"], run["labelled"], run["wanted_cpu_seconds"]), []).append(run)
+    if not groups:
+        return ""
+    lines = [
+        "## Outside check: nnU-Net",
+        "",
+        "nnU-Net sees the labelled cases alone. Cases, test cases and evaluation are those of the comparison.",
+        "`benchmarks/against_nnunet.py` says what is the same and what differs.",
+        "",
+        "- **nnU-Net seconds:** CPU seconds of its training. **Seconds here:** those of the comparison's runs,",
+        "  of its cores where they were counted.",
+        "- **Difference:** Dice of UC-Seg minus Dice of nnU-Net, with its 95 % interval over subjects.",
+        "  A subject counts with the mean over its cases and seeds.",
+        "- **p:** of Wilcoxon's signed-rank test over the same differences.",
+        "",
+        "| data | labelled | nnU-Net seconds | seeds | steps | nnU-Net Dice ± seeds | HD95 "
+        "| UC-Seg Dice ± seeds | HD95 | seconds here | difference | p |",
+        f"|{' --- |' * 12}",
+    ]
+    commands = {}
+    for (name, labelled, seconds), found in groups.items():
+        dice = [run["test"]["dice"] for run in found]
+        spread = f" ± {stdev(dice):.3f}" if len(dice) > 1 else ""
+        cells = [name, labelled, f"{seconds:g}", str(len(found)), f"{mean([run['steps'] for run in found]):.0f}"]
+        cells += [f"{mean(dice):.3f}{spread}", f"{mean([run['test']['hd95'] for run in found]):.2f}"]
+        cells += against_ours(found, comparisons[name], labelled) if name in comparisons else [""] * 5
+        lines.append(f"| {' | '.join(cells)} |")
+        commands[f"    {found[-1]['command']}"] = None
+    return "\n".join([*lines, "", *commands, ""])
+
+
+def against_ours(runs: list[dict[str, Any]], comparison: dict[str, Any], labelled: str) -> list[str]:
+    """UC-Seg's Dice, HD95 and seconds, the difference of Dice to nnU-Net's, and its p; empty without UC-Seg."""
+    wanted = (labelled, REFERENCE, "last")
+    rows = [row for row in comparison["rows"] if (row["labelled"], row["variant"], row["weights"]) == wanted]
+    if not rows:
+        return [""] * 5
+    metrics, spread = rows[0]["metrics"], rows[0]["metrics"]["dice"]["spread"]
+    cells = [f"{metrics['dice']['mean']:.3f}" + ("" if spread is None else f" ± {spread:.3f}")]
+    seconds = rows[0].get("work") or rows[0]["seconds"]  # what its cores worked, where that was counted
+    cells += [f"{metrics['hd95']['mean']:.2f}", "" if seconds is None else f"{seconds:.0f}"]
+    ours: dict[str, list[float]] = {}
+    subjects: dict[str, str] = {}
+    for seed in rows[0]["seeds"]:
+        file = RESULTS / "compare" / runs[0]["nnunet"] / "cells" / f"{REFERENCE}-{file_name(labelled)}-seed{seed}.json"
+        for _, weights, case, subject, _, _, dice, *_ in json.loads(file.read_text())["tests"]["test"]["rows"]:
+            if weights == "last":
+                subjects[case] = subject
+                ours.setdefault(subject, []).append(math.nan if dice is None else dice)
+    theirs: dict[str, list[float]] = {}
+    for run in runs:
+        if run["test"]["cases"].keys() != subjects.keys():
+            raise ValueError(f"{run['command']}: its test cases are not those of the comparison")
+        for case, values in run["test"]["cases"].items():
+            theirs.setdefault(subjects[case], []).append(values["dice"])
+    difference = paired_difference(*([nanmean(side[name]) for name in ours] for side in (ours, theirs)))
+    interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
+    return [*cells, f"{difference.mean:+.3f} {interval}", f"{difference.p:.2g}"]
 
 
 # Files of UC-Seg's step at the published sizes, and what is added to the name of the processor.
@@ -333,6 +409,8 @@ def page() -> str:
         note = path.with_name("note.md")
         parts.append(comparison(name, result) + ("\n" + note.read_text() if note.exists() else ""))
     parts += [outside_check(result, ours) for result in results if "outside_check" in result]
+    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("nnunet/*.json"))]
+    parts += [section] if (section := beside_nnunet(runs, comparisons)) else []
     parts += [EARLIER, *(table(result) for result in results if "study" in result)]
     parts.append(steps())
     parts.append(growth(json.loads((RESULTS / "step_growth.json").read_text())["sizes"]))

@@ -28,6 +28,29 @@ def test_the_page_of_results_is_made_from_the_files_of_results(monkeypatch: pyte
     assert tables.PAGE.read_text() == tables.page(), "make it again: python benchmarks/tables.py"
 
 
+def test_nnunet_stands_beside_uc_seg_case_by_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    tables = load(ROOT / "benchmarks" / "tables.py")
+    folder = ROOT / "benchmarks" / "results" / "compare" / "hippocampus"
+    comparison = json.loads((folder / "summary.json").read_text())
+    runs = []
+    for seed in range(3):
+        dice: dict[str, list[float]] = {}
+        for row in json.loads((folder / "cells" / f"uc_seg-5pct-seed{seed}.json").read_text())["tests"]["test"]["rows"]:
+            if row[1] == "last":
+                dice.setdefault(row[2], []).append(row[6])
+        cases = {case: {"dice": sum(values) / len(values) - 0.01} for case, values in dice.items()}  # all a bit worse
+        test = {"dice": 0.5, "hd95": 2.0, "cases": cases}
+        about = {"nnunet": "hippocampus", "labelled": "5%", "wanted_cpu_seconds": 70.0, "command": "python X"}
+        runs.append({**about, "seed": seed, "steps": 40 + seed, "test": test})
+    text = tables.beside_nnunet(runs, {"hippocampus": comparison})
+    assert "| hippocampus | 5% | 70 | 3 | 41 | 0.500 ± 0.000 | 2.00 |" in text
+    assert "| +0.010 [+0.010, +0.010] |" in text
+    del runs[0]["test"]["cases"][next(iter(dice))]
+    with pytest.raises(ValueError, match="test cases"):
+        tables.beside_nnunet(runs, {"hippocampus": comparison})
+
+
 def test_the_page_of_data_sets_is_made_from_the_catalogue() -> None:
     made = load(ROOT / "docs" / "make_datasets.py")
     assert made.PAGE.read_text() == made.page(), "make it again: python docs/make_datasets.py"
