@@ -10,7 +10,7 @@ dropout are PyMIC's. It validates on the middle of each scan and predicts each t
 as ours are. Finished runs are kept in WORK; results/pymic.json is written after each.
 
 Its UA-MT and mean teacher are left out, but can be asked for: their teacher's weights are all zero after the first
-step, so they are supervised training (findings/pymic_mean_teacher.sh).
+step, and nothing is learnt from such a teacher (findings/pymic_mean_teacher.sh).
 
 PyMIC changes the learning rate, its teacher's decay and its ramps only at a validation, so there are thirty of them.
 """

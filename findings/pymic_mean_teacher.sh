@@ -5,7 +5,8 @@
 # What happens: `ema_param.data.mul_(alpha).add(param.data, alpha = 1.0 - alpha)` puts the sum into a new tensor, which
 #   is dropped. alpha is 0 up to the first validation, so the first step multiplies the teacher by 0. It stays at 0.
 # Why it matters: this teacher gives every class the same probability for every image.
-#   UA-MT then finds no certain voxel. Its loss on unlabelled images is 0, so it is plain supervised training.
+#   UA-MT then finds no certain voxel while its ramp rises, by default the whole run. Its loss on unlabelled images is 0,
+#   so it is plain supervised training.
 #   Mean teacher pulls unlabelled images towards equal probabilities. Neither learns from a teacher, and no error says so.
 # Source: https://github.com/HiLab-git/PyMIC, pymic/net_run/semi_sup/ssl_mt.py and ssl_uamt.py, end of `training`.
 #
