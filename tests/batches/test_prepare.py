@@ -286,3 +286,21 @@ def test_outline_that_does_not_close_is_left_out(shared_data: Path, tmp_path: Pa
     for case in prepared.labelled:
         assert case.label is not None
         assert 0.05 < np.load(case.label).mean() < 0.6  # a filled head, not an outline
+
+
+def test_a_class_that_the_grid_loses_is_reported_by_case_also_from_the_cache(
+    data: Dataset, said: list[tuple[str, str]]
+) -> None:
+    for case, voxels in zip([data.cases[0], data.cases[3]], (1, 6), strict=True):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[4 : 4 + voxels, 4 : 4 + voxels, 4 : 4 + voxels] = 1
+        assert case.mask is not None
+        write(case.mask.file, mask)
+    save_dataset(data)
+    write_plan(a_plan(spacing=2.0, patch=16, token=4), data.folder / "plan.yaml")
+    for made in (4, 0):
+        said.clear()
+        prepared = prepare_verb(data.folder, progress=False)
+        assert (prepared.made, prepared.lost) == (made, [("c0", "a")])
+        ((kind, text),) = said
+        assert kind == "class-lost" and "'a' of c0" in text

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from refusals import refused
 from small_scans import blob, label, picture, save, volume
+from ucseg.folder.survey import is_outline
 from ucseg.folder.understanding import ImportOptions, Understood, understand
 
 
@@ -135,6 +136,15 @@ def test_outlines_are_recognised_and_an_open_one_is_left_out(tmp_path: Path) -> 
     lines = understood(tmp_path, fill_outlines=False)
     assert not lines.config.fill_outlines
     assert all(case.mask is not None for case in lines.cases)
+
+
+def test_vessels_that_cross_are_no_outlines() -> None:
+    rows, columns = np.indices((80, 80))
+    rings = np.abs(np.hypot(rows - 40, columns - 40) - 30) < 2
+    assert is_outline(rings)
+    assert is_outline(rings | (np.abs(np.hypot(rows - 40, columns - 40) - 15) < 1.5))  # a structure inside another one
+    vessels = (rows % 16 < 2) | (columns % 16 < 2)
+    assert not is_outline(vessels)
 
 
 def test_modality_is_guessed_from_what_is_there(tmp_path: Path) -> None:

@@ -215,13 +215,15 @@ def test_hours_settle_the_plan_s_steps(tmp_path: Path) -> None:
 
 
 def plain_images(folder: Path, shape: tuple[int, int]) -> Dataset:
-    """Three grey images of noise, two of them labelled."""
+    """Three grey images of noise, two of them labelled with a large block."""
     cases = []
     for index in range(3):
         image, mask = folder / f"{index}.png", folder / f"{index}_seg.png"
         noise = np.random.default_rng(index).integers(0, 255, shape, dtype=np.uint8)
         Image.fromarray(noise).save(image)
-        Image.fromarray((noise > 200).astype(np.uint8)).save(mask)
+        label = np.zeros(shape, np.uint8)
+        label[shape[0] // 4 : -shape[0] // 4, shape[1] // 4 : -shape[1] // 4] = 1
+        Image.fromarray(label).save(mask)
         cases.append(Case(str(index), str(index), image, mask if index < 2 else None, "train"))
     config = DatasetConfig(
         name="test", root=str(folder), dims=2, modality="ultrasound", channels=1, classes={0: "back", 1: "head"}

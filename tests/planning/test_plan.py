@@ -342,6 +342,8 @@ def test_the_verb(
     made = plan_verb(tmp_path, set=["size=112"])
     assert read_plan(tmp_path / "plan.yaml") == made == make_plan(load_dataset(tmp_path), overrides={"size": 112})
     assert "112 x 112" in capsys.readouterr().out
+    assert [kind for kind, _ in said] == ["ceiling-low"]
+    said.clear()
     plan_verb(tmp_path, set=["labelled_batch=3"])
     ((kind, text),) = said
     assert kind == "plan-changed" and "size was 112 x 112; patch was 112 x 112;" in text

@@ -17,7 +17,9 @@ from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
+from ucseg.planning.choosing import make_plan
 from ucseg.planning.fingerprint import take_fingerprint
+from ucseg.planning.plan import write_plan
 from ucseg.scans import nifti
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Geometry
@@ -54,6 +56,21 @@ def volumes(tmp_path: Path) -> Dataset:
 
 def test_a_sound_dataset_has_no_findings(volumes: Dataset) -> None:
     assert check_dataset(volumes) == []
+
+
+def test_a_class_that_the_plan_s_grid_loses_is_found_by_mask(volumes: Dataset) -> None:
+    for number in (2, 3):
+        label = np.zeros((14, 15, 16), np.uint8)
+        label[3:8, 4:9, 5:10], label[10, 10, 10] = 1, 2
+        save(label, volumes.root / "masks" / f"c{number}.nii.gz")
+    assert check_dataset(volumes) == []  # a new plan would keep it
+    plan = make_plan(volumes, overrides={"spacing": 2.0, "labelled_batch": 2})
+    write_plan(plan, volumes.folder / "plan.yaml")
+    found = check_dataset(volumes)
+    assert [(one.kind, one.file, one.severity) for one in found] == [
+        ("class-lost", f"masks/c{number}.nii.gz", "warning") for number in (2, 3)
+    ]
+    assert all("'back'" in one.finding for one in found)
 
 
 def image(change: Callable[[Array], Array], dtype: type = np.float32) -> Callable[[Path], None]:

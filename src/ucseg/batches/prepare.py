@@ -20,7 +20,7 @@ from rich.progress import track
 from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CACHE, Dataset
-from ucseg.dataset.masks import read_label
+from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.machine.pool import on_all_cores
@@ -29,7 +29,7 @@ from ucseg.planning.plan import Plan
 from ucseg.scans.reading import files_of, read_scan
 from ucseg.types import Array
 
-PREPROCESSING = 1
+PREPROCESSING = 2
 """Raise it when preprocessing makes something else: older entries are then not used."""
 DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
 """The values of the plan that decide what an entry holds."""
@@ -43,6 +43,7 @@ class PreparedCase:
         image: .npy, C x S float16 (float32 if a value does not fit), to be memory-mapped.
         label: .npy, S uint8; None: unlabelled.
         shape: S.
+        lost: classes that the mask holds and the label does not: they are too small for the grid.
     """
 
     case: str
@@ -50,6 +51,7 @@ class PreparedCase:
     image: Path
     label: Path | None
     shape: tuple[int, ...]
+    lost: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Prepared:
     validation: list[PreparedCase]
     left_out: list[tuple[str, str]]
     made: int = 0
+
+    @property
+    def lost(self) -> list[tuple[str, str]]:
+        """Each case whose mask lost a class on the network's grid, with the class's name."""
+        return [(case.case, self.plan.classes[c]) for case in self.labelled + self.validation for c in case.lost]
 
 
 def prepare(
@@ -139,6 +146,11 @@ class _Task:
         return self.folder / f"{name}.image.npy", label
 
 
+def _lost_file(label: Path) -> Path:
+    """Beside a label, where the mask lost classes: their numbers."""
+    return label.with_name(label.name.removesuffix(".label.npy") + ".lost.npy")
+
+
 def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
     values = plan.model_dump(mode="json", include=set(DECIDING))
     masks = config.model_dump(mode="json", include={"classes", "mask_threshold", "fill_outlines"})
@@ -184,9 +196,10 @@ def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
         shape = np.load(image, mmap_mode="r").shape[1:]
         if label is not None and np.load(label, mmap_mode="r").shape != shape:
             return None
+        lost = np.load(_lost_file(label)) if label is not None and _lost_file(label).exists() else ()
     except (OSError, ValueError):
         return None
-    return PreparedCase(case.case, case.subject, image, label, shape)
+    return PreparedCase(case.case, case.subject, image, label, shape, tuple(map(int, lost)))
 
 
 def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
@@ -197,22 +210,27 @@ def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
     """
     case = task.case
     mask: Array | None = None
+    lost: tuple[int, ...] = ()
     try:
         scan = read_scan(case.image)
         array, grid = to_network_grid(scan, task.plan)
         if case.mask is not None:
             mask = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
+            held = classes_held(mask)
             mask = label_to_network_grid(mask, grid)
+            lost = tuple(sorted(held - classes_held(mask)))
     except UserError as error:
         return str(error)
     except Exception as error:
         error.add_note(f"while preparing case {case.case} ({case.image})")
         raise
     if mask is not None and label is not None:
+        if lost:
+            _save(np.array(lost), _lost_file(label))
         _save(mask, label)
     fits = np.abs(array).max(initial=0) <= np.finfo(np.float16).max
     _save(array.astype(np.float16) if fits else array, image)
-    return PreparedCase(case.case, case.subject, image, label, grid.shape)
+    return PreparedCase(case.case, case.subject, image, label, grid.shape, lost)
 
 
 def _save(array: Array, path: Path) -> None:

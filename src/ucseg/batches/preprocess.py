@@ -1,22 +1,21 @@
 """How does a scan come to the network's grid and intensities, and back? The same way in training and prediction.
 
 A scan is turned to the orientation closest to RAS+, normalised, and resampled to the plan's spacing. The network's
-grid covers the same physical box as the scan's voxels. With n voxels resampled to m, the centre of new voxel j is at
-(j + 1/2) n / m - 1/2 in old voxel indices.
+grid covers the same physical box as the scan's voxels (scans/resampling.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import scipy
 
 from ucseg.errors import UserError
 from ucseg.planning.plan import Plan
+from ucseg.planning.sizing import network_shape
 from ucseg.scans.orientation import canonical_axes, from_canonical, to_canonical
+from ucseg.scans.resampling import resample, resample_label
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
@@ -61,16 +60,10 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
             "scan-not-plan-unit", f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out."
         )
     order, flips = canonical_axes(geometry, source)
-    before = [(shape[axis], geometry.spacing[axis]) for axis in order]
-    after = [max(1, round(n * edge / target)) for (n, edge), target in zip(before, plan.spacing, strict=True)]
-    if plan.size is not None:
-        after = list(plan.size)
-        if plan.slice_axis is not None:
-            after.insert(plan.slice_axis, 0)
-    if plan.slice_axis is not None:
-        after[plan.slice_axis] = before[plan.slice_axis][0]  # slices stay as they were taken
-    spacing = tuple(n * edge / m for (n, edge), m in zip(before, after, strict=True))
-    return Grid(shape, order, flips, tuple(after), spacing)
+    before, edges = tuple(shape[axis] for axis in order), tuple(geometry.spacing[axis] for axis in order)
+    after = network_shape(before, edges, plan.spacing, plan.size, plan.slice_axis)
+    spacing = tuple(n * edge / m for n, edge, m in zip(before, edges, after, strict=True))
+    return Grid(shape, order, flips, after, spacing)
 
 
 def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
@@ -93,17 +86,7 @@ def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
 
 def label_to_network_grid(label: Array, grid: Grid) -> Array:
     """A label, S uint8 in the scan's axes, on the network's grid: each voxel gets the class that fills most of it."""
-    label = to_canonical(label[None], grid.order, grid.flips)
-    if label.shape[1:] == grid.shape:
-        return np.ascontiguousarray(label[0])
-    present = np.unique(label)
-    winner = np.full(grid.shape, present[0], label.dtype)
-    share = resample((label == present[0]).astype(np.float32), grid.shape)
-    for value in present[1:]:  # one class at a time: a one-hot volume of many classes may not fit into memory
-        other = resample((label == value).astype(np.float32), grid.shape)
-        winner[other[0] > share[0]] = value
-        np.maximum(share, other, out=share)
-    return winner
+    return resample_label(to_canonical(label[None], grid.order, grid.flips)[0], grid.shape)
 
 
 def from_network_grid(array: Array, grid: Grid) -> Array:
@@ -154,33 +137,3 @@ def normalise(image: Array, plan: Plan, source: Path) -> Array:
             shift, scale = float(voxels.mean(dtype=np.float64)), float(voxels.std(dtype=np.float64))
         image[index] = (channel - shift) / (scale if scale > 1e-8 else 1.0)  # a constant image becomes zero
     return image
-
-
-def resample(array: Array, shape: tuple[int, ...]) -> Array:
-    """C x S to C x `shape`, both covering the same box; linear between voxel centres, edges continued.
-
-    If an axis becomes coarser, the linear kernel is widened by the same factor, which removes details that the new grid
-    cannot hold. If it becomes finer, this is plain linear interpolation.
-    """
-    axes = [axis for axis in range(len(shape)) if array.shape[1 + axis] != shape[axis]]
-    for axis in sorted(axes, key=lambda a: shape[a] / array.shape[1 + a]):  # the shrinking axes first: less work
-        moved = np.moveaxis(array, 1 + axis, 0)
-        rows = np.ascontiguousarray(moved).reshape(moved.shape[0], -1)
-        done = _linear_filter(moved.shape[0], shape[axis]) @ rows
-        array = np.moveaxis(done.reshape(shape[axis], *moved.shape[1:]), 0, 1 + axis)
-    return np.ascontiguousarray(array)
-
-
-@lru_cache(maxsize=256)
-def _linear_filter(source: int, target: int) -> scipy.sparse.csr_array:
-    """The `target` x `source` matrix that resamples one axis; its rows sum to one."""
-    step = source / target
-    reach = max(1.0, step)
-    centre = (np.arange(target) + 0.5) * step - 0.5
-    taps = np.floor(centre - reach).astype(int)[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
-    weight = np.clip(1 - np.abs(taps - centre[:, None]) / reach, 0, None)
-    weight[(taps < 0) | (taps >= source)] = 0
-    weight /= weight.sum(axis=1, keepdims=True)
-    row, column = np.nonzero(weight)
-    values = weight[row, column].astype(np.float32)
-    return scipy.sparse.csr_array((values, (row, taps[row, column])), shape=(target, source))

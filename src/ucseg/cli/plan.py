@@ -50,8 +50,9 @@ def plan(
     """
     from ucseg.config import build, parse_overrides
     from ucseg.dataset.manifest import load_dataset
-    from ucseg.planning.choosing import check_overrides, plan_with_reasons
+    from ucseg.planning.choosing import plan_with_reasons
     from ucseg.planning.fingerprint import take_fingerprint
+    from ucseg.planning.given import check_overrides
     from ucseg.planning.plan import write_plan
 
     data = load_dataset(dataset)
@@ -109,6 +110,13 @@ def _show(planned: Planned, explain: bool) -> None:
         output.print(f"{key:<16} {_text(key, value)}", soft_wrap=True)
         if explain and key in planned.reasons:
             output.print(f"{'':<16} {planned.reasons[key]}", style="dim", soft_wrap=True)
+    if not planned.ceilings.enough:
+        say(
+            "ceiling-low",
+            f"Labelled masks that go to this grid and back have Dice {planned.ceilings.words(chosen.classes)} with "
+            "themselves, and hardly more can be learned on it. A plan without --set and --hours may be finer.",
+            style="yellow",
+        )
     for case, reason in seen.left_out:
         say("left-out", f"left out {case}: {reason}", style="yellow")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ucseg.cli.terminal import output, say
+from ucseg.cli.training_words import say_what_was_lost
 from ucseg.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def prepare(
 ) -> Prepared:
     """Prepare the training and validation cases of a dataset; cases that are there and unchanged are kept.
 
-    A case that cannot be prepared is named with its reason and left out; the others are done.
+    A case that cannot be prepared is named with its reason and left out; the others are done. Classes that are too
+    small for the network's grid are named with their cases.
 
     Returns:
         The prepared cases, and those left out.
@@ -58,4 +60,5 @@ def prepare(
     if prepared.left_out:
         number = len(prepared.left_out)
         say("cases-left-out", f"{number} case{'s' * (number != 1)} left out; training works without.", "yellow")
+    say_what_was_lost(prepared)
     return prepared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ def say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:
     """Cases left out, and splits without cases."""
     for case, reason in prepared.left_out:
         say("case-left-out", f"left out: {case}: {reason}", "yellow")
+    say_what_was_lost(prepared)
     if semi_supervised and not prepared.unlabelled:
         say("all-labelled", "All training cases are labelled: semi-supervision has no unlabelled scans to learn from.")
     if not prepared.validation:
@@ -68,6 +70,20 @@ def say_where_it_starts(path: Path, fit: Fit, model: Method) -> None:
     new = some(places(fit.missing, names))
     rest = f"; not in it, or of another shape: {new}" if new else ""
     say("started-from", f"Starts from {path}: {len(fit.taken)} of {len(names)} tensors{rest}.")
+
+
+def say_what_was_lost(prepared: Prepared) -> None:
+    """Classes that are too small for the network's grid, with the cases whose masks have them."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    for case, name in prepared.lost:
+        cases[name].append(case)
+    for name, lost in cases.items():
+        say(
+            "class-lost",
+            f"Lost on the network's grid: class '{name}' of {some(lost)}. It is too small there, so it is trained or "
+            "validated as background; make a finer plan (see spacing and size in 'ucseg plan DATASET --explain').",
+            "yellow",
+        )
 
 
 def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, str] | None:

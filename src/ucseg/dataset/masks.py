@@ -45,6 +45,11 @@ def read_label(
     return _classes(_on_grid(values, image_shape, mask), mask, config)
 
 
+def classes_held(label: Array) -> set[int]:
+    """The classes of a label, S class indices, without the background."""
+    return {value for value, box in enumerate(scipy.ndimage.find_objects(label), start=1) if box}
+
+
 def by_names(values: Array, mask: Address, classes: Mapping[int, str]) -> Array:
     """Segment numbers as class indices, where a mask names its segments as the classes are; else as they are.
 

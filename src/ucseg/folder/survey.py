@@ -112,13 +112,27 @@ def reason_of(error: UserError, address: Address) -> str:
 
 
 def is_outline(foreground: Array) -> bool:
-    """Whether a 2D mask (H x W bool) is a closed line, at most ten pixels thick, around as much area again."""
+    """Whether a 2D mask (H x W bool) is a closed line, at most ten pixels thick, around as much area again.
+
+    Vessels are thin too and cross each other. So each connected line must be around one region for the most part.
+    """
     area = int(foreground.sum())
     if area == 0 or area > 0.25 * foreground.size:
         return False
     rows, columns = scipy.ndimage.find_objects(foreground.astype(np.uint8))[0]
     cut = np.pad(foreground[rows, columns], 1)
-    if int(scipy.ndimage.binary_fill_holes(cut).sum()) < 2 * area:
+    inside = scipy.ndimage.binary_fill_holes(cut) & ~cut
+    if int(inside.sum()) < area:
+        return False
+    regions, _ = scipy.ndimage.label(inside)
+    lines, _ = scipy.ndimage.label(cut, np.ones((3, 3)))
+    largest: dict[int, int] = {}
+    for number, box in enumerate(scipy.ndimage.find_objects(regions), start=1):
+        region = regions[box] == number
+        row, column = np.argwhere(region)[0] + (box[0].start, box[1].start)
+        line = int(lines[row - 1, column])  # the one around it, even if it has other lines inside
+        largest[line] = max(largest.get(line, 0), int(region.sum()))
+    if sum(largest.values()) < _OUTLINE_SHARE * int(inside.sum()):
         return False
     return bool(scipy.ndimage.distance_transform_edt(cut).max() <= 5)
 

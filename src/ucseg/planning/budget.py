@@ -94,7 +94,7 @@ def batch_that_fits(
 
 
 def pixels_in(hours: float, pixels: int, step: Cost) -> Choice[float] | None:
-    """Pixels of an image at which FEWEST_STEPS fit, at least LEAST_PIXELS; None if they fit at `pixels`.
+    """Pixels of an image or a patch at which FEWEST_STEPS fit, at least LEAST_PIXELS; None if they fit at `pixels`.
 
     The time of a step grows with the pixels. Few updates at full size teach less than more at half of it: see
     benchmarks/results/short_runs.json.
@@ -157,7 +157,7 @@ def few_steps(steps: int, hours: float, plan: Plan) -> str | None:
     """What to expect and to do if too few steps fit into the time; None if enough do."""
     if steps >= FEW_STEPS:
         return None
-    images = plan.size is not None and np.prod(plan.size) > LEAST_PIXELS
+    images = plan.dims == 2 and plan.unit == "px" and np.prod(plan.patch) > LEAST_PIXELS
     fix = "give it more time"
     if images or plan.labelled_batch > LEAST_BATCH:
         fix += f", or change the plan: 'ucseg plan DATASET --hours {hours:g}' makes a plan of quicker steps"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ucseg.config import check_keys, merge
+from ucseg.config import merge
 from ucseg.dataset.manifest import Dataset
-from ucseg.errors import UserError
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.budget import Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
+from ucseg.planning.ceiling import Ceilings, NetworkGrid, ceilings, fine_enough
 from ucseg.planning.fingerprint import ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
+from ucseg.planning.given import check_overrides, levels_of, numbers_of, whole_numbers
 from ucseg.planning.plan import Plan, plan_from
 from ucseg.planning.sizing import (
     Choice,
@@ -26,7 +27,6 @@ from ucseg.planning.sizing import (
     token_for,
     whole_size,
 )
-from ucseg.types import Strides
 
 NORMALISATION = {"ct": "ct", "rgb": "rgb"}
 """By modality; every other is z-scored: the scale of MRI and ultrasound differs from scan to scan."""
@@ -36,11 +36,17 @@ ZERO_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the reason of each value by its key, what it was chosen from, and a step's cost where it was measured."""
+    """A plan, the reason of each value by its key, and what it was chosen from.
+
+    Attributes:
+        ceilings: of the labelled training masks on the plan's grid.
+        cost: of a step, where it was measured.
+    """
 
     plan: Plan
     reasons: dict[str, str]
     seen: Fingerprint
+    ceilings: Ceilings
     cost: Cost | None = None
 
 
@@ -83,20 +89,19 @@ def plan_with_reasons(
     planner.intensities()
     planner.augmentation()
     planner.steps(machine, hours)
-    return Planned(planner.plan(), planner.reasons, planner.seen, planner.cost)
+    plan = planner.plan()
+    reached = ceilings(dataset, planner.seen, NetworkGrid.of(plan))
+    key = "spacing" if plan.size is None else "size"
+    found = f"ceilings: {reached.words(plan.classes)}"
+    planner.reasons[key] = f"{planner.reasons[key]}; {found}" if key in planner.reasons else found
+    return Planned(plan, planner.reasons, planner.seen, reached, planner.cost)
 
 
-def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`overrides` with the rank, checked as far as possible without reading a scan.
-
-    A UserError if a plan has no such key, or the rank does not fit the scans.
-    """
-    given = dict(overrides or {})
-    dims = given.pop("dims", dims)
-    if dims is not None:
-        given["dims"] = check_dims(dims, dataset.config.dims)
-    check_keys(Plan, given, "plan")
-    return given
+def grid_without_overrides(dataset: Dataset, fingerprint: Fingerprint) -> NetworkGrid:
+    """The grid of the plan that `make_plan` chooses."""
+    planner = _Planner(dataset, fingerprint, {})
+    planner.grid()
+    return NetworkGrid(planner.values["spacing"], planner.values["size"], planner.across)
 
 
 class _Planner:
@@ -137,31 +142,56 @@ class _Planner:
         self.sliced = self.dims < native
         slices = Choice(seen.slice_axis, "the axis across the slices") if self.sliced else Choice(None, "")
         across = self.settle("slice_axis", slices)
-        across = across if self.sliced and across in range(native) else None
-        self.plane = [axis for axis in range(native) if axis != across]
+        self.across = across if self.sliced and across in range(native) else None
+        self.plane = [axis for axis in range(native) if axis != self.across]
 
-        spacing = target_spacing(seen.spacings, across)
+        spacing = target_spacing(seen.spacings, self.across)
         if seen.unit == "mm":
             spacing = spacing_that_fits(spacing.value, np.array(seen.structure), self.plane) or spacing
-        edges = _numbers("spacing", self.settle("spacing", spacing), native)
+        self.images = seen.unit == "px" and self.dims == 2
+        size: Choice[Any] = whole_size(seen.shapes[:, self.plane]) if self.images else Choice(None, "")
+        finer, size = self._fine_enough(spacing, size)
+        spacing = spacing if self.given.get("size") is not None else finer  # to a size, spacing does nothing
+        edges = numbers_of("spacing", self.settle("spacing", spacing), native)
         self.edges = tuple(edges[axis] for axis in self.plane)
         self.whole = np.median(seen.shapes * seen.spacings / edges, axis=0)
         self.median = self.whole[self.plane]
         self.structure = (np.array(seen.structure) / edges)[self.plane]
-        images = seen.unit == "px" and self.dims == 2
-        size = self.settle("size", whole_size(seen.shapes[:, self.plane]) if images else Choice(None, ""))
-        self.size = None if size is None else _whole_numbers("size", size, self.dims)
+        chosen = self.settle("size", size)
+        self.size = None if chosen is None else whole_numbers("size", chosen, self.dims)
 
-    def shapes(self, halvings: int = 0) -> None:
-        """Patch, levels and token. `halvings`: of the patch's voxels, for a device with too little memory."""
-        strides = _steps(self.given.get("strides"), self.dims)
-        if self.size is not None:
+    def _fine_enough(
+        self, spacing: Choice[tuple[float, ...]], size: Choice[Any]
+    ) -> tuple[Choice[tuple[float, ...]], Choice[Any]]:
+        """The grid as it is, if the labelled masks survive it; else a finer one, of which the network sees patches."""
+        first = NetworkGrid(spacing.value, size.value, self.across)
+        grid = fine_enough(self.dataset, self.seen, first, self.plane)
+        if grid == first:
+            return spacing, size
+        there = f"{_short(first.size or first.spacing)} {'pixels' if first.size else self.seen.unit}"
+        low = ceilings(self.dataset, self.seen, first).words(self.config.classes)
+        why = f"at {there} the ceilings would be {low}"
+        if first.size is not None:
+            size = Choice(None, f"images are resampled to spacing instead: {why}")
+        return Choice(grid.spacing, f"as fine as the labelled masks need: {why}"), size
+
+    def shapes(self, halvings: int = 0, most: Choice[float] | None = None) -> None:
+        """Patch, levels and token.
+
+        Args:
+            halvings: of the patch's voxels, for a device with too little memory.
+            most: pixels of a patch, for a short time.
+        """
+        strides = levels_of(self.given.get("strides"), self.dims)
+        if self.size is not None and most is None:
             chosen = Choice(self.size, "whole images")
+        elif self.size is not None:
+            chosen = patch_for(np.array(self.size), (1.0, 1.0), strides=strides, most=most)
         else:
-            chosen = patch_for(self.median, self.edges, self.structure, strides)
+            chosen = patch_for(self.median, self.edges, self.structure, strides, most)
         if halvings:
             chosen = halve_to_fit(chosen.value, self.edges, halvings, strides)
-        patch = _whole_numbers("patch", self.settle("patch", chosen), self.dims)
+        patch = whole_numbers("patch", self.settle("patch", chosen), self.dims)
         self.settle("strides", strides_for(patch, self.edges if self.size is None else (1.0,) * self.dims))
         self.settle("token", token_for(patch))
         self.settle("one_component", _components(self.seen, self.sliced))
@@ -177,16 +207,28 @@ class _Planner:
                 half, cost = self._fitting(machine, wanted, hours)
                 if cost.bytes <= machine.memory or "patch" in self.given or self.size is not None:
                     break
-            if hours is not None and self.size is not None and not {"size", "patch"} & self.given.keys():
-                most = pixels_in(hours, int(np.prod(self.size)), cost)
+            if hours is not None and self.images and not {"size", "patch"} & self.given.keys():
+                most = pixels_in(hours, int(np.prod(self.values["patch"])), cost)
                 if most is not None:
-                    smaller = whole_size(self.seen.shapes[:, self.plane], most.value)
-                    self.size = self.settle("size", Choice(smaller.value, f"{smaller.why}, {most.why}"))
-                    self.shapes()
+                    self._smaller(most)
                     half, cost = self._fitting(machine, wanted, hours)
             self.cost = cost
         both = self.settle("labelled_batch", half)
         self.settle("unlabelled_batch", Choice(both, "as many as labelled ones, as in the paper"))
+
+    def _smaller(self, most: Choice[float]) -> None:
+        """Smaller images, for a short time; patches instead, where the labelled masks would not survive that."""
+        if self.size is not None:
+            size = whole_size(self.seen.shapes[:, self.plane], most.value)
+            now, then = (
+                ceilings(self.dataset, self.seen, NetworkGrid(self.values["spacing"], edges, self.across))
+                for edges in (self.size, size.value)
+            )
+            if then.enough or not now.enough:
+                self.size = self.settle("size", Choice(size.value, f"{size.why}, {most.why}"))
+                self.shapes()
+                return
+        self.shapes(most=most)
 
     def _fitting(self, machine: Machine, wanted: Choice[int], hours: float | None) -> tuple[Choice[int], Cost]:
         draft = self.plan(labelled_batch=1, unlabelled_batch=1, normalisation="unit", augmentation={})
@@ -259,38 +301,6 @@ def _always_present(seen: Fingerprint) -> Choice[tuple[int, ...]]:
     if always:
         return Choice(always, f"all {masks} labelled masks have them, so a prediction without them has probably failed")
     return Choice((), f"no class is in all {masks} labelled masks, so an empty prediction may be right")
-
-
-def check_dims(dims: Any, native: int) -> Literal[2, 3]:
-    """The network's rank; `native` is that of the scans."""
-    if dims not in (2, 3) or dims > native:
-        possible = " or ".join("23"[: native - 1])
-        raise UserError("plan-rank", f"dims = {dims!r} is not possible: the scans are {native}D; use {possible}.")
-    return 2 if dims == 2 else 3
-
-
-def _steps(given: Any, dims: int) -> Strides | None:
-    """Levels as rows; None for what the plan's check will refuse."""
-    rows = given if isinstance(given, list | tuple) else ()
-    rows = tuple((step,) * dims if isinstance(step, int) else step for step in rows)
-    right = all(isinstance(row, list | tuple) and len(row) == dims and {*row} <= {1, 2} for row in rows)
-    return rows if rows and right else None
-
-
-def _whole_numbers(key: str, value: Any, rank: int) -> tuple[int, ...]:
-    return tuple(int(number) for number in _numbers(key, value, rank))
-
-
-def _numbers(key: str, value: Any, rank: int) -> tuple[float, ...]:
-    """An override of one number, or one number for each axis, checked before other values follow from it."""
-    numbers = [value] * rank if isinstance(value, int | float) else value
-    if not isinstance(numbers, list | tuple) or len(numbers) != rank:
-        example = str([32, 48, 64][:rank]).replace(" ", "")
-        needed = f"needs one number, or {rank} (one for each axis) as in {key}={example}"
-        raise UserError("plan-numbers", f"plan: setting '{key}' = {value!r}: {needed}.")
-    if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
-        raise UserError("plan-not-positive", f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
-    return tuple(float(n) for n in numbers)
 
 
 def _short(value: Any) -> str:

@@ -10,12 +10,13 @@ import scipy
 from pydantic import ConfigDict
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.masks import read_label
+from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.orientation import canonical_axes
 from ucseg.scans.reading import read_header, read_scan
+from ucseg.scans.resampling import resample_label
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
@@ -123,6 +124,27 @@ def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axi
         thumbnail=thumbnail,
         **facts,
     )
+
+
+def round_trip(label: Array, shape: tuple[int, ...]) -> dict[int, float]:
+    """The Dice of each class of a label with what comes back from a grid of `shape`.
+
+    It goes there as labels are prepared for training, and back as predictions are. Both in canonical axes.
+
+    Returns:
+        by class that the label holds; 0: no voxel of the grid has it.
+    """
+    there = resample_label(label, shape)
+    back = resample_label(there, label.shape)
+    left = classes_held(there)
+    found = {}
+    for value, box in enumerate(scipy.ndimage.find_objects(label), start=1):
+        if box:
+            own, seen = label[box] == value, back == value
+            both = np.count_nonzero(own & seen[box])
+            dice = 2 * both / (np.count_nonzero(own) + np.count_nonzero(seen))
+            found[value] = float(dice) if value in left else 0.0
+    return found
 
 
 def classes_in(

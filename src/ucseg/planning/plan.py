@@ -52,7 +52,8 @@ class Plan(Strict):
         description="how much each axis shrinks from one level of the networks to the next; null: five levels, halved",
     )
     size: tuple[int, int] | None = Field(
-        default=None, description="2D: every image or slice is resized to this; null: to spacing"
+        default=None,
+        description="2D: every image or slice is resized to this; null: resampled to spacing, and patches are cut",
     )
     patch: tuple[int, ...] = Field(description="training patch in voxels, multiples of what the levels divide by")
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")

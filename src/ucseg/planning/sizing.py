@@ -70,7 +70,30 @@ def target_spacing(spacings: Array, slice_axis: int | None = None) -> Choice[tup
             f"; axis {coarse} is more than {THICK:g} times coarser than the finest: its 10th percentile, since the "
             "median would discard slices of half the scans"
         )
-    return Choice(tuple(_round(edge) for edge in target), why)
+    return Choice(tuple(rounded(edge) for edge in target), why)
+
+
+def network_shape(
+    shape: tuple[int, ...],
+    edges: tuple[float, ...],
+    spacing: tuple[float, ...],
+    size: tuple[int, ...] | None,
+    slice_axis: int | None,
+) -> tuple[int, ...]:
+    """The shape of a scan on the network's grid, in canonical axes.
+
+    Args:
+        shape, edges: the scan's voxels, and the edges of one.
+        spacing, size, slice_axis: the plan's.
+    """
+    after = [max(1, round(n * edge / target)) for n, edge, target in zip(shape, edges, spacing, strict=True)]
+    if size is not None:
+        after = list(size)
+        if slice_axis is not None:
+            after.insert(slice_axis, 0)
+    if slice_axis is not None:
+        after[slice_axis] = shape[slice_axis]  # slices stay as they were taken
+    return tuple(after)
 
 
 def spacing_that_fits(
@@ -96,7 +119,7 @@ def spacing_that_fits(
     coarse[plane] = edges
     voxels = " x ".join(f"{edge:.0f}" for edge in np.ceil(extent / np.array(spacing)[plane]))
     return Choice(
-        tuple(_round(edge) for edge in coarse),
+        tuple(rounded(edge) for edge in coarse),
         f"low resolution: at the scans' spacing the typical structure ({voxels} voxels) is larger than a patch can be "
         f"({budget} voxels). A network that sees only its inside cannot find its border",
     )
@@ -159,7 +182,11 @@ def multiples(strides: Strides | None, dims: int) -> tuple[int, ...]:
 
 
 def patch_for(
-    median: Array, spacing: tuple[float, ...], structure: Array | None = None, strides: Strides | None = None
+    median: Array,
+    spacing: tuple[float, ...],
+    structure: Array | None = None,
+    strides: Strides | None = None,
+    most: Choice[float] | None = None,
 ) -> Choice[tuple[int, ...]]:
     """The patch for scans of this median shape: whole if the voxel budget allows, else about a cube in mm.
 
@@ -168,8 +195,9 @@ def patch_for(
         spacing: the network's axes'.
         structure: edges in voxels of the typical structure; the patch is not smaller.
         strides: of the networks, if they are given; None: as `strides_for` will choose them.
+        most: voxels of a patch, with the reason; None: the paper's.
     """
-    budget, edge = PATCH_VOXELS[len(median)], np.asarray(spacing)
+    budget, edge = PATCH_VOXELS[len(median)] if most is None else int(most.value), np.asarray(spacing)
     least = np.minimum(np.ceil(structure) if structure is not None else 1, np.ceil(median))
     shape = np.maximum(np.ceil(median), 1)
     whole = np.prod(shape) <= budget
@@ -188,6 +216,8 @@ def patch_for(
         longest = int(np.argmax(np.where(free if free.any() else True, np.array(patch) * edge, 0)))
         shape[longest] = patch[longest] - divide[longest]
     why = "holds the median scan whole" if whole else f"as much as {budget} voxels hold, about as long along every axis"
+    if most is not None and not whole:
+        why += f", {most.why}"
     if structure is not None and not whole:
         why += f"; the typical structure is {' x '.join(f'{n:.0f}' for n in structure)} voxels"
     return Choice(patch, f"{why}; edges are multiples of what the levels divide by")
@@ -221,5 +251,5 @@ def _sixteenths(edge: float) -> list[int]:
     return [max(32, int(side(edge / 16)) * 16) for side in (np.floor, np.ceil)]
 
 
-def _round(edge: float) -> float:
+def rounded(edge: float) -> float:
     return float(f"{edge:.5g}")

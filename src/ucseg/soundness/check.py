@@ -23,6 +23,7 @@ from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
 from ucseg.soundness.duplicates import digest
 from ucseg.soundness.finding import Finding, Severity, name_in_root
+from ucseg.soundness.lost_classes import lost_classes
 from ucseg.soundness.tables import findings_of_tables_and_folders
 from ucseg.types import Array
 
@@ -81,6 +82,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     thumbnails = {one.case.case: one.thumbnail for one in examined}
     findings += alike(dataset, thumbnails, {one.case.case: one.image_digest for one in examined})
     findings += findings_of_tables_and_folders(dataset)
+    findings += lost_classes(dataset)
     return sorted(findings, key=lambda finding: (finding.severity != "error", finding.file, finding.finding))
 
 

@@ -1,0 +1,73 @@
+"""How do voxels come to another grid of the same box? Values linearly, labels by the class that fills most of a voxel.
+
+With n voxels resampled to m, the centre of new voxel j is at (j + 1/2) n / m - 1/2 in old voxel indices.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import scipy
+
+from ucseg.types import Array
+
+
+def resample(array: Array, shape: tuple[int, ...]) -> Array:
+    """C x S to C x `shape`, both covering the same box; linear between voxel centres, edges continued.
+
+    If an axis becomes coarser, the linear kernel is widened by the same factor, which removes details that the new grid
+    cannot hold. If it becomes finer, this is plain linear interpolation.
+    """
+    for axis in _changing_axes(array.shape[1:], shape):
+        array = _along(array, 1 + axis, _linear_filter(array.shape[1 + axis], shape[axis]))
+    return np.ascontiguousarray(array)
+
+
+def resample_label(label: Array, shape: tuple[int, ...]) -> Array:
+    """A label, S uint8, on another grid of the same box: each voxel gets the class that fills most of it."""
+    if label.shape == tuple(shape):
+        return np.ascontiguousarray(label)
+    winner = np.zeros(shape, label.dtype)
+    share = resample((label == 0)[None].astype(np.float32), shape)[0]
+    for value, box in enumerate(scipy.ndimage.find_objects(label), start=1):
+        if not box:  # no such class here
+            continue
+        # Outside the box of a class its share is zero. So classes that are small cost little.
+        part, where = (label[box] == value).astype(np.float32), list(box)
+        for axis in _changing_axes(label.shape, shape):
+            rows = _linear_filter(label.shape[axis], shape[axis])[:, box[axis]]
+            reached = np.flatnonzero(np.diff(rows.indptr))
+            where[axis] = slice(int(reached[0]), int(reached[-1]) + 1)
+            part = _along(part, axis, rows[where[axis]])
+        before = share[tuple(where)]
+        winner[tuple(where)][part > before] = value
+        np.maximum(before, part, out=before)
+    return winner
+
+
+def _changing_axes(before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:
+    """The shrinking axes first: less work."""
+    axes = [axis for axis in range(len(after)) if before[axis] != after[axis]]
+    return sorted(axes, key=lambda a: after[a] / before[a])
+
+
+def _along(array: Array, axis: int, rows: scipy.sparse.csr_array) -> Array:
+    moved = np.moveaxis(array, axis, 0)
+    done = rows @ np.ascontiguousarray(moved).reshape(moved.shape[0], -1)
+    return np.moveaxis(done.reshape(-1, *moved.shape[1:]), 0, axis)
+
+
+@lru_cache(maxsize=256)
+def _linear_filter(source: int, target: int) -> scipy.sparse.csr_array:
+    """The `target` x `source` matrix that resamples one axis; its rows sum to one."""
+    step = source / target
+    reach = max(1.0, step)
+    centre = (np.arange(target) + 0.5) * step - 0.5
+    taps = np.floor(centre - reach).astype(int)[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
+    weight = np.clip(1 - np.abs(taps - centre[:, None]) / reach, 0, None)
+    weight[(taps < 0) | (taps >= source)] = 0
+    weight /= weight.sum(axis=1, keepdims=True)
+    row, column = np.nonzero(weight)
+    values = weight[row, column].astype(np.float32)
+    return scipy.sparse.csr_array((values, (row, taps[row, column])), shape=(target, source))
