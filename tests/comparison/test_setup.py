@@ -121,6 +121,11 @@ def test_what_only_the_plan_refuses_is_reported_with_its_variant(root: Path) -> 
         prepared(root, variants=["supervised:method.networks=[nunet]"])
 
 
+def test_weights_of_an_encoder_that_are_not_there_are_reported_before_anything_is_trained(root: Path) -> None:
+    with refused("init-missing", naming=["variant 'uc_seg:", "none.pth"]):
+        prepared(root, variants=["uc_seg:method.subnets=[unet,effnet_lite0:none.pth]"])
+
+
 def test_a_dataset_must_have_masks_to_measure_and_to_choose_by(root: Path, tmp_path: Path) -> None:
     ucseg.init(root / "scans", out=tmp_path / "bare", validation="0", test="0", **OPTIONS)
     with refused("no-test-mask", "no-validation-mask", naming=[tmp_path / "bare", "--test", "--validation"]):

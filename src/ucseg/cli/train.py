@@ -243,8 +243,12 @@ def load_start(model: Method, init: str | None, before: Any, kept: bool, resume:
 
     A resumed run has its weights already: of it the record is kept, and compared if the user gives weights once more.
     """
+    from ucseg.networks.pretrained import load_pretrained
     from ucseg.training.start import find_start, start_from
 
+    if not resume:
+        for line in load_pretrained(model):
+            say("encoder-weights", line)
     if init is None or kept:
         return dict(before) if before else None
     start = find_start(Path(init))

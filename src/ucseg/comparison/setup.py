@@ -16,6 +16,7 @@ from ucseg.dataset.splits import share_or_cases, subjects_in_two_splits
 from ucseg.errors import UserError, some
 from ucseg.evaluation.metrics import check_tolerance
 from ucseg.methods import build_method, settings_of
+from ucseg.networks.pretrained import load_pretrained
 from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
 from ucseg.training.run_folder import RunFolder
@@ -174,6 +175,7 @@ def _build(variant: Variant, wanted: Wanted, plan: Plan) -> Start | None:
         if not variant.settings and init is None:
             return None
         method = build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
+        load_pretrained(method)
         if init is None:
             return None
         start = find_start(Path(init))

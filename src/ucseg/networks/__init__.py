@@ -5,11 +5,13 @@ The maps have `widths` channels, finest first. A network that does not show its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from torch import nn
 
 from ucseg.errors import UserError
+from ucseg.networks.encoder_unet import EFFNET, TIMM, EncoderUNet, is_encoder
 from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
 from ucseg.networks.resenc import ResEnc
 from ucseg.networks.swin_unet import SwinUNet
@@ -17,7 +19,7 @@ from ucseg.networks.unet import UNet
 from ucseg.networks.vnet import NormedVNet, VNet
 from ucseg.types import Problem
 
-Network = UNet | VNet | SwinUNet | ResEnc | MonaiNetwork
+Network = UNet | VNet | SwinUNet | ResEnc | MonaiNetwork | EncoderUNet
 NETWORKS: dict[str, type[UNet | VNet | SwinUNet | ResEnc]] = {
     "unet": UNet,
     "vnet": VNet,
@@ -28,11 +30,16 @@ NETWORKS: dict[str, type[UNet | VNet | SwinUNet | ResEnc]] = {
 
 
 def build_network(name: str, problem: Problem) -> Network:
-    """The network called `name` for this problem; `monai:NAME` is one of MONAI's. An unknown name is a UserError."""
+    """The network called `name` for this problem, with random weights. An unknown name is a UserError.
+
+    `monai:NAME` is one of MONAI's. `effnet_lite0` and `timm:NAME` get their weights from `load_pretrained`.
+    """
     if name.startswith(PREFIX):
         return MonaiNetwork(name.removeprefix(PREFIX), problem)
+    if is_encoder(name):
+        return EncoderUNet(name, problem)
     if name not in NETWORKS:
-        known = f"known networks: {', '.join(NETWORKS)}, {PREFIX}NAME."
+        known = f"known networks: {', '.join(NETWORKS)}, {EFFNET}, {TIMM}NAME, {PREFIX}NAME."
         raise UserError("network-unknown", f"there is no network '{name}'; {known}")
     return NETWORKS[name](problem)
 
@@ -40,10 +47,15 @@ def build_network(name: str, problem: Problem) -> Network:
 def member_names(names: Sequence[str]) -> list[str]:
     """A different name for each network of a method: ("unet", "unet") -> ["unet", "unet_2"].
 
-    They are names of folders too, so a colon becomes an underscore.
+    They are names of folders and of modules too. So colons and dots become underscores.
+    A file of weights is left out.
     """
-    names = [name.replace(":", "_") for name in names]
+    names = [re.sub(r"\W", "_", _without_file(name)) for name in names]
     return [name if name not in names[:k] else f"{name}_{k + 1}" for k, name in enumerate(names)]
+
+
+def _without_file(name: str) -> str:
+    return ":".join(name.split(":")[: 2 if name.startswith((TIMM, PREFIX)) else 1])
 
 
 def build_networks(names: Sequence[str], problem: Problem) -> nn.ModuleDict:

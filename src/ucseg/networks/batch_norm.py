@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -41,10 +43,13 @@ class BatchNormOverRanks(nn.modules.batchnorm._BatchNorm):
 
 
 def norms_over_ranks(module: nn.Module, device: torch.device) -> None:
-    """Change the batch norms of a module in place: statistics are over all ranks. Names and tensors stay."""
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return
+    """Change the batch norms of a module in place: statistics are over all ranks. Names, tensors and hooks stay."""
     for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        if not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            continue
+        if device.type == "cuda":
+            # As convert_sync_batchnorm, which would make new layers without what follows a norm (timm_encoder.py).
+            layer.__class__ = nn.SyncBatchNorm
+            cast(Any, layer).process_group = None
+        else:
             layer.__class__ = BatchNormOverRanks
