@@ -42,14 +42,15 @@ Each file holds the command, the commit, the machine and every run.
 All models of a comparison have the same labelled cases, steps, labelled images and augmentation.
 No training and no choice sees a test case.
 
-- **Dice:** mean over the test subjects, its 95 % bootstrap interval in brackets, the standard deviation over seeds.
+- **Dice:** mean of the class means over test cases, its 95 % interval in brackets, the standard deviation over seeds.
 - **best:** Dice of the best-on-validation weights. All else is of the last weights.
 - **Gap closed:** (method - baseline) / (ceiling - baseline).
   The baseline is the best of the supervised rows at these labels, the ceiling the best of them with all labels.
 - **min, GiB:** minutes and peak memory of a training process.
 - **counted min:** minutes of a run of equal time: on a CPU those that its cores worked, on a GPU those that passed.
-- **Verdict:** *better* or *worse* than the reference, if Wilcoxon's test over subjects says so after Holm's correction,
-  and the difference is above the spread over seeds. Otherwise *within noise*.
+- **Verdict:** *better* or *worse* than the reference, or *within noise*.
+  A difference needs Wilcoxon's test over subjects with Holm's correction, and an interval without 0.
+  It also has to be above the spread over seeds.
 
 [Compare methods](how-to/compare.md#what-is-reported) holds the rules.
 A commit with `-dirty` had changes that were not committed.
@@ -65,8 +66,8 @@ Their script, `benchmarks/study.py`, is no longer here. It is in the commit that
 """
 # Of comparisons whose rows do not say how many steps were made.
 OLDER = (
-    "Made before `supervised` lost UC-Seg's calibration loss, and before prediction was mirrored. Means are over the "
-    "patients' own means, and all intervals are percentiles of the bootstrap."
+    "Made before `supervised` lost UC-Seg's calibration loss, and before prediction was mirrored. Dice is the mean "
+    "over the patients' own means here, all intervals are percentiles, and verdicts did not look at the interval."
 )
 REFERENCE = "uc_seg"
 PYMIC_SUPERVISED = ("mean_teacher", "ua_mt")

@@ -13,7 +13,7 @@ from ucseg.comparison.cell import COLUMNS
 from ucseg.comparison.grid import Cell, Variant
 from ucseg.comparison.summary import Comparison, Summary, case_table, summarise, verdict
 from ucseg.comparison.words import of_silent_terms, sentence, verdicts
-from ucseg.evaluation.statistics import holm
+from ucseg.evaluation.statistics import Bounds, holm
 
 SUPERVISED, UC_SEG, OTHER = (Variant(name, name) for name in ("supervised", "uc_seg", "mean_teacher"))
 PLACE = ("test", "5%", "last")
@@ -40,7 +40,7 @@ def simple(values: dict[str, float]) -> dict[str, list[float]]:
     return {case: [value] for case, value in values.items()}
 
 
-def test_a_subject_counts_once_with_the_mean_over_its_cases_classes_and_seeds() -> None:
+def test_the_mean_is_over_cases_and_seeds_and_then_over_classes() -> None:
     subjects = {"a1": "a", "a2": "a", "b1": "b"}
     done = {
         Cell(UC_SEG, "5%", seed): result(
@@ -49,10 +49,11 @@ def test_a_subject_counts_once_with_the_mean_over_its_cases_classes_and_seeds() 
         for seed, shift in ((0, 0.0), (1, 0.2))
     }
     row = summary_of(done).rows[0]
-    a = [((0.2 + shift + 0.4) / 2 + 0.8) / 2 for shift in (0.0, 0.2)]
-    b = 0.75
-    assert row.metrics["dice"].mean == pytest.approx((np.mean(a) + b) / 2)
-    assert row.metrics["dice"].spread == pytest.approx(np.std([(one + b) / 2 for one in a], ddof=1))
+    second = (0.4 + 0.5) / 2
+    of_seeds = [((0.2 + shift + 0.8 + 1.0) / 3 + second) / 2 for shift in (0.0, 0.2)]
+    assert row.metrics["dice"].mean == pytest.approx(np.mean(of_seeds))
+    assert row.metrics["dice"].spread == pytest.approx(np.std(of_seeds, ddof=1))
+    assert row.dice_by_class["class 0"] == pytest.approx((0.3 + 0.8 + 1.0) / 3)
     assert (row.subjects, row.cases, row.seeds) == (2, 3, (0, 1))
     assert row.dice_by_class["class 1"] == pytest.approx((0.4 + 0.5) / 2)
     assert (row.seconds, row.peak_bytes, row.steps, row.parameters) == (10.0, 2**30, 7, 2**20)
@@ -153,19 +154,22 @@ def test_the_gap_is_that_to_the_best_supervised_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("difference", "p", "spread", "said"),
+    ("difference", "half", "p", "spread", "said"),
     [
-        (0.05, 0.01, 0.02, "better"),
-        (-0.05, 0.01, 0.02, "worse"),
-        (0.05, 0.05, 0.02, "within noise"),
-        (0.02, 0.01, 0.02, "within noise"),
-        (-0.01, 0.01, 0.02, "within noise"),
-        (0.05, 0.01, math.nan, "better"),
-        (math.nan, math.nan, math.nan, "not known yet"),
+        (0.05, 0.04, 0.01, 0.02, "better"),
+        (-0.05, 0.04, 0.01, 0.02, "worse"),
+        (0.05, 0.04, 0.05, 0.02, "within noise"),
+        (0.02, 0.01, 0.01, 0.02, "within noise"),
+        (-0.01, 0.005, 0.01, 0.02, "within noise"),
+        (-0.05, 0.06, 0.01, 0.02, "within noise"),  # most subjects differ one way, a rare class the other
+        (0.05, 0.04, 0.01, math.nan, "better"),
+        (math.nan, math.nan, math.nan, math.nan, "not known yet"),
     ],
 )
-def test_the_verdict_needs_both_the_test_and_the_spread(difference: float, p: float, spread: float, said: str) -> None:
-    assert verdict(difference, p, spread) == said
+def test_the_verdict_needs_the_test_the_interval_and_the_spread(
+    difference: float, half: float, p: float, spread: float, said: str
+) -> None:
+    assert verdict(Bounds(difference, difference - half, difference + half), p, spread) == said
 
 
 def comparison(**change: Any) -> Comparison:

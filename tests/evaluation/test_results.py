@@ -72,11 +72,13 @@ def test_the_mean_of_a_case_is_over_its_defined_classes(three: Evaluation) -> No
 
 
 def test_intervals_draw_whole_subjects() -> None:
-    rows = [[row(1, dice)] for dice in (0.2, 0.2, 0.8, 0.8)]
+    rows = [[row(1, dice)] for dice in (0.4, 0.4, 0.6, 0.6)]
     apart = evaluation(*zip("wxyz", rows, strict=True)).overall.metrics["dice"]
     paired = evaluation(*zip("wwyy", rows, strict=True)).overall.metrics["dice"]
     assert apart.mean == paired.mean == pytest.approx(0.5)
-    assert (paired.low, paired.high) == pytest.approx((0.2, 0.8))  # each subject by itself is a likely draw
+    student = 2 * 3.182 * math.sqrt(0.01 * 4 / 3 / 4)  # of four values whose variance is .01 * 4 / 3
+    assert apart.high - apart.low == pytest.approx(student, rel=0.05)
+    assert (paired.low, paired.high) == (0, 1)  # of two subjects nearly nothing is known, but no Dice is above 1
     assert math.isnan(evaluation(*zip("wwww", rows, strict=True)).overall.metrics["dice"].low)
 
 

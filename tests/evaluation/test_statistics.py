@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ucseg.evaluation.statistics import bootstrap_interval, paired_difference
+from ucseg.inference.class_means import mean_of_class_means
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -17,6 +18,33 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         interval = bootstrap_interval(rng.normal(0.8, 0.1, size=40), seed=trial, n=1000)
         hits += interval.low <= 0.8 <= interval.high
     assert 178 <= hits <= 200  # 95 % of 200, four standard deviations
+
+
+def test_few_subjects_have_the_interval_of_student() -> None:
+    values = np.random.default_rng(7).beta(9, 1.5, size=8)
+    interval = bootstrap_interval(values, limits=(0, 1))
+    half = 2.365 * values.std(ddof=1) / math.sqrt(8)  # the closed form; 2.365: 97.5 % of t with 7 degrees of freedom
+    assert interval.high == pytest.approx(min(1, values.mean() + half), abs=0.03 * half)
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.03 * half)
+    difference = paired_difference(values, values[::-1] / 2)
+    half = 2.365 * (values - values[::-1] / 2).std(ddof=1) / math.sqrt(8)
+    assert difference.high - difference.low == pytest.approx(2 * half, rel=0.03)
+
+
+def test_an_interval_of_few_skewed_dice_covers_the_truth() -> None:
+    """Percentiles of the bootstrap cover it in 82 % of the trials with five subjects, and in 88 % with ten."""
+    for subjects, least in ((5, 0.9), (10, 0.9)):
+        rng, hits = np.random.default_rng(0), 0
+        for trial in range(400):
+            found = bootstrap_interval(rng.beta(9, 1.5, size=subjects), trial, n=300, limits=(0, 1))
+            hits += found.low <= 9 / 10.5 <= found.high
+        assert hits >= least * 400
+
+
+def test_no_end_of_an_interval_is_out_of_the_limits() -> None:
+    interval = bootstrap_interval([0.99, 0.98, 0.4], limits=(0, 1))
+    assert (interval.low, interval.high) == (0, 1)
+    assert paired_difference([1.0, 0.9], [0.0, 0.5], limits=(-1, 1)).high == 1
 
 
 def test_copies_of_a_subject_add_no_certainty() -> None:
@@ -79,10 +107,20 @@ def test_pairs_with_an_undefined_side_are_left_out() -> None:
     assert compared.mean == pytest.approx(0.15)
 
 
+def test_tables_are_compared_by_the_mean_of_their_class_means() -> None:
+    """A false positive of one side counts, though the other side has no value there: so do the means that are shown."""
+    ours = np.array([[0.9, math.nan], [0.7, 0.6], [0.8, 0.4], [0.6, 0.5]])
+    theirs = np.array([[0.8, 0.0], [0.7, 0.5], [0.6, 0.4], [0.7, 0.1]])
+    compared = paired_difference(ours, theirs, subjects=["a", "b", "c", "c"])
+    assert compared.mean == pytest.approx(mean_of_class_means(ours) - mean_of_class_means(theirs))
+    assert compared.cases == 3  # subjects
+    assert compared.p == 0.25  # three of three are better: 2 / 2^3
+
+
 def test_equal_methods_and_a_single_subject_prove_nothing() -> None:
     assert paired_difference([0.5, 0.6, 0.7], [0.5, 0.6, 0.7]).p == 1.0
     assert math.isnan(paired_difference([0.9], [0.8]).p)
     four = paired_difference(np.linspace(0.5, 0.9, 4), np.linspace(0.4, 0.7, 4))
     assert four.p == pytest.approx(0.125)  # four subjects, all the same way: 2 / 2^4
-    with pytest.raises(ValueError, match="one value a subject"):
+    with pytest.raises(ValueError, match="the same cases"):
         paired_difference([0.5, 0.6], [0.5])

@@ -96,7 +96,9 @@ def demo(
         seconds[method], evaluations[method] = _train_and_test(method, out, dataset, steps, seed)
 
     first, second = (evaluations[method].case_means("dice") for method in METHODS)
-    difference = paired_difference(np.array(list(second.values())), np.array(list(first.values())), seed)
+    difference = paired_difference(
+        np.array(list(second.values())), np.array(list(first.values())), seed, limits=(-1, 1)
+    )
     report = out / "report.html"
     result = DemoResult(report, evaluations, seconds, time.monotonic() - start)
     facts = {

@@ -48,7 +48,7 @@ def evaluate(
     """Compare predicted masks with references, case by case and class by class.
 
     Dice, Jaccard, HD95, ASSD and surface Dice, in mm where scans have a spacing and in px otherwise; means with
-    bootstrap 95 % intervals over subjects; classes missed or invented. A class in neither mask is undefined and counted
+    95 % intervals over subjects; classes missed or invented. A class in neither mask is undefined and counted
     separately. A class in only one of them gets Dice 0, and the image's diagonal as distance. References that are
     drawn outlines are refused or, with --fill-outlines, filled as `ucseg init` does. A case that cannot be compared is
     reported with exit code 2, and the others are done.

@@ -109,8 +109,8 @@ def differences(part: pd.DataFrame, reference: str, amounts: Sequence[str], shad
 
 
 def _values(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Variant -> Dice by subject, mean over seeds."""
-    return {str(name): subject_values(one, MAIN).mean(axis=1) for name, one in rows.groupby("variant", sort=False)}
+    """Variant -> Dice by subject."""
+    return {str(name): subject_values(one, MAIN) for name, one in rows.groupby("variant", sort=False)}
 
 
 def _amount_title(amount: str) -> str:

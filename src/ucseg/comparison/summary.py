@@ -13,8 +13,17 @@ import pandas as pd
 
 from ucseg.comparison.cell import COLUMNS
 from ucseg.comparison.grid import ALL, Cell
-from ucseg.evaluation.metrics import METRICS
-from ucseg.evaluation.statistics import Bounds, bootstrap_interval, holm, paired_difference
+from ucseg.evaluation.metrics import LIMITS, METRICS
+from ucseg.evaluation.statistics import (
+    Bounds,
+    Interval,
+    PairedDifference,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+)
+from ucseg.inference.class_means import mean_of_class_means
+from ucseg.types import Array
 
 MAIN = "dice"
 """The metric that is tested; the others are described."""
@@ -31,7 +40,7 @@ KEYS = ["test", "labelled", "weights", "variant"]
 
 @dataclass(frozen=True)
 class Figure(Bounds):
-    """A metric of a variant: mean over subjects, its interval, standard deviation over seeds (NaN for one seed)."""
+    """A metric of a variant: mean, its interval, standard deviation over seeds (NaN for one seed)."""
 
     spread: float
 
@@ -44,7 +53,7 @@ class Row:
         variant: the variant as given; its single networks as "supervised/unet".
         seeds: that are finished.
         subjects, cases: with a defined value.
-        metrics: all classes together. Of a case the mean over its classes and over seeds, of a subject over its cases.
+        metrics: all classes together: the mean over cases and seeds for each class, then the mean of the classes.
         dice_by_class: class -> mean.
         gap_closed: share of the way from the best baseline at this amount to the best ceiling; NaN where undefined.
         steps, seconds, work, peak_bytes, parameters: of training, mean over seeds; NaN for single networks, which share
@@ -74,7 +83,7 @@ class Comparison:
     """A variant against the reference on the same subjects and the seeds that both have.
 
     Attributes:
-        difference, low, high: Dice of the variant minus that of the reference, mean over subjects and its interval.
+        difference, low, high: Dice of the variant minus that of the reference, and its interval.
         p, p_holm: Wilcoxon's signed-rank test over subjects; adjusted for all variants of this amount and weights.
         tests: how many comparisons Holm's correction is over.
         spread: the larger of both variants' standard deviations over the seeds that each has; NaN with one seed each.
@@ -139,7 +148,7 @@ def case_table(done: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
 def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], reference: str) -> Summary:
     """Rows, comparisons and gaps of the finished cells."""
     groups = {tuple(map(str, key)): part for key, part in table.groupby(KEYS, sort=False)}
-    by_subject = {key: subject_values(part, MAIN) for key, part in groups.items()}
+    tables = {key: class_table(part, MAIN) for key, part in groups.items()}
     rows = [_row(key, part, done) for key, part in groups.items()]
     places = dict.fromkeys((row.test, row.labelled, row.weights) for row in rows)
     gaps: dict[tuple[str, str, str], str] = {}
@@ -149,16 +158,20 @@ def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], refer
     rows = [replace(row, gap_closed=closed.get(_key(row), math.nan)) for row in rows]
     comparisons = []
     for place in places:
-        variants = {key[3]: values for key, values in by_subject.items() if key[:3] == place}
+        variants = {key[3]: table for key, table in tables.items() if key[:3] == place}
         if reference in variants:
             comparisons += _comparisons(place, variants, reference)
     return Summary(rows, comparisons, gaps)
 
 
-def subject_values(part: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Subjects x seeds. Of a case the mean over its classes, of a subject that over its cases; undefined left out."""
-    by_case = part.groupby(["seed", "subject", "case"])[metric].mean()
-    return by_case.groupby(["seed", "subject"]).mean().unstack("seed")
+def class_table(part: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """(Subject, case, seed) x classes of one variant; NaN where undefined."""
+    return part.set_index(["subject", "case", "seed", "class"])[metric].unstack("class")
+
+
+def subject_values(part: pd.DataFrame, metric: str) -> pd.Series:
+    """Subject -> mean of its class means over its cases and seeds; NaN where it has none."""
+    return class_table(part, metric).groupby("subject").apply(lambda one: mean_of_class_means(one.to_numpy()))
 
 
 def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]]) -> Row:
@@ -167,14 +180,14 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
     for metric in METRICS:
         # Distances in mm and in px have no mean.
         mixed = metric in ("hd95", "assd") and part["unit"].nunique() > 1
-        values = subject_values(part, metric)
-        metrics[metric] = Figure(*[math.nan] * 4) if mixed else _figure(values)
+        metrics[metric] = Figure(*[math.nan] * 4) if mixed else _figure(class_table(part, metric), LIMITS[metric])
     training = [
         result["training"]
         for cell, result in done.items()
         if (cell.variant.text, cell.labelled) == (variant, labelled) and test in result["tests"]
     ]
-    by_class = {str(name): float(subject_values(one, MAIN).mean(axis=1).mean()) for name, one in part.groupby("class")}
+    dice = class_table(part, MAIN)
+    by_class = {str(name): mean_of_class_means(dice[[name]].to_numpy()) for name in dice}
     return Row(
         test=test,
         labelled=labelled,
@@ -182,7 +195,7 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
         variant=variant,
         baseline=bool(part["baseline"].iloc[0]),
         seeds=tuple(sorted(int(seed) for seed in part["seed"].unique())),
-        subjects=int(subject_values(part, MAIN).mean(axis=1).notna().sum()),
+        subjects=int(part.loc[part[MAIN].notna(), "subject"].nunique()),
         cases=int(part.loc[part[MAIN].notna(), "case"].nunique()),
         metrics=metrics,
         dice_by_class=by_class,
@@ -192,14 +205,15 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
     )
 
 
-def _figure(values: pd.DataFrame) -> Figure:
-    interval = _interval(tuple(values.mean(axis=1)))
-    return Figure(interval.mean, interval.low, interval.high, _spread(values))
+def _figure(table: pd.DataFrame, limits: tuple[float, float]) -> Figure:
+    interval = _interval(_Values.of(table), limits)
+    return Figure(interval.mean, interval.low, interval.high, _spread(table))
 
 
-def _spread(values: pd.DataFrame) -> float:
-    """Sample standard deviation over seeds of the mean over subjects."""
-    return float(values.mean(axis=0).std(ddof=1)) if values.shape[1] > 1 else math.nan
+def _spread(table: pd.DataFrame) -> float:
+    """Sample standard deviation over seeds of the mean of class means."""
+    means = [mean_of_class_means(one.to_numpy()) for _, one in table.groupby("seed")]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
 
 
 def _gaps(
@@ -239,10 +253,12 @@ def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFram
     for variant, ours in variants.items():
         if variant == reference:
             continue
-        seeds = sorted(set(ours.columns) & set(theirs.columns))
-        first, second = ours[seeds].align(theirs[seeds], join="outer", axis=0)
-        paired = _paired(tuple(first.mean(axis=1)), tuple(second.mean(axis=1)))
-        unpaired = len(seeds) < max(ours.shape[1], theirs.shape[1])
+        own, others = ({*table.index.unique("seed")} for table in (ours, theirs))
+        seeds = sorted(own & others)
+        same = ours.index.intersection(theirs.index)  # cases that both were measured on
+        classes = ours.columns.union(theirs.columns)
+        paired = _paired(*(_Values.of(table.loc[same].reindex(columns=classes)) for table in (ours, theirs)))
+        unpaired = len(seeds) < max(len(own), len(others))
         # Of all seeds that each has: how much one of them matters is known as soon as one variant has two.
         spread = float(np.fmax(_spread(ours), _spread(theirs)))
         found.append((variant, tuple(map(int, seeds)), paired, spread, unpaired))
@@ -252,19 +268,23 @@ def _comparisons(place: tuple[str, str, str], variants: Mapping[str, pd.DataFram
         Comparison(
             *(*place, variant, reference, seeds),
             *(paired.cases, paired.mean, paired.low, paired.high, paired.p),
-            *(p, tests, spread, verdict(paired.mean, p, spread), unpaired),
+            *(p, tests, spread, verdict(paired, p, spread), unpaired),
         )
         for (variant, seeds, paired, spread, unpaired), p in zip(found, adjusted, strict=True)
     ]
 
 
-def verdict(difference: float, p_holm: float, spread: float) -> str:
-    """better, worse or within noise. With one seed the spread is not known (NaN), and p decides alone."""
-    if math.isnan(difference) or math.isnan(p_holm):
+def verdict(difference: Bounds, p_holm: float, spread: float) -> str:
+    """better, worse or within noise. With one seed the spread is not known (NaN), and counts for nothing.
+
+    The test is over subjects. A rare class can move the mean the other way, so the interval has to agree.
+    """
+    if math.isnan(difference.mean) or math.isnan(p_holm):
         return UNKNOWN
-    if p_holm >= LEVEL or (not math.isnan(spread) and abs(difference) <= spread):
+    open_to_both = difference.low <= 0 <= difference.high
+    if p_holm >= LEVEL or open_to_both or (not math.isnan(spread) and abs(difference.mean) <= spread):
         return WITHIN_NOISE
-    return BETTER if difference > 0 else WORSE
+    return BETTER if difference.mean > 0 else WORSE
 
 
 def _key(one: Row | Comparison) -> tuple[str, ...]:
@@ -275,6 +295,30 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
+@dataclass(frozen=True)
+class _Values:
+    """A table of `class_table`, as something that can be looked up."""
+
+    content: bytes
+    classes: int
+    subjects: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> _Values:
+        values = np.ascontiguousarray(table.to_numpy(np.float64))
+        return cls(values.tobytes(), values.shape[1], tuple(map(str, table.index.get_level_values("subject"))))
+
+    @property
+    def array(self) -> Array:
+        return np.frombuffer(self.content).reshape(-1, self.classes)
+
+
 # The page is written again after every cell: what did not change is not resampled ten thousand times again.
-_interval = lru_cache(maxsize=4096)(bootstrap_interval)
-_paired = lru_cache(maxsize=4096)(paired_difference)
+@lru_cache(maxsize=4096)
+def _interval(values: _Values, limits: tuple[float, float]) -> Interval:
+    return bootstrap_interval(values.array, subjects=values.subjects, limits=limits)
+
+
+@lru_cache(maxsize=4096)
+def _paired(first: _Values, second: _Values) -> PairedDifference:
+    return paired_difference(first.array, second.array, subjects=first.subjects, limits=(-1.0, 1.0))

@@ -8,17 +8,21 @@ from typing import Any
 
 from ucseg.comparison.grid import Cell
 from ucseg.comparison.summary import BETTER, LEVEL, UNKNOWN, WITHIN_NOISE, WORSE, Comparison, Summary
+from ucseg.evaluation.statistics import ENOUGH_SUBJECTS
 
 RULES = (
     "All runs had the same labelled cases, steps (or time, with --hours-each), batches, augmentation, choice of the "
     "best weights and post-processing. Test cases were used for these figures only.",
-    "The value of a case is the mean over its classes and over seeds, that of a subject the mean over its cases: cases "
-    "of one subject are not independent. A class that is in neither mask has no value and is left out.",
-    "Interval: 95 % percentile bootstrap over subjects. Spread: standard deviation over seeds.",
-    f"A variant is better or worse only where Holm's p is below {LEVEL:g} and the difference of the means is larger "
-    "than both spreads over seeds. Everything else is within noise. p: Wilcoxon's signed-rank test on the "
-    "subjects' Dice, with Holm's correction over all comparisons with the reference at one labelled amount and one "
-    "kind of weights. With one seed each the spread is not known, and p decides alone.",
+    "Mean: for each class over all cases and seeds, then over the classes, as in validation and evaluate. A class that "
+    "is in neither mask has no value and is left out.",
+    "Interval: 95 %. Whole subjects are drawn again and again, because cases of one subject are not independent. With "
+    f"{ENOUGH_SUBJECTS} subjects or more, its ends are percentiles of the drawn means. With fewer, they come from "
+    "Student's t and the spread of the drawn means. Spread over seeds: standard deviation.",
+    f"A variant is better or worse only under three conditions: Holm's p is below {LEVEL:g}, the interval of the "
+    "difference does not hold 0, and the difference is larger than both spreads over seeds. Everything else is within "
+    "noise. p: Wilcoxon's signed-rank test on the Dice of each subject, with Holm's correction. The correction is over "
+    "all comparisons with the reference at one labelled amount and one kind of weights. With one seed each the spread "
+    "is not known and counts for nothing.",
     "Supervised U-Net and V-Net are trained in one run without seeing each other: 'supervised' is their mean, "
     "'supervised/unet' and 'supervised/vnet' each alone. Gap closed: the share of the way from the best supervised row "
     "at this amount to the best one with all labels.",

@@ -15,6 +15,8 @@ from ucseg.types import Array
 
 METRICS = ("dice", "jaccard", "hd95", "assd", "surface_dice")
 DISTANCES = ("hd95", "assd")
+LIMITS = {metric: (0.0, math.inf if metric in DISTANCES else 1.0) for metric in METRICS}
+"""Least and most that each can be."""
 
 OK, BOTH_EMPTY, MISSED, FALSE_POSITIVE = "ok", "both empty", "missed", "false positive"
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, METRICS, MISSED, OK, ClassMetrics
-from ucseg.evaluation.statistics import RESAMPLES, Interval, bootstrap_interval
+from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, LIMITS, METRICS, MISSED, OK, ClassMetrics
+from ucseg.evaluation.statistics import ENOUGH_SUBJECTS, RESAMPLES, Interval, bootstrap_interval
+from ucseg.inference.class_means import mean_of_class_means
 from ucseg.machine.writing import csv_text, write_json, write_text
 from ucseg.types import Array
 
@@ -25,7 +26,8 @@ DEFINITIONS = {
     "both empty": "undefined: left out of the means and counted",
     "one empty": "dice, jaccard and surface_dice 0; hd95 and assd the diagonal of the image (worst_distance)",
     "mean": "over cases for each class; 'all' is the mean of the classes' means",
-    "interval": f"95 % percentile bootstrap, {RESAMPLES} resamples of whole subjects",
+    "interval": f"95 %, from {RESAMPLES} resamples of whole subjects: percentiles; with fewer than {ENOUGH_SUBJECTS} "
+    "subjects mean -+ t(n - 1) x their standard deviation x sqrt(n / (n - 1)), within the metric's limits",
 }
 
 
@@ -109,10 +111,7 @@ class Evaluation:
     def case_means(self, metric: str) -> dict[str, float]:
         """Case -> mean over its defined classes; NaN when it has none. For `paired_difference` of two evaluations."""
         table = self.values(metric)
-        return {
-            case.case: float(row[~np.isnan(row)].mean()) if (~np.isnan(row)).any() else math.nan
-            for case, row in zip(self.cases, table, strict=True)
-        }
+        return {case.case: mean_of_class_means(row[None]) for case, row in zip(self.cases, table, strict=True)}
 
     def mean(self, metric: str = "dice") -> float:
         """Mean of the classes' means."""
@@ -144,7 +143,7 @@ class Evaluation:
             values = self.values(metric)[:, columns]
             if metric in DISTANCES and self.unit == "mixed":
                 values = np.full_like(values, math.nan)
-            metrics[metric] = bootstrap_interval(values, self.seed, subjects=subjects)
+            metrics[metric] = bootstrap_interval(values, self.seed, subjects=subjects, limits=LIMITS[metric])
         statuses = [case.rows[column]["status"] for case in self.cases for column in columns]
         return ClassSummary(
             label,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from ucseg.inference.class_means import means_of_class_means
 from ucseg.randomness import numpy_generator
 from ucseg.types import Array
 
 RESAMPLES = 10_000
+ENOUGH_SUBJECTS = 30
+"""With fewer, the interval is Student's."""
+NO_LIMITS = (-math.inf, math.inf)
+Statistic = Callable[[Array, Array], Array]
+"""N x K sums and numbers of values -> N."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Interval(Bounds):
-    """A mean and its bootstrap interval; NaN where there is nothing to say (no value; an interval of one subject).
+    """A mean and its interval; NaN where there is nothing to say (no value; an interval of one subject).
 
     `cases` is how many cases had a defined value.
     """
@@ -43,18 +48,28 @@ class Interval(Bounds):
 
 @dataclass(frozen=True)
 class PairedDifference(Interval):
-    """How much higher a is than b: mean of a - b over the pairs of which both sides are defined.
+    """How much higher the mean of a is than that of b.
 
-    `p` is the two-sided one of Wilcoxon's signed-rank test (NaN with fewer than two pairs).
+    `p` is the two-sided one of Wilcoxon's signed-rank test over subjects (NaN with fewer than two pairs). `cases` is
+    how many subjects it compares.
     """
 
     p: float
 
 
 def bootstrap_interval(
-    values: Array | Sequence[float], seed: int = 0, *, n: int = RESAMPLES, subjects: Sequence[str] | None = None
+    values: Array | Sequence[float],
+    seed: int = 0,
+    *,
+    n: int = RESAMPLES,
+    subjects: Sequence[str] | None = None,
+    limits: tuple[float, float] = NO_LIMITS,
 ) -> Interval:
-    """Mean and 95 % percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
+    """Mean and 95 % interval from drawing subjects again and again (Efron & Tibshirani 1993, ch. 12 and 13).
+
+    From 30 subjects on, its ends are percentiles of the drawn means. Of fewer subjects these lie too near together:
+    there the ends are mean -+ t(n - 1) s sqrt(n / (n - 1)). s is the standard deviation of the drawn means, n the
+    number of subjects. Of one column with one case a subject this is Student's interval.
 
     Args:
         values: one a case, or cases x K. NaN is undefined and left out. For K columns (classes) the statistic is the
@@ -63,46 +78,49 @@ def bootstrap_interval(
         n: number of resamples.
         subjects: whose case each one is. Whole subjects are drawn, since scans of one subject are not independent;
             None: every case is a subject.
+        limits: what a mean can be at all; the ends stay within.
     """
-    table = np.asarray(values, dtype=np.float64)
-    table = table[:, None] if table.ndim == 1 else table
-    defined = ~np.isnan(table)
-    counted = defined.any(axis=1)
-    cases = int(counted.sum())
-    if cases == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    # A subject without a single value cannot change a mean; drawing it would only make some resamples empty.
-    names = np.asarray(subjects if subjects is not None else range(len(table)))[counted]
-    _, index = np.unique(names, return_inverse=True)
-    total = int(index.max()) + 1
-    sums, counts = np.zeros((total, table.shape[1])), np.zeros((total, table.shape[1]))
-    np.add.at(sums, index, np.where(defined, table, 0.0)[counted])
-    np.add.at(counts, index, defined[counted])
-    mean = float(_mean_of_means(sums.sum(axis=0)[None], counts.sum(axis=0)[None])[0])
-    if total < 2:
-        return Interval(mean, math.nan, math.nan, cases)
-    generator = numpy_generator(seed, "bootstrap")
-    means = []
-    step = max(1, 4_000_000 // total)  # bounds memory for thousands of subjects
-    for start in range(0, n, step):
-        times = generator.multinomial(total, np.full(total, 1 / total), size=min(step, n - start)).astype(np.float64)
-        means.append(_mean_of_means(times @ sums, times @ counts))
-    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5])
-    return Interval(mean, float(low), float(high), cases)
+    sums, counts, cases = _by_subject(_columns(values), subjects)
+    return Interval(*_bounds(sums, counts, means_of_class_means, seed, n, limits), cases)
 
 
-def paired_difference(a: Array | Sequence[float], b: Array | Sequence[float], seed: int = 0) -> PairedDifference:
-    """Compare two methods by one value a subject, in the same order; pairs with a NaN are left out.
+def paired_difference(
+    a: Array | Sequence[float],
+    b: Array | Sequence[float],
+    seed: int = 0,
+    *,
+    subjects: Sequence[str] | None = None,
+    limits: tuple[float, float] = NO_LIMITS,
+) -> PairedDifference:
+    """Compare two methods on the same cases, in the same order: the mean of a minus that of b.
+
+    Args:
+        a, b: as `values` of `bootstrap_interval`. Of single values, pairs with a NaN are left out.
+        seed, subjects, limits: as of `bootstrap_interval`. A subject is drawn with both its sides. The test is over the
+            subjects that have a mean on both sides; `cases` counts them.
 
     Raises:
-        ValueError: a and b differ in length.
+        ValueError: a and b differ in shape.
     """
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"a comparison needs one value a subject from each; got {first.shape} and {second.shape}")
-    difference = first - second
-    difference = difference[~np.isnan(difference)]
-    return PairedDifference(**vars(bootstrap_interval(difference, seed)), p=_signed_rank(difference))
+    first, second = _columns(a), _columns(b)
+    if first.shape != second.shape:
+        raise ValueError(f"a comparison needs the same cases and classes; got {first.shape} and {second.shape}")
+    if np.ndim(a) == 1:
+        unpaired = np.isnan(first) | np.isnan(second)
+        first, second = (np.where(unpaired, math.nan, one) for one in (first, second))
+    classes = first.shape[1]
+    sums, counts, _ = _by_subject(np.hstack([first, second]), subjects)
+
+    def difference(sums: Array, counts: Array) -> Array:
+        ours, theirs = (
+            means_of_class_means(sums[:, part], counts[:, part]) for part in (slice(classes), slice(classes, None))
+        )
+        return ours - theirs
+
+    of_subjects = difference(sums, counts)
+    of_subjects = of_subjects[~np.isnan(of_subjects)]
+    bounds = _bounds(sums, counts, difference, seed, RESAMPLES, limits)
+    return PairedDifference(*bounds, len(of_subjects), p=_signed_rank(of_subjects))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -123,12 +141,54 @@ def _signed_rank(difference: Array) -> float:
         return math.nan
     if not difference.any():
         return 1.0  # no difference at all: the test is not defined, the answer is plain
+    from scipy import stats
+
     return float(stats.wilcoxon(difference).pvalue)
 
 
-def _mean_of_means(sums: Array, counts: Array) -> Array:
-    """Rows of column sums and counts -> mean over the columns that have any; NaN for a row that has none."""
-    there = counts > 0
-    column_means = np.divide(sums, counts, out=np.zeros_like(sums), where=there)
-    columns = there.sum(axis=1)
-    return np.where(columns > 0, column_means.sum(axis=1) / np.maximum(columns, 1), np.nan)
+def _columns(values: Array | Sequence[float]) -> Array:
+    table = np.asarray(values, dtype=np.float64)
+    return table[:, None] if table.ndim == 1 else table
+
+
+def _by_subject(table: Array, subjects: Sequence[str] | None) -> tuple[Array, Array, int]:
+    """Cases x K -> subjects x K sums and numbers of defined values, and how many cases have one.
+
+    A subject without a single value cannot change a mean: drawing it would only make some resamples empty.
+    """
+    defined = ~np.isnan(table)
+    counted = defined.any(axis=1)
+    names = np.asarray(subjects if subjects is not None else range(len(table)))[counted]
+    found, index = np.unique(names, return_inverse=True)
+    sums, counts = np.zeros((len(found), table.shape[1])), np.zeros((len(found), table.shape[1]))
+    np.add.at(sums, index, np.where(defined, table, 0.0)[counted])
+    np.add.at(counts, index, defined[counted])
+    return sums, counts, int(counted.sum())
+
+
+def _bounds(
+    sums: Array, counts: Array, statistic: Statistic, seed: int, n: int, limits: tuple[float, float]
+) -> tuple[float, float, float]:
+    """A statistic of all subjects, and the ends of its interval."""
+    total = len(sums)
+    mean = float(statistic(sums.sum(axis=0)[None], counts.sum(axis=0)[None])[0])
+    if total < 2:
+        return mean, math.nan, math.nan
+    generator = numpy_generator(seed, "bootstrap")
+    drawn = []
+    step = max(1, 4_000_000 // total)  # bounds memory for thousands of subjects
+    for start in range(0, n, step):
+        times = generator.multinomial(total, np.full(total, 1 / total), size=min(step, n - start)).astype(np.float64)
+        drawn.append(statistic(times @ sums, times @ counts))
+    means = np.concatenate(drawn)
+    means = means[~np.isnan(means)]
+    if len(means) == 0:
+        return mean, math.nan, math.nan
+    if total < ENOUGH_SUBJECTS:
+        from scipy import stats
+
+        half = stats.t.ppf(0.975, total - 1) * means.std() * math.sqrt(total / (total - 1))
+        low, high = mean - half, mean + half
+    else:
+        low, high = np.percentile(means, [2.5, 97.5])
+    return mean, float(max(low, limits[0])), float(min(high, limits[1]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ucseg import ranks
+from ucseg.inference.class_means import mean_of_class_means
 from ucseg.inference.failure_score import foreground_dice
 from ucseg.inference.predictor import Predictor, mirrors_of
 from ucseg.methods.base import Method
@@ -87,9 +87,9 @@ def validation_dice(
         report(len(own), len(own))
     shares = ranks.all_say(measured)
     rows = [shares[k % len(shares)][k // len(shares)] for k in range(len(cases))]
-    with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # a mean of nothing is NaN
-        means = {name: np.nanmean([row[name] for row in rows], axis=0) for name in rows[0]}
-        figures = {name: float(np.nanmean(by_class)) for name, by_class in means.items()}
+    tables = {name: np.array([row[name] for row in rows]) for name in rows[0]}  # cases x foreground classes
+    figures = {name: mean_of_class_means(table) for name, table in tables.items()}
     if classes > 2:
-        figures |= {f"dice_class_{plan.classes[c]}": float(means["dice"][c - 1]) for c in range(1, classes)}
+        of_class = {plan.classes[c]: tables["dice"][:, c - 1 : c] for c in range(1, classes)}
+        figures |= {f"dice_class_{name}": mean_of_class_means(column) for name, column in of_class.items()}
     return figures
