@@ -76,17 +76,6 @@ def test_a_checkpoint_of_nnssl_fits(tmp_path: Path, levels: int, tensors: int, n
     assert all(torch.equal(own[name], made[name]) for name in kept)
 
 
-def test_a_stem_for_one_channel_serves_several(tmp_path: Path) -> None:
-    """The same image in each of them gives the same maps."""
-    made = checkpoint(tmp_path / "one.pth", 5)
-    image = torch.randn(1, 1, 4, 4, 4)
-    holder = torch.nn.ModuleDict({"network": build_network("resenc", Problem(3, 3, 2, (32,) * 3, (8,) * 3))})
-    fit = fit_networks(holder, read_weights(tmp_path / "one.pth"))
-    stem = fit.taken["network.encoder.stem.convs.0.conv.weight"]
-    expected = F.conv3d(image, made["encoder.stem.convs.0.conv.weight"])
-    torch.testing.assert_close(F.conv3d(image.expand(1, 3, 4, 4, 4), stem), expected)
-
-
 @pytest.mark.parametrize("dims", [2, 3])
 def test_blocks_add_their_input_and_step_down_by_the_plans_strides(dims: int) -> None:
     strides = ((2,) * dims, (1,) * (dims - 1) + (2,))

@@ -99,6 +99,30 @@ def test_one_network_goes_to_every_network_of_its_kind_and_to_no_other() -> None
     assert fit_by_names(method, weights).taken == {}
 
 
+@pytest.mark.parametrize(("given", "own"), [(1, 3), (3, 1), (3, 4)])
+def test_a_first_layer_serves_other_channels(given: int, own: int) -> None:
+    """An image with the same values in all channels gives the same map."""
+    weights = build_network("unet", problem(channels=given)).state_dict()
+    fit = fit_networks(nn.ModuleDict({"network": build_network("unet", problem(channels=own))}), weights)
+    assert fit.missing == []
+    name, grey = "encoder.0.layers.0.weight", torch.randn(1, 1, 5, 5)
+    maps = [
+        nn.functional.conv2d(grey.expand(-1, count, -1, -1), layer)
+        for count, layer in ((given, weights[name]), (own, fit.taken[f"network.{name}"]))
+    ]
+    torch.testing.assert_close(*maps)
+
+
+def test_an_encoder_alone_goes_to_the_encoder_of_each_network() -> None:
+    weights = {
+        f"backbone.{k}": v for k, v in build_network("unet", problem()).get_submodule("encoder").state_dict().items()
+    }
+    method = nn.ModuleDict({"student": build_network("unet", problem()), "other": build_network("vnet", problem())})
+    fit = fit_networks(method, weights)
+    assert places(fit.missing, list(method.state_dict())) == ["student.decoder", "other"]
+    assert torch.equal(fit.taken["student.encoder.0.layers.0.weight"], weights["backbone.0.layers.0.weight"])
+
+
 def test_places_are_the_shortest_prefixes_that_hold_nothing_else() -> None:
     of = ["a.b.x", "a.b.y", "a.c.x", "a.cc.x", "d"]
     assert places(["a.b.x", "a.b.y"], of) == ["a.b"]

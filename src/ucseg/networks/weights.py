@@ -23,6 +23,8 @@ ADDED = ("module.", "_orig_mod.")
 """What torch puts in front of every name of a network that several devices share, or that is compiled."""
 HEADS = ".seg_layers."
 """nnU-Net's heads and nnssl's: they belong to other classes, or to the pretext task."""
+IMAGE_CHANNELS = (1, 3)
+"""Of the images that networks are pretrained on. No other layer has so few inputs, but for those of equal shape."""
 ENOUGH = 0.25
 """Part of a network's tensors that has to fit: an encoder alone is about half, a name in common is chance."""
 
@@ -74,17 +76,21 @@ def fit_by_names(module: nn.Module, weights: Weights) -> Fit:
 
 
 def fit_networks(module: nn.Module, weights: Weights) -> Fit:
-    """What fits each network of a module, wherever in the file a network of this kind lies.
+    """What fits each network of a module, or its encoder, wherever in the file it lies.
 
     So one encoder goes to student and teacher, and to each of several networks.
     """
     own, taken = module.state_dict(), dict[str, Tensor]()
     for prefix, network in networks_of(module):
-        shapes = network.state_dict()
-        fits = [_fit(shapes, weights, start) for start in _starts(shapes, weights)]
-        best = max(fits, key=lambda fit: len(fit.taken), default=Fit({}, []))
-        if len(best.taken) >= ENOUGH * len(shapes):
-            taken |= {prefix + name: value for name, value in best.taken.items()}
+        best: dict[str, Tensor] = {}
+        for inner in ("", *(f"{name}." for name, _ in network.named_children())):
+            part = {k.removeprefix(inner): v for k, v in network.state_dict().items() if k.startswith(inner)}
+            for start in _starts(part, weights):
+                found = _fit(part, weights, start).taken
+                if len(found) > len(best):
+                    best = {f"{prefix}{inner}{name}": value for name, value in found.items()}
+        if len(best) >= ENOUGH * len(network.state_dict()):
+            taken |= best
     return Fit(taken, [name for name in own if name not in taken])
 
 
@@ -173,10 +179,13 @@ def _fit(own: Weights, weights: Weights, start: str) -> Fit:
 
 
 def _shaped(given: Tensor, own: Tensor) -> Tensor | None:
-    """The given tensor if it has the shape; a first layer for one channel serves several, each with a part of it."""
+    """The given tensor if it has the shape; or a first layer of as many channels as the images have.
+
+    The sum over the channels stays: an image with the same values in all of them gives the same map.
+    """
     if given.shape == own.shape:
         return given
-    many = given.ndim > 2 and given.ndim == own.ndim and given.shape[1] == 1 and own.shape[1] > 1
-    if many and (given.shape[0], *given.shape[2:]) == (own.shape[0], *own.shape[2:]):
-        return given.expand_as(own) / own.shape[1]
+    first = given.ndim == own.ndim > 2 and given.shape[1] in IMAGE_CHANNELS
+    if first and (given.shape[0], *given.shape[2:]) == (own.shape[0], *own.shape[2:]):
+        return given.sum(dim=1, keepdim=True).expand_as(own) / own.shape[1]
     return None
