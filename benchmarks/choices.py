@@ -69,6 +69,16 @@ for name, settings in {
     "strong-mixed-teacher": ["method.strong_mixing=true", "method.plain_terms=false", "method.decay=0.99"],
 }.items():
     VARIANTS[f"norm-{name}"] = ("uc_seg", ["method.subnets=[unet,vnet_norm]", *settings])
+# An encoder that knows ImageNet: with the baseline's loss at several rates, and as one subnet or both.
+for name, start, rate in (("", "", 0.01), ("-random", ":random", 0.01), ("-lr03", "", 0.03), ("-lr003", "", 0.003)):
+    settings = ["method.calibration_weight=0", f"method.networks=[effnet_lite0{start}]", f"lr={rate}"]
+    VARIANTS[f"supervised-effnet{name}"] = ("supervised", settings)
+for name, pair in (
+    ("first", "effnet_lite0,vnet_norm"),
+    ("second", "unet,effnet_lite0"),
+    ("both", "effnet_lite0,effnet_lite0"),
+):
+    VARIANTS[f"effnet-{name}"] = ("uc_seg", [f"method.subnets=[{pair}]"])
 
 
 def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def test_without_the_package_the_extra_and_random_weights_are_named(monkeypatch:
 def test_the_packages_weights_all_fit_and_know_what_they_see() -> None:
     ours = network("effnet_lite0", seed=0, edge=96).eval()
     (line,) = load_pretrained(ours)
-    assert "240 of its 240" in line
+    assert "ImageNet" in line and "240 of its 240" in line
     from skimage import data
 
     # The same photograph a little shifted is more alike than another one: not so with random weights.

@@ -54,7 +54,8 @@ def _load(network: EncoderUNet) -> str:
             f"{some(missing)} are not; give the weights of this encoder.",
         )
     network.backbone.load_state_dict(taken, strict=False)
-    said = f"{network.name} starts from {path}: {len(taken)} of its {len(own)} tensors"
+    source = str(path) if network.start else f"ImageNet weights ({path.name})"
+    said = f"{network.name} starts from {source}: {len(taken)} of its {len(own)} tensors"
     if missing:
         said += f"; random: {some(missing)}"
     if given:
