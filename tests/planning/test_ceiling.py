@@ -20,7 +20,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.inference.predictor import _most_probable
-from ucseg.planning import measuring
+from ucseg.planning import ceiling, measuring
 from ucseg.planning.ceiling import LEAST_CEILING, NetworkGrid, ceilings
 from ucseg.planning.choosing import plan_with_reasons
 from ucseg.planning.facts import round_trip
@@ -157,6 +157,34 @@ def test_lesions_of_a_voxel_in_the_finer_scans_make_the_plan_as_fine(tmp_path: P
     assert "lost in 1 of 4 masks" in planned.reasons["spacing"]
     coarse = plan_with_reasons(data, overrides={"spacing": 1.0})
     assert coarse.ceilings.lost() == [("0", 2)] and "lost in 1 of 4 masks" in coarse.reasons["spacing"]
+
+
+def test_one_fine_scan_does_not_make_all_scans_huge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling, "USUAL_VOXELS", 0)
+    label = np.zeros((30, 30, 30), np.uint8)
+    label[8:20, 8:20, 8:20] = 1
+    speck = np.zeros_like(label)
+    speck[15, 15, 15] = 2
+    planned = plan_with_reasons(volumes(tmp_path, [label, label, speck], [1.0, 1.0, 0.1]))
+    assert planned.plan.spacing == (1.0, 1.0, 1.0) and planned.ceilings.lost() == [("2", 2)]
+
+
+def test_slices_keep_their_spacing_across(tmp_path: Path) -> None:
+    labels = [np.zeros((24, 24, 12), np.uint8) for _ in range(3)]
+    for label, thick in zip(labels, (1, 4, 4), strict=True):
+        label[4 : 4 + thick, 4 : 4 + thick, 3] = 2
+    data = volumes(tmp_path, labels, [0.5, 1.0, 1.0])
+    planned = plan_with_reasons(data, dims=2)
+    assert planned.plan.spacing == (0.5, 0.5, 1.0) and planned.ceilings.enough
+    assert NetworkGrid.of(planned.plan).shape(planned.seen.headers["0"]) == (24, 24, 12)
+
+
+def test_patches_of_images_fit_a_small_device(tmp_path: Path) -> None:
+    data = images(tmp_path, [vessels(0, (300, 300))])
+    whole = plan_with_reasons(data).plan.patch
+    planned = plan_with_reasons(data, machine=FakeMachine(size=8e9))
+    assert planned.plan.size is None and planned.cost is not None and planned.cost.bytes <= FakeMachine.memory
+    assert np.prod(planned.plan.patch) < np.prod(whole)
 
 
 def test_what_was_measured_is_kept_until_a_mask_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

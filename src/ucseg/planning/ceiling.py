@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 
 from ucseg.dataset.manifest import Dataset
+from ucseg.planning.facts import Header
 from ucseg.planning.fingerprint import Fingerprint
 from ucseg.planning.measuring import measure_round_trips
 from ucseg.planning.plan import Plan
@@ -23,6 +24,10 @@ from ucseg.types import Array
 
 LEAST_CEILING = 0.97
 """A class whose masks come back with a smaller mean Dice needs a finer grid."""
+USUAL_VOXELS = 256**3
+MOST_GROWTH = 4
+"""On a finer grid a scan has at most USUAL_VOXELS, or so many times those of the largest training scan: one fine scan
+among coarse ones would fill the memory otherwise."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class NetworkGrid:
     @classmethod
     def of(cls, plan: Plan) -> Self:
         return cls(plan.spacing, plan.size, plan.slice_axis)
+
+    def shape(self, scan: Header) -> tuple[int, ...]:
+        """S of a scan on this grid, in canonical axes."""
+        return network_shape(scan.shape, scan.spacing, self.spacing, self.size, self.slice_axis)
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,7 @@ class Ceilings:
 
 def ceilings(dataset: Dataset, seen: Fingerprint, grid: NetworkGrid) -> Ceilings:
     """Measure the ceilings of the labelled training masks. Masks that the grid leaves as they are need no reading."""
-    shapes = {
-        name: network_shape(head.shape, head.spacing, grid.spacing, grid.size, grid.slice_axis)
-        for name, head in ((name, seen.headers[name]) for name in seen.labelled)
-    }
+    shapes = {name: grid.shape(seen.headers[name]) for name in seen.labelled}
     moved = {name: shape for name, shape in shapes.items() if shape != seen.headers[name].shape}
     found = measure_round_trips(dataset, moved) if moved else {}
     kept = {name: dict.fromkeys(seen.scans[name].classes or {}, 1.0) for name in shapes if name not in moved}
@@ -99,7 +105,8 @@ def fine_enough(dataset: Dataset, seen: Fingerprint, first: NetworkGrid, plane: 
     """The coarsest grid, not coarser than `first`, that is enough.
 
     The finest one tried has the shortest voxel edges of the scans whose masks fall short. Between both are steps of at
-    most twice as many voxels; they are tried by halving. If even the finest is not enough, the better of both ends.
+    most twice as many voxels, as far as memory allows (MOST_GROWTH); they are tried by halving. If even the finest is
+    not enough, the better of both ends.
 
     Args:
         plane: the axes that the network sees; others stay.
@@ -115,8 +122,10 @@ def fine_enough(dataset: Dataset, seen: Fingerprint, first: NetworkGrid, plane: 
     else:  # images of all sizes and aspects became one size: now one spacing for all
         coarse[plane] = np.sqrt(np.median(seen.shapes[:, plane].prod(axis=1)) / np.prod(first.size))
         fine[plane] = edges[plane]
-    rungs = [NetworkGrid(step, None, first.slice_axis) for step in _steps(coarse, fine)]
-    if rungs[-1] == first:
+    steps = [NetworkGrid(step, None, first.slice_axis) for step in _steps(coarse, fine)]
+    most = max(USUAL_VOXELS, MOST_GROWTH * seen.shapes.prod(axis=1).max())
+    rungs = [grid for grid in steps if grid != first and _largest(grid, seen) <= most]
+    if not rungs:
         return first
     finest = ceilings(dataset, seen, rungs[-1])
     if not finest.enough:
@@ -134,6 +143,11 @@ def fine_enough(dataset: Dataset, seen: Fingerprint, first: NetworkGrid, plane: 
 def shown(dice: float) -> str:
     """Three digits, rounded down: what is too little does not look like enough."""
     return f"{np.floor(dice * 1000) / 1000:.3f}"
+
+
+def _largest(grid: NetworkGrid, seen: Fingerprint) -> float:
+    """Voxels of the largest training scan on a grid."""
+    return max(float(np.prod(grid.shape(head))) for head in seen.headers.values())
 
 
 def _steps(coarse: Array, fine: Array) -> list[tuple[float, ...]]:
