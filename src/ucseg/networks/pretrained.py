@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ucseg.errors import UserError, some
 from ucseg.networks.effnet_lite0 import packaged_weights
-from ucseg.networks.encoder_unet import COLOURS, RANDOM, TIMM, EncoderUNet
-from ucseg.networks.weights import read_weights
+from ucseg.networks.encoder_unet import RANDOM, TIMM, EncoderUNet
+from ucseg.networks.weights import read_weights, shaped
 
 ENOUGH = 0.5
 """Part of an encoder's tensors that has to fit; less is another encoder."""
@@ -43,7 +43,7 @@ def _load(network: EncoderUNet) -> str:
     taken: dict[str, Tensor] = {}
     for name, value in own.items():
         _, tensor = given.get(_key(name), ("", None))
-        if tensor is not None and (fitting := _shaped(tensor, value)) is not None:
+        if tensor is not None and (fitting := shaped(tensor, value)) is not None:
             taken[name] = fitting
             del given[_key(name)]
     missing = [name.removeprefix("network.") for name in own if name not in taken]
@@ -69,16 +69,3 @@ def _key(name: str) -> str:
     while start := next((one for one in WRAPPED if key.startswith(one)), None):
         key = key.removeprefix(start)
     return key
-
-
-def _shaped(given: Tensor, own: Tensor) -> Tensor | None:
-    """The given tensor if it has the shape, or a first layer for colours as one for other channels.
-
-    Each channel gets an equal part of the sum over the colours. So a grey image counts as a photograph without colour.
-    """
-    if given.shape == own.shape:
-        return given
-    rest = (given.shape[:1], given.shape[2:]) == (own.shape[:1], own.shape[2:])
-    if given.ndim == 4 and own.ndim == 4 and given.shape[1] == COLOURS and rest:
-        return given.sum(dim=1, keepdim=True).expand_as(own) / own.shape[1]
-    return None

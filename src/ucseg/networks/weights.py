@@ -173,12 +173,12 @@ def _fit(own: Weights, weights: Weights, start: str) -> Fit:
     taken = {}
     for name, value in own.items():
         given = weights.get(start + name)
-        if given is not None and (fitting := _shaped(given, value)) is not None:
+        if given is not None and (fitting := shaped(given, value)) is not None:
             taken[name] = fitting
     return Fit(taken, [name for name in own if name not in taken])
 
 
-def _shaped(given: Tensor, own: Tensor) -> Tensor | None:
+def shaped(given: Tensor, own: Tensor) -> Tensor | None:
     """The given tensor if it has the shape; or a first layer of as many channels as the images have.
 
     The sum over the channels stays: an image with the same values in all of them gives the same map.
