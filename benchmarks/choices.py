@@ -48,8 +48,7 @@ PUBLISHED = "published augmentation"
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "supervised": ("supervised", ["method.calibration_weight=0"]),
     "supervised-published": ("supervised", ["method.calibration_weight=0", PUBLISHED]),
-    "unimatch": ("unimatch", []),
-    "bcp": ("bcp", []),
+    **{name: (name, []) for name in ("mean_teacher", "cps", "unimatch", "bcp")},
     "published": ("uc_seg", [PUBLISHED]),
     "base": ("uc_seg", []),
     "norm": ("uc_seg", ["method.subnets=[unet,vnet_norm]"]),
@@ -65,6 +64,13 @@ for name, settings in {
     "no-dropout": ["plan.augmentation.dropout=0"],
     "no-ccp": ["method.ife_weight=0", "method.ic_weight=0"],
     "lr03": ["lr=0.03"],
+    "bare": [
+        "method.strong_mixing=true",
+        "method.plain_terms=false",
+        "method.ife_weight=0",
+        "method.ic_weight=0",
+        "method.upg=false",
+    ],
     "strong-mixed": ["method.strong_mixing=true", "method.plain_terms=false"],
     "strong-mixed-teacher": ["method.strong_mixing=true", "method.plain_terms=false", "method.decay=0.99"],
 }.items():
@@ -91,7 +97,7 @@ def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, A
     from ucseg.planning.plan import read_plan
     from ucseg.training.checkpoint import load_method
 
-    method, settings = VARIANTS[name]
+    method, settings = VARIANTS[name.split("@")[0]]
     plan = read_plan(data / "plan.yaml")
     if PUBLISHED in settings:
         old = AugmentationConfig.published(plan.dims, "mri")
@@ -136,9 +142,16 @@ def main() -> None:
         ucseg("plan", data, *(word for setting in one["plan"] for word in ("--set", setting)))
     if words.cell:
         name, seed = words.cell.rsplit("-", 1)
-        found = cell(data, name, int(seed), work / "runs" / words.cell, one["steps"])
+        steps = int(name.split("@")[1]) if "@" in name else one["steps"]
+        found = cell(data, name, int(seed), work / "runs" / words.cell, steps)
         (RESULTS / words.set).mkdir(parents=True, exist_ok=True)
-        known = {"variant": name, "seed": int(seed), "settings": VARIANTS[name], "steps": one["steps"], **machine()}
+        known = {
+            "variant": name,
+            "seed": int(seed),
+            "settings": VARIANTS[name.split("@")[0]],
+            "steps": steps,
+            **machine(),
+        }
         (RESULTS / words.set / f"{words.cell}.json").write_text(json.dumps(known | found, indent=1) + "\n")
         return
     for seed in range(words.seeds):
