@@ -97,7 +97,7 @@ def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, A
     from ucseg.planning.plan import read_plan
     from ucseg.training.checkpoint import load_method
 
-    method, settings = VARIANTS[name.split("@")[0]]
+    method, settings = VARIANTS[name.split("@", maxsplit=1)[0]]
     plan = read_plan(data / "plan.yaml")
     if PUBLISHED in settings:
         old = AugmentationConfig.published(plan.dims, "mri")

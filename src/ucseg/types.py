@@ -34,6 +34,7 @@ class Problem:
         token: edge lengths of the patches into which the pseudo-label generator cuts the uncertainty maps.
         one_component: classes that are one connected component in a scan (for the component filter).
         strides: from one encoder level of the networks to the next. None: five levels, each half of the one above.
+        width: channels of the finest level; each level has twice as many as the one above.
     """
 
     dims: int
@@ -43,6 +44,7 @@ class Problem:
     token: tuple[int, ...]
     one_component: tuple[int, ...] = ()
     strides: Strides | None = None
+    width: int = 16
 
     @property
     def binary(self) -> bool:

@@ -60,6 +60,16 @@ def test_logits_on_the_images_grid_and_five_feature_maps_each_half_of_the_one_ab
 
 
 @EVERY_NETWORK
+@BOTH_RANKS
+def test_a_problem_says_how_wide_networks_are(name: str, dims: int) -> None:
+    network = build_network(name, Problem(dims, 1, 2, (32,) * dims, (8,) * dims, width=24)).eval()
+    with torch.no_grad():
+        logits, features = network(torch.randn(1, 1, *(32,) * dims))
+    assert logits.shape[1] == 2
+    assert tuple(one.shape[1] for one in features) == network.widths == (24, 48, 96, 192, 384)
+
+
+@EVERY_NETWORK
 def test_strides_say_how_many_levels_there_are_and_which_axes_each_step_shrinks(name: str) -> None:
     strides = ((2, 2, 1), (2, 2, 2), (1, 2, 1))
     network = build_network(name, Problem(3, 1, 2, (16, 32, 8), (4, 4, 4), strides=strides)).eval()

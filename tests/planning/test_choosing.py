@@ -170,7 +170,7 @@ class FakeMachine:
 
     def step(self, problem: Problem, half: int) -> Cost:
         self.asked.append(half)
-        part = half * float(np.prod(problem.patch)) / 32**3
+        part = half * float(np.prod(problem.patch)) / 32**3 * (problem.width / 16) ** 2
         return Cost(self.seconds * part, self.size * part)
 
     def validation_seconds(self, plan: Plan, shape: tuple[int, ...]) -> float:
@@ -212,6 +212,18 @@ def test_hours_settle_the_plan_s_steps(tmp_path: Path) -> None:
     assert planned.plan.steps is not None and "1 h at" in planned.reasons["steps"]
     expected = (0.95 * 3600 - 50) / planned.cost.seconds  # type: ignore[union-attr]
     assert 0.9 * expected < planned.plan.steps <= expected
+
+
+@pytest.mark.parametrize(("hours", "width"), [(1, 16), (2000, 32)])
+def test_a_long_time_allows_wider_networks(tmp_path: Path, hours: float, width: int) -> None:
+    data = dataset(tmp_path, [head_and_tail(0), head_and_tail(1)])
+    machine = FakeMachine(size=1e8)
+    planned = plan_with_reasons(data, machine=machine, hours=hours)
+    assert planned.plan.width == planned.plan.problem.width == width
+    assert planned.cost == machine.step(planned.plan.problem, planned.plan.labelled_batch)
+    small = plan_with_reasons(data, machine=FakeMachine(size=2e9), hours=hours)
+    assert small.plan.width == 16, "no memory for wider ones"
+    assert plan_with_reasons(data, overrides={"width": 24}, machine=machine, hours=hours).plan.width == 24
 
 
 def plain_images(folder: Path, shape: tuple[int, int]) -> Dataset:

@@ -128,7 +128,7 @@ def test_target_spacing() -> None:
 
 
 def test_plan_of_volumes(tmp_path: Path) -> None:
-    data = volumes(tmp_path, [mri(0), mri(1), mri(2)], [two_class_label(), two_class_label()])
+    data = volumes(tmp_path, [mri(seed) for seed in range(6)], [two_class_label()] * 5)
     plan = make_plan(data)
     assert (plan.dims, plan.slice_axis, plan.unit, plan.spacing, plan.size) == (3, None, "mm", (1, 1, 1), None)
     assert (plan.patch, plan.token) == ((40, 56, 40), (8, 8, 8))
@@ -136,6 +136,8 @@ def test_plan_of_volumes(tmp_path: Path) -> None:
     assert plan.one_component == (1,)
     assert plan.problem.classes == 3 and plan.problem.patch == plan.patch and plan.problem.one_component == (1,)
     assert plan.augmentation.flip > 0
+    few = volumes(tmp_path / "few", [mri(seed) for seed in range(5)], [two_class_label()] * 4)
+    assert make_plan(few).one_component == (), "four masks do not show it"
 
 
 def test_classes_of_every_labelled_mask_are_known_and_may_be_set(tmp_path: Path) -> None:

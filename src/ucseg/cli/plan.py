@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from ucseg.planning.plan import Plan
 
 LISTED = ("one_component", "always_present")
-SHOWN = ("dims", "slice_axis", "spacing", "size", "patch", "strides", "token", "labelled_batch", "unlabelled_batch")
+SHOWN = (
+    "dims",
+    "slice_axis",
+    "spacing",
+    "size",
+    "patch",
+    "strides",
+    "width",
+    "token",
+    "labelled_batch",
+    "unlabelled_batch",
+)
 
 
 def plan(

@@ -32,7 +32,6 @@ from ucseg.method_parts.perturbation import adversarial_change, kept_statistics
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import OneNetwork
 from ucseg.networks.blocks import crop_to
-from ucseg.networks.levels import WIDTHS
 from ucseg.networks.unet import UNet
 from ucseg.types import Batch, Problem, Progress, StepOutput
 
@@ -60,7 +59,7 @@ class SSNet(OneNetwork):
     def __init__(self, config: SSNetConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         width = config.width
-        self.project = nn.Sequential(nn.Linear(WIDTHS[0], width), nn.ReLU(), nn.Linear(width, width))
+        self.project = nn.Sequential(nn.Linear(problem.width, width), nn.ReLU(), nn.Linear(width, width))
         self.match = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         flat = problem.dims == 2
         self.radius = config.radius or (0.02 if flat else 0.01)

@@ -12,13 +12,17 @@ from torch import Tensor, nn
 from ucseg.networks.blocks import crop_to, pad_to_multiple
 from ucseg.types import Problem, Strides
 
-WIDTHS = (16, 32, 64, 128, 256)
-"""Channels of the encoder levels in UC-Seg, finest first."""
+MOST_LEVELS = 5
+
+
+def widths_of(problem: Problem) -> tuple[int, ...]:
+    """Channels of the encoder levels, finest first; 16 to 256 in UC-Seg."""
+    return tuple(problem.width * 2**level for level in range(len(steps_of(problem)) + 1))
 
 
 def steps_of(problem: Problem) -> Strides:
     """The steps down between the encoder levels, a row each: those of the problem, or four that halve every axis."""
-    return (((2,) * problem.dims,) * 4 if problem.strides is None else problem.strides)[: len(WIDTHS) - 1]
+    return (((2,) * problem.dims,) * 4 if problem.strides is None else problem.strides)[: MOST_LEVELS - 1]
 
 
 def concatenate(x: Tensor, skip: Tensor) -> Tensor:
@@ -56,10 +60,10 @@ class Levels(nn.Module, ABC):
 
     encoder: nn.Module
 
-    def __init__(self, problem: Problem, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, problem: Problem, widths: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.dims, self.strides = problem.dims, steps_of(problem)
-        self.widths = widths[: len(self.strides) + 1]
+        self.widths = (widths or widths_of(problem))[: len(self.strides) + 1]
         self.multiple = tuple(math.prod(step[axis] for step in self.strides) for axis in range(problem.dims))
 
     def step_down(self, x: Tensor, level: int) -> Tensor:

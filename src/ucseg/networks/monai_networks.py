@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from ucseg.errors import UserError
 from ucseg.networks.blocks import crop_to, pad_to_multiple
 from ucseg.networks.cpu import VolumeConv
-from ucseg.networks.levels import WIDTHS
+from ucseg.networks.levels import MOST_LEVELS
 from ucseg.types import Problem
 
 PREFIX = "monai:"
+WIDTHS = "widths of the problem"
 # Arguments besides those of the image. MONAI has defaults for the rest.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "UNet": {"channels": WIDTHS, "strides": (2, 2, 2, 2), "num_res_units": 2},
-    "BasicUNet": {"features": (*WIDTHS, 16)},
+    "BasicUNet": {"features": WIDTHS},
     "AttentionUnet": {"channels": WIDTHS, "strides": (2, 2, 2, 2)},
     "DynUNet": {"kernel_size": [3] * 5, "strides": [1, 2, 2, 2, 2], "upsample_kernel_size": [2] * 4},
     "SegResNet": {"init_filters": 16},
@@ -59,7 +60,11 @@ class MonaiNetwork(nn.Module):
                 "Install it: pip install 'ucseg[monai]'.",
             ) from None
         size = {"spatial_dims": problem.dims, "in_channels": problem.channels, "out_channels": problem.classes}
-        self.network: nn.Module = getattr(nets, name)(**size, **ARGUMENTS[name])
+        widths = [problem.width * 2**level for level in range(MOST_LEVELS)]
+        if name == "BasicUNet":
+            widths.append(problem.width)  # of the decoder's last map
+        chosen = {key: widths if value is WIDTHS else value for key, value in ARGUMENTS[name].items()}
+        self.network: nn.Module = getattr(nets, name)(**size, **chosen)
         self.dims = problem.dims
         self.multiple = MULTIPLE.get(name, 16)
         self.widths: tuple[int, ...] = ()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ucseg.networks.blocks import CONV, StepUp, norm, up_sample
 from ucseg.networks.cpu import Dropout, max_pool
-from ucseg.networks.levels import WIDTHS, Levels, concatenate, go_up, steps_of
+from ucseg.networks.levels import Levels, concatenate, go_up, steps_of, widths_of
 from ucseg.types import Problem
 
 UpSampling = Literal["linear", "nearest", "transposed"]
@@ -51,7 +51,7 @@ class UNetDecoder(nn.Module):
     def __init__(self, problem: Problem, up: UpSampling = "linear") -> None:
         super().__init__()
         dims, steps = problem.dims, steps_of(problem)
-        widths = WIDTHS[: len(steps) + 1]
+        widths = widths_of(problem)
         self.up, self.widths = up, widths[-2::-1]
         pairs = zip(self.widths, widths[:0:-1], steps[::-1], strict=True)
         self.reduce = nn.ModuleList(

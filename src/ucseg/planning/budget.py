@@ -19,6 +19,9 @@ VALIDATIONS = 10
 FEWEST_STEPS = 10_000
 """Where the time allows fewer updates, batches become smaller, and then plain images. 330 and 2,100 steps at full size
 were far worse than more steps at half of it (benchmarks/results/self_planned.json). Limits between were not tried."""
+WIDE = 32
+"""Channels of the finest level in nnU-Net: taken where WIDE_STEPS updates of networks so wide fit into the time."""
+WIDE_STEPS = 20_000
 FEW_STEPS = 500
 """Fewer are reported: 330 steps on hc18 were far worse than 1,200, 470 on hippocampus little worse than 600."""
 LEAST_BATCH = 2

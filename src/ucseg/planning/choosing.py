@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from ucseg.config import merge
 from ucseg.dataset.manifest import Dataset
 from ucseg.planning.augmentation import AugmentationConfig
-from ucseg.planning.budget import Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
+from ucseg.planning.budget import WIDE, WIDE_STEPS, Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
 from ucseg.planning.ceiling import Ceilings, NetworkGrid, ceilings, fine_enough
-from ucseg.planning.fingerprint import ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
+from ucseg.planning.fingerprint import ONE_COMPONENT_MASKS, ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
 from ucseg.planning.given import check_overrides, levels_of, numbers_of, whole_numbers
 from ucseg.planning.plan import Plan, plan_from
 from ucseg.planning.sizing import (
@@ -213,6 +213,7 @@ class _Planner:
                     self._smaller(most)
                     half, cost = self._fitting(machine, wanted, hours)
             self.cost = cost
+        self.width(machine, hours, half.value)
         both = self.settle("labelled_batch", half)
         self.settle("unlabelled_batch", Choice(both, "as many as labelled ones, as in the paper"))
 
@@ -230,9 +231,22 @@ class _Planner:
                 return
         self.shapes(most=most)
 
+    def width(self, machine: Machine | None, hours: float | None, half: int) -> None:
+        """The paper's, or nnU-Net's where the time is long enough and the memory large enough."""
+        chosen = Choice(16, "the paper's")
+        if machine is not None and hours is not None and "width" not in self.given:
+            draft = self._draft().problem
+            wide = machine.step(replace(draft, width=WIDE), half)
+            if wide.bytes <= machine.memory and 3600 * hours >= WIDE_STEPS * wide.seconds:
+                chosen = Choice(WIDE, f"nnU-Net's, of which {WIDE_STEPS} steps fit into {hours:g} h")
+                self.cost = wide
+        self.settle("width", chosen)
+
+    def _draft(self) -> Plan:
+        return self.plan(labelled_batch=1, unlabelled_batch=1, normalisation="unit", augmentation={})
+
     def _fitting(self, machine: Machine, wanted: Choice[int], hours: float | None) -> tuple[Choice[int], Cost]:
-        draft = self.plan(labelled_batch=1, unlabelled_batch=1, normalisation="unit", augmentation={})
-        return batch_that_fits(machine, draft.problem, wanted, hours)
+        return batch_that_fits(machine, self._draft().problem, wanted, hours)
 
     def intensities(self) -> None:
         """How they are normalised."""
@@ -292,7 +306,7 @@ def _components(seen: Fingerprint, sliced: bool) -> Choice[tuple[int, ...]]:
     share = f"{ONE_COMPONENT_SHARE:.0%} of the labelled {what}"
     if single:
         return Choice(single, f"each is one piece in at least {share}, so smaller pieces are mistakes")
-    return Choice((), f"no class is one piece in {share}")
+    return Choice((), f"no class is one piece in {share}, of at least {ONE_COMPONENT_MASKS} masks")
 
 
 def _always_present(seen: Fingerprint) -> Choice[tuple[int, ...]]:

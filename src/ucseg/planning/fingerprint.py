@@ -16,6 +16,8 @@ from ucseg.planning.measuring import Look, measure_scans
 from ucseg.types import Array
 
 ONE_COMPONENT_SHARE = 0.95
+ONE_COMPONENT_MASKS = 5
+"""Fewer masks of a class do not show that it is always one piece."""
 ORDERED_SHARE = 0.95
 ORDERED_MASKS = 5
 """An order of two classes is believed when so many masks, and so large a part of them, show it."""
@@ -114,14 +116,16 @@ class Fingerprint:
         return sum(value in (self.scans[name].classes or {}) for name in self.labelled)
 
     def one_component(self, sliced: bool) -> tuple[int, ...]:
-        """Classes that have one component in nearly every mask that has them.
+        """Classes that have one component in nearly every mask that has them, if there are enough of these.
 
         If `sliced`, also in nearly every slice: a 2D network's filter sees slices in training.
         """
         single = []
         for value in range(1, self.classes):
             found = [c[value] for name in self.labelled if (c := self.scans[name].classes) and value in c]
-            whole = np.mean([one.components == 1 for one in found]) if found else 0.0
+            if len(found) < ONE_COMPONENT_MASKS:
+                continue
+            whole = float(np.mean([one.components == 1 for one in found]))
             slices = sum(one.slices for one in found)
             if sliced and slices:
                 whole = min(whole, sum(one.single_slices for one in found) / slices)

@@ -56,6 +56,12 @@ class Plan(Strict):
         description="2D: every image or slice is resized to this; null: resampled to spacing, and patches are cut",
     )
     patch: tuple[int, ...] = Field(description="training patch in voxels, multiples of what the levels divide by")
+    width: int = Field(
+        default=16,
+        ge=8,
+        multiple_of=8,
+        description="channels of the networks' finest level; twice as many a level down",
+    )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, description="labelled patches a step")
     unlabelled_batch: int = Field(ge=1, description="unlabelled patches a step")
@@ -187,7 +193,7 @@ class Plan(Strict):
     @property
     def problem(self) -> Problem:
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
-        return Problem(*known, self.strides)
+        return Problem(*known, self.strides, self.width)
 
 
 def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None) -> None:
