@@ -71,6 +71,19 @@ for name, settings in {
         "method.ic_weight=0",
         "method.upg=false",
     ],
+    "quick": [
+        "method.strong_mixing=true",
+        "method.plain_terms=false",
+        "method.unlabelled_start=0.4",
+        "method.calibration_detached=true",
+    ],
+    "quick-teacher": [
+        "method.strong_mixing=true",
+        "method.plain_terms=false",
+        "method.unlabelled_start=0.4",
+        "method.calibration_detached=true",
+        "method.decay=0.99",
+    ],
     "strong-mixed": ["method.strong_mixing=true", "method.plain_terms=false"],
     "strong-mixed-teacher": ["method.strong_mixing=true", "method.plain_terms=false", "method.decay=0.99"],
 }.items():

@@ -64,6 +64,7 @@ class UCSegConfig(Strict):
     # false: once mixing has started, the terms between the subnets are those of the mixed images alone. Then the
     # unlabelled images need no gradient, which saves a third of the step.
     plain_terms: bool = True
+    unlabelled_start: float = Field(0.0, ge=0, le=1)  # share of the steps; before it, labelled images alone are seen
     strong_mixing: bool = False  # mix a strongly changed view of the unlabelled images; see docs/methods/uc_seg.md
 
 
@@ -160,6 +161,9 @@ class UCSeg(Method):
         """
         config, labelled, unlabelled = self.config, batch.labelled, batch.unlabelled["image"]
         n = len(labelled)
+        if progress.fraction < config.unlabelled_start:
+            z, _ = self.forward_both(labelled)
+            return StepOutput(self.supervised_terms(z, self.fuse(z), batch.label, progress))
         mixes = config.mixing and progress.fraction >= config.mixing_start
         plain = config.plain_terms or not mixes
         z, features = self.forward_both(torch.cat([labelled, unlabelled]) if plain else labelled)
@@ -170,12 +174,7 @@ class UCSeg(Method):
         y_hat, weight = self.pseudo_label(z_u)
         z_p = self.fuse([z_k[:n] for z_k in z])  # last, so that memory holds no maps of the pseudo-label's pass
 
-        beta = annealing(progress.fraction, config.beta_start)
-        terms = {
-            "supervised_1": 0.5 * self.supervised(z[0][:n], batch.label, beta),
-            "supervised_2": 0.5 * self.supervised(z[1][:n], batch.label, beta),
-            "supervised_fused": self.supervised(z_p, batch.label, beta),
-        }
+        terms = self.supervised_terms([z_k[:n] for z_k in z], z_p, batch.label, progress)
         between = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat, weight) if plain else {}
         # For the rest of the step, detached: a graph would keep the maps.
         maps = [
@@ -211,6 +210,11 @@ class UCSeg(Method):
             "ic": config.ic_weight,
         }
         return {name: share * weights[name.split("_")[0]] * value for name, value in raw.items()}
+
+    def supervised_terms(self, z: list[Tensor], z_p: Tensor, label: Tensor, progress: Progress) -> Terms:
+        beta = annealing(progress.fraction, self.config.beta_start)
+        terms = {f"supervised_{k + 1}": 0.5 * self.supervised(z_k, label, beta) for k, z_k in enumerate(z)}
+        return terms | {"supervised_fused": self.supervised(z_p, label, beta)}
 
     def supervised(self, z: Tensor, label: Tensor, beta: float) -> Tensor:
         """L_sup(z) = CE(z, y) + Dice(sigma(z), y) + L_u(z, y)."""
