@@ -46,58 +46,51 @@ SETS: dict[str, dict[str, Any]] = {
 }
 PUBLISHED = "published augmentation"
 VARIANTS: dict[str, tuple[str, list[str]]] = {
-    "supervised": ("supervised", ["method.calibration_weight=0"]),
-    "supervised-published": ("supervised", ["method.calibration_weight=0", PUBLISHED]),
-    **{name: (name, []) for name in ("mean_teacher", "cps", "unimatch", "bcp")},
     "published": ("uc_seg", [PUBLISHED]),
-    "base": ("uc_seg", []),
-    "norm": ("uc_seg", ["method.subnets=[unet,vnet_norm]"]),
+    "augmented": ("uc_seg", []),
+    "supervised-published": ("supervised", [PUBLISHED]),
+    **{name: (name, []) for name in ("supervised", "mean_teacher", "cps", "unimatch", "bcp")},
+    **{f"{name}-lr03": (name, ["lr=0.03"]) for name in ("supervised", "cps", "unimatch", "bcp")},
 }
-for name, settings in {
-    "detached": ["method.calibration_detached=true"],
-    "uncalibrated": ["method.calibration_weight=0"],
-    "strong": ["method.strong_mixing=true"],
-    "mixed": ["method.plain_terms=false"],
-    "evaluation": ["method.pseudo_label_mode=evaluation"],
-    "teacher": ["method.decay=0.99"],
-    "confidence": ["method.confidence=vacuity"],
-    "no-dropout": ["plan.augmentation.dropout=0"],
-    "no-ccp": ["method.ife_weight=0", "method.ic_weight=0"],
-    "lr03": ["lr=0.03"],
-    "bare": [
-        "method.strong_mixing=true",
-        "method.plain_terms=false",
-        "method.ife_weight=0",
-        "method.ic_weight=0",
-        "method.upg=false",
-    ],
-    "quick": [
-        "method.strong_mixing=true",
-        "method.plain_terms=false",
-        "method.unlabelled_start=0.4",
-        "method.calibration_detached=true",
-    ],
-    "quick-teacher": [
-        "method.strong_mixing=true",
-        "method.plain_terms=false",
-        "method.unlabelled_start=0.4",
-        "method.calibration_detached=true",
-        "method.decay=0.99",
-    ],
-    "strong-mixed": ["method.strong_mixing=true", "method.plain_terms=false"],
-    "strong-mixed-teacher": ["method.strong_mixing=true", "method.plain_terms=false", "method.decay=0.99"],
-}.items():
-    VARIANTS[f"norm-{name}"] = ("uc_seg", ["method.subnets=[unet,vnet_norm]", *settings])
+NEW = {
+    "method.subnets": "[unet,unet_strided]",
+    "method.strong_mixing": "true",
+    "method.plain_terms": "false",
+    "method.unlabelled_start": "0.4",
+    "method.calibration_detached": "true",
+    "lr": "0.03",
+}
+# What the new settings would be without one of them, or with one more.
+CHANGES: dict[str, dict[str, str]] = {
+    "new": {},
+    "new-vnet_norm": {"method.subnets": "[unet,vnet_norm]"},
+    "new-weak": {"method.strong_mixing": "false"},
+    "new-plain_terms": {"method.plain_terms": "true"},
+    "new-early": {"method.unlabelled_start": "0"},
+    "new-published_calibration": {"method.calibration_detached": "false"},
+    "new-uncalibrated": {"method.calibration_weight": "0"},
+    "new-lr01": {"lr": "0.01"},
+    "new-teacher": {"method.decay": "0.99"},
+    "new-evaluation": {"method.pseudo_label_mode": "evaluation"},
+    "new-confidence": {"method.confidence": "vacuity"},
+    "new-no_ccp": {"method.ife_weight": "0", "method.ic_weight": "0"},
+    "new-no_upg": {"method.upg": "false"},
+    "new-no_consistency": {"method.consistency_weight": "0"},
+    "new-no_boxes": {"plan.augmentation.dropout": "0"},
+    "new-wide": {"plan.width": "32"},
+}
 # An encoder that knows ImageNet: with the baseline's loss at several rates, and as one subnet or both.
 for name, start, rate in (("", "", 0.01), ("-random", ":random", 0.01), ("-lr03", "", 0.03), ("-lr003", "", 0.003)):
     settings = ["method.calibration_weight=0", f"method.networks=[effnet_lite0{start}]", f"lr={rate}"]
     VARIANTS[f"supervised-effnet{name}"] = ("supervised", settings)
 for name, pair in (
-    ("first", "effnet_lite0,vnet_norm"),
+    ("first", "effnet_lite0,unet_strided"),
     ("second", "unet,effnet_lite0"),
     ("both", "effnet_lite0,effnet_lite0"),
 ):
-    VARIANTS[f"effnet-{name}"] = ("uc_seg", [f"method.subnets=[{pair}]"])
+    CHANGES[f"new-effnet-{name}"] = {"method.subnets": f"[{pair}]"}
+for name, changed in CHANGES.items():
+    VARIANTS[name] = ("uc_seg", [f"{key}={value}" for key, value in (NEW | changed).items()])
 
 
 def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from ucseg.errors import UserError
 from ucseg.networks.encoder_unet import EFFNET, TIMM, EncoderUNet, is_encoder
 from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
 from ucseg.networks.resenc import ResEnc
+from ucseg.networks.strided_unet import StridedUNet
 from ucseg.networks.swin_unet import SwinUNet
 from ucseg.networks.unet import UNet
 from ucseg.networks.vnet import NormedVNet, VNet
 from ucseg.types import Problem
 
-Network = UNet | VNet | SwinUNet | ResEnc | MonaiNetwork | EncoderUNet
-NETWORKS: dict[str, type[UNet | VNet | SwinUNet | ResEnc]] = {
+Network = UNet | StridedUNet | VNet | SwinUNet | ResEnc | MonaiNetwork | EncoderUNet
+NETWORKS: dict[str, type[UNet | StridedUNet | VNet | SwinUNet | ResEnc]] = {
     "unet": UNet,
+    "unet_strided": StridedUNet,
     "vnet": VNet,
     "vnet_norm": NormedVNet,
     "swin_unet": SwinUNet,
