@@ -15,7 +15,7 @@ from ucseg.losses.contrastive import class_prototypes
 from ucseg.losses.evidential import calibration_loss
 from ucseg.losses.segmentation import one_hot, segmentation_loss
 from ucseg.method_parts.uncertainty import vacuity
-from ucseg.methods.uc_seg import UCSeg
+from ucseg.methods.uc_seg import UCSeg, UCSegConfig
 from ucseg.types import Batch, Progress
 
 PROBLEM = make_problem(2)
@@ -311,6 +311,25 @@ def test_without_plain_terms_the_terms_between_the_subnets_are_those_of_mixed_im
         assert both[name] == pytest.approx((plain[name] + mixed[name]) / 2, rel=1e-4)
     early = second_step(make({"plain_terms": False, "mixing_start": 1.0}), batch)
     assert early == second_step(make({"mixing_start": 1.0}), batch)
+
+
+def test_before_its_start_the_unlabelled_half_is_not_looked_at(batch: Batch) -> None:
+    method = make({"unlabelled_start": 0.5})
+    assert passes(method, batch, Progress(49, 100)) == 1
+    early = terms_of(method, batch, Progress(49, 100))
+    assert set(early) == {"supervised_1", "supervised_2", "supervised_fused"}
+    other = dataclasses.replace(batch, unlabelled={name: image + 1 for name, image in batch.unlabelled.items()})
+    assert terms_of(make({"unlabelled_start": 0.5}), other, Progress(49, 100)) == early
+    late = Progress(50, 100)
+    assert second_step(make({"unlabelled_start": 0.5}), batch, late).keys() == second_step(make(), batch, late).keys()
+
+
+def test_the_published_preset_is_the_paper_s_where_nothing_else_is_set() -> None:
+    config = UCSegConfig.model_validate({"preset": "published", "lambda_ramp": 0.3})
+    assert (config.subnets, config.lambda_max, config.lambda_ramp) == (("unet", "vnet"), 15, 0.3)
+    assert (config.strong_mixing, config.plain_terms, config.unlabelled_start) == (False, True, 0)
+    starts = [make_method("uc_seg", make_problem(dims), {"preset": "published"}).mixing_start for dims in (2, 3)]
+    assert starts == [0.24, 0.12]
 
 
 def test_calibration_without_the_gradient_of_the_confidence_leaves_right_voxels_sure() -> None:

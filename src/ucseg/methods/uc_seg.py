@@ -8,10 +8,11 @@ for every number of the method, so that each part can be switched off alone.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ucseg import ranks
@@ -34,9 +35,23 @@ from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 Terms = dict[str, Tensor]
 
 
+PUBLISHED: dict[str, Any] = {
+    "subnets": ("unet", "vnet"),
+    "calibration_detached": False,
+    "lambda_max": 15.0,
+    "lambda_ramp": 0.6,
+    "mixing_start": None,
+    "strong_mixing": False,
+    "plain_terms": True,
+    "unlabelled_start": 0.0,
+}
+"""Values of the paper where the defaults are others."""
+
+
 class UCSegConfig(Strict):
     """Defaults are the published ones unless a comment says otherwise. A weight of zero: without it."""
 
+    preset: Literal["default", "published"] = "default"  # published: the paper's values where nothing else is set
     subnets: tuple[str, str] = ("unet", "vnet")
     upg: bool = True  # false: the mean of the two subnets' logits instead
     gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
@@ -59,13 +74,21 @@ class UCSegConfig(Strict):
     memory_entries: int | None = Field(None, ge=1)  # null: 1,440 in 2D, 144 in 3D
     memory_threshold: tuple[float, float] | None = None  # Dice at t = 0 and t = T; null: .5, .96 in 2D, .2, .76 in 3D
     mixing: bool = True
-    mixing_start: float = Field(0.1, ge=0, le=1)  # share of the steps. DEVIATION: published 0.24 in 2D, 0.12 in 3D
+    # Share of the steps; null: the published one, 0.24 in 2D and 0.12 in 3D. DEVIATION: 0.1
+    mixing_start: float | None = Field(0.1, ge=0, le=1)
     mixing_box: float = Field(2 / 3, gt=0, le=1)
     # false: once mixing has started, the terms between the subnets are those of the mixed images alone. Then the
     # unlabelled images need no gradient, which saves a third of the step.
     plain_terms: bool = True
     unlabelled_start: float = Field(0.0, ge=0, le=1)  # share of the steps; before it, labelled images alone are seen
     strong_mixing: bool = False  # mix a strongly changed view of the unlabelled images; see docs/methods/uc_seg.md
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_preset(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("preset") == "published":
+            return {**PUBLISHED, **values}
+        return values
 
 
 class UCSeg(Method):
@@ -77,6 +100,8 @@ class UCSeg(Method):
         if config.mixing and config.strong_mixing:
             self.views = {"image": "plan", "strong": "strong"}
         flat = problem.dims == 2
+        published_start = 0.24 if flat else 0.12
+        self.mixing_start = published_start if config.mixing_start is None else config.mixing_start
         subnets = [build_network(name, problem) for name in config.subnets]
         self.levels = self.shown_levels([subnet.widths for subnet in subnets])
         self.subnets = nn.ModuleList(subnets)
@@ -164,7 +189,7 @@ class UCSeg(Method):
         if progress.fraction < config.unlabelled_start:
             z, _ = self.forward_both(labelled)
             return StepOutput(self.supervised_terms(z, self.fuse(z), batch.label, progress))
-        mixes = config.mixing and progress.fraction >= config.mixing_start
+        mixes = config.mixing and progress.fraction >= self.mixing_start
         plain = config.plain_terms or not mixes
         z, features = self.forward_both(torch.cat([labelled, unlabelled]) if plain else labelled)
         if plain and not config.decay and config.pseudo_label_mode == "train":
