@@ -34,12 +34,14 @@ from compare import STUDIES, ucseg
 from provenance import RESULTS, machine
 from ucseg.batches.preprocess import from_network_grid, grid_of, label_to_network_grid, resample
 from ucseg.comparison.datasets import labelled_amounts
+from ucseg.config import parse_overrides
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, load_dataset
 from ucseg.dataset.masks import read_label
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 from ucseg.evaluation.metrics import METRICS
-from ucseg.planning.plan import Plan, read_plan
+from ucseg.planning.choosing import make_plan
+from ucseg.planning.plan import Plan
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
 from ucseg.scans.writing import mask_ending, write_like
@@ -212,16 +214,16 @@ def main() -> None:
     words = parser.parse_args()
     work, study = words.work.absolute(), STUDIES[words.study]
     folder = work / "data"
-    if not (folder / "plan.yaml").exists():
+    if not (folder / "cases.csv").exists():
         ucseg("init", words.data, "--out", folder, *study.init, "--seed", "0", "--overwrite")
-        ucseg("plan", folder, *(word for setting in study.plan for word in ("--set", setting)))
     dataset = load_dataset(folder)
     amounts, problems = labelled_amounts(dataset, [words.labelled])
     if problems:
         raise SystemExit("\n".join(map(str, problems)))
     named = f"{words.study}-{words.labelled.replace('%', 'pct')}"
     shown = amounts[0].dataset.labelled
-    task = Task(dataset, shown, read_plan(folder / "plan.yaml"), work / "nnunet" / named.replace("-", "_"))
+    plan = make_plan(amounts[0].dataset, overrides=parse_overrides(study.plan))  # as `ucseg compare` makes it
+    task = Task(dataset, shown, plan, work / "nnunet" / named.replace("-", "_"))
     versions = "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in ('nnunetv2', 'torch', 'numpy')))"
     about = {
         "nnunet": words.study,

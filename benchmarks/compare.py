@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/compare.py hippocampus --data SCANS --work WORK --jobs 2
 
-The dataset, all its masks visible, is made in WORK with `ucseg init` and `ucseg plan`. Finished cells are copied to
+The dataset, all its masks visible, is made in WORK with `ucseg init`. Finished cells are copied to
 benchmarks/results/compare/STUDY as they come, and taken from there when the command is given again, on this machine or
 another one: a study of hours can be done in pieces. WORK holds the report (index.html).
 """
@@ -62,7 +62,7 @@ FLAT_PLAN = ("size=112", "strides=null", "labelled_batch=4", "unlabelled_batch=4
 
 @dataclass(frozen=True)
 class Study:
-    """Words of `ucseg init`, settings of `ucseg plan`, and words of `ucseg compare`."""
+    """Words of `ucseg init`, settings of the plan, and words of `ucseg compare`."""
 
     init: tuple[str, ...]
     plan: tuple[str, ...]
@@ -139,12 +139,11 @@ def main() -> None:
     words = parser.parse_args()
     study, work = STUDIES[words.study], words.work.absolute()
     dataset, out, kept = work / "data", work / "comparison", RESULTS / words.study
-    if not (dataset / "plan.yaml").exists():
+    if not (dataset / "cases.csv").exists():
         ucseg("init", words.data, "--out", dataset, *study.init, "--seed", "0", "--overwrite")
-        ucseg("plan", dataset, *(word for setting in study.plan for word in ("--set", setting)))
     if not out.exists() and kept.exists():
         copy_new(kept, out, "WORK", str(work))
-    compared = study.compare.split()
+    compared = [*study.compare.split(), *(word for setting in study.plan for word in ("--set", f"plan.{setting}"))]
     for option, value in (("--methods", words.methods), ("--labelled", words.labelled)):
         if value:
             compared[compared.index(option) + 1] = value

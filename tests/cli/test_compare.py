@@ -20,7 +20,7 @@ from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted, UserError
 
 WORDS = {"classes": "background,organ", "modality": "ultrasound"}
-SMALL = ["labelled_batch=1", "unlabelled_batch=1"]
+SMALL = ["plan.labelled_batch=1", "plan.unlabelled_batch=1"]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_dataset(root / "elsewhere", "ultrasound", 2, (32, 32), 1)
     ucseg.init(root / "scans", out=root / "data", validation="2", test="4", **WORDS)
     ucseg.init(root / "elsewhere", out=root / "other", validation="0", test="0", **WORDS)
-    ucseg.plan(root / "data", set=SMALL)
     return root
 
 
 def compare(root: Path, out: Path, **words: Any) -> Summary:
     words = {"methods": "mean_teacher", "labelled": "2", "seeds": 1, "steps": 1, "set": ["workers=0"]} | words
-    return ucseg.compare(root / "data", out=out, **words)
+    given = [words["set"]] if isinstance(words["set"], str) else words["set"]
+    return ucseg.compare(root / "data", out=out, **words | {"set": [*given, *SMALL]})
 
 
 @pytest.fixture(scope="module")
@@ -226,9 +226,9 @@ def test_all_that_is_wrong_is_said_before_anything_begins(data: Path, tmp_path: 
     with pytest.raises(UserError) as error:
         compare(
             data, tmp_path / "out", methods=["uc_sge", "supervised:lr=0.1"], labelled="0,2,50", seeds=0,
-            set=["stepz=3", "plan.patch=8"], reference="cps", test_on=[tmp_path],
+            set=["seed=3", "stepz=3"], reference="cps", test_on=[tmp_path],
         )  # fmt: skip
-    found = {"common-plan", "no-seed", "reference-unknown", "amount-nothing"}
+    found = {"common-seed", "no-seed", "reference-unknown", "amount-nothing"}
     assert found < set(error.value.codes)
     for named in ("'uc_sge'", "'uc_seg'", "--labelled 0", "--labelled 50", "--seeds 0", "--reference cps", tmp_path):
         assert str(named) in str(error.value)

@@ -102,7 +102,7 @@ def test_a_dataset_without_test_split_is_measured_whole(scans: Path, tmp_path: P
     assert len(other_cohort(scans / "all").cases) == len(own_cohort(load_dataset(scans / "all")).cases) == 3
 
 
-def test_without_a_plan_one_is_made_from_the_smallest_amount(scans: Path, tmp_path: Path) -> None:
+def test_the_plan_is_made_from_the_masks_of_the_smallest_amount_alone(scans: Path, tmp_path: Path) -> None:
     shutil.copytree(scans / "scans", tmp_path / "scans")
     ucseg.init(tmp_path / "scans", out=tmp_path / "data", **WORDS)
     data = load_dataset(tmp_path / "data")
@@ -111,12 +111,13 @@ def test_without_a_plan_one_is_made_from_the_smallest_amount(scans: Path, tmp_pa
         if case.case not in smallest.labelled:
             assert case.mask is not None
             case.mask.file.unlink()  # a hidden mask is not even looked at
-    plan, said = choose_plan(data, smallest, None)
+    ucseg.plan(scans / "all", out=tmp_path / "data" / "plan.yaml", set=["labelled_batch=5"])  # knows all masks
+    plan, said = choose_plan(smallest, {"unlabelled_batch": 3}, None)
     assert "--labelled 2" in said
+    assert (plan.labelled_batch != 5, plan.unlabelled_batch) == (True, 3)
     kept = Definition({"plan": plan.model_copy(update={"labelled_batch": 3}).model_dump()}, {}, {}, "earlier words")
-    assert choose_plan(data, smallest, kept)[0].labelled_batch == 3  # finished cells were made with it
-    ucseg.plan(scans / "all", out=tmp_path / "data" / "plan.yaml", set=["labelled_batch=5"])
-    assert choose_plan(data, smallest, kept)[0].labelled_batch == 5
+    assert choose_plan(smallest, {}, kept)[0].labelled_batch == 3  # finished cells were made with it
+    assert choose_plan(smallest, {"labelled_batch": 4}, kept)[0].labelled_batch == 4  # which is then refused
 
 
 def a_plan() -> dict[str, Any]:

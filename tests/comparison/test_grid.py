@@ -57,7 +57,6 @@ def test_a_wrong_variant_is_named_and_the_others_are_read(text: str, code: str |
 @pytest.mark.parametrize(
     ("setting", "code", "named"),
     [
-        ("plan.patch=32", "common-plan", "ucseg plan DATASET"),
         ("method.mixing=false", "common-method", "--variants uc_seg:method.mixing=false"),
         ("seed=3", "common-seed", "--seeds"),
         ("hours=3", "common-hours", "--hours-each"),

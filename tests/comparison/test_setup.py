@@ -19,6 +19,7 @@ from ucseg.dataset.manifest import load_dataset, save_dataset
 from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import UserError
 
+SMALL = ["plan.labelled_batch=1", "plan.unlabelled_batch=1"]
 OPTIONS: dict[str, Any] = {"classes": "background,organ", "modality": "ultrasound", "seed": 1}
 
 
@@ -30,14 +31,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_dataset(root / "elsewhere", "ultrasound", 2, (32, 32), 1)
     ucseg.init(root / "scans", out=root / "data", validation="2", test="4", **OPTIONS)
     ucseg.init(root / "elsewhere", out=root / "other", validation="0", test="0", **OPTIONS)
-    ucseg.plan(root / "data", set=["labelled_batch=1", "unlabelled_batch=1"])
     return root
 
 
 def wanted(root: Path, **change: Any) -> Wanted:
     values: dict[str, Any] = {
         "dataset": root / "data", "out": root / "out", "labelled": ["2"], "variants": ["uc_seg"], "seeds": 1,
-        "steps": 5, "hours": None, "reference": None, "settings": ["lr=0.02"], "test_on": [], "tolerance": 2.0,
+        "steps": 5, "hours": None, "reference": None, "settings": ["lr=0.02", *SMALL], "test_on": [], "tolerance": 2.0,
         "mirror": True, "command": "again",
     }  # fmt: skip
     return Wanted(**values | change)
@@ -47,8 +47,13 @@ def prepared(root: Path, **change: Any) -> Setup:
     return set_up(wanted(root, **change))
 
 
+def files(root: Path) -> list[Path]:
+    """Without what is known of scans, which is kept between calls."""
+    return sorted(path for path in root.rglob("*") if "cache" not in path.parts)
+
+
 def test_the_grid_the_amounts_and_the_facts_are_those_asked_for(root: Path) -> None:
-    before = sorted(path for path in root.rglob("*"))
+    before = files(root)
     setup = prepared(root, labelled=["50%", "2"], seeds=2, test_on=[root / "other"])
     assert [(str(cell.variant.text), cell.labelled) for cell in setup.study.cells if cell.seed == 1] == [
         ("supervised", "2"), ("supervised", "50%"), ("supervised", "all"), ("uc_seg", "2"), ("uc_seg", "50%"),
@@ -57,10 +62,11 @@ def test_the_grid_the_amounts_and_the_facts_are_those_asked_for(root: Path) -> N
     assert {text: len(one.labelled) for text, one in setup.amounts.items()} == setup.study.amounts
     assert list(setup.study.tests) == ["test", str((root / "other").resolve())]
     assert (setup.config.steps, setup.config.lr, setup.plan.labelled_batch) == (5, 0.02, 1)
-    assert setup.study.facts["Plan"] == str(root / "data" / "plan.yaml")
+    assert "2 masks of --labelled 2" in setup.study.facts["Plan"]
+    assert setup.common == ["lr=0.02"]  # the rest is in the plan
     assert "6 with a mask" in setup.study.facts["Training"]
     assert setup.study.notes == []
-    assert sorted(path for path in root.rglob("*")) == before  # nothing is written
+    assert files(root) == before  # nothing is written
 
 
 @pytest.mark.parametrize(
@@ -166,6 +172,27 @@ def test_a_percentage_that_shows_far_more_cases_is_noted(root: Path) -> None:
     assert len(setup.study.notes) == 1
 
 
+def test_a_plan_that_may_know_hidden_masks_is_not_used(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "data", tmp_path / "data")
+    ucseg.plan(tmp_path / "data", set=["labelled_batch=3", "unlabelled_batch=1"])
+    setup = prepared(root, dataset=tmp_path / "data")
+    assert setup.plan.labelled_batch == 1
+    assert noted(setup, tmp_path / "data" / "plan.yaml", "not used", "labelled_batch")
+    with pytest.raises(UserError, match="'patsh'"):
+        prepared(root, settings=["plan.patsh=8"])
+
+
+def test_an_amount_that_is_smaller_than_the_plan_knows_is_noted(root: Path, tmp_path: Path) -> None:
+    setup = prepared(root, out=tmp_path, labelled=["4"])
+    setup.definition.save(tmp_path)
+    for _ in range(2):  # not only the first time
+        again = prepared(root, out=tmp_path, labelled=["2"])
+        assert noted(again, "4 masks of --labelled 4", "--labelled 2")
+        again.definition.save(tmp_path)
+    with refused("comparison-changed", naming="'plan.labelled_batch' was 1"):
+        prepared(root, out=tmp_path, labelled=["4"], settings=["lr=0.02", "plan.labelled_batch=2"])
+
+
 def test_hidden_masks_and_subjects_in_two_splits_are_noted(root: Path, tmp_path: Path) -> None:
     ucseg.init(root / "scans", out=tmp_path / "data", validation="2", test="4", labelled="4", **OPTIONS)
     table = tmp_path / "data" / "cases.csv"
@@ -177,7 +204,6 @@ def test_hidden_masks_and_subjects_in_two_splits_are_noted(root: Path, tmp_path:
         writer = csv.DictWriter(lines, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    shutil.copy(root / "data" / "plan.yaml", tmp_path / "data")
     setup = prepared(root, dataset=tmp_path / "data")
     assert setup.study.amounts["all"] == 4
     assert noted(setup, tmp_path / "data", "hides 2 training masks", "4")
@@ -213,7 +239,6 @@ def test_cases_without_a_mask_are_counted(root: Path, tmp_path: Path) -> None:
     lost = data.test[0].case
     cases = [replace(case, mask=None) if case.case == lost else case for case in data.cases]
     save_dataset(replace(data, cases=cases))
-    shutil.copy(root / "data" / "plan.yaml", tmp_path / "data")
     assert noted(prepared(root, dataset=tmp_path / "data"), "1 cases without")
 
 

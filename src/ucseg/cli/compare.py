@@ -49,7 +49,8 @@ def compare(
         list[Path] | None, typer.Option(help="Another dataset to measure the same models on. May be repeated.")
     ] = None,
     set: Annotated[
-        list[str] | None, typer.Option(help="key=value: a setting of training for every run, e.g. lr=0.03.")
+        list[str] | None,
+        typer.Option(help="key=value: a setting of every run (lr=0.03) or of its plan (plan.size=128)."),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of surface Dice, in mm (px for plain images).")] = 2.0,
     mirror: Annotated[

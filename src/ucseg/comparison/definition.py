@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 from ucseg.comparison.datasets import Amount, Cohort, digest
 from ucseg.comparison.grid import amount_name
 from ucseg.comparison.processes import LOCK
-from ucseg.config import flat
+from ucseg.config import flat, merge
 from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError, some
 from ucseg.machine.writing import read_json, write_json
 from ucseg.planning.choosing import make_plan
-from ucseg.planning.plan import Plan, plan_from, read_plan
+from ucseg.planning.plan import Plan, plan_from
 from ucseg.training.settings import TrainConfig
 
 FILE = "comparison.json"
@@ -66,19 +66,16 @@ def earlier(out: Path) -> Definition | None:
     return None
 
 
-def choose_plan(dataset: Dataset, smallest: Amount, before: Definition | None) -> tuple[Plan, str]:
-    """One plan for every amount, and where it came from.
+def choose_plan(smallest: Amount, given: Mapping[str, Any], before: Definition | None) -> tuple[Plan, str]:
+    """One plan for every amount, and where it came from; `given` are its values that the user sets.
 
-    The dataset's own if it has one. Otherwise it is made with the masks of the smallest amount alone: a plan fitted
-    to all masks would carry knowledge of the hidden ones into the runs with few labels.
+    It is made with the masks of the smallest amount alone. A plan fitted to all masks, as the dataset's own may be,
+    would carry knowledge of the hidden ones into the runs with few labels.
     """
-    own = dataset.folder / "plan.yaml"
-    if own.exists():
-        return read_plan(own), str(own)
     if before is not None:
-        return plan_from(before.fixed["plan"], str(FILE)), before.plan_from
+        return plan_from(merge(before.fixed["plan"], given), str(FILE)), before.plan_from
     said = f"made from the training images and the {len(smallest.labelled)} masks of --labelled {smallest.text}"
-    return make_plan(smallest.dataset), said
+    return make_plan(smallest.dataset, overrides=given), said
 
 
 def define(

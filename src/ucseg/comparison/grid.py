@@ -23,7 +23,6 @@ BASELINE_SETTINGS = ("method.networks=[unet,vnet]",)
 COMMON = ("steps", "hours", "clock", "seed", "plan")
 """What is the same for every variant, or nothing would be compared."""
 ELSEWHERE = {
-    "plan": ("common-plan", "make the plan first, with ucseg plan DATASET --set KEY=VALUE"),
     "method": ("common-method", "give it to the method, as in --variants uc_seg:{}"),
     "seed": ("common-seed", "the seeds are 0, 1, ...; give their number as --seeds"),
     "hours": ("common-hours", "give the time of each run as --hours-each"),

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ucseg.comparison.datasets import Amount, Cohort, check_fit, images_of, labelled_amounts, other_cohort, own_cohort
+from ucseg.comparison import notes as about
+from ucseg.comparison.datasets import Amount, Cohort, check_fit, labelled_amounts, other_cohort, own_cohort
 from ucseg.comparison.definition import Definition, agree, choose_plan, define, earlier
 from ucseg.comparison.grid import ALL, Cell, Variant, cells, check_common, check_settings, of_variant, parse_variants
 from ucseg.comparison.report import Study
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
-from ucseg.dataset.splits import share_or_cases, subjects_in_two_splits
-from ucseg.errors import UserError, some
+from ucseg.errors import UserError
 from ucseg.evaluation.metrics import check_tolerance
 from ucseg.methods import build_method, settings_of
 from ucseg.networks.pretrained import load_pretrained
 from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
-from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig, sort_settings
 from ucseg.training.start import Start, find_start, start_from
 
 DEFAULT_REFERENCE = "uc_seg"
-FAR_FROM_ASKED = 1.5
-"""A percentage that shows so many times more or fewer cases than it asks for gets a note."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Setup:
-    """A comparison that can start."""
+    """A comparison that can start; `common` are settings of training for every cell."""
 
     study: Study
     dataset: Dataset
@@ -104,7 +101,8 @@ def set_up(wanted: Wanted) -> Setup:
         raise UserError.together(list({str(one): one for one in problems}.values()))
 
     cohorts = [own_cohort(dataset), *cohorts]
-    plan, plan_from = choose_plan(dataset, amounts[0], before)
+    given = sort_settings(wanted.settings, {})["plan"]
+    plan, plan_from = choose_plan(amounts[0], given, before)
     starts = {variant.text: tried(_build, variant, wanted, plan) for variant in variants}
     problems = problems or _twins(variants, wanted)
     if problems:
@@ -117,8 +115,10 @@ def set_up(wanted: Wanted) -> Setup:
     asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
     grid = cells(variants, asked, wanted.seeds)
     study = _study(wanted, dataset, amounts, cohorts, grid, reference, config, definition)
-    study.notes.extend(_masks_seen(dataset, amounts, begun))
-    return Setup(study, dataset, plan, config, definition, {one.text: one for one in amounts}, wanted.settings)
+    study.notes.extend(about.masks_seen(dataset, amounts, begun))
+    study.notes.extend(about.plan_not_used(dataset, plan) + about.plan_saw_more(before, amounts[0]))
+    common = [one for one in wanted.settings if one.partition("=")[0].strip().split(".")[0] != "plan"]
+    return Setup(study, dataset, plan, config, definition, {one.text: one for one in amounts}, common)
 
 
 def _reference(wanted: Wanted, variants: Sequence[Variant]) -> str:
@@ -185,21 +185,6 @@ def _build(variant: Variant, wanted: Wanted, plan: Plan) -> Start | None:
     return start
 
 
-def _masks_seen(dataset: Dataset, amounts: Sequence[Amount], starts: Mapping[str, Start]) -> list[str]:
-    """Variants that start from a run which had more masks of this dataset than a row shows."""
-    fewest = set(min(amounts, key=lambda amount: len(amount.labelled)).labelled)
-    notes = []
-    for text, start in starts.items():
-        known = RunFolder(start.path).config if start.by_names else {}
-        more = set(known.get("cases", {}).get("labelled", ())) & {case.case for case in dataset.labelled} - fewest
-        if more and Path(known["dataset"]).resolve() == dataset.folder.resolve():
-            notes.append(
-                f"{text}: the weights that it starts from were trained with {len(more)} masks that this comparison "
-                f"hides ({some(sorted(more))}); rows with few labels are too good."
-            )
-    return notes
-
-
 def _study(
     wanted: Wanted,
     dataset: Dataset,
@@ -236,9 +221,9 @@ def _study(
         "mirror": wanted.mirror,
         "train": config.model_dump(mode="json", exclude={"seed"}),
     }
-    notes = _notes(dataset, cohorts, titles)
-    notes += _rounded(amounts, most)
-    notes += _not_named(wanted.out, grid, [key for key in definition.tests if key not in titles])
+    notes = about.of_the_data(dataset, cohorts, titles)
+    notes += about.rounded(amounts, most)
+    notes += about.not_named(wanted.out, grid, [key for key in definition.tests if key not in titles])
     return Study(wanted.out, grid, counts, titles, reference, facts, settings, wanted.command, notes)
 
 
@@ -248,31 +233,6 @@ def _steps(config: TrainConfig) -> str:
     return f"as many as fit into {config.hours:g} h (of work on a CPU; that pass on a GPU)"
 
 
-def _rounded(amounts: Sequence[Amount], most: int) -> list[str]:
-    """Percentages of `most` masks of which whole subjects, and at least one case, made something else."""
-    notes = []
-    for amount in amounts:
-        share = None if amount.text == ALL else share_or_cases(amount.text, "--labelled")[0]
-        shown = len(amount.labelled)
-        if share is not None and not share * most / FAR_FROM_ASKED < shown < share * most * FAR_FROM_ASKED:
-            notes.append(
-                f"--labelled {amount.text} of {most} masks is {share * most:.2g}, but {shown} ({shown / most:.1%}) are "
-                "shown: whole subjects, and at least one case."
-            )
-    return notes
-
-
-def _not_named(out: Path, grid: Sequence[Cell], tests: Sequence[str]) -> list[str]:
-    """What is finished in a folder and not shown, because this command does not name it."""
-    named = {cell.name for cell in grid}
-    runs = sorted(file.stem for file in (out / "cells").glob("*.json") if file.stem not in named)
-    missing = [f"finished runs ({some(runs)})"] if runs else []
-    missing += [f"test sets {', '.join(tests)}"] if tests else []
-    if not missing:
-        return []
-    return [f"{out} also holds {' and '.join(missing)}: not shown, because this command does not name them."]
-
-
 def _titles(cohorts: Sequence[Cohort]) -> dict[str, str]:
     """Key of a test set -> its title; of two datasets with one name, the second gets its folder."""
     titles: dict[str, str] = {}
@@ -280,35 +240,3 @@ def _titles(cohorts: Sequence[Cohort]) -> dict[str, str]:
         taken = one.title in titles.values()
         titles[one.key] = f"{one.title} ({one.dataset.folder})" if taken else one.title
     return titles
-
-
-def _notes(dataset: Dataset, cohorts: Sequence[Cohort], titles: dict[str, str]) -> list[str]:
-    notes = []
-    training = {case.case for case in dataset.training}
-    hidden = sum(case in training for case in reference_masks(dataset)) - len(dataset.labelled)
-    if hidden:
-        notes.append(
-            f"{dataset.folder} hides {hidden} training masks: 'all' and percentages count only the "
-            f"{len(dataset.labelled)} that it shows. To use all masks, make the dataset without --labelled."
-        )
-    shared = subjects_in_two_splits(dataset.cases)
-    if shared:
-        notes.append(
-            f"{len(shared)} subjects are in more than one split (e.g. {next(iter(shared))}): figures may be too good."
-        )
-    others = cohorts[1:]  # leaks between the dataset's own splits are for `ucseg check`
-    seen = {
-        split: images_of(cases) if others else {}
-        for split, cases in (("training", dataset.training), ("validation", dataset.validation), ("test", dataset.test))
-    }
-    for one in others:
-        images = images_of(one.cases)
-        for split, own in seen.items():
-            if again := [name for content, name in images.items() if content in own]:
-                harm = "are measured twice" if split == "test" else "make its figures too good"
-                notes.append(
-                    f"{titles[one.key]}: {len(again)} of its images are also {split} cases of {dataset.folder} "
-                    f"({some(again)}) and {harm}. Remove them from --test-on."
-                )
-    lost = [one for one in cohorts if one.left_out]
-    return [*notes, *(f"{titles[one.key]}: {one.left_out} cases without a mask are not measured." for one in lost)]
