@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 import torch
 import torch.nn.functional as F
-from small_cases import ALL_AT_ONCE, make_batch, make_method, make_problem, step, terms_of
+from small_cases import ALL_AT_ONCE, PAPER, make_batch, make_method, make_problem, step, terms_of
 from torch import Tensor
 
 from ucseg.losses.consistency import prediction_consistency
@@ -23,7 +23,7 @@ from ucseg.types import Progress
 @pytest.mark.parametrize("ramp", [0.6, 0.25])
 def test_cross_pseudo_supervision_is_ramped_up_and_nothing_else_is(ramp: float) -> None:
     problem = make_problem(2)
-    method = make_method("uc_seg", problem, {"mixing": False, "lambda_max": 15, "lambda_ramp": ramp})
+    method = make_method("uc_seg", problem, {**PAPER, "mixing": False, "lambda_max": 15, "lambda_ramp": ramp})
     batch = make_batch(UCSeg, problem)
     end = terms_of(method, batch, Progress(100, 100))
     for t in (0, 10, 30, 60, 80):
@@ -42,7 +42,14 @@ def test_the_total_is_the_papers(classes: int) -> None:
     """0.5 sum_k [L_sup + lambda L_pseudo + 0.5 L_cons + 0.2 L_IFE] + L_sup(z_p) + 0.1 L_IC, from its parts by hand."""
     problem, binary = make_problem(2, classes), classes == 2
     # Without dropout, and with the mean for UPG, every part can be had from outside.
-    settings = {**ALL_AT_ONCE["uc_seg"], "subnets": ("vnet", "vnet"), "upg": False, "mixing": False, "lambda_max": 3}
+    settings = {
+        **ALL_AT_ONCE["uc_seg"],
+        **PAPER,
+        "subnets": ("vnet", "vnet"),
+        "upg": False,
+        "mixing": False,
+        "lambda_max": 3,
+    }
     method = cast(UCSeg, make_method("uc_seg", problem, settings))
     batch = make_batch(UCSeg, problem, 2, 3)
     with torch.no_grad():
@@ -136,7 +143,7 @@ def test_the_memory_fills_once_the_labelled_dice_is_above_the_rising_threshold(
 @pytest.mark.parametrize(("dims", "start"), [(2, 12_000), (3, 6_000)])
 def test_mixing_begins_at_the_published_step(dims: int, start: int) -> None:
     problem = make_problem(dims, classes=2)
-    method = cast(UCSeg, make_method("uc_seg", problem, {"mixing_start": start / 50_000}))
+    method = cast(UCSeg, make_method("uc_seg", problem, {**PAPER, "mixing_start": start / 50_000}))
     batch = make_batch(UCSeg, problem, 1, 1)
     seen: list[int] = []
     method.subnets[1].register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
@@ -150,7 +157,7 @@ def test_mixing_begins_at_the_published_step(dims: int, start: int) -> None:
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
 def test_mixing_start_can_be_set(fraction: float) -> None:
     problem = make_problem(2)
-    method = cast(UCSeg, make_method("uc_seg", problem, {"mixing_start": fraction}))
+    method = cast(UCSeg, make_method("uc_seg", problem, {**PAPER, "mixing_start": fraction}))
     seen: list[int] = []
     method.subnets[1].register_forward_hook(lambda *_: seen.append(1))
     with torch.no_grad():

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem, step, terms_of
+from small_cases import ALL_AT_ONCE, LATE, PAPER, make_batch, make_method, make_problem, step, terms_of
 from torch import Tensor
 
 from ucseg.losses.contrastive import class_prototypes
@@ -23,7 +23,9 @@ EARLY = Progress(0, 100)
 
 
 def make(settings: dict[str, Any] | None = None, **problem: Any) -> UCSeg:
-    return cast(UCSeg, make_method("uc_seg", make_problem(2, **problem), {**ALL_AT_ONCE["uc_seg"], **(settings or {})}))
+    return cast(
+        UCSeg, make_method("uc_seg", make_problem(2, **problem), {**ALL_AT_ONCE["uc_seg"], **PAPER, **(settings or {})})
+    )
 
 
 @pytest.fixture(scope="module")

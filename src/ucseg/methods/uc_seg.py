@@ -30,7 +30,7 @@ from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.base import Method
 from ucseg.networks import build_network, member_names
 from ucseg.networks.pseudo_label_generator import Gate, PseudoLabelGenerator
-from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
+from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 Terms = dict[str, Tensor]
 
@@ -52,7 +52,8 @@ class UCSegConfig(Strict):
     """Defaults are the published ones unless a comment says otherwise. A weight of zero: without it."""
 
     preset: Literal["default", "published"] = "default"  # published: the paper's values where nothing else is set
-    subnets: tuple[str, str] = ("unet", "vnet")
+    # DEVIATION: published unet, vnet. The V-Net, also with norms, learns at a fraction of the U-Net's pace.
+    subnets: tuple[str, str] = ("unet", "unet_strided")
     upg: bool = True  # false: the mean of the two subnets' logits instead
     gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
     residual: bool = True  # DEVIATION: see PseudoLabelGenerator
@@ -62,7 +63,8 @@ class UCSegConfig(Strict):
     confidence: Literal["none", "vacuity"] = "none"
     decay: float = Field(0.0, ge=0, lt=1)  # above 0, the running mean of all weights labels and predicts
     calibration_weight: float = Field(1.0, ge=0)
-    calibration_detached: bool = False  # without the gradient of the confidence
+    # CORRECTION: without the gradient of the confidence, which makes right voxels less sure
+    calibration_detached: bool = True
     beta_start: float = Field(BETA_START, gt=0, le=1)
     lambda_max: float = Field(1.0, ge=0)  # DEVIATION: published 15, which belongs to 50,000 steps
     lambda_ramp: float = Field(0.2, ge=0, le=1)  # share of the steps. DEVIATION: published 0.6, of 50,000 steps
@@ -77,11 +79,12 @@ class UCSegConfig(Strict):
     # Share of the steps; null: the published one, 0.24 in 2D and 0.12 in 3D. DEVIATION: 0.1
     mixing_start: float | None = Field(0.1, ge=0, le=1)
     mixing_box: float = Field(2 / 3, gt=0, le=1)
-    # false: once mixing has started, the terms between the subnets are those of the mixed images alone. Then the
-    # unlabelled images need no gradient, which saves a third of the step.
-    plain_terms: bool = True
-    unlabelled_start: float = Field(0.0, ge=0, le=1)  # share of the steps; before it, labelled images alone are seen
-    strong_mixing: bool = False  # mix a strongly changed view of the unlabelled images; see docs/methods/uc_seg.md
+    # DEVIATION: once mixing has started, the terms between the subnets are those of the mixed images alone. Then the
+    # unlabelled images need no gradient, which saves a third of the step. true: as published
+    plain_terms: bool = False
+    # DEVIATION: share of the steps; before it, labelled images alone are seen, in a third of the time
+    unlabelled_start: float = Field(0.4, ge=0, le=1)
+    strong_mixing: bool = True  # DEVIATION: mix a strongly changed view of the unlabelled images
 
     @model_validator(mode="before")
     @classmethod
@@ -94,11 +97,12 @@ class UCSegConfig(Strict):
 class UCSeg(Method):
     Config = UCSegConfig
     config: UCSegConfig
+    views: Mapping[str, Strength] = {"image": "plan", "strong": "strong"}
 
     def __init__(self, config: UCSegConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        if config.mixing and config.strong_mixing:
-            self.views = {"image": "plan", "strong": "strong"}
+        if not (config.mixing and config.strong_mixing):
+            self.views = {"image": "plan"}
         flat = problem.dims == 2
         published_start = 0.24 if flat else 0.12
         self.mixing_start = published_start if config.mixing_start is None else config.mixing_start

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TrainConfig(Strict):
-    """How to train, whatever the method. Defaults for the optimiser are UC-Seg's published ones.
+    """How to train, whatever the method. Defaults for the optimiser are UC-Seg's published ones, but for the learning rate.
 
     Attributes:
         steps: T, updates to make; every schedule scales with it.
@@ -32,7 +32,7 @@ class TrainConfig(Strict):
         channels_last: lay images and convolution weights out with the channels of a voxel together.
         keep_memory: on a CPU, keep freed memory for the next step (see allocator.py): quicker, with a higher peak.
         optimizer: "sgd", or "adamw" (then lr about 1e-3).
-        lr: learning rate at the first step.
+        lr: learning rate at the first step. Published: 0.01, with which short runs learn less.
         schedule: how it decays to 0 at T.
         momentum: momentum of the optimiser.
         weight_decay: weight decay of the optimiser.
@@ -58,7 +58,7 @@ class TrainConfig(Strict):
     channels_last: bool = True
     keep_memory: bool = True
     optimizer: OptimizerName = "sgd"
-    lr: float = Field(0.01, gt=0)
+    lr: float = Field(0.03, gt=0)
     schedule: Schedule = "linear"
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-5, ge=0)
