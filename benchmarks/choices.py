@@ -53,6 +53,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     **{f"{name}-lr03": (name, ["lr=0.03"]) for name in ("supervised", "cps", "unimatch", "bcp")},
 }
 NEW = {
+    "plan.norm": "instance",
     "method.subnets": "[unet,unet_strided]",
     "method.strong_mixing": "true",
     "method.plain_terms": "false",
@@ -63,6 +64,7 @@ NEW = {
 # What the new settings would be without one of them, or with one more.
 CHANGES: dict[str, dict[str, str]] = {
     "new": {},
+    "new-batch_norm": {"plan.norm": "batch"},
     "new-vnet_norm": {"method.subnets": "[unet,vnet_norm]"},
     "new-weak": {"method.strong_mixing": "false"},
     "new-plain_terms": {"method.plain_terms": "true"},

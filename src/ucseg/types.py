@@ -22,6 +22,9 @@ Strides = tuple[tuple[int, ...], ...]
 Strength = Literal["weak", "plan", "strong"]
 
 
+Norm = Literal["batch", "instance"]
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a network must know about the data.
@@ -35,6 +38,7 @@ class Problem:
         one_component: classes that are one connected component in a scan (for the component filter).
         strides: from one encoder level of the networks to the next. None: five levels, each half of the one above.
         width: channels of the finest level; each level has twice as many as the one above.
+        norm: of the networks in 2D. In 3D, where batches are small, it is always "instance".
     """
 
     dims: int
@@ -45,6 +49,7 @@ class Problem:
     one_component: tuple[int, ...] = ()
     strides: Strides | None = None
     width: int = 16
+    norm: Norm = "batch"
 
     @property
     def binary(self) -> bool:

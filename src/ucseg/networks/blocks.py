@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ucseg.networks import cpu
+from ucseg.types import Norm
 
 CHANNELS_LAST = cpu.CHANNELS_LAST
 CONV: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: cpu.VolumeConv}
@@ -36,9 +37,9 @@ class InstanceNorm(nn.GroupNorm):
         return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
 
 
-def norm(dims: int, channels: int) -> nn.Module:
-    """The norm of UC-Seg's networks: batch norm in 2D, instance norm in 3D, where batches are small."""
-    return BATCH_NORM[dims](channels) if dims == 2 else InstanceNorm(channels)
+def norm(dims: int, channels: int, kind: Norm) -> nn.Module:
+    """`kind` in 2D, instance norm in 3D, where batches are small. UC-Seg's networks have batch norm in 2D."""
+    return BATCH_NORM[dims](channels) if dims == 2 and kind == "batch" else InstanceNorm(channels)
 
 
 class StepUp(nn.modules.conv._ConvTransposeNd):

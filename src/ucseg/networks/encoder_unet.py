@@ -19,7 +19,7 @@ from ucseg.networks.effnet_lite0 import EffNetLite0
 from ucseg.networks.levels import Levels
 from ucseg.networks.timm_encoder import TimmEncoder
 from ucseg.networks.unet import DROPOUT_2D, DoubleConv, UNetDecoder
-from ucseg.types import Problem
+from ucseg.types import Norm, Problem
 
 EFFNET, TIMM, RANDOM = "effnet_lite0", "timm:", "random"
 COLOURS = 3
@@ -33,11 +33,11 @@ An image with `zscore` has mean 0 and deviation 1, which is about the same.
 class Project(nn.Sequential):
     """Maps of an encoder -> a map of the U-Net: dropout at the U-Net's rate, 1 x 1 convolution, norm, activation."""
 
-    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
+    def __init__(self, inputs: int, outputs: int, dropout: float, kind: Norm) -> None:
         super().__init__(
             Dropout(dropout),
             nn.Conv2d(inputs, outputs, 1, bias=False),
-            norm(2, outputs),
+            norm(2, outputs, kind),
             nn.LeakyReLU(0.01, inplace=True),
         )
 
@@ -89,7 +89,11 @@ class EncoderUNet(Levels):
         for level, (width, dropout) in enumerate(zip(self.widths, DROPOUT_2D, strict=False)):
             inputs = sum(self.backbone.channels[index] for index in self.sources[level])
             before = self.widths[level - 1] if level else problem.channels
-            blocks.append(Project(inputs, width, dropout) if inputs else DoubleConv(2, before, width, dropout))
+            blocks.append(
+                Project(inputs, width, dropout, problem.norm)
+                if inputs
+                else DoubleConv(2, before, width, dropout, problem.norm)
+            )
         self.encoder = nn.ModuleList(blocks)
         self.decoder = UNetDecoder(problem)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ucseg.networks.blocks import CONV, StepUp, norm, up_sample
 from ucseg.networks.cpu import Dropout, max_pool
 from ucseg.networks.levels import Levels, concatenate, go_up, steps_of, widths_of
-from ucseg.types import Problem
+from ucseg.types import Norm, Problem
 
 UpSampling = Literal["linear", "nearest", "transposed"]
 DROPOUT_2D = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -18,13 +18,13 @@ HEAD_DROPOUT = {2: 0.0, 3: 0.3}
 
 
 class DoubleConv(nn.Module):
-    """Two 3^n convolutions, each with norm and activation: batch norm + leaky ReLU (2D), instance norm + ReLU (3D)."""
+    """Two 3^n convolutions, each with norm and activation: leaky ReLU (2D) or ReLU (3D)."""
 
-    def __init__(self, dims: int, inputs: int, outputs: int, dropout: float) -> None:
+    def __init__(self, dims: int, inputs: int, outputs: int, dropout: float, kind: Norm) -> None:
         super().__init__()
 
         def norm_and_activation() -> list[nn.Module]:
-            return [norm(dims, outputs), nn.LeakyReLU(0.01, inplace=True) if dims == 2 else nn.ReLU(inplace=True)]
+            return [norm(dims, outputs, kind), nn.LeakyReLU(0.01, inplace=True) if dims == 2 else nn.ReLU(inplace=True)]
 
         # No bias: the norm would remove it.
         self.layers = nn.Sequential(
@@ -57,7 +57,7 @@ class UNetDecoder(nn.Module):
         self.reduce = nn.ModuleList(
             StepUp(dims, b, a, step) if up == "transposed" else CONV[dims](b, a, 1) for a, b, step in pairs
         )
-        self.blocks = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0) for a in self.widths)
+        self.blocks = nn.ModuleList(DoubleConv(dims, 2 * a, a, 0.0, problem.norm) for a in self.widths)
         self.head_dropout = Dropout(HEAD_DROPOUT[dims])
         self.head = CONV[dims](widths[0], problem.classes, 1)
 
@@ -86,7 +86,7 @@ class UNet(Levels):
         dims, inputs = problem.dims, (problem.channels, *self.widths)
         dropout = DROPOUT_2D if dims == 2 else (*(0.0,) * len(self.strides), BOTTOM_DROPOUT_3D)
         self.encoder = nn.ModuleList(
-            DoubleConv(dims, a, b, p) for a, b, p in zip(inputs, self.widths, dropout, strict=False)
+            DoubleConv(dims, a, b, p, problem.norm) for a, b, p in zip(inputs, self.widths, dropout, strict=False)
         )
         self.decoder = UNetDecoder(problem, up)
 

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from ucseg.networks.blocks import CONV, StepUp, norm, step_down
 from ucseg.networks.levels import StridedLevels
-from ucseg.types import Problem
+from ucseg.types import Norm, Problem
 
 CONVOLUTIONS = (1, 2, 3, 3, 3)
 
 
 class ConvStack(nn.Sequential):
-    """`count` 3^n convolutions, each with ReLU, and before it a norm if `normed`."""
+    """`count` 3^n convolutions, each with ReLU, and before it the norm `normed`, if any."""
 
-    def __init__(self, dims: int, inputs: int, outputs: int, count: int, normed: bool) -> None:
+    def __init__(self, dims: int, inputs: int, outputs: int, count: int, normed: Norm | None) -> None:
         layers: list[nn.Module] = []
         for index in range(count):
             # No bias before a norm, which would remove it.
             layers.append(CONV[dims](inputs if index == 0 else outputs, outputs, 3, padding=1, bias=not normed))
-            layers += [norm(dims, outputs)] if normed else []
+            layers += [norm(dims, outputs, normed)] if normed else []
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
 
@@ -39,16 +39,17 @@ class VNet(StridedLevels):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         dims, widths = problem.dims, self.widths
+        normed = problem.norm if self.normed else None
         pairs = list(zip(itertools.pairwise(widths), self.strides, strict=True))
         counts = CONVOLUTIONS[: len(widths)]
         self.encoder = nn.ModuleList(
-            ConvStack(dims, width if level else problem.channels, width, count, self.normed)
+            ConvStack(dims, width if level else problem.channels, width, count, normed)
             for level, (width, count) in enumerate(zip(widths, counts, strict=True))
         )
         self.down = nn.ModuleList(
             nn.Sequential(
-                step_down(dims, a, b, s, bias=not self.normed),
-                *([norm(dims, b)] if self.normed else []),
+                step_down(dims, a, b, s, bias=not normed),
+                *([norm(dims, b, normed)] if normed else []),
                 nn.ReLU(inplace=True),
             )
             for (a, b), s in pairs
@@ -59,7 +60,7 @@ class VNet(StridedLevels):
             for (a, b), s in reversed(pairs)
         )
         self.decoder = nn.ModuleList(
-            ConvStack(dims, width, width, count, self.normed)
+            ConvStack(dims, width, width, count, normed)
             for width, count in zip(widths[-2::-1], counts[-2::-1], strict=True)
         )
         self.head = CONV[dims](widths[0], problem.classes, 1)

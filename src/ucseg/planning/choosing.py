@@ -134,6 +134,9 @@ class _Planner:
 
     def grid(self) -> None:
         """Rank, spacing and size."""
+        published = self.settle("preset", Choice("default", "")) == "published"
+        why = "that of the paper" if published else "unlike batch norm it does not depend on how the batch was mixed"
+        self.settle("norm", Choice("batch" if published else "instance", why))
         seen, native = self.seen, self.config.dims
         rank = network_rank(native, np.array(seen.median_shape), np.array(seen.median_spacing), seen.slice_axis)
         self.dims = self.settle("dims", rank)
@@ -265,7 +268,7 @@ class _Planner:
 
     def augmentation(self) -> None:
         """The transforms of the preset, without those that would move one class to the place of another."""
-        published = self.settle("preset", Choice("default", "")) == "published"
+        published = self.values["preset"] == "published"
         transforms = AugmentationConfig.published if published else AugmentationConfig.default
         chosen = transforms(self.dims, self.config.modality).model_dump()
         names, why = self.config.classes, "those of the paper" if published else "those of the paper and of nnU-Net"

@@ -14,7 +14,7 @@ from ucseg.config import Strict, build, read_yaml
 from ucseg.machine.writing import whole_file
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.sizing import LEVELS, multiples
-from ucseg.types import Problem, Strides
+from ucseg.types import Norm, Problem, Strides
 
 
 class IntensityWindow(Strict):
@@ -61,6 +61,9 @@ class Plan(Strict):
         ge=8,
         multiple_of=8,
         description="channels of the networks' finest level; twice as many a level down",
+    )
+    norm: Norm = Field(
+        default="batch", description="norms of unet, vnet_norm and swin_unet in 2D; in 3D always instance"
     )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, description="labelled patches a step")
@@ -193,7 +196,7 @@ class Plan(Strict):
     @property
     def problem(self) -> Problem:
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
-        return Problem(*known, self.strides, self.width)
+        return Problem(*known, self.strides, self.width, self.norm)
 
 
 def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None) -> None:
