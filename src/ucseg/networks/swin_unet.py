@@ -111,9 +111,9 @@ class SwinUNet(StridedLevels):
 
         def stage(level: int, inputs: int) -> nn.Module:
             width = widths[level]
-            return (
-                DoubleConv(dims, inputs, width, 0.0, problem.norm) if level < STEM else SwinStage(dims, inputs, width)
-            )
+            if level < STEM:
+                return DoubleConv(dims, inputs, width, 0.0, problem.norm)
+            return SwinStage(dims, inputs, width)
 
         self.encoder = nn.ModuleList(stage(level, w if level else problem.channels) for level, w in enumerate(widths))
         self.down = nn.ModuleList(step_down(dims, a, b, s) for (a, b), s in pairs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TrainConfig(Strict):
-    """How to train, whatever the method. Defaults for the optimiser are UC-Seg's published ones, but for the learning rate.
+    """How to train, whatever the method. Defaults of the optimiser are UC-Seg's, but for the learning rate.
 
     Attributes:
         steps: T, updates to make; every schedule scales with it.
