@@ -75,7 +75,8 @@ JOBS: list[tuple[Any, ...]] = [
     ("supervised", 2, {}, 4, 2),
     ("mean_teacher", 2, {}, 4, 2),
     ("uc_seg", 2, {"memory_threshold": (-1.0, -1.0)}, 4, 2),
-    ("uc_seg", 3, {"memory_threshold": (-1.0, -1.0)}, 2, 2),
+    # V-Net has no instance norms, which would amplify rounding in the two voxels of the lowest level.
+    ("uc_seg", 3, {"memory_threshold": (-1.0, -1.0), "subnets": ("unet", "vnet")}, 2, 2),
     ("uc_seg", 2, {"memory_threshold": (-1.0, -1.0)}, 4, 2, 2),  # of two smaller batches a step, each in parts
 ]
 

@@ -66,8 +66,8 @@ def test_the_steps_follow_the_clock(
     assert abs(result.steps - made) <= max(1, 0.05 * made)
     assert RunFolder(tmp_path / "run").metrics()[-1]["validation"]  # of the last step, wherever that came to be
     rates = [line["lr"] for line in RunFolder(tmp_path / "run").metrics()]
-    assert rates[0] == 0.01
-    assert rates[-1] <= 0.01 / result.steps + 1e-9  # the schedule comes to its end with the run
+    assert rates[0] == 0.03
+    assert rates[-1] <= 0.03 / result.steps + 1e-9  # the schedule comes to its end with the run
 
 
 @pytest.mark.parametrize("clock", ["wall", "work"])

@@ -112,7 +112,7 @@ def test_resuming_a_finished_run_does_nothing_and_says_so(tmp_path: Path) -> Non
     ("change", "names"),
     [
         ({"steps": 12}, ["'train.steps'", 10, 12]),
-        ({"lr": 0.5}, ["'train.lr'", 0.01, 0.5]),
+        ({"lr": 0.5}, ["'train.lr'", 0.03, 0.5]),
         ({"seed": 1}, ["'train.seed'", 0, 1]),
     ],
 )

@@ -105,7 +105,7 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
         return math.sqrt(sum(float((new[f"student.{k}"] - v.detach()).square().sum()) for k, v in old.items()))
 
     clipped = moved(1e-3)
-    assert clipped == pytest.approx(0.01 * 1e-3, rel=1e-2)
+    assert clipped == pytest.approx(0.03 * 1e-3, rel=1e-2)
     assert moved(None) > 10 * clipped
 
 

@@ -19,7 +19,7 @@ ALL = "all"
 BASELINE = "supervised"
 # Both networks in one run, which do not see each other: the fair baseline of a method with one network is U-Net
 # alone, that of a method with two networks their mean.
-BASELINE_SETTINGS = ("method.networks=[unet,vnet]",)
+BASELINE_SETTINGS = ("method.networks=[unet,unet_strided]",)
 COMMON = ("steps", "hours", "clock", "seed", "plan")
 """What is the same for every variant, or nothing would be compared."""
 ELSEWHERE = {
