@@ -45,12 +45,21 @@ SETS: dict[str, dict[str, Any]] = {
     },
 }
 PUBLISHED = "published augmentation"
+BEFORE = [
+    *(PUBLISHED, "plan.norm=batch", "method.preset=published", "method.lambda_max=1", "method.lambda_ramp=0.2"),
+    *("method.mixing_start=0.1", "lr=0.01"),
+]
 VARIANTS: dict[str, tuple[str, list[str]]] = {
-    "published": ("uc_seg", [PUBLISHED]),
-    "augmented": ("uc_seg", []),
-    "supervised-published": ("supervised", [PUBLISHED]),
-    **{name: (name, []) for name in ("supervised", "mean_teacher", "cps", "unimatch", "bcp")},
-    **{f"{name}-lr03": (name, ["lr=0.03"]) for name in ("supervised", "cps", "unimatch", "bcp")},
+    "before": ("uc_seg", BEFORE),
+    "before-augmented": ("uc_seg", BEFORE[1:]),
+    "supervised-before": ("supervised", [PUBLISHED, "plan.norm=batch", "lr=0.01"]),
+    "supervised-augmented": ("supervised", ["plan.norm=batch", "lr=0.01"]),
+    **{f"{name}-lr01": (name, ["plan.norm=instance", "lr=0.01"]) for name in ("supervised", "cps", "unimatch", "bcp")},
+    **{
+        f"{name}-{norm}": (name, [f"plan.norm={norm}", "lr=0.03"])
+        for name in ("supervised", "mean_teacher", "cps", "unimatch", "bcp")
+        for norm in ("batch", "instance")
+    },
 }
 NEW = {
     "plan.norm": "instance",
@@ -83,7 +92,7 @@ CHANGES: dict[str, dict[str, str]] = {
 }
 # An encoder that knows ImageNet: with the baseline's loss at several rates, and as one subnet or both.
 for name, start, rate in (("", "", 0.01), ("-random", ":random", 0.01), ("-lr03", "", 0.03), ("-lr003", "", 0.003)):
-    settings = ["method.calibration_weight=0", f"method.networks=[effnet_lite0{start}]", f"lr={rate}"]
+    settings = [f"method.networks=[effnet_lite0{start}]", f"lr={rate}"]
     VARIANTS[f"supervised-effnet{name}"] = ("supervised", settings)
 for name, pair in (
     ("first", "effnet_lite0,unet_strided"),
