@@ -315,6 +315,13 @@ def test_without_plain_terms_the_terms_between_the_subnets_are_those_of_mixed_im
     assert early == second_step(make({"mixing_start": 1.0}), batch)
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_without_any_term_between_the_subnets_they_are_supervised_alone(plain: bool, batch: Batch) -> None:
+    off = {"lambda_max": 0, "consistency_weight": 0, "ife_weight": 0, "ic_weight": 0, "plain_terms": plain}
+    found = terms_of(make(off), batch)
+    assert set(found) == {"supervised_1", "supervised_2", "supervised_fused"}
+
+
 def test_before_its_start_the_unlabelled_half_is_not_looked_at(batch: Batch) -> None:
     method = make({"unlabelled_start": 0.5})
     assert passes(method, batch, Progress(49, 100)) == 1

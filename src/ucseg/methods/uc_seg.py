@@ -193,7 +193,8 @@ class UCSeg(Method):
         if progress.fraction < config.unlabelled_start:
             z, _ = self.forward_both(labelled)
             return StepOutput(self.supervised_terms(z, self.fuse(z), batch.label, progress))
-        mixes = config.mixing and progress.fraction >= self.mixing_start
+        crosses = config.lambda_max or config.consistency_weight or config.ife_weight or config.ic_weight
+        mixes = bool(crosses) and config.mixing and progress.fraction >= self.mixing_start
         plain = config.plain_terms or not mixes
         z, features = self.forward_both(torch.cat([labelled, unlabelled]) if plain else labelled)
         if plain and not config.decay and config.pseudo_label_mode == "train":
@@ -212,7 +213,7 @@ class UCSeg(Method):
         ]
         seen = [z_k[:n].detach() for z_k in z], maps
         y = torch.cat([batch.label, y_hat])
-        if not (mixes and (between or not plain)):
+        if not mixes:
             return StepOutput(terms | self.weighted(between, progress), self.remember(*seen, y, n, progress))
 
         def rest() -> StepOutput:
