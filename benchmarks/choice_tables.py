@@ -1,4 +1,4 @@
-"""The section of docs/results.md on the defaults: what was tried on validation cases, from benchmarks/results/choices."""
+"""The section of docs/results.md on the defaults: what was tried on validation cases (results/choices)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def choices() -> str:
             cells.setdefault(name, []).append(json.loads(file.read_text())["mirrored"]["dice"])
     sets = [name for name in SETS if any(name in cells for cells in found.values())]
     lines = [WORDS, f"| variant | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
-    for variant in sorted(found, key=lambda one: (not one.startswith(("before", "new@")), one)):
-        lines.append(f"| `{variant}` | {' | '.join(_text(found[variant].get(name, [])) for name in sets)} |")
+    order = sorted(found, key=lambda one: (not one.startswith(("before", "new@")), one))
+    lines += [f"| `{one}` | {' | '.join(_text(found[one].get(name, [])) for name in sets)} |" for one in order]
     return "\n".join([*lines, ""])
 
 

@@ -47,7 +47,7 @@ SETS: dict[str, dict[str, Any]] = {
 PUBLISHED = "published augmentation"
 BEFORE = [
     *(PUBLISHED, "plan.norm=batch", "method.preset=published", "method.lambda_max=1", "method.lambda_ramp=0.2"),
-    *("method.mixing_start=0.1", "lr=0.01"),
+    *("method.mixing_start=0.1", "method.residual=true", "lr=0.01"),
 ]
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "before": ("uc_seg", BEFORE),

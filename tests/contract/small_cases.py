@@ -26,7 +26,7 @@ ALL_AT_ONCE: dict[str, dict[str, Any]] = {
     "uc_seg": {"memory_threshold": (-1.0, -1.0), "unlabelled_start": 0.0},
 }
 # UC-Seg as published, with a schedule for short runs.
-PAPER = {"preset": "published", "lambda_max": 1.0, "lambda_ramp": 0.2, "mixing_start": 0.1}
+PAPER = {"preset": "published", "residual": True, "lambda_max": 1.0, "lambda_ramp": 0.2, "mixing_start": 0.1}
 
 
 def make_problem(dims: int, classes: int = 3, channels: int = 1, one_component: tuple[int, ...] = ()) -> Problem:

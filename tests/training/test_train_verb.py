@@ -191,6 +191,7 @@ def test_cases_that_changed_in_between_are_noticed(scans: Path, tmp_path: Path) 
         ({"set": ["patch=32"]}, "set-elsewhere", "--set plan.patch="),
         ({"set": ["method.lamda_max=1"], "method": "uc_seg"}, "setting-unknown", ["'lamda_max'", "'lambda_max'"]),
         ({"set": ["plan.pach=32"]}, "setting-unknown", ["'pach'", "'patch'", "ucseg plan DATASET --set"]),
+        ({"set": ["plan.preset=published"]}, "plan-preset", ["plan.preset=published", "ucseg plan DATASET --set"]),
         ({"set": ["plan.patch=4096"]}, "setting-value", ["patch", "ucseg plan DATASET --set"]),
         ({"set": ["method=supervised"]}, "set-whole", "--method supervised"),
         ({"set": ["lr=fast"]}, "setting-value", "'lr' = 'fast'"),

@@ -23,6 +23,11 @@ def test_a_network_that_finds_what_the_prediction_does_not_is_named() -> None:
     assert "unet" in text and "0.28" in text and "vnet" not in text
 
 
+def test_a_mirrored_prediction_that_finds_nothing_is_reported() -> None:
+    kind, text = said({"dice": 0.0152, "mirrored dice": 0.0, "dice_unet": 0.4031}, 20)
+    assert kind == "prediction-empty" and "unet" in text
+
+
 def test_a_class_that_is_never_found_is_named() -> None:
     kind, text = said({"dice": 0.4, "dice_class_liver": 0.8, "dice_class_tumour": 0.0}, 900)
     assert kind == "class-not-learned"

@@ -22,6 +22,7 @@ SHOWN = (
     "patch",
     "strides",
     "width",
+    "norm",
     "token",
     "labelled_batch",
     "unlabelled_batch",

@@ -229,6 +229,13 @@ def find_plan(
         write_plan(made.plan.model_copy(update={"steps": None}), own, made.reasons)  # the hours are this run's alone
         say("plan-written", f"Wrote {own}; edit it to change how training works.")
     base = read_plan(file or own)
+    preset = overrides.get("preset", base.preset)
+    if preset != base.preset:
+        raise UserError(
+            "plan-preset",
+            f"--set plan.preset={preset}: 'train' takes the plan as it is; make another one with "
+            f"'ucseg plan DATASET --set preset={preset}'.",
+        )
     if not overrides:
         return base
     try:

@@ -90,7 +90,7 @@ def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, st
     """Kind and text of a message, if the last weights find nothing on the validation cases or nothing of some class."""
     start = "dice_class_"
     lost = [key.removeprefix(start) for key, value in last.items() if key.startswith(start) and value < NOTHING]
-    if last["dice"] < NOTHING:
+    if min(last["dice"], last.get("mirrored dice", 1.0)) < NOTHING:
         kind, found = "nothing-learned", "Nothing was learned: the model finds nothing of the validation masks"
         members = [
             f"{key.removeprefix('dice_')} by itself has Dice {value:.2f}"

@@ -46,7 +46,7 @@ class ThisMachine:
         self.memory = _free_memory(self.device)
 
     def step(self, problem: Problem, half: int) -> Cost:
-        """See `Machine`. Random images and labels; late in training, when every part of a method is at work."""
+        """See `Machine`. Random images and labels; the mean of early and late steps where they differ."""
         generator = torch.get_rng_state()
         try:
             return self._step(problem, half)
@@ -62,15 +62,22 @@ class ThisMachine:
         shape = (half, problem.channels, *problem.patch)
         label = torch.randint(0, problem.classes, (half, *problem.patch))
         batch = Batch(torch.randn(shape), label, {view: torch.randn(shape) for view in method.views})
-        seconds: list[float] = []
-        for done in range(STEPS + 1):
-            begun = self._now()
-            updater.update([batch], Progress(500 + done, 1000))
-            updater.check_finite()  # waits for a GPU
-            seconds.append(self._now() - begun)
-            if done and sum(seconds) > PATIENCE:
-                break
-        return Cost(statistics.median(seconds[1:]), _most(self.device, before))
+
+        def seconds(first: int) -> float:
+            """Of a step of a thousand."""
+            found: list[float] = []
+            for done in range(STEPS + 1):
+                begun = self._now()
+                updater.update([batch], Progress(first + done, 1000))
+                updater.check_finite()  # waits for a GPU
+                found.append(self._now() - begun)
+                if done and sum(found) > PATIENCE:
+                    break
+            return statistics.median(found[1:])
+
+        late, quick = seconds(1000 - STEPS - 1), method.steady_from
+        mean = quick * seconds(0) + (1.0 - quick) * late if quick else late
+        return Cost(mean, _most(self.device, before))
 
     def built(self, problem: Problem) -> Method:
         """What makes the steps."""

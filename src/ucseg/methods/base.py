@@ -33,6 +33,8 @@ class Method(nn.Module, ABC):
     Config: ClassVar[type[Strict]]
     config: Any
     views: Mapping[str, Strength] = {"image": "plan"}
+    steady_from: float = 0.0
+    """Share of the steps after which all of them cost the same; before, they may be quicker."""
 
     def __init__(self, config: Strict, problem: Problem) -> None:
         super().__init__()

@@ -37,6 +37,7 @@ Terms = dict[str, Tensor]
 
 PUBLISHED: dict[str, Any] = {
     "subnets": ("unet", "vnet"),
+    "residual": False,
     "calibration_detached": False,
     "lambda_max": 15.0,
     "lambda_ramp": 0.6,
@@ -106,6 +107,7 @@ class UCSeg(Method):
         flat = problem.dims == 2
         published_start = 0.24 if flat else 0.12
         self.mixing_start = published_start if config.mixing_start is None else config.mixing_start
+        self.steady_from = max(config.unlabelled_start, self.mixing_start if config.mixing else 0.0)
         subnets = [build_network(name, problem) for name in config.subnets]
         self.levels = self.shown_levels([subnet.widths for subnet in subnets])
         self.subnets = nn.ModuleList(subnets)

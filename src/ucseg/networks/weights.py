@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,8 @@ HEADS = ".seg_layers."
 IMAGE_CHANNELS = (1, 3)
 """Of the images that networks are pretrained on. No other layer has so few inputs, but for those of equal shape."""
 ENOUGH = 0.25
-"""Part of a network's tensors that has to fit: an encoder alone is about half, a name in common is chance."""
+"""Part of a network's kernels that has to fit: an encoder alone is about half, a name in common is chance."""
+NORMS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # a damaged file makes torch's reader fail in any way
         reason = str(error).strip().splitlines() or [type(error).__name__]
+        if "eights only" in reason[0]:
+            reason = ["it holds code, or is no file of weights"]
         raise UserError(
             "init-unreadable",
             f"{path}: cannot be read as weights ({reason[0][:120]}); "
@@ -67,12 +71,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         tensors = {name: value for name, value in tensors.items() if HEADS not in f".{name}"}
     if not tensors:
         raise UserError("init-empty", f"{path}: holds no tensors; give a file with the weights of a network.")
+    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise UserError("init-not-finite", f"{path}: {bad[0]} has values that are not finite; give another file.")
     return tensors
 
 
 def fit_by_names(module: nn.Module, weights: Weights) -> Fit:
-    """What fits a module under its own full names."""
-    return _fit(module.state_dict(), weights, "")
+    """What fits a module under its own full names; nothing if that is little enough to be chance.
+
+    Memories and other state of a method start empty.
+    """
+    learned = {name for name, _ in module.named_parameters()}
+    own = {name: value for name, value in module.state_dict().items() if name in learned or NORMS.search(name)}
+    fit = _fit(own, weights, "")
+    return fit if _enough(fit.taken, own) else Fit({}, list(own))
 
 
 def fit_networks(module: nn.Module, weights: Weights) -> Fit:
@@ -89,7 +102,7 @@ def fit_networks(module: nn.Module, weights: Weights) -> Fit:
                 found = _fit(part, weights, start).taken
                 if len(found) > len(best):
                     best = {f"{prefix}{inner}{name}": value for name, value in found.items()}
-        if len(best) >= ENOUGH * len(network.state_dict()):
+        if _enough(best, network.state_dict()):
             taken |= best
     return Fit(taken, [name for name in own if name not in taken])
 
@@ -119,6 +132,12 @@ def places(names: list[str], of: list[str]) -> list[str]:
             own = next(start for start in starts if not any(f"{one}.".startswith(f"{start}.") for one in kept))
             found[own] = None
     return list(found)
+
+
+def _enough(taken: Weights, own: Weights) -> bool:
+    """Whether enough kernels fit. Scales and shifts of norms fit networks of any rank."""
+    fitting, there = (sum(value.ndim > 1 for value in tensors.values()) for tensors in (taken, own))
+    return bool(taken) and fitting >= ENOUGH * there
 
 
 def _stay(storage: Any, _device: str) -> Any:

@@ -63,7 +63,8 @@ class Plan(Strict):
         description="channels of the networks' finest level; twice as many a level down",
     )
     norm: Norm = Field(
-        default="batch", description="norms of unet, vnet_norm and swin_unet in 2D; in 3D always instance"
+        default="batch",
+        description="norms of unet, vnet_norm and swin_unet in 2D; `ucseg plan` chooses instance, as always in 3D",
     )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, description="labelled patches a step")
@@ -88,7 +89,7 @@ class Plan(Strict):
         description="classes that every labelled mask holds: a predicted mask without them has probably failed",
     )
     preset: Literal["default", "published"] = Field(
-        default="default", description="published: the augmentation of the paper; the other values are chosen alike"
+        default="default", description="published: the augmentation and the norm of the paper"
     )
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
     steps: int | None = Field(

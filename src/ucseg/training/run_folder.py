@@ -128,6 +128,12 @@ class RunFolder:
             for key in sorted(here.keys() | asked.keys())
             if key not in FREE_ON_RESUME and here.get(key, _MISSING) != asked.get(key, _MISSING)
         ]
+        if newer := [key for key in differ if key.startswith(("method.config.", "plan.")) and key not in here]:
+            raise UserError(
+                "resume-older",
+                f"{self.path}: an earlier version made this run, without {len(newer)} settings such as {newer[0]}; "
+                f"start a new run with another --out, from its weights with --init {self.path}.",
+            )
         wrong = [
             UserError(
                 "resume-setting",

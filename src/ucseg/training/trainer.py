@@ -226,6 +226,8 @@ class _Loop:
         done, then = self.notes["counted"]
         pace = (gone - then) / (self.done - done)
         self.notes["counted"] = [self.done, gone]
+        if done < self.method.steady_from * self.config.steps:
+            return  # quicker steps than those to come
         # One more at least, unless the end has come: the last step is validated, which is decided before.
         steps = max(self.done + round((seconds - gone) / pace), min(self.done + 1, self.config.steps))
         if abs(steps - self.config.steps) > NEAR_ENOUGH * self.config.steps:
@@ -265,7 +267,10 @@ class _Loop:
         if self.log is None:
             return
         figures = _to_floats(terms | metrics)
-        silent = self.notes.setdefault("silent", list(terms))
+        known = self.notes.setdefault("terms", [])
+        new = [name for name in terms if name not in known]
+        known += new
+        silent = [*self.notes.get("silent", []), *new]
         self.notes["silent"] = [name for name in silent if figures.get(name, 0.0) == 0.0]
         line: dict[str, Any] = {"step": self.done, "loss": math.fsum(figures[name] for name in terms), **figures}
         line |= {"lr": lr, "seconds": round(self._seconds(), 3)}
