@@ -12,12 +12,15 @@ RESULTS = Path(__file__).parent / "results" / "choices"
 WORDS = """\
 ## How the defaults were chosen
 
-On validation cases, in runs of about equal work: about 110 seconds of one core (hippocampus: about 300).
+On validation cases, in runs of about equal work: about 110 seconds of one core (hippocampus: 150 to 210).
 The figure is Dice with mirrored prediction, mean ± standard deviation over the seeds, and the number of seeds.
 `before` is UC-Seg with the defaults of earlier versions: the paper's, with a schedule for short runs.
 `new` has the defaults of today. `new-X` is `new` with one other setting. `@N` is the number of steps.
 `batch` and `instance` are the norms of the other methods, whose learning rate is 0.03 too.
 One seed shows little: a difference of a point may be luck.
+
+Today's defaults are above those of before on each set.
+**In so short a time a supervised U-Net is level with UC-Seg or above it**: it makes about four times as many steps.
 """
 
 
