@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from test_resume import FP32, assert_same_run
-from tiny import batches, train
+from tiny import TinyMethod, batches, train
 
 from ucseg.errors import Interrupted
 from ucseg.training.run_folder import RunFolder
@@ -68,6 +68,16 @@ def test_the_steps_follow_the_clock(
     rates = [line["lr"] for line in RunFolder(tmp_path / "run").metrics()]
     assert rates[0] == 0.03
     assert rates[-1] <= 0.03 / result.steps + 1e-9  # the schedule comes to its end with the run
+
+
+def test_quick_early_steps_do_not_stretch_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a method that sees labelled images alone at first, in a third of the time."""
+    monkeypatch.setattr(TinyMethod, "steady_from", 0.4)
+    clock = Clock(monkeypatch, lambda step: 1.0 if step < 20 else 3.0)
+    result = train(tmp_path / "run", config(50), loader=clock.loader)
+    assert abs(result.steps - 47) <= 1  # 20 s for 20 steps, 80 s for 27
+    rates = [line["lr"] for line in RunFolder(tmp_path / "run").metrics()]
+    assert rates[19] == pytest.approx(0.03 * (1 - 19 / 50), rel=0.01)
 
 
 @pytest.mark.parametrize("clock", ["wall", "work"])

@@ -126,6 +126,18 @@ def test_resuming_with_another_setting_names_it(tmp_path: Path, change: dict[str
         train(tmp_path / "run", TrainConfig(**settings), resume=True, width=4)
 
 
+def test_a_run_of_an_earlier_version_is_named_in_one_line(tmp_path: Path) -> None:
+    settings = {"steps": 10, **FP32}
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", TrainConfig(**settings), loader=stopping_at(3, signal.SIGINT))
+    file = tmp_path / "run/config.json"
+    config = json.loads(file.read_text())
+    del config["method"]["config"]["width"]  # as if it had not been there
+    file.write_text(json.dumps(config))
+    with refused("resume-older", naming=["1 settings", "method.config.width", f"--init {tmp_path / 'run'}"]):
+        train(tmp_path / "run", TrainConfig(**settings), resume=True)
+
+
 def test_settings_that_change_no_result_may_change_on_resume(tmp_path: Path) -> None:
     settings = {"steps": 10, "log_every": 1, **FP32}
     with pytest.raises(Interrupted):

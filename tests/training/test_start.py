@@ -18,7 +18,8 @@ from ucseg.methods import build_method
 from ucseg.methods.supervised import Supervised
 from ucseg.planning.plan import read_plan
 from ucseg.training.run_folder import RunFolder
-from ucseg.training.start import find_start, start_from
+from ucseg.training.start import Start, find_start, start_from
+from ucseg.types import Problem
 
 SMALL = [
     "plan.size=[32, 32]", "plan.patch=[32, 32]", "plan.token=[8, 8]", "plan.labelled_batch=2",
@@ -127,3 +128,41 @@ def test_what_is_no_start_is_refused_before_anything_is_made(scans: Path, tmp_pa
     with refused("init-nothing-fits", naming=[tmp_path / "w.pth", "(the file has w;", "networks.unet."]):
         train(scans, tmp_path / "run", init=tmp_path / "w.pth")
     assert not (tmp_path / "run").exists()
+
+
+def uc_seg(dims: int) -> Any:
+    return build_method(
+        "uc_seg", {"levels": [3]}, Problem(dims, 1, 2, (16,) * dims, (8,) * dims, strides=((2,) * dims,) * 2)
+    )
+
+
+def test_norms_alone_make_no_start(tmp_path: Path) -> None:
+    """Scales and shifts of a 2D network have the shapes of a 3D one's."""
+    save_file(uc_seg(2).state_dict(), tmp_path / "flat.safetensors")
+    for by_names in (True, False):
+        start = Start(tmp_path, tmp_path / "flat.safetensors", by_names, "")
+        with refused("init-nothing-fits", naming=tmp_path):
+            start_from(uc_seg(3), start)
+
+
+def test_memories_start_empty(tmp_path: Path) -> None:
+    earlier, method = uc_seg(2), uc_seg(2)
+    for name, value in earlier.state_dict().items():
+        if name.startswith("memories"):
+            value.fill_(1)
+    save_file(earlier.state_dict(), tmp_path / "last.safetensors")
+    fit = start_from(method, Start(tmp_path, tmp_path / "last.safetensors", True, ""))
+    assert not fit.missing
+    for name, value in method.state_dict().items():
+        if name.startswith("memories"):
+            assert not value.any()
+        else:
+            assert torch.equal(value, earlier.state_dict()[name])
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    weights = uc_seg(2).state_dict()
+    weights["subnets.0.decoder.head.bias"][0] = torch.nan
+    save_file(weights, tmp_path / "w.safetensors")
+    with refused("init-not-finite", naming=[tmp_path / "w.safetensors", "subnets.0.decoder.head.bias"]):
+        start_from(uc_seg(2), Start(tmp_path, tmp_path / "w.safetensors", True, ""))
