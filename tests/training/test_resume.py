@@ -134,7 +134,7 @@ def test_a_run_of_an_earlier_version_is_named_in_one_line(tmp_path: Path) -> Non
     config = json.loads(file.read_text())
     del config["method"]["config"]["width"]  # as if it had not been there
     file.write_text(json.dumps(config))
-    with refused("resume-older", naming=["1 settings", "method.config.width", f"--init {tmp_path / 'run'}"]):
+    with refused("resume-older", naming=["method.config.width", f"--init {tmp_path / 'run'}"]):
         train(tmp_path / "run", TrainConfig(**settings), resume=True)
 
 

@@ -131,7 +131,7 @@ class RunFolder:
         if newer := [key for key in differ if key.startswith(("method.config.", "plan.")) and key not in here]:
             raise UserError(
                 "resume-older",
-                f"{self.path}: an earlier version made this run, without {len(newer)} settings such as {newer[0]}; "
+                f"{self.path}: an earlier version made this run, without settings such as {newer[0]}; "
                 f"start a new run with another --out, from its weights with --init {self.path}.",
             )
         wrong = [
