@@ -1,8 +1,8 @@
 """Which defaults are better? One change at a time, on validation cases alone.
 
-    OMP_NUM_THREADS=1 python benchmarks/choices.py hc18 --data SCANS --work WORK --variants base,published --seeds 3
+    OMP_NUM_THREADS=1 python benchmarks/choices.py hc18 --data SCANS --work WORK --variants before@190,new@330 --seeds 3
 
-Each cell trains one variant with one seed for the same number of steps, and measures the last weights on the validation
+Each cell trains one variant with one seed, for the steps after its @, and measures the last weights on the validation
 cases, with and without mirrored prediction. Finished cells are kept in benchmarks/results/choices/SET; the same command
 goes on after them. No test case is read.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -125,9 +124,8 @@ def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, A
             f"plan.augmentation.{key}={json.dumps(value)}" for key, value in changed.items() if value is not None
         ]
     start = time.process_time()
-    workers = 0
     made = ucseg.train(
-        data, out=run, method=method, steps=steps, seed=seed, workers=workers, resume=(run / "config.json").exists(),
+        data, out=run, method=method, steps=steps, seed=seed, workers=0, resume=(run / "config.json").exists(),
         set=["precision=fp32", f"validate_every={steps}", *settings],
     )  # fmt: skip
     seconds = time.process_time() - start
@@ -171,11 +169,15 @@ def main() -> None:
         }
         (RESULTS / words.set / f"{words.cell}.json").write_text(json.dumps(known | found, indent=1) + "\n")
         return
+    failed = []
     for seed in range(words.seeds):
         for name in words.variants.split(","):
             if not (RESULTS / words.set / f"{name}-{seed}.json").exists():
                 command = [sys.executable, __file__, words.set, "--data", str(words.data), "--work", str(words.work)]
-                subprocess.run([*command, "--variants", name, "--cell", f"{name}-{seed}"], check=False, env=os.environ)
+                done = subprocess.run([*command, "--variants", name, "--cell", f"{name}-{seed}"], check=False)
+                failed += [f"{name}-{seed}"] if done.returncode else []
+    if failed:
+        sys.exit(f"These cells failed: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

@@ -249,6 +249,7 @@ def test_overriding_a_value_changes_what_depends_on_it(tmp_path: Path) -> None:
         ("ct_window=3", "ct_window"),
         ("augmentation=0", "augmentation"),
         ("augmentation.flop=1", "did you mean 'flip'"),
+        ("augmentation.flip_axes=[5]", "from 0 to 1"),
         ("one_component=[2]", "from 1 to 1"),
         ("labelled_batch=0", "labelled_batch.*at least 1"),
     ],

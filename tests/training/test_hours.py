@@ -15,9 +15,10 @@ from test_resume import FP32, assert_same_run
 from tiny import TinyMethod, batches, train
 
 from ucseg.errors import Interrupted
+from ucseg.methods import build_method
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
-from ucseg.types import Batch
+from ucseg.types import Batch, Problem
 
 HOURS = 100 / 3600
 
@@ -72,6 +73,8 @@ def test_the_steps_follow_the_clock(
 
 def test_quick_early_steps_do_not_stretch_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a method that sees labelled images alone at first, in a third of the time."""
+    problem = Problem(2, 1, 2, (16, 16), (8, 8))
+    assert [build_method(name, {}, problem).steady_from for name in ("uc_seg", "bcp", "cps")] == [0.4, 0.2, 0.0]
     monkeypatch.setattr(TinyMethod, "steady_from", 0.4)
     clock = Clock(monkeypatch, lambda step: 1.0 if step < 20 else 3.0)
     result = train(tmp_path / "run", config(50), loader=clock.loader)

@@ -132,12 +132,12 @@ class Stream:
         """
         size = self.plan.labelled_batch
         value = int(rng.integers(1, max(self.plan.classes) + 1))
-        cases = [self._case("labelled", self.labelled, size, step, slot + more) for more in range(len(self.labelled))]
-        for case in cases:
+        for more in range(len(self.labelled)):
+            case = self._case("labelled", self.labelled, size, step, slot + more)
             voxel = None if case.label is None else _foreground_voxel(case.label, rng, value)
             if voxel is not None:
                 return case, voxel
-        usual = cases[0]
+        usual = self._case("labelled", self.labelled, size, step, slot)
         return usual, None if usual.label is None else _foreground_voxel(usual.label, rng)
 
     def _unlabelled(self, step: int, slot: int) -> tuple[dict[str, Tensor], str]:

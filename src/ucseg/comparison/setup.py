@@ -107,15 +107,15 @@ def set_up(wanted: Wanted) -> Setup:
     problems = problems or _twins(variants, wanted)
     if problems:
         raise UserError.together(problems)
-    begun = {text: start for text, start in starts.items() if start is not None}
-    digests = {text: start.digest for text, start in begun.items()}
+    started = {text: start for text, start in starts.items() if start is not None}
+    digests = {text: start.digest for text, start in started.items()}
     how = (wanted.tolerance, wanted.mirror)
     now = define(dataset, amounts, cohorts, plan, plan_from, config, *how, digests)
     definition = agree(before, now, wanted.out)
     asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
     grid = cells(variants, asked, wanted.seeds)
     study = _study(wanted, dataset, amounts, cohorts, grid, reference, config, definition)
-    study.notes.extend(about.masks_seen(dataset, amounts, begun))
+    study.notes.extend(about.masks_seen(dataset, amounts, started))
     study.notes.extend(about.plan_not_used(dataset, plan) + about.plan_saw_more(before, amounts[0]))
     common = [one for one in wanted.settings if one.partition("=")[0].strip().split(".")[0] != "plan"]
     return Setup(study, dataset, plan, config, definition, {one.text: one for one in amounts}, common)

@@ -67,10 +67,10 @@ class ThisMachine:
             """Of a step of a thousand."""
             found: list[float] = []
             for done in range(STEPS + 1):
-                begun = self._now()
+                start = self._now()
                 updater.update([batch], Progress(first + done, 1000))
                 updater.check_finite()  # waits for a GPU
-                found.append(self._now() - begun)
+                found.append(self._now() - start)
                 if done and sum(found) > PATIENCE:
                     break
             return statistics.median(found[1:])
@@ -88,9 +88,9 @@ class ThisMachine:
         method = build_method(self.method, self.settings, plan.problem)
         convolutions_to(method, CHANNELS_LAST[plan.dims])
         predictor = Predictor(method, plan, self.device, precision=self.config.precision, mirror=False)
-        begun = self._now()
+        start = self._now()
         predictor.predict_prepared(np.zeros((plan.channels, *shape), np.float32))
-        return self.validation_cases * (self._now() - begun)
+        return self.validation_cases * (self._now() - start)
 
     def _now(self) -> float:
         """Seconds, as the hours of the run count them."""

@@ -33,13 +33,16 @@ class Method(nn.Module, ABC):
     Config: ClassVar[type[Strict]]
     config: Any
     views: Mapping[str, Strength] = {"image": "plan"}
-    steady_from: float = 0.0
-    """Share of the steps after which all of them cost the same; before, they may be quicker."""
 
     def __init__(self, config: Strict, problem: Problem) -> None:
         super().__init__()
         self.config = config
         self.problem = problem
+
+    @property
+    def steady_from(self) -> float:
+        """Share of the steps after which all of them cost the same; before, they may be quicker."""
+        return 0.0
 
     @abstractmethod
     def step(self, batch: Batch, progress: Progress) -> StepOutput:

@@ -49,6 +49,10 @@ class BCP(StudentAndTeacher):
         """Whether labelled images are still pasted into each other: the first share of the steps."""
         return progress.fraction < self.config.pretraining
 
+    @property
+    def steady_from(self) -> float:
+        return self.config.pretraining
+
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         x_l, y_l = batch.labelled, batch.label
         box = sample_box(tuple(y_l.shape[1:]), self.config.box, progress.generator("box"))

@@ -53,7 +53,7 @@ class UCSegConfig(Strict):
     """Defaults are the published ones unless a comment says otherwise. A weight of zero: without it."""
 
     preset: Literal["default", "published"] = "default"  # published: the paper's values where nothing else is set
-    # DEVIATION: published unet, vnet. The V-Net, also with norms, learns at a fraction of the U-Net's pace.
+    # DEVIATION: published unet, vnet. The V-Net learns at a fraction of the U-Net's pace.
     subnets: tuple[str, str] = ("unet", "unet_strided")
     upg: bool = True  # false: the mean of the two subnets' logits instead
     gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
@@ -81,9 +81,9 @@ class UCSegConfig(Strict):
     mixing_start: float | None = Field(0.1, ge=0, le=1)
     mixing_box: float = Field(2 / 3, gt=0, le=1)
     # DEVIATION: once mixing has started, the terms between the subnets are those of the mixed images alone. Then the
-    # unlabelled images need no gradient, which saves a third of the step. true: as published
+    # unlabelled images need no gradient, which makes a step quicker. true: as published
     plain_terms: bool = False
-    # DEVIATION: share of the steps; before it, labelled images alone are seen, in a third of the time
+    # DEVIATION: share of the steps; before it, labelled images alone are seen, in quicker steps
     unlabelled_start: float = Field(0.4, ge=0, le=1)
     strong_mixing: bool = True  # DEVIATION: mix a strongly changed view of the unlabelled images
 
@@ -107,7 +107,6 @@ class UCSeg(Method):
         flat = problem.dims == 2
         published_start = 0.24 if flat else 0.12
         self.mixing_start = published_start if config.mixing_start is None else config.mixing_start
-        self.steady_from = max(config.unlabelled_start, self.mixing_start if config.mixing else 0.0)
         subnets = [build_network(name, problem) for name in config.subnets]
         self.levels = self.shown_levels([subnet.widths for subnet in subnets])
         self.subnets = nn.ModuleList(subnets)
@@ -121,8 +120,14 @@ class UCSeg(Method):
             for subnet in subnets
         )
         self.memory_threshold = config.memory_threshold or ((0.5, 0.96) if flat else (0.2, 0.76))
-        if config.decay:
+        self.averaged = config.decay > 0
+        self.labels_in_training = not self.averaged and config.pseudo_label_mode == "train"
+        if self.averaged:
             self.teacher = make_teacher(nn.ModuleList([self.subnets, *([self.upg] if config.upg else [])]))
+
+    @property
+    def steady_from(self) -> float:
+        return max(self.config.unlabelled_start, self.mixing_start if self.config.mixing else 0.0)
 
     def shown_levels(self, widths: list[tuple[int, ...]]) -> list[int]:
         """The levels of the CCP terms that both subnets show; a UserError where the terms need more."""
@@ -163,9 +168,8 @@ class UCSeg(Method):
     @torch.no_grad()
     def labeller(self, image: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
         """`forward_both` of what labels: the teacher if there is one; in evaluation mode if the setting says so."""
-        evaluation = bool(self.config.decay) or self.config.pseudo_label_mode == "evaluation"
-        self.train(not evaluation)
-        seen = self.forward_both(image, bool(self.config.decay))
+        self.train(self.labels_in_training)
+        seen = self.forward_both(image, self.averaged)
         self.train()
         return seen
 
@@ -175,9 +179,8 @@ class UCSeg(Method):
 
         The unlabelled half goes through the fusion head alone: it needs no graph, and that saves half of the head.
         """
-        evaluation = bool(self.config.decay) or self.config.pseudo_label_mode == "evaluation"
-        self.train(not evaluation)
-        z_p = self.fuse(z, bool(self.config.decay))
+        self.train(self.labels_in_training)
+        z_p = self.fuse(z, self.averaged)
         self.train()
         label = keep_largest(most_likely(z_p), self.problem.one_component if self.config.component_filter else ())
         if self.config.confidence == "none":
@@ -188,7 +191,8 @@ class UCSeg(Method):
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """The total loss, one weighted term each. Those of the mixed images are the rest of the step.
 
-        Each term between the subnets is the mean of its plain and its mixed value.
+        Once mixing has started, the terms between the subnets are those of the mixed images; with `plain_terms` each is
+        the mean of its plain and its mixed value.
         """
         config, labelled, unlabelled = self.config, batch.labelled, batch.unlabelled["image"]
         n = len(labelled)
@@ -199,7 +203,7 @@ class UCSeg(Method):
         mixes = bool(crosses) and config.mixing and progress.fraction >= self.mixing_start
         plain = config.plain_terms or not mixes
         z, features = self.forward_both(torch.cat([labelled, unlabelled]) if plain else labelled)
-        if plain and not config.decay and config.pseudo_label_mode == "train":
+        if plain and self.labels_in_training:
             z_u, features_u = [z_k[n:] for z_k in z], [[level[n:] for level in of_one] for of_one in features]
         else:
             z_u, features_u = self.labeller(unlabelled)
@@ -228,7 +232,7 @@ class UCSeg(Method):
         return StepOutput(terms | self.weighted(between, progress, 0.5), rest=rest)
 
     def after_update(self, progress: Progress) -> None:
-        if self.config.decay:
+        if self.averaged:
             own = nn.ModuleList([self.subnets, *([self.upg] if self.config.upg else [])])
             follow(self.teacher, own, self.config.decay, progress.step)
 
@@ -312,9 +316,8 @@ class UCSeg(Method):
 
     def predict(self, image: Tensor) -> Prediction:
         """The method predicts z_p; the two subnets are members."""
-        averaged = bool(self.config.decay)
-        z, _ = self.forward_both(image, averaged)
-        z_p, binary = self.fuse(z, averaged), self.problem.binary
+        z, _ = self.forward_both(image, self.averaged)
+        z_p, binary = self.fuse(z, self.averaged), self.problem.binary
         names = member_names(self.config.subnets)
         members = {name: normalised_probabilities(z_k, binary) for name, z_k in zip(names, z, strict=True)}
         return Prediction(normalised_probabilities(z_p, binary), vacuity(z_p), members)

@@ -111,10 +111,10 @@ def fine_enough(dataset: Dataset, seen: Fingerprint, first: NetworkGrid, plane: 
     Args:
         plane: the axes that the network sees; others stay.
     """
-    begun = ceilings(dataset, seen, first)
-    if begun.enough:
+    given = ceilings(dataset, seen, first)
+    if given.enough:
         return first
-    edges = np.array([seen.headers[name].spacing for name in sorted(begun.short())]).min(axis=0)
+    edges = np.array([seen.headers[name].spacing for name in sorted(given.short())]).min(axis=0)
     coarse = np.array(first.spacing, float)
     fine = coarse.copy()
     if first.size is None:
@@ -129,7 +129,7 @@ def fine_enough(dataset: Dataset, seen: Fingerprint, first: NetworkGrid, plane: 
         return first
     finest = ceilings(dataset, seen, rungs[-1])
     if not finest.enough:
-        return rungs[-1] if finest.worst > begun.worst else first
+        return rungs[-1] if finest.worst > given.worst else first
     low, high = 0, len(rungs) - 1  # the one at `high` is enough
     while low < high:
         middle = (low + high) // 2

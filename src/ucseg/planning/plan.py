@@ -187,6 +187,14 @@ class Plan(Strict):
             raise ValueError(f"holds class indices from 1 to {classes - 1}")
         return value
 
+    @field_validator("augmentation")
+    @classmethod
+    def _flipped(cls, value: AugmentationConfig, info: ValidationInfo) -> AugmentationConfig:
+        dims = info.data.get("dims", 3)
+        if not all(0 <= axis < dims for axis in value.flip_axes or ()):
+            raise ValueError(f"flip_axes holds axes of the patch, from 0 to {dims - 1}")
+        return value
+
     def is_stack(self, dims: int, unit: str) -> bool:
         """Whether a volume is cut into slices along its first axis, since the plan is for single slices.
 

@@ -89,7 +89,7 @@ def fit(
         loader_factory: given a step, yields the batches of that step and the following ones, `accumulate` of each.
         run: a folder that was started or resumed with the complete configuration.
         config: must be the one in the run's configuration.
-        validate: measures the method on validation cases: figures by name; "dice" chooses the best weights. It is told
+        validate: measures the method on validation cases: figures by name; "dice" chooses the best weights. It hears
             whether the last step is done: what takes long is measured once.
         on_step: called a few times a second at most, with how far training is.
 
@@ -226,7 +226,8 @@ class _Loop:
         done, then = self.notes["counted"]
         pace = (gone - then) / (self.done - done)
         self.notes["counted"] = [self.done, gone]
-        if done < self.method.steady_from * self.config.steps:
+        steady = self.method.steady_from
+        if steady < 1 and done < steady * self.config.steps:
             return  # quicker steps than those to come
         # One more at least, unless the end has come: the last step is validated, which is decided before.
         steps = max(self.done + round((seconds - gone) / pace), min(self.done + 1, self.config.steps))
