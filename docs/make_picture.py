@@ -20,7 +20,7 @@ PICTURE = Path(__file__).parent / "images" / "demo.png"
 COLUMNS = {"Image": "image", "Reference": "reference mask", "UC-Seg": "mask of UC-Seg", "Uncertainty": "uncertainty"}
 FIGURE = re.compile(r'base64,([^"]+)" alt="([\w-]+) of (\w+)">\s*<figcaption><b>[^<]*</b> ([^<]*)<')
 EDGE, GAP, LINE = 180, 8, 26
-COLOURS = 128  # of the palette: a small file
+COLOURS = 64  # of the palette: a small file, also where the uncertainty of a short run is noise
 
 
 def draw(report: Path) -> Image.Image:
