@@ -135,8 +135,8 @@ def _of_dicom(folders: dict[Path, list[Path]], left_out: list[LeftOut]) -> list[
     for folder, files in folders.items():
         sorted_files[folder], refused = series_of(files)
         for file, error in refused.items():
-            damaged = error.code == "scan-damaged"
-            left_out.append(LeftOut(file, str(error).removeprefix(f"{file}: "), of_scan=damaged))
+            no_image, damaged = error.code == "dicom-kind", error.code == "scan-damaged"
+            left_out.append(LeftOut(file, str(error).removeprefix(f"{file}: "), rightly=no_image, of_scan=damaged))
         for uid, members in sorted_files[folder].items():
             homes[uid][folder] = {one.instance for file in members for one in file.slices}
     for folder, series in sorted_files.items():

@@ -30,6 +30,7 @@ from ucseg.folder.survey import (
     survey_cases,
 )
 from ucseg.machine.pool import for_each
+from ucseg.scans.reading import holds_fractions
 
 _AIR_IN_CT = -500.0
 
@@ -123,6 +124,9 @@ def understand_cases(
         notes += json_notes
     facts = {one.case.case: one.mask for one in surveyed if isinstance(one.mask, MaskFacts)}
     unfit = {one.case.case: one.mask for one in surveyed if isinstance(one.mask, str)}
+    fractional = sum(holds_fractions(mask.mask) for mask in facts.values())
+    if fractional:
+        notes.append(f"{fractional} segmentations state parts of voxels: a voxel is a segment's from half of it on.")
     named = given or labels or classes_of(one.names for one in facts.values())
     for name, mask in list(facts.items()):
         try:

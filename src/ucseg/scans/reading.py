@@ -91,6 +91,11 @@ def segment_names(address: Address) -> dict[int, str]:
     return dicom_seg.segment_names(address.file) if is_segmentation(address) else {}
 
 
+def holds_fractions(address: Address) -> bool:
+    """Whether a mask file states parts of voxels, which are read as segments from half of a voxel on."""
+    return is_segmentation(address) and dicom_seg.holds_fractions(address.file)
+
+
 def files_of(address: Address) -> list[Path]:
     """Every file whose content decides what is read; a UserError for a DICOM folder of no series, or an unclear one."""
     found: list[Path] = []

@@ -82,10 +82,24 @@ def test_images_without_a_place_are_plain_images(tmp_path):
     path = save(slice_of(grey, (0, 0, 0), "1.2", **bare), tmp_path / "a.dcm")
     assert np.array_equal(read_scan(path).array[0], grey)
     assert (read_scan(path).geometry.unit, mask_ending(Address.of(path))) == ("px", ".png")
-    negative = save(
-        slice_of(grey, (0, 0, 0), "1.3", **bare, PhotometricInterpretation="MONOCHROME1"), tmp_path / "b.dcm"
-    )
-    assert np.array_equal(read_scan(negative).array[0].argsort(axis=None)[:1], grey.argmax(keepdims=True)[0])
+
+
+def test_white_first_is_turned_where_values_are_only_a_picture(tmp_path):
+    """The same rule for plain images and volumes, by what can be stored, not by what the image holds."""
+    grey = VOLUME[..., 0].astype(np.uint8)
+    x_ray = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1", "PhotometricInterpretation": "MONOCHROME1"}
+    bare = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+    plain = save(slice_of(grey, (0, 0, 0), "1.3", **bare, **x_ray), tmp_path / "plain.dcm")
+    placed = save(slice_of(grey, (0, 0, 0), "1.4", **x_ray), tmp_path / "placed.dcm")
+    assert np.array_equal(read_scan(plain).array[0], 255 - grey)
+    assert np.array_equal(read_scan(placed).array[0, ..., 0].T, 255 - grey)
+    twelve = save(slice_of(np.abs(VOLUME[..., 0]), (0, 0, 0), "1.5", **bare, **x_ray, BitsStored=12, HighBit=11,
+                           PixelRepresentation=0), tmp_path / "twelve.dcm")  # fmt: skip
+    assert np.array_equal(read_scan(twelve).array[0], 4095 - np.abs(VOLUME[..., 0]))
+    signed = save(slice_of(VOLUME[..., 0], (0, 0, 0), "1.6", **bare, **x_ray), tmp_path / "signed.dcm")
+    assert np.array_equal(read_scan(signed).array[0], -1 - VOLUME[..., 0])
+    hounsfield = save_series(tmp_path / "ct", VOLUME, PhotometricInterpretation="MONOCHROME1")
+    assert np.array_equal(read_scan(hounsfield).array[0], VOLUME.transpose(1, 0, 2))
 
 
 def test_pixels_that_need_another_decoder_name_the_extra():

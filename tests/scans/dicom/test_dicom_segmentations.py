@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import highdicom
 import numpy as np
+import pydicom
 import pytest
+from highdicom.sr.coding import CodedConcept
 
 from dicom_files import save, save_series, segmentation, slice_of
 from refusals import refused
@@ -11,7 +14,10 @@ from ucseg.cli.check import check
 from ucseg.cli.init import init
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.folder.understanding import ImportOptions, understand
 from ucseg.scans.address import Address
+from ucseg.scans.dicom.results import Algorithm, source_of, write
+from ucseg.scans.dicom.results import segmentation as segmentation_of
 from ucseg.scans.reading import read_mask, read_scan, segment_names
 
 VOLUME = np.random.default_rng(0).integers(-1000, 2000, (6, 5, 7)).astype(np.int16)
@@ -47,15 +53,91 @@ def test_what_does_not_lie_on_the_image_or_overlaps_is_refused(tmp_path):
         "segments-overlap": segmentation(frames[[0, 0]] | True, places[:2], [1, 2], names, "1"),
         "seg-outside": segmentation(frames, [(10, 20, z) for z in (300, 300, 302, 302)], numbers, names, "1"),
         "seg-between": segmentation(frames, [(10, 20, 31), *places[1:]], numbers, names, "1"),
-        "seg-not-binary": segmentation(frames, places, numbers, names, "1"),
+        "seg-type": segmentation(frames, places, numbers, names, "1"),
+        "seg-maximum": segmentation(frames, places, numbers, names, "1"),
         "seg-pixels": segmentation(frames, places, numbers, names, "1"),
     }
-    bad["seg-not-binary"].SegmentationType = "FRACTIONAL"
+    bad["seg-type"].SegmentationType = "NEW"
+    bad["seg-maximum"].SegmentationType = "FRACTIONAL"
     bad["seg-pixels"].SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.5, 0.5]
     for kind, ds in bad.items():
         path = save(ds, tmp_path / "bad.dcm")
         with refused(kind, naming=path):
             read_label(path, scan.array.shape[1:], CONFIG, scan.geometry)
+
+
+def by_highdicom(scan, pixels, kind, numbers, path, **more):
+    """A SEG of a series as highdicom makes it: rows x columns x slices of numbers, or with a last axis of fractions."""
+    tissue = CodedConcept("85756007", "SCT", "Tissue")
+    described = [highdicom.seg.SegmentDescription(n, f"part {n}", tissue, tissue, "MANUAL") for n in numbers]
+    made = highdicom.seg.Segmentation(
+        source_of(scan).images, np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), kind, described, highdicom.UID(), 1,
+        highdicom.UID(), 1, "x", "x", "1", "1", content_label="MASK", **more,
+    )  # fmt: skip
+    made.save_as(path)
+    return path
+
+
+def test_a_label_map_holds_the_numbers_of_its_segments(tmp_path):
+    scan = read_scan(save_series(tmp_path / "image", VOLUME, FrameOfReferenceUID="1.2.3.99"))
+    drawn = (LIVER * 300 + SPLEEN * 7).astype(np.uint16)
+    path = by_highdicom(scan, drawn, "LABELMAP", (7, 300), tmp_path / "map.dcm")
+    found = read_mask(path, (scan.array.shape[1:], scan.geometry))
+    assert np.array_equal(found.array[0], drawn.transpose(1, 0, 2))
+    assert segment_names(Address.of(path)) == {7: "part 7", 300: "part 300"}, "the background is no segment"
+    low = by_highdicom(scan, (LIVER * 2).astype(np.uint8), "LABELMAP", (2,), tmp_path / "low.dcm")
+    found = read_mask(low, (scan.array.shape[1:], scan.geometry))
+    assert (found.array.dtype, np.array_equal(found.array[0], 2 * LIVER.transpose(1, 0, 2))) == (np.uint8, True)
+    other = pydicom.dcmread(low)
+    other.SegmentSequence[1].SegmentNumber = 9
+    other.save_as(tmp_path / "other.dcm")
+    with refused("seg-segments", naming=tmp_path / "other.dcm"):
+        read_mask(tmp_path / "other.dcm", (scan.array.shape[1:], scan.geometry))
+
+
+def test_of_fractions_half_and_more_count(tmp_path):
+    scan = read_scan(save_series(tmp_path / "image", VOLUME, FrameOfReferenceUID="1.2.3.99"))
+    grid = (scan.array.shape[1:], scan.geometry)
+    whole = np.stack([LIVER, SPLEEN], -1).astype(np.float32)
+    path = by_highdicom(scan, whole, "FRACTIONAL", (1, 2), tmp_path / "whole.dcm")
+    assert np.array_equal(read_mask(path, grid).array[0], TRUE)
+    parts = np.zeros((*VOLUME.shape, 2), np.float32)
+    parts[0, 0, :5, 0], parts[0, 0, :5, 1] = (0.49, 0.5, 0.9, 0.5, 0.2), (0.5, 0.4, 0.1, 0.5, 0.1)
+    path = by_highdicom(scan, parts, "FRACTIONAL", (1, 2), tmp_path / "parts.dcm", max_fractional_value=100)
+    assert read_mask(path, grid).array[0, 0, 0].tolist() == [2, 1, 1, 1, 0, 0, 0]
+    parts[0, 0, 0] = 0.6
+    path = by_highdicom(scan, parts, "FRACTIONAL", (1, 2), tmp_path / "two.dcm")
+    with refused("segments-overlap", naming=path):
+        read_mask(path, grid)
+
+
+def test_init_reports_fractions_and_leaves_out_what_is_no_image(tmp_path):
+    for patient in range(4):
+        scan = read_scan(
+            save_series(tmp_path / f"s/p{patient}/ct", VOLUME, f"1.9.{patient}", FrameOfReferenceUID="1.2.3.99")
+        )
+        whole = LIVER[..., None].astype(np.float32)
+        whole = whole if patient else LIVER.astype(np.uint8)
+        by_highdicom(scan, whole, "FRACTIONAL" if patient else "LABELMAP", (1,), tmp_path / f"s/p{patient}/seg.dcm")
+        dose = slice_of(VOLUME[..., 0], (0, 0, 0), f"1.8.{patient}", SOPClassUID="1.2.840.10008.5.1.4.1.1.481.2")
+        save(dose, tmp_path / f"s/p{patient}/dose.dcm")
+    found = understand(tmp_path / "s", ImportOptions(), ".")
+    assert len(found.cases) == 4
+    assert all(case.mask for case in found.cases)
+    assert any(note.startswith("3 segmentations") for note in found.notes)
+    assert ([item.file.name for item in found.left_out], found.to_fix) == (["dose.dcm"] * 4, {})
+
+
+def test_a_segmentation_without_a_place_lies_on_the_pixels_of_its_image(tmp_path):
+    grey = (VOLUME[..., 0] > 0).astype(np.uint8)
+    bare = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}
+    scan = read_scan(save(slice_of(grey, (0, 0, 0), "1.2", **bare), tmp_path / "image.dcm"))
+    path = tmp_path / "mask.dcm"
+    write(segmentation_of(2 * grey, source_of(scan), {0: "b", 1: "one", 2: "two"}, {}, Algorithm("m", "w")), path)
+    for grid in (None, (scan.array.shape[1:], scan.geometry)):
+        assert np.array_equal(read_mask(path, grid).array[0], 2 * grey)
+    with refused("seg-size", naming=path):
+        read_mask(path, ((6, 6), scan.geometry))
 
 
 def test_series_and_segmentations_of_one_folder_become_a_dataset(tmp_path):

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from dicom_files import AXIAL, item, save, save_series, segmentation, slice_of
 from refusals import refused
+from ucseg.scans.dicom.kinds import kind_of, name_of
 from ucseg.scans.dicom.series import files_in, is_dicom, read_file, series_of
 
 PIXELS = np.arange(30, dtype=np.int16).reshape(6, 5)
@@ -43,6 +44,33 @@ def test_a_slice_says_where_it_lies(tmp_path: Path) -> None:
     assert (one.spacing, one.thickness) == ((0.5, 0.75), 2.5), "between columns, between rows; the distance goes first"
     assert (one.slope, one.intercept) == (2.0, -24.0)
     assert one.normal.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("uid", "kind", "name"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.2", "image", "CT Image Storage"),
+        ("1.2.840.10008.5.1.4.1.1.1.1.1", "image", "Digital X-Ray Image Storage - For Processing"),
+        ("1.2.840.10008.5.1.4.1.1.6.2", "image", "Enhanced US Volume Storage"),
+        ("1.2.840.10008.5.1.4.1.1.66.4", "segmentation", "Segmentation Storage"),
+        ("1.2.840.10008.5.1.4.1.1.66.7", "segmentation", "Label Map Segmentation Storage"),
+        ("1.2.840.10008.5.1.4.1.1.481.3", "structures", "RT Structure Set Storage"),
+        ("1.2.840.10008.5.1.4.1.1.30", "other", "Parametric Map Storage"),
+        ("1.2.840.10008.5.1.4.1.1.66.8", "other", "Height Map Segmentation Storage"),
+        ("1.2.840.10008.5.1.4.1.1.66.5", "other", "Surface Segmentation Storage"),
+        ("1.2.840.10008.5.1.4.1.1.81.1", "other", "Ophthalmic Thickness Map Storage"),
+        ("1.2.840.10008.5.1.4.1.1.481.2", "other", "RT Dose Storage"),
+        ("1.2.826.0.1.3680043.99", "other", "1.2.826.0.1.3680043.99"),
+    ],
+)
+def test_only_image_classes_are_images_and_the_rest_has_a_name(tmp_path: Path, uid: str, kind: str, name: str) -> None:
+    assert (kind_of(uid), name_of(uid)) == (kind, name)
+    path = save(slice_of(PIXELS, (0, 0, 0), "1.2", SOPClassUID=uid), tmp_path / "a.dcm")
+    if kind == "other":  # although it has pixels and a place
+        with refused("dicom-kind", naming=[path, name]):
+            read_file(path)
+    else:
+        assert read_file(path).kind == kind
 
 
 def test_the_patient_leaves_as_a_digest(tmp_path: Path) -> None:
@@ -88,7 +116,7 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     ("kind", "values"),
     [
         ("dicom-size", {"Rows": None, "Columns": None}),
-        ("dicom-kind", {"Columns": 0}),
+        ("dicom-size", {"Columns": 0}),
         ("dicom-kind", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"}),  # RT Dose
         ("dicom-kind", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11", "Rows": None}),  # a report
         ("dicom-table", {"ModalityLUTSequence": [item(LUTExplanation="x")]}),

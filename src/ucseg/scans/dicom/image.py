@@ -135,7 +135,8 @@ def _why_refused(refused: Mapping[Path, UserError]) -> str:
 def _usable(path: Path, files: list[DicomFile]) -> None:
     first = files[0]
     if first.is_segmentation:
-        raise UserError("dicom-seg-as-image", f"{path}: this is a DICOM segmentation, not an image; use it as a mask.")
+        what = "an RT Structure Set" if first.kind == "structures" else "a DICOM segmentation"
+        raise UserError("dicom-seg-as-image", f"{path}: this is {what}, not an image; use it as a mask.")
     if first.is_volume and any(file.channels != 1 for file in files):
         raise UserError(
             "volume-colour", f"{path}: volumes in colour are not supported; export the grey images it was made from."
@@ -163,7 +164,7 @@ def _frames(file: Path, slices: list[Slice], first: DicomFile) -> list[tuple[Arr
         raise UserError(
             "dicom-pixels", f"{file}: holds {array.shape} pixels, which its header does not state; export it again."
         )
-    return [(array[one.frame], one) for one in slices]
+    return [(_positive(array[one.frame], first), one) for one in slices]
 
 
 def _real_values(array: Array, one: Slice) -> Array:
@@ -189,9 +190,15 @@ def _plain(path: Path, file: DicomFile) -> Array:
         return np.ascontiguousarray(np.moveaxis(array[..., :3], -1, 0))
     if array.ndim != 2:
         raise UserError("dicom-shape", f"{path}: holds {array.shape} pixels, which is no image; export it again.")
-    if kind == "MONOCHROME1":  # stored white to black
-        array = (int(array.max()) + int(array.min()) - array.astype(np.int64)).astype(array.dtype)
-    return np.ascontiguousarray(array)[None]
+    return np.ascontiguousarray(_positive(array, file))[None]
+
+
+def _positive(array: Array, file: DicomFile) -> Array:
+    """Stored values with black as the lowest, alike for all slices of a series and all images of a device."""
+    if file.negative is None or array.dtype.kind == "f":
+        return array
+    turned = file.negative - array.astype(np.int64)
+    return turned.astype(array.dtype if turned.min() >= np.iinfo(array.dtype).min else np.int32)
 
 
 def _pixels(file: Path, header: Any, raw: bool) -> Array:

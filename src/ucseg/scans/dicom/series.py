@@ -22,17 +22,18 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans import refusals
+from ucseg.scans.dicom.kinds import Kind, kind_of, name_of
 from ucseg.types import Array
 
 ENDINGS = (".dcm", ".dicom", ".ima")
-_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _VOLUMES = ("CT Image", "MR Image", "Positron Emission", "Enhanced CT", "Enhanced MR", "Enhanced PET")
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "PatientID", "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient",
     "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence",
-    "ReferencedSeriesSequence",
+    "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence", "PhotometricInterpretation", "BitsStored",
+    "PixelRepresentation",
 )  # fmt: skip
 
 
@@ -75,13 +76,15 @@ class DicomFile:
         is_volume: part of a volume; otherwise an image by itself, as ultrasound, X-ray and photographs are.
         slices: empty where the file has no place in the patient.
         refers: the series that a segmentation was drawn on.
+        negative: of a picture whose lowest value is white (MONOCHROME1): a stored value v means `negative` - v.
+            None where black is lowest, and where values are real ones (CT, MR, PET), which no display changes.
     """
 
     file: Path
     series: str
     number: str
     subject: str
-    is_segmentation: bool
+    kind: Kind
     is_volume: bool
     localiser: bool
     shape: tuple[int, int]
@@ -89,6 +92,12 @@ class DicomFile:
     frames: int
     slices: tuple[Slice, ...]
     refers: str
+    negative: int | None
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether it is a mask: a segmentation, or a structure set, which holds contours."""
+        return self.kind in ("segmentation", "structures")
 
 
 def quiet_pydicom() -> Any:
@@ -151,33 +160,50 @@ def _read_file(path: Path, size: int, changed: int) -> DicomFile:
 def _understood(path: Path, header: Any) -> DicomFile:
     if "SOPClassUID" not in header:
         raise refusals.other_content(path, "DICOM, or damaged at its start", "copy it again")
-    name = header.SOPClassUID.name
-    if "Image" in name and not header.get("Rows"):
-        raise UserError("dicom-size", f"{path}: the file states no rows and columns, so no pixels; export it again.")
-    if not header.get("Rows") or not header.get("Columns") or name.startswith("RT Dose"):
+    uid = str(header.SOPClassUID)
+    kind, name = kind_of(uid), name_of(uid)
+    if kind == "other":
         raise UserError("dicom-kind", f"{path}: this is no image but DICOM of the kind '{name}'; leave it out.")
+    if kind != "structures" and not (header.get("Rows") and header.get("Columns")):
+        raise UserError("dicom-size", f"{path}: the file states no rows and columns, so no pixels; export it again.")
     if header.get("ModalityLUTSequence") and name.startswith(_VOLUMES):
         raise UserError(
             "dicom-table", f"{path}: its values need a Modality LUT, which is not read; export it rescaled."
         )
     image_type = [str(word).upper() for word in header.get("ImageType") or ()]
-    referred = header.get("ReferencedSeriesSequence")
     patient = str(header.get("PatientID") or "")
-    slices = tuple(_slices(path, header))
+    slices = () if kind == "structures" else tuple(_slices(path, header))
     return DicomFile(
         file=path,
         series=str(header.get("SeriesInstanceUID") or ""),
         number=str(header.get("SeriesNumber") or ""),
         subject="patient-" + hashlib.blake2b(patient.encode(), digest_size=4).hexdigest() if patient else "",
-        is_segmentation=header.SOPClassUID == _SEGMENTATION,
+        kind=kind,
         is_volume=bool(slices) or name.startswith(_VOLUMES),
         localiser="LOCALIZER" in image_type,
-        shape=(int(header.Rows), int(header.Columns)),
+        shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
         channels=int(header.get("SamplesPerPixel") or 1),
         frames=int(header.get("NumberOfFrames") or 1),
         slices=slices,
-        refers=str(referred[0].get("SeriesInstanceUID") or "") if referred else "",
+        refers=_referred(header),
+        negative=None if name.startswith(_VOLUMES) else _negative(header),
     )
+
+
+def _negative(header: Any) -> int | None:
+    """The least and the greatest value that can be stored, added; None where black is the least."""
+    if header.get("PhotometricInterpretation") != "MONOCHROME1":
+        return None
+    return -1 if header.get("PixelRepresentation") else int(2 ** int(header.get("BitsStored") or 16)) - 1
+
+
+def _referred(header: Any) -> str:
+    """SeriesInstanceUID of the images on which a mask was drawn, the first that it names; "" where it names none."""
+    found = list(header.get("ReferencedSeriesSequence") or [])
+    for frame in header.get("ReferencedFrameOfReferenceSequence") or []:
+        for study in frame.get("RTReferencedStudySequence") or []:
+            found += study.get("RTReferencedSeriesSequence") or []
+    return next((uid for one in found if (uid := str(one.get("SeriesInstanceUID") or ""))), "")
 
 
 def _slices(path: Path, header: Any) -> Iterable[Slice]:
