@@ -17,7 +17,7 @@ from refusals import refused
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
 from ucseg.scans.address import Address
-from ucseg.scans.reading import read_header, read_mask, read_scan
+from ucseg.scans.reading import oddities, read_header, read_mask, read_scan
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.scans.writing import map_ending, mask_ending, write_like
 
@@ -337,17 +337,11 @@ def test_palettes_are_colours_in_images_and_classes_in_masks(tmp_path):
     grey = Image.fromarray(labels)
     grey.putpalette([255, 255, 255, 0, 0, 0, 7, 7, 7])
     grey.save(tmp_path / "grey.png")
-    assert np.array_equal(read_mask(tmp_path / "grey.png").array[0], np.array([255, 0, 7])[labels])
+    assert np.array_equal(read_mask(tmp_path / "grey.png").array[0], labels), "the index counts, also of greys"
+    assert np.array_equal(read_scan(tmp_path / "grey.png").array[0], np.array([255, 0, 7])[labels])
+    assert oddities(Address.of(tmp_path / "grey.png"), mask=True) == {"palette"}, "dark and bright are exchanged"
+    assert not oddities(Address.of(tmp_path / "voc.png"), mask=True)
     assert read_header(tmp_path / "grey.png")[2] == 1
-
-
-def test_exif_orientation_is_ignored(tmp_path):
-    image = Image.fromarray(np.zeros((8, 16, 3), np.uint8))
-    exif = image.getexif()
-    exif[0x0112] = 6  # "turn by 90 degrees": a mask drawn on the stored pixels knows nothing of it
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_scan(tmp_path / "turned.jpg").array.shape == (3, 8, 16)
-    assert read_header(tmp_path / "turned.jpg")[0] == (8, 16)
 
 
 def test_grey_pages_of_one_size_are_a_stack_and_others_refused(tmp_path):

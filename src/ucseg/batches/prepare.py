@@ -29,7 +29,7 @@ from ucseg.planning.plan import Plan
 from ucseg.scans.reading import files_of, read_scan
 from ucseg.types import Array
 
-PREPROCESSING = 2
+PREPROCESSING = 3
 """Raise it when preprocessing makes something else: older entries are then not used."""
 DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
 """The values of the plan that decide what an entry holds."""

@@ -40,6 +40,10 @@ def init(
         bool | None,
         typer.Option("--fill-outlines/--no-fill-outlines", help="Masks are drawn contours; default: from the masks."),
     ] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="Pictures with an orientation tag: shown (turned) or stored; default: as masks fit."),
+    ] = None,
     validation: Annotated[
         str | None, typer.Option(help="Validation cases, '10%' or '25'; default: the folder's own, or 10%.")
     ] = None,
@@ -79,7 +83,7 @@ def init(
 
     check_amounts(validation=validation, test=test, labelled=labelled)
     refuse_to_replace(out, overwrite)
-    options = ImportOptions(images, masks, subject, classes, modality, mask_threshold, fill_outlines)
+    options = ImportOptions(images, masks, subject, classes, modality, mask_threshold, fill_outlines, orientation)
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
     # Before the split, which may fail: what was left out is often the reason.

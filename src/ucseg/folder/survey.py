@@ -13,7 +13,7 @@ from ucseg.dataset.masks import mask_values
 from ucseg.errors import UserError
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
-from ucseg.scans.reading import read_header, read_scan, segment_names
+from ucseg.scans.reading import oddities, read_header, read_scan, segment_names
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -26,11 +26,12 @@ _OUTLINE_SHARE = 0.8
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Of an image's header: S, geometry, channels."""
+    """Of an image's header: S, geometry, channels, and how it shows something else than it stores."""
 
     shape: tuple[int, ...]
     geometry: Geometry
     channels: int
+    odd: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class MaskFacts:
         lossy: the format (JPEG) does not keep values.
         outline: whether the mask is a thin closed contour; None when not looked at.
         names: value -> name, of files that name their segments.
+        odd: how it shows something else than it stores.
     """
 
     mask: Address
@@ -54,6 +56,7 @@ class MaskFacts:
     lossy: bool
     outline: bool | None
     names: dict[int, str] = field(default_factory=dict)
+    odd: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def survey_cases(
 
     def look(case: Case) -> Surveyed | tuple[Case, str]:
         try:
-            image = ImageFacts(*read_header(case.image))
+            image = ImageFacts(*read_header(case.image), oddities(case.image))
         except UserError as error:
             return case, reason_of(error, case.image)
         mask = None if case.mask is None else _mask_facts(case.mask, case.case in sample)
@@ -181,6 +184,7 @@ def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:
         lossy=address.ending in (".jpg", ".jpeg"),
         outline=outline,
         names=names,
+        odd=oddities(address, mask=True),
     )
 
 

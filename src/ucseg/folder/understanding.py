@@ -16,6 +16,8 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig, Modality
 from ucseg.errors import UserError, some
+from ucseg.folder.as_shown import follow_tags, oddities_of
+from ucseg.folder.as_shown import in_words as said_of
 from ucseg.folder.classes import choose_reading, classes_of, labels_of_dataset_json, parse_classes, with_classes
 from ucseg.folder.likely_masks import in_words, likely_masks
 from ucseg.folder.listing import LeftOut
@@ -46,6 +48,7 @@ class ImportOptions:
     modality: str | None = None
     mask_threshold: float | None = None
     fill_outlines: bool | None = None
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ def understand(
         raise UserError(
             "threshold-number", f"--mask-threshold {options.mask_threshold} is no grey level; give one, such as 127."
         )
+    if options.orientation not in (None, "shown", "stored"):
+        raise UserError(
+            "orientation-unknown", f"--orientation '{options.orientation}' is not known; choose shown or stored."
+        )
     found = find_cases(folder, options.images, options.masks, options.subject, skip)
     understood = understand_cases(folder, found, options, root, done)
     likely = likely_masks(understood.cases)
@@ -119,6 +126,8 @@ def understand_cases(
             f"{folder}: none of its {len(unreadable)} images can be read, for example {case.image.name}: {reason}",
         )
     surveyed, dims, channels = _of_commonest_kind(surveyed, left_out)
+    surveyed = follow_tags(surveyed, options.orientation, notes)
+    notes += [f"{what}; {fix}." for _, _, what, fix in said_of(oddities_of(surveyed))]
     labels, stated_modality, json_notes = labels_of_dataset_json(folder)
     if given is None:
         notes += json_notes

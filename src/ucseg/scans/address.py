@@ -5,6 +5,7 @@ cases.csv may say
     scan.nii.gz                  a file
     volume.h5#label              one array of an HDF5 or .npz file
     scan.nii.gz#channels         a 4D NIfTI file whose fourth axis holds channels, not time points
+    photograph.jpg#stored        a picture without the turn that its orientation tag asks for
     scans/patient1#1.2.840.1     one DICOM series (its SeriesInstanceUID) of a folder that holds several
     case_{0000,0001}.nii.gz      several channels, one file each, in this order, as shells write it
 
@@ -38,7 +39,9 @@ FORMATS = {
 
 ENDINGS = tuple(FORMATS)
 
-_CONTAINER = re.compile(r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz)?)#(channels)", re.IGNORECASE)
+_CONTAINER = re.compile(
+    r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)", re.IGNORECASE
+)
 _NUMBERED = re.compile(r"(.+_)(\d{4})(\.[^/]*)?")
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
@@ -76,7 +79,8 @@ class Address:
             before, after = text[: match.start()], text[match.end() :]
             return cls(path, tuple(home / f"{before}{name.strip()}{after}" for name in match[1].split(",")))
         if match := _CONTAINER.fullmatch(text):  # names of arrays may hold "/" and "#"
-            return cls(path, (home / (match[1] or match[3]),), match[2] or match[4])
+            file, part = (found for found in match.groups() if found)
+            return cls(path, (home / file,), part)
         return cls(path, (path,))
 
     @classmethod

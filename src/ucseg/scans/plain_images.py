@@ -1,6 +1,9 @@
 """PNG, JPEG and TIFF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK.
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns.
+
+An image is read as viewers show it: turned by its orientation tag, and inverted where white is zero. Of a mask the
+stored numbers count, but it is turned as well, so that both lie alike. FILE#stored leaves the pixels unturned.
 """
 
 from __future__ import annotations
@@ -19,21 +22,29 @@ from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
+TURNED, WHITE_IS_ZERO, ALPHA, PALETTE = "turned", "white-is-zero", "alpha", "palette"
+"""How a file may show something else than it stores; see `oddities`."""
+
 # What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError).
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, zlib.error)
 _EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
 _GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_MODES = (*_GREY_PAGES, "LA", "La")
+_ALPHA_MODES = ("LA", "RGBA")
+_ORIENTATION, _PHOTOMETRIC = 274, 262
+_WIDTH, _HEIGHT = 256, 257
+_PARTS_OF_BYTE = {";2": 85, ";4": 17}
+"""Grey levels of 2 and 4 bits are spread over a byte when they are read: by this factor."""
 
 
-def read(address: Address, palette_indices: bool = False) -> Scan:
+def read(address: Address, mask: bool = False) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
     path = address.file
     with _opened(path) as image:
         pages = []
         for page in range(_pages(path, image)):
             image.seek(page)
-            pages.append(native(_pixels(path, image, palette_indices)))
+            pages.append(native(_pixels(path, image, mask, stored=bool(address.part))))
     array = np.ascontiguousarray(np.moveaxis(pages[0], -1, 0))
     if len(pages) > 1:
         if any(page.shape[-1] > 1 for page in pages):
@@ -43,8 +54,31 @@ def read(address: Address, palette_indices: bool = False) -> Scan:
 
 
 def read_mask(address: Address) -> Scan:
-    """As `read`, but a coloured palette yields its indices: in masks the colours are only there to be looked at."""
-    return read(address, palette_indices=True)
+    """As `read`, but numbers count as they are stored: indices of a palette, and 0 where white is zero.
+
+    A mask that is of one colour everywhere and lies in the alpha channel is read from there.
+    """
+    return read(address, mask=True)
+
+
+def oddities(address: Address, mask: bool) -> frozenset[str]:
+    """How an image or a mask shows something else than it stores; empty where it does not, or cannot be read."""
+    found = set()
+    try:
+        with _opened(address.file) as image:
+            if _orientation(address.file, image) != 1 and not address.part:
+                found.add(TURNED)
+            if image.format == "TIFF" and _photometric(image) == 0:
+                found.add(WHITE_IS_ZERO)
+            if mask and image.mode in ("P", "PA") and _grey_palette(image):
+                used = np.unique(np.asarray(image.getchannel(0)))
+                greys = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)[used, 0].astype(int)
+                found |= {PALETTE} if (np.diff(greys) < 0).any() else set()
+            if mask and image.mode in _ALPHA_MODES and _lies_in_alpha(np.asarray(image.convert("RGBA"))):
+                found.add(ALPHA)
+    except (UserError, IndexError):
+        return frozenset()  # reading it will report what is wrong
+    return frozenset(found)
 
 
 def is_stack(path: Path) -> bool:
@@ -62,9 +96,13 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, identity geometry in px, and channels."""
     path = address.file
     with _opened(path) as image:
-        pages = _pages(path, image)
+        pages, turned = _pages(path, image), _orientation(path, image) > 4 and not address.part
         grey = _grey_palette(image) if image.mode in ("P", "PA") else image.mode in _GREY_MODES
-        shape = (image.height, image.width) if pages == 1 else (pages, image.height, image.width)
+        size = image.height, image.width
+        if image.format == "TIFF":  # in versions of pillow its size is turned already, or not yet
+            size = image.tag_v2[_HEIGHT], image.tag_v2[_WIDTH]  # type: ignore[attr-defined]
+        size = size[::-1] if turned else size
+        shape = size if pages == 1 else (pages, *size)
         return shape, Geometry(np.eye(1 + len(shape)), "px"), 1 if grey or pages > 1 else 3
 
 
@@ -78,7 +116,8 @@ def write(array: Array, like: Scan, part: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+        # Given a path, pillow maps pixels of TIFF into memory, and scrambles those that a tag turns by a quarter.
+        with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG", "TIFF")) as image:
             yield image
     except Image.DecompressionBombError as error:
         raise UserError(
@@ -113,26 +152,108 @@ def _no_stack(path: Path, pages: int) -> UserError:
     )
 
 
-def _pixels(path: Path, image: Image.Image, palette_indices: bool) -> Array:
-    """H x W x C of the page that is shown."""
+def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
+    """H x W x C of the page that is shown; turned by its orientation tag unless `stored`."""
+    orientation = _orientation(path, image)
+    white_is_zero = image.format == "TIFF" and _photometric(image) == 0
     tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
     image.load()
+    turned_already = image.format == "TIFF"
+    if turned_already and orientation != 1 and image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
+        raise UserError(  # pillow and SimpleITK would cut it down to 8 bits
+            "image-deep-turned", f"{path}: has 16-bit colours and an orientation tag; save it without the tag."
+        )
+    array = _values(path, image, tiles, mask)
+    if mask and turned_already and image.mode in ("1", "L") and (white_is_zero or "I'" in tiles):
+        array = array ^ (True if image.mode == "1" else np.uint8(255))  # pillow has inverted it
+    elif white_is_zero and not mask and array.dtype == np.uint16:
+        array = np.uint16(65535) - array
+    if mask:
+        parts = next((parts for bits, parts in _PARTS_OF_BYTE.items() if f"'L{bits}" in tiles), 1)
+        array = array // parts if parts > 1 else array
+    if orientation == 1 or turned_already != stored:
+        return array
+    if turned_already:
+        orientation = {6: 8, 8: 6}.get(orientation, orientation)
+    return _turned(array, orientation)
+
+
+def _values(path: Path, image: Image.Image, tiles: str, mask: bool) -> Array:
+    """H x W x C as pillow gives them; of a mask the indices of a palette, or the alpha channel if it lies there."""
+    if mask and image.mode in ("P", "PA"):
+        return np.asarray(image.getchannel(0))[..., None]
     grey = image.mode in _GREY_MODES or (image.mode in ("P", "PA") and _grey_palette(image))
-    if image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
-        return _deep(path, str(image.format))[..., : 1 if grey else 3]
-    if image.mode in ("P", "PA") and palette_indices and not grey:
-        return np.asarray(image.getchannel("P") if image.mode == "PA" else image)[..., None]
+    deep = image.mode in _EIGHT_BIT_MODES and ";16" in tiles
+    if mask and image.mode in _ALPHA_MODES:
+        every = _deep(path, image) if deep else np.asarray(image)
+        if _lies_in_alpha(every):
+            return every[..., -1:]
+        if _contradicts_alpha(every):
+            raise UserError(
+                "mask-alpha",
+                f"{path}: its colours and its transparent parts show two different masks; save it without alpha.",
+            )
+    if deep:
+        return _deep(path, image)[..., : 1 if grey else 3]
     if image.mode in _GREY_MODES:
         return np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
     return np.asarray(image.convert("RGB"))[..., : 1 if grey else 3]
 
 
-def _deep(path: Path, kind: str) -> Array:
+def _lies_in_alpha(array: Array) -> bool:
+    """Whether H x W x C, alpha last, is of one colour everywhere, and transparent in parts."""
+    colours, alpha = array[..., :-1], array[..., -1]
+    return bool((alpha != alpha[0, 0]).any() and (colours == colours[0, 0]).all())
+
+
+def _contradicts_alpha(array: Array) -> bool:
+    """Whether H x W x C, alpha last, is transparent in parts, and these are not where it is black."""
+    alpha = array[..., -1]
+    return bool((alpha != alpha[0, 0]).any() and (array[..., :-1].any(axis=-1) != (alpha > 0)).any())
+
+
+def _orientation(path: Path, image: Image.Image) -> int:
+    """The orientation tag of the page that is shown: 1 (as stored) to 8."""
+    if image.format == "TIFF":
+        found = image.tag_v2.get(_ORIENTATION, 1)  # type: ignore[attr-defined]
+    elif image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys() and not _late_exif(path):
+        return 1  # without this, pillow would decode the pixels to look behind them
+    else:
+        found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def _late_exif(path: Path) -> bool:
+    """Whether a PNG has EXIF behind its pixels: its chunks are skipped, not read."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            if head[4:] == b"eXIf":
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return False
+
+
+def _photometric(image: Image.Image) -> int | None:
+    """What the numbers of a TIFF's page mean; 0: the greatest is black."""
+    found: int | None = image.tag_v2.get(_PHOTOMETRIC)  # type: ignore[attr-defined]
+    return found
+
+
+def _turned(array: Array, orientation: int) -> Array:
+    """H x W x C, turned as an orientation tag says (TIFF 6.0, page 36)."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(array[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def _deep(path: Path, image: Image.Image) -> Array:
     """H x W x C of an image with several channels of 16 bits, which pillow would cut down to 8."""
     import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by; rarely needed, and large
 
     try:
-        array: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{kind}ImageIO"))
+        array: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{image.format}ImageIO"))
     except RuntimeError as error:
         raise refusals.damaged(path, "its 16-bit pixels cannot be read") from error
     return array

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ucseg.errors import UserError
-from ucseg.scans import channels, refusals
+from ucseg.scans import channels, plain_images, refusals
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
@@ -23,8 +23,8 @@ def read_scan(place: Address | Path) -> Scan:
         C x S in its native dtype and the byte order of this machine; NaN and Inf are kept. Volumes: S follows the
         columns of the affine (x, y, z), which is RAS in mm (the LPS of ITK and DICOM is converted). Plain images:
         C x H x W with C = 1 (grey) or 3 (RGB; alpha dropped, palettes resolved, 16 bit kept), identity affine in px.
-        EXIF orientation is applied neither to images nor to masks, so that the two lie alike. Arrays without a
-        stated spacing: their own axes, in px.
+        Images and masks are turned as their orientation tags say (not those of FILE#stored), as viewers show them.
+        Arrays without a stated spacing: their own axes, in px.
 
     Raises:
         UserError: the file is missing, empty, truncated, of an unknown format, 4D, or has no usable geometry.
@@ -38,7 +38,7 @@ def read_scan(place: Address | Path) -> Scan:
 
 
 def read_mask(place: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
-    """As `read_scan`, but a coloured palette yields its indices, and of an HDF5 file the mask comes first.
+    """As `read_scan`, but stored numbers count: indices of a palette; of an HDF5 file the mask comes first.
 
     A DICOM segmentation is laid on `grid`, S and geometry of its image. Several files (`x_mask{,_1}.png`) are parts of
     one mask: the greatest value counts.
@@ -94,6 +94,11 @@ def segment_names(address: Address) -> dict[int, str]:
 def holds_fractions(address: Address) -> bool:
     """Whether a mask file states parts of voxels, which are read as segments from half of a voxel on."""
     return is_segmentation(address) and dicom_seg.holds_fractions(address.file)
+
+
+def oddities(address: Address, mask: bool = False) -> frozenset[str]:
+    """How a picture shows something else than it stores (see plain_images); empty for other formats."""
+    return frozenset().union(*(plain_images.oddities(one, mask) for one in address.singles if one.plain))
 
 
 def files_of(address: Address) -> list[Path]:

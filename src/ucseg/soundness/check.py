@@ -13,12 +13,13 @@ from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, Dataset
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError, some
+from ucseg.folder import as_shown
 from ucseg.folder.survey import is_stack_to_measure, reason_of
 from ucseg.machine.pool import for_each
 from ucseg.planning.facts import ScanFacts, facts_in
 from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.address import Address
-from ucseg.scans.reading import is_segmentation, read_header, read_scan
+from ucseg.scans.reading import is_segmentation, oddities, read_header, read_scan
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
 from ucseg.soundness.duplicates import digest
@@ -52,6 +53,8 @@ class _Examined:
     sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     """Of image and mask, where they differ."""
     thumbnail: bytes | None = None
+    odd: list[tuple[str, bool, frozenset[str]]] = field(default_factory=list)
+    """Name of a file, whether it is the mask, and how it shows something else than it stores."""
     facts: ScanFacts | str = "it cannot be read"
 
 
@@ -79,6 +82,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
     findings += _stretched(examined, dataset)
+    findings += [Finding(*found) for found in as_shown.in_words(odd for one in examined for odd in one.odd)]
     thumbnails = {one.case.case: one.thumbnail for one in examined}
     findings += alike(dataset, thumbnails, {one.case.case: one.image_digest for one in examined})
     findings += findings_of_tables_and_folders(dataset)
@@ -108,6 +112,7 @@ def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _E
         out.image_digest = digest(scan.array)
         out.thumbnail = thumbnail_of(scan.array)
         out.findings += _of_image(name, scan, case, dataset.config)
+        out.odd.append((name, False, oddities(case.image)))
     label = None if case.mask is None else _examine_mask(out, case.mask, shape, geometry, dataset)
     if measure and scan is not None and (case.mask is None or label is not None):
         out.facts = measure(scan, label, out.thumbnail)
@@ -134,6 +139,7 @@ def _examine_mask(
         out.findings.append(_from_error(error, mask, dataset))
         return None
     out.label_digest = digest(label)
+    out.odd.append((name, True, oddities(mask, mask=True)))
     if shape is not None and mask.plain and (own := read_header(mask)[0]) != shape:
         out.sizes = shape, own
     if not label.any():
