@@ -204,7 +204,7 @@ def test_a_validation_case_needs_a_mask(data: Dataset) -> None:
 
 
 def test_a_plan_for_other_classes_is_refused(data: Dataset) -> None:
-    with refused("plan-classes", naming=["3 classes", data.folder]):
+    with refused("plan-outdated", naming=["3 classes", data.folder]):
         prepare(data, a_plan(classes={0: "background", 1: "a", 2: "b"}), progress=False)
 
 

@@ -14,7 +14,7 @@ import pytest
 import ucseg
 from refusals import refused
 from ucseg.comparison.datasets import Cohort, check_fit, labelled_amounts, other_cohort, own_cohort, write_amount
-from ucseg.comparison.definition import FREE_IN_PLAN, Definition, agree, choose_plan, earlier
+from ucseg.comparison.definition import Definition, agree, choose_plan, earlier
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
 from ucseg.demonstration.scans import draw_dataset
 from ucseg.planning.plan import plan_from
@@ -125,7 +125,7 @@ def a_plan() -> dict[str, Any]:
         "dims": 2, "unit": "px", "spacing": 1.0, "patch": 32, "token": 8, "labelled_batch": 1, "unlabelled_batch": 1,
         "channels": 1, "classes": {0: "background", 1: "organ"}, "normalisation": "unit",
     }  # fmt: skip
-    plan: dict[str, Any] = json.loads(plan_from(values, "a test").model_dump_json(exclude=FREE_IN_PLAN))
+    plan: dict[str, Any] = json.loads(plan_from(values, "a test").model_dump_json(exclude={"made_of"}))
     return plan
 
 
@@ -135,7 +135,8 @@ def test_what_makes_cells_incomparable_is_named_and_growth_is_not(tmp_path: Path
     older["always_present"] = [1]  # what no cell depends on
     train = {"steps": 4, "lr": 0.01}
     before = Definition({"train": train, "plan": older, "tolerance": 2.0}, {"5%": ["a"]}, {"test": "x"}, "w")
-    now = before.fixed | {"plan": plan, "mirror": False}  # as every comparison was before it said so
+    # As every comparison was before it said so; of its data it said nothing.
+    now = before.fixed | {"plan": plan, "mirror": False, "data": {"mask_threshold": None}}
     grown = Definition(now, {"10%": ["a", "b"]}, {"test": "x", "other": "y"}, "later words")
     after = agree(before, grown, tmp_path)
     assert after == Definition(now, {"5%": ["a"], "10%": ["a", "b"]}, {"test": "x", "other": "y"}, "w")
@@ -144,6 +145,9 @@ def test_what_makes_cells_incomparable_is_named_and_growth_is_not(tmp_path: Path
     )  # fmt: skip
     with refused(*["comparison-changed"] * 4, naming=["lost a", "gained b", "'steps' was 4"]) as error:
         agree(before, changed, tmp_path)
+    recoded = Definition(now | {"data": {"mask_threshold": 127.0}}, {}, {}, "w")
+    with refused("comparison-changed", naming=["'mask_threshold'", "null", "127.0"]):
+        agree(grown, recoded, tmp_path)
     lines = str(error.value).splitlines()
     for named in ("'steps'", "'tolerance'", "labelled cases of 5%", "of test"):
         assert sum(named in line for line in lines) == 1

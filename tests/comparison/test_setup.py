@@ -69,6 +69,15 @@ def test_the_grid_the_amounts_and_the_facts_are_those_asked_for(root: Path) -> N
     assert files(root) == before  # nothing is written
 
 
+def test_a_later_call_has_the_whole_plan_of_the_first_so_that_stopped_runs_go_on(root: Path, tmp_path: Path) -> None:
+    first = prepared(root, out=tmp_path / "out")
+    assert first.plan.always_present == (1,)
+    first.definition.save(tmp_path / "out")
+    again = prepared(root, out=tmp_path / "out")
+    assert again.plan == first.plan.model_copy(update={"made_of": None})
+    assert again.definition.fixed == first.definition.fixed
+
+
 @pytest.mark.parametrize(
     ("variants", "asked", "chosen"),
     [

@@ -36,6 +36,7 @@ def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     settings = method.config.model_dump(mode="json")  # type: ignore[union-attr,operator]
     config = {"method": {"name": "supervised", "config": settings}, "problem": asdict(PLAN.problem)}
+    config["plan"] = PLAN.model_dump(mode="json", exclude={"made_of"})
     folder.begin(config, lambda path: write_plan(PLAN, path))
     save_weights(folder, "last", method.state_dict(), {"step": 7})
     return folder
@@ -55,7 +56,24 @@ def test_a_method_comes_back_with_its_settings_weights_and_plan(run: RunFolder) 
 
 def test_a_run_whose_settings_the_code_has_no_more_is_named(run: RunFolder) -> None:
     run.config_file.write_text(run.config_file.read_text().replace('"networks"', '"nets"'))
+    save_weights(
+        run, "last", load_file(run.weights_file("last")), {"step": 1}
+    )  # as if the settings had been called so then
     with refused("run-config-outdated", naming=["config.json", "'nets'", "'networks'"]):
+        load_method(run.path)
+
+
+def test_settings_that_were_edited_after_training_are_refused(run: RunFolder) -> None:
+    text = run.config_file.read_text()
+    run.config_file.write_text(text.replace('"norm": "batch"', '"norm": "instance"'))
+    assert run.config_file.read_text() != text
+    with refused("run-changed", naming=["config.json", "last.safetensors"]):
+        load_method(run.path)
+
+
+def test_a_plan_that_was_edited_after_training_is_refused(run: RunFolder) -> None:
+    write_plan(PLAN.model_copy(update={"normalisation": "zscore", "nonzero": True}), run.plan_file)
+    with refused("run-plan-changed", naming=[run.plan_file, "normalisation", "nonzero"]):
         load_method(run.path)
 
 

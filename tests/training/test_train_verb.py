@@ -183,6 +183,16 @@ def test_cases_that_changed_in_between_are_noticed(scans: Path, tmp_path: Path) 
         ucseg.train(tmp_path / "fewer", tmp_path / "run", resume=True)
 
 
+def test_a_run_does_not_go_on_where_masks_are_read_in_another_way(scans: Path, tmp_path: Path) -> None:
+    train(scans, tmp_path / "run")
+    data = load_dataset(scans)
+    classes = {0: "background", 1: "cyst"}
+    edited = data.config.model_copy(update={"mask_threshold": 0.5, "classes": classes})
+    save_dataset(Manifest(tmp_path / "edited", edited, data.cases))
+    with refused(*2 * ["resume-setting"], naming=["'mask_threshold'", "0.5", "'classes.1'", "cyst", "disc"]):
+        ucseg.train(tmp_path / "edited", tmp_path / "run", resume=True)
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "names"),
     [

@@ -25,6 +25,7 @@ from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.machine.pool import on_all_cores
 from ucseg.machine.writing import make_folder, whole_file
+from ucseg.planning.origin import require_fit
 from ucseg.planning.plan import Plan
 from ucseg.scans.reading import files_of, read_scan
 from ucseg.types import Array
@@ -88,15 +89,10 @@ def prepare(
         progress: show a bar on stderr.
 
     Raises:
-        UserError: no labelled training case could be prepared, or the cache cannot be written to. A single broken case
-            is left out and reported.
+        UserError: the plan is not one of this dataset, no labelled training case could be prepared, or the cache
+            cannot be written to. A single broken case is left out and reported.
     """
-    if len(plan.classes) != len(dataset.config.classes):
-        raise UserError(
-            "plan-classes",
-            f"{dataset.folder}: the plan has {len(plan.classes)} classes, the dataset {len(dataset.config.classes)}; "
-            "make a new plan with `ucseg plan`.",
-        )
+    require_fit(plan, dataset, f"{dataset.folder}: the plan")
     folder = (cache or dataset.folder / CACHE) / _deciding_digest(plan, dataset.config)
     useless = "a validation case needs a mask; give it one, or make it a training case."
     left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]

@@ -104,9 +104,10 @@ def _earlier(path: Path) -> dict[str, object]:
     from ucseg.planning.plan import read_plan
 
     try:
-        return dict(read_plan(path)) if path.is_file() else {}
+        found = dict(read_plan(path)) if path.is_file() else {}
     except UserError:
         return {}
+    return {key: value for key, value in found.items() if key != "made_of"}
 
 
 def _show(planned: Planned, explain: bool) -> None:

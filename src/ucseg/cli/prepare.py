@@ -41,6 +41,7 @@ def prepare(
     from ucseg.batches.prepare import prepare as prepare_dataset
     from ucseg.dataset.manifest import load_dataset
     from ucseg.planning.choosing import make_plan
+    from ucseg.planning.origin import cases_changed, require_fit
     from ucseg.planning.plan import read_plan, write_plan
 
     data = load_dataset(dataset)
@@ -48,8 +49,12 @@ def prepare(
     if plan is None and not path.exists():
         write_plan(make_plan(data), path)
         say("plan-written", f"no plan yet: made one from the data, {path}")
+    chosen = read_plan(path)
+    require_fit(chosen, data, path)
+    if plan is None and (changed := cases_changed(chosen, data)):
+        say("plan-of-other-cases", f"{path}: {changed}. 'ucseg plan {data.folder}' makes it again.", "yellow")
     try:
-        prepared = prepare_dataset(data, read_plan(path), cache, workers, progress)
+        prepared = prepare_dataset(data, chosen, cache, workers, progress)
     except KeyboardInterrupt:
         raise Interrupted("stopped; prepared cases are kept, and the same command continues.") from None
 

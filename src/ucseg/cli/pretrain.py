@@ -120,7 +120,7 @@ def _pretrain(
             "dataset": str(data.folder),
             "method": {"name": NAME, "config": method.model_dump(mode="json")},
             "train": config.model_dump(mode="json"),
-            "plan": chosen.model_dump(mode="json"),
+            "plan": chosen.model_dump(mode="json", exclude={"made_of"}),
             "cases": _images(images),
             **({} if start is None else {"init": start}),
         }

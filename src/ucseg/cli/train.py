@@ -74,11 +74,14 @@ def train(
         Interrupted: stopped by the user, after saving.
     """
     from ucseg.dataset.manifest import load_dataset
+    from ucseg.planning.origin import reading_of
     from ucseg.training.run_folder import RunFolder
 
     run = RunFolder(out)
     run.require(resume)
     data = load_dataset(dataset)  # a wrong folder is refused before the seconds that it takes to load torch
+    if resume:
+        run.require_data(reading_of(data))
 
     from ucseg.cli.launch import hush, launch, starter
 
@@ -146,6 +149,7 @@ def _train(
     from ucseg.inference.step_cost import ThisMachine
     from ucseg.inference.validation import validate
     from ucseg.methods import build_method, settings_of
+    from ucseg.planning.origin import reading_of
     from ucseg.planning.plan import write_plan
     from ucseg.randomness import derive_seed
     from ucseg.scans.dicom.codes import save_codes
@@ -179,7 +183,8 @@ def _train(
             "method": {"name": name, "config": model.config.model_dump(mode="json")},
             "train": config.model_dump(mode="json"),
             "problem": vars(chosen.problem),
-            "plan": chosen.model_dump(mode="json"),
+            "plan": chosen.model_dump(mode="json", exclude={"made_of"}),
+            "data": reading_of(data),
             "cases": _cases(prepared),
             **({} if start is None else {"init": start}),
         }
@@ -218,6 +223,7 @@ def find_plan(
     """The plan of a file or of the dataset, which gets one if it has none, with `overrides` laid over it."""
     from ucseg.config import merge
     from ucseg.planning.choosing import plan_with_reasons
+    from ucseg.planning.origin import cases_changed, require_fit
     from ucseg.planning.plan import plan_from, read_plan, write_plan
 
     own = data.folder / PLAN_FILE
@@ -229,6 +235,9 @@ def find_plan(
         write_plan(made.plan.model_copy(update={"steps": None}), own, made.reasons)  # the hours are this run's alone
         say("plan-written", f"Wrote {own}; edit it to change how training works.")
     base = read_plan(file or own)
+    require_fit(base, data, file or own)
+    if file is None and (changed := cases_changed(base, data)):
+        say("plan-of-other-cases", f"{own}: {changed}. 'ucseg plan {data.folder}' makes it again.", "yellow")
     preset = overrides.get("preset", base.preset)
     if preset != base.preset:
         raise UserError(
@@ -239,7 +248,8 @@ def find_plan(
     if not overrides:
         return base
     try:
-        return plan_from(merge(base.model_dump(mode="json"), overrides), "--set plan")
+        given = merge(base.model_dump(mode="json"), overrides)
+        return plan_from(given, "--set plan").model_copy(update={"made_of": base.made_of})
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
         raise UserError(error.code, f"{error}\n{hint}") from None

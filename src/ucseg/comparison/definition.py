@@ -17,13 +17,14 @@ from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError, some
 from ucseg.machine.writing import read_json, write_json
 from ucseg.planning.choosing import make_plan
+from ucseg.planning.origin import reading_of
 from ucseg.planning.plan import Plan, plan_from
 from ucseg.training.settings import TrainConfig
 
 FILE = "comparison.json"
 # Where and how fast cells compute, and how often they save or log, may differ between them; seeds are the grid's.
 FREE = {"seed", "device", "devices", "nodes", "workers", "keep_memory", "save_every", "log_every"}
-# Of the plan: a guess at how bad a prediction is, which no comparison uses.
+# Of the plan: a guess at how bad a prediction is, which no comparison uses. It is kept: cells resume with one plan.
 FREE_IN_PLAN = {"always_present"}
 OTHERS = ("dataset.yaml", "config.json", "prediction.json", "metrics.json")
 
@@ -93,7 +94,8 @@ def define(
     train = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
     fixed = {
         "train": train,
-        "plan": json.loads(plan.model_dump_json(exclude=FREE_IN_PLAN)),
+        "plan": json.loads(plan.model_dump_json(exclude={"made_of"})),
+        "data": {key: value for key, value in reading_of(dataset).items() if key != "classes"},
         "tolerance": tolerance,
         "mirror": mirror,
         "classes": {str(index): name for index, name in dataset.config.classes.items()},
@@ -128,10 +130,14 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         for key, value in TrainConfig.model_validate({}).model_dump(mode="json").items()
         if key in now.fixed["train"]
     }
-    plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json(exclude=FREE_IN_PLAN))
-    # Comparisons were measured without mirroring when none of them said so.
-    started = {"mirror": False} | before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
+    plan = json.loads(plan_from(before.fixed["plan"], str(FILE)).model_dump_json(exclude={"made_of"}))
+    # Comparisons were measured without mirroring when none of them said so, and noted no data before they noted it.
+    earlier_ones = {"mirror": False, "data": now.fixed["data"]}
+    started = earlier_ones | before.fixed | {"train": defaults | before.fixed["train"], "plan": plan}
     old, new = flat(started), flat(now.fixed)
+    for key in FREE_IN_PLAN:
+        old.pop(f"plan.{key}", None)
+        new.pop(f"plan.{key}", None)
     for what, then, here in (
         ("labelled cases of", before.labelled, now.labelled),
         ("content of the cases of", before.tests, now.tests),
@@ -142,8 +148,8 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     wrong = [
         UserError(
             "comparison-changed",
-            f"{out}: '{name.removeprefix('train.')}' {_changed(old.get(name), new.get(name))}, so new and finished "
-            "runs could not be compared. Set it back, or choose another --out.",
+            f"{out}: '{name.removeprefix('train.').removeprefix('data.')}' {_changed(old.get(name), new.get(name))}, "
+            "so new and finished runs could not be compared. Set it back, or choose another --out.",
         )
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name)

@@ -15,7 +15,7 @@ from ucseg.planning.plan import Plan, read_plan
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.start import Start
 
-NOT_COMPARED = {"steps", "always_present"}
+NOT_COMPARED = {"steps", "always_present", "made_of"}
 """Of a plan: what no run of a comparison uses."""
 FAR_FROM_ASKED = 1.5
 """A percentage that shows so many times more or fewer cases than it asks for gets a note."""

@@ -15,6 +15,7 @@ from ucseg.planning.budget import WIDE, WIDE_STEPS, Cost, Machine, batch_that_fi
 from ucseg.planning.ceiling import Ceilings, NetworkGrid, ceilings, fine_enough
 from ucseg.planning.fingerprint import ONE_COMPONENT_MASKS, ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
 from ucseg.planning.given import check_overrides, levels_of, numbers_of, whole_numbers
+from ucseg.planning.origin import origin_of
 from ucseg.planning.plan import Plan, plan_from
 from ucseg.planning.sizing import (
     Choice,
@@ -89,7 +90,7 @@ def plan_with_reasons(
     planner.intensities()
     planner.augmentation()
     planner.steps(machine, hours)
-    plan = planner.plan()
+    plan = planner.plan().model_copy(update={"made_of": origin_of(dataset)})
     reached = ceilings(dataset, planner.seen, NetworkGrid.of(plan))
     key = "spacing" if plan.size is None else "size"
     found = f"ceilings: {reached.words(plan.classes)}"

@@ -22,6 +22,8 @@ def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, 
     if dims is not None:
         given["dims"] = rank_of(dims, dataset.config.dims)
     check_keys(Plan, given, "plan")
+    if "made_of" in given:
+        raise UserError("plan-made-of", "plan: 'made_of' says what the plan was made of; it cannot be set.")
     return given
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from ucseg.config import Strict, build, read_yaml
 from ucseg.machine.writing import whole_file
 from ucseg.planning.augmentation import AugmentationConfig
+from ucseg.planning.origin import Origin
 from ucseg.planning.sizing import LEVELS, multiples
 from ucseg.types import Norm, Problem, Strides
 
@@ -94,6 +95,9 @@ class Plan(Strict):
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
     steps: int | None = Field(
         default=None, ge=1, description="updates to make where `ucseg train` is given none; null: its default"
+    )
+    made_of: Origin | None = Field(
+        default=None, description="what the plan was made of; `ucseg plan` writes it, and training compares it"
     )
 
     @field_validator("spacing", "size", "patch", "token", mode="before")

@@ -9,20 +9,35 @@ from pathlib import Path
 from ucseg.dataset.manifest import CASES_FILE, LEFT_OUT_FILE, Dataset, files_left_out
 from ucseg.errors import some
 from ucseg.folder.likely_masks import in_words, likely_masks
+from ucseg.planning.origin import cases_changed, differences_from
 from ucseg.planning.plan import read_plan
 from ucseg.soundness.finding import Finding, name_in_root
 
+PLAN_FILE = "plan.yaml"
 PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
 """Labelled half of a batch in the paper, by dims; a plan.yaml beside dataset.yaml says what it really is."""
 
 
 def findings_of_tables_and_folders(dataset: Dataset) -> list[Finding]:
-    return [*_amounts(dataset), *_companion_files(dataset), *_likely_masks(dataset), *_left_out(dataset)]
+    plan = _plan(dataset)
+    return [*plan, *_amounts(dataset), *_companion_files(dataset), *_likely_masks(dataset), *_left_out(dataset)]
+
+
+def _plan(dataset: Dataset) -> Iterable[Finding]:
+    """A plan.yaml that was made when the dataset was another one."""
+    file = dataset.folder / PLAN_FILE
+    if not file.is_file():
+        return
+    plan, fix = read_plan(file), f"make it again: ucseg plan {dataset.folder}"
+    if outdated := differences_from(plan, dataset):
+        yield Finding("plan-outdated", PLAN_FILE, f"it is not of this dataset: {', '.join(outdated)}", fix, "error")
+    elif changed := cases_changed(plan, dataset):
+        yield Finding("plan-of-other-cases", PLAN_FILE, changed, fix)
 
 
 def _amounts(dataset: Dataset) -> Iterable[Finding]:
     labelled = len(dataset.labelled)
-    plan_file = dataset.folder / "plan.yaml"
+    plan_file = dataset.folder / PLAN_FILE
     batch = (
         read_plan(plan_file).labelled_batch if plan_file.is_file() else PUBLISHED_LABELLED_BATCH[dataset.config.dims]
     )

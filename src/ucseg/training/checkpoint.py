@@ -63,6 +63,15 @@ class State:
             raise UserError("state-damaged", f"{path}: this is no saved state of a training run; {RESTORE}.") from None
 
 
+def load_state(run: RunFolder) -> State | None:
+    """The state that a run goes on from; None before its first save. A UserError if it is another run's, or damaged."""
+    if not run.state_file.exists():
+        return None
+    state = State.load(run.state_file)
+    run.require_unchanged(state.notes.setdefault("run", run.digest), run.state_file)
+    return state
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """A safetensors file, whole or not at all. Tensors that share storage are each written out."""
     plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
@@ -100,7 +109,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def save_weights(run: RunFolder, which: str, weights: Mapping[str, Tensor], known: Mapping[str, Any]) -> None:
     """Weights to predict with, and beside them what is known of them (step, validation) as JSON."""
     path = run.weights_file(which)
-    save_tensors(path, weights, known)
+    save_tensors(path, weights, {**known, "run": run.digest})
     write_json(path.with_suffix(".json"), known)
 
 
@@ -131,7 +140,6 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
         UserError: the run or the weights are missing or damaged.
     """
     from ucseg.methods import build_method
-    from ucseg.planning.plan import read_plan
 
     folder = RunFolder(Path(run))
     if not folder.started:
@@ -150,13 +158,34 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
     except (KeyError, TypeError):
         raise UserError("run-config-damaged", f"{folder.config_file}: it lacks method or problem; {RESTORE}.") from None
     path = find_weights(folder, which)
-    tensors, _ = load_tensors(path)
+    tensors, header = load_tensors(path)
+    folder.require_unchanged(header.get("run"), path)
+    plan = _plan_of(folder, config)
     try:
         method = build_method(name, settings, TypeAdapter(Problem).validate_python(problem))
     except UserError as error:  # the code may have no such setting or method any more
         raise UserError("run-config-outdated", f"{folder.config_file}: {error}") from None
     restore_weights(method, tensors, path)
-    return method.eval(), read_plan(folder.plan_file), config
+    return method.eval(), plan, config
+
+
+def _plan_of(run: RunFolder, config: Mapping[str, Any]) -> Plan:
+    """The plan that the run was trained with; a UserError if plan.yaml was edited since."""
+    from ucseg.planning.plan import plan_from, read_plan
+
+    plan = read_plan(run.plan_file)
+    if "plan" not in config:
+        return plan
+    trained = plan_from(config["plan"], str(run.config_file)).model_dump(exclude={"made_of"})
+    now = plan.model_dump()
+    differ = [key for key, value in trained.items() if now[key] != value]
+    if differ:
+        raise UserError(
+            "run-plan-changed",
+            f"{run.plan_file}: {some(differ)} changed after the training, and the weights fit what was there; set them "
+            f"back as in {run.config_file.name}, or train again with the new plan.",
+        )
+    return plan
 
 
 def find_weights(run: RunFolder, which: str) -> Path:

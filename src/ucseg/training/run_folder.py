@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import textwrap
@@ -19,7 +20,7 @@ from ucseg.training.environment import environment
 # A dataset may have moved, and weights to start from: their content is in the configuration and may not differ.
 FREE_ON_RESUME = frozenset(
     {f"train.{key}" for key in ("device", "devices", "nodes", "workers", "keep_memory", "save_every", "log_every")}
-    | {"dataset", "train.init", "init.file"}
+    | {"dataset", "train.init", "init.file", "plan.always_present"}  # the last one trains nothing
 )
 
 
@@ -55,6 +56,25 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         return read_json(self.config_file)
+
+    @property
+    def digest(self) -> str:
+        """Of everything in config.json that decides the result. Weights and state carry it, so that edits are seen."""
+        values = {key: value for key, value in flat(self.config).items() if key not in FREE_ON_RESUME}
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def require_unchanged(self, made_with: object, file: Path) -> None:
+        """Refuse weights or a state that carry another digest than the run's; earlier versions gave them none.
+
+        Raises:
+            UserError: config.json was edited, or the file is of another run.
+        """
+        if made_with is not None and made_with != self.digest:
+            raise UserError(
+                "run-changed",
+                f"{self.config_file}: is not what {file.name} was trained with; restore both from a copy, or train "
+                "again with another --out.",
+            )
 
     @property
     def verb(self) -> str:
@@ -123,6 +143,8 @@ class RunFolder:
                 f"{self.path}: this is a run of method {here.get(name)}, not {asked.get(name)}; "
                 "resume it without --method, or start a new run with another --out.",
             )
+        if "data" not in self.config:  # of an earlier version
+            asked = {key: value for key, value in asked.items() if not key.startswith("data.")}
         differ = [
             key
             for key in sorted(here.keys() | asked.keys())
@@ -134,15 +156,7 @@ class RunFolder:
                 f"{self.path}: an earlier version made this run, without settings such as {newer[0]}; "
                 f"start a new run with another --out, from its weights with --init {self.path}.",
             )
-        wrong = [
-            UserError(
-                "resume-setting",
-                f"{self.path}: '{key}' was {_show(here, key)} at the start of the run and is {_show(asked, key)} now; "
-                "resume with the first value, or start a new run with another --out.",
-            )
-            for key in differ
-            if not key.startswith("cases.")
-        ]
+        wrong = [self._changed(key, here, asked) for key in differ if not key.startswith("cases.")]
         if others := [key.removeprefix("cases.") for key in differ if key.startswith("cases.")]:
             lists = [part for part in others if part != "content"]
             what = f"other {' and '.join(lists)} cases" if lists else "the same names, but other scans or masks"
@@ -156,6 +170,27 @@ class RunFolder:
         if wrong:
             raise UserError.together(wrong)
         self._sweep()
+
+    def require_data(self, reading: Mapping[str, Any]) -> None:
+        """Refuse to go on when dataset.yaml reads images or masks in another way than at the start.
+
+        Args:
+            reading: what dataset.yaml says now; of a run of an earlier version it is not known.
+        """
+        known = self.config.get("data", {})
+        now = json.loads(json_text({key: value for key, value in reading.items() if key in known}))
+        here, asked = flat({"data": known}), flat({"data": now})
+        differ = [key for key in sorted(here | asked) if here.get(key) != asked.get(key)]
+        if differ:
+            raise UserError.together([self._changed(key, here, asked) for key in differ])
+
+    def _changed(self, key: str, here: Mapping[str, Any], asked: Mapping[str, Any]) -> UserError:
+        what = f"'{key.removeprefix('data.')}' of dataset.yaml" if key.startswith("data.") else f"'{key}'"
+        return UserError(
+            "resume-setting",
+            f"{self.path}: {what} was {_show(here, key)} at the start of the run and is {_show(asked, key)} now; "
+            "resume with the first value, or start a new run with another --out.",
+        )
 
     def cut_metrics(self, step: int) -> None:
         """Keep the lines of metrics.jsonl up to `step` steps done; what a killed run wrote after its save goes."""

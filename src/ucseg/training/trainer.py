@@ -19,7 +19,7 @@ from ucseg.errors import Interrupted
 from ucseg.machine.writing import json_text, write_json
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
-from ucseg.training.checkpoint import State, restore_weights, save_weights
+from ucseg.training.checkpoint import State, load_state, restore_weights, save_weights
 from ucseg.training.device import choose_device, choose_precision, make_fabric
 from ucseg.training.optim import learning_rate, optimizer_tensors, restore_optimizer
 from ucseg.training.run_folder import RunFolder
@@ -99,7 +99,7 @@ def fit(
         UserError: the loss is not finite (nothing of that update reaches the disk), or the saved state is damaged.
         Interrupted: stopped by SIGINT or SIGTERM, after saving.
     """
-    state = State.load(run.state_file) if run.state_file.exists() else None
+    state = load_state(run)
     if state is not None:
         config = config.model_copy(update={"steps": state.notes.get("steps", config.steps)})
     if state is not None and state.step >= config.steps:
@@ -123,7 +123,7 @@ class _Loop:
         self.leads = ranks.rank() == 0
         self.on_step = on_step if self.leads else None
         self.done = state.step if state else 0
-        self.notes: dict[str, Any] = state.notes if state else {"seconds": 0.0}
+        self.notes: dict[str, Any] = state.notes if state else {"seconds": 0.0, "run": run.digest}
         device = choose_device(config.device)
         self.counts_cores = config.counts_cores(device)
         if config.clock == "work":
