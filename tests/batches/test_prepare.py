@@ -197,6 +197,16 @@ def test_ctrl_c_reports_that_prepared_cases_are_kept(data: Dataset, monkeypatch:
         prepare_verb(data.folder, progress=False)
 
 
+def test_a_mask_that_lies_elsewhere_is_no_label(data: Dataset) -> None:
+    turned = np.diag([1.0, 1, 1, 1])
+    turned[0, 3] = -(SHAPE[0] - 1)  # the same place, stored left to right
+    mask = nibabel.load(data.root / "c1_seg.nii")
+    nibabel.Nifti1Image(np.asarray(mask.dataobj).copy(), turned).to_filename(data.root / "c1_seg.nii")
+    prepared = prepare(data, a_plan(), progress=False)
+    assert [case for case, _ in prepared.left_out] == ["c1"]
+    assert "c1_seg.nii" in prepared.left_out[0][1]
+
+
 def test_a_validation_case_needs_a_mask(data: Dataset) -> None:
     data.cases[3] = replace(data.cases[3], mask=None)
     prepared = prepare(data, a_plan(), progress=False)

@@ -337,3 +337,31 @@ def test_a_real_mask_beside_its_image_is_found(shared_data: Path, tmp_path: Path
     assert (len(result.cases), result.unit) == (3, "px")
     assert result.mean("dice") > 0.99
     assert result.mean("hd95") <= 1.0
+
+
+def test_classes_matched_by_number_are_noted(
+    folders: tuple[Path, Path], tmp_path: Path, said: list[tuple[str, str]]
+) -> None:
+    evaluate(*folders, out=tmp_path / "one")
+    assert "classes-by-number" in dict(said)
+    said.clear()
+    evaluate(*folders, out=tmp_path / "two", classes="1=organ,2=lesion")
+    assert "classes-by-number" not in dict(said)
+
+
+def test_a_reference_that_lies_elsewhere_than_its_image_is_not_compared(tmp_path: Path) -> None:
+    """A perfect prediction on the image's grid would get Dice 0."""
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = ball(3).shape[0] - 1
+    for name, array, affine in (
+        ("images/a", ball(3).astype(np.float32), AFFINE),
+        ("masks/a", ball(3)[::-1].copy(), AFFINE @ flip),
+        ("p/a", ball(3), AFFINE),
+    ):
+        save(array, tmp_path / f"{name}.nii.gz", affine)
+    classes = {0: "background", 1: "organ"}
+    config = DatasetConfig(name="d", root=".", dims=3, modality="mri", channels=1, classes=classes)
+    case = Case("a", "a", tmp_path / "images/a.nii.gz", tmp_path / "masks/a.nii.gz", "test")
+    save_dataset(Dataset(tmp_path, config, [case]))
+    with refused("no-case-evaluated", "geometry-differs", naming="masks/a.nii.gz"):
+        evaluate_folder(tmp_path / "p", tmp_path)

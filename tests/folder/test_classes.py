@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from refusals import refused
@@ -18,6 +19,7 @@ from ucseg.folder.classes import (
 )
 from ucseg.folder.survey import MaskFacts
 from ucseg.scans.address import Address
+from ucseg.scans.scan import Geometry
 
 TWO = {0: "background", 1: "foreground"}
 
@@ -36,6 +38,7 @@ def mask(
     return MaskFacts(
         mask=Address.of(name),
         shape=(8, 9),
+        geometry=Geometry(np.eye(3), "px"),
         counts=None if many else counts,
         low=min(counts),
         high=max(counts),

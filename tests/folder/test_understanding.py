@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -171,3 +172,16 @@ def test_unlabelled_images_that_look_like_masks_are_noted(tmp_path: Path) -> Non
     picture(tmp_path / "B4.png")
     save(tmp_path / "B4_outline.png", blob())
     assert any("B4_outline.png beside B4.png" in note for note in understood(tmp_path).notes)
+
+
+def test_masks_that_lie_elsewhere_are_kept_and_noted(tmp_path: Path) -> None:
+    """A header can be set right without another `init`; until then no verb uses such a mask."""
+    for name in ("a", "b", "c"):
+        volume(tmp_path / "images" / f"{name}.nii.gz")
+        volume(tmp_path / "labels" / f"{name}.nii.gz", label())
+    affine = np.diag([1.0, 1, 3, 1])
+    affine[0, 3] = 4
+    nib.save(nib.Nifti1Image(label(), affine), tmp_path / "labels/b.nii.gz")
+    found = understand(tmp_path, ImportOptions(), ".")
+    assert all(case.mask is not None for case in found.cases)
+    assert any("b.nii.gz" in note and "a.nii.gz" not in note for note in found.notes), found.notes

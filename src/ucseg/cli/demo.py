@@ -223,7 +223,7 @@ def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[st
     return GalleryCase(
         name,
         image.array,
-        read_label(reference_masks(data)[name], image.array.shape[1:], data.config),
+        read_label(reference_masks(data)[name], image.array.shape[1:], data.config, image.geometry),
         {METHODS[m]: read_scan(out / f"{m}-masks" / f"{name}{mask_ending(case.image)}").array[0] for m in METHODS},
         {METHODS[method]: scores[method][name] for method in METHODS},
         read_scan(out / f"{ours}-masks" / "uncertainty" / f"{name}{map_ending(case.image)}").array[0],

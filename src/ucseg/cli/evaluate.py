@@ -146,6 +146,13 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
         true, predicted = (", ".join(map(str, labels)) for labels in result.labels_apart)
         said = f"The references hold class {true}, the predictions class {predicted}, so nothing agrees."
         say("labels-apart", f"{said} If they mean the same, renumber one of them; --classes only names.", "yellow")
+    numbered = [case.case for case in result.cases if case.by_number]
+    if numbered:
+        said = "Classes are matched by their numbers: neither the files nor --classes say what these mean"
+        _list("classes-by-number", said, numbered)
+    for only_by in sorted({case.only_by for case in result.cases if case.only_by}):
+        cases = [case.case for case in result.cases if case.only_by == only_by]
+        _list("geometry-otherwise", f"Prediction and reference agree only by {only_by}", cases)
     unused = [f"{Path(file).name} {why}" for file, why in result.unmatched.items()]
     _list("missing-predictions", "References without a prediction, not in the means", result.missing)
     _list("without-reference", "Cases without a reference", result.unreferenced)

@@ -156,7 +156,7 @@ def _case_rows(
     scan = read_scan(image)
     predicted = predictor.predict_scan(scan, members=task.members)
     classes = predictor.plan.classes
-    reference = tests.to_model(read_label(mask, scan.array.shape[1:], tests.dataset.config), classes)
+    reference = tests.to_model(read_label(mask, scan.array.shape[1:], tests.dataset.config, scan.geometry), classes)
     masks: dict[str, Array] = {"": predicted.mask}
     if len(predicted.members) > 1:
         masks |= predicted.members

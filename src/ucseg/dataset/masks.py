@@ -12,7 +12,8 @@ from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
 from ucseg.scans.channels import only_channel
-from ucseg.scans.reading import read_mask, segment_names
+from ucseg.scans.reading import is_segmentation, read_header, read_mask, segment_names
+from ucseg.scans.same_grid import Offset, offset, refuse_elsewhere
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -28,7 +29,7 @@ def read_label(
     Args:
         mask: in any readable format; integers stored as floating point are integers.
         image_shape: S of the image.
-        geometry: of the image, on which a DICOM segmentation is laid.
+        geometry: of the image: a DICOM segmentation is laid on it, any other mask must lie there by its own header.
 
     Returns:
         S uint8, the classes' indices.
@@ -38,11 +39,27 @@ def read_label(
             not the image's.
     """
     mask = Address.of(mask)
-    grid = None if geometry is None else (image_shape, geometry)
-    values = by_names(mask_values(mask, grid), mask, config.classes)
+    read = read_mask(mask, None if geometry is None else (image_shape, geometry))
+    if geometry is not None and read.array.shape[1:] == tuple(image_shape):
+        refuse_elsewhere(mask, read.geometry, geometry, image_shape)
+    values = by_names(only_channel(read), mask, config.classes)
     if config.fill_outlines:  # a thin line does not survive another grid: fill it first
         return _on_grid(fill_outlines(_classes(values, mask, config), mask), image_shape, mask)
     return _classes(_on_grid(values, image_shape, mask), mask, config)
+
+
+def mask_offset(mask: Address, image_shape: tuple[int, ...], geometry: Geometry) -> Offset:
+    """How far a mask lies from its image of S, by the headers of both; of several parts, the one that is farthest.
+
+    0 where there is nothing to compare: a DICOM segmentation has no grid, and a mask of another shape is another fault.
+    """
+    found = Offset(0.0, 0.0)
+    for part in mask.singles:
+        if not is_segmentation(part):
+            shape, own, _ = read_header(part)
+            if shape == tuple(image_shape):
+                found = max(found, offset(own, geometry, shape), key=lambda one: (one.edges, one.only_by))
+    return found
 
 
 def classes_held(label: Array) -> set[int]:

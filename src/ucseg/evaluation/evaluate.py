@@ -11,7 +11,7 @@ import numpy as np
 
 from ucseg import __version__
 from ucseg.dataset.manifest import Dataset
-from ucseg.dataset.masks import by_names, fill_outlines, mask_values, read_label
+from ucseg.dataset.masks import by_names, fill_outlines, mask_offset, mask_values, numbers_to_classes, read_label
 from ucseg.errors import UserError, some
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
@@ -22,6 +22,7 @@ from ucseg.machine.writing import read_json
 from ucseg.scans.address import Address
 from ucseg.scans.dicom.segmentation import common_grid
 from ucseg.scans.reading import is_segmentation, read_header, segment_names
+from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -159,10 +160,11 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
     """One case; a UserError if a file cannot be read, holds no classes, or the grids differ."""
     reference = pair.reference
     grid_shape, grid = _grid(pair)
-    difference = None
+    difference, only_by = None, ""
     if not is_segmentation(pair.prediction):
         shape, geometry, _ = read_header(pair.prediction)
         difference = grid_difference(shape, geometry, grid_shape, grid)
+        only_by = "" if difference else offset(geometry, grid, shape).only_by
     if difference is not None:
         raise UserError(
             "grids-differ",
@@ -182,7 +184,10 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
         )
     names = reading.classes if reading.classes is not None else _names(predicted, true, reading.named)
     rows = case_metrics(predicted, true, names, grid.spacing, tolerance)
-    return CaseResult(reference.case, reference.subject, grid.unit, worst_distance(grid_shape, grid.spacing), rows)
+    worst = worst_distance(grid_shape, grid.spacing)
+    only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by
+    by_number = any(_by_number(path, reading) for path in (pair.prediction, reference.mask))
+    return CaseResult(reference.case, reference.subject, grid.unit, worst, rows, by_number, only_by)
 
 
 def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
@@ -260,6 +265,13 @@ def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Arr
             f"{path}: holds values that are not classes ({some(unknown)}); name them with --classes or fix the mask.",
         )
     return values
+
+
+def _by_number(mask: Address, reading: _Reading) -> bool:
+    """Whether nobody says that the numbers of a mask are those of the classes: no name of a segment, and no user."""
+    names = segment_names(mask)
+    said = reading.dataset is not None or reading.classes is not None
+    return numbers_to_classes(mask, names, reading.named) is None and (bool(names) or not said)
 
 
 def _names(predicted: Array, true: Array, named: Mapping[int, str]) -> dict[int, str]:

@@ -18,10 +18,10 @@ from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
 from ucseg.scans.reading import is_dicom_volume, is_segmentation
+from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry
 
 _MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
-_DISPLACEMENT = 0.05  # of a voxel's shortest edge: headers round, resampled grids differ by far more
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ def grid_difference(
 ) -> str | None:
     """Why two grids are not the same one, in words; None if they are.
 
-    They are when shapes agree and no corner voxel is displaced by more than a twentieth of a voxel's shortest edge.
+    They are when shapes agree and `same_grid.offset` is close: a program writes its masks on the very grid of a scan.
     """
     if shape != other_shape:
         return f"it has {_times(shape)} voxels, the reference {_times(other_shape)}"
-    if geometry.unit != other.unit:
+    if geometry.unit != other.unit and (geometry.states_place or other.states_place):
         return f"it is in {geometry.unit}, the reference in {other.unit}"
-    displaced = geometry.displacement(other, shape)
-    if displaced <= _DISPLACEMENT * min(other.spacing):
+    found = offset(geometry, other, shape)
+    if found.close:
         return None
-    away = f"{displaced:.3g} {other.unit}"
+    away = f"{found.distance:.3g} {other.unit}"
     return f"its voxels lie up to {away} away from the reference's (spacing, origin or direction differ)"
 
 

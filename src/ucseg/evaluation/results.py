@@ -36,6 +36,8 @@ class CaseResult:
     """One case, with a row for each foreground class.
 
     `unit` is that of its distances, "mm" or "px"; a missed or false class gets `worst_distance`, the image's diagonal.
+    `by_number`: classes are matched by their numbers alone, since names are missing or differ. `only_by`: how the grids
+    of prediction and reference agree, where it is not by their geometries as they are read; "" where it is.
     """
 
     case: str
@@ -43,6 +45,8 @@ class CaseResult:
     unit: str
     worst_distance: float
     rows: list[ClassMetrics]
+    by_number: bool = False
+    only_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,8 @@ class Evaluation:
         columns += ["false_negatives", "unit", "worst_distance", "note"]
         rows: list[dict[str, Any]] = []
         for case in self.cases:
-            about = {key: value for key, value in vars(case).items() if key != "rows"}
+            about = {key: getattr(case, key) for key in ("case", "subject", "unit", "worst_distance")}
+            about["note"] = f"grids agree only by {case.only_by}" if case.only_by else ""
             for row in case.rows:
                 values: dict[str, Any] = dict(row)
                 rows.append({**about, "class": values.pop("label"), **values})

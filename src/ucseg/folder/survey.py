@@ -9,11 +9,11 @@ import numpy as np
 import scipy
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.masks import mask_values
 from ucseg.errors import UserError
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
-from ucseg.scans.reading import oddities, read_header, read_scan, segment_names
+from ucseg.scans.channels import only_channel
+from ucseg.scans.reading import oddities, read_header, read_mask, read_scan, segment_names
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -49,6 +49,7 @@ class MaskFacts:
 
     mask: Address
     shape: tuple[int, ...]
+    geometry: Geometry
     counts: dict[float, int] | None
     low: float
     high: float
@@ -159,7 +160,8 @@ def _step(masks: Sequence[object]) -> int:
 
 def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:
     try:
-        values = mask_values(address)
+        scan = read_mask(address)
+        values = only_channel(scan)
         names = segment_names(address)
     except UserError as error:
         return reason_of(error, address)
@@ -177,6 +179,7 @@ def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:
     return MaskFacts(
         mask=address,
         shape=values.shape,
+        geometry=scan.geometry,
         counts={float(v): int(n) for v, n in zip(found, counts, strict=True)} if len(found) <= MANY else None,
         low=float(found[0]),
         high=float(found[-1]),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -32,7 +32,8 @@ from ucseg.folder.survey import (
     survey_cases,
 )
 from ucseg.machine.pool import for_each
-from ucseg.scans.reading import holds_fractions
+from ucseg.scans.reading import holds_fractions, is_segmentation
+from ucseg.scans.same_grid import offset
 
 _AIR_IN_CT = -500.0
 
@@ -161,6 +162,7 @@ def understand_cases(
     )
     unfit |= reading.rejected
     unfit |= _misfits([one for one in surveyed if one.case.case not in unfit], config, done)
+    notes += _places(surveyed, unfit)
     cases = [replace(one.case, mask=None) if one.case.case in unfit else one.case for one in surveyed]
     for case in (one.case for one in surveyed):
         if case.mask is not None and case.case in unfit:
@@ -199,7 +201,10 @@ def _with_mask(case: Case, reason: str) -> list[LeftOut]:
 def _misfits(
     surveyed: Sequence[Surveyed], config: DatasetConfig, done: Callable[[str, int], None] | None
 ) -> dict[str, str]:
-    """Case -> why its mask cannot become a label. Masks of their image's size need no second reading, outlines do."""
+    """Case -> why its mask cannot become a label. Masks of their image's size need no second reading, outlines do.
+
+    A mask that its header puts elsewhere stays: a header can be set right without another `init`.
+    """
 
     def problem(one: Surveyed) -> str | None:
         assert one.case.mask is not None
@@ -216,6 +221,29 @@ def _misfits(
     ]
     problems = for_each(problem, again, _stage("fitting masks to images", len(again), done))
     return {one.case.case: text for one, text in zip(again, problems, strict=True) if text is not None}
+
+
+def _places(surveyed: Sequence[Surveyed], unfit: Mapping[str, str]) -> Iterable[str]:
+    """Notes about masks that lie elsewhere by their headers, or on their image's grid by another reading of these."""
+    elsewhere, otherwise = [], defaultdict(list)
+    for one in surveyed:
+        mask = one.mask
+        if not isinstance(mask, MaskFacts) or one.case.case in unfit or mask.shape != one.image.shape:
+            continue
+        if is_segmentation(mask.mask):
+            continue
+        found = offset(mask.geometry, one.image.geometry, one.image.shape)
+        if found.elsewhere:
+            elsewhere.append(mask.mask.name)
+        elif found.only_by:
+            otherwise[found.only_by].append(mask.mask.name)
+    if elsewhere:
+        yield (
+            f"{len(elsewhere)} masks lie elsewhere than their images by their headers ({some(elsewhere)}); nothing "
+            "uses them before the headers are right: `ucseg check` says what to do."
+        )
+    for by, names in otherwise.items():
+        yield f"{len(names)} masks agree with their images by {by}; so they are used ({some(names)})."
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:

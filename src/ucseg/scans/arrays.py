@@ -239,4 +239,4 @@ def _geometry(address: Address, entry: _Entry, dims: int) -> Geometry:
             "array-spacing",
             f"{address}: its spacing {list(spacing)} is not {dims} lengths in mm; correct or remove it.",
         )
-    return Geometry(np.diag([*spacing, 1.0]))
+    return Geometry(np.diag([*spacing, 1.0]), placed=False)

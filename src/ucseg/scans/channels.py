@@ -6,11 +6,9 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
+from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
-
-TOLERANCE = 0.1
-"""Corners of two channels may lie this many voxel edges apart: headers are rounded, and in different ways."""
 
 Header = tuple[tuple[int, ...], Geometry, int]
 
@@ -31,7 +29,7 @@ def read_union(scans: list[Scan], address: Address) -> Scan:
     """The parts of a mask as one: 1 x S, in each voxel the greatest value.
 
     Raises:
-        UserError: a part is a picture in colours, or of another shape than the first.
+        UserError: a part is a picture in colours, of another shape than the first, or lies elsewhere.
     """
     first, *others = (only_channel(scan) for scan in scans)
     greatest = first
@@ -40,6 +38,11 @@ def read_union(scans: list[Scan], address: Address) -> Scan:
             raise UserError(
                 "mask-parts",
                 f"{scan.source}: has shape {part.shape}, {scans[0].source.name} {first.shape}; save both in one size.",
+            )
+        if offset(scan.geometry, scans[0].geometry, first.shape).elsewhere:
+            raise UserError(
+                "mask-parts-place",
+                f"{scan.source}: does not lie where {scans[0].source.name} lies; bring both to the grid of the image.",
             )
         greatest = np.maximum(greatest, part)
     return Scan(greatest[None], scans[0].geometry, address.path, scans[0].header)
@@ -72,7 +75,7 @@ def read_header(headers: list[Header], address: Address) -> Header:
             raise UserError(
                 "channel-shape", f"{path}: has shape {own_shape}, {first} {shape}; resample the channels to one grid."
             )
-        if own.unit != geometry.unit or geometry.displacement(own, shape) > TOLERANCE * min(geometry.spacing):
+        if own.unit != geometry.unit or not offset(own, geometry, shape).close:
             raise UserError(
                 "channel-place",
                 f"{path}: does not lie where {first} lies; register and resample the channels to one grid.",

@@ -146,7 +146,17 @@ def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
 
 def _geometry(image: Any) -> Geometry:
     affine = np.array(image.affine, dtype=np.float64)
-    if isinstance(image.header, nib.Nifti1Header):
-        unit = image.header.get_xyzt_units()[0]
-        affine[:3] *= _MILLIMETRES.get(unit, 1.0)  # no stated unit: mm, as every viewer takes it
-    return Geometry(affine)
+    if isinstance(image.header, MGHHeader):
+        return Geometry(affine, placed=bool(image.header["goodRASFlag"]))
+    header = image.header
+    # No stated unit: mm, as every viewer takes it.
+    scale = np.array([[_MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)]] * 3 + [[1.0]])
+    stated = [
+        (f"the {name} of the header", found)
+        for name, found in (("qform", header.get_qform(coded=True)[0]), ("sform", header.get_sform(coded=True)[0]))
+        if found is not None
+    ]
+    others = [(name, scale * found) for name, found in stated if not np.array_equal(found, affine)]
+    if scale[0, 0] != 1:
+        others += [(f"{name}, without its unit", found) for name, found in stated]
+    return Geometry(scale * affine, placed=bool(stated), others=tuple(others))

@@ -24,10 +24,14 @@ class Geometry:
         affine: (n+1) x (n+1), voxel index -> world. World is RAS millimetres for scans that state a geometry;
             for plain images (PNG, JPEG, TIFF) it is the identity in pixels.
         unit: "mm" or "px".
+        placed: whether the file says where its voxels lie, not only how large they are.
+        others: (name, affine) of other geometries that the same header holds, or that other programs read in it.
     """
 
     affine: Array
     unit: str = "mm"
+    placed: bool = True
+    others: tuple[tuple[str, Array], ...] = ()
 
     @property
     def dims(self) -> int:
@@ -37,6 +41,15 @@ class Geometry:
     def spacing(self) -> tuple[float, ...]:
         """Edge lengths of a voxel along its own axes, in `unit`."""
         return tuple(float(v) for v in np.linalg.norm(self.affine[: self.dims, : self.dims], axis=0))
+
+    @property
+    def states_place(self) -> bool:
+        return self.placed and self.unit == "mm"
+
+    @property
+    def states_spacing(self) -> bool:
+        """Voxels of 1 x 1 x 1 mm in a header that states no place are what an empty header holds."""
+        return self.unit == "mm" and (self.placed or self.spacing != (1.0,) * self.dims)
 
     def displacement(self, other: Geometry, shape: Sequence[int]) -> float:
         """How far from its place in `other` a voxel of a grid of `shape` may lie, in `unit`: a corner lies farthest."""

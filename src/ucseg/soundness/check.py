@@ -10,7 +10,7 @@ import numpy as np
 
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, Dataset
-from ucseg.dataset.masks import read_label
+from ucseg.dataset.masks import mask_offset, read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError, some
 from ucseg.folder import as_shown
@@ -19,17 +19,15 @@ from ucseg.machine.pool import for_each
 from ucseg.planning.facts import ScanFacts, facts_in
 from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.address import Address
-from ucseg.scans.reading import is_segmentation, oddities, read_header, read_scan
+from ucseg.scans.reading import oddities, read_header, read_scan
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
 from ucseg.soundness.duplicates import digest
-from ucseg.soundness.finding import Finding, Severity, name_in_root
+from ucseg.soundness.finding import Finding, name_in_root
 from ucseg.soundness.lost_classes import lost_classes
 from ucseg.soundness.tables import findings_of_tables_and_folders
 from ucseg.types import Array
 
-GEOMETRY_TOLERANCE = 0.1
-"""Corners of image and mask may be so many voxel edges apart: headers are rounded, and in different ways."""
 _SHEAR_TOLERANCE = 1e-3
 
 Measure = Callable[[Scan, Array | None, bytes | None], ScanFacts]
@@ -132,9 +130,7 @@ def _examine_mask(
     try:
         # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
         label = read_label(mask, shape or read_header(mask)[0], dataset.config, geometry)
-        other = None
-        if geometry is not None and geometry.unit == "mm" and not is_segmentation(mask):
-            other = read_header(mask)[1]
+        off = None if shape is None or geometry is None else mask_offset(mask, shape, geometry)
     except UserError as error:
         out.findings.append(_from_error(error, mask, dataset))
         return None
@@ -145,13 +141,14 @@ def _examine_mask(
     if not label.any():
         fix = f"if there is something to see, draw it, or empty its field in {CASES_FILE}"
         out.findings.append(Finding("mask-empty", name, "the mask is empty: all background", fix))
-    if other and geometry and shape and other.dims == geometry.dims:
-        distance = geometry.displacement(other, shape) / min(geometry.spacing)
-        if distance > GEOMETRY_TOLERANCE:
-            what = f"the mask's geometry differs from its image's: corners are up to {distance:.3g} voxel edges apart"
-            fix = "resample the mask to the image's grid, or fix the header that is wrong"
-            severity: Severity = "error" if distance > 1 else "warning"
-            out.findings.append(Finding("geometry-differs", name, what, fix, severity))
+    if off and not off.close:
+        what = f"the mask lies up to {off.edges:.3g} voxel edges beside its image, by the headers of both"
+        fix = "give it the image's header if they agree voxel by voxel, else bring it to the image's grid"
+        out.findings.append(Finding("geometry-differs", name, what, fix))
+    elif off and off.only_by:
+        what = f"image and mask state different geometries, and agree by {off.only_by}; so they are used"
+        fix = "give both files one header"
+        out.findings.append(Finding("geometry-otherwise", name, what, fix))
     return label
 
 
