@@ -365,3 +365,20 @@ def test_a_reference_that_lies_elsewhere_than_its_image_is_not_compared(tmp_path
     save_dataset(Dataset(tmp_path, config, [case]))
     with refused("no-case-evaluated", "geometry-differs", naming="masks/a.nii.gz"):
         evaluate_folder(tmp_path / "p", tmp_path)
+
+
+def test_predictions_whose_values_mean_other_classes_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Numbers that agree are no proof: the names of one side were corrected, or its classes were put in order."""
+    save(ball(3).astype(np.float32), tmp_path / "i/a.nii.gz")
+    cases = [Case("a", "a", tmp_path / "i/a.nii.gz", folders[1] / "a_seg.nii.gz", "test")]
+    config = DatasetConfig(
+        name="d", root=str(tmp_path), dims=3, modality="mri", channels=1,
+        classes={0: "background", 1: "organ", 2: "lesion"},
+    )  # fmt: skip
+    save_dataset(Dataset(tmp_path / "dataset", config, cases))
+    note = folders[0] / "prediction.json"
+    note.write_text(json.dumps({"classes": {"0": "background", "1": "lesion", "2": "organ"}}))
+    with refused("classes-of-other-model", naming=[folders[0], "class 1", "'lesion'", "'organ'", "dataset"]):
+        evaluate_folder(folders[0], tmp_path / "dataset")
+    note.write_text(json.dumps({"classes": {"0": "background", "1": "organ", "2": "lesion"}}))
+    assert evaluate_folder(folders[0], tmp_path / "dataset").mean("dice") == 1

@@ -13,6 +13,7 @@ from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.evaluation.matching import grid_difference, match
 from ucseg.scans.address import Address
+from ucseg.scans.content import content_of
 from ucseg.scans.scan import Geometry
 
 
@@ -161,3 +162,72 @@ def test_grids_are_compared_with_a_tolerance() -> None:
         assert f"{distance} away" in (grid_difference(shape, Geometry(wrong), shape, geometry) or "")
     assert "256 x 100 x 256" in (grid_difference((256, 100, 256), geometry, shape, geometry) or "")
     assert "px" in (grid_difference(shape, Geometry(affine, "px"), shape, geometry) or "")
+
+
+def table(folder: Path, rows: dict[str, Path | tuple[Path, str]]) -> None:
+    """cases.csv as `ucseg predict` writes it: mask -> scan, or scan and the digest of what it held."""
+    lines = ["case,file,content,status,reason,mask"]
+    for mask, made in rows.items():
+        scan, content = made if isinstance(made, tuple) else (made, "")
+        lines.append(f"{mask.partition('.')[0]},{scan},{content},ok,,{mask}")
+    (folder / "cases.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_the_table_says_of_which_scan_a_mask_with_a_made_up_name_is(tmp_path: Path) -> None:
+    """Scans A and a, whose masks may not differ in case alone; a_2 is another case, which was not predicted."""
+    predictions = touch(tmp_path / "p", "A.nii.gz", "a_2.nii.gz")
+    references = touch(tmp_path / "r", "A.nii.gz", "a.nii.gz", "a_2.nii.gz")
+    assert named(predictions, references) == {"A.nii.gz": "A.nii.gz", "a_2.nii.gz": "a_2.nii.gz"}
+    table(predictions, {"A.nii.gz": tmp_path / "s/A.nii.gz", "a_2.nii.gz": tmp_path / "s/a.nii.gz"})
+    assert named(predictions, references) == {"A.nii.gz": "A.nii.gz", "a_2.nii.gz": "a.nii.gz"}
+    (references / "a.nii.gz").unlink()
+    assert named(predictions, references) == {"A.nii.gz": "A.nii.gz"}, "a name that was made up is no name of a case"
+
+
+def test_names_of_folders_before_a_scan_count_where_several_scans_have_its_name(tmp_path: Path) -> None:
+    predictions = touch(tmp_path / "p", "one_scan.nii.gz", "two_scan.nii.gz")
+    references = touch(tmp_path / "r", "one_scan.nii.gz", "two_scan.nii.gz")
+    table(predictions, {f"{one}_scan.nii.gz": tmp_path / f"s/{one}/scan.nii.gz" for one in ("one", "two")})
+    assert named(predictions, references) == {name: name for name in ("one_scan.nii.gz", "two_scan.nii.gz")}
+
+
+@pytest.fixture
+def scanned(tmp_path: Path) -> Path:
+    """A dataset of two test cases, x and y, whose scans hold something."""
+    for name in ("x", "y"):
+        touch(tmp_path / "data", f"{name}.nii.gz", f"{name}_seg.nii.gz")
+        (tmp_path / f"data/{name}.nii.gz").write_text(name)
+    cases = [
+        Case(name, name, tmp_path / f"data/{name}.nii.gz", tmp_path / f"data/{name}_seg.nii.gz", "test")
+        for name in ("x", "y")
+    ]
+    config = DatasetConfig(
+        name="d", root=str(tmp_path / "data"), dims=3, modality="mri", channels=1, classes={0: "background", 1: "a"}
+    )
+    save_dataset(Dataset(tmp_path / "dataset", config, cases))
+    return tmp_path / "dataset"
+
+
+def test_a_scan_is_known_by_what_it_holds_wherever_it_lies(scanned: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    x, y = (content_of(Address.of(data / f"{name}.nii.gz")) for name in ("x", "y"))
+    predictions = touch(tmp_path / "p", "x.nii.gz", "y.nii.gz")
+    table(predictions, {"x.nii.gz": (tmp_path / "away/y.nii.gz", y), "y.nii.gz": (tmp_path / "away/x.nii.gz", x)})
+    found = match(predictions, scanned)
+    assert {pair.prediction.name: pair.reference.case for pair in found.pairs} == {"x.nii.gz": "y", "y.nii.gz": "x"}
+    assert not found.of_other_scans and not found.missing
+
+
+def test_a_prediction_of_another_scan_of_this_name_is_not_compared(scanned: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    before = {name: content_of(Address.of(data / f"{name}.nii.gz")) for name in ("x", "y")}
+    predictions = touch(tmp_path / "p", "x.nii.gz", "y.nii.gz")
+    table(predictions, {f"{name}.nii.gz": (data / f"{name}.nii.gz", before[name]) for name in ("x", "y")})
+    (data / "x.nii.gz").write_text("replaced")
+    found = match(predictions, scanned)
+    assert [pair.reference.case for pair in found.pairs] == ["y"] and not found.missing
+    assert found.of_other_scans["x"].code == "prediction-of-other-scan"
+    assert str(predictions / "x.nii.gz") in str(found.of_other_scans["x"])
+    (data / "y.nii.gz").write_text("replaced too")
+    with refused(*2 * ["prediction-of-other-scan"], naming=["case x", "case y", data / "x.nii.gz"]):
+        match(predictions, scanned)

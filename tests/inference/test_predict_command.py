@@ -284,6 +284,57 @@ def test_a_kill_takes_back_no_case_that_has_ended(
     assert (out / "cases.csv").read_text() == (whole / "cases.csv").read_text()
 
 
+def test_resuming_predicts_a_scan_again_that_was_replaced(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(run, [scans], out=out, device="cpu")
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    Image.fromarray(255 - image_of(21, 17)).save(scans / "b.tif")
+    predict(run, [scans], out=out, device="cpu", resume=True)
+    assert [path.name for path, time in before.items() if path.stat().st_mtime_ns != time] == ["b.png"]
+    assert np.array_equal(np.array(Image.open(out / "b.png")) > 0, image_of(21, 17) == 0)
+
+
+def test_resuming_keeps_the_precision_that_was_timed_first(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ucseg.training.device.quicker_in_bf16", lambda device: False)
+    predict(run, [scans / "b.tif"], out=tmp_path / "out", device="cpu")
+    monkeypatch.setattr("ucseg.training.device.quicker_in_bf16", lambda device: True)
+    predict(run, [scans], out=tmp_path / "out", device="cpu", resume=True)
+    assert json.loads((tmp_path / "out/prediction.json").read_text())["precision"] == "fp32"
+    with refused("resume-differs", naming="'precision'"):
+        predict(run, [scans], out=tmp_path / "out", device="cpu", precision="bf16", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "kind"),
+    [
+        ("prediction.json", "{", "json-damaged"),
+        ("prediction.json", "[" * 100_000, "json-damaged"),
+        ("prediction.json", '{"precision": "half"}', "setting-value"),
+        ("prediction.json", '{"classes": 3}', "setting-value"),
+        ("cases.csv", "case,file,mask\na,b\0,c\n", "prediction-table"),
+        ("cases.csv", f"case,file,mask\na,{'x' * 2**21},c\n", "prediction-table"),
+    ],
+)
+def test_a_folder_whose_notes_are_damaged_is_not_gone_on_with(
+    run: Path, scans: Path, tmp_path: Path, file: str, text: str, kind: str
+) -> None:
+    predict(run, [scans / "b.tif"], out=tmp_path / "out", device="cpu")
+    (tmp_path / "out" / file).write_text(text)
+    with refused(kind, naming=file):
+        predict(run, [scans], out=tmp_path / "out", device="cpu", resume=True)
+
+
+def test_classes_whose_names_make_one_folder_get_two(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "named", plan_2d(classes={0: "a b", 1: "A_b"}), monkeypatch)
+    predict(run, [scans / "b.tif"], out=tmp_path / "out", device="cpu", probabilities=True)
+    maps = [np.array(Image.open(tmp_path / "out/probabilities" / name / "b.tif")) for name in ("a_b", "A_b_2")]
+    assert np.allclose(maps[0] + maps[1], 1) and not np.allclose(*maps)
+
+
 def test_resuming_with_another_model_is_refused(
     run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from refusals import refused
-from ucseg.machine.writing import read_json, write_json
+from ucseg.machine.reading import read_json
+from ucseg.machine.writing import write_json
 from ucseg.methods import build_method
 from ucseg.planning.plan import Plan, write_plan
 from ucseg.training.average import WeightAverage

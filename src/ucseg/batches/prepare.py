@@ -27,6 +27,7 @@ from ucseg.machine.pool import on_all_cores
 from ucseg.machine.writing import make_folder, whole_file
 from ucseg.planning.origin import require_fit
 from ucseg.planning.plan import Plan
+from ucseg.scans.content import file_digest
 from ucseg.scans.reading import files_of, read_scan
 from ucseg.types import Array
 
@@ -166,8 +167,7 @@ def content_digest(case: Case) -> str:
             total.update(str(address)[len(str(address.file.parent)) :].encode())
         for part in files:
             try:
-                with part.open("rb") as file:
-                    total.update(hashlib.file_digest(file, "blake2b").digest())
+                total.update(file_digest(part))
             except OSError as error:
                 return f"!{part}: cannot be read ({error.strerror}); fix cases.csv or restore the file."
     return total.hexdigest()

@@ -225,6 +225,7 @@ class _Board:
             members=cell.variant.members,
             tolerance=self.study.settings["tolerance"],
             mirror=self.study.settings["mirror"],
+            precision=self.setup.definition.precision or None,
         )
         return Job(cell.name, python(CELL, json.dumps(vars(task))), self.log(cell))
 

@@ -91,7 +91,7 @@ def predict(
     from ucseg.training.allocator import kept_memory
     from ucseg.training.run_folder import RunFolder
 
-    here, precision = _here(device, precision, ray, workers)
+    here, precision = _here(device, _first_precision(precision, out, resume), ray, workers)
     make = partial(
         Predictor.from_run,
         checkpoint=checkpoint,
@@ -168,6 +168,14 @@ def predict(
     cases = "case" if len(items) == 1 else "cases"
     say("predicted", f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
     return folder
+
+
+def _first_precision(precision: str, out: Path, resume: bool) -> str:
+    """That of the start for a resume: timed once more, "auto" may come out the other way."""
+    from ucseg.folder.predictions import note_of
+
+    earlier = note_of(out) if resume and precision == "auto" else None
+    return earlier.precision or precision if earlier is not None else precision
 
 
 def _here(device: str, precision: str, ray: str | None, workers: int | None) -> tuple[str, str]:

@@ -195,6 +195,7 @@ def _train(
             run.begin(complete, lambda path: write_plan(chosen, path))
             save_codes(data.config.codes, chosen.classes, run.path)
     own = range(ranks.rank(), stream.pieces, ranks.size())
+    precision = run.first_precision(config.precision) if resume else config.precision
     last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
     with progress_bar() as bar:
         display = Display(bar, name, None if resume or config.hours is not None else data.folder)
@@ -204,11 +205,7 @@ def _train(
             lambda start: loader(stream, start, last, _loaders(config), own),
             run,
             config,
-            (
-                lambda trained, at_end: validate(
-                    trained, chosen, prepared.validation, config.precision, seen, at_end=at_end
-                )
-            )
+            (lambda trained, at_end: validate(trained, chosen, prepared.validation, precision, seen, at_end=at_end))
             if prepared.validation
             else None,
             on_step=display.show,

@@ -15,11 +15,13 @@ from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.step_cost import peak_memory
-from ucseg.machine.writing import json_text, read_json, write_text
+from ucseg.machine.reading import read_json
+from ucseg.machine.writing import json_text, write_text
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 from ucseg.training.environment import environment
 from ucseg.training.run_folder import RunFolder
+from ucseg.training.settings import sort_settings
 from ucseg.types import Array
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Task:
 
     `dataset` is trained on and hides masks; it was derived from `source`, which has the test cases. `tests` are the
     keys of the test sets.
-    With `hours`, as many steps are made as fit.
+    With `hours`, as many steps are made as fit. `precision` is for cells whose settings say none.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Task:
     members: bool
     tolerance: float
     mirror: bool
+    precision: str | None = None
 
     @property
     def run(self) -> Path:
@@ -87,6 +90,7 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
     if result is None:
         made_with = environment()  # now: a checkout may be at another commit when training ends
         made_with.pop("command")  # this very task
+        own_precision = "precision" in sort_settings(task.settings, {})["train"]
         fitted = train(
             Path(task.dataset),
             out=task.run,
@@ -99,6 +103,7 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
             plan=Path(task.out) / "plan.yaml",
             cache=Path(task.out) / "cache",
             device=task.device,
+            precision=None if own_precision else task.precision,
             workers=task.workers,
         )
         training: dict[str, Any] = {"seconds": fitted.seconds, **_peaks(), "last": fitted.last, "best": fitted.best}

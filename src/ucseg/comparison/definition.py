@@ -15,10 +15,12 @@ from ucseg.comparison.processes import LOCK
 from ucseg.config import flat, merge
 from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError, some
-from ucseg.machine.writing import read_json, write_json
+from ucseg.machine.reading import read_json
+from ucseg.machine.writing import write_json
 from ucseg.planning.choosing import make_plan
 from ucseg.planning.origin import reading_of
 from ucseg.planning.plan import Plan, plan_from
+from ucseg.training.device import choose_device, choose_precision
 from ucseg.training.settings import TrainConfig
 
 FILE = "comparison.json"
@@ -35,7 +37,8 @@ class Definition:
 
     `fixed` may not change: training settings, plan, how test cases are measured, content of the splits. `labelled`
     (amount -> cases) and `tests` (test set -> content) may grow, and so may `starts` (variant -> content of the weights
-    that it starts from). `plan_from` says in words where the plan came from.
+    that it starts from). `plan_from` says in words where the plan came from. `precision` is that of every cell: "auto"
+    of a cell by itself would be timed for each; "" in comparisons of earlier versions.
     """
 
     fixed: dict[str, Any]
@@ -43,6 +46,7 @@ class Definition:
     tests: dict[str, str]
     plan_from: str
     starts: dict[str, str] = field(default_factory=dict)
+    precision: str = ""
 
     def save(self, out: Path) -> None:
         write_json(out / FILE, vars(self))
@@ -103,7 +107,9 @@ def define(
         "content of the validation cases": digest(dataset.validation),
     }
     labelled = {amount.text: amount.labelled for amount in amounts}
-    return Definition(fixed, labelled, {test.key: digest(test.cases) for test in tests}, plan_from, starts)
+    precision = choose_precision(config.precision, choose_device(config.device))
+    tests_now = {test.key: digest(test.cases) for test in tests}
+    return Definition(fixed, labelled, tests_now, plan_from, starts, precision)
 
 
 def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
@@ -157,7 +163,8 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
     if wrong or twins:
         raise UserError.together(wrong + twins)
     starts = before.starts | now.starts
-    return Definition(now.fixed, before.labelled | now.labelled, before.tests | now.tests, before.plan_from, starts)
+    grown = (before.labelled | now.labelled, before.tests | now.tests)
+    return Definition(now.fixed, *grown, before.plan_from, starts, before.precision)
 
 
 def _changed(old: Any, new: Any) -> str:

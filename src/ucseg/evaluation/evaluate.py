@@ -16,9 +16,9 @@ from ucseg.errors import UserError, some
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
+from ucseg.folder.predictions import note_of
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.pool import for_each
-from ucseg.machine.writing import read_json
 from ucseg.scans.address import Address
 from ucseg.scans.dicom.segmentation import common_grid
 from ucseg.scans.reading import is_segmentation, read_header, segment_names
@@ -96,6 +96,7 @@ def evaluate_folder(
             if getattr(settings, option) is not None:
                 said = f"--{option.replace('_', '-')} is for folders of masks; a dataset's is in its dataset.yaml."
                 raise UserError("option-of-dataset", said)
+        _require_same_classes(predictions, found.dataset)
         classes, filled = found.dataset.config.classes, (False, False)
     named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
     reading = _Reading(found.dataset, classes, named, *filled)
@@ -112,6 +113,7 @@ def evaluate_folder(
     failed = {
         pair.reference.case: one for pair, one in zip(found.pairs, found_of, strict=True) if isinstance(one, UserError)
     }
+    failed |= found.of_other_scans
     if not ordered:
         nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.")
         raise UserError.together([nothing, *failed.values()])
@@ -206,9 +208,21 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
 
 def _classes_of(predictions: Path) -> dict[int, str]:
     """Class names that `ucseg predict` noted beside its masks; empty where it did not make them."""
-    note = predictions / "prediction.json"
-    known = read_json(note).get("classes") if note.is_file() else None
-    return {int(index): str(name) for index, name in known.items()} if isinstance(known, dict) else {}
+    note = note_of(predictions) if predictions.is_dir() else None
+    return note.classes if note is not None else {}
+
+
+def _require_same_classes(predictions: Path, dataset: Dataset) -> None:
+    """Refuse predictions whose values mean other classes than the dataset's; numbers that agree are no proof."""
+    noted, own = _classes_of(predictions), dataset.config.classes
+    first = next((index for index in sorted(noted | own) if noted.get(index) != own.get(index)), None)
+    if noted and first is not None:
+        raise UserError(
+            "classes-of-other-model",
+            f"{predictions}: class {first} is '{noted.get(first, 'not there')}' in the predictions and "
+            f"'{own.get(first, 'not there')}' in {dataset.folder}; train and predict with the dataset as it is now, or "
+            "set its classes back.",
+        )
 
 
 def _agreed_names(masks: Sequence[Address]) -> dict[int, str]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
 from ucseg.errors import UserError
+from ucseg.folder.predictions import Made, made_in
 from ucseg.folder.roles import MASK_WORDS
 from ucseg.folder.subjects import find_subjects
+from ucseg.machine.pool import for_each
 from ucseg.scans.address import ENDINGS, Address
+from ucseg.scans.content import content_of
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
 from ucseg.scans.reading import is_dicom_volume, is_segmentation
@@ -51,6 +53,7 @@ class Matches:
         missing: references without a prediction.
         unmatched: predictions without a reference -> why.
         unreferenced: cases of the dataset's split that have no mask at all.
+        of_other_scans: case -> why the prediction of this name is of another scan than the dataset's.
     """
 
     pairs: list[Pair]
@@ -58,6 +61,7 @@ class Matches:
     unmatched: dict[Address, str]
     unreferenced: list[str] = field(default_factory=list)
     dataset: Dataset | None = None
+    of_other_scans: dict[str, UserError] = field(default_factory=dict)
 
 
 def match(predictions: Path, references: Path, split: str = "test", subject: str | None = None) -> Matches:
@@ -85,9 +89,17 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         known, unreferenced = _of_dataset(dataset, split)
     else:
         known = _with_series(_of_folder(references, subject), predictions)
+    made = made_in(predictions if predictions.is_dir() else predictions.parent)
     if references.is_file() and predictions.is_file() and dataset is None:
         return Matches([Pair(predicted[0], known[0])], [], {})
-    pairs, unmatched = _pair(predicted, known)
+    certain, strangers = _by_content(predicted, known, made) if dataset is not None else ({}, [])
+    pairs, unmatched = _pair([file for file in predicted if file not in strangers], known, certain, made)
+    paired = {pair.reference.case for pair in pairs}
+    alike, unknown = _pair(strangers, [one for one in known if one.case not in paired], {}, made)
+    unmatched |= dict.fromkeys(unknown, "is of a scan that the dataset does not have")
+    of_other_scans = {pair.reference.case: _of_other_scan(pair, made, references) for pair in alike}
+    if not pairs and alike:
+        raise UserError.together(list(of_other_scans.values()))
     if not pairs:
         examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
         raise UserError(
@@ -95,9 +107,9 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
             f"{predictions}: no prediction there has the name of a reference in {references} ({examples}); "
             "name each prediction like its case or its image.",
         )
-    done = {pair.reference.case for pair in pairs}
+    done = paired | of_other_scans.keys()
     missing = [reference for reference in known if reference.case not in done]
-    return Matches(pairs, missing, unmatched, unreferenced, dataset)
+    return Matches(pairs, missing, unmatched, unreferenced, dataset, of_other_scans)
 
 
 def grid_difference(
@@ -169,20 +181,60 @@ def _named(files: list[Address], cases: list[str], subject: str | None) -> list[
 def _with_series(known: list[Reference], predictions: Path) -> list[Reference]:
     """The references, a DICOM SEG also with the name of the prediction made of the series that it refers to."""
     series = {one.case: dicom_seg.referred_series(one.mask.file) for one in known if is_segmentation(one.mask)}
-    table = predictions / "cases.csv"
-    if not series or not table.is_file():
+    if not series:
         return known
-    with table.open(encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row.get("file") and row.get("mask")]
     made_of = {
-        dicom.series_uid(scan): Address.of(row["mask"]).stem
-        for row in rows
-        if (scan := Address.of(row["file"])).exists() and is_dicom_volume(scan)
+        dicom.series_uid(made.scan): Address.of(mask).stem
+        for mask, made in made_in(predictions).items()
+        if made.scan.exists() and is_dicom_volume(made.scan)
     }
     return [replace(one, names=one.names | {made_of.get(series.get(one.case) or "", one.case)}) for one in known]
 
 
-def _pair(predicted: list[Address], known: list[Reference]) -> tuple[list[Pair], dict[Address, str]]:
+def _by_content(
+    predicted: list[Address], known: list[Reference], made: Mapping[str, Made]
+) -> tuple[dict[Address, Reference], list[Address]]:
+    """Predictions whose scan is one of a dataset by its content, wherever it lies; and those of other scans."""
+    noted = [file for file in predicted if file.name in made and made[file.name].content]
+    if not noted:
+        return {}, []
+    holding: dict[str, list[Reference]] = defaultdict(list)
+    for reference, content in zip(known, for_each(_content, known), strict=True):
+        holding[content].append(reference)
+    found: dict[Address, Reference] = {}
+    for file in noted:
+        scan, same = made[file.name].scan, holding.get(made[file.name].content, [])
+        same = [one for one in same if one.image == scan] or [one for one in same if one.case == file.stem] or same
+        unreadable = [one for one in holding.get("", []) if file.stem in {one.case, *one.names}]
+        if same or unreadable:  # comparing will report what cannot be read
+            found[file] = (same or unreadable)[0]
+    return found, [file for file in noted if file not in found]
+
+
+def _content(reference: Reference) -> str:
+    """Of its image; "" where that cannot be read."""
+    try:
+        return content_of(reference.image) if reference.image is not None else ""
+    except (OSError, UserError):
+        return ""
+
+
+def _of_other_scan(pair: Pair, made: Mapping[str, Made], references: Path) -> UserError:
+    file, case = pair.prediction, pair.reference.case
+    return UserError(
+        "prediction-of-other-scan",
+        f"{file}: is not of case {case} of {references}: it was made of {made[file.name].scan}, which is another scan "
+        "or has changed since; predict this dataset, and evaluate that.",
+    )
+
+
+def _pair(
+    predicted: list[Address],
+    known: list[Reference],
+    certain: Mapping[Address, Reference],
+    made: Mapping[str, Made],
+) -> tuple[list[Pair], dict[Address, str]]:
+    """Pairs by name, but for those that are certain."""
     by_name = {reference.case: reference for reference in known}
     by_alias: dict[str, list[Reference]] = defaultdict(list)
     for reference in known:
@@ -191,12 +243,19 @@ def _pair(predicted: list[Address], known: list[Reference]) -> tuple[list[Pair],
     unmatched: dict[Address, str] = {}
     taken: dict[str, Pair] = {}
     masks = {reference.mask.stem for reference in known}
-    # Names that agree as they are go first, so that X_seg does not take the place of X.
-    for file in sorted(predicted, key=lambda file: (file.stem not in masks, file.stem not in by_name, file.name)):
-        name = file.stem
-        reduced = _MASK_ENDING.sub("", name)
-        found = [by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced]
-        found = found or [by_name[key] for key in (reduced,) if key in by_name]
+    names = _names_of(predicted, made)
+
+    def order(file: Address) -> tuple[object, ...]:
+        """Names that agree as they are go first, so that X_seg does not take the place of X."""
+        first = names[file][0]
+        return file not in certain, first not in masks, first not in by_name, file.name
+
+    for file in sorted(predicted, key=order):
+        found = [certain[file]] if file in certain else []
+        for name in names[file]:
+            reduced = _MASK_ENDING.sub("", name)
+            found = found or ([by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced])
+            found = found or [by_name[key] for key in (reduced,) if key in by_name]
         if not found:
             unmatched[file] = "has no reference"
         elif len(found) > 1:
@@ -207,6 +266,22 @@ def _pair(predicted: list[Address], known: list[Reference]) -> tuple[list[Pair],
         else:
             taken[found[0].case] = Pair(file, found[0])
     return sorted(taken.values(), key=lambda pair: pair.reference.case), unmatched
+
+
+def _names_of(predicted: list[Address], made: Mapping[str, Made]) -> dict[Address, list[str]]:
+    """The names by which the reference of each prediction is looked for.
+
+    A name that `ucseg predict` numbered (a_2, beside A) may be that of another case. So the scan's own name comes
+    first, if no other scan has it.
+    """
+    scans = Counter(made[file.name].scan.stem for file in predicted if file.name in made)
+    names = {}
+    for file in predicted:
+        scan = made[file.name].scan.stem if file.name in made else file.stem
+        numbered = re.fullmatch(rf"{re.escape(scan.casefold())}_\d+", file.stem.casefold()) is not None
+        own = [scan] if scans[scan] == 1 else []
+        names[file] = own if own and numbered else [*own, file.stem]
+    return names
 
 
 def _files(path: Path, deep: bool) -> list[Address]:

@@ -10,6 +10,7 @@ from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
 from ucseg.inference.predictor import Predictor
+from ucseg.scans.content import content_of
 from ucseg.scans.dicom import results as dicom_results
 from ucseg.scans.reading import read_scan
 
@@ -30,6 +31,7 @@ def predict_case(
     """
     try:
         scan = read_scan(item.address)
+        content = content_of(item.address)
         source = dicom_results.source_of(scan) if files.dicom else None  # it may be refused: before the work
         prediction = predictor.predict_scan(
             scan, probabilities=files.probabilities, members=files.members, report=report
@@ -37,8 +39,10 @@ def predict_case(
         objects = files.dicom_objects(source, prediction) if source else (None, None)
     except UserError as error:
         return failed_row(item, str(error))
+    except OSError as error:
+        return failed_row(item, f"{item.address}: cannot be read ({error.strerror}); restore the file.")
     except (MemoryError, torch.OutOfMemoryError):
         return failed_row(
             item, f"{item.address}: there is not enough memory for this scan; try --device cpu or a machine with more."
         )
-    return files.write(item, scan, prediction, objects)
+    return files.write(item, scan, prediction, objects, content)

@@ -18,11 +18,12 @@ from typing import Any
 
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
+from ucseg.folder.predictions import ABOUT
 from ucseg.inference.cases import predict_case
-from ucseg.inference.outputs import ABOUT, CaseFiles, Row, failed_row, weights_digest
+from ucseg.inference.outputs import CaseFiles, Row, failed_row, weights_digest
 from ucseg.inference.predictor import Predictor
 from ucseg.machine.cores import cores
-from ucseg.machine.writing import read_json
+from ucseg.machine.reading import read_json
 from ucseg.training.allocator import kept_memory
 from ucseg.training.stopping import StopSignal
 

@@ -12,11 +12,9 @@ prediction.json                          which weights and settings made this fo
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +24,18 @@ import numpy as np
 from ucseg.dataset.manifest import CONFIG_FILE
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
+from ucseg.folder.predictions import ABOUT, note_of, rows_of
 from ucseg.inference.predictor import CasePrediction
-from ucseg.machine.writing import csv_text, make_folder, read_json, write_json, write_text
+from ucseg.machine.reading import read_json
+from ucseg.machine.writing import csv_text, make_folder, write_json, write_text
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
+from ucseg.scans.content import content_of
 from ucseg.scans.dicom import results as dicom_results
 from ucseg.scans.dicom.codes import SegmentCodes
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.scans.writing import map_ending, mask_ending, write_like
 from ucseg.types import Array
-
-ABOUT = "prediction.json"
 
 Row = dict[str, str | float]
 DicomObjects = tuple[Any | None, Any | None]
@@ -79,8 +78,19 @@ class CaseFiles:
         mask = dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who)
         return mask, None if source.order is None else dicom_results.parametric_map(prediction.uncertainty, source, who)
 
-    def write(self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects = (None, None)) -> Row:
-        """Write all files of a case, each whole or not at all and the mask last; its line of the table."""
+    def write(
+        self,
+        item: Input,
+        scan: Scan,
+        prediction: CasePrediction,
+        objects: DicomObjects = (None, None),
+        content: str = "",
+    ) -> Row:
+        """Write all files of a case, each whole or not at all and the mask last; its line of the table.
+
+        Args:
+            content: digest of the scan's files.
+        """
         for found, folder in zip(objects, ("dicom", "dicom/uncertainty"), strict=True):
             if found is not None:
                 dicom_results.write(found, self.path / folder / f"{item.case}.dcm")
@@ -88,12 +98,15 @@ class CaseFiles:
         mask = self.mask_file(item)
         write_like(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
         if prediction.probabilities is not None:
+            folders = file_names(self.plan.classes.values())
             for index, name in self.plan.classes.items():
-                write_like(prediction.probabilities[index], scan, self.path / "probabilities" / file_name(name) / maps)
+                write_like(prediction.probabilities[index], scan, self.path / "probabilities" / folders[name] / maps)
+        folders = file_names(prediction.members)
         for name, member in prediction.members.items():
-            write_like(member, scan, self.path / "members" / file_name(name) / mask.name)
+            write_like(member, scan, self.path / "members" / folders[name] / mask.name)
         write_like(prediction.mask, scan, mask)
-        row: Row = {"case": item.case, "file": str(item.address), "status": "ok", "reason": "", "mask": mask.name}
+        row: Row = {"case": item.case, "file": str(item.address), "content": content, "status": "ok", "reason": ""}
+        row["mask"] = mask.name
         row |= volumes(prediction.mask, scan.geometry, self.plan.classes)
         row["mean_uncertainty"] = float(prediction.uncertainty.mean(dtype=np.float64))
         row["failure_score"] = prediction.failure_score
@@ -142,6 +155,7 @@ class PredictionFolder:
                 f"{path}: this folder already holds predictions; choose another --out, or continue them with --resume.",
             )
         if about.exists():
+            note_of(path)  # refused if it is damaged
             earlier = read_json(about)
             differing = [key for key, value in settings.items() if earlier.get(key) != value]
             if differing:
@@ -150,7 +164,7 @@ class PredictionFolder:
                     f"{path}: cannot be resumed: '{differing[0]}' was {earlier.get(differing[0])} and is "
                     f"{settings[differing[0]]} now; choose another --out.",
                 )
-            self._finished = {str(row["case"]): row for row in self._read_table()}
+            self._finished = {row["case"]: dict(row) for row in rows_of(path, whole_lines=True) if row.get("case")}
         make_folder(path, "--out")
         write_json(about, settings)
 
@@ -183,6 +197,11 @@ class PredictionFolder:
         row = self._finished.get(item.case)
         if row is None or (row["status"], row["file"]) != ("ok", str(item.address)):
             return False
+        try:
+            if row.get("content") != content_of(item.address):  # another scan took its place
+                return False
+        except (OSError, UserError):
+            return False  # reading it will say why
         if found := self.files.mask_file(item).exists():
             self._rows[item.case] = row
         return found
@@ -202,15 +221,17 @@ class PredictionFolder:
         self._table_exists = True
 
     def _lines(self, rows: list[Row], *, header: bool = False) -> str:
-        columns = ["case", "file", "status", "reason", "mask", *volume_columns(self.files.plan), "mean_uncertainty"]
+        columns = [
+            "case",
+            "file",
+            "content",
+            "status",
+            "reason",
+            "mask",
+            *volume_columns(self.files.plan),
+            "mean_uncertainty",
+        ]
         return csv_text([*columns, "failure_score"], rows, header=header)
-
-    def _read_table(self) -> list[Row]:
-        file = self.files.path / "cases.csv"
-        if not file.exists():
-            return []
-        whole = file.read_text(encoding="utf-8").rpartition("\n")[0]  # a power cut may have cut the last line
-        return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(io.StringIO(whole))]
 
 
 def volumes(mask: Array, geometry: Geometry, classes: dict[int, str]) -> Row:
@@ -236,9 +257,17 @@ def weights_digest(method: Method) -> str:
     return digest.hexdigest()
 
 
-def file_name(name: str) -> str:
-    """A class's or network's name as a folder's name."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "_"
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """A folder's name for each class or network: no two alike, also where upper and lower case are the same."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain, number = re.sub(r"[^\w.-]+", "_", name).strip("._") or "_", 1
+        while (free := plain if number == 1 else f"{plain}_{number}").casefold() in taken:
+            number += 1
+        taken.add(free.casefold())
+        found[name] = free
+    return found
 
 
 def _columns(classes: dict[int, str], unit: str) -> list[str]:

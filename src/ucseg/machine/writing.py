@@ -1,11 +1,10 @@
-"""Files that appear under their name whole, or not at all; and JSON that is written so and read back."""
+"""Files that appear under their name whole, or not at all."""
 
 from __future__ import annotations
 
 import csv
 import errno
 import io
-import json
 import math
 import os
 import shutil
@@ -98,25 +97,6 @@ def _cell(value: object) -> object:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return value
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("json-missing", f"{path}: there is no such file; is this the right folder?") from None
-    except (OSError, ValueError) as error:
-        raise UserError(
-            "json-damaged", f"{path}: cannot be read ({error}); restore it from a copy or make it again."
-        ) from None
-    if not isinstance(values, dict):
-        raise UserError("json-damaged", f"{path}: does not hold named values; restore it from a copy or make it again.")
-    return values
 
 
 def _settle(path: Path, flags: int) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from ucseg.config import flat
 from ucseg.errors import UserError
-from ucseg.machine.writing import json_text, make_folder, read_json, whole_file, write_json, write_text
+from ucseg.machine.reading import read_json
+from ucseg.machine.writing import json_text, make_folder, whole_file, write_json, write_text
 from ucseg.training.environment import environment
 
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts. With another number
@@ -212,10 +213,19 @@ class RunFolder:
             return []
         return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
 
+    def first_precision(self, asked: str) -> str:
+        """The precision that the run began in, where it is to be the quicker one: timed again, it may be the other."""
+        if asked != "auto" or not self.environment_file.exists():
+            return asked
+        starts = read_json(self.environment_file).get("starts")
+        first = starts[0] if isinstance(starts, list) and starts and isinstance(starts[0], dict) else {}
+        return str(first["precision"]) if first.get("precision") in ("bf16", "fp32") else asked
+
     def note_environment(self, **chosen: Any) -> None:
         """Add this start to environment.json, with what was chosen for it (device, precision)."""
-        starts = read_json(self.environment_file)["starts"] if self.environment_file.exists() else []
-        write_json(self.environment_file, {"starts": [*starts, {**environment(), **chosen}]})
+        starts = read_json(self.environment_file).get("starts") if self.environment_file.exists() else []
+        earlier = starts if isinstance(starts, list) else []
+        write_json(self.environment_file, {"starts": [*earlier, {**environment(), **chosen}]})
 
     def _sweep(self) -> None:
         """Remove what a killed process was writing."""
