@@ -202,7 +202,7 @@ def test_a_fourth_axis_of_one_is_dropped_and_a_true_one_refused(tmp_path):
     cannot_read(save_nifti(tmp_path / "time.nii.gz", np.zeros((*SHAPE, 2)), np.eye(4)), "scan-axes", "4D", "#channels")
     vectors = sitk.GetImageFromArray(np.zeros((4, 4, 4, 2), np.uint8), isVector=True)
     for name, kind in {
-        "layers.seg.nrrd": "segments-overlap", "vectors.nrrd": "scan-components", "vectors.mha": "scan-components",
+        "layers.seg.nrrd": "segments-unnamed", "vectors.nrrd": "scan-components", "vectors.mha": "scan-components",
     }.items():  # fmt: skip
         sitk.WriteImage(vectors, str(tmp_path / name))
         cannot_read(tmp_path / name, kind)

@@ -20,8 +20,7 @@ from ucseg.folder.predictions import note_of
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
-from ucseg.scans.dicom.segmentation import common_grid
-from ucseg.scans.reading import is_segmentation, read_header, segment_names
+from ucseg.scans.reading import grid_of, is_laid, is_segmentation, read_header, segment_names
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
@@ -165,8 +164,9 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
     difference, only_by = None, ""
     if not is_segmentation(pair.prediction):
         shape, geometry, _ = read_header(pair.prediction)
-        difference = grid_difference(shape, geometry, grid_shape, grid)
-        only_by = "" if difference else offset(geometry, grid, shape).only_by
+        if shape == grid_shape or not is_laid(pair.prediction):
+            difference = grid_difference(shape, geometry, grid_shape, grid)
+            only_by = "" if difference else offset(geometry, grid, shape).only_by
     if difference is not None:
         raise UserError(
             "grids-differ",
@@ -195,13 +195,14 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
 def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
     """S and geometry to compare on. In a dataset the image has it: its mask may be a plain image of another size.
 
-    A DICOM SEG has no grid, only the places of its frames; two of them get a grid that holds both.
+    Segmentations of DICOM and of 3D Slicer have no grid, only places; two of them get a grid that holds both.
     """
     place = pair.reference.image or pair.reference.mask
-    if is_segmentation(place):
-        if is_segmentation(pair.prediction):
-            return common_grid([pair.prediction.file, place.file])
-        place = pair.prediction
+    if is_laid(place):
+        if is_laid(pair.prediction):
+            return grid_of([pair.prediction, place])
+        if is_segmentation(place) or read_header(place)[0] != read_header(pair.prediction)[0]:
+            place = pair.prediction
     shape, geometry, _ = read_header(place)
     return shape, geometry
 

@@ -163,6 +163,7 @@ def understand_cases(
     unfit |= reading.rejected
     unfit |= _misfits([one for one in surveyed if one.case.case not in unfit], config, done)
     notes += _places(surveyed, unfit)
+    notes += _of_a_part([one for one in surveyed if one.case.case not in unfit])
     cases = [replace(one.case, mask=None) if one.case.case in unfit else one.case for one in surveyed]
     for case in (one.case for one in surveyed):
         if case.mask is not None and case.case in unfit:
@@ -244,6 +245,15 @@ def _places(surveyed: Sequence[Surveyed], unfit: Mapping[str, str]) -> Iterable[
         )
     for by, names in otherwise.items():
         yield f"{len(names)} masks agree with their images by {by}; so they are used ({some(names)})."
+
+
+def _of_a_part(surveyed: Sequence[Surveyed]) -> list[str]:
+    """A note on masks of volumes that hold a part of their image, if there are any."""
+    masks = [one.mask for one in surveyed if isinstance(one.mask, MaskFacts) and one.mask.shape != one.image.shape]
+    files = [mask.mask.name for mask in masks if len(mask.shape) == 3 and not is_segmentation(mask.mask)]
+    if not files:
+        return []
+    return [f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."]
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:

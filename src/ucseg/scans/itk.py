@@ -50,7 +50,8 @@ def read(address: Address) -> Scan:
     if array.dtype.kind not in "biuf":
         raise refusals.values(path, image.GetPixelIDTypeAsString())
     array = array.transpose(range(array.ndim)[::-1])  # ITK's arrays are z, y, x (, channel)
-    array = array.reshape(-1, *image.GetSize()[:dims])[:channels] if array.ndim > dims else array[None]
+    array = array.reshape(-1, *image.GetSize()[:dims]) if array.ndim > dims else array[None]
+    array = _joined(path, array) if is_segmentation(path) else array[:channels]
     header = None if _is_nrrd(path) else ItkHeader(image.GetSpacing(), image.GetDirection())
     return Scan(array, _geometry(path, reader, dims), path, header)
 
@@ -62,17 +63,67 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     return tuple(int(n) for n in reader.GetSize()[:dims]), _geometry(path, reader, dims), _channels(path, reader)
 
 
+@dataclass(frozen=True)
+class _Segment:
+    """What 3D Slicer's header says of a segment: its value in its layer, and the value that it has here."""
+
+    name: str
+    layer: int
+    stored: int
+    value: int
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether it is a segmentation of 3D Slicer, which lies where its header places it, on a part of its image."""
+    return _is_nrrd(path) and (path.name.lower().endswith(".seg.nrrd") or bool(_segments(path)))
+
+
 def segment_names(path: Path) -> dict[int, str]:
-    """Value -> name of the segments of a .seg.nrrd file, as 3D Slicer writes them into its header."""
-    values: dict[str, int] = {}
-    names: dict[str, str] = {}
-    for line in _header_lines(path):
-        match = re.match(r"(Segment\d+)_(LabelValue|Name):=(.*)", line)
-        if match and match[2] == "Name":
-            names[match[1]] = match[3].strip()
-        elif match and match[3].strip().isdigit():
-            values[match[1]] = int(match[3])
-    return {values[segment]: name for segment, name in names.items() if segment in values}
+    """Value -> name of the segments of a segmentation of 3D Slicer; empty for other files."""
+    return {one.value: one.name for one in _segments(path) if one.name} if _is_nrrd(path) else {}
+
+
+def _segments(path: Path) -> list[_Segment]:
+    """The segments of a header. Their own values count, where all layers together use each once; else their order."""
+    fields: dict[int, dict[str, str]] = {}
+    try:
+        lines = list(_header_lines(path))
+    except OSError:
+        return []
+    for line in lines:
+        if match := re.match(r"Segment(\d+)_(\w+):=(.*)", line):
+            fields.setdefault(int(match[1]), {})[match[2]] = match[3].strip()
+    layered = any(line.lower().startswith("kinds:") and "list" in line.lower() for line in lines)
+    said: list[tuple[str, int, int]] = []
+    for number, one in sorted(fields.items()):
+        layer, value = one.get("Layer", str(number if layered else 0)), one.get("LabelValue", "1" if layered else "")
+        if layer.isdigit() and value.isdigit():
+            said.append((one.get("Name", ""), int(layer), int(value)))
+    once = len({value for _, _, value in said}) == len(said)
+    return [
+        _Segment(name, layer, value, value if once else place) for place, (name, layer, value) in enumerate(said, 1)
+    ]
+
+
+def _joined(path: Path, layers: Array) -> Array:
+    """The layers of a segmentation, L x S, as one, 1 x S; a UserError where segments overlap or have no name."""
+    if len(layers) == 1:
+        return layers
+    segments = _segments(path)
+    out = np.zeros(layers.shape[1:], np.uint8 if len(segments) < 256 else np.uint16)
+    for number, layer in enumerate(layers):
+        here = {one.stored: one.value for one in segments if one.layer == number}
+        drawn = layer != 0
+        if not np.isin(layer[drawn], list(here)).all():
+            raise UserError(
+                "segments-unnamed",
+                f"{path}: layer {number} holds values for which its header names no segment; export one label map.",
+            )
+        if (out[drawn] != 0).any():
+            raise refusals.segments_overlap(path)
+        for stored, value in here.items():
+            out[layer == stored] = value
+    return out[None]
 
 
 def write(array: Array, like: Scan, part: Path) -> None:
@@ -121,10 +172,12 @@ def _dims(path: Path, reader: sitk.ImageFileReader) -> int:
 
 def _channels(path: Path, reader: sitk.ImageFileReader) -> int:
     components = int(reader.GetNumberOfComponents())
-    if components == 1:
+    if components == 1 or (is_segmentation(path) and _segments(path)):
         return 1
-    if path.name.lower().endswith(".seg.nrrd"):
-        raise refusals.segments_overlap(path)
+    if is_segmentation(path):
+        raise UserError(
+            "segments-unnamed", f"{path}: its header does not name the segments of its layers; export one label map."
+        )
     if reader.GetDimension() == 2 and components in (3, 4):
         return 3
     raise UserError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from ucseg.errors import UserError
-from ucseg.scans import channels, plain_images, refusals
+from ucseg.scans import channels, lattice, plain_images, refusals
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
@@ -40,8 +41,8 @@ def read_scan(place: Address | Path) -> Scan:
 def read_mask(place: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
     """As `read_scan`, but stored numbers count: indices of a palette; of an HDF5 file the mask comes first.
 
-    A DICOM segmentation is laid on `grid`, S and geometry of its image. Several files (`x_mask{,_1}.png`) are parts of
-    one mask: the greatest value counts.
+    A mask that `is_laid`, or that holds a part of its image, is laid on `grid`, S and geometry of its image. Several
+    files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts.
     """
     address = Address.of(place)
     if address.several:
@@ -51,7 +52,7 @@ def read_mask(place: Address | Path, grid: tuple[tuple[int, ...], Geometry] | No
         return dicom_seg.read(address.path, grid)
     scan: Scan = module.read_mask(address) if hasattr(module, "read_mask") else module.read(address)
     _refuse_unusable(address, scan.array.shape[1:], scan.geometry)
-    return scan
+    return scan if grid is None else lattice.laid(scan, grid, is_laid(address))
 
 
 def read_header(place: Address | Path) -> tuple[tuple[int, ...], Geometry, int]:
@@ -83,9 +84,28 @@ def is_segmentation(address: Address) -> bool:
     return is_dicom_scan(address) and dicom_seg.is_segmentation(address.file)
 
 
+def is_laid(address: Address) -> bool:
+    """Whether a mask has no grid of its own, but places: DICOM segmentations, and those of 3D Slicer."""
+    if not address.several and address.format == "itk":
+        return bool(format_module("itk").is_segmentation(address.file))
+    return is_segmentation(address)
+
+
+def grid_of(masks: Sequence[Address]) -> lattice.Grid:
+    """The smallest grid that holds several masks of one image.
+
+    Raises:
+        UserError: a file cannot be read, or does not say where it lies.
+    """
+    if all(map(is_segmentation, masks)):
+        return dicom_seg.common_grid([mask.file for mask in masks])
+    grids = [dicom_seg.common_grid([mask.file]) if is_segmentation(mask) else read_header(mask)[:2] for mask in masks]
+    return lattice.union(grids)
+
+
 def segment_names(address: Address) -> dict[int, str]:
     """Value -> name of the segments that a mask file names itself (.seg.nrrd, DICOM SEG); empty for other files."""
-    if address.ending == ".seg.nrrd":
+    if not address.several and address.format == "itk":
         found: dict[int, str] = format_module("itk").segment_names(address.file)
         return found
     return dicom_seg.segment_names(address.file) if is_segmentation(address) else {}
