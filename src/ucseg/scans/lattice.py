@@ -24,9 +24,8 @@ def laid(mask: Scan, grid: Grid, always: bool) -> Scan:
 
     Args:
         grid: S and geometry of the image.
-        always: of a segmentation that lies by its header alone. Of any other mask the header counts only where the
-            mask is smaller, inside its image, and begins at another voxel: most files that differ in size are of
-            different scans.
+        always: of a segmentation that lies by its header alone. Most other files that differ in size are of different
+            scans. So their header counts only where they lie inside the image and begin at another voxel.
 
     Raises:
         UserError: something is drawn outside the image or, of a segmentation, between its voxels.

@@ -85,7 +85,7 @@ def is_segmentation(address: Address) -> bool:
 
 
 def is_laid(address: Address) -> bool:
-    """Whether a mask has no grid of its own, but places: DICOM segmentations, and those of 3D Slicer."""
+    """Whether a mask has no grid, only places: DICOM segmentations, and those of 3D Slicer."""
     if not address.several and address.format == "itk":
         return bool(format_module("itk").is_segmentation(address.file))
     return is_segmentation(address)
