@@ -1,7 +1,10 @@
 """HDF5 and NumPy files: bare arrays by name, as the semi-supervised literature distributes them (`image`, `label`).
 
-The geometry is `spacing`, in mm along the array's axes: an array of the .npz, or an attribute in HDF5, of the dataset,
+The geometry is `spacing`, in mm along the array's axes: an array of the file or, in HDF5, an attribute of the dataset,
 the file or a dataset of the same shape. Without one the unit is the pixel. H x W x 3 bytes are a colour image.
+
+MedSAM and its challenges share files with `imgs`, `gts` and `spacing`. Their arrays run z, y, x, and their spacing is
+ITK's, x, y, z: it is turned.
 """
 
 # h5py is not annotated:
@@ -25,8 +28,10 @@ from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
-IMAGE_NAMES = ("image", "images", "img", "data", "volume", "raw", "x")
-MASK_NAMES = ("label", "labels", "mask", "masks", "seg", "segmentation", "gt", "y")
+IMAGE_NAMES = ("image", "images", "img", "imgs", "data", "volume", "raw", "x")
+MASK_NAMES = ("label", "labels", "mask", "masks", "seg", "segs", "segmentation", "gt", "gts", "y")
+_XYZ_NAMES = ("imgs", "gts", "segs")
+"""Arrays of files whose `spacing` is x, y, z where the array runs z, y, x."""
 _SPACING_NAMES = ("spacing", "voxel_size", "voxelsize", "pixdim", "element_size_um")
 _NUMBERS = "biufc"
 _BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)
@@ -40,6 +45,7 @@ class _Entry:
     dtype: np.dtype[Any]
     spacing: tuple[float, ...] | None
     data: Any  # to be indexed with [...]
+    lost: str | None = None  # of a name that leads nowhere: what is wrong, and what to do
 
 
 def read(address: Address, first: tuple[str, ...] = IMAGE_NAMES) -> Scan:
@@ -73,10 +79,22 @@ def parts(address: Address) -> tuple[str | None, str | None]:
     with _entries(address) as entries:
         image, mask = _named(entries, IMAGE_NAMES), _named(entries, MASK_NAMES)
         if image is None and mask is None:
-            if len(entries) != 1:
+            image = _lone(entries)
+            if image is None:
                 raise _unclear(address, entries, IMAGE_NAMES)
-            image = next(iter(entries))
         return image, mask
+
+
+def files_of(file: Path) -> list[Path]:
+    """The files that hold the voxels of an HDF5 file: itself, and those to which its arrays lead, as far as there."""
+    found = [file]
+    if file.suffix.lower() in (".npy", ".npz"):
+        return found
+    with _entries(Address(file, (file,))) as entries:
+        for one in entries.values():
+            if one.lost is None:
+                found += [Path(one.data.file.filename), *(path for path, _ in _sources(one.data))]
+    return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def write(array: Array, like: Scan, part: Path) -> None:
@@ -151,29 +169,86 @@ def _npz_entries(archive: zipfile.ZipFile) -> dict[str, _Entry]:
     stated = next((members.pop(name) for name in _SPACING_NAMES if name in members), None)
     spacing = None if stated is None else tuple(float(v) for v in np.ravel(stated[...]))
     return {
-        name: _Entry(member.shape, member.dtype, spacing, member)
+        name: _Entry(member.shape, member.dtype, None if spacing is None else _along_axes(name, spacing), member)
         for name, member in members.items()
         if member.dtype.kind in _NUMBERS and len(member.shape) > 1
     }
 
 
 def _hdf5_entries(file: Any) -> dict[str, _Entry]:
+    found: dict[str, Any] = {}
+    lost: dict[str, str] = {}
+    _walk(file["/"], "", (file["/"],), found, lost)
+    lengths = {_last(name): item for name, item in found.items() if item.ndim == 1 and item.dtype.kind in "iuf"}
+    shared = next((tuple(map(float, lengths[name][...])) for name in _SPACING_NAMES if name in lengths), None)
+    arrays = {name: item for name, item in found.items() if item.ndim > 1}
+    own = {name: _stated(item.attrs) for name, item in arrays.items()}
+    entries = {}
+    for name, item in arrays.items():
+        same = (own[other] for other in arrays if arrays[other].shape == item.shape)
+        spacing = own[name] or _stated(file.attrs) or next((stated for stated in same if stated), None)
+        if spacing is None and shared is not None and len(shared) <= item.ndim:
+            spacing = _along_axes(name, shared)
+        gone = next((f"{path}{part}" for path, part in _sources(item) if not _holds(path, part)), None)
+        entries[name] = _Entry(item.shape, item.dtype, spacing, item, gone and _gone(gone))
+    return entries | {name: _Entry((), np.dtype(float), None, None, why) for name, why in lost.items()}
+
+
+def _gone(place: str) -> str:
+    return f"lies in {place}, which is not there; copy that file too"
+
+
+def _walk(group: Any, prefix: str, above: tuple[Any, ...], found: dict[str, Any], lost: dict[str, str]) -> None:
+    """Every array of numbers by each of its names; names that lead nowhere, with the reason. Circles end."""
     import h5py
 
-    found: dict[str, Any] = {}
+    for name in group:
+        link = group.get(name, getlink=True)
+        full = f"{prefix}{name}"
+        try:
+            item = group[name]
+        except (KeyError, OSError):
+            if isinstance(link, h5py.ExternalLink):
+                lost[full] = _gone(f"{link.filename}#{link.path}")
+            else:
+                lost[full] = f"is a link to {getattr(link, 'path', '?')}, which the file does not hold; save it again"
+            continue
+        if isinstance(item, h5py.Group):
+            if item not in above:
+                _walk(item, f"{full}/", (*above, item), found, lost)
+        elif isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.kind in _NUMBERS:
+            found[full] = item
 
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim > 1 and item.dtype.kind in _NUMBERS:
-            found[name] = item
 
-    file.visititems(visit)
-    own = {name: _stated(item.attrs) for name, item in found.items()}
-    entries = {}
-    for name, item in found.items():
-        same = (own[other] for other in found if found[other].shape == item.shape)
-        spacing = own[name] or _stated(file.attrs) or next((stated for stated in same if stated), None)
-        entries[name] = _Entry(item.shape, item.dtype, spacing, item)
-    return entries
+def _sources(item: Any) -> list[tuple[Path, str]]:
+    """Where the voxels of an array lie, if elsewhere: files, and `#NAME` of the array there; "" for bare bytes."""
+    file = Path(item.file.filename)
+    found = [(file.parent / name, "") for name, *_ in item.external or ()]
+    for one in item.virtual_sources() if item.is_virtual else ():
+        name, part = (text.replace("%b", "0") for text in (one.file_name, one.dset_name))  # %b stands for a number
+        found.append((file if name == "." else file.parent / name, f"#{part}"))
+    return found
+
+
+def _holds(path: Path, part: str) -> bool:
+    import h5py
+
+    if not part:
+        return path.is_file()
+    try:
+        with h5py.File(path, "r") as file:
+            return part[1:] in file and all(_holds(*source) for source in _sources(file[part[1:]]))
+    except (OSError, KeyError):
+        return False
+
+
+def _along_axes(name: str, spacing: tuple[float, ...]) -> tuple[float, ...]:
+    """The spacing that lies in a file as an array, in the order of another array's axes."""
+    return spacing[::-1] if _last(name) in _XYZ_NAMES else spacing
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2].lower()
 
 
 def _stated(attributes: Any) -> tuple[float, ...] | None:
@@ -186,19 +261,26 @@ def _stated(attributes: Any) -> tuple[float, ...] | None:
 
 def _named(entries: Iterable[str], wanted: tuple[str, ...]) -> str | None:
     """The array whose name, without its groups, comes first among the wanted ones."""
-    known = {name.rpartition("/")[2].lower(): name for name in reversed([*entries])}
+    known = {_last(name): name for name in reversed([*entries])}
     return next((known[name] for name in wanted if name in known), None)
 
 
+def _lone(entries: Mapping[str, _Entry]) -> str | None:
+    """The name of the only array, which may have several names; None if there are several arrays."""
+    first = next(iter(entries), None)
+    alone = len(entries) == 1 or all(one.data == entries[first].data for one in entries.values() if first)
+    return first if alone else None
+
+
 def _chosen(address: Address, entries: Mapping[str, _Entry], wanted: tuple[str, ...]) -> _Entry:
-    name = address.part.strip("/") or _named(entries, wanted)
-    if name is None and len(entries) == 1:
-        name = next(iter(entries))
+    name = address.part.strip("/") or _named(entries, wanted) or _lone(entries)
     if name is None:
         raise _unclear(address, entries, wanted)
     if name not in entries:
         listed = ", ".join(sorted(entries)[:6]) or "none"
         raise UserError("array-missing", f"{address}: there is no array '{name}' in the file; choose one of: {listed}.")
+    if entries[name].lost is not None:
+        raise UserError("array-lost", f"{address}: its array '{name}' {entries[name].lost}.")
     return entries[name]
 
 

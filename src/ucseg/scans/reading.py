@@ -130,6 +130,9 @@ def files_of(address: Address) -> list[Path]:
         if file.is_dir():
             found += dicom.files_of(channel)
             continue
+        if ending in (".h5", ".hdf5"):
+            found += _files_of_hdf5(file)
+            continue
         found.append(file)
         try:
             if ending in (".mhd", ".nhdr"):
@@ -142,6 +145,14 @@ def files_of(address: Address) -> list[Path]:
                 found += [other for other in pair if other.is_file() and not other.samefile(file)]
         except OSError:
             continue  # reading the scan will say what is wrong
+    return found
+
+
+def _files_of_hdf5(file: Path) -> list[Path]:
+    try:
+        found: list[Path] = format_module("arrays").files_of(file)
+    except UserError:  # reading the scan will say what is wrong
+        found = [file]
     return found
 
 
