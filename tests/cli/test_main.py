@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import signal
 import subprocess
 import sys
 import types
@@ -20,6 +22,7 @@ from ucseg.cli import main as entry
 from ucseg.cli import terminal
 from ucseg.cli.terminal import console, progress_bar
 from ucseg.errors import Interrupted, UserError
+from ucseg.machine.writing import whole_file
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, failure: BaseException | None = None) -> list[object]:
@@ -95,6 +98,36 @@ def test_the_system_refusing_a_file_is_one_sentence(
     stand_in(monkeypatch, PermissionError(13, "Permission denied", "/scans/run"))
     assert run("check", "folder") == 2
     assert capsys.readouterr().err == "ucseg: /scans/run: Permission denied.\n"
+
+
+@pytest.mark.parametrize(
+    ("failure", "named"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "No space left"), (MemoryError(), "memory")],
+)
+def test_no_room_on_disk_or_in_memory_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: BaseException, named: str
+) -> None:
+    stand_in(monkeypatch, failure)
+    assert run("check", "folder") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("ucseg: ") and named in shown and shown.count("\n") == 1
+
+
+def test_sigterm_clears_away_what_was_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stand_in(monkeypatch)
+
+    def check(dataset: str) -> None:
+        with whole_file(tmp_path / "mask.nii") as part:
+            part.write_text("half")
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(sys.modules["ucseg.cli.check"], "check", check)
+    try:
+        assert run("check", "folder") == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,19 @@ def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_files_that_are_links_are_neither_emptied_nor_written_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "out").mkdir()
+    for name in (".lock", "job.log"):
+        (tmp_path / "out" / name).symlink_to(tmp_path / "precious")
+    with refused("file-not-opened", naming=[tmp_path / "out/.lock", "link"]), only_one(tmp_path / "out"):
+        pass
+    job = Job("job", [sys.executable, "-c", "print('said')"], tmp_path / "out/job.log")
+    with refused("file-not-opened", naming=[job.log, "link"]):
+        run_jobs([job], 1, lambda job, code: None)
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
 def test_time_left_counts_what_each_variant_takes(tmp_path: Path) -> None:
     slow, fast, new = (Variant(name, name) for name in ("slow", "fast", "new"))
     done = {

@@ -289,7 +289,9 @@ def test_resuming_predicts_a_scan_again_that_was_replaced(run: Path, scans: Path
     predict(run, [scans], out=out, device="cpu")
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     Image.fromarray(255 - image_of(21, 17)).save(scans / "b.tif")
+    (out / "uncertainty/.12-34-b.tif.part.tif").write_bytes(b"half")  # of a process that was killed
     predict(run, [scans], out=out, device="cpu", resume=True)
+    assert not list(out.rglob(".*"))
     assert [path.name for path, time in before.items() if path.stat().st_mtime_ns != time] == ["b.png"]
     assert np.array_equal(np.array(Image.open(out / "b.png")) > 0, image_of(21, 17) == 0)
 

@@ -21,6 +21,7 @@ from refusals import refused
 from ucseg.errors import Interrupted
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
+from ucseg.training.stopping import STEP_FIRST
 from ucseg.types import Batch
 
 FP32 = {"device": "cpu", "precision": "fp32"}
@@ -124,6 +125,27 @@ def test_resuming_with_another_setting_names_it(tmp_path: Path, change: dict[str
         train(tmp_path / "run", TrainConfig(**(settings | change)), resume=True)
     with refused("resume-setting", naming=["'method.config.width'", 8, 4]):
         train(tmp_path / "run", TrainConfig(**settings), resume=True, width=4)
+
+
+def test_a_stop_is_answered_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", TrainConfig(steps=10, **FP32), loader=stopping_at(3, signal.SIGINT))  # type: ignore[arg-type]
+    assert STEP_FIRST in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_it_is = RunFolder.__init__
+
+    def onto_a_full_disk(self: RunFolder, path: Path) -> None:
+        as_it_is(self, path)
+        self.metrics_file = Path("/dev/full")
+
+    monkeypatch.setattr(RunFolder, "cut_metrics", lambda self, step: None)
+    monkeypatch.setattr(RunFolder, "__init__", onto_a_full_disk)
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+    with refused("not-written", naming=["/dev/full", "no space"]):
+        train(tmp_path / "run", TrainConfig(steps=2, log_every=1, **FP32))  # type: ignore[arg-type]
 
 
 def test_a_run_of_an_earlier_version_is_named_in_one_line(tmp_path: Path) -> None:

@@ -167,6 +167,30 @@ def test_the_number_of_devices_changes_nothing_but_rounding(scans: Path, tmp_pat
         train(scans, tmp_path / "three", set=[*SMALL, "accumulate=3"], devices=2)
 
 
+def test_one_process_at_a_time_trains_in_a_folder(scans: Path, tmp_path: Path) -> None:
+    train(scans, tmp_path / "run", steps=1)
+    other = RunFolder(tmp_path / "run")
+    other.hold()
+    config = (tmp_path / "run/config.json").read_bytes()
+    with refused("run-busy", naming=tmp_path / "run"):
+        train(scans, tmp_path / "run", steps=1, resume=True)
+    (tmp_path / "run/config.json").unlink()  # as when two have started at once, and neither has written it
+    with refused("run-busy", naming=tmp_path / "run"):
+        train(scans, tmp_path / "run", steps=1)
+    other.let_go()
+    (tmp_path / "run/config.json").write_bytes(config)
+    assert train(scans, tmp_path / "run", steps=1, resume=True).already_finished
+
+
+def test_a_run_that_ended_and_lost_its_state_is_not_trained_over(scans: Path, tmp_path: Path) -> None:
+    train(scans, tmp_path / "run", steps=1)
+    (tmp_path / "run/state.safetensors").unlink()
+    before = (tmp_path / "run/last.safetensors").read_bytes()
+    with refused("state-missing", naming=["state.safetensors", "--init"]):
+        train(scans, tmp_path / "run", steps=1, resume=True)
+    assert (tmp_path / "run/last.safetensors").read_bytes() == before
+
+
 def test_cases_that_changed_in_between_are_noticed(scans: Path, tmp_path: Path) -> None:
     train(scans, tmp_path / "run")
     data = load_dataset(scans)

@@ -21,7 +21,8 @@ LOOK = 2.0  # seconds
 def run(text: str) -> int:
     """Run the cell; what is wrong is the last thing printed."""
     # A cell is stopped by Ctrl-C, which programs that a shell starts in the background ignore.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
     try:
         from ucseg.cli.train import train

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import threading
 from importlib import import_module
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from ucseg import __all__ as VERBS
 from ucseg import __version__
 from ucseg.cli.calls import without_return_type
 from ucseg.errors import Interrupted, UserError
+from ucseg.machine.writing import NO_ROOM
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -25,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     A traceback is a defect of ucseg.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    _stop_on_sigterm()
     try:
         _app(words)(args=words, prog_name="ucseg")
     except UserError as error:
@@ -35,10 +39,19 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         # A full disk or a protected folder: the file and the system's reason. Anything else is a defect of ours.
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None or (error.filename is None and error.errno not in NO_ROOM):
             raise
-        _say(f"{error.filename}: {error.strerror}.")
+        _say(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}; make room, then again.")
         sys.exit(EXIT_USER)
+    except MemoryError:
+        _say("this machine has too little memory for it; use a smaller patch or batch, or another machine.")
+        sys.exit(EXIT_USER)
+
+
+def _stop_on_sigterm() -> None:
+    """As on Ctrl-C: half written files are removed. Python by itself would end in the middle of a file."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _app(words: list[str]) -> typer.Typer:

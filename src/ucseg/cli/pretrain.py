@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ucseg.cli.terminal import console, progress_bar, say
-from ucseg.cli.train import find_plan, keeping_memory, load_start, settings_for
+from ucseg.cli.train import find_plan, holding, keeping_memory, load_start, settings_for
 from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ def pretrain(
         "init": None if init is None else str(init),
     }  # fmt: skip
     config, asked = settings_for(run, resume, set, options)
-    work = partial(_pretrain, data, run, config, asked, resume, plan, cache)
-    return launch(partial(keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
+    pretrain_it = partial(_pretrain, data, run, config, asked, resume, plan, cache)
+    work = partial(holding, run, resume, partial(keeping_memory, config.keep_memory, pretrain_it))
+    return launch(work, config.devices, config.nodes, config.device)
 
 
 def _pretrain(
@@ -127,7 +128,7 @@ def _pretrain(
         if resume:
             run.resume(complete)
         elif ranks.rank() == 0:
-            run.begin(complete, lambda path: write_plan(chosen, path))
+            run.begin(complete, lambda path: write_plan(chosen, path), hold=True)
     own = range(ranks.rank(), stream.pieces, ranks.size())
     processes = config.workers if config.workers is not None else max(0, min(4, cores() // config.devices - 1))
     last = config.steps if config.hours is None else None

@@ -93,8 +93,9 @@ def train(
         "devices": devices, "nodes": nodes, "init": None if init is None else str(init),
     }  # fmt: skip
     config, asked = settings_for(run, resume, set, options)
-    work = partial(_train, data, run, config, asked, method, resume, plan, cache)
-    return launch(partial(keeping_memory, config.keep_memory, work), config.devices, config.nodes, config.device)
+    train_it = partial(_train, data, run, config, asked, method, resume, plan, cache)
+    work = partial(holding, run, resume, partial(keeping_memory, config.keep_memory, train_it))
+    return launch(work, config.devices, config.nodes, config.device)
 
 
 def settings_for(
@@ -118,6 +119,18 @@ def settings_for(
     if "init" in asked["train"] and config.init is not None:
         find_start(Path(config.init))
     return config, asked
+
+
+def holding(run: RunFolder, resume: bool, work: Callable[[], FitResult]) -> FitResult:
+    """Keep other trainings out of the folder: a resumed run from here on, before the minutes of preparing."""
+    from ucseg import ranks
+
+    try:
+        if resume and ranks.rank() == 0:
+            run.hold()
+        return work()
+    finally:
+        run.let_go()
 
 
 def keeping_memory(keep: bool, work: Callable[[], FitResult]) -> FitResult:
@@ -192,7 +205,7 @@ def _train(
         if resume:
             run.resume(complete)
         elif ranks.rank() == 0:
-            run.begin(complete, lambda path: write_plan(chosen, path))
+            run.begin(complete, lambda path: write_plan(chosen, path), hold=True)
             save_codes(data.config.codes, chosen.classes, run.path)
     own = range(ranks.rank(), stream.pieces, ranks.size())
     precision = run.first_precision(config.precision) if resume else config.precision

@@ -11,10 +11,10 @@ from typing import Any
 
 from ucseg.comparison.datasets import Amount, Cohort, digest
 from ucseg.comparison.grid import amount_name
-from ucseg.comparison.processes import LOCK
 from ucseg.config import flat, merge
 from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError, some
+from ucseg.machine.lock import LOCK
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import write_json
 from ucseg.planning.choosing import make_plan

@@ -15,11 +15,12 @@ from typing import TypeAlias
 
 from ucseg.errors import UserError
 from ucseg.machine.cores import cores
-from ucseg.training.stopping import StopSignal
+from ucseg.machine.lock import lock, open_to_append
+from ucseg.machine.writing import make_folder
+from ucseg.training.stopping import RUNS_FIRST, StopSignal
 
 POLL = 0.2  # seconds
 PATIENCE = 60.0  # seconds that processes get to save themselves when this one has to end
-LOCK = ".lock"
 AGAIN = "--- started again"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -59,7 +60,7 @@ def run_jobs(
     """
     waiting, running = list(jobs), dict[Job, Process]()
     passed_on = False
-    with StopSignal() as stop:
+    with StopSignal(RUNS_FIRST) as stop:
         try:
             while waiting or running:
                 ended = {job: code for job, process in running.items() if (code := process.poll()) is not None}
@@ -111,20 +112,16 @@ def only_one(out: Path) -> Iterator[list[int]]:
     Raises:
         UserError: another process holds it.
     """
+    make_folder(out, "--out")
+    held = lock(out)
+    if held is None:
+        raise UserError(
+            "comparison-busy", f"{out}: another 'ucseg compare' or one of its cells runs here; wait or stop it."
+        )
     try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        yield []
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                "comparison-busy", f"{out}: another 'ucseg compare' or one of its cells runs here; wait or stop it."
-            ) from None
-        yield [file.fileno()]
+        yield held.descriptors
+    finally:
+        held.release()
 
 
 def python(module: str, *words: str) -> list[str]:
@@ -139,7 +136,7 @@ def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> Process:
     given = [int(environment[name]) for name in THREADS if environment.get(name, "").isdigit()]
     share = min([max(1, cores() // at_once), *(threads for threads in given if threads)])
     environment.update(dict.fromkeys(THREADS, str(share)))
-    with job.log.open("ab") as log:  # what an earlier start of the job said stays
+    with open_to_append(job.log) as log:  # what an earlier start of the job said stays
         if log.tell():
             log.write(f"\n{AGAIN}\n".encode())
             log.flush()

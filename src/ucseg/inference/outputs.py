@@ -27,7 +27,7 @@ from ucseg.folder.inputs import Input
 from ucseg.folder.predictions import ABOUT, note_of, rows_of
 from ucseg.inference.predictor import CasePrediction
 from ucseg.machine.reading import read_json
-from ucseg.machine.writing import csv_text, make_folder, write_json, write_text
+from ucseg.machine.writing import csv_text, PART, make_folder, write_json, write_text, writing
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import content_of
@@ -164,6 +164,8 @@ class PredictionFolder:
                     f"{path}: cannot be resumed: '{differing[0]}' was {earlier.get(differing[0])} and is "
                     f"{settings[differing[0]]} now; choose another --out.",
                 )
+            for part in path.rglob(PART):  # what a killed process was writing
+                part.unlink(missing_ok=True)
             self._finished = {row["case"]: dict(row) for row in rows_of(path, whole_lines=True) if row.get("case")}
         make_folder(path, "--out")
         write_json(about, settings)
@@ -210,7 +212,8 @@ class PredictionFolder:
         """Take in the line of a case that has ended, and add it to cases.csv, where a kill cannot take it back."""
         self._rows[str(row["case"])] = row
         if self._table_exists:  # by itself: with thousands of cases the whole table would take longer than predicting
-            with (self.files.path / "cases.csv").open("a", encoding="utf-8", newline="") as file:
+            table = self.files.path / "cases.csv"
+            with writing(table), table.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._lines([row]))
         else:
             self.save_table()

@@ -18,6 +18,11 @@ from pydantic_core import to_json
 
 from ucseg.errors import UserError
 
+PART = ".*-*-*.part*"
+"""What the temporary names of `whole_file` look like."""
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""The disk, the largest file, or one's own share of the disk is full."""
+
 
 def make_folder(path: Path, option: str) -> None:
     """Make a folder, with those above it; one that is there stays.
@@ -47,23 +52,47 @@ def whole_file(path: Path, ending: str = "", *, durable: bool = False) -> Iterat
     """
     temporary = path.with_name(f".{os.getpid()}-{get_ident()}-{path.name.lstrip('.')}.part{ending}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if durable:
-            _settle(temporary, os.O_RDWR)
-        os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic on every system
-        if durable and os.name == "posix":
-            _settle(path.parent, os.O_RDONLY)  # the new name itself
-    except OSError as error:
-        # A library that writes by itself may not hand on the system's reason.
-        full = error.errno == errno.ENOSPC or (error.errno is None and _full(path.parent))
-        reason = "no space is left there" if full else error.strerror or error
-        raise UserError(
-            "not-written", f"{path}: cannot be written ({reason}); make room, or choose another place."
-        ) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if durable:
+                _settle(temporary, os.O_RDWR)
+            os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic on every system
+            if durable and os.name == "posix":
+                _settle(path.parent, os.O_RDONLY)  # the new name itself
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns each error of writing `path` into the sentence for the user; every other error stays what it is.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (reason := why_not_written(error, path.parent)) is None:
+            raise
+        raise UserError(
+            "not-written", f"{path}: cannot be written ({reason}); make room, or choose another place."
+        ) from error
+
+
+def why_not_written(error: Exception, folder: Path) -> str | None:
+    """The system's reason why nothing could be written; None if the error is another one.
+
+    A library that writes by itself may hand on neither the reason nor its number. So a folder without room is one.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number in NO_ROOM or (number is None and _full(folder)):
+        return "no space is left there"
+    return (error.strerror or str(error)) if isinstance(error, OSError) else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -64,8 +64,18 @@ class State:
 
 
 def load_state(run: RunFolder) -> State | None:
-    """The state that a run goes on from; None before its first save. A UserError if it is another run's, or damaged."""
+    """The state that a run goes on from; None before its first save.
+
+    Raises:
+        UserError: it is another run's, it is damaged, or it is gone from a run that has ended.
+    """
     if not run.state_file.exists():
+        if run.weights_file("last").exists() and not run.unfinished:
+            raise UserError(
+                "state-missing",
+                f"{run.state_file}: is not there, though the run has ended, and nothing goes on without it; start "
+                f"another run with --init {run.path}.",
+            )
         return None
     state = State.load(run.state_file)
     run.require_unchanged(state.notes.setdefault("run", run.digest), run.state_file)

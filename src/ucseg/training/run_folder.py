@@ -8,12 +8,13 @@ import os
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ucseg.config import flat
 from ucseg.errors import UserError
+from ucseg.machine.lock import Lock, lock
 from ucseg.machine.reading import read_json
-from ucseg.machine.writing import json_text, make_folder, whole_file, write_json, write_text
+from ucseg.machine.writing import json_text, make_folder, whole_file, write_json, write_text, writing
 from ucseg.training.environment import environment
 
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts. With another number
@@ -43,6 +44,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._lock: Lock | None = None
         self.config_file = self.path / "config.json"
         self.plan_file = self.path / "plan.yaml"
         self.environment_file = self.path / "environment.json"
@@ -85,6 +87,10 @@ class RunFolder:
         """Weights called "last", "best" or "ema"; what is known of them stands beside it as .json."""
         return self.path / f"{which}.safetensors"
 
+    def _weights_and_note(self, which: str) -> tuple[Path, Path]:
+        file = self.weights_file(which)
+        return file, file.with_suffix(".json")
+
     @property
     def unfinished(self) -> str:
         """How far training is if it has not ended ("step 9 of 24"), else ""."""
@@ -117,12 +123,21 @@ class RunFolder:
                 "run-of-other-verb", f"{self.path}: this is a run of 'ucseg {self.verb}'; resume it with that command."
             )
 
-    def begin(self, config: Mapping[str, Any], write_plan: Callable[[Path], None] | None = None) -> None:
-        """Make the folder and write the configuration; config.json comes last and shows that the run has started."""
+    def begin(
+        self, config: Mapping[str, Any], write_plan: Callable[[Path], None] | None = None, *, hold: bool = False
+    ) -> None:
+        """Make the folder and write the configuration; config.json comes last and shows that the run has started.
+
+        Args:
+            hold: keep other processes out first, as `hold` does.
+        """
+        if hold:
+            self.hold()
         self.require(resume=False)
         make_folder(self.path, "--out")
         self._sweep()
-        for leftover in (self.metrics_file, self.state_file, self.environment_file):
+        weights = [file for name in ("last", "best", "ema") for file in self._weights_and_note(name)]
+        for leftover in (self.metrics_file, self.state_file, self.environment_file, *weights):
             leftover.unlink(missing_ok=True)
         if write_plan is not None:
             with whole_file(self.plan_file, durable=True) as part:
@@ -172,6 +187,25 @@ class RunFolder:
             raise UserError.together(wrong)
         self._sweep()
 
+    def hold(self) -> None:
+        """Keep other processes out until `let_go`, or until this process ends. The folder is made if it is not there.
+
+        Raises:
+            UserError: another process trains here, or the folder cannot be made.
+        """
+        make_folder(self.path, "--out")
+        self._lock = lock(self.path)
+        if self._lock is None:
+            raise UserError(
+                "run-busy", f"{self.path}: another process trains in this folder; wait until it ends, or stop it."
+            )
+
+    def let_go(self) -> None:
+        """Let other processes in; nothing if the folder is not held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def require_data(self, reading: Mapping[str, Any]) -> None:
         """Refuse to go on when dataset.yaml reads images or masks in another way than at the start.
 
@@ -206,6 +240,17 @@ class RunFolder:
             if done <= step:
                 kept.append(line)
         write_text(self.metrics_file, "".join(f"{line}\n" for line in kept))
+
+    def log(self, file: TextIO, line: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl, which the caller has open."""
+        with writing(self.metrics_file):
+            file.write(json_text(line, indent=None))
+            file.flush()
+
+    def settle(self, file: TextIO) -> None:
+        """Wait until metrics.jsonl is on disk."""
+        with writing(self.metrics_file):
+            os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
         """What was logged so far, one mapping a line."""

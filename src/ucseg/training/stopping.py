@@ -8,16 +8,23 @@ import threading
 import time
 from typing import Any
 
+STEP_FIRST = "Stopping: the step that runs ends first, then all is saved. Ctrl-C again stops at once, without saving."
+RUNS_FIRST = "Stopping: the runs end their steps first, then save. Ctrl-C again stops at once, without saving."
 SAME = 1.0
 """Seconds within which a second signal is the first once more: a cluster signals every process of a job, and the parent
 among them passes it on to its children."""
 
 
 class StopSignal:
-    """Use as a context manager. The first Ctrl-C or SIGTERM sets `asked`; a later one acts as if we were not there."""
+    """Use as a context manager. The first Ctrl-C or SIGTERM sets `asked`; a later one acts as if we were not there.
 
-    def __init__(self) -> None:
+    Args:
+        words: printed at the first signal: a step may take long.
+    """
+
+    def __init__(self, words: str = "") -> None:
         self.asked = False
+        self._words = words
         self._since = 0.0
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
@@ -39,6 +46,8 @@ class StopSignal:
             return
         if not self.asked:
             self.asked, self._since = True, time.monotonic()
+            if self._words:  # not `print`: the signal may have come in the middle of one
+                os.write(2, f"\n{self._words}\n".encode())
         elif time.monotonic() - self._since > SAME:
             self.__exit__()
             signal.raise_signal(number)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ucseg import ranks
 from ucseg.errors import Interrupted
-from ucseg.machine.writing import json_text, write_json
+from ucseg.machine.writing import write_json
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State, load_state, restore_weights, save_weights
@@ -24,7 +23,7 @@ from ucseg.training.device import choose_device, choose_precision, make_fabric
 from ucseg.training.optim import learning_rate, optimizer_tensors, restore_optimizer
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
-from ucseg.training.stopping import StopSignal
+from ucseg.training.stopping import STEP_FIRST, StopSignal
 from ucseg.training.time_shares import StageClock, TimeShares, best_change
 from ucseg.training.update import Updater
 from ucseg.types import Batch, Progress
@@ -154,11 +153,12 @@ class _Loop:
         self.log = self.run.metrics_file.open("a", encoding="utf-8") if self.leads else None
         try:
             # Closed whatever ends the steps: processes that load would keep one that ends by an error waiting for ever.
-            with StopSignal() as stop, closing(loader_factory(self.done)) as batches:
+            with StopSignal(STEP_FIRST if self.leads else "") as stop, closing(loader_factory(self.done)) as batches:
                 self._steps(batches, stop)
         finally:
             if self.log is not None:
-                self.log.close()
+                with suppress(OSError):  # what could not be written was reported when it was written
+                    self.log.close()
             self.stages.close()
         result = _ended(self.run, self.method, self.done, self.notes, spent=self.stages.shares())
         result.on = f"{self.fabric.device.type} in {self.notes['precision']}"
@@ -277,8 +277,7 @@ class _Loop:
         line |= {"lr": lr, "seconds": round(self._seconds(), 3)}
         if "work" in self.notes:
             line["work"] = round(self.notes["work"], 3)
-        self.log.write(json_text(line | ({"validation": measured} if measured else {}), indent=None))
-        self.log.flush()
+        self.run.log(self.log, line | ({"validation": measured} if measured else {}))
 
     def _save(self, weights: bool) -> None:
         """Write the state, last of all: what it says is on disk is on disk."""
@@ -286,7 +285,7 @@ class _Loop:
         self.updater.check_finite()
         if self.log is None:
             return
-        os.fsync(self.log.fileno())  # a saved state must never be ahead of its log
+        self.run.settle(self.log)  # a saved state must never be ahead of its log
         own = self.method.state_dict()
         averaged = self.average.tensors if self.average is not None else {}
         if weights:
