@@ -142,3 +142,39 @@ def test_methods_and_their_settings_are_held_to_the_same() -> None:
 def test_the_defaults_of_every_method_are_settings_that_can_be_written_down(name: str) -> None:
     config = METHODS[name].Config
     assert build(config, config().model_dump(mode="json"), name) == config()
+
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""A billion values in a few hundred letters."""
+
+
+@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "[" * 60 + "]" * 60, "&a [*a]", BOMB, "1" * 5000, "\0"])
+def test_yaml_that_is_out_of_all_bounds_is_refused(tmp_path: Path, value: str) -> None:
+    with refused("set-yaml", naming="lr"):
+        parse_overrides(f"lr={value}")
+    (tmp_path / "plan.yaml").write_text(value)
+    with refused("yaml-damaged", naming=tmp_path / "plan.yaml"):
+        read_yaml(tmp_path / "plan.yaml")
+
+
+@pytest.mark.parametrize("value", ["2020-13-45", "2020-01-02", "9" * 4000, "1e400", "[[1]]", ".nan"])
+def test_a_value_that_no_setting_takes_is_one_short_sentence(value: str) -> None:
+    for setting in ("lr", "steps", "workers"):
+        with refused("setting-value", naming=setting) as error:
+            build(TrainConfig, parse_overrides(f"{setting}={value}"), "train")
+        assert len(str(error.value)) < 300
+
+
+def test_a_date_is_text() -> None:
+    assert parse_overrides("name=2020-01-02") == {"name": "2020-01-02"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "most"),
+    [("workers", 100_000, 256), ("steps", 10**12, 10**9), ("devices", 10**6, 1024), ("lr", 1e9, 1000)],
+)
+def test_numbers_have_bounds(key: str, value: float, most: int) -> None:
+    with refused("setting-value", naming=[key, f"at most {most:g}"]):
+        build(TrainConfig, {key: value}, "train")

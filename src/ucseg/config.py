@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,8 +13,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ucseg.errors import UserError
+from ucseg.machine.reading import read_text
 
 T = TypeVar("T", bound="Strict")
+
+MOST_VALUES, MOST_DEEP = 100_000, 50
+"""In a YAML text, and how deeply they may nest."""
+SHOWN = 120
+"""Letters of a wrong value in a message."""
 
 
 class Strict(BaseModel):
@@ -63,7 +69,17 @@ def _mistake(model: type[BaseModel], problem: ErrorDetails, where: str) -> UserE
         return UserError("setting-unknown", f"{where}: unknown setting '{key}'; {_nearest(model, place)}")
     if place == problem["loc"] and problem["type"] == "missing":
         return UserError("setting-missing", f"{where}: setting '{key}' is missing.")
-    return UserError("setting-value", f"{where}: setting '{key}' = {problem['input']!r}: {_expected(model, problem)}.")
+    given = _short(problem["input"])
+    return UserError("setting-value", f"{where}: setting '{key}' = {given}: {_expected(model, problem)}.")
+
+
+def _short(value: Any) -> str:
+    """As Python writes it, up to a length that a person reads."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no number of more than 4300 digits
+        return "a value too long to show"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 _EXPECTED = {
@@ -147,10 +163,53 @@ def parse_overrides(settings: str | Iterable[str]) -> dict[str, Any]:
                     "set-twice", f"'--set {setting}' contradicts an earlier --set of '{parent}'; give one of them."
                 )
         try:
-            node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError("set-yaml", f"'--set {setting}': the value is not valid YAML; put it in quotes.") from None
+            node[leaf] = load_yaml(value)
+        except ValueError as error:
+            said = f"'--set {setting[:SHOWN]}': the value is not valid YAML ({error}); put it in quotes."
+            raise UserError("set-yaml", said) from None
     return out
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates, which no setting has: "2020-13-45" is text, that a setting takes or refuses."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+        for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def load_yaml(text: str) -> Any:
+    """Plain values of a YAML text.
+
+    Raises:
+        ValueError: it is not valid, it nests too deeply, or it holds more than any file of settings (a few aliases of
+            aliases make millions of values).
+    """
+    try:
+        values = yaml.load(text, _Loader)
+        size = _count(values, MOST_DEEP)
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
+        raise ValueError((str(error) or "no reason is known").splitlines()[0]) from None
+    except RecursionError:
+        size = MOST_VALUES + 1
+    if size > MOST_VALUES:
+        raise ValueError("it holds too many values, or nests too deeply")
+    return values
+
+
+def _count(value: Any, deep: int) -> int:
+    """How many values are in one, those of aliases each time; more than MOST_VALUES where it is too deep."""
+    if not isinstance(value, list | tuple | dict):
+        return 1
+    if not deep:
+        return MOST_VALUES + 1
+    total = 1
+    for one in [*value, *value.values()] if isinstance(value, dict) else value:
+        total += _count(one, deep - 1)
+        if total > MOST_VALUES:
+            break
+    return total
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,12 +232,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file; a UserError says what is wrong with it."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = load_yaml(read_text(path))
     except FileNotFoundError:
         raise UserError("yaml-missing", f"{path}: there is no such file; check the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError("yaml-damaged", f"{path}: is not valid YAML ({reason}); fix it or make it again.") from None
+    except (OSError, ValueError) as error:
+        raise UserError("yaml-damaged", f"{path}: is not valid YAML ({error}); fix it or make it again.") from None
     if not isinstance(values, dict):
         raise UserError("yaml-damaged", f"{path}: expected 'key: value' lines; fix the file or make it again.")
     return values

@@ -14,8 +14,8 @@ import ucseg
 SOURCE = Path(ucseg.__file__).parent
 FLOW = (
     ("errors", "randomness", "ranks"),
-    ("types", "config"),
-    ("machine",),
+    ("types", "machine"),
+    ("config",),
     ("scans", "networks", "method_parts"),
     ("dataset", "losses"),
     ("folder", "planning", "methods"),

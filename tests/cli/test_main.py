@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 import ucseg
+from refusals import refused
 from ucseg.cli import main as entry
 from ucseg.cli import terminal
 from ucseg.cli.terminal import console, progress_bar
@@ -128,6 +129,27 @@ def test_sigterm_clears_away_what_was_begun(monkeypatch: pytest.MonkeyPatch, tmp
     finally:
         signal.signal(signal.SIGTERM, before)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--method", ""], [""]])
+def test_an_empty_value_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    calls = stand_in(monkeypatch)
+    assert run("check", *words) == 2
+    assert "is empty" in capsys.readouterr().err and not calls
+
+
+def test_a_python_call_with_an_empty_path_is_refused(tmp_path: Path) -> None:
+    with refused("argument-empty", naming="out"):
+        ucseg.init(tmp_path, out="")
+    with refused("argument-empty", naming="method"):
+        ucseg.train(tmp_path, out=tmp_path / "run", method="")
+
+
+def test_a_list_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    with refused("list-empty", naming="--methods ,"):
+        ucseg.compare(tmp_path, out=tmp_path / "out", labelled=["1"], methods=[","])
 
 
 def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from ucseg.errors import UserError
+
 
 def without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function with annotations that can be evaluated: result types are imported for type checkers only."""
@@ -32,6 +34,7 @@ def with_paths(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         for name, value in given.arguments.items():
+            refuse_empty(value, f"{name} = ''")
             kinds = {hints.get(name), *typing.get_args(hints.get(name))}
             if list[Path] in kinds:
                 several = [value] if isinstance(value, str | Path) else value
@@ -41,6 +44,12 @@ def with_paths(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*given.args, **given.kwargs)
 
     return call
+
+
+def refuse_empty(value: object, said: str) -> None:
+    """Refuse an empty text, which as a path would be the current folder, and as a name the default."""
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        raise UserError("argument-empty", f"{said}: is empty; give it a value, or leave it out.")
 
 
 def typed(verb: str, *arguments: Path | list[Path], **options: Any) -> str:

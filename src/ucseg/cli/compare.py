@@ -56,7 +56,7 @@ def compare(
     mirror: Annotated[
         bool, typer.Option(help="Measure on predictions that are mirrored too, as those of predict; slower.")
     ] = True,
-    jobs: Annotated[int, typer.Option(help="Runs at once; each gets its share of the cores.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Runs at once; each gets its share of the cores.", min=1, max=256)] = 1,
 ) -> Summary:
     """Compare methods on the same cases: every method at every labelled amount with every seed.
 
@@ -83,6 +83,9 @@ def compare(
 
     settings = [set] if isinstance(set, str) else set or []
     amounts, named, varied = (split_list(one or []) for one in (labelled, methods, variants))
+    for option, given, words in (("methods", methods, named), ("variants", variants, varied)):
+        if given is not None and not words:
+            raise UserError("list-empty", f"--{option} {','.join(given)}: names nothing; name one, or leave it out.")
     lists = {"labelled": amounts, "methods": named, "variants": varied}
     command = typed(
         "compare", dataset, **{option: ",".join(words) or None for option, words in lists.items()}, seeds=seeds,

@@ -43,7 +43,9 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Threads. Default: one a processor, at most 8.", min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads. Default: one a processor, at most 8.", min=1, max=256)
+    ] = None,
 ) -> Evaluation:
     """Compare predicted masks with references, case by case and class by class.
 

@@ -13,7 +13,7 @@ import typer
 
 from ucseg import __all__ as VERBS
 from ucseg import __version__
-from ucseg.cli.calls import without_return_type
+from ucseg.cli.calls import refuse_empty, without_return_type
 from ucseg.errors import Interrupted, UserError
 from ucseg.machine.writing import NO_ROOM
 
@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     _stop_on_sigterm()
     try:
+        for before, word in zip(["ucseg", *words], words, strict=False):
+            name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+            refuse_empty(value if equals else name, name)
         _app(words)(args=words, prog_name="ucseg")
     except UserError as error:
         _say(str(error))

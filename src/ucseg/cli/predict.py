@@ -59,7 +59,8 @@ def predict(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: how many; default: one for each GPU, or for 4 cores.")
+        int | None,
+        typer.Option(min=1, max=4096, help="With --ray: how many; default: one for each GPU, or for 4 cores."),
     ] = None,
 ) -> PredictionFolder:
     """Segment scans with a trained model.

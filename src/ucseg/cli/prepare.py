@@ -22,7 +22,9 @@ def prepare(
         typer.Option(help="Plan to follow; made and written if there is none.", show_default="DATASET/plan.yaml"),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of the arrays.", show_default="DATASET/cache")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Most cases at a time.", show_default="one a core")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Most cases at a time.", show_default="one a core")
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> Prepared:
     """Prepare the training and validation cases of a dataset; cases that are there and unchanged are kept.

@@ -22,6 +22,7 @@ from ucseg.training.device import choose_device
 from ucseg.training.settings import TrainConfig, sort_settings
 from ucseg.training.start import Start, find_start, start_from
 
+MOST_SEEDS = 1000
 DEFAULT_REFERENCE = "uc_seg"
 
 
@@ -85,8 +86,8 @@ def set_up(wanted: Wanted) -> Setup:
         tried(choose_device, config.device)
     variants, wrong = parse_variants(wanted.variants)
     problems += wrong
-    if wanted.seeds < 1:
-        problems.append(UserError("no-seed", f"--seeds {wanted.seeds}: give at least 1."))
+    if not 1 <= wanted.seeds <= MOST_SEEDS:
+        problems.append(UserError("no-seed", f"--seeds {wanted.seeds}: give at least 1, and at most {MOST_SEEDS}."))
     if not wanted.labelled:
         problems.append(UserError("no-amount", "--labelled: give the labelled amounts to compare at, e.g. 5%,10%."))
     tried(check_tolerance, wanted.tolerance)

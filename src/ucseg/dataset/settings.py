@@ -29,11 +29,11 @@ class DatasetConfig(Strict):
     root: str = Field(min_length=1)
     dims: Literal[2, 3]
     modality: Modality
-    channels: int = Field(ge=1)
+    channels: int = Field(ge=1, le=1024)
     classes: dict[int, str]
     mask_threshold: float | None = None
     fill_outlines: bool = False
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
     codes: dict[int, SegmentCodes] = Field(default_factory=dict)
 
     @field_validator("classes")

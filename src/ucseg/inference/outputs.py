@@ -27,7 +27,7 @@ from ucseg.folder.inputs import Input
 from ucseg.folder.predictions import ABOUT, note_of, rows_of
 from ucseg.inference.predictor import CasePrediction
 from ucseg.machine.reading import read_json
-from ucseg.machine.writing import csv_text, PART, make_folder, write_json, write_text, writing
+from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import content_of

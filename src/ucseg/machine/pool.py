@@ -22,6 +22,8 @@ Result = TypeVar("Result")
 
 MOST = 16
 """Cases at a time where the caller does not say."""
+MOST_WORKERS = 256
+"""Processes or threads that a caller may ask for: more only wait for each other."""
 MANY = 1000
 """Cases from which processes are worth the seconds that they take to start."""
 SENT = 4
@@ -64,7 +66,7 @@ def on_all_cores(make: Callable[[Item], Result], items: Sequence[Item], workers:
     Raises:
         UserError: a worker process died.
     """
-    workers = max(1, min(workers or min(MOST, cores()), len(items)))
+    workers = max(1, min(workers or min(MOST, cores()), len(items), MOST_WORKERS))
     if workers == 1 or len(items) < MANY:
         with ThreadPoolExecutor(workers) as threads:
             yield from threads.map(make, items)

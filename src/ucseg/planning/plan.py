@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,14 @@ from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.origin import Origin
 from ucseg.planning.sizing import LEVELS, multiples
 from ucseg.types import Norm, Problem, Strides
+
+MOST_EDGE = 10**5
+MOST_VOXELS = 2**26
+"""Of a patch: about 400 x 400 x 400."""
+MOST_BATCH = 2**16
+MOST_CHANNELS = 2**10
+MOST_CLASSES = 256
+MOST_STEPS = 10**9
 
 
 class IntensityWindow(Strict):
@@ -60,6 +69,7 @@ class Plan(Strict):
     width: int = Field(
         default=16,
         ge=8,
+        le=1024,
         multiple_of=8,
         description="channels of the networks' finest level; twice as many a level down",
     )
@@ -68,9 +78,9 @@ class Plan(Strict):
         description="norms of unet, vnet_norm and swin_unet in 2D; `ucseg plan` chooses instance, as always in 3D",
     )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
-    labelled_batch: int = Field(ge=1, description="labelled patches a step")
-    unlabelled_batch: int = Field(ge=1, description="unlabelled patches a step")
-    channels: int = Field(ge=1, description="channels of an image")
+    labelled_batch: int = Field(ge=1, le=MOST_BATCH, description="labelled patches a step")
+    unlabelled_batch: int = Field(ge=1, le=MOST_BATCH, description="unlabelled patches a step")
+    channels: int = Field(ge=1, le=MOST_CHANNELS, description="channels of an image")
     classes: dict[int, str] = Field(description="0 is the background")
     normalisation: Literal["zscore", "ct", "rgb", "unit"] = Field(
         description="zscore: by each scan's mean and deviation; ct: ct_window; rgb: (x / full scale - 0.5) / 0.25; "
@@ -94,7 +104,10 @@ class Plan(Strict):
     )
     augmentation: AugmentationConfig = Field(default=AugmentationConfig.model_validate({}), description="training only")
     steps: int | None = Field(
-        default=None, ge=1, description="updates to make where `ucseg train` is given none; null: its default"
+        default=None,
+        ge=1,
+        le=MOST_STEPS,
+        description="updates to make where `ucseg train` is given none; null: its default",
     )
     made_of: Origin | None = Field(
         default=None, description="what the plan was made of; `ucseg plan` writes it, and training compares it"
@@ -123,6 +136,16 @@ class Plan(Strict):
             raise ValueError(f"needs 1 to {LEVELS - 1} steps, since there are at most {LEVELS} levels")
         if any((dims is not None and len(step) != dims) or set(step) - {1, 2} or 2 not in step for step in value):
             raise ValueError("a step has a 1 or a 2 for each axis, and at least one 2")
+        return value
+
+    @field_validator("spacing", "size", "patch", "token")
+    @classmethod
+    def _possible(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        """Before any arithmetic with them."""
+        if value is not None and any(not abs(edge) <= MOST_EDGE for edge in value):
+            raise ValueError(f"numbers must be at most {MOST_EDGE}")
+        if value is not None and info.field_name in ("size", "patch") and math.prod(value) > MOST_VOXELS:
+            raise ValueError(f"has more than {MOST_VOXELS} voxels, which no memory holds with what training needs")
         return value
 
     @field_validator("size", "patch")
@@ -174,6 +197,8 @@ class Plan(Strict):
     def _classes(cls, value: dict[int, str]) -> dict[int, str]:
         if sorted(value) != list(range(len(value))) or len(value) < 2:
             raise ValueError("must be numbered 0 (background), 1, 2, ... without gaps")
+        if len(value) > MOST_CLASSES:
+            raise ValueError(f"at most {MOST_CLASSES} classes")
         return value
 
     @field_validator("ct_window")

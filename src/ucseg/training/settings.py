@@ -9,8 +9,9 @@ from pydantic import Field
 
 from ucseg.config import Strict, parse_overrides
 from ucseg.errors import UserError
+from ucseg.machine.pool import MOST_WORKERS
 from ucseg.methods import METHODS
-from ucseg.planning.plan import Plan
+from ucseg.planning.plan import MOST_STEPS, Plan
 from ucseg.training.optim import OptimizerName, Schedule
 
 if TYPE_CHECKING:
@@ -49,29 +50,29 @@ class TrainConfig(Strict):
             the gradients of `accumulate` smaller batches, one after the other. Steps count updates.
     """
 
-    steps: int = Field(10_000, ge=1)
-    hours: float | None = Field(None, gt=0)
+    steps: int = Field(10_000, ge=1, le=MOST_STEPS)
+    hours: float | None = Field(None, gt=0, le=100_000)
     clock: Literal["wall", "work"] = "wall"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = "auto"
     channels_last: bool = True
     keep_memory: bool = True
     optimizer: OptimizerName = "sgd"
-    lr: float = Field(0.03, gt=0)
+    lr: float = Field(0.03, gt=0, le=1000)
     schedule: Schedule = "linear"
     momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-5, ge=0)
+    weight_decay: float = Field(1e-5, ge=0, le=1000)
     clip_grad_norm: float | None = Field(12.0, gt=0)
     ema: float = Field(0.0, ge=0, lt=1)
-    validate_every: int | None = Field(None, ge=1)
-    save_every: float = Field(120.0, ge=0)
-    log_every: int = Field(10, ge=1)
-    workers: int | None = Field(None, ge=0)
-    devices: int = Field(1, ge=1)
-    nodes: int = Field(1, ge=1)
+    validate_every: int | None = Field(None, ge=1, le=MOST_STEPS)
+    save_every: float = Field(120.0, ge=0, le=1e9)
+    log_every: int = Field(10, ge=1, le=MOST_STEPS)
+    workers: int | None = Field(None, ge=0, le=MOST_WORKERS)
+    devices: int = Field(1, ge=1, le=1024)
+    nodes: int = Field(1, ge=1, le=4096)
     init: str | None = None
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=4096)
 
     @property
     def tenth(self) -> int:
