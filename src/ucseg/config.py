@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -173,7 +173,7 @@ def parse_overrides(settings: str | Iterable[str]) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """YAML without dates, which no setting has: "2020-13-45" is text, that a setting takes or refuses."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as its base has it
         letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
         for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
