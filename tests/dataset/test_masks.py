@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from refusals import refused
+from ucseg.config import build
 from ucseg.dataset.masks import mask_values, read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
@@ -244,3 +245,47 @@ def test_real_volumes_are_read_whether_stored_as_integers_or_floats(shared_data)
     assert len(shares) == 260
     assert shares.min() > 0.02
     assert sorted(Path(message.split(":")[0]).name[12:15] for message in messages) == ["010", "281"]
+
+
+def test_values_are_classes_as_dataset_yaml_says(tmp_path):
+    truth = (ROWS // 20).astype(np.uint8)
+    grey = save(tmp_path / "grey.png", np.array([0, 128, 255])[truth])
+    config = settings(classes=3, values={128: 1, 255: 2})
+    label = read_label(grey, SHAPE, config)
+    assert label.dtype == np.uint8
+    assert np.array_equal(label, truth)
+    no_label(save(tmp_path / "other.png", np.array([0, 7, 255])[truth]), config, "mask-not-classes", "(7)")
+    no_label(save(tmp_path / "same.png", truth), config, "mask-not-classes", "(1, 2)")
+    values = np.random.default_rng(0).integers(0, 3, (4, 5, 6))
+    merged = settings(classes=3, values={-3: 1, 17: 2, 2035: 2})
+    for kind in (np.int16, np.float32):
+        path = save_volume(tmp_path / "v.nii.gz", np.array([0, -3, 2035])[values].astype(kind))
+        assert np.array_equal(read_label(path, values.shape, merged), values)
+    no_label(
+        save_volume(tmp_path / "v.nii.gz", np.full(values.shape, 2036, np.int16)),
+        merged,
+        "mask-not-classes",
+        "(2036)",
+        shape=values.shape,
+    )
+
+
+@pytest.mark.parametrize("value", [2, 255])
+def test_masks_with_parts_that_were_not_annotated_are_no_labels(tmp_path, value):
+    config = settings(not_annotated=[value])
+    whole = save(tmp_path / "whole.png", ellipse() <= 1)
+    assert read_label(whole, SHAPE, config).sum() == (ellipse() <= 1).sum()
+    part = save(tmp_path / "part.png", np.where(ROWS < 15, value, ellipse() <= 1))
+    no_label(part, config, "mask-not-annotated", "25 %", f"value {value}")
+    no_label(part, settings(not_annotated=[value], mask_threshold=0), "mask-not-annotated", "25 %")
+    with refused("setting-value", naming=["ignore", "not_annotated"]):
+        build(DatasetConfig, settings().model_dump() | {"classes": {0: "background", 1: "ignore"}}, "dataset.yaml")
+
+
+def test_masks_of_another_coding_are_refused_instead_of_emptied(tmp_path):
+    config, truth = settings(mask_threshold=127), ellipse() <= 1
+    no_label(save(tmp_path / "small.png", 2 * truth), config, "mask-coding", "2", "127")
+    assert not read_label(save(tmp_path / "empty.png", 0 * truth), SHAPE, config).any()
+    assert np.array_equal(read_label(save(tmp_path / "small.png", 2 * truth), SHAPE, settings(mask_threshold=0)), truth)
+    Image.fromarray(np.full(SHAPE, 6, np.uint8)).save(tmp_path / "noise.jpg")
+    assert not read_label(tmp_path / "noise.jpg", SHAPE, config).any(), "an empty mask, as JPEG keeps it"

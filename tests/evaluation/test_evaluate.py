@@ -382,3 +382,15 @@ def test_predictions_whose_values_mean_other_classes_are_refused(folders: tuple[
         evaluate_folder(folders[0], tmp_path / "dataset")
     note.write_text(json.dumps({"classes": {"0": "background", "1": "organ", "2": "lesion"}}))
     assert evaluate_folder(folders[0], tmp_path / "dataset").mean("dice") == 1
+
+
+def test_predicted_class_numbers_are_matched_with_the_values_of_references_by_name(tmp_path: Path) -> None:
+    truth = np.stack([np.eye(8, dtype=np.uint8), 2 * np.eye(8, dtype=np.uint8)[::-1]]).max(axis=0)
+    for folder, array in (("predictions", truth), ("references", np.array([0, 128, 255], np.uint8)[truth])):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "a.png")
+    names = {"0": "background", "1": "disc", "2": "cup"}
+    (tmp_path / "predictions/prediction.json").write_text(json.dumps({"classes": names}))
+    settings = Settings(classes={0: "background", 128: "disc", 255: "cup"})
+    found = evaluate_folder(tmp_path / "predictions", tmp_path / "references", settings)
+    assert [row["dice"] for row in found.cases[0].rows if row["label"]] == [1, 1]

@@ -10,13 +10,9 @@ import pytest
 
 from refusals import refused
 from ucseg.errors import UserError
-from ucseg.folder.classes import (
-    choose_reading,
-    classes_of,
-    labels_of_dataset_json,
-    parse_classes,
-    with_classes,
-)
+from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
+from ucseg.folder.mask_values import choose_reading
+from ucseg.folder.objects import are_objects
 from ucseg.folder.survey import MaskFacts
 from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry
@@ -32,6 +28,7 @@ def mask(
     many: bool = False,
     lossy: bool = False,
     outline: bool | None = None,
+    pieces: dict[int, int] | None = None,
 ) -> MaskFacts:
     """A mask of these values, ten voxels each if `counts` does not say; `many`: too many to list."""
     counts = counts or dict.fromkeys(sorted(values), 10)
@@ -45,6 +42,7 @@ def mask(
         whole=all(value == int(value) for value in counts),
         lossy=lossy,
         outline=outline,
+        pieces=pieces,
         names=names or {},
     )
 
@@ -54,7 +52,7 @@ def mask(
     [
         ("liver,tumour", {0: "background", 1: "liver", 2: "tumour"}),
         ("Background, liver", {0: "Background", 1: "liver"}),
-        ("1=liver, 3=tumour", {0: "background", 1: "liver", 2: "unused_2", 3: "tumour"}),
+        ("1=liver, 128=tumour,-1=ignore", {0: "background", -1: "ignore", 1: "liver", 128: "tumour"}),
         ("0=air,1=liver", {0: "air", 1: "liver"}),
     ],
 )
@@ -68,7 +66,7 @@ def test_classes_of_no_form(text: str) -> None:
         parse_classes(text)
 
 
-@pytest.mark.parametrize(("text", "number"), [("x=liver", "x"), ("1=liver,1=tumour", "1"), ("256=liver", "256")])
+@pytest.mark.parametrize(("text", "number"), [("x=liver", "x"), ("1=liver,1=tumour", "1"), ("65536=liver", "65536")])
 def test_classes_of_wrong_numbers(text: str, number: str) -> None:
     with refused("classes-number", naming=[text, f"'{number}'"]):
         parse_classes(text)
@@ -78,11 +76,11 @@ def test_classes_of_wrong_numbers(text: str, number: str) -> None:
     ("content", "classes", "modality", "notes"),
     [
         ({"modality": {"0": "CT"}, "labels": {"0": "background", "1": "cyst"}}, {0: "background", 1: "cyst"}, "ct", 1),
-        ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "b": 2}}, {1: "unused_1", 2: "b"}, "mri", 1),
+        ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "b": 2}}, {2: "b"}, "mri", 1),
         ({"modality": "ultrasound"}, None, "ultrasound", 0),
         ({"labels": {"whole": [1, 2], "core": [2]}}, None, None, 1),
         ({"labels": {"a": 1, "b": 1}}, None, None, 1),
-        ({"labels": {"300": "a"}}, None, None, 1),
+        ({"labels": {"70000": "a"}}, None, None, 1),
         ([1], None, None, 1),
         ("{", None, None, 1),
     ],
@@ -102,7 +100,8 @@ def test_no_dataset_json(tmp_path: Path) -> None:
 
 def test_classes_are_those_of_the_values() -> None:
     three = choose_reading({"a": mask(0, 1, 3), "b": mask(0, 1)})
-    assert three.classes == {0: "background", 1: "class_1", 2: "unused_2", 3: "class_3"}
+    assert three.classes == {0: "background", 1: "class_1", 2: "class_3"}
+    assert three.values == {1: 1, 3: 2}, "a value that no mask holds is no class"
     assert three.mask_threshold is None
     assert choose_reading({"a": mask(0, 1)}).classes == TWO
     assert choose_reading({}).classes == TWO
@@ -135,13 +134,109 @@ def test_two_levels_are_cut_in_the_middle() -> None:
     assert (named.classes[1], named.mask_threshold) == ("polyp", 60)
 
 
-def test_masks_of_two_kinds_are_refused_with_the_threshold_that_works() -> None:
+def test_masks_of_two_codings_are_cut_where_both_are_right() -> None:
     masks = {str(i): mask(0, 1 if i == 3 else 255, name=f"{i}.png") for i in range(4)}
-    with refused("mask-values", naming=["0 (in 4, e.g. 0.png)", "1 (in 1, e.g. 3.png)", "--mask-threshold 0;"]):
-        choose_reading(masks)
+    reading = choose_reading(masks)
+    assert (reading.mask_threshold, reading.classes, reading.rejected) == (0.5, TWO, {})
+    assert "two ways" in reading.notes[0]
     assert choose_reading(masks, threshold=0).mask_threshold == 0
+
+
+def test_of_codings_that_share_no_cut_the_rarer_one_is_left_out() -> None:
+    lossy = {float(value): 1 for value in range(20)} | {0.0: 5000, 255.0: 5000}
+    grey = {f"grey {i}": mask(counts=lossy) for i in range(5)}
+    numbers = {f"number {i}": mask(0, 1, 2) for i in range(3)}
+    reading = choose_reading(grey | numbers)
+    assert (reading.mask_threshold, set(reading.rejected)) == (127, set(numbers))
+    reading = choose_reading({"grey": mask(counts=lossy), "255": mask(0, 255)} | numbers)
+    assert (list(reading.classes), set(reading.rejected)) == ([0, 1, 2], {"grey", "255"})
+    given = choose_reading(grey | {"one": mask(0, 1)}, threshold=100)
+    assert list(given.rejected) == ["one"], "nothing of it would be left"
+
+
+def test_fractions_are_refused_with_the_threshold_that_works() -> None:
     with refused("mask-values", naming="--mask-threshold 0.5;"):
         choose_reading({"a": mask(0.25, 0.75)})
+    with refused("mask-values", naming="--mask-threshold 0.5;"):
+        choose_reading({"a": mask(0, 0.7, 2)})
+    soft = choose_reading({str(i): mask(0, 1) for i in range(5)} | {"soft": mask(0, 0.3, 1, many=True)})
+    assert "--mask-threshold 0.5" in soft.rejected["soft"]
+    assert "--classes" not in soft.rejected["soft"]
+
+
+def test_values_with_gaps_need_names_and_make_no_other_classes() -> None:
+    masks = {str(i): mask(0, 128, 255) for i in range(4)}
+    with refused("mask-values", naming=["--classes 128=NAME,255=NAME", "--instances", "--mask-threshold 127.5"]):
+        choose_reading(masks)
+    reading = choose_reading(masks, parse_classes("128=disc,255=cup"))
+    assert reading.classes == {0: "background", 1: "disc", 2: "cup"}
+    assert (reading.values, reading.mask_threshold, reading.rejected) == ({128: 1, 255: 2}, None, {})
+    assert choose_reading(masks, instances=False).values == {128: 1, 255: 2}
+    with refused("too-many-classes", naming=["70", "--instances"]):
+        choose_reading({str(i): mask(*range(71)) for i in range(4)})
+    assert len(choose_reading({str(i): mask(*range(71)) for i in range(4)}, instances=False).classes) == 71
+
+
+@pytest.mark.parametrize("name", ["ignore", "Not annotated", "unlabeled", "void", "ignore_label", "don't care"])
+def test_what_was_not_annotated_is_no_class(name: str) -> None:
+    masks = {"whole": mask(0, 1), "part": mask(0, 1, 2)}
+    reading = choose_reading(masks, {0: "background", 1: "organ", 2: name})
+    assert (reading.classes, reading.not_annotated) == ({0: "background", 1: "organ"}, [2])
+    assert list(reading.rejected) == ["part"]
+    assert "33 %" in reading.rejected["part"]
+    with refused("no-mask-fits", naming=["part", "not annotated"]):
+        choose_reading({"part": masks["part"]}, {0: "background", 1: "organ", 2: name})
+
+
+def test_zero_may_be_what_was_not_annotated() -> None:
+    scribbles = {"a": mask(1, 2), "b": mask(0, 1, 2)}
+    reading = choose_reading(scribbles, {0: "unlabelled", 1: "background", 2: "organ"})
+    assert (reading.classes, reading.values) == ({0: "background", 1: "organ"}, {1: 0, 2: 1})
+    assert (reading.not_annotated, list(reading.rejected)) == ([0], ["b"])
+    only = choose_reading({"a": mask(0, 1)}, {0: "unlabelled", 1: "organ"})
+    assert (only.not_annotated, only.rejected) == ([], {}), "else it is the background"
+
+
+@pytest.mark.parametrize("value", [255, -1, 65535])
+def test_all_ones_beside_class_numbers_are_asked_about(value: int) -> None:
+    masks = {str(i): mask(0, 1, 2, value) for i in range(4)}
+    with refused("masks-perhaps-not-annotated", naming=["1=NAME,2=NAME", f"{value}=ignore"]):
+        choose_reading(masks)
+    reading = choose_reading(masks | {"whole": mask(0, 1, 2)}, parse_classes(f"1=a,2=b,{value}=ignore"))
+    assert (len(reading.classes), len(reading.rejected), reading.not_annotated) == (3, 4, [value])
+
+
+def numbered(most: int, first: int = 1) -> MaskFacts:
+    values = range(first, first + most)
+    return mask(0, *values, pieces=dict.fromkeys(values, 1))
+
+
+def test_numbers_of_objects_are_one_class() -> None:
+    cells = {str(i): numbered(most) for i, most in enumerate((7, 12, 21, 9))}
+    reading = choose_reading(cells)
+    assert (reading.classes, reading.mask_threshold) == (TWO, 0)
+    assert "21" in reading.notes[0]
+    assert "--no-instances" in reading.notes[0]
+    assert choose_reading(cells, parse_classes("nucleus")).classes[1] == "nucleus"
+    assert len(choose_reading(cells, instances=False).classes) == 22
+    assert len(choose_reading(cells, parse_classes(",".join(map(str, range(1, 22))))).classes) == 22, "named ones are"
+    with refused("threshold-classes", naming="--instances"):
+        choose_reading(cells, parse_classes("a,b"), instances=True)
+
+
+def test_which_numbers_count_objects() -> None:
+    def whole(*values: int, pieces: int = 1) -> dict[int, int]:
+        return dict.fromkeys(values, pieces)
+
+    assert are_objects([whole(*range(1, 8)), whole(*range(1, 15)), whole(1, 2, 3)])
+    assert are_objects([whole(*range(9 * i, 9 * i + 9)) for i in range(1, 6)]), "numbered through all images"
+    assert are_objects([whole(*range(1, 40))])
+    assert not are_objects([whole(*range(1, 12))]), "one mask of a few: nobody knows"
+    assert not are_objects([whole(*range(1, 9))] * 5), "the same classes in every mask"
+    assert not are_objects([whole(1, 2, 3), whole(1), whole(1, 2)]), "few classes, some of them absent"
+    assert not are_objects([whole(*range(1, 9), pieces=4), whole(*range(1, 15), pieces=4)]), "in pieces"
+    assert not are_objects([whole(*range(i, i + 9)) for i in range(1, 12)]), "a part of the spine in each"
+    assert not are_objects([])
 
 
 def test_thresholds_that_cannot_be() -> None:

@@ -100,7 +100,7 @@ def test_classes_are_those_of_the_user_or_of_dataset_json_or_of_the_masks(tmp_pa
     for i in range(4):
         volume(tmp_path / "images" / f"{i}.nii.gz")
         volume(tmp_path / "labels" / f"{i}.nii.gz", label((0, 1, 3)).astype(np.float64))
-    assert understood(tmp_path).config.classes == {0: "background", 1: "class_1", 2: "unused_2", 3: "class_3"}
+    assert understood(tmp_path).config.classes == {0: "background", 1: "class_1", 2: "class_3"}
     with refused("no-mask-fits", naming="1 liver"):
         understood(tmp_path, classes="background,liver")
     names = {"0": "background", "1": "liver", "2": "vein", "3": "cyst"}

@@ -25,7 +25,7 @@ from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
 from ucseg.machine.pool import on_all_cores
 from ucseg.machine.writing import make_folder, whole_file
-from ucseg.planning.origin import require_fit
+from ucseg.planning.origin import READING, require_fit
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import file_digest
 from ucseg.scans.reading import files_of, read_scan
@@ -150,7 +150,7 @@ def _lost_file(label: Path) -> Path:
 
 def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
     values = plan.model_dump(mode="json", include=set(DECIDING))
-    masks = config.model_dump(mode="json", include={"classes", "mask_threshold", "fill_outlines"})
+    masks = config.model_dump(mode="json", include={*READING} - {"dims", "modality", "channels"})
     text = json.dumps([PREPROCESSING, values, masks], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 

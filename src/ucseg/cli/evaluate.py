@@ -112,8 +112,7 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwri
 def _class_names(text: str) -> dict[int, str]:
     from ucseg.folder.classes import parse_classes
 
-    # Numbers without a name are filled in for training; here a value without a name is a mistake in the mask.
-    named = {label: name for label, name in parse_classes(text).items() if name != f"unused_{label}"}
+    named = parse_classes(text)
     if not any(named):
         raise UserError("classes-background", f"--classes {text}: only the background (0) is named; add a class.")
     return named

@@ -30,7 +30,7 @@ def init(
         str | None, typer.Option(help="Regular expression whose group 1, in a file's name or path, is the subject.")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="'background,liver,tumour' or '1=liver,2=tumour'; default: as the masks hold.")
+        str | None, typer.Option(help="'background,liver,tumour' or '1=liver,128=tumour'; default: as the masks hold.")
     ] = None,
     modality: Annotated[str | None, typer.Option(help="mri, ct, ultrasound, rgb or other; default: a guess.")] = None,
     mask_threshold: Annotated[
@@ -39,6 +39,10 @@ def init(
     fill_outlines: Annotated[
         bool | None,
         typer.Option("--fill-outlines/--no-fill-outlines", help="Masks are drawn contours; default: from the masks."),
+    ] = None,
+    instances: Annotated[
+        bool | None,
+        typer.Option("--instances/--no-instances", help="Masks number objects of one class; default: from the masks."),
     ] = None,
     orientation: Annotated[
         str | None,
@@ -69,7 +73,8 @@ def init(
     Args:
         images, masks: patterns relative to the folder; "*" also crosses folders.
         subject: by default BIDS `sub-`, `patientNNN`, `X_slice_N`, shared leading digits.
-        classes: a list that does not begin with "background" is numbered from 1.
+        classes: a list that does not begin with "background" is numbered from 1. A class called "ignore" (or
+            "unknown", "not annotated") is none: masks that hold its value are not used.
 
     Returns:
         the dataset as training sees it.
@@ -83,7 +88,9 @@ def init(
 
     check_amounts(validation=validation, test=test, labelled=labelled)
     refuse_to_replace(out, overwrite)
-    options = ImportOptions(images, masks, subject, classes, modality, mask_threshold, fill_outlines, orientation)
+    options = ImportOptions(
+        images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation
+    )
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
     # Before the split, which may fail: what was left out is often the reason.
@@ -114,6 +121,10 @@ def print_understood(folder: Path, found: Understood) -> None:
     facts.add_row("shapes", found.shapes)
     facts.add_row("spacing", found.spacing)
     facts.add_row("classes", names)
+    if config.values:
+        facts.add_row("values", ", ".join(f"{value} is class {index}" for value, index in config.values.items()))
+    if config.not_annotated:
+        facts.add_row("not annotated", ", ".join(map(str, config.not_annotated)))
     if config.mask_threshold is not None:
         facts.add_row("masks", f"foreground is above {config.mask_threshold:g}")
     if config.fill_outlines:

@@ -150,9 +150,24 @@ def save_dataset(
             write_table(folder / name, columns, lines)
         else:
             (folder / name).unlink(missing_ok=True)
-    text = yaml.safe_dump(dataset.config.model_dump(), sort_keys=False, allow_unicode=True)
+    settings = dataset.config.model_dump()
+    settings["values"] = _InOneLine(settings["values"])
+    text = yaml.dump(settings, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     with whole_file(folder / CONFIG_FILE, ".yaml") as part:
         part.write_text(f"# Written by 'ucseg init'. You may edit it; run 'ucseg check' after that.\n{text}", "utf-8")
+
+
+class _InOneLine(dict[int, int]):
+    """A mapping that is written as {128: 1, 255: 2}."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(
+    _InOneLine, lambda dumper, values: dumper.represent_mapping("tag:yaml.org,2002:map", values, flow_style=True)
+)
 
 
 def reference_masks(dataset: Dataset) -> dict[str, Address]:

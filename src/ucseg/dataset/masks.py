@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import scipy  # its parts load where they are first used
 
-from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.settings import DatasetConfig, means_not_annotated
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
 from ucseg.scans.channels import only_channel
@@ -23,8 +23,9 @@ def read_label(
 ) -> Array:
     """The label of an image.
 
-    First, values above `config.mask_threshold` become class 1 (lossy JPEG masks, 0/255 masks). Then outlines are filled
-    if `config.fill_outlines`. Last, a plain mask of another size is brought to the image's grid by nearest neighbour.
+    First, values become class numbers: by the names of segments, by `config.values`, or as class 1 where they are above
+    `config.mask_threshold` (lossy JPEG masks, 0/255 masks). Then outlines are filled if `config.fill_outlines`. Last, a
+    plain mask of another size is brought to the image's grid by nearest neighbour.
 
     Args:
         mask: in any readable format; integers stored as floating point are integers.
@@ -35,17 +36,19 @@ def read_label(
         S uint8, the classes' indices.
 
     Raises:
-        UserError: the mask cannot be read, holds values that are no classes, an outline does not close, or its grid is
-            not the image's.
+        UserError: the mask cannot be read, holds values that are no classes, is not annotated in parts, is coded
+            otherwise than the threshold expects, an outline does not close, or its grid is not the image's.
     """
     mask = Address.of(mask)
     read = read_mask(mask, None if geometry is None else (image_shape, geometry))
     if geometry is not None and read.array.shape[1:] == tuple(image_shape):
         refuse_elsewhere(mask, read.geometry, geometry, image_shape)
-    values = by_names(only_channel(read), mask, config.classes)
-    if config.fill_outlines:  # a thin line does not survive another grid: fill it first
-        return _on_grid(fill_outlines(_classes(values, mask, config), mask), image_shape, mask)
-    return _classes(_on_grid(values, image_shape, mask), mask, config)
+    values = only_channel(read)
+    mapping = _numbers_held(values, mask, config.classes)
+    if not config.fill_outlines:
+        return _classes(_on_grid(values, image_shape, mask), mask, config, mapping)
+    # A thin line does not survive another grid: fill it first.
+    return _on_grid(fill_outlines(_classes(values, mask, config, mapping), mask), image_shape, mask)
 
 
 def mask_offset(mask: Address, image_shape: tuple[int, ...], geometry: Geometry) -> Offset:
@@ -75,31 +78,42 @@ def by_names(values: Array, mask: Address, classes: Mapping[int, str]) -> Array:
     Raises:
         UserError: some of the names are classes and some are not.
     """
-    mapping = numbers_to_classes(mask, segment_names(mask), classes)
-    if mapping is None:
-        return values
-    out = values.copy()
-    for number, index in mapping.items():
-        out[values == number] = index
-    return out
+    mapping = _numbers_held(values, mask, classes)
+    return values if mapping is None else renumbered(values, mapping, mask, "have no name in its header")
 
 
-def numbers_to_classes(mask: Address, names: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, int] | None:
+def numbers_to_classes(
+    mask: Address, names: Mapping[int, str], classes: Mapping[int, str], held: Collection[float]
+) -> dict[int, int] | None:
     """Segment number -> class index; None where no name is one of the classes: then the number is the class.
 
+    Args:
+        names: those that the mask's header gives; some programs list all that they know.
+        held: the numbers in the mask.
+
     Raises:
-        UserError: some of the names are classes and some are not.
+        UserError: some of the names are classes and some that it holds are not.
     """
     index = {name.lower(): number for number, name in classes.items()}
-    unknown = [name for name in names.values() if name.lower() not in index]
-    if len(unknown) == len(names):
+    known = {number: index[name.lower()] for number, name in names.items() if name.lower() in index}
+    if not any(known.values()):
         return None
-    if unknown:
+    unknown = next((name for number, name in names.items() if number and number in held and number not in known), None)
+    if unknown is not None and means_not_annotated(unknown):
+        raise UserError(
+            "mask-not-annotated", f"{mask}: parts are marked as '{unknown}'; annotate them, or leave out the mask."
+        )
+    if unknown is not None:
         raise UserError(
             "mask-segment",
-            f"{mask}: its segment '{unknown[0]}' is no class ({', '.join(classes.values())}); add or rename it.",
+            f"{mask}: its segment '{unknown}' is no class ({', '.join(classes.values())}); add or rename it.",
         )
-    return {number: index[name.lower()] for number, name in names.items()}
+    return known
+
+
+def _numbers_held(values: Array, mask: Address, classes: Mapping[int, str]) -> dict[int, int] | None:
+    names = segment_names(mask)
+    return numbers_to_classes(mask, names, classes, set(np.unique(values).tolist())) if names else None
 
 
 def mask_values(mask: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Array:
@@ -113,33 +127,91 @@ def mask_values(mask: Address | Path, grid: tuple[tuple[int, ...], Geometry] | N
     return only_channel(read_mask(mask, grid))
 
 
-def _classes(values: Array, mask: Address, config: DatasetConfig) -> Array:
+def not_annotated_part(value: int, part: float) -> str:
+    """Why a mask is not used, and what to do."""
+    return f"{100 * part:.2g} % of it is marked as not annotated (value {value}); annotate it, or leave out the mask."
+
+
+def coded_otherwise(high: float, threshold: float, lossy: bool) -> str | None:
+    """Why a mask does not fit a threshold: it holds small numbers, not grey levels. None where it does."""
+    return None if lossy or not 0 < high < threshold / 10 else other_coding(high, threshold)
+
+
+def other_coding(high: float, threshold: float) -> str:
+    """Why a mask of small numbers is not used where others have grey levels, and what to do."""
+    return (
+        f"it holds values up to {high:g}, and the foreground of the others is above {threshold:g}; save it with their "
+        "values, or leave out the mask."
+    )
+
+
+def _classes(values: Array, mask: Address, config: DatasetConfig, mapping: Mapping[int, int] | None) -> Array:
+    """`mapping`: of a mask whose header names its numbers."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UserError("mask-not-finite", f"{mask}: the mask holds NaN or infinite values; export it again.")
+    if mapping is not None:
+        return renumbered(_whole(values, mask), mapping, mask, "have no name in its header").astype(np.uint8)
+    for value in config.not_annotated:
+        if part := float(np.mean(values == value)):
+            raise UserError("mask-not-annotated", f"{mask}: {not_annotated_part(value, part)}")
     if config.mask_threshold is not None:
+        otherwise = coded_otherwise(float(values.max(initial=0)), config.mask_threshold, is_lossy(mask))
+        if otherwise is not None:
+            raise UserError("mask-coding", f"{mask}: {otherwise}")
         return (values > config.mask_threshold).astype(np.uint8)
-    if values.dtype.kind == "f":
-        whole = np.rint(values)
-        off = np.abs(values - whole)
-        if off.max(initial=0) > 1e-3:  # whole numbers that went through scaled storage have rounding errors, no more
-            example = values.ravel()[np.argmax(off)]
-            raise UserError(
-                "mask-fractions",
-                f"{mask}: holds fractions (e.g. {example:.3g}), not class numbers; set mask_threshold in dataset.yaml.",
-            )
-        values = whole
+    values = _whole(values, mask)
+    fix = "name them under classes and values in dataset.yaml"
+    if config.values:
+        return renumbered(values, config.values, mask, "are no classes", fix).astype(np.uint8)
     # Classes are numbered without a gap, so the range is enough; to list all values of a large volume takes seconds.
     if values.min(initial=0) < 0 or values.max(initial=0) >= len(config.classes):
-        unknown = [int(value) for value in np.unique(values) if int(value) not in config.classes]
-        listed = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
-        fix = "name them under classes in dataset.yaml"
         if len(config.classes) == 2:
             middle = (float(values.min()) + float(values.max())) / 2
             fix = f"set mask_threshold in dataset.yaml (e.g. {middle:g})"
-        raise UserError(
-            "mask-not-classes", f"{mask}: the mask holds values that are no classes ({listed}); {fix}, or correct it."
-        )
+        raise _no_classes(mask, np.unique(values), config.classes, "are no classes", fix)
     return values.astype(np.uint8)
+
+
+def is_lossy(mask: Address) -> bool:
+    """Whether its format (JPEG) does not keep values."""
+    return mask.ending in (".jpg", ".jpeg")
+
+
+def _whole(values: Array, mask: Address) -> Array:
+    if values.dtype.kind != "f":
+        return values
+    whole = np.rint(values)
+    off = np.abs(values - whole)
+    if off.max(initial=0) > 1e-3:  # whole numbers that went through scaled storage have rounding errors, no more
+        example = values.ravel()[np.argmax(off)]
+        raise UserError(
+            "mask-fractions",
+            f"{mask}: holds fractions (e.g. {example:.3g}), not class numbers; set mask_threshold in dataset.yaml.",
+        )
+    return whole
+
+
+def renumbered(values: Array, mapping: Mapping[int, int], mask: Address, what: str, fix: str = "name them") -> Array:
+    """Whole numbers through a mapping, 0 -> 0; a UserError for those that it lacks."""
+    mapping = {0: 0} | dict(mapping)
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < min(mapping) or high > max(mapping):
+        raise _no_classes(mask, np.unique(values), mapping, what, fix)
+    kind = np.int16 if max(mapping.values()) <= 255 else np.int32
+    table = np.full(max(mapping) - min(mapping) + 1, -1, kind)
+    for value, index in mapping.items():
+        table[value - min(mapping)] = index
+    places = values.astype(np.intp) if values.dtype.kind == "f" or min(mapping) < 0 else values
+    out: Array = table[places - min(mapping) if min(mapping) < 0 else places]
+    if out.min(initial=0) < 0:
+        raise _no_classes(mask, np.unique(values), mapping, what, fix)
+    return out
+
+
+def _no_classes(mask: Address, held: Array, known: Collection[int], what: str, fix: str) -> UserError:
+    unknown = [int(value) for value in held if int(value) not in known]
+    listed = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+    return UserError("mask-not-classes", f"{mask}: the mask holds values that {what} ({listed}); {fix}, or correct it.")
 
 
 def fill_outlines(label: Array, mask: Address | Path) -> Array:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from ucseg.config import Strict
 from ucseg.scans.dicom.codes import SegmentCodes
+
+_NOT_ANNOTATED = re.compile(
+    r"(ignored?|void|unknown|excluded?|unclassified|don.?t[ _-]?care|(not|un)[ _-]?(annotated|labell?ed|segmented))"
+    r"([ _-](label|region|area|class|voxels?|pixels?))?",
+    re.IGNORECASE,
+)
+
+
+def means_not_annotated(name: str) -> bool:
+    """Whether a class of this name is none: its voxels were not annotated."""
+    return _NOT_ANNOTATED.fullmatch(name.strip()) is not None
+
 
 Modality = Literal["mri", "ct", "ultrasound", "rgb", "other"]
 
@@ -18,7 +31,10 @@ class DatasetConfig(Strict):
     Attributes:
         root: folder that the paths of cases.csv start from; absolute, or relative to dataset.yaml's folder.
         modality: decides the normalisation and the augmentation.
-        classes: class index -> name, 0 is background; the indices are the values in the masks (after thresholding).
+        classes: class index -> name, 0 is background; the indices are the values in the masks, unless `values` says
+            more.
+        values: value in the masks -> class index, of all values but 0. Empty: the values are the indices.
+        not_annotated: values in the masks that mean "not annotated". A mask that holds one is not used.
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
         fill_outlines: the masks are drawn contours; their inside is the foreground.
         seed: of the splits and of the choice of labelled cases.
@@ -31,6 +47,8 @@ class DatasetConfig(Strict):
     modality: Modality
     channels: int = Field(ge=1, le=1024)
     classes: dict[int, str]
+    values: dict[int, int] = Field(default_factory=dict)
+    not_annotated: list[int] = Field(default_factory=list)
     mask_threshold: float | None = None
     fill_outlines: bool = False
     seed: int = Field(0, ge=-(2**63), lt=2**63)
@@ -46,7 +64,18 @@ class DatasetConfig(Strict):
         names = [name.strip() for name in classes.values()]
         if not all(names) or len(set(names)) < len(names):
             raise ValueError("every class needs its own name")
+        empty = next((name for index, name in classes.items() if index and means_not_annotated(name)), None)
+        if empty is not None:
+            raise ValueError(f"'{empty}' is no class; list its value under not_annotated, or give it another name")
         return dict(sorted(classes.items()))
+
+    @field_validator("values")
+    @classmethod
+    def _values_are_of_classes(cls, values: dict[int, int], info: ValidationInfo) -> dict[int, int]:
+        wrong = [index for index in values.values() if index not in info.data.get("classes", [*values.values()])]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no class; values are given as VALUE: CLASS NUMBER")
+        return values
 
     @field_validator("codes")
     @classmethod

@@ -11,12 +11,20 @@ import numpy as np
 
 from ucseg import __version__
 from ucseg.dataset.manifest import Dataset
-from ucseg.dataset.masks import by_names, fill_outlines, mask_offset, mask_values, numbers_to_classes, read_label
+from ucseg.dataset.masks import (
+    by_names,
+    fill_outlines,
+    mask_offset,
+    mask_values,
+    numbers_to_classes,
+    read_label,
+    renumbered,
+)
 from ucseg.errors import UserError, some
+from ucseg.evaluation.class_names import agreed_names, as_references, classes_of, require_same_classes
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
-from ucseg.folder.predictions import note_of
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
@@ -63,6 +71,8 @@ class _Reading:
     named: Mapping[int, str]
     filled_predictions: bool
     filled_references: bool
+    predicted: Mapping[int, int] | None = None
+    """Number in the predictions -> number in the references, where their names agree and the numbers do not."""
 
 
 def evaluate_folder(
@@ -95,10 +105,11 @@ def evaluate_folder(
             if getattr(settings, option) is not None:
                 said = f"--{option.replace('_', '-')} is for folders of masks; a dataset's is in its dataset.yaml."
                 raise UserError("option-of-dataset", said)
-        _require_same_classes(predictions, found.dataset)
+        require_same_classes(predictions, found.dataset)
         classes, filled = found.dataset.config.classes, (False, False)
-    named = classes or _classes_of(predictions) or _agreed_names([pair.reference.mask for pair in found.pairs])
-    reading = _Reading(found.dataset, classes, named, *filled)
+    predicted = as_references(classes_of(predictions), classes) if found.dataset is None else None
+    named = classes or classes_of(predictions) or agreed_names([pair.reference.mask for pair in found.pairs])
+    reading = _Reading(found.dataset, classes, named, *filled, predicted)
 
     def tried(pair: Pair) -> CaseResult | UserError:
         try:
@@ -174,7 +185,9 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
             "Resample the prediction to the grid of its scan. If masks and images differ in size, give the dataset "
             "instead of the folder of masks.",
         )
-    predicted = _class_indices(pair.prediction, reading, reading.filled_predictions, (grid_shape, grid))
+    predicted = _class_indices(
+        pair.prediction, reading, reading.filled_predictions, (grid_shape, grid), reading.predicted
+    )
     true = (
         read_label(reference.mask, grid_shape, reading.dataset.config, grid)
         if reading.dataset is not None
@@ -207,51 +220,20 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
     return shape, geometry
 
 
-def _classes_of(predictions: Path) -> dict[int, str]:
-    """Class names that `ucseg predict` noted beside its masks; empty where it did not make them."""
-    note = note_of(predictions) if predictions.is_dir() else None
-    return note.classes if note is not None else {}
-
-
-def _require_same_classes(predictions: Path, dataset: Dataset) -> None:
-    """Refuse predictions whose values mean other classes than the dataset's; numbers that agree are no proof."""
-    noted, own = _classes_of(predictions), dataset.config.classes
-    first = next((index for index in sorted(noted | own) if noted.get(index) != own.get(index)), None)
-    if noted and first is not None:
-        raise UserError(
-            "classes-of-other-model",
-            f"{predictions}: class {first} is '{noted.get(first, 'not there')}' in the predictions and "
-            f"'{own.get(first, 'not there')}' in {dataset.folder}; train and predict with the dataset as it is now, or "
-            "set its classes back.",
-        )
-
-
-def _agreed_names(masks: Sequence[Address]) -> dict[int, str]:
-    """Number -> name where all masks that name their segments number them alike; empty where none does.
-
-    Raises:
-        UserError: they do not, so the numbers in the predictions have no known names.
-    """
-    found: dict[int, tuple[str, Address]] = {}
-    for path in masks:
-        try:
-            names = segment_names(path)
-        except UserError:
-            continue  # reading it will say what is wrong
-        for number, name in names.items():
-            other, where = found.setdefault(number, (name, path))
-            if other.lower() != name.lower():
-                raise UserError(
-                    "segment-numbers",
-                    f"{path}: its segment {number} is '{name}', that of {where.name} is '{other}'. "
-                    "Say what the numbers in the predictions mean, e.g. --classes 1=liver,2=spleen.",
-                )
-    return {number: name for number, (name, _) in found.items()}
-
-
-def _class_indices(path: Address, reading: _Reading, filled: bool, grid: tuple[tuple[int, ...], Geometry]) -> Array:
-    """S, whole numbers; `filled`: with the inside of outlines."""
-    values = _class_numbers(path, reading.classes, by_names(mask_values(path, grid), path, reading.named))
+def _class_indices(
+    path: Address,
+    reading: _Reading,
+    filled: bool,
+    grid: tuple[tuple[int, ...], Geometry],
+    numbers: Mapping[int, int] | None = None,
+) -> Array:
+    """S, whole numbers; `filled`: with the inside of outlines; `numbers`: those that stand for others."""
+    values = mask_values(path, grid)
+    if numbers is None:
+        values = by_names(values, path, reading.named)
+    else:
+        values = renumbered(values, numbers, path, "are no classes")
+    values = _class_numbers(path, reading.classes, values)
     return fill_outlines(values, path) if filled else values
 
 
@@ -286,7 +268,7 @@ def _by_number(mask: Address, reading: _Reading) -> bool:
     """Whether nobody says that the numbers of a mask are those of the classes: no name of a segment, and no user."""
     names = segment_names(mask)
     said = reading.dataset is not None or reading.classes is not None
-    return numbers_to_classes(mask, names, reading.named) is None and (bool(names) or not said)
+    return numbers_to_classes(mask, names, reading.named, held=()) is None and (bool(names) or not said)
 
 
 def _names(predicted: Array, true: Array, named: Mapping[int, str]) -> dict[int, str]:

@@ -9,7 +9,10 @@ import numpy as np
 import scipy
 
 from ucseg.dataset.case import Case
+from ucseg.dataset.masks import is_lossy
 from ucseg.errors import UserError
+from ucseg.folder.objects import MOST as MOST_OBJECTS
+from ucseg.folder.objects import pieces_of
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.channels import only_channel
@@ -22,6 +25,7 @@ MANY = 256
 
 _OUTLINE_SAMPLE = 40
 _OUTLINE_SHARE = 0.8
+_FEW_VALUES = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class MaskFacts:
         outline: whether the mask is a thin closed contour; None when not looked at.
         names: value -> name, of files that name their segments.
         odd: how it shows something else than it stores.
+        pieces: value -> connected pieces, of foreground in whole numbers; None when not looked at.
     """
 
     mask: Address
@@ -58,6 +63,7 @@ class MaskFacts:
     outline: bool | None
     names: dict[int, str] = field(default_factory=dict)
     odd: frozenset[str] = frozenset()
+    pieces: dict[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def _step(masks: Sequence[object]) -> int:
     return max(1, len(masks) // _OUTLINE_SAMPLE)
 
 
-def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:
+def _mask_facts(address: Address, closely: bool) -> MaskFacts | str:
     try:
         scan = read_mask(address)
         values = only_channel(scan)
@@ -174,7 +180,7 @@ def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:
         values = rounded if whole else values
     found, counts = _distinct(values)
     outline = None
-    if look_for_outline and values.ndim == 2 and len(found) > 1:
+    if closely and values.ndim == 2 and len(found) > 1:
         outline = is_outline(values > (found[0] + found[-1]) / 2)
     return MaskFacts(
         mask=address,
@@ -184,11 +190,19 @@ def _mask_facts(address: Address, look_for_outline: bool) -> MaskFacts | str:
         low=float(found[0]),
         high=float(found[-1]),
         whole=whole,
-        lossy=address.ending in (".jpg", ".jpeg"),
+        lossy=is_lossy(address),
         outline=outline,
         names=names,
         odd=oddities(address, mask=True),
+        pieces=_pieces(values, found) if whole and closely and not is_lossy(address) else None,
     )
+
+
+def _pieces(values: Array, found: Array) -> dict[int, int] | None:
+    """The pieces are only counted where a mask holds more values than most classes have."""
+    if len(found) <= _FEW_VALUES:
+        return {int(value): 1 for value in found if value != 0}
+    return pieces_of(values) if len(found) <= MOST_OBJECTS else None
 
 
 def _distinct(values: Array) -> tuple[Array, Array]:

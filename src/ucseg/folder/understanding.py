@@ -18,9 +18,10 @@ from ucseg.dataset.settings import DatasetConfig, Modality
 from ucseg.errors import UserError, some
 from ucseg.folder.as_shown import follow_tags, oddities_of
 from ucseg.folder.as_shown import in_words as said_of
-from ucseg.folder.classes import choose_reading, classes_of, labels_of_dataset_json, parse_classes, with_classes
+from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
 from ucseg.folder.likely_masks import in_words, likely_masks
 from ucseg.folder.listing import LeftOut
+from ucseg.folder.mask_values import choose_reading
 from ucseg.folder.pairing import Found, find_cases
 from ucseg.folder.survey import (
     ImageFacts,
@@ -49,6 +50,7 @@ class ImportOptions:
     modality: str | None = None
     mask_threshold: float | None = None
     fill_outlines: bool | None = None
+    instances: bool | None = None
     orientation: str | None = None
 
 
@@ -144,7 +146,7 @@ def understand_cases(
         except UserError as error:
             del facts[name]
             unfit[name] = reason_of(error, mask.mask)
-    reading = choose_reading(facts, named, options.mask_threshold, options.fill_outlines)
+    reading = choose_reading(facts, named, options.mask_threshold, options.fill_outlines, options.instances)
     notes += reading.notes
     config = build(
         DatasetConfig,
@@ -155,6 +157,8 @@ def understand_cases(
             "modality": options.modality or stated_modality or _guess_modality(surveyed, dims, channels, notes),
             "channels": channels,
             "classes": reading.classes,
+            "values": reading.values,
+            "not_annotated": reading.not_annotated,
             "mask_threshold": reading.mask_threshold,
             "fill_outlines": reading.fill_outlines,
         },

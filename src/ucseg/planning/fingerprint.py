@@ -198,7 +198,8 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
     if not any(scans[name].foreground for name in labelled):
         raise UserError(
             "masks-all-empty",
-            f"{dataset.folder}: all training masks that were read are empty; check the classes in dataset.yaml.",
+            f"{dataset.folder}: all {len(labelled)} labelled training masks are empty, so none holds class 1 "
+            f"'{dataset.config.classes[1]}'; label cases that show it, or show training other masks (init --labelled).",
         )
     headers = {case.case: head for case, head in good if case.case in scans}
     return Fingerprint(units.pop(), slice_axis, headers, scans, labelled, len(dataset.config.classes), left_out)

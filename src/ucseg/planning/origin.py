@@ -16,7 +16,7 @@ from ucseg.scans.address import Address
 if TYPE_CHECKING:
     from ucseg.planning.plan import Plan
 
-READING = ("dims", "modality", "channels", "classes", "mask_threshold", "fill_outlines")
+READING = ("dims", "modality", "channels", "classes", "values", "not_annotated", "mask_threshold", "fill_outlines")
 """The values of dataset.yaml that decide what images and masks mean."""
 
 
@@ -31,6 +31,8 @@ class Origin(Strict):
     modality: str
     channels: int
     classes: dict[int, str]
+    values: dict[int, int] = Field(default_factory=dict)
+    not_annotated: list[int] = Field(default_factory=list)
     mask_threshold: float | None
     fill_outlines: bool
     labelled: int = Field(ge=0)

@@ -14,6 +14,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CACHE, CASES_FILE, CONFIG_FILE, Dataset
 from ucseg.dataset.splits import subjects_in_two_splits
 from ucseg.errors import UserError
+from ucseg.folder.objects import are_objects
 from ucseg.machine.writing import whole_file
 from ucseg.planning.facts import ScanFacts
 from ucseg.planning.fingerprint import Fingerprint, take_fingerprint
@@ -38,9 +39,31 @@ def findings_before_training(
     """
     try:
         seen = take_fingerprint(dataset, done, look)
-    except UserError:
-        return list(subject_leaks(dataset))  # what needs the scans reports what is wrong with them
-    return [*subject_leaks(dataset), *few_labels(dataset, seen), *shifts(seen, dataset.config.modality)]
+    except UserError as error:
+        return [*subject_leaks(dataset), *_of_all(error, dataset)]
+    return [
+        *subject_leaks(dataset),
+        *few_labels(dataset, seen),
+        *_numbers_of_objects(dataset, seen),
+        *shifts(seen, dataset.config.modality),
+    ]
+
+
+def _of_all(error: UserError, dataset: Dataset) -> Iterable[Finding]:
+    """Why no plan can be made of the scans together; what is wrong with one of them is reported of it."""
+    if error.code in ("masks-all-empty", "mixed-units"):
+        what, _, fix = str(error).removeprefix(f"{dataset.folder}: ").rstrip(".").rpartition("; ")
+        yield Finding(error.code, CASES_FILE, what, fix, "error")
+
+
+def _numbers_of_objects(dataset: Dataset, seen: Fingerprint) -> Iterable[Finding]:
+    """Classes without names that are numbers of objects."""
+    masks = [seen.scans[name].classes or {} for name in seen.labelled]
+    unnamed = all(name == f"class_{value}" for value, name in dataset.config.classes.items() if value)
+    if unnamed and are_objects([{value: one.components for value, one in mask.items()} for mask in masks]):
+        what = f"the {len(dataset.config.classes) - 1} classes look like numbers of objects, counted in each image"
+        fix = "if they are of one class, run ucseg init with --instances; else give the classes names"
+        yield Finding("numbers-of-objects", CONFIG_FILE, what, fix)
 
 
 def subject_leaks(dataset: Dataset) -> Iterable[Finding]:

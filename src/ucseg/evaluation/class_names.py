@@ -1,0 +1,61 @@
+"""What do the numbers in predictions and references mean? Notes of predictions, datasets and segments say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ucseg.dataset.manifest import Dataset
+from ucseg.errors import UserError
+from ucseg.folder.predictions import note_of
+from ucseg.scans.address import Address
+from ucseg.scans.reading import segment_names
+
+
+def classes_of(predictions: Path) -> dict[int, str]:
+    """Class names that `ucseg predict` noted beside its masks; empty where it did not make them."""
+    note = note_of(predictions) if predictions.is_dir() else None
+    return note.classes if note is not None else {}
+
+
+def require_same_classes(predictions: Path, dataset: Dataset) -> None:
+    """Refuse predictions whose values mean other classes than the dataset's; numbers that agree are no proof."""
+    noted, own = classes_of(predictions), dataset.config.classes
+    first = next((index for index in sorted(noted | own) if noted.get(index) != own.get(index)), None)
+    if noted and first is not None:
+        raise UserError(
+            "classes-of-other-model",
+            f"{predictions}: class {first} is '{noted.get(first, 'not there')}' in the predictions and "
+            f"'{own.get(first, 'not there')}' in {dataset.folder}; train and predict with the dataset as it is now, or "
+            "set its classes back.",
+        )
+
+
+def as_references(made: Mapping[int, str], classes: Mapping[int, str] | None) -> dict[int, int] | None:
+    """Numbers of the predictions as those of the references, by name; None where they agree or a name is missing."""
+    index = {name: number for number, name in (classes or {}).items() if number}
+    found = {number: index[name] for number, name in made.items() if number and name in index}
+    return None if len(found) < len(index) or all(a == b for a, b in found.items()) else found
+
+
+def agreed_names(masks: Sequence[Address]) -> dict[int, str]:
+    """Number -> name where all masks that name their segments number them alike; empty where none does.
+
+    Raises:
+        UserError: they do not, so the numbers in the predictions have no known names.
+    """
+    found: dict[int, tuple[str, Address]] = {}
+    for path in masks:
+        try:
+            names = segment_names(path)
+        except UserError:
+            continue  # reading it will say what is wrong
+        for number, name in names.items():
+            other, where = found.setdefault(number, (name, path))
+            if other.lower() != name.lower():
+                raise UserError(
+                    "segment-numbers",
+                    f"{path}: its segment {number} is '{name}', that of {where.name} is '{other}'. "
+                    "Say what the numbers in the predictions mean, e.g. --classes 1=liver,2=spleen.",
+                )
+    return {number: name for number, (name, _) in found.items()}

@@ -1,0 +1,119 @@
+"""From files with values of all kinds to labels, through init, check, plan and prepare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+import ucseg
+from refusals import refused
+from ucseg.dataset.manifest import load_dataset
+from ucseg.types import Array
+
+SIZE = (48, 48)
+
+
+def cells(seed: int, size: tuple[int, ...] = SIZE) -> Array:
+    """Separate squares or cubes, numbered from 1 on: six to twelve."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(size, np.uint16)
+    places = rng.permutation(np.argwhere(np.ones([edge // 12 for edge in size])))[: rng.integers(6, 13)]
+    for number, place in enumerate(places, start=1):
+        mask[tuple(slice(12 * at + 2, 12 * at + 8) for at in place)] = number
+    return mask
+
+
+def nested(seed: int) -> Array:
+    """Two classes, one inside the other."""
+    row, column = np.random.default_rng(seed).integers(16, 30, 2)
+    rows, columns = np.indices(SIZE)
+    distance = (rows - row) ** 2 + (columns - column) ** 2
+    return (distance < 150).astype(np.uint8) + (distance < 40)
+
+
+def save(path: Path, array: Array) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gz":
+        nib.save(nib.Nifti1Image(array, np.diag([1, 1, 3, 1])), path)
+    else:
+        Image.fromarray(array).save(path)
+
+
+def folder_of(root: Path, masks: dict[str, Array]) -> Path:
+    """Images, brighter where their masks are not 0."""
+    for name, mask in masks.items():
+        image = np.random.default_rng([*name.encode()]).normal(80, 8, mask.shape) + 60 * (mask != 0)
+        save(root / "images" / name.replace(".tif", ".png"), image.clip(0, 255).astype(np.uint8))
+        save(root / "masks" / name, mask)
+    return root
+
+
+def prepared(dataset: Path) -> dict[str, Array]:
+    """Labels in the cache, by case."""
+    ucseg.prepare(dataset)
+    return {file.name.split(".")[0]: np.load(file) for file in (dataset / "cache").rglob("*.label.npy")}
+
+
+@pytest.mark.parametrize(("ending", "size"), [("png", SIZE), ("tif", SIZE), ("nii.gz", (36, 36, 24))])
+def test_numbered_objects_become_one_class(tmp_path, capfd, ending, size):
+    folder = folder_of(tmp_path / "s", {f"c{seed}.{ending}": cells(seed, size) for seed in range(10)})
+    dataset = ucseg.init(folder, out=tmp_path / "d")
+    assert (len(dataset.config.classes), dataset.config.mask_threshold) == (2, 0)
+    assert "number the objects" in " ".join(capfd.readouterr().out.split())
+    kept = ucseg.init(folder, out=tmp_path / "e", instances=False)
+    assert len(kept.config.classes) > 9
+    told = [one for one in ucseg.check(tmp_path / "e") if one.kind == "numbers-of-objects"]
+    assert len(told) == 1
+    assert not [one for one in ucseg.check(tmp_path / "d") if one.kind == "numbers-of-objects"]
+
+
+def test_grey_values_of_two_classes_are_two_classes(tmp_path):
+    masks = {f"c{seed}.png": np.array([0, 128, 255], np.uint8)[nested(seed)] for seed in range(12)}
+    folder = folder_of(tmp_path / "s", masks)
+    with refused("mask-values", naming="128=NAME,255=NAME"):
+        ucseg.init(folder, out=tmp_path / "d")
+    ucseg.init(folder, out=tmp_path / "d", classes="128=disc,255=cup")
+    assert load_dataset(tmp_path / "d").config.values == {128: 1, 255: 2}
+    assert all(np.isin(label, [0, 1, 2]).all() and label.max() == 2 for label in prepared(tmp_path / "d").values())
+
+
+def test_two_codings_in_one_folder(tmp_path):
+    masks = {f"c{seed}.png": (255 if seed % 2 else 1) * (nested(seed) > 0).astype(np.uint8) for seed in range(12)}
+    dataset = ucseg.init(folder_of(tmp_path / "s", masks), out=tmp_path / "d")
+    labels = prepared(tmp_path / "d")
+    assert len(labels) == len(dataset.labelled) + len(dataset.validation)
+    for case, label in labels.items():
+        assert abs((label > 0).mean() - (masks[f"{case}.png"] > 0).mean()) < 0.02
+
+
+def test_masks_of_a_rarer_coding_are_not_emptied(tmp_path, capfd):
+    masks: dict[str, Array] = {f"c{seed:02d}.png": nested(seed) for seed in range(4)}
+    for seed in range(4, 14):
+        small = Image.fromarray(255 * (nested(seed) > 0).astype(np.uint8)).resize((40, 40))
+        masks[f"c{seed:02d}.png"] = np.asarray(small.resize(SIZE[::-1], Image.Resampling.BICUBIC))
+    dataset = ucseg.init(folder_of(tmp_path / "s", masks), out=tmp_path / "d")
+    assert sum(case.mask is not None for case in dataset.cases) == 10
+    assert "two ways" in " ".join(capfd.readouterr().out.split())
+    assert all(label.any() for label in prepared(tmp_path / "d").values())
+    table = tmp_path / "d" / "cases.csv"
+    lines = [line.replace(",,", f",masks/{line.split(',')[0]}.png,") for line in table.read_text().splitlines()]
+    table.write_text("\n".join(lines) + "\n")
+    with refused("dataset-unsound") as caught:
+        ucseg.check(tmp_path / "d")
+    assert sum(one.kind == "mask-coding" for one in caught.value.findings) == 4
+
+
+def test_parts_that_were_not_annotated_are_never_trained(tmp_path):
+    masks = {f"c{seed:02d}.png": nested(seed) for seed in range(14)}
+    for seed in (3, 5):
+        masks[f"c{seed:02d}.png"][:10] = 255
+    folder = folder_of(tmp_path / "s", masks)
+    dataset = ucseg.init(folder, out=tmp_path / "d", classes="1=disc,2=cup,255=ignore")
+    assert {case.case for case in dataset.cases if case.mask is None} == {"c03", "c05"}
+    assert all(label.max() == 2 for label in prepared(tmp_path / "d").values())
+    (told,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "left-out"]
+    assert "not annotated" in told.finding
