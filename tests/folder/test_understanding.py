@@ -15,6 +15,7 @@ from refusals import refused
 from small_scans import blob, label, picture, save, volume
 from ucseg.folder.survey import is_outline
 from ucseg.folder.understanding import ImportOptions, Understood, understand
+from ucseg.scans.said import Said
 
 
 def understood(folder: Path, **options: object) -> Understood:
@@ -185,3 +186,30 @@ def test_masks_that_lie_elsewhere_are_kept_and_noted(tmp_path: Path) -> None:
     found = understand(tmp_path, ImportOptions(), ".")
     assert all(case.mask is not None for case in found.cases)
     assert any("b.nii.gz" in note and "a.nii.gz" not in note for note in found.notes), found.notes
+
+
+def test_headers_that_say_two_spacings_and_volumes_that_say_none_are_noted(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        for folder, array in (("images", np.arange(720.0, dtype=np.float32).reshape(8, 9, 10)), ("labels", label())):
+            image = nib.Nifti1Image(array, None)
+            image.set_qform(np.diag([1.5, 1.5, 8, 1]), 1)
+            image.set_sform(np.eye(4), 1)
+            path = tmp_path / "mri" / folder / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(image, path)
+            (tmp_path / "bare" / folder).mkdir(parents=True, exist_ok=True)
+            np.save(tmp_path / "bare" / folder / f"{name}.npy", array)
+    found = understood(tmp_path / "mri")
+    assert found.spacing == "1.5 x 1.5 x 8 mm"
+    assert any("--geometry sform" in note for note in found.notes), found.notes
+    found = understood(tmp_path / "mri", said=Said(geometry="sform"))
+    assert found.spacing == "1 x 1 x 1 mm"
+    assert found.config.geometry == "sform"
+    assert not any("--geometry" in note for note in found.notes)
+    assert any("--spacing" in note for note in understood(tmp_path / "bare").notes)
+    found = understood(tmp_path / "bare", said=Said(spacing=(8.0, 1.5, 1.5)))
+    assert found.spacing == "8 x 1.5 x 1.5 mm"
+    assert found.config.spacing == (8.0, 1.5, 1.5)
+    assert not any("--spacing" in note for note in found.notes)
+    with refused("setting-value", naming="spacing"):
+        understood(tmp_path / "bare", said=Said(spacing=(8.0, 1.5)))

@@ -118,6 +118,15 @@ def slanted(root: Path) -> None:
         save(np.asarray(nib.load(path).dataobj), path, affine)
 
 
+def two_spacings(root: Path) -> None:
+    for path in (root / IMAGE, root / MASK):
+        scan = nib.load(path)
+        image = nib.Nifti1Image(np.asarray(scan.dataobj), None)
+        image.set_qform(scan.affine, 1)
+        image.set_sform(np.eye(4), 1)
+        nib.save(image, path)
+
+
 def companion(root: Path) -> None:
     (root / "images" / "._c3.nii.gz").write_bytes(b"Mac OS X")
 
@@ -147,6 +156,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str | None, str]] = {
     "other place": (mask(same, shifted(5.0)), MASK, "error", "geometry-differs", "5 voxel"),
     "slightly off": (mask(same, shifted(0.5)), MASK, "warning", "geometry-differs", "0.5 voxel"),
     "flipped": (mask(same, np.diag([-1.0, 1.0, 2.0, 1.0])), MASK, "error", "geometry-differs", ""),
+    "two spacings": (two_spacings, IMAGE, "warning", "header-contradicts-itself", "1 x 1 x 2 mm"),
     "sheared": (slanted, IMAGE, "warning", "axes-slanted", ""),
     "companion": (companion, "images/._*", "warning", "companion-files", "1 "),
     "leak": (copied(7), "images/c0.nii.gz", "error", "duplicate-leak", "c7 (test)"),

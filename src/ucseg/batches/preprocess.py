@@ -56,8 +56,9 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
         )
     if geometry.unit != plan.unit:
         kinds = {"mm": "scans with a spacing in mm", "px": "plain images without a spacing"}
+        fix = "give its --spacing, or leave it out" if plan.unit == "mm" else "leave it out"
         raise UserError(
-            "scan-not-plan-unit", f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; leave it out."
+            "scan-not-plan-unit", f"{source}: the plan is for {kinds[plan.unit]}, and this is not one; {fix}."
         )
     order, flips = canonical_axes(geometry, source)
     before, edges = tuple(shape[axis] for axis in order), tuple(geometry.spacing[axis] for axis in order)

@@ -41,6 +41,13 @@ def evaluate(
             help="For a folder of masks: references are drawn contours. Default: such references are refused.",
         ),
     ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="For arrays and stacks that state no spacing: mm along each of their axes, '10,1.5,1.5'."),
+    ] = None,
+    max_voxels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse masks with more voxels; default: 1024 x 1024 x 1024.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     workers: Annotated[
@@ -62,14 +69,15 @@ def evaluate(
         UserError: there was nothing to compare; or, at the end, some cases could not be compared.
     """
     from ucseg.evaluation.evaluate import Settings, evaluate_folder
+    from ucseg.scans.said import said
 
     _refuse_to_overwrite(out, predictions, references, overwrite)
     command = typed(
         "evaluate", predictions, references, out=out, split=split, tolerance=tolerance, classes=classes,
-        subject=subject, seed=seed, fill_outlines=fill_outlines,
+        subject=subject, seed=seed, fill_outlines=fill_outlines, spacing=spacing, max_voxels=max_voxels,
     )  # fmt: skip
     named = _class_names(classes) if classes is not None else None
-    settings = Settings(split, named, tolerance, subject, seed, fill_outlines)
+    settings = Settings(split, named, tolerance, subject, seed, fill_outlines, said(None, spacing, max_voxels))
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, visible=False)  # until it is known that there is something to do
         result = evaluate_folder(

@@ -48,6 +48,17 @@ def init(
         str | None,
         typer.Option(help="Pictures with an orientation tag: shown (turned) or stored; default: as masks fit."),
     ] = None,
+    geometry: Annotated[
+        str | None,
+        typer.Option(help="NIfTI headers that say two things: qform, sform or pixdim; default: the likelier one."),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="For arrays and stacks that state no spacing: mm along each of their axes, '10,1.5,1.5'."),
+    ] = None,
+    max_voxels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse scans with more voxels; default: 1024 x 1024 x 1024.")
+    ] = None,
     validation: Annotated[
         str | None, typer.Option(help="Validation cases, '10%' or '25'; default: the folder's own, or 10%.")
     ] = None,
@@ -85,12 +96,14 @@ def init(
     from ucseg.dataset.manifest import Dataset, refuse_to_replace, root_for, save_dataset
     from ucseg.dataset.splits import check_amounts, split_cases
     from ucseg.folder.understanding import ImportOptions, understand
+    from ucseg.scans.said import said
 
     check_amounts(validation=validation, test=test, labelled=labelled)
     refuse_to_replace(out, overwrite)
     options = ImportOptions(
-        images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation
-    )
+        images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation,
+        said(geometry, spacing, max_voxels),
+    )  # fmt: skip
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
     # Before the split, which may fail: what was left out is often the reason.

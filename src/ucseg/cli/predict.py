@@ -17,6 +17,8 @@ from ucseg.errors import Interrupted, UserError, some
 if TYPE_CHECKING:
     from ucseg.folder.inputs import Input
     from ucseg.inference.outputs import PredictionFolder, Row
+    from ucseg.planning.plan import Plan
+    from ucseg.scans.said import Said
 
 TO_LOOK_AT = 5
 """Cases with a high failure score that are named."""
@@ -50,6 +52,17 @@ def predict(
         bool,
         typer.Option(help="Also predict mirrored along the axes that training flips, and take the mean."),
     ] = True,
+    geometry: Annotated[
+        str | None,
+        typer.Option(help="NIfTI headers that say two things: qform, sform or pixdim; default: as in training."),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="For arrays and stacks that state no spacing: mm along each of their axes, '10,1.5,1.5'."),
+    ] = None,
+    max_voxels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse scans with more voxels; default: 1024 x 1024 x 1024.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a stop: keep cases already done.")] = False,
     ray: Annotated[
         str | None,
@@ -109,7 +122,8 @@ def predict(
             f"{run}: training stands at {reached}: the weights are not final; '{command}' continues it.",
             "yellow",
         )
-    found = find_inputs(inputs, out, split, predictor.plan.channels)
+    how = _read_how(predictor.plan, geometry, spacing, max_voxels)
+    found = find_inputs(inputs, out, split, predictor.plan.channels, how)
     items, problems = found.scans, found.problems
     if dicom_seg:
         items = _dicom_series(items, problems)
@@ -134,6 +148,8 @@ def predict(
         "probabilities": probabilities,
         "members": members,
         "dicom_seg": dicom_seg,
+        "geometry": how.geometry,
+        "spacing": list(how.spacing),
         "classes": {str(index): name for index, name in predictor.plan.classes.items()},
     }
     dicom = (
@@ -177,6 +193,13 @@ def _first_precision(precision: str, out: Path, resume: bool) -> str:
 
     earlier = note_of(out) if resume and precision == "auto" else None
     return earlier.precision or precision if earlier is not None else precision
+
+
+def _read_how(plan: Plan, geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
+    """As the options say; headers as in training where they say nothing."""
+    from ucseg.scans.said import said
+
+    return said(geometry or (plan.made_of.geometry if plan.made_of else None), spacing, max_voxels)
 
 
 def _here(device: str, precision: str, ray: str | None, workers: int | None) -> tuple[str, str]:

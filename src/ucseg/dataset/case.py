@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ucseg.scans.address import Address
+from ucseg.scans.said import Said
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,3 +28,8 @@ class Case:
         object.__setattr__(self, "image", Address.of(self.image))
         if self.mask is not None:
             object.__setattr__(self, "mask", Address.of(self.mask))
+
+    def as_said(self, said: Said) -> Case:
+        """The same case, its files read as the user says."""
+        mask = None if self.mask is None else self.mask.as_said(said)
+        return replace(self, image=self.image.as_said(said), mask=mask)

@@ -102,7 +102,7 @@ def load_dataset(path: Path | str) -> Dataset:
             "dataset-root",
             f"{config_file}: the data root {dataset.root} is not there; set 'root' to where the scans are.",
         )
-    dataset.cases = _read_cases(folder / CASES_FILE, dataset.root)
+    dataset.cases = [case.as_said(dataset.config.said) for case in _read_cases(folder / CASES_FILE, dataset.root)]
     return dataset
 
 
@@ -189,7 +189,7 @@ def reference_masks(dataset: Dataset) -> dict[str, Address]:
         elif not row["mask"]:
             problems.append(UserError("hidden-mask", f"{here}: the mask is empty; name a file or remove the line."))
         else:
-            masks[name] = _address(row["mask"], dataset.root)
+            masks[name] = _address(row["mask"], dataset.root).as_said(dataset.config.said)
     if problems:
         raise UserError.together(problems)
     return masks

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from ucseg.config import Strict
 from ucseg.scans.dicom.codes import SegmentCodes
+from ucseg.scans.said import MOST_VOXELS, HeaderPart, Said
 
 _NOT_ANNOTATED = re.compile(
     r"(ignored?|void|unknown|excluded?|unclassified|don.?t[ _-]?care|(not|un)[ _-]?(annotated|labell?ed|segmented))"
@@ -38,6 +39,9 @@ class DatasetConfig(Strict):
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
         fill_outlines: the masks are drawn contours; their inside is the foreground.
         seed: of the splits and of the choice of labelled cases.
+        geometry: which part of a NIfTI header counts: qform, sform or pixdim. None: sform, or pixdim where they differ.
+        spacing: edges of a voxel in mm along the arrays' axes, for files that state none; None: such files are in px.
+        max_voxels: scans with more are refused.
         codes: class index -> what DICOM segmentations call it (see scans/dicom/codes.py); none needs any.
     """
 
@@ -52,7 +56,24 @@ class DatasetConfig(Strict):
     mask_threshold: float | None = None
     fill_outlines: bool = False
     seed: int = Field(0, ge=-(2**63), lt=2**63)
+    geometry: HeaderPart | None = None
+    spacing: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
+    max_voxels: int = Field(MOST_VOXELS, ge=1)
     codes: dict[int, SegmentCodes] = Field(default_factory=dict)
+
+    @property
+    def said(self) -> Said:
+        """How all files of the dataset are read."""
+        return Said(self.geometry, self.spacing or (), self.max_voxels)
+
+    @field_validator("spacing")
+    @classmethod
+    def _spacing_is_of_all_axes(
+        cls, spacing: tuple[float, ...] | None, info: ValidationInfo
+    ) -> tuple[float, ...] | None:
+        if spacing is not None and len(spacing) != info.data.get("dims", len(spacing)):
+            raise ValueError(f"has {len(spacing)} numbers, the scans have {info.data['dims']} axes")
+        return spacing
 
     @field_validator("classes")
     @classmethod

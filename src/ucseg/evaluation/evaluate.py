@@ -29,6 +29,7 @@ from ucseg.folder.survey import are_outlines
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.reading import grid_of, is_laid, is_segmentation, read_header, segment_names
+from ucseg.scans.said import NOTHING, Said
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
@@ -46,6 +47,7 @@ class Settings:
             dataset says.
         fill_outlines: of folders of masks: references that are drawn contours are filled (and predictions, where they
             are contours too); False: the line is the structure; None: such references are refused.
+        said: of predictions, and of folders of references: how they are read.
     """
 
     split: str = "test"
@@ -54,6 +56,7 @@ class Settings:
     subject: str | None = None
     seed: int = 0
     fill_outlines: bool | None = None
+    said: Said = NOTHING
 
 
 DEFAULTS = Settings()
@@ -98,6 +101,7 @@ def evaluate_folder(
     """
     check_tolerance(settings.tolerance)
     found = match(predictions, references, settings.split, settings.subject)
+    found.pairs = [pair.as_said(settings.said, references=found.dataset is None) for pair in found.pairs]
     if found.dataset is None:
         classes, filled = settings.classes, _filled(found.pairs, references, settings.fill_outlines)
     else:

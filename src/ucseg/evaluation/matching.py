@@ -20,6 +20,7 @@ from ucseg.scans.content import content_of
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
 from ucseg.scans.reading import is_dicom_volume, is_segmentation
+from ucseg.scans.said import Said
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry
 
@@ -43,6 +44,13 @@ class Pair:
 
     prediction: Address
     reference: Reference
+
+    def as_said(self, said: Said, references: bool) -> Pair:
+        """The same pair, its prediction and, if wanted, its reference read as the user says."""
+        reference = self.reference
+        if references:
+            reference = replace(reference, mask=reference.mask.as_said(said))
+        return Pair(self.prediction.as_said(said), reference)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from ucseg.folder.listing import list_scans
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
 from ucseg.scans.reading import read_header
+from ucseg.scans.said import NOTHING, Said
 
 HOW_TO_PREDICT_MASKS = "to predict them anyway, name the files themselves, not their folder"
 
@@ -37,7 +38,9 @@ class FoundInputs:
     """Some are cases of a dataset: to label those of its test would leak."""
 
 
-def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1) -> FoundInputs:
+def find_inputs(
+    paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1, said: Said = NOTHING
+) -> FoundInputs:
     """The scans in files, folders and datasets.
 
     Args:
@@ -45,6 +48,7 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels:
             their dataset.yaml (the images of `split`, under their case names).
         out: where results will go; never taken as an input.
         split: "train", "validation", "test" or "all".
+        said: how scans are read; those of a dataset as the dataset says.
         channels: of the model's images. That many files CASE_0000, CASE_0001, ... of one channel are one scan.
 
     Raises:
@@ -61,7 +65,7 @@ def find_inputs(paths: Sequence[Path], out: Path, split: str = "test", channels:
             result.problems.append(error)
             continue
         for address, name in found.items():
-            named.setdefault(address, name)
+            named.setdefault(address if address.said != NOTHING else address.as_said(said), name)
     if not named:
         raise UserError.together(result.problems)
     result.scans = [Input(case, address) for address, case in _unique(named).items()]

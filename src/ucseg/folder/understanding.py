@@ -34,6 +34,7 @@ from ucseg.folder.survey import (
 )
 from ucseg.machine.pool import for_each
 from ucseg.scans.reading import holds_fractions, is_segmentation
+from ucseg.scans.said import NOTHING, Said
 from ucseg.scans.same_grid import offset
 
 _AIR_IN_CT = -500.0
@@ -52,6 +53,7 @@ class ImportOptions:
     fill_outlines: bool | None = None
     instances: bool | None = None
     orientation: str | None = None
+    said: Said = NOTHING
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def understand_cases(
     """As `understand`, of cases found already: `images`, `masks` and `subject` of the options are not used."""
     given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
-    surveyed, unreadable = survey_cases(found.cases, _stage("reading headers and masks", len(found.cases), done))
+    asked = [case.as_said(options.said) for case in found.cases]
+    surveyed, unreadable = survey_cases(asked, _stage("reading headers and masks", len(found.cases), done))
     for case, reason in unreadable:
         left_out += _with_mask(case, reason)
     if not surveyed:
@@ -161,12 +164,15 @@ def understand_cases(
             "not_annotated": reading.not_annotated,
             "mask_threshold": reading.mask_threshold,
             "fill_outlines": reading.fill_outlines,
+            "geometry": options.said.geometry,
+            "spacing": options.said.spacing or None,
+            "max_voxels": options.said.max_voxels,
         },
         "init",
     )
     unfit |= reading.rejected
     unfit |= _misfits([one for one in surveyed if one.case.case not in unfit], config, done)
-    notes += _places(surveyed, unfit)
+    notes += [*_places(surveyed, unfit), *_spacings(surveyed, dims)]
     notes += _of_a_part([one for one in surveyed if one.case.case not in unfit])
     cases = [replace(one.case, mask=None) if one.case.case in unfit else one.case for one in surveyed]
     for case in (one.case for one in surveyed):
@@ -258,6 +264,30 @@ def _of_a_part(surveyed: Sequence[Surveyed]) -> list[str]:
     if not files:
         return []
     return [f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."]
+
+
+def _spacings(surveyed: Sequence[Surveyed], dims: int) -> Iterable[str]:
+    """Notes about headers that say two spacings, and about volumes that state none."""
+    doubts: dict[str, list[str]] = defaultdict(list)
+    for one in surveyed:
+        if one.image.geometry.doubt:
+            doubts[one.image.geometry.doubt].append(one.case.image.name)
+    if doubts:
+        listed = "; ".join(f"{doubt}: {some(names)}" for doubt, names in [*doubts.items()][:3])
+        yield (
+            f"the headers of {sum(map(len, doubts.values()))} scans contradict themselves, and the second spacing is "
+            f"taken ({listed}). If the first one is right, repeat with --geometry {_first(doubts)}."
+        )
+    bare = [one.case.image.name for one in surveyed if one.image.geometry.unit == "px"]
+    if dims == 3 and bare:
+        yield (
+            f"{len(bare)} volumes state no spacing ({some(bare)}), so their voxels are taken for cubes. If you know it, "
+            "repeat with --spacing and the mm along each axis, such as --spacing 10,1.5,1.5."
+        )
+
+
+def _first(doubts: Iterable[str]) -> str:
+    return next(iter(doubts)).partition(" ")[0]
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:

@@ -113,10 +113,11 @@ def measure_round_trips(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]])
 
 
 def _reading_masks(config: DatasetConfig) -> list[Any]:
-    """What decides which classes a mask holds."""
+    """What decides which classes a mask holds, and where."""
     names = list(config.classes.values())
     values = {str(value): index for value, index in config.values.items()}
-    return [config.mask_threshold, config.fill_outlines, names, values, config.not_annotated]
+    where = [config.geometry, list(config.spacing or ())]
+    return [config.mask_threshold, config.fill_outlines, names, values, config.not_annotated, *where]
 
 
 def _named(shape: tuple[int, ...]) -> str:

@@ -12,11 +12,15 @@ from ucseg.config import Strict
 from ucseg.dataset.manifest import CONFIG_FILE, Dataset
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
+from ucseg.scans.said import HeaderPart
 
 if TYPE_CHECKING:
     from ucseg.planning.plan import Plan
 
-READING = ("dims", "modality", "channels", "classes", "values", "not_annotated", "mask_threshold", "fill_outlines")
+READING = (
+    *("dims", "modality", "channels", "classes", "values", "not_annotated", "mask_threshold", "fill_outlines"),
+    *("geometry", "spacing"),
+)
 """The values of dataset.yaml that decide what images and masks mean."""
 
 
@@ -35,6 +39,8 @@ class Origin(Strict):
     not_annotated: list[int] = Field(default_factory=list)
     mask_threshold: float | None
     fill_outlines: bool
+    geometry: HeaderPart | None = None
+    spacing: tuple[float, ...] | None = None
     labelled: int = Field(ge=0)
     unlabelled: int = Field(ge=0)
     cases: str

@@ -17,12 +17,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
 from ucseg.scans.dicom.series import is_dicom
+from ucseg.scans.said import NOTHING, Said
 
 FORMATS = {
     ending: name
@@ -54,11 +55,13 @@ class Address:
         path: as cases.csv says it.
         files: one file a channel (or part of a mask); one DICOM folder.
         part: the array or series of the file that is meant; "" for the whole.
+        said: what the user says of the file.
     """
 
     path: Path
     files: tuple[Path, ...] = field(compare=False)
     part: str = field(default="", compare=False)
+    said: Said = field(default=NOTHING, compare=False)
 
     @classmethod
     def of(cls, place: Address | Path | str) -> Address:
@@ -100,6 +103,10 @@ class Address:
         path = Path(f"{before}{{{','.join(numbers)}}}{after}")
         return cls(path, tuple(Path(f"{before}{number}{after}") for number in numbers))
 
+    def as_said(self, said: Said) -> Address:
+        """The same address, read as the user says."""
+        return replace(self, said=said) if said != self.said else self
+
     def __str__(self) -> str:
         return str(self.path)
 
@@ -123,7 +130,7 @@ class Address:
     @property
     def singles(self) -> list[Address]:
         """The addresses of its channels, in order; itself where it is one file."""
-        return [Address.of(file) for file in self.files] if self.several else [self]
+        return [Address.of(file).as_said(self.said) for file in self.files] if self.several else [self]
 
     @cached_property
     def ending(self) -> str:

@@ -53,6 +53,7 @@ def read(address: Address, first: tuple[str, ...] = IMAGE_NAMES) -> Scan:
     with _entries(address) as entries:
         entry = _chosen(address, entries, first)
         shape, channels = _shape(address, entry)
+        refusals.check_size(address, address.said, shape, channels)
         geometry = _geometry(address, entry, len(shape))
         array = np.array(entry.data[...])  # a copy: mapped voxels would crash if the file changed under them
     if array.dtype == np.float16 or array.dtype.itemsize > 8:

@@ -9,6 +9,7 @@ exactly where its image lies. So NRRD's vectors are taken from the file's text, 
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,23 @@ from ucseg.scans.address import Address
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 
+_MILLIMETRES = {"": 1.0, "?": 1.0, "pixel": 1.0, "none": 1.0, "???": 1.0} | {
+    name: scale
+    for scale, names in (
+        (1e-6, ("nm", "nanometer", "nanometers", "nanometre", "nanometres")),
+        (
+            1e-3,
+            ("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"),
+        ),
+        (1.0, ("mm", "millimeter", "millimeters", "millimetre", "millimetres")),
+        (10.0, ("cm", "centimeter", "centimeters", "centimetre", "centimetres")),
+        (1000.0, ("m", "meter", "meters", "metre", "metres")),
+        (25.4, ("in", "inch", "inches")),
+    )
+    for name in names
+}
+"""Of a unit's names in lower case. Without a unit: mm, as every program takes it."""
+
 
 @dataclass(frozen=True)
 class ItkHeader:
@@ -38,8 +56,9 @@ def read(address: Address) -> Scan:
     path = address.file
     reader = _reader(path)
     channels, dims = _channels(path, reader), _dims(path, reader)
+    refusals.check_size(address, address.said, reader.GetSize()[:dims], channels)
     if not _is_nrrd(path):
-        _check_compressed(path)
+        _check_compressed(path, reader)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -196,7 +215,50 @@ def _geometry(path: Path, reader: sitk.ImageFileReader, dims: int) -> Geometry:
             vectors = np.copysign(written, vectors)  # ITK has turned the axes of the file's own space into LPS
     affine[:dims, :dims] = LPS[:dims][:, None] * vectors
     affine[:dims, dims] = LPS[:dims] * np.array(reader.GetOrigin())[:dims]
-    return Geometry(affine)
+    world, along = _units(path, dims)
+    if (world == 1).all() and (along == 1).all():
+        return Geometry(affine)
+    scaled = affine.copy()
+    scaled[:dims, :dims] *= world[:, None] * along
+    scaled[:dims, dims] *= world
+    return Geometry(scaled, others=(("the header without its units", affine),))
+
+
+def _units(path: Path, dims: int) -> tuple[Array, Array]:
+    """Millimetres in the units of the world's axes, and in those of the voxels' axes where these have their own.
+
+    NRRD: `space units`, or `units` of axes with `spacings`. MetaImage: `DistanceUnits`. ITK passes over all of them.
+
+    Raises:
+        UserError: a unit is not known.
+    """
+    world, along = np.ones(dims), np.ones(dims)
+    found = {name.strip().lower(): value.strip() for name, value in map(_split_field, _header_lines(path))}
+    if not _is_nrrd(path):
+        world[:] = _millimetres(path, found.get("distanceunits", ""))
+        return world, along
+    if "space units" in found:
+        names = re.findall(r'"([^"]*)"', found["space units"])
+        if len(names) >= dims:
+            world = np.array([_millimetres(path, name) for name in names[:dims]])
+    elif "units" in found and "space directions" not in found:
+        names = re.findall(r'"([^"]*)"', found["units"])[-dims:]
+        if len(names) == dims:
+            along = np.array([_millimetres(path, name) for name in names])
+    return world, along
+
+
+def _split_field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition("=" if ":" not in line.partition("=")[0] else ":")
+    return name, value
+
+
+def _millimetres(path: Path, unit: str) -> float:
+    if unit not in _MILLIMETRES and unit.lower() not in _MILLIMETRES:
+        raise UserError(
+            "scan-unit", f"{path}: its unit '{unit}' is not known; write the header in mm, the unit of all other files."
+        )
+    return _MILLIMETRES.get(unit, _MILLIMETRES.get(unit.lower(), 1.0))
 
 
 def _nrrd_vectors(path: Path) -> Array:
@@ -212,16 +274,22 @@ def _nrrd_vectors(path: Path) -> Array:
 
 
 def _header_lines(path: Path) -> Iterator[str]:
-    """The lines of an NRRD header, which an empty one ends."""
+    """The lines of an NRRD header, which an empty one ends, or of a MetaImage's, which names its data at last."""
     with path.open("rb") as file:
         for line in file:
             if not line.strip():
                 break
             yield line.decode("utf-8", "replace").strip()
+            if line.partition(b"=")[0].strip() == b"ElementDataFile":
+                break
 
 
-def _check_compressed(path: Path) -> None:
-    """Raise a UserError if a MetaImage's compressed data is broken: ITK would return whatever lay in memory."""
+def _check_compressed(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Raise a UserError if a MetaImage's compressed data is broken: ITK would return whatever lay in memory.
+
+    No more is unpacked than the header says: a small file could fill any memory.
+    """
+    expected = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * _bytes_of(reader)
     fields: dict[bytes, bytes] = {}
     with path.open("rb") as file:
         for line in file:
@@ -240,11 +308,18 @@ def _check_compressed(path: Path) -> None:
         data = beside.read_bytes()
     stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # zlib or gzip
     try:
-        stream.decompress(data)
+        unpacked = len(stream.decompress(data, expected + 1))
     except zlib.error as error:
         raise refusals.damaged(path, error) from error
+    if unpacked > expected:
+        raise refusals.damaged(path, "it holds more bytes than its header says")
     if not stream.eof:
         raise refusals.damaged(path, "its compressed data has no end")
+
+
+def _bytes_of(reader: sitk.ImageFileReader) -> int:
+    """Bytes of one number of a voxel."""
+    return int(sitk.Image([1, 1], reader.GetPixelIDValue()).GetSizeOfPixelComponent())
 
 
 def _reason(error: RuntimeError) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
 _BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MGHError)
+_SAME_STEPS = 0.01
+"""Headers round: to three digits, in files that were seen."""
+_AFTER_VOXELS = 2**24
+"""Bytes that may follow the voxels: MGH files have their history there."""
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
@@ -33,10 +38,10 @@ def read(address: Address) -> Scan:
     """
     image = _load(address.file)
     shape, channels = _shape(address, image)
+    refusals.check_size(address, address.said, shape, channels)
     try:
         if address.file.name.lower().endswith((".gz", ".mgz")):
-            # Unpacking the whole stream checks its checksum; reading up to the last voxel does not.
-            image = type(image).from_bytes(gzip.decompress(address.file.read_bytes()))
+            image = type(image).from_bytes(_unpacked(address.file, image, math.prod(shape) * channels))
         array = np.asanyarray(image.dataobj)
     except _BROKEN as error:
         raise refusals.damaged(address.path, error) from error
@@ -44,13 +49,27 @@ def read(address: Address) -> Scan:
         raise refusals.values(address, image.get_data_dtype())
     array = np.moveaxis(array, 3, 0) if address.part else array[None]
     array = np.ascontiguousarray(native(array)).reshape(channels, *shape)
-    return Scan(array, _geometry(image), address.path, _one_file(image.header))
+    return Scan(array, _geometry(address, image), address.path, _one_file(image.header))
+
+
+def _unpacked(path: Path, image: Any, voxels: int) -> bytes:
+    """The whole stream, which checks its checksum; reading up to the last voxel does not.
+
+    Raises:
+        UserError: it holds much more than its header says, which could fill any memory.
+    """
+    expected = voxels * int(image.get_data_dtype().itemsize) + int(image.dataobj.offset)
+    with gzip.open(path) as stream:
+        unpacked = stream.read(expected + _AFTER_VOXELS)
+        if stream.read(1):
+            raise refusals.damaged(path, "it holds more bytes than its header says")
+    return unpacked
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     image = _load(address.file)
     shape, channels = _shape(address, image)
-    return shape, _geometry(image), channels
+    return shape, _geometry(address, image), channels
 
 
 def write(array: Array, like: Scan, part: Path) -> None:
@@ -144,19 +163,51 @@ def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
     return (*shape, 1, 1)[:3], shape[3] if part else 1
 
 
-def _geometry(image: Any) -> Geometry:
+def _geometry(address: Address, image: Any) -> Geometry:
+    """Where the voxels lie. A NIfTI holds sform, qform and edges (pixdim), of which some may be missing.
+
+    The sform counts. Where its steps are not the edges that pixdim holds, the qform, whose steps are these, counts: a
+    program has left one of them out, more likely the steps. The user can say which is right.
+    """
     affine = np.array(image.affine, dtype=np.float64)
     if isinstance(image.header, MGHHeader):
         return Geometry(affine, placed=bool(image.header["goodRASFlag"]))
     header = image.header
     # No stated unit: mm, as every viewer takes it.
     scale = np.array([[_MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)]] * 3 + [[1.0]])
-    stated = [
-        (f"the {name} of the header", found)
-        for name, found in (("qform", header.get_qform(coded=True)[0]), ("sform", header.get_sform(coded=True)[0]))
-        if found is not None
-    ]
-    others = [(name, scale * found) for name, found in stated if not np.array_equal(found, affine)]
+    both = {"sform": header.get_sform(coded=True)[0], "qform": header.get_qform(coded=True)[0]}
+    stated = {name: np.array(found, np.float64) for name, found in both.items() if found is not None}
+    with_edges = _with_edges(affine, header)
+    doubt, wanted = "", address.said.geometry
+    if wanted is None:
+        differ = not np.allclose(_steps(affine), _steps(with_edges), rtol=_SAME_STEPS)
+        set_by_hand = not np.array_equal(_steps(with_edges), np.ones(3))
+        wanted = "pixdim" if differ and set_by_hand else "sform"
+        if differ and (set_by_hand or "qform" in stated):
+            taken, left = (wanted, "sform") if wanted == "pixdim" else (wanted, "pixdim")
+            steps = {"sform": scale[0] * _steps(affine), "pixdim": scale[0] * _steps(with_edges)}
+            doubt = f"{left} says {_words(steps[left])}, {taken} says {_words(steps[taken])}"
+    chosen = stated.get("qform", with_edges) if wanted == "pixdim" else stated.get(wanted, affine)
+    others = [(f"the {name} of the header", scale * found) for name, found in stated.items() if found is not chosen]
     if scale[0, 0] != 1:
-        others += [(f"{name}, without its unit", found) for name, found in stated]
-    return Geometry(scale * affine, placed=bool(stated), others=tuple(others))
+        others += [(f"the {name} of the header without its unit", found) for name, found in stated.items()]
+    others = [(name, found) for name, found in others if not np.array_equal(found, scale * chosen)]
+    return Geometry(scale * chosen, placed=bool(stated), others=tuple(others), doubt=doubt)
+
+
+def _with_edges(affine: Array, header: Any) -> Array:
+    """An affine of which each axis steps as pixdim says, where that says something."""
+    edges = np.abs(np.array(header["pixdim"][1:4], np.float64))
+    edges[int(header["dim"][0]) :] = 0  # axes that the file does not have
+    edges = np.where(np.isfinite(edges) & (edges > 0), edges, _steps(affine))
+    out = affine.copy()
+    out[:3, :3] *= edges / np.where(_steps(affine) > 0, _steps(affine), 1.0)
+    return out
+
+
+def _steps(affine: Array) -> Array:
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def _words(steps: Array) -> str:
+    return " x ".join(f"{step:.3g}" for step in steps) + " mm"

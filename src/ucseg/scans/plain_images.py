@@ -1,6 +1,7 @@
 """PNG, JPEG and TIFF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK.
 
-A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns.
+A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns. As nnU-Net has it, CASE.json
+beside CASE.tif or CASE_0000.tif may hold its spacing in mm, in the order of these axes.
 
 An image is read as viewers show it: turned by its orientation tag, and inverted where white is zero. Of a mask the
 stored numbers count, but it is turned as well, so that both lie alike. FILE#stored leaves the pixels unturned.
@@ -8,6 +9,8 @@ stored numbers count, but it is turned as well, so that both lie alike. FILE#sto
 
 from __future__ import annotations
 
+import json
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +44,9 @@ def read(address: Address, mask: bool = False) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
     path = address.file
     with _opened(path) as image:
-        pages = []
-        for page in range(_pages(path, image)):
+        pages, count = [], _pages(path, image)
+        refusals.check_size(address, address.said, (count, image.height, image.width), len(image.getbands()))
+        for page in range(count):
             image.seek(page)
             pages.append(native(_pixels(path, image, mask, stored=bool(address.part))))
     array = np.ascontiguousarray(np.moveaxis(pages[0], -1, 0))
@@ -50,7 +54,7 @@ def read(address: Address, mask: bool = False) -> Scan:
         if any(page.shape[-1] > 1 for page in pages):
             raise _no_stack(path, len(pages))
         array = np.stack([page[..., 0] for page in pages])[None]
-    return Scan(array, Geometry(np.eye(array.ndim), "px"), path)
+    return Scan(array, _geometry(path, array.ndim - 1), path)
 
 
 def read_mask(address: Address) -> Scan:
@@ -81,6 +85,37 @@ def oddities(address: Address, mask: bool) -> frozenset[str]:
     return frozenset(found)
 
 
+def spacing_file(path: Path) -> Path | None:
+    """CASE.json beside a TIFF, where there is one."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    names = (re.sub(r"_\d{4}$", "", path.stem), path.stem)
+    return next((file for name in names if (file := path.with_name(f"{name}.json")).is_file()), None)
+
+
+def _geometry(path: Path, dims: int) -> Geometry:
+    """In px, or of a stack with CASE.json in mm."""
+    file = spacing_file(path) if dims == 3 else None
+    stated = None if file is None else _stated(file)
+    if stated is None:
+        return Geometry(np.eye(dims + 1), "px")
+    edges = [float(v) for v in stated if isinstance(v, int | float)] if isinstance(stated, list) else []
+    if len(edges) != dims or not all(0 < edge < float("inf") for edge in edges):
+        raise UserError(
+            "stack-spacing", f"{file}: its spacing {stated} is not {dims} lengths in mm; correct or remove it."
+        )
+    return Geometry(np.diag([*edges, 1.0]), placed=False)
+
+
+def _stated(file: Path) -> object:
+    """What a JSON file says of a spacing; None where it is about something else."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise refusals.damaged(file, error) from error
+    return found.get("spacing") if isinstance(found, dict) else None
+
+
 def is_stack(path: Path) -> bool:
     """Whether a file is a TIFF of several pages; False also where it cannot be read."""
     if path.suffix.lower() not in (".tif", ".tiff"):
@@ -103,7 +138,7 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
             size = image.tag_v2[_HEIGHT], image.tag_v2[_WIDTH]  # type: ignore[attr-defined]
         size = size[::-1] if turned else size
         shape = size if pages == 1 else (pages, *size)
-        return shape, Geometry(np.eye(1 + len(shape)), "px"), 1 if grey or pages > 1 else 3
+        return shape, _geometry(path, len(shape)), 1 if grey or pages > 1 else 3
 
 
 def write(array: Array, like: Scan, part: Path) -> None:

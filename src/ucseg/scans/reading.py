@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans import channels, lattice, plain_images, refusals
@@ -33,9 +36,7 @@ def read_scan(place: Address | Path) -> Scan:
     address = Address.of(place)
     if address.several:
         return channels.read([read_scan(one) for one in address.singles], address)
-    scan: Scan = _module(address).read(address)
-    _refuse_unusable(address, scan.array.shape[1:], scan.geometry)
-    return scan
+    return _usable(address, _module(address).read(address))
 
 
 def read_mask(place: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
@@ -50,8 +51,7 @@ def read_mask(place: Address | Path, grid: tuple[tuple[int, ...], Geometry] | No
     module = _module(address)
     if is_segmentation(address):
         return dicom_seg.read(address.path, grid)
-    scan: Scan = module.read_mask(address) if hasattr(module, "read_mask") else module.read(address)
-    _refuse_unusable(address, scan.array.shape[1:], scan.geometry)
+    scan = _usable(address, module.read_mask(address) if hasattr(module, "read_mask") else module.read(address))
     return scan if grid is None else lattice.laid(scan, grid, is_laid(address))
 
 
@@ -65,7 +65,9 @@ def read_header(place: Address | Path) -> tuple[tuple[int, ...], Geometry, int]:
     if address.several:
         return channels.read_header([read_header(one) for one in address.singles], address)
     shape, geometry, count = _module(address).read_header(address)
+    geometry = _with_spacing(address, geometry)
     _refuse_unusable(address, shape, geometry)
+    refusals.check_size(address, address.said, shape, count)
     return shape, geometry, count
 
 
@@ -140,6 +142,9 @@ def files_of(address: Address) -> list[Path]:
                 named = re.search(r"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", text, re.I | re.M)
                 data = file.parent / named[1] if named else file
                 found += [data] if data != file and data.is_file() else []
+            elif ending in (".tif", ".tiff"):
+                spacing = plain_images.spacing_file(file)
+                found += [spacing] if spacing else []
             elif ending in (".hdr", ".img"):
                 pair = [file.with_suffix(other) for other in (".hdr", ".img", ".HDR", ".IMG")]
                 found += [other for other in pair if other.is_file() and not other.samefile(file)]
@@ -178,6 +183,20 @@ def _module(address: Address) -> ModuleType:
             f"{address}: '{file.suffix}' is not supported; use one of these endings: {', '.join(ENDINGS)}.",
         )
     return format_module(address.format)
+
+
+def _usable(address: Address, scan: Scan) -> Scan:
+    geometry = _with_spacing(address, scan.geometry)
+    _refuse_unusable(address, scan.array.shape[1:], geometry)
+    return scan if geometry is scan.geometry else replace(scan, geometry=geometry)
+
+
+def _with_spacing(address: Address, geometry: Geometry) -> Geometry:
+    """The spacing that the user says, where the file states none."""
+    spacing = address.said.spacing
+    if geometry.unit != "px" or len(spacing) != geometry.dims:
+        return geometry
+    return Geometry(np.diag([*spacing, 1.0]), placed=False)
 
 
 def _refuse_unusable(address: Address, shape: tuple[int, ...], geometry: Geometry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -9,6 +10,7 @@ from textwrap import shorten
 import numpy as np
 
 from ucseg.errors import UserError
+from ucseg.scans.said import Said
 from ucseg.scans.scan import Geometry
 
 
@@ -63,4 +65,16 @@ def check_geometry(place: object, geometry: Geometry) -> None:
         raise UserError(
             "scan-geometry",
             f"{place}: its affine {geometry.affine.tolist()} gives no voxel size and direction; export it again.",
+        )
+
+
+def check_size(place: object, said: Said, shape: Sequence[int], channels: int = 1) -> None:
+    """Raise a UserError if a header states more voxels than may be read; called before any voxel is."""
+    voxels, most = math.prod(int(n) for n in shape) * channels, said.max_voxels
+    if voxels > most:
+        size = " x ".join(map(str, shape))
+        raise UserError(
+            "scan-too-large",
+            f"{place}: has {voxels:.3g} voxels ({size}), more than the {most:.3g} that are allowed; if it is right, "
+            "raise max_voxels in dataset.yaml, or give --max-voxels.",
         )

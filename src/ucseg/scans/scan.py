@@ -25,6 +25,7 @@ class Geometry:
             for plain images (PNG, JPEG, TIFF) it is the identity in pixels.
         unit: "mm" or "px".
         placed: whether the file says where its voxels lie, not only how large they are.
+        doubt: where the header says two different spacings, both in words; "" where it does not.
         others: (name, affine) of other geometries that the same header holds, or that other programs read in it.
     """
 
@@ -32,6 +33,7 @@ class Geometry:
     unit: str = "mm"
     placed: bool = True
     others: tuple[tuple[str, Array], ...] = ()
+    doubt: str = ""
 
     @property
     def dims(self) -> int:

@@ -53,6 +53,8 @@ class _Examined:
     thumbnail: bytes | None = None
     odd: list[tuple[str, bool, frozenset[str]]] = field(default_factory=list)
     """Name of a file, whether it is the mask, and how it shows something else than it stores."""
+    doubt: str = ""
+    """Of the image's header, where it says two spacings."""
     facts: ScanFacts | str = "it cannot be read"
 
 
@@ -80,6 +82,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
     findings += _stretched(examined, dataset)
+    findings += _contradictions(examined, dataset)
     findings += [Finding(*found) for found in as_shown.in_words(odd for one in examined for odd in one.odd)]
     thumbnails = {one.case.case: one.thumbnail for one in examined}
     findings += alike(dataset, thumbnails, {one.case.case: one.image_digest for one in examined})
@@ -107,6 +110,7 @@ def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _E
         out.findings.append(_from_error(error, case.image, dataset))
     else:
         shape, geometry = scan.array.shape[1:], scan.geometry
+        out.doubt = geometry.doubt
         out.image_digest = digest(scan.array)
         out.thumbnail = thumbnail_of(scan.array)
         out.findings += _of_image(name, scan, case, dataset.config)
@@ -213,6 +217,19 @@ def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]
         )
         fix = f"check that they fit their images; if not, name the right masks in {CASES_FILE} or resize them"
         yield Finding("mask-size", named[0][0], what, fix)
+
+
+def _contradictions(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
+    """Headers that say two spacings: one finding for all that say the same."""
+    doubts: dict[str, list[str]] = defaultdict(list)
+    for one in examined:
+        if one.doubt:
+            doubts[one.doubt].append(name_in_root(one.case.image, dataset))
+    for doubt, names in doubts.items():
+        left = doubt.partition(" ")[0]
+        what = f"{len(names)} headers contradict themselves: {doubt}, which is taken ({some(names)})"
+        fix = f"if the first is right, set geometry: {left} in {CONFIG_FILE}; else the second, to settle it"
+        yield Finding("header-contradicts-itself", names[0], what, fix)
 
 
 def _from_error(error: UserError, path: Address, dataset: Dataset) -> Finding:

@@ -18,7 +18,7 @@ from ucseg.errors import UserError
 from ucseg.scans.address import Address
 from ucseg.scans.dicom.series import DicomFile, Slice, damage_of, dataset, files_in, read_file, series_of
 from ucseg.scans.dicom.volume import in_order
-from ucseg.scans.refusals import damaged
+from ucseg.scans.refusals import check_size, damaged
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
@@ -40,6 +40,7 @@ def read(address: Address) -> Scan:
     if not file.is_volume:
         return Scan(_plain(address.path, file), Geometry(np.eye(3), "px"), address.path, DicomHeader(plain=file.file))
     slices, geometry = in_order(address.path, files)
+    check_size(address, address.said, (*file.shape, len(slices)))
     pixels = [
         _real_values(array, one)
         for path, group in groupby(slices, key=lambda one: one.file)
