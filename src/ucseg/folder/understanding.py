@@ -281,8 +281,8 @@ def _spacings(surveyed: Sequence[Surveyed], dims: int) -> Iterable[str]:
     bare = [one.case.image.name for one in surveyed if one.image.geometry.unit == "px"]
     if dims == 3 and bare:
         yield (
-            f"{len(bare)} volumes state no spacing ({some(bare)}), so their voxels are taken for cubes. If you know it, "
-            "repeat with --spacing and the mm along each axis, such as --spacing 10,1.5,1.5."
+            f"{len(bare)} volumes state no spacing ({some(bare)}), so their voxels are taken for cubes. "
+            "If you know it, repeat with --spacing and the mm along each axis, such as --spacing 10,1.5,1.5."
         )
 
 
