@@ -158,3 +158,20 @@ def test_settings_that_cannot_be_are_named(tmp_path: Path, line: str, other: str
     with pytest.raises(UserError) as error:
         load_dataset(tmp_path / "set")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        (f"a,s,{'x' * 300}.png,,train", "row-path"),
+        (f"{'a' * 300},s,a.png,,train", "row-name"),
+        (f"a,s,{'x' * 2**21},,train", "table-damaged"),
+        ("a,s,a\0.png,,train", "table-damaged"),
+    ],
+)
+def test_rows_that_no_file_system_takes_are_named(tmp_path: Path, row: str, kind: str) -> None:
+    save_dataset(make(tmp_path / "set"))
+    (tmp_path / "set/cases.csv").write_text(f"{HEADER}{row}\n")
+    with refused(kind, naming="cases.csv") as error:
+        load_dataset(tmp_path / "set")
+    assert len(str(error.value)) < 1000

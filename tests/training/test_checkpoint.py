@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from refusals import refused
+from ucseg.errors import UserError
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import write_json
 from ucseg.methods import build_method
@@ -70,6 +72,38 @@ def test_settings_that_were_edited_after_training_are_refused(run: RunFolder) ->
     assert run.config_file.read_text() != text
     with refused("run-changed", naming=["config.json", "last.safetensors"]):
         load_method(run.path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("method", 3), ("method", {"name": ["a"]}), ("train", "x"), ("verb", "eat"), ("dataset", None), ("init", [1])],
+)
+def test_a_config_that_says_what_cannot_be_is_named(run: RunFolder, key: str, value: Any) -> None:
+    write_json(run.config_file, read_json(run.config_file) | {key: value})
+    with refused("setting-value", naming=[run.config_file, key]):
+        load_method(run.path)
+
+
+@pytest.mark.parametrize("problem", [None, {}, {"dims": 9}, asdict(PLAN.problem) | {"patch": [10**6, 10**6]}])
+def test_a_problem_that_is_not_the_plans_is_not_built(run: RunFolder, problem: Any) -> None:
+    write_json(run.config_file, read_json(run.config_file) | {"problem": problem})
+    save_weights(run, "last", load_file(run.weights_file("last")), {"step": 1})
+    with refused("run-problem-changed", naming=run.config_file):
+        load_method(run.path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{", "[" * 100_000, "[]", '{"step": -1, "notes": {}}', '{"step": 1, "notes": {"precision": "half"}}',
+        '{"step": 1, "notes": {"last": {"step": 1, "dice": "high"}}}', '{"step": 1, "notes": {"steps": 1e30}}',
+    ],
+)  # fmt: skip
+def test_a_state_whose_notes_cannot_be_is_named(tmp_path: Path, header: str) -> None:
+    save_file({"weights/a": torch.zeros(1)}, tmp_path / "state.safetensors", metadata={"ucseg": header})
+    with pytest.raises(UserError) as refusal:
+        State.load(tmp_path / "state.safetensors")
+    assert refusal.value.code in ("state-damaged", "weights-header")
 
 
 def test_a_plan_that_was_edited_after_training_is_refused(run: RunFolder) -> None:

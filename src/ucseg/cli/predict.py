@@ -116,7 +116,7 @@ def predict(
     )
     predictor = make(run, device=here, precision=precision)
     if reached := RunFolder(run).unfinished:
-        command = typed("train", Path(RunFolder(run).config["dataset"]), out=run, resume=True)
+        command = typed("train", Path(RunFolder(run).config.get("dataset", "DATASET")), out=run, resume=True)
         say(
             "not-final",
             f"{run}: training stands at {reached}: the weights are not final; '{command}' continues it.",
@@ -152,9 +152,7 @@ def predict(
         "spacing": list(how.spacing),
         "classes": {str(index): name for index, name in predictor.plan.classes.items()},
     }
-    dicom = (
-        DicomOutput(read_codes(run), Algorithm(RunFolder(run).config["method"]["name"], weights)) if dicom_seg else None
-    )
+    dicom = DicomOutput(read_codes(run), Algorithm(RunFolder(run).method[0], weights)) if dicom_seg else None
     files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom)
     # Before the folder is made: there may be no cluster.
     with nullcontext() if ray is None else cluster(ray, workers) as joined:

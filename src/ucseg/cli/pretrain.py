@@ -95,7 +95,7 @@ def _pretrain(
 
     with ranks.first_alone():
         before: dict[str, Any] = run.config if resume else {}
-        settings = merge(before["method"]["config"] if resume else {}, asked["method"])
+        settings = merge(run.method[1] if resume else {}, asked["method"])
         method = build(MaskedImagesConfig, settings, "pretrain")
         chosen = find_plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], None, None)
         torch.manual_seed(derive_seed(config.seed, "weights"))
@@ -163,7 +163,7 @@ def _hand_on(model: Any, run: RunFolder, result: FitResult) -> None:
         f"The weights are in {run.pretrained_file}.",
     )
     console.print("Next, training that starts from them:")
-    console.print(f"  ucseg train {run.config['dataset']} --out RUN --init {run.path}")
+    console.print(f"  ucseg train {run.config.get('dataset', 'DATASET')} --out RUN --init {run.path}")
 
 
 def _images(images: list[PreparedCase]) -> dict[str, Any]:

@@ -170,9 +170,9 @@ def _train(
 
     with ranks.first_alone():
         before: Mapping[str, Any] = run.config if resume else {}
-        old_name = before.get("method", {}).get("name", "uc_seg")
+        old_name, old_settings = run.method if resume else ("uc_seg", {})
         name = method or old_name
-        overrides = merge(before["method"]["config"] if resume and name == old_name else {}, asked["method"])
+        overrides = merge(old_settings if name == old_name else {}, asked["method"])
         settings_of(name, overrides)  # wrong ones are refused before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else ThisMachine(name, overrides, config, len(data.validation))

@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from ucseg import __version__
 from ucseg.comparison.datasets import Cohort, cohort
+from ucseg.config import Strict, build
 from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
@@ -20,6 +23,7 @@ from ucseg.machine.writing import json_text, write_text
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 from ucseg.training.environment import environment
+from ucseg.training.read_back import Reached
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import sort_settings
 from ucseg.types import Array
@@ -30,6 +34,37 @@ if TYPE_CHECKING:
 WEIGHTS = ("last", "best")
 COLUMNS = ("network", "weights", "case", "subject", "class", "status", *METRICS, "unit")
 """Of the rows in a cell's file. `network` is empty for the method's prediction."""
+
+
+Figure = Annotated[float, Field(allow_inf_nan=True)]
+
+
+class MeasuredRecord(Strict):
+    """What was measured on a test set: rows of COLUMNS, and why cases are not among them."""
+
+    rows: list[Annotated[list[str | Figure | None], Field(min_length=len(COLUMNS), max_length=len(COLUMNS))]]
+    left_out: dict[str, str]
+
+
+class TrainingRecord(Strict):
+    """How a cell was trained, as far as it is read back."""
+
+    model_config = ConfigDict(extra="allow")
+
+    seconds: float
+    steps: int
+
+
+class CellRecord(Strict):
+    """The file of a cell."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ucseg: str
+    training: TrainingRecord
+    environment: dict[str, Any]
+    evaluation_seconds: float
+    tests: dict[str, MeasuredRecord]
 
 
 @dataclass(frozen=True)
@@ -74,9 +109,17 @@ def result_file(out: Path, name: str) -> Path:
 
 def measured(out: Path, name: str, tests: Sequence[str]) -> dict[str, Any] | None:
     """A cell's result if it has been measured on any of these test sets."""
-    file = result_file(out, name)
-    found = read_json(file) if file.exists() else {"tests": {}}
-    return found if set(tests) & set(found["tests"]) else None
+    found = _read(result_file(out, name))
+    return found if found is not None and set(tests) & set(found["tests"]) else None
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """A cell's result; None if there is none yet, a UserError if it says what cannot be."""
+    if not file.exists():
+        return None
+    values = read_json(file)
+    build(CellRecord, values, str(file))
+    return values
 
 
 def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
@@ -86,7 +129,7 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
         UserError: training or all of a test set failed.
         Interrupted: training was stopped, and saved.
     """
-    result = read_json(task.file) if task.file.exists() else None
+    result = _read(task.file)
     if result is None:
         made_with = environment()  # now: a checkout may be at another commit when training ends
         made_with.pop("command")  # this very task
@@ -127,16 +170,17 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
     rows: list[list[Any]] = []
     left_out: dict[str, UserError] = {}
     notes = {weights: task.run / f"{weights}.json" for weights in WEIGHTS}
-    chosen = {weights: read_json(file) if file.exists() else {} for weights, file in notes.items()}
+    chosen = {weights: build(Reached, read_json(file), str(file)) for weights, file in notes.items() if file.exists()}
+    last, best = (chosen.get(weights) for weights in WEIGHTS)
     # Written at the same step, and not of the averaged weights: the same file twice.
-    same = chosen["best"].get("step") == chosen["last"].get("step") and chosen["best"].get("weights") == "last"
+    same = last is not None and best is not None and best.step == last.step and best.weights == "last"
     for weights in WEIGHTS:
-        if not chosen[weights]:
+        if weights not in chosen:
             continue  # no validation case ever had a foreground: there is no best
         if weights == "best" and same:
             rows += [[row[0], weights, *row[2:]] for row in rows]
             continue
-        precision = str(RunFolder(task.run).config["train"]["precision"])
+        precision = str(RunFolder(task.run).config.get("train", {}).get("precision", "auto"))
         predictor = Predictor.from_run(task.run, weights, task.device, precision=precision, mirror=task.mirror)
         for case in tests.cases:
             try:

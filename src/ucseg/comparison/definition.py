@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ucseg.comparison.datasets import Amount, Cohort, digest
 from ucseg.comparison.grid import amount_name
 from ucseg.config import flat, merge
@@ -60,11 +62,14 @@ def earlier(out: Path) -> Definition | None:
     """
     if (out / FILE).is_file():
         try:
-            return Definition(**read_json(out / FILE))
-        except TypeError:
+            found = TypeAdapter(Definition).validate_python(read_json(out / FILE))
+        except ValidationError:
+            found = None
+        if found is None or not all(isinstance(found.fixed.get(key), dict) for key in ("plan", "train", "classes")):
             raise UserError(
                 "comparison-damaged", f"{out / FILE}: is not a file of ucseg compare; choose another --out."
-            ) from None
+            )
+        return found
     if out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
         what = next((f"holds a {name}" for name in OTHERS if (out / name).exists()), "is not empty")
         raise UserError("not-a-comparison", f"{out}: {what} and is not a comparison; choose another --out.")

@@ -28,7 +28,7 @@ def masks_seen(dataset: Dataset, amounts: Sequence[Amount], starts: Mapping[str,
     for text, start in starts.items():
         known = RunFolder(start.path).config if start.by_names else {}
         more = set(known.get("cases", {}).get("labelled", ())) & {case.case for case in dataset.labelled} - fewest
-        if more and Path(known["dataset"]).resolve() == dataset.folder.resolve():
+        if more and Path(known.get("dataset", "")).resolve() == dataset.folder.resolve():
             notes.append(
                 f"{text}: the weights that it starts from were trained with {len(more)} masks that this comparison "
                 f"hides ({some(sorted(more))}); rows with few labels are too good."

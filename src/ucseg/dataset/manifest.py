@@ -34,6 +34,8 @@ HIDDEN_FILE = "hidden.csv"
 LEFT_OUT_FILE = "left_out.csv"
 DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, LEFT_OUT_FILE, "plan.yaml")
 """What ucseg puts into a dataset's folder, which the scans may share."""
+MOST_NAME = 200
+"""Bytes of a case's name: file systems take 255, and results add to it."""
 CASE_COLUMNS = ("case", "subject", "image", "mask", "split")
 HIDDEN_COLUMNS = ("case", "mask")
 LEFT_OUT_COLUMNS = ("file", "reason")
@@ -217,8 +219,8 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
     lines: dict[str, int] = {}
     for line, row in read_table(file, CASE_COLUMNS):
         here, name, split = f"{file}, line {line}", row["case"], row["split"]
-        if not name or "/" in name or "\\" in name:
-            what = f"case '{name}' cannot name files; give it a name without slashes."
+        if not name or "/" in name or "\\" in name or len(name.encode()) > MOST_NAME:
+            what = f"case '{name[:MOST_NAME]}' cannot name files; give it a shorter name without slashes."
             problems.append(UserError("row-name", f"{here}: {what}"))
         elif name in lines:
             what = f"case '{name}' is also in line {lines[name]}; give every case its own name."
@@ -233,8 +235,11 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
         if split not in SPLITS:
             what = f"split '{split}' is not one of {', '.join(SPLITS)}; choose one."
             problems.append(UserError("row-split", f"{here}: {what}"))
-        mask = _address(row["mask"], root) if row["mask"] else None
-        cases.append(Case(name, row["subject"], _address(row["image"], root), mask, split))
+        try:
+            mask = _address(row["mask"], root) if row["mask"] else None
+            cases.append(Case(name, row["subject"], _address(row["image"], root), mask, split))
+        except UserError as error:
+            problems.append(UserError(error.code, f"{here}: {error}"))
     if problems:
         raise UserError.together(problems)
     if not cases:
@@ -243,7 +248,11 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
 
 
 def _address(path: str, root: Path) -> Address:
-    return Address.of(absolute(root / path))
+    try:
+        return Address.of(absolute(root / path))
+    except OSError as error:  # a name that no system takes
+        shown = path if len(path) < MOST_NAME else f"{path[:60]}..."
+        raise UserError("row-path", f"{shown} is no path ({error.strerror}); name a file of {root}.") from None
 
 
 def _relative(place: Address | Path, root: Path) -> str:

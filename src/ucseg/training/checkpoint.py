@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ucseg.config import build
 from ucseg.errors import UserError, some
 from ucseg.machine.writing import whole_file, write_json
+from ucseg.training.read_back import StateHeader
 from ucseg.training.run_folder import RunFolder
 from ucseg.types import Problem
 
@@ -58,8 +60,9 @@ class State:
             for key, value in tensors.items():
                 part, _, name = key.partition("/")
                 parts[part][name] = value
-            return cls(step=int(header["step"]), notes=dict(header["notes"]), **parts)
-        except (KeyError, TypeError, ValueError):
+            known = build(StateHeader, header, str(path))
+            return cls(step=known.step, notes=dict(header["notes"]), **parts)
+        except (KeyError, UserError):
             raise UserError("state-damaged", f"{path}: this is no saved state of a training run; {RESTORE}.") from None
 
 
@@ -113,7 +116,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError("weights-damaged", f"{path}: the weights cannot be read ({error}); {RESTORE}.") from None
     if notes is None:
         raise UserError("weights-foreign", f"{path}: ucseg did not write these weights; give a run of 'ucseg train'.")
-    return tensors, json.loads(notes)
+    try:
+        return tensors, dict(json.loads(notes))
+    except (ValueError, TypeError, RecursionError):
+        raise UserError("weights-header", f"{path}: what is noted in it cannot be read; {RESTORE}.") from None
 
 
 def save_weights(run: RunFolder, which: str, weights: Mapping[str, Tensor], known: Mapping[str, Any]) -> None:
@@ -163,16 +169,22 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
             f"{run}: these are pretrained weights, and no trained model; "
             f"train one with 'ucseg train DATASET --out RUN --init {run}'.",
         )
-    try:
-        name, settings, problem = config["method"]["name"], config["method"]["config"], config["problem"]
-    except (KeyError, TypeError):
-        raise UserError("run-config-damaged", f"{folder.config_file}: it lacks method or problem; {RESTORE}.") from None
+    name, settings = folder.method
     path = find_weights(folder, which)
     tensors, header = load_tensors(path)
     folder.require_unchanged(header.get("run"), path)
     plan = _plan_of(folder, config)
     try:
-        method = build_method(name, settings, TypeAdapter(Problem).validate_python(problem))
+        problem = TypeAdapter(Problem).validate_python(config["problem"])
+    except (KeyError, ValidationError):
+        problem = None
+    if problem != plan.problem:
+        raise UserError(
+            "run-problem-changed",
+            f"{folder.config_file}: its problem is not that of {folder.plan_file.name}; {RESTORE}.",
+        )
+    try:
+        method = build_method(name, settings, plan.problem)
     except UserError as error:  # the code may have no such setting or method any more
         raise UserError("run-config-outdated", f"{folder.config_file}: {error}") from None
     restore_weights(method, tensors, path)

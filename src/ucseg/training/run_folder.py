@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ucseg.config import flat
+from ucseg.config import build, flat
 from ucseg.errors import UserError
 from ucseg.machine.lock import Lock, lock
-from ucseg.machine.reading import read_json
+from ucseg.machine.reading import read_json, read_text
 from ucseg.machine.writing import json_text, make_folder, whole_file, write_json, write_text, writing
 from ucseg.training.environment import environment
+from ucseg.training.read_back import Reached, RunConfig, Starts
 
 # Where and how fast a run computes, and how often it saves or logs, may differ between its parts. With another number
 # of devices the result is the same up to rounding and to the draws of dropout.
@@ -58,7 +59,10 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_json(self.config_file)
+        """What config.json says; a UserError if it says what cannot be."""
+        values = read_json(self.config_file)
+        build(RunConfig, values, str(self.config_file))
+        return values
 
     @property
     def digest(self) -> str:
@@ -83,6 +87,21 @@ class RunFolder:
     def verb(self) -> str:
         return str(self.config.get("verb", "train"))
 
+    @property
+    def method(self) -> tuple[str, dict[str, Any]]:
+        """The method's name, and its settings as they were at the start.
+
+        Raises:
+            UserError: config.json lacks them.
+        """
+        record = build(RunConfig, read_json(self.config_file), str(self.config_file)).method
+        if record.name is None or record.config is None:
+            raise UserError(
+                "run-config-damaged",
+                f"{self.config_file}: it lacks the method's name or settings; restore it from a copy or train again.",
+            )
+        return record.name, record.config
+
     def weights_file(self, which: str) -> Path:
         """Weights called "last", "best" or "ema"; what is known of them stands beside it as .json."""
         return self.path / f"{which}.safetensors"
@@ -95,9 +114,8 @@ class RunFolder:
     def unfinished(self) -> str:
         """How far training is if it has not ended ("step 9 of 24"), else ""."""
         file = self.weights_file("last").with_suffix(".json")
-        known = read_json(file) if file.exists() else {}
-        step, of = known.get("step", 0), known.get("of", 0)
-        return f"step {step} of {of}" if step < of else ""
+        known = build(Reached, read_json(file) if file.exists() else {}, str(file))
+        return f"step {known.step} of {known.of}" if known.step < known.of else ""
 
     def require(self, resume: bool, verb: str = "train") -> None:
         """Refuse to overwrite a run, and to resume where there is none.
@@ -232,13 +250,12 @@ class RunFolder:
         if not self.metrics_file.exists():
             return
         kept = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                done = json.loads(line)["step"]
-            except (ValueError, KeyError, TypeError):
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError, RecursionError):
                 break  # the line that was being written when the run was killed
-            if done <= step:
-                kept.append(line)
         write_text(self.metrics_file, "".join(f"{line}\n" for line in kept))
 
     def log(self, file: TextIO, line: Mapping[str, Any]) -> None:
@@ -256,21 +273,28 @@ class RunFolder:
         """What was logged so far, one mapping a line."""
         if not self.metrics_file.exists():
             return []
-        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+        try:
+            return [dict(json.loads(line)) for line in read_text(self.metrics_file).splitlines()]
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise UserError(
+                "metrics-damaged", f"{self.metrics_file}: cannot be read ({error}); restore it from a copy."
+            ) from None
 
     def first_precision(self, asked: str) -> str:
         """The precision that the run began in, where it is to be the quicker one: timed again, it may be the other."""
         if asked != "auto" or not self.environment_file.exists():
             return asked
-        starts = read_json(self.environment_file).get("starts")
-        first = starts[0] if isinstance(starts, list) and starts and isinstance(starts[0], dict) else {}
-        return str(first["precision"]) if first.get("precision") in ("bf16", "fp32") else asked
+        starts = self._starts()
+        first = starts[0].get("precision") if starts else None
+        return first if first in ("bf16", "fp32") else asked
 
     def note_environment(self, **chosen: Any) -> None:
         """Add this start to environment.json, with what was chosen for it (device, precision)."""
-        starts = read_json(self.environment_file).get("starts") if self.environment_file.exists() else []
-        earlier = starts if isinstance(starts, list) else []
-        write_json(self.environment_file, {"starts": [*earlier, {**environment(), **chosen}]})
+        write_json(self.environment_file, {"starts": [*self._starts(), {**environment(), **chosen}]})
+
+    def _starts(self) -> list[dict[str, Any]]:
+        file = self.environment_file
+        return build(Starts, read_json(file), str(file)).starts if file.exists() else []
 
     def _sweep(self) -> None:
         """Remove what a killed process was writing."""

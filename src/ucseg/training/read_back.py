@@ -1,0 +1,87 @@
+"""What a run's own files may say when they are read back: a copy, a disk or a person may have changed them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from ucseg.config import Strict
+from ucseg.planning.plan import MOST_STEPS
+
+
+class _Known(Strict):
+    """Keys that are read are checked; later versions may have others."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class MethodRecord(_Known):
+    """A method's name and its settings, which its own model checks."""
+
+    name: str | None = None
+    config: dict[str, Any] | None = None
+
+
+class CaseNames(_Known):
+    """What was trained and validated on, by name."""
+
+    labelled: list[str] = Field(default_factory=list)
+
+
+class RunConfig(_Known):
+    """config.json of a run. Settings, plan and problem have models of their own."""
+
+    verb: Literal["train", "pretrain"] = "train"
+    dataset: str = "DATASET"
+    method: MethodRecord = MethodRecord.model_validate({})
+    train: dict[str, Any] = Field(default_factory=dict)
+    plan: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Any] = Field(default_factory=dict)
+    cases: CaseNames = CaseNames.model_validate({})
+    init: dict[str, str] | None = None
+
+
+class Reached(_Known):
+    """How far weights are, in last.json and the like."""
+
+    step: int = Field(0, ge=0, le=MOST_STEPS)
+    of: int = Field(0, ge=0, le=MOST_STEPS)
+    weights: str = "last"
+
+
+class Measured(Strict):
+    """A validation: its step, whose weights it is of, and figures by name."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=True)
+    __pydantic_extra__: dict[str, float]
+
+    step: int = Field(ge=0, le=MOST_STEPS)
+    weights: str = "last"
+
+
+class StateNotes(_Known):
+    """What a saved state notes beside its tensors."""
+
+    seconds: float = Field(0.0, ge=0)
+    work: float = Field(0.0, ge=0)
+    steps: int | None = Field(None, ge=1, le=MOST_STEPS)
+    counted: tuple[int, float] | None = None
+    precision: Literal["bf16", "fp32"] | None = None
+    last: Measured | None = None
+    best: Measured | None = None
+    terms: list[str] = Field(default_factory=list)
+    silent: list[str] = Field(default_factory=list)
+
+
+class StateHeader(Strict):
+    """The header of a saved state."""
+
+    step: int = Field(ge=0, le=MOST_STEPS)
+    notes: StateNotes
+
+
+class Starts(_Known):
+    """environment.json: one record a start."""
+
+    starts: list[dict[str, Any]] = Field(default_factory=list)
