@@ -21,9 +21,10 @@ from threshold_run import BRIGHT, DARK, make_run, plan_2d, plan_3d
 from dicom_files import save, save_series, slice_of
 from refusals import refused
 from ucseg.cli.predict import predict
+from ucseg.scans.address import Address
 from ucseg.scans.dicom.codes import CODES_FILE
 from ucseg.scans.dicom.results import Algorithm, segmentation, source_of
-from ucseg.scans.reading import read_mask, read_scan
+from ucseg.scans.reading import read_mask, read_scan, segment_names
 
 FRAME_OF_REFERENCE = "1.2.3.99"
 PATIENT = {
@@ -326,3 +327,30 @@ def test_a_colour_image_without_a_place_gets_a_segmentation_that_claims_none(
     np.testing.assert_array_equal(again[0, ..., 0] == 1, bright)
     assert not (tmp_path / "out/dicom/uncertainty").exists()
     assert list((tmp_path / "out/uncertainty").iterdir()), "the map is there in the image's own kind of format"
+
+
+def test_a_label_map_and_contours_on_request(run: Path, tmp_path: Path) -> None:
+    volume = body()
+    series = save_series(tmp_path / "scan", volume, FrameOfReferenceUID=FRAME_OF_REFERENCE, **PATIENT)
+    scan, bright = read_scan(series), volume > 500
+    predict(run, [series], out=tmp_path / "out", device="cpu", dicom_seg=True, labelmap=True, rtstruct=True)
+    files = [tmp_path / "out/dicom/scan.dcm", tmp_path / "out/dicom/rtstruct/scan.dcm"]
+    for file, uid in zip(files, ("1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"), strict=True):
+        ds = pydicom.dcmread(file)
+        assert (ds.SOPClassUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID) == (uid, "1.2.3", FRAME_OF_REFERENCE)
+        assert (ds.PatientID, "secret" in str(ds)) == ("someone", False)
+        again = read_mask(file, (scan.array.shape[1:], scan.geometry))
+        np.testing.assert_array_equal(again.array[0], bright.transpose(1, 0, 2))
+        assert segment_names(Address.of(file)) == {1: "organ"}
+    whole = highdicom.seg.segread(files[0]).get_volume(combine_segments=True)
+    assert whole.array.sum() == bright.sum()
+
+    predict(run, [series], out=tmp_path / "alone", device="cpu", rtstruct=True)
+    assert [path.name for path in (tmp_path / "alone/dicom").iterdir()] == ["rtstruct"]
+    with refused("labelmap-without-seg", naming="--dicom-seg"):
+        predict(run, [series], out=tmp_path / "none", device="cpu", labelmap=True)
+    bare = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}
+    photo = save(slice_of(volume[..., 0], (0, 0, 0), "1.8", **bare, FrameOfReferenceUID="1.2.9"), tmp_path / "p.dcm")
+    with refused("scans-failed", naming=["1 of 2", str(tmp_path / "two")]):
+        predict(run, [series, photo], out=tmp_path / "two", device="cpu", rtstruct=True)
+    assert "--rtstruct" in (tmp_path / "two/cases.csv").read_text()

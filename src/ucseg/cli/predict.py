@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from ucseg.errors import Interrupted, UserError, some
 
 if TYPE_CHECKING:
     from ucseg.folder.inputs import Input
-    from ucseg.inference.outputs import PredictionFolder, Row
+    from ucseg.inference.outputs import DicomOutput, PredictionFolder, Row
     from ucseg.planning.plan import Plan
     from ucseg.scans.said import Said
 
@@ -36,6 +36,12 @@ def predict(
     dicom_seg: Annotated[
         bool,
         typer.Option("--dicom-seg", help="Also write DICOM SEG and the uncertainty as a Parametric Map (DICOM input)."),
+    ] = False,
+    labelmap: Annotated[
+        bool, typer.Option("--labelmap", help="With --dicom-seg: one label map instead of a binary mask a class.")
+    ] = False,
+    rtstruct: Annotated[
+        bool, typer.Option("--rtstruct", help="Also write an RT Structure Set (DICOM input, volumes).")
     ] = False,
     split: Annotated[str, typer.Option(help="Which cases of a dataset: train, validation, test or all.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Weights: last, best (on validation cases) or ema.")] = "last",
@@ -85,8 +91,8 @@ def predict(
     input holds no scan at all.
 
     With --dicom-seg, each DICOM scan also gets DIR/dicom/CASE.dcm and, if it is a volume,
-    DIR/dicom/uncertainty/CASE.dcm, in its frame of reference. RUN/codes.yaml says which codes the segments get. Other
-    inputs are named and left out.
+    DIR/dicom/uncertainty/CASE.dcm, in its frame of reference. With --rtstruct, volumes get
+    DIR/dicom/rtstruct/CASE.dcm. RUN/codes.yaml says which codes the segments get. Other inputs are named and left out.
 
     Returns:
         The written folder; `.rows` are the lines of cases.csv.
@@ -98,10 +104,8 @@ def predict(
     from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
     from ucseg.inference.cases import predict_case
     from ucseg.inference.on_ray import cluster, predict_on_ray
-    from ucseg.inference.outputs import CaseFiles, DicomOutput, PredictionFolder, weights_digest
+    from ucseg.inference.outputs import CaseFiles, PredictionFolder, weights_digest
     from ucseg.inference.predictor import Predictor
-    from ucseg.scans.dicom.codes import read_codes
-    from ucseg.scans.dicom.results import Algorithm
     from ucseg.training.allocator import kept_memory
     from ucseg.training.run_folder import RunFolder
 
@@ -125,8 +129,8 @@ def predict(
     how = _read_how(predictor.plan, geometry, spacing, max_voxels)
     found = find_inputs(inputs, out, split, predictor.plan.channels, how)
     items, problems = found.scans, found.problems
-    if dicom_seg:
-        items = _dicom_series(items, problems)
+    if dicom_seg or rtstruct:
+        items = _dicom_series(items, problems, "--dicom-seg" if dicom_seg else "--rtstruct")
     for problem in problems:
         say(problem.code, str(problem), "red")
     if found.masks:
@@ -148,11 +152,13 @@ def predict(
         "probabilities": probabilities,
         "members": members,
         "dicom_seg": dicom_seg,
+        "labelmap": labelmap,
+        "rtstruct": rtstruct,
         "geometry": how.geometry,
         "spacing": list(how.spacing),
         "classes": {str(index): name for index, name in predictor.plan.classes.items()},
     }
-    dicom = DicomOutput(read_codes(run), Algorithm(RunFolder(run).method[0], weights)) if dicom_seg else None
+    dicom = _dicom_output(run, weights, dicom_seg, labelmap, rtstruct)
     files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom)
     # Before the folder is made: there may be no cluster.
     with nullcontext() if ray is None else cluster(ray, workers) as joined:
@@ -183,6 +189,21 @@ def predict(
     cases = "case" if len(items) == 1 else "cases"
     say("predicted", f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
     return folder
+
+
+def _dicom_output(run: Path, weights: str, dicom_seg: bool, labelmap: bool, rtstruct: bool) -> DicomOutput | None:
+    from ucseg.inference.outputs import DicomOutput
+    from ucseg.scans.dicom.codes import read_codes
+    from ucseg.scans.dicom.results import Algorithm
+    from ucseg.training.run_folder import RunFolder
+
+    if labelmap and not dicom_seg:
+        raise UserError("labelmap-without-seg", "--labelmap says how --dicom-seg is written; add --dicom-seg.")
+    if not (dicom_seg or rtstruct):
+        return None
+    algorithm = Algorithm(RunFolder(run).method[0], weights)
+    kind: Literal["BINARY", "LABELMAP"] = "LABELMAP" if labelmap else "BINARY"
+    return DicomOutput(read_codes(run), algorithm, kind if dicom_seg else None, rtstruct)
 
 
 def _first_precision(precision: str, out: Path, resume: bool) -> str:
@@ -264,7 +285,7 @@ def _say_which_to_look_at(folder: PredictionFolder, of_dataset: bool) -> None:
             say("look-or-label", f"Look at these first, or label them for the next training (failure score): {named}.")
 
 
-def _dicom_series(items: list[Input], problems: list[UserError]) -> list[Input]:
+def _dicom_series(items: list[Input], problems: list[UserError], option: str) -> list[Input]:
     """The DICOM inputs; the others become one problem."""
     from ucseg.scans.reading import is_dicom_scan
 
@@ -275,7 +296,7 @@ def _dicom_series(items: list[Input], problems: list[UserError]) -> list[Input]:
         problems.append(
             UserError(
                 "not-dicom",
-                f"{which} not DICOM, and --dicom-seg works for DICOM only; "
+                f"{which} not DICOM, and {option} works for DICOM only; "
                 "leave it out to get masks in the format of the scan.",
             )
         )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import scipy  # its parts load where they are first used
 
 from ucseg.dataset.settings import DatasetConfig, means_not_annotated
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.scans.address import Address
 from ucseg.scans.channels import only_channel
-from ucseg.scans.reading import is_segmentation, read_header, read_mask, segment_names
+from ucseg.scans.reading import is_drawn, is_segmentation, read_header, read_mask, segment_names
 from ucseg.scans.same_grid import Offset, offset, refuse_elsewhere
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
@@ -40,7 +40,8 @@ def read_label(
             otherwise than the threshold expects, an outline does not close, or its grid is not the image's.
     """
     mask = Address.of(mask)
-    read = read_mask(mask, None if geometry is None else (image_shape, geometry))
+    wanted = [name for index, name in config.classes.items() if index]
+    read = read_mask(mask, None if geometry is None else (image_shape, geometry), wanted)
     if geometry is not None and read.array.shape[1:] == tuple(image_shape):
         refuse_elsewhere(mask, read.geometry, geometry, image_shape)
     values = only_channel(read)
@@ -87,15 +88,25 @@ def numbers_to_classes(
 ) -> dict[int, int] | None:
     """Segment number -> class index; None where no name is one of the classes: then the number is the class.
 
+    Of a mask that `is_drawn` the classes choose: it may hold more, and its numbers say nothing.
+
     Args:
         names: those that the mask's header gives; some programs list all that they know.
         held: the numbers in the mask.
 
     Raises:
-        UserError: some of the names are classes and some that it holds are not.
+        UserError: some of the names are classes and some that it holds are not; or it is drawn, and none is a class.
     """
     index = {name.lower(): number for number, name in classes.items()}
     known = {number: index[name.lower()] for number, name in names.items() if name.lower() in index}
+    if names and classes and is_drawn(mask):
+        if not known:
+            raise UserError(
+                "mask-no-class",
+                f"{mask}: it holds {some(list(names.values()))}, but no class ({', '.join(classes.values())}); "
+                "name the classes so.",
+            )
+        return known
     if not any(known.values()):
         return None
     unknown = next((name for number, name in names.items() if number and number in held and number not in known), None)
@@ -116,15 +127,20 @@ def _numbers_held(values: Array, mask: Address, classes: Mapping[int, str]) -> d
     return numbers_to_classes(mask, names, classes, set(np.unique(values).tolist())) if names else None
 
 
-def mask_values(mask: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Array:
+def mask_values(
+    mask: Address | Path,
+    grid: tuple[tuple[int, ...], Geometry] | None = None,
+    wanted: Sequence[str] | None = None,
+) -> Array:
     """S: what a mask file holds before any threshold, e.g. to find out which classes there are.
 
-    A palette with colours yields its indices; colour images whose channels agree are taken as grey.
+    A palette with colours yields its indices; colour images whose channels agree are taken as grey. `grid` and `wanted`
+    are those of `read_mask`.
 
     Raises:
         UserError: the mask cannot be read, or is a picture in colours.
     """
-    return only_channel(read_mask(mask, grid))
+    return only_channel(read_mask(mask, grid, wanted))
 
 
 def not_annotated_part(value: int, part: float) -> str:

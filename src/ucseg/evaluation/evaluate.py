@@ -232,7 +232,8 @@ def _class_indices(
     numbers: Mapping[int, int] | None = None,
 ) -> Array:
     """S, whole numbers; `filled`: with the inside of outlines; `numbers`: those that stand for others."""
-    values = mask_values(path, grid)
+    wanted = [name for index, name in reading.named.items() if index] or None
+    values = mask_values(path, grid, wanted)
     if numbers is None:
         values = by_names(values, path, reading.named)
     else:

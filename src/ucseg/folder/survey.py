@@ -16,7 +16,7 @@ from ucseg.folder.objects import pieces_of
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.channels import only_channel
-from ucseg.scans.reading import oddities, read_header, read_mask, read_scan, segment_names
+from ucseg.scans.reading import is_drawn, oddities, read_header, read_mask, read_scan, segment_names
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -76,9 +76,12 @@ class Surveyed:
 
 
 def survey_cases(
-    cases: Sequence[Case], done: Callable[[], None] | None = None
+    cases: Sequence[Case], done: Callable[[], None] | None = None, wanted: Sequence[str] | None = None
 ) -> tuple[list[Surveyed], list[tuple[Case, str]]]:
     """Look into every image's header and every mask's voxels, in parallel; `done` is called after each case.
+
+    Args:
+        wanted: names of classes, of which masks that are drawn may hold more.
 
     Returns:
         the cases whose image can be read, and the others with the reason: broken files are no errors.
@@ -91,7 +94,10 @@ def survey_cases(
             image = ImageFacts(*read_header(case.image), oddities(case.image))
         except UserError as error:
             return case, reason_of(error, case.image)
-        mask = None if case.mask is None else _mask_facts(case.mask, case.case in sample)
+        if case.mask is None:
+            return Surveyed(case, image, None)
+        grid = (image.shape, image.geometry) if is_drawn(case.mask) else None
+        mask = _mask_facts(case.mask, case.case in sample, grid, wanted)
         return Surveyed(case, image, mask)
 
     looked_at = for_each(look, cases, done)
@@ -164,9 +170,14 @@ def _step(masks: Sequence[object]) -> int:
     return max(1, len(masks) // _OUTLINE_SAMPLE)
 
 
-def _mask_facts(address: Address, closely: bool) -> MaskFacts | str:
+def _mask_facts(
+    address: Address,
+    closely: bool,
+    grid: tuple[tuple[int, ...], Geometry] | None = None,
+    wanted: Sequence[str] | None = None,
+) -> MaskFacts | str:
     try:
-        scan = read_mask(address)
+        scan = read_mask(address, grid, wanted)
         values = only_channel(scan)
         names = segment_names(address)
     except UserError as error:

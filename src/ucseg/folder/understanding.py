@@ -122,7 +122,9 @@ def understand_cases(
     given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
     asked = [case.as_said(options.said) for case in found.cases]
-    surveyed, unreadable = survey_cases(asked, _stage("reading headers and masks", len(found.cases), done))
+    stage = _stage("reading headers and masks", len(found.cases), done)
+    wanted = None if given is None else [name for index, name in given.items() if index]
+    surveyed, unreadable = survey_cases(asked, stage, wanted)
     for case, reason in unreadable:
         left_out += _with_mask(case, reason)
     if not surveyed:

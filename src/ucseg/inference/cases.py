@@ -11,7 +11,6 @@ from ucseg.folder.inputs import Input
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
 from ucseg.inference.predictor import Predictor
 from ucseg.scans.content import content_of
-from ucseg.scans.dicom import results as dicom_results
 from ucseg.scans.reading import read_scan
 
 
@@ -32,11 +31,11 @@ def predict_case(
     try:
         scan = read_scan(item.address)
         content = content_of(item.address)
-        source = dicom_results.source_of(scan) if files.dicom else None  # it may be refused: before the work
+        source = files.dicom_source(scan)  # it may be refused: before the work
         prediction = predictor.predict_scan(
             scan, probabilities=files.probabilities, members=files.members, report=report
         )
-        objects = files.dicom_objects(source, prediction) if source else (None, None)
+        objects = files.dicom_objects(scan, source, prediction) if source else {}
     except UserError as error:
         return failed_row(item, str(error))
     except OSError as error:

@@ -6,6 +6,7 @@ probabilities/<class>/<case>.<ending>    on request: probability of each class, 
 members/<network>/<case>.<ending>        on request: the single networks' masks
 dicom/<case>.dcm                         on request: the mask as a DICOM segmentation that refers to its series
 dicom/uncertainty/<case>.dcm             ... and the uncertainty as a Parametric Map
+dicom/rtstruct/<case>.dcm                on request: the mask as an RT Structure Set
 cases.csv                                a line a case, failed ones too
 prediction.json                          which weights and settings made this folder
 """
@@ -17,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,21 +34,31 @@ from ucseg.planning.plan import Plan
 from ucseg.scans.content import content_of
 from ucseg.scans.dicom import results as dicom_results
 from ucseg.scans.dicom.codes import SegmentCodes
+from ucseg.scans.dicom.contours import refuse_contours_without_place, structure_set
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.scans.writing import map_ending, mask_ending, write_like
 from ucseg.types import Array
 
 Row = dict[str, str | float]
-DicomObjects = tuple[Any | None, Any | None]
-"""A segmentation and a Parametric Map, not yet written (pydicom datasets)."""
+DicomObjects = Mapping[str, Any]
+"""DICOM objects that are not yet written (pydicom datasets), by the folder that they go to."""
 
 
 @dataclass(frozen=True)
 class DicomOutput:
-    """What DICOM results say beyond the voxels: codes of the classes by index, and who segmented."""
+    """Which DICOM results are wanted, and what they say beyond the voxels.
+
+    Attributes:
+        codes: of the classes by index.
+        algorithm: who segmented.
+        segmentation: the kind of SEG, which the uncertainty goes with; None: no SEG.
+        structures: an RT Structure Set.
+    """
 
     codes: Mapping[int, SegmentCodes]
     algorithm: dicom_results.Algorithm
+    segmentation: Literal["BINARY", "LABELMAP"] | None = "BINARY"
+    structures: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,23 +78,43 @@ class CaseFiles:
     def mask_file(self, item: Input) -> Path:
         return self.path / f"{item.case}{mask_ending(item.address)}"
 
-    def dicom_objects(self, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
-        """The DICOM objects of a case, for `write`: mask and uncertainty, which images without a place have not.
+    def dicom_source(self, scan: Scan) -> dicom_results.Source | None:
+        """What the DICOM objects of a scan refer to; None where none are wanted.
+
+        Raises:
+            UserError: the scan cannot have those that are wanted.
+        """
+        if self.dicom is None:
+            return None
+        source = dicom_results.source_of(scan)
+        if self.dicom.structures:
+            refuse_contours_without_place(scan, source)
+        return source
+
+    def dicom_objects(self, scan: Scan, source: dicom_results.Source, prediction: CasePrediction) -> DicomObjects:
+        """The DICOM objects of a case, for `write`. Images without a place have no map of uncertainty.
 
         Raises:
             UserError: the source's headers do not allow it.
         """
         assert self.dicom is not None
-        who = self.dicom.algorithm
-        mask = dicom_results.segmentation(prediction.mask, source, self.plan.classes, self.dicom.codes, who)
-        return mask, None if source.order is None else dicom_results.parametric_map(prediction.uncertainty, source, who)
+        what, made = self.dicom, {}
+        about = (self.plan.classes, what.codes, what.algorithm)
+        if what.segmentation is not None:
+            made["dicom"] = dicom_results.segmentation(prediction.mask, source, *about, what.segmentation)
+            if source.order is not None:
+                uncertainty = dicom_results.parametric_map(prediction.uncertainty, source, what.algorithm)
+                made["dicom/uncertainty"] = uncertainty
+        if what.structures:
+            made["dicom/rtstruct"] = structure_set(prediction.mask, scan, source, *about)
+        return made
 
     def write(
         self,
         item: Input,
         scan: Scan,
         prediction: CasePrediction,
-        objects: DicomObjects = (None, None),
+        objects: DicomObjects | None = None,
         content: str = "",
     ) -> Row:
         """Write all files of a case, each whole or not at all and the mask last; its line of the table.
@@ -91,9 +122,8 @@ class CaseFiles:
         Args:
             content: digest of the scan's files.
         """
-        for found, folder in zip(objects, ("dicom", "dicom/uncertainty"), strict=True):
-            if found is not None:
-                dicom_results.write(found, self.path / folder / f"{item.case}.dcm")
+        for folder, found in (objects or {}).items():
+            dicom_results.write(found, self.path / folder / f"{item.case}.dcm")
         maps = f"{item.case}{map_ending(item.address)}"
         mask = self.mask_file(item)
         write_like(prediction.uncertainty, scan, self.path / "uncertainty" / maps)

@@ -16,6 +16,7 @@ from ucseg.scans import channels, lattice, plain_images, refusals
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
+from ucseg.scans.dicom import structures
 from ucseg.scans.dicom.series import files_in
 from ucseg.scans.scan import Geometry, Scan
 
@@ -39,16 +40,31 @@ def read_scan(place: Address | Path) -> Scan:
     return _usable(address, _module(address).read(address))
 
 
-def read_mask(place: Address | Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Scan:
+def read_mask(
+    place: Address | Path,
+    grid: tuple[tuple[int, ...], Geometry] | None = None,
+    wanted: Sequence[str] | None = None,
+) -> Scan:
     """As `read_scan`, but stored numbers count: indices of a palette; of an HDF5 file the mask comes first.
 
     A mask that `is_laid`, or that holds a part of its image, is laid on `grid`, S and geometry of its image. Several
-    files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts.
+    files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts. Of `is_drawn` masks only the `wanted`
+    names are read, and the later ones lie on top.
+
+    Raises:
+        UserError: as `read_scan`; or the mask does not lie on `grid`, or needs one.
     """
     address = Address.of(place)
     if address.several:
-        return channels.read_union([read_mask(one, grid) for one in address.singles], address)
+        return channels.read_union([read_mask(one, grid, wanted) for one in address.singles], address)
     module = _module(address)
+    if is_drawn(address):
+        if grid is None:
+            raise UserError(
+                "mask-needs-image",
+                f"{address}: it holds contours, which are read on the grid of their image; name the image too.",
+            )
+        return structures.read(address.file, grid, wanted)
     if is_segmentation(address):
         return dicom_seg.read(address.path, grid)
     scan = _usable(address, module.read_mask(address) if hasattr(module, "read_mask") else module.read(address))
@@ -82,8 +98,13 @@ def is_dicom_volume(address: Address) -> bool:
 
 
 def is_segmentation(address: Address) -> bool:
-    """Whether it is a DICOM segmentation, which is laid on its image's grid when it is read: it has no own grid."""
-    return is_dicom_scan(address) and dicom_seg.is_segmentation(address.file)
+    """Whether a mask is laid on its image's grid when it is read: a DICOM segmentation, or one that `is_drawn`."""
+    return is_dicom_scan(address) and (dicom_seg.is_segmentation(address.file) or is_drawn(address))
+
+
+def is_drawn(address: Address) -> bool:
+    """Whether a mask holds lines, which only the grid of its image turns into voxels: an RT Structure Set."""
+    return is_dicom_scan(address) and structures.is_structures(address.file)
 
 
 def is_laid(address: Address) -> bool:
@@ -99,6 +120,11 @@ def grid_of(masks: Sequence[Address]) -> lattice.Grid:
     Raises:
         UserError: a file cannot be read, or does not say where it lies.
     """
+    drawn = [mask for mask in masks if is_drawn(mask)]
+    if drawn:
+        raise UserError(
+            "mask-needs-image", f"{drawn[0]}: contours have no grid; compare them by a dataset with images."
+        )
     if all(map(is_segmentation, masks)):
         return dicom_seg.common_grid([mask.file for mask in masks])
     grids = [dicom_seg.common_grid([mask.file]) if is_segmentation(mask) else read_header(mask)[:2] for mask in masks]
@@ -106,10 +132,12 @@ def grid_of(masks: Sequence[Address]) -> lattice.Grid:
 
 
 def segment_names(address: Address) -> dict[int, str]:
-    """Value -> name of the segments that a mask file names itself (.seg.nrrd, DICOM SEG); empty for other files."""
+    """Value -> name of the segments that a mask file names itself (.seg.nrrd, DICOM); empty for other files."""
     if not address.several and address.format == "itk":
         found: dict[int, str] = format_module("itk").segment_names(address.file)
         return found
+    if is_drawn(address):
+        return structures.names(address.file)
     return dicom_seg.segment_names(address.file) if is_segmentation(address) else {}
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,8 +30,8 @@ from ucseg.scans.refusals import first_line
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
-_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
-_STUDY = ("StudyInstanceUID", "AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")
+PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+STUDY = ("StudyInstanceUID", "AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")
 _REST = (
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Laterality",
     "FrameOfReferenceUID", "PositionReferenceIndicator", "Rows", "Columns", "NumberOfFrames", "ImagePositionPatient",
@@ -86,7 +86,7 @@ def source_of(scan: Scan) -> Source:
     if not isinstance(scan.header, DicomHeader):
         raise UserError(
             "result-not-dicom",
-            f"{scan.source}: only DICOM gets a DICOM segmentation; leave out this scan or --dicom-seg.",
+            f"{scan.source}: only DICOM gets results in DICOM; leave out this scan, --dicom-seg and --rtstruct.",
         )
     slices, plain = scan.header.slices, scan.header.plain
     files = [plain] if plain else list(dict.fromkeys(one.file for one in slices))
@@ -94,9 +94,9 @@ def source_of(scan: Scan) -> Source:
         raise UserError(
             "result-many-files",
             f"{scan.source}: a result refers to one file of many frames, not to {len(files)}; "
-            "name the files one by one, or leave out --dicom-seg.",
+            "name the files one by one, or leave out --dicom-seg and --rtstruct.",
         )
-    with _quietly(scan.source):
+    with quietly(scan.source):
         images = [_reduced(file) for file in files]
         for image in images:
             if plain:
@@ -109,7 +109,8 @@ def source_of(scan: Scan) -> Source:
         if "" in values or (len(values) > 1 and name != "SOPInstanceUID"):
             what = "some of its files have no" if "" in values else "its files differ in their"
             raise UserError(
-                "result-reference", f"{scan.source}: {what} {name}; export the series again, or leave out --dicom-seg."
+                "result-reference",
+                f"{scan.source}: {what} {name}; export the series again, or leave out --dicom-seg and --rtstruct.",
             )
     if plain:
         return Source(images, None)
@@ -139,9 +140,14 @@ def _alike(image: Any, first: Any, gap: float) -> None:
 
 
 def segmentation(
-    mask: Array, source: Source, classes: Mapping[int, str], codes: Mapping[int, SegmentCodes], algorithm: Algorithm
+    mask: Array,
+    source: Source,
+    classes: Mapping[int, str],
+    codes: Mapping[int, SegmentCodes],
+    algorithm: Algorithm,
+    kind: Literal["BINARY", "LABELMAP"] = "BINARY",
 ) -> Any:
-    """A binary SEG with one segment a foreground class, whose number is the class index.
+    """A SEG with one segment a foreground class, whose number is the class index.
 
     Args:
         mask: columns x rows x slices, or rows x columns; class indices.
@@ -154,7 +160,7 @@ def segmentation(
 
     identity = highdicom.AlgorithmIdentificationSequence(
         name="ucseg",
-        family=_concept(_AI),
+        family=concept(_AI),
         version=__version__,
         source="ucseg",
         parameters={"method": algorithm.method, "weights": algorithm.weights},
@@ -167,10 +173,10 @@ def segmentation(
         algorithm,
         "Segmentation",
         number=1000,
-        segmentation_type="BINARY",
+        segmentation_type=kind,
         segment_descriptions=described,
         # SimpleITK takes a file's frames for the slices of one volume: right only if there is one segment and no gap.
-        omit_empty_frames=len(described) > 1,
+        omit_empty_frames=len(described) > 1 and kind == "BINARY",
     )
 
 
@@ -187,7 +193,7 @@ def parametric_map(values: Array, source: Source, algorithm: Algorithm) -> Any:
     meaning = highdicom.pm.RealWorldValueMapping(
         lut_label="UNCERTAINTY",
         lut_explanation="Uncertainty of the segmentation: 0 sure, 1 knows nothing",
-        unit=_concept(_NO_UNITS),
+        unit=concept(_NO_UNITS),
         value_range=(0.0, 1.0),
     )
     made = _built(
@@ -208,7 +214,7 @@ def parametric_map(values: Array, source: Source, algorithm: Algorithm) -> Any:
 def write(made: Any, path: Path) -> None:
     """Write an object, whole or not at all; a UserError if the place cannot be written."""
     with whole_file(path, ".dcm") as part:
-        made.save_as(part)
+        made.save_as(part, enforce_file_format=True)
 
 
 def _built(
@@ -217,7 +223,7 @@ def _built(
     import highdicom
 
     first = source.images[0]
-    with _quietly(Path(first.filename)):
+    with quietly(Path(first.filename)):
         return kind(
             source_images=source.images,
             pixel_array=source.frames(volume),
@@ -238,7 +244,7 @@ def _built(
 
 
 @contextmanager
-def _quietly(path: Path) -> Iterator[None]:
+def quietly(path: Path) -> Iterator[None]:
     """A header that breaks the standard can break pydicom and highdicom anywhere: then the file is named.
 
     Their warnings are not shown: the source is as it is, and the warnings name the patient. `ucseg predict` itself
@@ -254,7 +260,7 @@ def _refused(path: Path, error: Exception) -> UserError:
     return UserError(
         "result-refused",
         f"{path}: no DICOM object can be made for this series ({first_line(error, path)}); "
-        "export the series again, or leave out --dicom-seg.",
+        "export the series again, or leave out --dicom-seg and --rtstruct.",
     )
 
 
@@ -264,19 +270,19 @@ def _described(index: int, name: str, codes: SegmentCodes, identity: Any) -> Any
     described = highdicom.seg.SegmentDescription(
         segment_number=index,
         segment_label=name[:64],
-        segmented_property_category=_concept(codes.category),
-        segmented_property_type=_concept(codes.type),
+        segmented_property_category=concept(codes.category),
+        segmented_property_type=concept(codes.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=identity,
-        anatomic_regions=[_concept(codes.region)] if codes.region is not None else None,
+        anatomic_regions=[concept(codes.region)] if codes.region is not None else None,
     )
     if codes.laterality is not None:
         kind = described.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(_LATERALITY[codes.laterality])]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [concept(_LATERALITY[codes.laterality])]
     return described
 
 
-def _concept(code: Code) -> Any:
+def concept(code: Code) -> Any:
     from highdicom.sr import CodedConcept
 
     return CodedConcept(code.value, code.scheme, code.meaning)
@@ -284,8 +290,8 @@ def _concept(code: Code) -> Any:
 
 def _reduced(file: Path) -> Any:
     """A header of what a result needs. What is missing but may be empty by the standard is there, and empty."""
-    header = dataset(file, [*_PATIENT, *_STUDY, *_REST])
-    for name in (*_PATIENT, *_STUDY):
+    header = dataset(file, [*PATIENT, *STUDY, *_REST])
+    for name in (*PATIENT, *STUDY):
         if name not in header and name != "StudyInstanceUID":
             setattr(header, name, None)
     if header.PatientSex not in ("M", "F", "O"):
