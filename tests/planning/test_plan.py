@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,34 @@ def test_slices_of_volumes(tmp_path: Path) -> None:
     assert make_plan(isotropic, dims=2).slice_axis == 2
     assert make_plan(isotropic, dims=2, overrides={"slice_axis": 0}).patch == (12, 96)
     assert make_plan(data, overrides={"dims": 2, "size": 64}).patch == (64, 64)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_single_slices_along_any_axis_are_for_2d(tmp_path: Path, axis: int) -> None:
+    shape = [40, 40, 40]
+    shape[axis] = 1
+    label = np.zeros(shape, np.uint8)
+    label[tuple(slice(0, 1) if edge == 1 else slice(8, 20) for edge in shape)] = 1
+    label[tuple(slice(0, 1) if edge == 1 else slice(24, 32) for edge in shape)] = 2
+    data = volumes(tmp_path, [mri(seed, tuple(shape)) for seed in range(2)], [label] * 2)
+    plan = make_plan(data)
+    assert (plan.dims, plan.slice_axis, plan.unit) == (2, axis, "mm")
+    if axis:
+        (first, other) = data.cases
+        turned = volumes(tmp_path / "more", [mri(0, (1, 40, 40))], [np.zeros((1, 40, 40), np.uint8)]).cases[0]
+        mixed = replace(data, cases=[first, other, replace(turned, case="turned", mask=None)])
+        with refused("mixed-slices", naming=[first.image.name, turned.image.name]):
+            make_plan(mixed)
+
+
+def test_a_spacing_that_leaves_one_slice_is_refused(tmp_path: Path) -> None:
+    shape = (40, 40, 30)
+    data = volumes(tmp_path, [mri(seed, shape) for seed in range(2)], [two_class_label(shape)] * 2)
+    with refused("plan-one-voxel", naming="axis 2"):
+        make_plan(data, overrides={"spacing": [1, 1, 30]})
+    with refused("plan-one-voxel", naming="axis 0"):
+        make_plan(data, dims=2, overrides={"spacing": [40, 1, 1]})
+    assert make_plan(data, dims=2, overrides={"spacing": [1, 1, 30]}).dims == 2, "not along an axis that it sees"
 
 
 def test_volumes_without_a_spacing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.budget import WIDE, WIDE_STEPS, Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
 from ucseg.planning.ceiling import Ceilings, NetworkGrid, ceilings, fine_enough
 from ucseg.planning.fingerprint import ONE_COMPONENT_MASKS, ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
-from ucseg.planning.given import check_overrides, levels_of, numbers_of, whole_numbers
+from ucseg.planning.given import check_overrides, levels_of, numbers_of, refuse_one_voxel, whole_numbers
 from ucseg.planning.origin import origin_of
 from ucseg.planning.plan import Plan, plan_from
 from ucseg.planning.sizing import (
@@ -163,6 +163,8 @@ class _Planner:
         self.structure = (np.array(seen.structure) / edges)[self.plane]
         chosen = self.settle("size", size)
         self.size = None if chosen is None else whole_numbers("size", chosen, self.dims)
+        if "spacing" in self.given and self.size is None:
+            refuse_one_voxel(edges, self.whole, self.plane)
 
     def _fine_enough(
         self, spacing: Choice[tuple[float, ...]], size: Choice[Any]

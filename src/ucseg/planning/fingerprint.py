@@ -13,6 +13,7 @@ from ucseg.errors import UserError
 from ucseg.machine.pool import for_each
 from ucseg.planning.facts import Header, ScanFacts, header_of
 from ucseg.planning.measuring import Look, measure_scans
+from ucseg.planning.sizing import LEAST_EDGE
 from ucseg.types import Array
 
 ONE_COMPONENT_SHARE = 0.95
@@ -41,8 +42,8 @@ class Fingerprint:
 
     Attributes:
         unit: "mm" or "px".
-        slice_axis: the axis of largest median spacing, or of fewest voxels without a spacing; the last one if none
-            stands out.
+        slice_axis: the axis that is too short to be halved, if the others are not; else that of largest median spacing,
+            or of fewest voxels without a spacing; the last one if none stands out.
         headers, scans: of each readable case, by name.
         labelled: names of the readable cases with a mask.
         left_out: cases that could not be read, with the reason.
@@ -186,8 +187,10 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
         raise UserError(
             "no-readable-case", f"{dataset.folder}: no labelled training case can be read: {left_out[0][1]}"
         )
+    _refuse_mixed_slices(dataset, {case.image.name: head.shape for case, head in good})
     voxels = np.median([head.shape for _, head in good], axis=0)
-    slice_axis = _slice_axis(1 / voxels if units == {"px"} else np.median([head.spacing for _, head in good], axis=0))
+    edges = 1 / voxels if units == {"px"} else np.median([head.spacing for _, head in good], axis=0)
+    slice_axis = _slice_axis(voxels, edges)
     across = slice_axis if dataset.config.dims == 3 else None
     found = measure_scans(dataset, [case for case, _ in good], across, done, look=look)
     left_out += [(case.case, one) for (case, _), one in zip(good, found, strict=True) if isinstance(one, str)]
@@ -205,6 +208,25 @@ def take_fingerprint(dataset: Dataset, done: Callable[[], None] | None = None, l
     return Fingerprint(units.pop(), slice_axis, headers, scans, labelled, len(dataset.config.classes), left_out)
 
 
-def _slice_axis(spacing: Array) -> int:
+def _refuse_mixed_slices(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise a UserError if all volumes are single slices, and not along one axis."""
+    along: dict[int, str] = {}
+    for name, shape in shapes.items():
+        if len(shape) != 3 or shape.count(1) != 1:
+            return
+        along.setdefault(shape.index(1), name)
+    if len(along) > 1:
+        raise UserError(
+            "mixed-slices",
+            f"{dataset.folder}: its scans are single slices of different directions ({', '.join(along.values())}); "
+            "make a dataset of each direction.",
+        )
+
+
+def _slice_axis(voxels: Array, spacing: Array) -> int:
+    """From medians along the canonical axes."""
+    short = np.flatnonzero(voxels < 2 * LEAST_EDGE)
+    if len(short) == 1:  # a single slice may be stored along any axis, and its spacing says nothing
+        return int(short[0])
     coarsest = int(np.argmax(spacing))
     return coarsest if spacing[coarsest] > 1.05 * np.delete(spacing, coarsest).max() else len(spacing) - 1

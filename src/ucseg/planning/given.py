@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ucseg.config import check_keys
 from ucseg.dataset.manifest import Dataset
 from ucseg.errors import UserError
 from ucseg.planning.plan import Plan
-from ucseg.types import Strides
+from ucseg.types import Array, Strides
 
 
 def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -57,3 +57,18 @@ def numbers_of(key: str, value: Any, rank: int) -> tuple[float, ...]:
     if not all(isinstance(n, int | float) and 0 < n < float("inf") for n in numbers):
         raise UserError("plan-not-positive", f"plan: setting '{key}' = {value!r}: its numbers must be positive.")
     return tuple(float(n) for n in numbers)
+
+
+def refuse_one_voxel(spacing: tuple[float, ...], median: Array, plane: Sequence[int]) -> None:
+    """A UserError if a given spacing leaves one voxel of the median scan along an axis that the network sees.
+
+    Args:
+        median: voxels of the median scan at this spacing, along each axis.
+    """
+    for axis in plane:
+        if round(float(median[axis])) < 2:
+            raise UserError(
+                "plan-one-voxel",
+                f"plan: setting 'spacing' = {list(spacing)}: it leaves one voxel of the median scan along axis {axis}; "
+                "give a smaller number there.",
+            )

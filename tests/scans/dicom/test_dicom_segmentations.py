@@ -45,6 +45,14 @@ def test_frames_go_where_their_image_lies_and_names_are_classes(tmp_path):
         read_scan(path)
 
 
+def test_frames_of_one_slice_may_differ_by_a_millionth(tmp_path):
+    """Beside half a digit two rounded heights would be two slices, and the grid a thousand times as long."""
+    frames, places, numbers = frames_of((0, 1, 2))
+    places = [(x, y, z + 0.0005 + (1e-6 if k % 2 else -1e-6)) for k, (x, y, z) in enumerate(places)]
+    path = save(segmentation(frames, places, numbers, {1: "liver", 2: "spleen"}, "1.2.3.4"), tmp_path / "seg.dcm")
+    assert read_mask(path).array.shape == (1, 5, 6, 3)
+
+
 def test_what_does_not_lie_on_the_image_or_overlaps_is_refused(tmp_path):
     scan = read_scan(save_series(tmp_path / "image", VOLUME))
     names = {1: "liver", 2: "spleen"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from dicom_files import save, save_series, slice_of
@@ -129,6 +130,20 @@ def test_slices_that_are_no_volume_are_refused(tmp_path: Path, kind: str, make: 
     for reader in (ordered, read_scan, read_header):
         with refused(kind, naming=[folder, *values]):
             reader(folder)
+
+
+def test_values_beside_the_edge_of_a_digit_are_alike(tmp_path: Path) -> None:
+    """Cosines and edges on both sides of half a digit, a millionth apart."""
+    save_series(tmp_path / "series", VOLUME)
+    for number, file in enumerate(sorted((tmp_path / "series").iterdir())):
+        slice_ = pydicom.dcmread(file)
+        by = 1e-6 if number % 2 else -1e-6
+        turn = np.arccos(0.9985) + by
+        slice_.ImageOrientationPatient = [1, 0, 0, 0, float(np.cos(turn)), float(np.sin(turn))]
+        slice_.ImagePositionPatient = [0.0, *(np.array([-np.sin(turn), np.cos(turn)]) * 2 * number).round(6).tolist()]
+        slice_.PixelSpacing = [0.50005 + by, 0.50005 + by]
+        slice_.save_as(file)
+    assert read_scan(tmp_path / "series").array.shape == (1, *VOLUME.transpose(1, 0, 2).shape)
 
 
 def both(folder: Path) -> None:

@@ -28,6 +28,8 @@ from ucseg.types import Array
 
 _OFF_GRID = 0.1
 """How far, in voxels, a segment's pixel may lie from a voxel of the image: headers round."""
+_SAME_HEIGHT = 1e-3
+"""mm between two frames of one slice, at most."""
 
 
 def is_segmentation(path: Path) -> bool:
@@ -225,9 +227,10 @@ def _own_grid(slices: Sequence[Slice], size: tuple[int, int]) -> tuple[tuple[int
     first = slices[0]
     places = np.array([one.position for one in slices])
     heights = places @ first.normal
-    along = np.unique(np.round(heights, 3))
-    step = float(np.diff(along).min()) if len(along) > 1 else first.thickness or 1.0
-    count = round(float(along[-1] - along[0]) / step) + 1
+    gaps = np.diff(np.sort(heights))
+    gaps = gaps[gaps > _SAME_HEIGHT]
+    step = float(gaps.min()) if len(gaps) else first.thickness or 1.0
+    count = round(float(np.ptp(heights)) / step) + 1
     return (size[1], size[0], count), geometry_of(first, first.normal * step, places[np.argmin(heights)])
 
 

@@ -13,6 +13,10 @@ from ucseg.scans.dicom.series import DicomFile, Slice
 from ucseg.scans.scan import LPS, Geometry
 from ucseg.types import Array
 
+_SAME_COSINE = 1e-3
+_SAME_EDGE = 1e-3
+"""Of a pixel's edge, as a part of it: over 500 pixels it adds up to half of one."""
+
 
 def in_order(address: Path, files: Sequence[DicomFile]) -> tuple[list[Slice], Geometry]:
     """The slices of a series from first to last along their normal, and the geometry of columns x rows x slices.
@@ -48,17 +52,32 @@ def geometry_of(one: Slice, step: Array, position: Array) -> Geometry:
 
 def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -> None:
     for what, found in (
-        ("sizes", Counter(file.shape for file in files)),
-        ("orientations", Counter(tuple(np.round([*one.rows, *one.columns], 3) + 0.0) for one in slices)),
-        ("pixel spacings", Counter(tuple(np.round(one.spacing, 4)) for one in slices)),
+        ("sizes", list(Counter(file.shape for file in files).values())),
+        ("orientations", _alike_in(np.array([[*one.rows, *one.columns] for one in slices]), _SAME_COSINE)),
+        ("pixel spacings", _alike_in(np.log([one.spacing for one in slices]), _SAME_EDGE)),
     ):
         if len(found) > 1:
-            odd = min(found.values())
+            odd = min(found)
             raise UserError(
                 "slices-mixed",
-                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found.values())} differ); "
+                f"{address}: its slices have {len(found)} different {what} ({odd} of {sum(found)} differ); "
                 "put each kind into its own folder.",
             )
+
+
+def _alike_in(values: Array, tolerance: float) -> list[int]:
+    """How many rows of N x n values are alike, for each kind of them.
+
+    Distances decide, from the middle of all. Rounded values would differ where they lie beside the edge of a digit.
+    """
+    found = []
+    while len(values):
+        near = (np.abs(values - np.median(values, axis=0)) <= tolerance).all(axis=1)
+        if not near.any():  # two kinds that are equally many
+            near = (np.abs(values - values[0]) <= tolerance).all(axis=1)
+        found.append(int(near.sum()))
+        values = values[~near]
+    return found
 
 
 def _step(address: Path, slices: Sequence[Slice], places: Array, along: Array) -> Array:
