@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -23,6 +23,7 @@ from ucseg.folder.likely_masks import in_words, likely_masks
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
 from ucseg.folder.pairing import Found, find_cases
+from ucseg.folder.place_notes import of_masks, of_spacings
 from ucseg.folder.survey import (
     ImageFacts,
     MaskFacts,
@@ -33,9 +34,7 @@ from ucseg.folder.survey import (
     survey_cases,
 )
 from ucseg.machine.pool import for_each
-from ucseg.scans.reading import holds_fractions, is_segmentation
 from ucseg.scans.said import NOTHING, Said
-from ucseg.scans.same_grid import offset
 
 _AIR_IN_CT = -500.0
 
@@ -141,9 +140,6 @@ def understand_cases(
         notes += json_notes
     facts = {one.case.case: one.mask for one in surveyed if isinstance(one.mask, MaskFacts)}
     unfit = {one.case.case: one.mask for one in surveyed if isinstance(one.mask, str)}
-    fractional = sum(holds_fractions(mask.mask) for mask in facts.values())
-    if fractional:
-        notes.append(f"{fractional} segmentations state parts of voxels: a voxel is a segment's from half of it on.")
     named = given or labels or classes_of(one.names for one in facts.values())
     for name, mask in list(facts.items()):
         try:
@@ -174,8 +170,7 @@ def understand_cases(
     )
     unfit |= reading.rejected
     unfit |= _misfits([one for one in surveyed if one.case.case not in unfit], config, done)
-    notes += [*_places(surveyed, unfit), *_spacings(surveyed, dims)]
-    notes += _of_a_part([one for one in surveyed if one.case.case not in unfit])
+    notes += [*of_masks([one for one in surveyed if one.case.case not in unfit]), *of_spacings(surveyed, dims)]
     cases = [replace(one.case, mask=None) if one.case.case in unfit else one.case for one in surveyed]
     for case in (one.case for one in surveyed):
         if case.mask is not None and case.case in unfit:
@@ -234,62 +229,6 @@ def _misfits(
     ]
     problems = for_each(problem, again, _stage("fitting masks to images", len(again), done))
     return {one.case.case: text for one, text in zip(again, problems, strict=True) if text is not None}
-
-
-def _places(surveyed: Sequence[Surveyed], unfit: Mapping[str, str]) -> Iterable[str]:
-    """Notes about masks that lie elsewhere by their headers, or on their image's grid by another reading of these."""
-    elsewhere, otherwise = [], defaultdict(list)
-    for one in surveyed:
-        mask = one.mask
-        if not isinstance(mask, MaskFacts) or one.case.case in unfit or mask.shape != one.image.shape:
-            continue
-        if is_segmentation(mask.mask):
-            continue
-        found = offset(mask.geometry, one.image.geometry, one.image.shape)
-        if found.elsewhere:
-            elsewhere.append(mask.mask.name)
-        elif found.only_by:
-            otherwise[found.only_by].append(mask.mask.name)
-    if elsewhere:
-        yield (
-            f"{len(elsewhere)} masks lie elsewhere than their images by their headers ({some(elsewhere)}); nothing "
-            "uses them before the headers are right: `ucseg check` says what to do."
-        )
-    for by, names in otherwise.items():
-        yield f"{len(names)} masks agree with their images by {by}; so they are used ({some(names)})."
-
-
-def _of_a_part(surveyed: Sequence[Surveyed]) -> list[str]:
-    """A note on masks of volumes that hold a part of their image, if there are any."""
-    masks = [one.mask for one in surveyed if isinstance(one.mask, MaskFacts) and one.mask.shape != one.image.shape]
-    files = [mask.mask.name for mask in masks if len(mask.shape) == 3 and not is_segmentation(mask.mask)]
-    if not files:
-        return []
-    return [f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."]
-
-
-def _spacings(surveyed: Sequence[Surveyed], dims: int) -> Iterable[str]:
-    """Notes about headers that say two spacings, and about volumes that state none."""
-    doubts: dict[str, list[str]] = defaultdict(list)
-    for one in surveyed:
-        if one.image.geometry.doubt:
-            doubts[one.image.geometry.doubt].append(one.case.image.name)
-    if doubts:
-        listed = "; ".join(f"{doubt}: {some(names)}" for doubt, names in [*doubts.items()][:3])
-        yield (
-            f"the headers of {sum(map(len, doubts.values()))} scans contradict themselves, and the second spacing is "
-            f"taken ({listed}). If the first one is right, repeat with --geometry {_first(doubts)}."
-        )
-    bare = [one.case.image.name for one in surveyed if one.image.geometry.unit == "px"]
-    if dims == 3 and bare:
-        yield (
-            f"{len(bare)} volumes state no spacing ({some(bare)}), so their voxels are taken for cubes. "
-            "If you know it, repeat with --spacing and the mm along each axis, such as --spacing 10,1.5,1.5."
-        )
-
-
-def _first(doubts: Iterable[str]) -> str:
-    return next(iter(doubts)).partition(" ")[0]
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:

@@ -1,0 +1,75 @@
+"""What `ucseg init` notes of the places and sizes that headers state."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from ucseg.errors import some
+from ucseg.folder.survey import MaskFacts, Surveyed
+from ucseg.scans.reading import holds_fractions, is_segmentation
+from ucseg.scans.same_grid import offset
+
+
+def of_masks(surveyed: Sequence[Surveyed]) -> list[str]:
+    """Notes about the masks of cases that can be used."""
+    return [*_places(surveyed), *_parts(surveyed)]
+
+
+def _places(surveyed: Sequence[Surveyed]) -> Iterable[str]:
+    """Of masks that lie elsewhere by their headers, or on their image's grid by another reading of these."""
+    elsewhere, otherwise = [], defaultdict(list)
+    for one in surveyed:
+        mask = one.mask
+        if not isinstance(mask, MaskFacts) or mask.shape != one.image.shape:
+            continue
+        if is_segmentation(mask.mask):
+            continue
+        found = offset(mask.geometry, one.image.geometry, one.image.shape)
+        if found.elsewhere:
+            elsewhere.append(mask.mask.name)
+        elif found.only_by:
+            otherwise[found.only_by].append(mask.mask.name)
+    if elsewhere:
+        yield (
+            f"{len(elsewhere)} masks lie elsewhere than their images by their headers ({some(elsewhere)}); nothing "
+            "uses them before the headers are right: `ucseg check` says what to do."
+        )
+    for by, names in otherwise.items():
+        yield f"{len(names)} masks agree with their images by {by}; so they are used ({some(names)})."
+
+
+def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
+    """Of masks that hold a part of their image, or parts of voxels."""
+    masks = [(one.mask, one.image.shape) for one in surveyed if isinstance(one.mask, MaskFacts)]
+    smaller = [mask.mask for mask, shape in masks if len(mask.shape) == 3 and mask.shape != shape]
+    files = [mask.name for mask in smaller if not is_segmentation(mask)]
+    if files:
+        yield f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."
+    fractional = sum(holds_fractions(mask.mask) for mask, _ in masks)
+    if fractional:
+        yield f"{fractional} segmentations state parts of voxels: a voxel is a segment's from half of it on."
+
+
+def of_spacings(surveyed: Sequence[Surveyed], dims: int) -> Iterable[str]:
+    """Notes about headers that say two spacings, and about volumes that state none."""
+    doubts: dict[str, list[str]] = defaultdict(list)
+    for one in surveyed:
+        if one.image.geometry.doubt:
+            doubts[one.image.geometry.doubt].append(one.case.image.name)
+    if doubts:
+        listed = "; ".join(f"{doubt}: {some(names)}" for doubt, names in [*doubts.items()][:3])
+        yield (
+            f"the headers of {sum(map(len, doubts.values()))} scans contradict themselves, and the second spacing is "
+            f"taken ({listed}). If the first one is right, repeat with --geometry {_first(doubts)}."
+        )
+    bare = [one.case.image.name for one in surveyed if one.image.geometry.unit == "px"]
+    if dims == 3 and bare:
+        yield (
+            f"{len(bare)} volumes state no spacing ({some(bare)}), so their voxels are taken for cubes. "
+            "If you know it, repeat with --spacing and the mm along each axis, such as --spacing 10,1.5,1.5."
+        )
+
+
+def _first(doubts: Iterable[str]) -> str:
+    return next(iter(doubts)).partition(" ")[0]
