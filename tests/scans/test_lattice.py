@@ -116,9 +116,10 @@ def test_layers_become_one_map(tmp_path: Path) -> None:
 
 
 def test_cut_masks_become_a_dataset_and_init_reports_it(tmp_path: Path) -> None:
+    names = slicer(("liver", 0, 1), ("spleen", 0, 2))
     for case in range(3):
         write(LABEL.astype(np.int16) + np.int16(case), tmp_path / f"s/c{case}.nrrd")
-        write(LABEL[CROP], tmp_path / f"s/c{case}.seg.nrrd", ORIGIN + LOW * SPACING, slicer(("liver", 0, 2)))
+        write(LABEL[CROP], tmp_path / f"s/c{case}.seg.nrrd", ORIGIN + LOW * SPACING, names)
     found = understand(tmp_path / "s", ImportOptions(), ".")
     assert all(case.mask for case in found.cases)
     assert any(note.startswith("3 masks hold a part") for note in found.notes)
