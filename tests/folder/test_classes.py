@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from refusals import refused
-from ucseg.errors import UserError
 from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
 from ucseg.folder.mask_values import choose_reading
 from ucseg.folder.objects import are_objects
@@ -257,12 +256,24 @@ def test_outlines_are_filled_if_nearly_all_masks_are_some(outlines: list[bool | 
 
 
 def test_names_of_segments_are_classes_whatever_their_numbers() -> None:
-    one, other = mask(0, 1, 2, names={1: "liver", 2: "vein"}), mask(0, 1, names={1: "vein"})
-    classes = classes_of([one.names, other.names])
-    assert classes == {0: "background", 1: "liver", 2: "vein"}
+    one, other = mask(0, 1, 2, names={1: "liver", 2: "vein", 9: "kidney"}), mask(0, 1, names={1: "vein"})
+    found = classes_of({"one": one, "other": other})
+    classes = found.classes
+    assert classes == {0: "background", 1: "liver", 2: "vein"}, "only what masks hold"
+    assert "'vein' is 2 in a.png and 1 in a.png" in found.notes[0]
     assert with_classes(one, classes).counts == one.counts
     assert with_classes(other, classes).counts == {0: 10, 2: 10}
     assert with_classes(mask(0, 1), classes).counts == {0: 10, 1: 10}
-    assert classes_of([one.names, {}]) is None
-    with pytest.raises(UserError, match="kidney"):
+    with refused("mask-segment", naming="kidney"):
         with_classes(mask(0, 1, 2, names={1: "kidney", 2: "vein"}), classes)
+    with refused("mask-number-unnamed", naming="7"):
+        with_classes(mask(0, 2, 7, names={2: "vein"}), classes)
+    assert list(classes_of({"one": one, "other": other, "nameless": mask(0, 1)}).unfit) == ["nameless"]
+
+
+def test_masks_without_names_follow_the_numbers_of_the_others_if_these_agree() -> None:
+    named = mask(0, 1, 7, names={1: "liver", 7: "vein", 8: "cyst", 9: "kidney"})
+    found = classes_of({"named": named, "nameless": mask(0, 7, 8), "empty": mask(0)})
+    assert found.classes == {0: "background", 1: "liver", 7: "vein", 8: "cyst"}
+    assert (found.unfit, len(found.notes)) == ({}, 1)
+    assert classes_of({"a": mask(0, 1)}).classes is None

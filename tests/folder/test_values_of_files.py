@@ -12,6 +12,7 @@ from PIL import Image
 import ucseg
 from refusals import refused
 from ucseg.dataset.manifest import load_dataset
+from ucseg.dataset.masks import read_label
 from ucseg.types import Array
 
 SIZE = (48, 48)
@@ -41,6 +42,15 @@ def save(path: Path, array: Array) -> None:
         nib.save(nib.Nifti1Image(array, np.diag([1, 1, 3, 1])), path)
     else:
         Image.fromarray(array).save(path)
+
+
+def table_of(names: dict[int, str]) -> nib.nifti1.Nifti1Extension:
+    """Names as TotalSegmentator and Connectome Workbench put them into the header."""
+    labels = "".join(
+        f'<Label Key="{n}" Red="1" Green="0" Blue="0"><![CDATA[{name}]]></Label>' for n, name in names.items()
+    )
+    text = f'<?xml version="1.0"?><CaretExtension><LabelTable>{labels}</LabelTable></CaretExtension>'
+    return nib.nifti1.Nifti1Extension(0, text.encode())
 
 
 def folder_of(root: Path, masks: dict[str, Array]) -> Path:
@@ -117,3 +127,50 @@ def test_parts_that_were_not_annotated_are_never_trained(tmp_path):
     assert all(label.max() == 2 for label in prepared(tmp_path / "d").values())
     (told,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "left-out"]
     assert "not annotated" in told.finding
+
+
+def volume_of(path: Path, mask: Array, names: dict[int, str] | None) -> None:
+    image = nib.Nifti1Image(mask, np.diag([1, 1, 3, 1]))
+    if names:
+        image.header.extensions.append(table_of(names))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+
+
+def test_names_in_headers_of_nifti_count_whatever_the_numbers(tmp_path, capfd):
+    first, second = {1: "spleen", 2: "left & right", 3: "heart"}, {7: "left & right", 8: "spleen", 9: "heart"}
+    truth = {}
+    for seed in range(12):
+        mask = (cells(seed, (24, 24, 24)) % 3).astype(np.uint8)
+        truth[f"c{seed:02d}"] = mask
+        numbers = np.array([0, 1, 2] if seed % 2 else [0, 8, 7], np.uint8)
+        save(
+            tmp_path / f"s/images/c{seed:02d}.nii.gz", np.random.default_rng(seed).normal(0, 9, mask.shape) + 60 * mask
+        )
+        volume_of(tmp_path / f"s/masks/c{seed:02d}.nii.gz", numbers[mask], first if seed % 2 else second)
+    dataset = ucseg.init(tmp_path / "s", out=tmp_path / "d")
+    assert dataset.config.classes == {0: "background", 1: "spleen", 2: "left & right"}, "no heart is in any mask"
+    assert "two numberings" in " ".join(capfd.readouterr().out.split())
+    for case in dataset.cases:
+        assert case.mask is not None
+        assert np.array_equal(read_label(case.mask, (24, 24, 24), dataset.config), truth[case.case])
+    (told,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "two-numberings"]
+    assert told.severity == "warning"
+    volume_of(tmp_path / "s/masks/c03.nii.gz", truth["c03"], None)
+    with refused("dataset-unsound") as caught:
+        ucseg.check(tmp_path / "d")
+    assert [one.kind for one in caught.value.findings if one.severity == "error"] == ["two-numberings"]
+    again = ucseg.init(tmp_path / "s", out=tmp_path / "e")
+    assert [case.case for case in again.cases if case.mask is None] == ["c03"], "nobody knows its numbers"
+
+
+def test_masks_with_a_channel_a_class_are_read_so(tmp_path, capfd):
+    for seed in range(10):
+        mask = (cells(seed, (24, 24, 12)) % 3).astype(np.uint8)
+        save(tmp_path / f"s/images/c{seed}.nii.gz", np.random.default_rng(seed).normal(0, 9, mask.shape) + 60 * mask)
+        save(tmp_path / f"s/labels/c{seed}.nii.gz", np.stack([mask == 1, mask == 2], axis=-1).astype(np.uint8))
+    dataset = ucseg.init(tmp_path / "s", out=tmp_path / "d")
+    assert "c0.nii.gz#channels" in capfd.readouterr().out
+    assert all(case.mask is not None for case in dataset.cases)
+    assert len(dataset.config.classes) == 3
+    assert not [one for one in ucseg.check(tmp_path / "d") if one.severity == "error"]

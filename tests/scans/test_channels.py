@@ -69,3 +69,19 @@ def test_parts_of_a_mask_are_one_mask(tmp_path):
         read_mask(tmp_path / "{m,wide}.png")
     with refused("mask-colours", naming="red.png"):
         read_mask(tmp_path / "{m,red}.png")
+
+
+def test_a_mask_may_have_one_channel_a_class(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
+    planes = np.stack([labels == value for value in range(4)], axis=-1)
+    for name, array in (("classes", planes[..., 1:]), ("with_background", planes), ("bytes", 255 * planes[..., 1:])):
+        nib.save(nib.Nifti1Image(array.astype(np.uint8), np.eye(4)), tmp_path / f"{name}.nii.gz")
+        assert np.array_equal(read_mask(tmp_path / f"{name}.nii.gz#channels").array[0], labels), name
+    both = planes[..., 1:].copy()
+    both[0, 0, 0] = True
+    nib.save(nib.Nifti1Image(both.astype(np.uint8), np.eye(4)), tmp_path / "both.nii.gz")
+    with refused("segments-overlap", naming="both.nii.gz"):
+        read_mask(tmp_path / "both.nii.gz#channels")
+    nib.save(nib.Nifti1Image(planes * np.float32(0.5) + planes[::-1] * 0.25, np.eye(4)), tmp_path / "soft.nii.gz")
+    with refused("mask-channel-values", naming=["soft.nii.gz", "0.25"]):
+        read_mask(tmp_path / "soft.nii.gz#channels")

@@ -6,12 +6,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ucseg.dataset.masks import numbers_to_classes
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.folder.survey import MaskFacts
+from ucseg.scans.address import Address
 
 BACKGROUND = "background"
 GREATEST = 65535
@@ -75,14 +76,61 @@ def labels_of_dataset_json(folder: Path) -> tuple[dict[int, str] | None, str | N
     return _with_background(names), modality, ["class names are those of dataset.json."]
 
 
-def classes_of(names: Iterable[Mapping[int, str]]) -> dict[int, str] | None:
-    """Classes from the names in all masks (.seg.nrrd, DICOM SEG) in order of their numbers; None if one lacks them."""
-    every = list(names)
-    if not every or not all(every):
-        return None
-    ordered = sorted((number, name) for one in every for number, name in one.items())
-    found = [name for name in dict.fromkeys(name for _, name in ordered) if name.lower() != BACKGROUND]
-    return {0: BACKGROUND, **dict(enumerate(found, start=1))} if all(found) else None
+@dataclass(frozen=True)
+class SegmentNames:
+    """What the headers of masks say.
+
+    Attributes:
+        classes: value -> name of what they hold; None where they name nothing.
+        unfit: case -> why its mask cannot be read.
+    """
+
+    classes: dict[int, str] | None = None
+    unfit: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def classes_of(masks: Mapping[str, MaskFacts]) -> SegmentNames:
+    """Classes from the names in headers (.seg.nrrd, DICOM SEG, NIfTI): of what the masks hold, in order of numbers.
+
+    Masks without names are read by the numbers of the others, if these agree. Else they cannot be read.
+    """
+    shown = {case: facts for case, facts in masks.items() if (facts.low, facts.high) != (0, 0)}
+    named = {case: facts for case, facts in shown.items() if facts.names}
+    nameless = [case for case in shown if case not in named]
+    held = sorted(
+        (number, name)
+        for facts in named.values()
+        for number, name in facts.names.items()
+        if number and (facts.counts is None or number in facts.counts)
+    )
+    names = {name.lower(): name for _, name in reversed(held) if name.lower() != BACKGROUND}
+    if not names or not all(names):
+        return SegmentNames()
+    ordered = list(dict.fromkeys(name.lower() for _, name in held if name.lower() in names))
+    classes = {0: BACKGROUND} | {index: names[name] for index, name in enumerate(ordered, start=1)}
+    apart = two_numberings([(facts.mask, facts.names) for facts in named.values()])
+    notes = [f"two numberings in one folder: {apart}; the names count, not the numbers."] if apart else []
+    if not nameless:
+        return SegmentNames(classes, {}, notes)
+    if apart:
+        reason = "its header names no segments, and the other masks number theirs in two ways; save it with names."
+        return SegmentNames(classes, dict.fromkeys(nameless, reason), notes)
+    tables = {number: name for facts in named.values() for number, name in facts.names.items()}
+    every = {number for number, _ in held} | {int(v) for case in nameless for v in masks[case].counts or {}}
+    notes.append(f"{len(nameless)} masks name no segments; their numbers are taken as those of the others.")
+    return SegmentNames(_with_background({number: tables[number] for number in every & tables.keys()}), {}, notes)
+
+
+def two_numberings(masks: Iterable[tuple[Address, Mapping[int, str]]]) -> str:
+    """A name or a number that headers of masks use in two ways, in words; "" where they agree."""
+    numbers: dict[str, tuple[int, Address]] = {}
+    for mask, names in masks:
+        for number, name in names.items():
+            other, where = numbers.setdefault(name.lower(), (number, mask))
+            if other != number:
+                return f"'{name}' is {other} in {where.name} and {number} in {mask.name}"
+    return ""
 
 
 def with_classes(facts: MaskFacts, classes: Mapping[int, str]) -> MaskFacts:
@@ -95,9 +143,15 @@ def with_classes(facts: MaskFacts, classes: Mapping[int, str]) -> MaskFacts:
     mapping = numbers_to_classes(facts.mask, facts.names, classes, held) if facts.names and classes else None
     if mapping is None or not facts.counts:
         return facts
+    unnamed = [f"{value:g}" for value in facts.counts if value and value not in mapping]
+    if unnamed:
+        raise UserError(
+            "mask-number-unnamed",
+            f"{facts.mask}: its header names other segments, not {some(unnamed)}; name them there.",
+        )
     counts: Counter[float] = Counter()
     for value, count in facts.counts.items():
-        counts[float(mapping.get(int(value), int(value)))] += count
+        counts[float(mapping.get(int(value), 0))] += count
     return replace(facts, counts=dict(sorted(counts.items())), low=min(counts), high=max(counts))
 
 

@@ -46,6 +46,9 @@ def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
     files = [mask.name for mask in smaller if not is_segmentation(mask)]
     if files:
         yield f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."
+    several = [mask.mask.name for mask, _ in masks if mask.mask.part == "channels"]
+    if several:
+        yield f"{len(several)} masks have a fourth axis and are read as one channel a class ({some(several)})."
     fractional = sum(holds_fractions(mask.mask) for mask, _ in masks)
     if fractional:
         yield f"{fractional} segmentations state parts of voxels: a voxel is a segment's from half of it on."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy
@@ -98,6 +98,10 @@ def survey_cases(
             return Surveyed(case, image, None)
         grid = (image.shape, image.geometry) if is_drawn(case.mask) else None
         mask = _mask_facts(case.mask, case.case in sample, grid, wanted)
+        if isinstance(mask, str) and (channels := _channels_of(case.mask)) is not None:
+            found = _mask_facts(channels, case.case in sample, grid, wanted)
+            if isinstance(found, MaskFacts):
+                return Surveyed(replace(case, mask=channels), image, found)
         return Surveyed(case, image, mask)
 
     looked_at = for_each(look, cases, done)
@@ -207,6 +211,16 @@ def _mask_facts(
         odd=oddities(address, mask=True),
         pieces=_pieces(values, found) if whole and closely and not is_lossy(address) else None,
     )
+
+
+def _channels_of(mask: Address) -> Address | None:
+    """The address of a mask's channels, one a class, where it is a file with a fourth axis."""
+    try:
+        read_header(mask)
+    except UserError as error:
+        if error.code == "scan-axes" and mask.format == "nifti" and not mask.several:
+            return Address.of(mask.path.with_name(f"{mask.name}#channels"))
+    return None
 
 
 def _pieces(values: Array, found: Array) -> dict[int, int] | None:

@@ -140,7 +140,12 @@ def understand_cases(
         notes += json_notes
     facts = {one.case.case: one.mask for one in surveyed if isinstance(one.mask, MaskFacts)}
     unfit = {one.case.case: one.mask for one in surveyed if isinstance(one.mask, str)}
-    named = given or labels or classes_of(one.names for one in facts.values())
+    segments = classes_of(facts)
+    notes += segments.notes
+    for name, reason in segments.unfit.items():
+        del facts[name]
+        unfit[name] = reason
+    named = given or labels or segments.classes
     for name, mask in list(facts.items()):
         try:
             facts[name] = with_classes(mask, named or {})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
+from ucseg.scans import refusals
 from ucseg.scans.address import Address
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry, Scan
@@ -46,6 +47,33 @@ def read_union(scans: list[Scan], address: Address) -> Scan:
             )
         greatest = np.maximum(greatest, part)
     return Scan(greatest[None], scans[0].geometry, address.path, scans[0].header)
+
+
+def one_a_class(mask: Scan) -> Scan:
+    """A mask with one channel a class as one of class numbers: 1 x S.
+
+    The first channel is class 1; where the channels fill the scan without overlap, it is the background.
+
+    Raises:
+        UserError: a channel holds more than 0 and one other value, or two of them overlap.
+    """
+    for number, channel in enumerate(mask.array, start=1):
+        values = np.unique(channel)
+        if values[0] < 0 or len(values) > 2 or (len(values) == 2 and values[0] != 0):
+            raise UserError(
+                "mask-channel-values",
+                f"{mask.source}: channel {number} holds {some([f'{value:g}' for value in values])}, not only 0 and 1; "
+                "save one channel of class numbers.",
+            )
+    inside = mask.array > 0
+    classes = inside.sum(axis=0, dtype=np.uint8)
+    if classes.max(initial=0) > 1:
+        raise refusals.segments_overlap(mask.source)
+    first = 0 if len(inside) > 1 and classes.min(initial=1) == 1 else 1
+    label = np.zeros(classes.shape, np.uint8)
+    for number, channel in enumerate(inside, start=first):
+        label[channel] = number
+    return Scan(label[None], mask.geometry, mask.source, mask.header)
 
 
 def only_channel(mask: Scan) -> Array:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import gzip
+import html
 import math
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ _SAME_STEPS = 0.01
 """Headers round: to three digits, in files that were seen."""
 _AFTER_VOXELS = 2**24
 """Bytes that may follow the voxels: MGH files have their history there."""
+_TABLE_CODES = (0, 30)
+"""Of header extensions: without a kind, and those of Caret."""
+_LABEL = re.compile(r'<Label\s[^>]*?\bKey="(\d{1,5})"[^>]*>(?:\s*<!\[CDATA\[(.*?)\]\]>|([^<]*))\s*</Label>', re.DOTALL)
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
@@ -70,6 +75,17 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     image = _load(address.file)
     shape, channels = _shape(address, image)
     return shape, _geometry(address, image), channels
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """Value -> name, of the table of labels that TotalSegmentator and Connectome Workbench put into the header."""
+    names: dict[int, str] = {}
+    for extension in getattr(_load(path).header, "extensions", []):
+        content = extension.get_content()
+        if extension.get_code() in _TABLE_CODES and isinstance(content, bytes) and b"<LabelTable" in content:
+            for value, quoted, plain in _LABEL.findall(content.decode("utf-8", "replace")):
+                names[int(value)] = html.unescape(plain).strip() if plain else quoted.strip()
+    return {value: name for value, name in names.items() if value and name and name != "???"}
 
 
 def write(array: Array, like: Scan, part: Path) -> None:

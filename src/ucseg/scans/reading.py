@@ -48,8 +48,8 @@ def read_mask(
     """As `read_scan`, but stored numbers count: indices of a palette; of an HDF5 file the mask comes first.
 
     A mask that `is_laid`, or that holds a part of its image, is laid on `grid`, S and geometry of its image. Several
-    files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts. Of `is_drawn` masks only the `wanted`
-    names are read, and the later ones lie on top.
+    files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts. Of FILE#channels, each is a class. Of
+    `is_drawn` masks only the `wanted` names are read, and the later ones lie on top.
 
     Raises:
         UserError: as `read_scan`; or the mask does not lie on `grid`, or needs one.
@@ -68,6 +68,8 @@ def read_mask(
     if is_segmentation(address):
         return dicom_seg.read(address.path, grid)
     scan = _usable(address, module.read_mask(address) if hasattr(module, "read_mask") else module.read(address))
+    if address.part == "channels":
+        scan = channels.one_a_class(scan)
     return scan if grid is None else lattice.laid(scan, grid, is_laid(address))
 
 
@@ -132,9 +134,12 @@ def grid_of(masks: Sequence[Address]) -> lattice.Grid:
 
 
 def segment_names(address: Address) -> dict[int, str]:
-    """Value -> name of the segments that a mask file names itself (.seg.nrrd, DICOM); empty for other files."""
-    if not address.several and address.format == "itk":
-        found: dict[int, str] = format_module("itk").segment_names(address.file)
+    """Value -> name of the segments that a mask file names itself; empty where it does not.
+
+    Files of 3D Slicer (.seg.nrrd) and DICOM segmentations do, and NIfTI with a table of labels in its header.
+    """
+    if not address.several and not address.part and address.format in ("itk", "nifti"):
+        found: dict[int, str] = format_module(address.format).segment_names(address.file)
         return found
     if is_drawn(address):
         return structures.names(address.file)

@@ -14,12 +14,13 @@ from ucseg.dataset.masks import mask_offset, read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError, some
 from ucseg.folder import as_shown
+from ucseg.folder.classes import two_numberings
 from ucseg.folder.survey import is_stack_to_measure, reason_of
 from ucseg.machine.pool import for_each
 from ucseg.planning.facts import ScanFacts, facts_in
 from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.address import Address
-from ucseg.scans.reading import oddities, read_header, read_scan
+from ucseg.scans.reading import oddities, read_header, read_scan, segment_names
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
 from ucseg.soundness.duplicates import digest
@@ -51,6 +52,8 @@ class _Examined:
     sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     """Of image and mask, where they differ."""
     thumbnail: bytes | None = None
+    names: dict[int, str] | None = None
+    """Of the segments of the mask, by its header."""
     odd: list[tuple[str, bool, frozenset[str]]] = field(default_factory=list)
     """Name of a file, whether it is the mask, and how it shows something else than it stores."""
     doubt: str = ""
@@ -83,6 +86,7 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
     findings += _duplicates(examined, dataset)
     findings += _stretched(examined, dataset)
     findings += _contradictions(examined, dataset)
+    findings += _numberings(examined)
     findings += [Finding(*found) for found in as_shown.in_words(odd for one in examined for odd in one.odd)]
     thumbnails = {one.case.case: one.thumbnail for one in examined}
     findings += alike(dataset, thumbnails, {one.case.case: one.image_digest for one in examined})
@@ -140,6 +144,7 @@ def _examine_mask(
         return None
     out.label_digest = digest(label)
     out.odd.append((name, True, oddities(mask, mask=True)))
+    out.names = segment_names(mask) if label.any() else None
     if shape is not None and mask.plain and (own := read_header(mask)[0]) != shape:
         out.sizes = shape, own
     if not label.any():
@@ -230,6 +235,19 @@ def _contradictions(examined: list[_Examined], dataset: Dataset) -> Iterable[Fin
         what = f"{len(names)} headers contradict themselves: {doubt}, which is taken ({some(names)})"
         fix = f"if the first is right, set geometry: {left} in {CONFIG_FILE}; else the second, to settle it"
         yield Finding("header-contradicts-itself", names[0], what, fix)
+
+
+def _numberings(examined: list[_Examined]) -> Iterable[Finding]:
+    """Masks whose headers number the same segments in two ways, and masks beside them that name none."""
+    masks = [(one.case.mask, one.names) for one in examined if one.case.mask is not None and one.names is not None]
+    apart = two_numberings((mask, names) for mask, names in masks if names)
+    nameless = [mask.name for mask, names in masks if not names]
+    if apart and nameless:
+        what = f"two numberings in one folder: {apart}; {len(nameless)} masks name no segments ({some(nameless)})"
+        yield Finding("two-numberings", CASES_FILE, what, "save these with names, or remove their masks", "error")
+    elif apart:
+        what = f"two numberings in one folder: {apart}; the names count, not the numbers"
+        yield Finding("two-numberings", CASES_FILE, what, "look at the masks; if the names are right, all is well")
 
 
 def _from_error(error: UserError, path: Address, dataset: Dataset) -> Finding:
