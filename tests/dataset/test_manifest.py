@@ -163,7 +163,7 @@ def test_settings_that_cannot_be_are_named(tmp_path: Path, line: str, other: str
 @pytest.mark.parametrize(
     ("row", "kind"),
     [
-        (f"a,s,{'x' * 300}.png,,train", "row-path"),
+        (f'a,s,"{{{"x" * 300},y}}.png",,train', "row-path"),
         (f"{'a' * 300},s,a.png,,train", "row-name"),
         (f"a,s,{'x' * 2**21},,train", "table-damaged"),
         ("a,s,a\0.png,,train", "table-damaged"),

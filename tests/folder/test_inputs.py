@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.folder.inputs import find_inputs
+from ucseg.folder.listing import list_scans
+from ucseg.scans.address import Address
+from ucseg.scans.content import content_of
+from ucseg.scans.reading import read_header, read_mask, read_scan
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -132,3 +137,50 @@ def test_datasets_give_the_images_of_a_split_under_their_case_names(tmp_path: Pa
         find_inputs([tmp_path / "set"], tmp_path / "out", "validation")
     with refused("input-split", naming=["tset", "validation"]):
         find_inputs([tmp_path / "set"], tmp_path / "out", "tset")
+
+
+def test_links_that_go_round_in_a_circle_are_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path / "scans", "a/one.png", "a/two.png", "b/three.png")
+    (tmp_path / "scans/a/up").symlink_to(tmp_path / "scans")
+    (tmp_path / "scans/again").symlink_to(tmp_path / "scans/b")
+    (tmp_path / "elsewhere").mkdir()
+    touch(tmp_path / "elsewhere", "four.png")
+    (tmp_path / "scans/linked").symlink_to(tmp_path / "elsewhere")
+    listed, left_out = list_scans(tmp_path / "scans", set())
+    names = {one.address.below(tmp_path / "scans") for one in listed}
+    assert names == {"a/one.png", "a/two.png", "b/three.png", "linked/four.png"}
+    assert {one.file.name for one in left_out} == {"up", "again"}
+
+
+def test_what_predict_wrote_holds_no_scans(tmp_path: Path) -> None:
+    touch(tmp_path / "scans", "a.png", "results/prediction.json", "results/a.png", "results/uncertainty/a.tif")
+    found = find_inputs([tmp_path / "scans"], tmp_path / "out").scans
+    assert [item.address.below(tmp_path) for item in found] == ["scans/a.png"]
+    listed, left_out = list_scans(tmp_path / "scans", set())
+    assert len(listed) == 1 and [one.file.name for one in left_out] == ["results"]
+    for folder in (tmp_path / "scans/results", tmp_path / "scans/results/uncertainty"):
+        with refused("input-is-prediction", naming=folder):
+            find_inputs([folder], tmp_path / "out")
+    with refused("folder-of-predictions", naming=tmp_path / "scans/results"):
+        list_scans(tmp_path / "scans/results", set())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("name", ["pipe.nii.gz", "pipe.dcm", "pipe.png", "pipe.h5", "pipe.nrrd", "pipe"])
+def test_a_pipe_is_never_opened(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / name)
+    listed, left_out = list_scans(tmp_path, set())
+    assert [one.name for one in listed] == ["a.png"] and [one.file.name for one in left_out] == [name]
+    pipe = Address.of(tmp_path / name)
+    for read in (read_scan, read_mask, read_header):
+        with refused("scan-no-file", naming=pipe):
+            read(pipe)
+    with pytest.raises(OSError, match="pipe"):
+        content_of(pipe)
+
+
+def test_a_device_is_never_read() -> None:
+    for read in (read_scan, read_header):
+        with refused("scan-no-file", naming="/dev/zero"):
+            read(Path("/dev/zero"))

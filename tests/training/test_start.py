@@ -17,6 +17,7 @@ from ucseg.errors import Interrupted
 from ucseg.methods import build_method
 from ucseg.methods.supervised import Supervised
 from ucseg.planning.plan import read_plan
+from ucseg.training.checkpoint import restore_weights
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.start import Start, find_start, start_from
 from ucseg.types import Problem
@@ -57,6 +58,16 @@ def test_a_run_goes_on_from_an_earlier_one(
     assert config["train"]["init"] == str(earlier)
     (text,) = [text for kind, text in said if kind == "started-from"]
     assert str(earlier) in text and f"{len(before)} of {len(before)} tensors" in text
+
+
+def test_whole_numbers_do_not_become_weights(tmp_path: Path, earlier: Path) -> None:
+    rounded = {k: v.round().to(torch.int32) for k, v in load_file(earlier / "last.safetensors").items()}
+    save_file(rounded, tmp_path / "whole.safetensors")
+    method = build_method("supervised", {}, read_plan(earlier / "plan.yaml").problem)
+    with refused("init-numbers", naming=["whole.safetensors", "networks.unet"]):
+        start_from(method, find_start(tmp_path / "whole.safetensors"))
+    with refused("weights-misfit", naming="networks.unet"):
+        restore_weights(method, rounded, tmp_path / "last.safetensors")
 
 
 def test_with_other_classes_all_but_the_head_is_loaded(earlier: Path) -> None:

@@ -13,6 +13,7 @@ from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
 from ucseg.folder.listing import list_scans
+from ucseg.folder.predictions import is_prediction
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
 from ucseg.scans.reading import read_header
@@ -78,6 +79,12 @@ def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInpu
         result.of_dataset = True
         return _of_dataset(path, split)
     if path.is_dir():
+        if made := next((one for one in (path, *path.parents[:2]) if is_prediction(one)), None):
+            raise UserError(
+                "input-is-prediction",
+                f"{path}: 'ucseg predict' wrote {made}, so these are results and no scans; name the scans, or single "
+                "files.",
+            )
         return _of_folder(path, out, channels, result)
     address = Address.of(path)
     if address.exists():

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, DATASET_FILES, scans_of_made_folder
 from ucseg.errors import UserError
+from ucseg.folder.predictions import is_prediction
+from ucseg.machine.reading import is_regular
 from ucseg.scans import arrays
 from ucseg.scans.address import ENDINGS, Address, ending_of
 from ucseg.scans.dicom.series import DicomFile, is_dicom, series_of
@@ -80,20 +82,58 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
 
 
 def files_below(folder: Path, skip: set[Path], left_out: list[LeftOut]) -> Iterator[Path]:
-    """All files below a folder, as `list_scans` looks for them; other datasets are added to `left_out`."""
+    """All files below a folder, as `list_scans` looks for them; other datasets are added to `left_out`.
+
+    Folders that links lead to come last, and each folder once: links may go round in a circle.
+    """
     if not folder.is_dir():
         raise UserError("folder-missing", f"{folder}: there is no such folder; name the folder that holds the scans.")
+    if is_prediction(folder):
+        raise UserError(
+            "folder-of-predictions",
+            f"{folder}: 'ucseg predict' wrote this folder, so it holds results and no scans; name the folder of the "
+            "scans.",
+        )
+    entered: set[tuple[int, int]] = set()
+    links: list[Path] = []
+    yield from _files_in(folder, skip, left_out, entered, links)
+    while links:
+        link = links.pop(0)
+        if _identity(link) in entered:
+            left_out.append(LeftOut(link, "a link to a folder that is listed by itself", rightly=True))
+        else:
+            yield from _files_in(link, skip, left_out, entered, links)
+
+
+def _files_in(
+    folder: Path, skip: set[Path], left_out: list[LeftOut], entered: set[tuple[int, int]], links: list[Path]
+) -> Iterator[Path]:
+    """Files of real folders; adds to `entered` what was entered, and to `links` what is to be entered later."""
+    entered.add(_identity(folder))
     holds_dataset = (folder / CONFIG_FILE).is_file() and (folder / CASES_FILE).is_file()
     for path in sorted(folder.iterdir()):
         if path.absolute() in skip or (holds_dataset and path.name in DATASET_FILES):
             continue
-        if path.is_dir():
-            if scans_of_made_folder(path) is not None:
-                left_out.append(LeftOut(path, "a dataset that ucseg made, whose scans lie elsewhere", rightly=True))
-            elif not path.name.startswith(".") and path.name != "__MACOSX":
-                yield from files_below(path, skip, left_out)
-        else:
-            yield path
+        if not path.is_dir():
+            if path.exists() and not is_regular(path):
+                left_out.append(LeftOut(path, "it is a pipe or a device, which is not opened; remove it"))
+            else:
+                yield path
+        elif scans_of_made_folder(path) is not None:
+            left_out.append(LeftOut(path, "a dataset that ucseg made, whose scans lie elsewhere", rightly=True))
+        elif is_prediction(path):
+            left_out.append(LeftOut(path, "results of ucseg predict, no scans", rightly=True))
+        elif not path.name.startswith(".") and path.name != "__MACOSX":
+            if path.is_symlink():
+                links.append(path)
+            elif _identity(path) not in entered:
+                yield from _files_in(path, skip, left_out, entered, links)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Of a folder, whatever links lead to it."""
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _why_not_a_scan(path: Path) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
+from ucseg.machine.reading import is_regular
 from ucseg.scans.address import Address
 from ucseg.scans.reading import files_of
 
@@ -23,6 +25,8 @@ def content_of(address: Address) -> str:
 
 
 def file_digest(file: Path) -> bytes:
-    """The digest of a file; an OSError if it cannot be read."""
+    """The digest of a file; an OSError if it cannot be read, or is a pipe that may never end."""
+    if file.exists() and not is_regular(file):
+        raise OSError(errno.EINVAL, "a pipe, a device or a folder", str(file))
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "blake2b").digest()

@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from ucseg.errors import UserError
+from ucseg.machine.reading import is_regular
 from ucseg.scans import channels, lattice, plain_images, refusals
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
@@ -165,10 +166,12 @@ def files_of(address: Address) -> list[Path]:
         if file.is_dir():
             found += dicom.files_of(channel)
             continue
-        if ending in (".h5", ".hdf5"):
+        if ending in (".h5", ".hdf5") and is_regular(file):
             found += _files_of_hdf5(file)
             continue
         found.append(file)
+        if not is_regular(file):
+            continue
         try:
             if ending in (".mhd", ".nhdr"):
                 text = file.read_text("latin-1")
@@ -206,8 +209,10 @@ def _module(address: Address) -> ModuleType:
         raise UserError("scan-companion", f"{address}: this is a macOS companion file ('._'), not a scan; delete it.")
     if file.is_dir() and not files_in(file):
         raise UserError("scan-folder", f"{address}: this folder holds no DICOM files; name a file in it.")
-    if not file.exists():
+    if not _there(file):
         raise UserError("scan-missing", f"{address}: there is no such file; check the path.")
+    if not file.is_dir() and not is_regular(file):
+        raise UserError("scan-no-file", f"{address}: this is a pipe or a device, which is not opened; name a file.")
     if file.is_file() and file.stat().st_size == 0:
         raise refusals.empty(address)
     if not address.format:
@@ -216,6 +221,13 @@ def _module(address: Address) -> ModuleType:
             f"{address}: '{file.suffix}' is not supported; use one of these endings: {', '.join(ENDINGS)}.",
         )
     return format_module(address.format)
+
+
+def _there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a name that no file system takes
+        return False
 
 
 def _usable(address: Address, scan: Scan) -> Scan:

@@ -133,9 +133,12 @@ def restore_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path
     """Load a state dict strictly; the module keeps its memory layout.
 
     Raises:
-        UserError: names or shapes are not the module's.
+        UserError: names, shapes or kinds of numbers are not the module's.
     """
-    own, given = ({name: value.shape for name, value in one.items()} for one in (module.state_dict(), tensors))
+    own, given = (
+        {name: (value.shape, value.is_floating_point()) for name, value in one.items()}
+        for one in (module.state_dict(), tensors)
+    )
     if wrong := [name for name in sorted(own | given) if own.get(name) != given.get(name)]:
         differs = f"does not fit the method of config.json (differs in {some(wrong)})"
         raise UserError("weights-misfit", f"{path}: {differs}; {RESTORE}.")

@@ -30,7 +30,7 @@ class CaseNames(_Known):
 
 
 class RunConfig(_Known):
-    """config.json of a run. Settings, plan and problem have models of their own."""
+    """config.json of a run. Settings, plan and problem have other models."""
 
     verb: Literal["train", "pretrain"] = "train"
     dataset: str = "DATASET"

@@ -82,6 +82,13 @@ def start_from(method: Method, start: Start) -> Fit:
             f"(the file has {some(sorted(weights))}; the method has {some(sorted(method.state_dict()))}). "
             "Train with the network and the width that the weights are for, e.g. --set method.networks=[resenc].",
         )
+    own = method.state_dict()
+    if whole := [name for name, one in fit.taken.items() if one.is_floating_point() != own[name].is_floating_point()]:
+        raise UserError(
+            "init-numbers",
+            f"--init {start.path}: {some(whole)} hold whole numbers where the network has fractions, or the other way "
+            "round; give weights that were saved as they were trained.",
+        )
     load(method, fit)
     return fit
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ucseg.errors import UserError
+from ucseg.machine.reading import is_regular
 from ucseg.scans import refusals
 from ucseg.scans.dicom.kinds import Kind, kind_of, name_of
 from ucseg.types import Array
@@ -134,6 +135,8 @@ def is_dicom(path: Path) -> bool:
     name = path.name.lower()
     if name.endswith(ENDINGS):
         return True
+    if not is_regular(path):
+        return False
     if name == "dicomdir" or (path.suffix and not path.suffix[1:].isdigit()):
         return False  # "IM.0001" and "1.2.840.113" have no ending to speak of
     try:
