@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 
 from refusals import refused
-from ucseg.batches.preprocess import from_network_grid, label_to_network_grid, resample, to_network_grid
+from ucseg.batches.preprocess import from_network_grid, grid_of, label_to_network_grid, resample, to_network_grid
 from ucseg.planning.plan import Plan, plan_from
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
@@ -206,3 +206,14 @@ def test_scans_that_do_not_fit_the_plan_are_refused() -> None:
     ):
         with refused(kind, naming=SOURCE):
             to_network_grid(scan, plan)
+
+
+def test_a_wrong_spacing_is_refused_by_arithmetic() -> None:
+    """Its grid would have 10^15 voxels; a larger field of view at the same spacing is right."""
+    plan = a_plan(most_voxels=1000)
+    for edge in (30_000.0, 5.0):
+        with refused("grid-too-large", naming=[SOURCE, f"{edge:.4g} x"]):
+            grid_of((4, 4, 4), Geometry(np.diag([edge, edge, edge, 1])), plan, SOURCE)
+    assert grid_of((40, 40, 40), Geometry(np.eye(4)), plan, SOURCE).shape == (40, 40, 40)
+    assert grid_of((40, 40, 40), Geometry(np.diag([1.5, 1.5, 1.5, 1])), plan, SOURCE).shape == (60, 60, 60)
+    assert grid_of((4, 4, 4), Geometry(np.diag([5.0, 5, 5, 1])), a_plan(), SOURCE).shape == (20, 20, 20)

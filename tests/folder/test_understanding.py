@@ -209,7 +209,7 @@ def test_headers_that_say_two_spacings_and_volumes_that_say_none_are_noted(tmp_p
     assert any("--spacing" in note for note in understood(tmp_path / "bare").notes)
     found = understood(tmp_path / "bare", said=Said(spacing=(8.0, 1.5, 1.5)))
     assert found.spacing == "8 x 1.5 x 1.5 mm"
-    assert found.config.spacing == (8.0, 1.5, 1.5)
+    assert found.config.spacing == [8.0, 1.5, 1.5]
     assert not any("--spacing" in note for note in found.notes)
     with refused("setting-value", naming="spacing"):
         understood(tmp_path / "bare", said=Said(spacing=(8.0, 1.5)))

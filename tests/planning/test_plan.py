@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from refusals import refused
+from ucseg.batches.prepare import prepare
 from ucseg.cli.plan import plan as plan_verb
 from ucseg.config import parse_overrides
 from ucseg.dataset.case import Case
@@ -199,6 +200,20 @@ def test_a_spacing_that_leaves_one_slice_is_refused(tmp_path: Path) -> None:
     with refused("plan-one-voxel", naming="axis 0"):
         make_plan(data, dims=2, overrides={"spacing": [40, 1, 1]})
     assert make_plan(data, dims=2, overrides={"spacing": [1, 1, 30]}).dims == 2, "not along an axis that it sees"
+
+
+def test_one_wrong_spacing_costs_one_scan(tmp_path: Path) -> None:
+    """By its header a voxel is 300 mm wide: on the grid it would have 10^11 voxels."""
+    data = volumes(tmp_path, [mri(seed) for seed in range(6)], [two_class_label()] * 6)
+    voxels = int(np.prod(mri(0).shape))
+    wrong = np.diag([300.0, 300, 300, 1])
+    for part in ("case3", "case3_seg"):
+        image = nibabel.load(tmp_path / f"{part}.nii.gz")
+        nibabel.Nifti1Image(np.asarray(image.dataobj), wrong).to_filename(tmp_path / f"{part}.nii.gz")
+    plan = make_plan(data)
+    assert (plan.spacing, plan.most_voxels) == ((1, 1, 1), 16 * voxels)
+    prepared = prepare(data, plan, progress=False)
+    assert [case for case, _ in prepared.left_out] == ["case3"]
 
 
 def test_volumes_without_a_spacing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ grid covers the same physical box as the scan's voxels (scans/resampling.py).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.planning.plan import Plan
-from ucseg.planning.sizing import network_shape
+from ucseg.planning.sizing import ENLARGED, network_shape
 from ucseg.scans.orientation import canonical_axes, from_canonical, to_canonical
 from ucseg.scans.resampling import resample, resample_label
 from ucseg.scans.scan import Geometry, Scan
@@ -63,8 +64,23 @@ def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path
     order, flips = canonical_axes(geometry, source)
     before, edges = tuple(shape[axis] for axis in order), tuple(geometry.spacing[axis] for axis in order)
     after = network_shape(before, edges, plan.spacing, plan.size, plan.slice_axis)
+    _refuse_wrong_spacing(before, edges, after, plan, source)
     spacing = tuple(n * edge / m for n, edge, m in zip(before, edges, after, strict=True))
     return Grid(shape, order, flips, after, spacing)
+
+
+def _refuse_wrong_spacing(
+    shape: tuple[int, ...], edges: tuple[float, ...], after: tuple[int, ...], plan: Plan, source: Path
+) -> None:
+    """By arithmetic, before anything is allocated."""
+    voxels = math.prod(after)
+    if plan.most_voxels is not None and voxels > max(plan.most_voxels, ENLARGED * math.prod(shape)):
+        stated, grid = (" x ".join(f"{v:.4g}" for v in values) for values in (edges, after))
+        raise UserError(
+            "grid-too-large",
+            f"{source}: by its spacing of {stated} {plan.unit} it has {grid} voxels on the network's grid, more than "
+            f"{plan.most_voxels:.3g}; correct its header, or raise most_voxels of the plan if it is right.",
+        )
 
 
 def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,7 +17,6 @@ from ucseg.errors import Interrupted, UserError, some
 if TYPE_CHECKING:
     from ucseg.folder.inputs import Input
     from ucseg.inference.outputs import DicomOutput, PredictionFolder, Row
-    from ucseg.planning.plan import Plan
     from ucseg.scans.said import Said
 
 TO_LOOK_AT = 5
@@ -126,7 +125,7 @@ def predict(
             f"{run}: training stands at {reached}: the weights are not final; '{command}' continues it.",
             "yellow",
         )
-    how = _read_how(predictor.plan, geometry, spacing, max_voxels)
+    how = _read_how(RunFolder(run).config, geometry, spacing, max_voxels)
     found = find_inputs(inputs, out, split, predictor.plan.channels, how)
     items, problems = found.scans, found.problems
     if dicom_seg or rtstruct:
@@ -214,11 +213,11 @@ def _first_precision(precision: str, out: Path, resume: bool) -> str:
     return earlier.precision or precision if earlier is not None else precision
 
 
-def _read_how(plan: Plan, geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
-    """As the options say; headers as in training where they say nothing."""
+def _read_how(config: Mapping[str, Any], geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
+    """As the options say; headers as in training, which the run's config.json tells, where they say nothing."""
     from ucseg.scans.said import said
 
-    return said(geometry or (plan.made_of.geometry if plan.made_of else None), spacing, max_voxels)
+    return said(geometry or config.get("data", {}).get("geometry"), spacing, max_voxels)
 
 
 def _here(device: str, precision: str, ray: str | None, workers: int | None) -> tuple[str, str]:

@@ -57,20 +57,18 @@ class DatasetConfig(Strict):
     fill_outlines: bool = False
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     geometry: HeaderPart | None = None
-    spacing: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
+    spacing: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     max_voxels: int = Field(MOST_VOXELS, ge=1)
     codes: dict[int, SegmentCodes] = Field(default_factory=dict)
 
     @property
     def said(self) -> Said:
         """How all files of the dataset are read."""
-        return Said(self.geometry, self.spacing or (), self.max_voxels)
+        return Said(self.geometry, tuple(self.spacing or ()), self.max_voxels)
 
     @field_validator("spacing")
     @classmethod
-    def _spacing_is_of_all_axes(
-        cls, spacing: tuple[float, ...] | None, info: ValidationInfo
-    ) -> tuple[float, ...] | None:
+    def _spacing_is_of_all_axes(cls, spacing: list[float] | None, info: ValidationInfo) -> list[float] | None:
         if spacing is not None and len(spacing) != info.data.get("dims", len(spacing)):
             raise ValueError(f"has {len(spacing)} numbers, the scans have {info.data['dims']} axes")
         return spacing

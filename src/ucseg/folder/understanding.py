@@ -168,7 +168,7 @@ def understand_cases(
             "mask_threshold": reading.mask_threshold,
             "fill_outlines": reading.fill_outlines,
             "geometry": options.said.geometry,
-            "spacing": options.said.spacing or None,
+            "spacing": list(options.said.spacing) or None,
             "max_voxels": options.said.max_voxels,
         },
         "init",

@@ -7,6 +7,7 @@ back is its ceiling: what a network has that is right, and sure, in every voxel 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ucseg.planning.facts import Header
 from ucseg.planning.fingerprint import Fingerprint
 from ucseg.planning.measuring import measure_round_trips
 from ucseg.planning.plan import Plan
-from ucseg.planning.sizing import network_shape, rounded
+from ucseg.planning.sizing import ENLARGED, most_voxels, network_shape, rounded
 from ucseg.types import Array
 
 LEAST_CEILING = 0.97
@@ -93,8 +94,14 @@ class Ceilings:
 
 
 def ceilings(dataset: Dataset, seen: Fingerprint, grid: NetworkGrid) -> Ceilings:
-    """Measure the ceilings of the labelled training masks. Masks that the grid leaves as they are need no reading."""
-    shapes = {name: grid.shape(seen.headers[name]) for name in seen.labelled}
+    """Measure the ceilings of the labelled training masks. Masks that the grid leaves as they are need no reading.
+
+    Masks that a wrong spacing would make huge are left out, as they are in training.
+    """
+    own = {name: math.prod(head.shape) for name, head in seen.headers.items()}
+    every = {name: grid.shape(head) for name, head in seen.headers.items()}
+    bound = most_voxels(list(own.values()), [math.prod(shape) for shape in every.values()]).value
+    shapes = {name: every[name] for name in seen.labelled if math.prod(every[name]) <= max(bound, ENLARGED * own[name])}
     moved = {name: shape for name, shape in shapes.items() if shape != seen.headers[name].shape}
     found = measure_round_trips(dataset, moved) if moved else {}
     kept = {name: dict.fromkeys(seen.scans[name].classes or {}, 1.0) for name in shapes if name not in moved}

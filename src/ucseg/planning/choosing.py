@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,9 @@ from ucseg.planning.plan import Plan, plan_from
 from ucseg.planning.sizing import (
     Choice,
     batch_for,
+    most_voxels,
     network_rank,
+    network_shape,
     patch_for,
     spacing_that_fits,
     strides_for,
@@ -165,6 +168,12 @@ class _Planner:
         self.size = None if chosen is None else whole_numbers("size", chosen, self.dims)
         if "spacing" in self.given and self.size is None:
             refuse_one_voxel(edges, self.whole, self.plane)
+        bound: Choice[Any] = Choice(None, "")
+        if self.size is None:
+            heads = seen.headers.values()
+            shapes = [network_shape(head.shape, head.spacing, edges, None, self.across) for head in heads]
+            bound = most_voxels([math.prod(head.shape) for head in heads], [math.prod(shape) for shape in shapes])
+        self.settle("most_voxels", bound)
 
     def _fine_enough(
         self, spacing: Choice[tuple[float, ...]], size: Choice[Any]

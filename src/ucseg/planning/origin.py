@@ -40,7 +40,7 @@ class Origin(Strict):
     mask_threshold: float | None
     fill_outlines: bool
     geometry: HeaderPart | None = None
-    spacing: tuple[float, ...] | None = None
+    spacing: list[float] | None = None
     labelled: int = Field(ge=0)
     unlabelled: int = Field(ge=0)
     cases: str

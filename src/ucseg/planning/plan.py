@@ -65,6 +65,12 @@ class Plan(Strict):
         default=None,
         description="2D: every image or slice is resized to this; null: resampled to spacing, and patches are cut",
     )
+    most_voxels: int | None = Field(
+        default=None,
+        ge=1,
+        description="a scan that would have more on the network's grid, and more than four times its own, is refused: "
+        "its header states a wrong spacing; null: no bound",
+    )
     patch: tuple[int, ...] = Field(description="training patch in voxels, multiples of what the levels divide by")
     width: int = Field(
         default=16,

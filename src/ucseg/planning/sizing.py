@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Generic, TypeVar
@@ -24,6 +25,8 @@ IMAGE_PIXELS = 224**2
 """Most pixels of a resized plain image: the paper's size."""
 THICK = 3.0
 """An axis is coarse when its voxels are so many times longer than the shortest (nnU-Net's threshold)."""
+ENLARGED = 4
+"""So many times its own voxels, and those of the largest training scan, a scan may have on the network's grid."""
 FLAT = 5.0
 FEW_SLICES = 16
 """Volumes are cut into slices when those are FLAT times thicker than wide and fewer than FEW_SLICES."""
@@ -94,6 +97,18 @@ def network_shape(
     if slice_axis is not None:
         after[slice_axis] = shape[slice_axis]  # slices stay as they were taken
     return tuple(after)
+
+
+def most_voxels(own: Sequence[int], on_grid: Sequence[int]) -> Choice[int]:
+    """A bound on the voxels of any scan on the network's grid.
+
+    A training scan that becomes larger than ENLARGED times counts so much only: its spacing may be what is wrong.
+
+    Args:
+        own, on_grid: voxels of each training scan, as stored and on the grid.
+    """
+    largest = max(min(after, ENLARGED * before) for before, after in zip(own, on_grid, strict=True))
+    return Choice(ENLARGED * largest, f"{ENLARGED} times the largest training scan")
 
 
 def spacing_that_fits(
