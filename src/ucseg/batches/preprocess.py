@@ -78,7 +78,7 @@ def _refuse_wrong_spacing(
         stated, grid = (" x ".join(f"{v:.4g}" for v in values) for values in (edges, after))
         raise UserError(
             "grid-too-large",
-            f"{source}: by its spacing of {stated} {plan.unit} it has {grid} voxels on the network's grid, more than "
+            f"{source}: by its spacing of {stated} {plan.unit} its grid has {grid} voxels, more than "
             f"{plan.most_voxels:.3g}; correct its header, or raise most_voxels of the plan if it is right.",
         )
 

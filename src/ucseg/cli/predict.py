@@ -214,7 +214,7 @@ def _first_precision(precision: str, out: Path, resume: bool) -> str:
 
 
 def _read_how(config: Mapping[str, Any], geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
-    """As the options say; headers as in training, which the run's config.json tells, where they say nothing."""
+    """As the options say; where they say nothing, headers are read as in training."""
     from ucseg.scans.said import said
 
     return said(geometry or config.get("data", {}).get("geometry"), spacing, max_voxels)

@@ -20,7 +20,7 @@ from ucseg.planning.facts import Header
 from ucseg.planning.fingerprint import Fingerprint
 from ucseg.planning.measuring import measure_round_trips
 from ucseg.planning.plan import Plan
-from ucseg.planning.sizing import ENLARGED, most_voxels, network_shape, rounded
+from ucseg.planning.sizing import ENLARGED, Choice, most_voxels, network_shape, rounded
 from ucseg.types import Array
 
 LEAST_CEILING = 0.97
@@ -93,15 +93,21 @@ class Ceilings:
         }
 
 
+def bound_of(seen: Fingerprint, grid: NetworkGrid) -> Choice[int]:
+    """The most voxels of a scan on the network's grid: see `most_voxels`."""
+    heads = seen.headers.values()
+    return most_voxels([math.prod(head.shape) for head in heads], [math.prod(grid.shape(head)) for head in heads])
+
+
 def ceilings(dataset: Dataset, seen: Fingerprint, grid: NetworkGrid) -> Ceilings:
     """Measure the ceilings of the labelled training masks. Masks that the grid leaves as they are need no reading.
 
     Masks that a wrong spacing would make huge are left out, as they are in training.
     """
     own = {name: math.prod(head.shape) for name, head in seen.headers.items()}
-    every = {name: grid.shape(head) for name, head in seen.headers.items()}
-    bound = most_voxels(list(own.values()), [math.prod(shape) for shape in every.values()]).value
-    shapes = {name: every[name] for name in seen.labelled if math.prod(every[name]) <= max(bound, ENLARGED * own[name])}
+    bound = bound_of(seen, grid).value
+    every = {name: grid.shape(seen.headers[name]) for name in seen.labelled}
+    shapes = {name: shape for name, shape in every.items() if math.prod(shape) <= max(bound, ENLARGED * own[name])}
     moved = {name: shape for name, shape in shapes.items() if shape != seen.headers[name].shape}
     found = measure_round_trips(dataset, moved) if moved else {}
     kept = {name: dict.fromkeys(seen.scans[name].classes or {}, 1.0) for name in shapes if name not in moved}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from ucseg.config import merge
 from ucseg.dataset.manifest import Dataset
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.budget import WIDE, WIDE_STEPS, Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
-from ucseg.planning.ceiling import Ceilings, NetworkGrid, ceilings, fine_enough
+from ucseg.planning.ceiling import Ceilings, NetworkGrid, bound_of, ceilings, fine_enough
 from ucseg.planning.fingerprint import ONE_COMPONENT_MASKS, ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
 from ucseg.planning.given import check_overrides, levels_of, numbers_of, refuse_one_voxel, whole_numbers
 from ucseg.planning.origin import origin_of
@@ -21,9 +20,7 @@ from ucseg.planning.plan import Plan, plan_from
 from ucseg.planning.sizing import (
     Choice,
     batch_for,
-    most_voxels,
     network_rank,
-    network_shape,
     patch_for,
     spacing_that_fits,
     strides_for,
@@ -168,11 +165,7 @@ class _Planner:
         self.size = None if chosen is None else whole_numbers("size", chosen, self.dims)
         if "spacing" in self.given and self.size is None:
             refuse_one_voxel(edges, self.whole, self.plane)
-        bound: Choice[Any] = Choice(None, "")
-        if self.size is None:
-            heads = seen.headers.values()
-            shapes = [network_shape(head.shape, head.spacing, edges, None, self.across) for head in heads]
-            bound = most_voxels([math.prod(head.shape) for head in heads], [math.prod(shape) for shape in shapes])
+        bound = bound_of(seen, NetworkGrid(edges, None, self.across)) if self.size is None else Choice(None, "")
         self.settle("most_voxels", bound)
 
     def _fine_enough(
