@@ -149,7 +149,7 @@ def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
 
 def _fourth_axis(file: Address, channels: int) -> Address:
     """A 4D NIfTI file's address where its fourth axis holds so many channels; any other file as it is."""
-    if channels == 1 or file.ending not in (".nii", ".nii.gz"):
+    if channels == 1 or file.ending not in (".nii", ".nii.gz", ".nii.zst"):
         return file
     address = Address.of(f"{file}#channels")
     try:

@@ -28,9 +28,9 @@ from ucseg.scans.said import NOTHING, Said
 FORMATS = {
     ending: name
     for name, endings in {
-        "nifti": (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh"),
+        "nifti": (".nii.gz", ".nii.zst", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
         "itk": (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"),
-        "plain_images": (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+        "plain_images": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif"),
         "arrays": (".h5", ".hdf5", ".npy", ".npz"),
         "dicom": DICOM_ENDINGS,
     }.items()
@@ -41,7 +41,8 @@ FORMATS = {
 ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(
-    r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)", re.IGNORECASE
+    r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
+    re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(.+_)(\d{4})(\.[^/]*)?")
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")

@@ -1,14 +1,18 @@
-"""NIfTI-1, NIfTI-2 (one file or a .hdr/.img pair) and MGH, by nibabel: any affine, any byte order, scaled integers."""
+"""NIfTI-1 and -2 (one file or a .hdr/.img pair), MGH and MINC, by nibabel: any affine and byte order, scaled integers.
+
+MINC's world is RAS, as NIfTI's, and its arrays often run z, y, x: the affine says so. Its masks become NIfTI.
+"""
 
 # nibabel is only partly annotated:
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
-import gzip
 import html
+import importlib.util
 import math
 import re
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError, MGHHeader, MGHImage
+from nibabel.minc1 import Minc1Image, MincError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from ucseg.errors import UserError
@@ -25,7 +31,7 @@ from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
-_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MGHError)
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, MGHError, MincError)
 _SAME_STEPS = 0.01
 """Headers round: to three digits, in files that were seen."""
 _AFTER_VOXELS = 2**24
@@ -45,9 +51,10 @@ def read(address: Address) -> Scan:
     shape, channels = _shape(address, image)
     refusals.check_size(address, address.said, shape, channels)
     try:
-        if address.file.name.lower().endswith((".gz", ".mgz")):
+        if address.file.name.lower().endswith((".gz", ".mgz", ".zst")):
             image = type(image).from_bytes(_unpacked(address.file, image, math.prod(shape) * channels))
         array = np.asanyarray(image.dataobj)
+        array = array.astype(np.float32) if isinstance(image, Minc1Image) else array  # scaled, in twice the width
     except _BROKEN as error:
         raise refusals.damaged(address.path, error) from error
     if array.dtype.kind not in "biuf":
@@ -64,7 +71,7 @@ def _unpacked(path: Path, image: Any, voxels: int) -> bytes:
         UserError: it holds much more than its header says, which could fill any memory.
     """
     expected = voxels * int(image.get_data_dtype().itemsize) + int(image.dataobj.offset)
-    with gzip.open(path) as stream:
+    with ImageOpener(str(path)) as stream:
         unpacked = stream.read(expected + _AFTER_VOXELS)
         if stream.read(1):
             raise refusals.damaged(path, "it holds more bytes than its header says")
@@ -152,6 +159,8 @@ def _load(path: Path) -> Any:
             raise UserError(
                 "nifti-pair", f"{path}: .hdr and .img belong together and one is missing; put both into one folder."
             )
+    if path.suffix.lower() == ".zst" and not _has_zstd():
+        raise UserError("nifti-zstd", f"{path}: nothing here unpacks Zstandard; run pip install 'ucseg[zstd]'.")
     try:
         image = nib.load(path, mmap=False)  # mapped voxels would crash if the file changed under them
     except ImageFileError as error:
@@ -160,10 +169,18 @@ def _load(path: Path) -> Any:
     except _BROKEN as error:
         raise refusals.damaged(path, error) from error
     # All of NIfTI, 1 and 2, are subclasses of its pair; Analyze 7.5 does not say how the patient lies.
-    if not isinstance(image, MGHImage | nib.nifti1.Nifti1Pair):
+    if not isinstance(image, MGHImage | Minc1Image | nib.nifti1.Nifti1Pair):
         fix = "convert it with a program that knows how the scanner's axes lie"
         raise refusals.other_content(path, f"NIfTI but {type(image).__name__}", fix)
     return image
+
+
+def _has_zstd() -> bool:
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # there is no package "backports" at all
+        return False
 
 
 def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
@@ -188,6 +205,8 @@ def _geometry(address: Address, image: Any) -> Geometry:
     affine = np.array(image.affine, dtype=np.float64)
     if isinstance(image.header, MGHHeader):
         return Geometry(affine, placed=bool(image.header["goodRASFlag"]))
+    if isinstance(image, Minc1Image):
+        return Geometry(affine)
     header = image.header
     # No stated unit: mm, as every viewer takes it.
     scale = np.array([[_MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)]] * 3 + [[1.0]])

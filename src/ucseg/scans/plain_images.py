@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK.
+"""PNG, JPEG, TIFF and GIF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK.
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns. As nnU-Net has it, CASE.json
 beside CASE.tif or CASE_0000.tif may hold its spacing in mm, in the order of these axes.
@@ -152,14 +152,16 @@ def write(array: Array, like: Scan, part: Path) -> None:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         # Given a path, pillow maps pixels of TIFF into memory, and scrambles those that a tag turns by a quarter.
-        with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG", "TIFF")) as image:
+        with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG", "TIFF", "GIF")) as image:
             yield image
     except Image.DecompressionBombError as error:
         raise UserError(
             "image-size", f"{path}: the image is too large to open ({error}); cut it into tiles."
         ) from error
     except UnidentifiedImageError as error:
-        raise refusals.other_content(path, "PNG, JPEG or TIFF, or damaged at its start", "copy it again") from error
+        raise refusals.other_content(
+            path, "PNG, JPEG, TIFF or GIF, or damaged at its start", "copy it again"
+        ) from error
     except _BROKEN as error:
         raise refusals.damaged(path, error) from error
 
@@ -215,7 +217,8 @@ def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
 
 def _values(path: Path, image: Image.Image, tiles: str, mask: bool) -> Array:
     """H x W x C as pillow gives them; of a mask the indices of a palette, or the alpha channel if it lies there."""
-    if mask and image.mode in ("P", "PA"):
+    # Programs number the colours of a GIF as they please: only where they are no greys the numbers can be classes.
+    if mask and image.mode in ("P", "PA") and not (image.format == "GIF" and _grey_palette(image)):
         return np.asarray(image.getchannel(0))[..., None]
     grey = image.mode in _GREY_MODES or (image.mode in ("P", "PA") and _grey_palette(image))
     deep = image.mode in _EIGHT_BIT_MODES and ";16" in tiles

@@ -17,7 +17,8 @@ from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
 _INSTEAD = {
-    ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii", ".img": ".nii", ".jpg": ".png", ".jpeg": ".png",
+    ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii", ".img": ".nii", ".jpg": ".png", ".jpeg": ".png", ".gif": ".png",
+    ".mnc": ".nii.gz",
     **dict.fromkeys(("", *DICOM_ENDINGS), ".nii.gz"),
 }  # fmt: skip
 """Endings that masks are not written with -> what they get instead: JPEG would change their values."""
