@@ -213,6 +213,11 @@ def test_a_validation_case_needs_a_mask(data: Dataset) -> None:
     assert prepared.validation == [] and prepared.left_out[0][0] == "c3"
 
 
+def test_an_image_is_never_its_own_mask(data: Dataset) -> None:
+    data.cases[1] = replace(data.cases[1], mask=data.cases[1].image)
+    assert dict(prepare(data, a_plan(), progress=False).left_out)["c1"].startswith(str(data.cases[1].image))
+
+
 def test_a_plan_for_other_classes_is_refused(data: Dataset) -> None:
     with refused("plan-outdated", naming=["3 classes", data.folder]):
         prepare(data, a_plan(classes={0: "background", 1: "a", 2: "b"}), progress=False)

@@ -97,3 +97,13 @@ def test_other_training_cases_are_noted_and_others_are_free(data: Dataset) -> No
     assert cases_changed(plan, without_test) == ""
     Image.new("L", (40, 40)).save(data.cases[0].image.file)
     assert cases_changed(plan, data)
+
+
+def test_init_says_that_the_plan_of_the_dataset_before_stays(data: Dataset, said: list[tuple[str, str]]) -> None:
+    words = {"out": data.folder, "validation": "1", "test": "1", "modality": "ultrasound", "overwrite": True}
+    ucseg.init(data.root, classes="background,kidney,liver", **words)
+    assert "'liver' in the plan and 'kidney'" in dict(said)["plan-outdated"]
+    said.clear()
+    ucseg.plan(data.folder)
+    ucseg.init(data.root, classes="background,kidney,liver", **words)
+    assert "plan-outdated" not in dict(said)

@@ -9,6 +9,8 @@ from PIL import Image
 from refusals import refused
 from ucseg.cli.init import init
 from ucseg.folder.inputs import find_inputs
+from ucseg.scans.address import Address
+from ucseg.scans.channels import missing_channels
 from ucseg.scans.reading import files_of, read_header, read_mask, read_scan
 
 IMAGE = np.random.default_rng(0).random((9, 8, 7)).astype(np.float32)
@@ -85,3 +87,12 @@ def test_a_mask_may_have_one_channel_a_class(tmp_path):
     nib.save(nib.Nifti1Image(planes * np.float32(0.5) + planes[::-1] * 0.25, np.eye(4)), tmp_path / "soft.nii.gz")
     with refused("mask-channel-values", naming=["soft.nii.gz", "0.25"]):
         read_mask(tmp_path / "soft.nii.gz#channels")
+
+
+def test_a_channel_that_is_not_there_is_named(tmp_path):
+    for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0001.nii.gz", "c.nii.gz"):
+        (tmp_path / name).touch()
+    assert missing_channels(Address.of(tmp_path / "b_0001.nii.gz"), 2).endswith("b_0000.nii.gz is not there")
+    assert "b_0000.nii.gz and b_0002.nii.gz are" in missing_channels(Address.of(tmp_path / "b_0001.nii.gz"), 3)
+    assert missing_channels(Address.of(tmp_path / "a_{0000,0001}.nii.gz"), 2) == ""
+    assert missing_channels(Address.of(tmp_path / "c.nii.gz"), 2) == ""

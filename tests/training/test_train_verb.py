@@ -167,6 +167,16 @@ def test_the_number_of_devices_changes_nothing_but_rounding(scans: Path, tmp_pat
         train(scans, tmp_path / "three", set=[*SMALL, "accumulate=3"], devices=2)
 
 
+def test_a_run_is_not_put_into_the_folder_of_another_command(scans: Path, tmp_path: Path) -> None:
+    before = sorted(scans.iterdir())
+    with refused("run-out-taken", naming=[scans, "dataset.yaml"]):
+        train(scans, scans)
+    (tmp_path / "prediction.json").write_text("{}")
+    with refused("run-out-taken", naming=[tmp_path, "prediction.json"]):
+        train(scans, tmp_path)
+    assert sorted(scans.iterdir()) == before
+
+
 def test_one_process_at_a_time_trains_in_a_folder(scans: Path, tmp_path: Path) -> None:
     train(scans, tmp_path / "run", steps=1)
     other = RunFolder(tmp_path / "run")

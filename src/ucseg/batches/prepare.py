@@ -19,7 +19,7 @@ from rich.progress import track
 
 from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import CACHE, Dataset
+from ucseg.dataset.manifest import CACHE, CASES_FILE, Dataset
 from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
@@ -205,6 +205,8 @@ def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
         UserError: it cannot be written, which is true of every other case too.
     """
     case = task.case
+    if case.mask == case.image:
+        return f"{case.image}: the image is also its own mask; name the right mask in {CASES_FILE}."
     mask: Array | None = None
     lost: tuple[int, ...] = ()
     try:

@@ -15,6 +15,8 @@ import numpy as np
 from ucseg.errors import UserError
 from ucseg.planning.plan import Plan
 from ucseg.planning.sizing import ENLARGED, network_shape
+from ucseg.scans.address import Address
+from ucseg.scans.channels import missing_channels
 from ucseg.scans.orientation import canonical_axes, from_canonical, to_canonical
 from ucseg.scans.resampling import resample, resample_label
 from ucseg.scans.scan import Geometry, Scan
@@ -119,6 +121,8 @@ def _with_channels(scan: Scan, channels: int) -> Array:
     if channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
         return array[:1]  # a grey image saved as RGB
     # A grey image repeated three times would have the right shape, but the model has seen nothing like it.
+    if missing := missing_channels(Address.of(scan.source), channels):
+        raise UserError("scan-channels", f"{scan.source}: {missing}; put it beside the others.")
     raise UserError(
         "scan-channels",
         f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; "

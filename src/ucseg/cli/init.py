@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ucseg.cli.terminal import output, say, stages
+from ucseg.errors import UserError
 
 if TYPE_CHECKING:
     from ucseg.dataset.manifest import Dataset
@@ -170,4 +171,20 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
         output.print(
             f"{hidden} training masks are hidden: listed in hidden.csv, which only evaluate, compare and demo read."
         )
+    _say_if_plan_is_outdated(dataset)
     say("written", f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")
+
+
+def _say_if_plan_is_outdated(dataset: Dataset) -> None:
+    """A plan.yaml of the dataset that was here before stays, and training would refuse it."""
+    from ucseg.planning.origin import cases_changed, differences_from
+    from ucseg.planning.plan import read_plan
+
+    file = dataset.folder / "plan.yaml"
+    try:
+        plan = read_plan(file) if file.is_file() else None
+    except UserError as error:
+        say("plan-outdated", str(error), "yellow")
+        return
+    if plan is not None and (found := ", ".join(differences_from(plan, dataset)) or cases_changed(plan, dataset)):
+        say("plan-outdated", f"{file}: {found}. 'ucseg plan {dataset.folder}' makes it again.", "yellow")

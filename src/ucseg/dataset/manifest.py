@@ -34,6 +34,8 @@ HIDDEN_FILE = "hidden.csv"
 LEFT_OUT_FILE = "left_out.csv"
 DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, LEFT_OUT_FILE, "plan.yaml")
 """What ucseg puts into a dataset's folder, which the scans may share."""
+OTHERS = ("config.json", "prediction.json", "comparison.json")
+"""Of a folder that another command wrote."""
 MOST_NAME = 200
 """Bytes of a case's name: file systems take 255, and results add to it."""
 CASE_COLUMNS = ("case", "subject", "image", "mask", "split")
@@ -120,7 +122,9 @@ def scans_of_made_folder(folder: Path) -> Path | None:
 
 
 def refuse_to_replace(folder: Path, overwrite: bool) -> None:
-    """Raise a UserError if a dataset is in a folder and may not be replaced."""
+    """Raise a UserError if a dataset is in a folder and may not be replaced, or the folder is another command's."""
+    if other := next((name for name in OTHERS if (folder / name).exists()), None):
+        raise UserError("dataset-out-taken", f"{folder}: it holds a {other} of another command; choose another --out.")
     if (folder / CONFIG_FILE).exists() and not overwrite:
         raise UserError(
             "dataset-exists", f"{folder}: there already is a dataset; choose another --out, or add --overwrite."

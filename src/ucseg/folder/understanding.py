@@ -34,6 +34,7 @@ from ucseg.folder.survey import (
     survey_cases,
 )
 from ucseg.machine.pool import for_each
+from ucseg.scans.channels import missing_channels
 from ucseg.scans.said import NOTHING, Said
 
 _AIR_IN_CT = -500.0
@@ -195,6 +196,8 @@ def _of_commonest_kind(surveyed: Sequence[Surveyed], left_out: list[LeftOut]) ->
         stack = kind[1] == channels and is_stack_to_measure(one.case, one.image.geometry, dims)
         if kind == (dims, channels) or stack:
             usable.append(one)
+        elif missing := missing_channels(one.case.image, channels):
+            left_out += _with_mask(one.case, f"{missing}; restore it, or remove what is left of the case.")
         else:
             left_out += _with_mask(
                 one.case,

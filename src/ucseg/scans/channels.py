@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from ucseg.errors import UserError, some
@@ -109,3 +111,18 @@ def read_header(headers: list[Header], address: Address) -> Header:
                 f"{path}: does not lie where {first} lies; register and resample the channels to one grid.",
             )
     return shape, geometry, len(headers)
+
+
+def missing_channels(address: Address, count: int) -> str:
+    """Which files of CASE_0000, CASE_0001, ... are not there, in words; "" where the name is no such one, or none is.
+
+    Args:
+        count: channels that an image has.
+    """
+    match = re.fullmatch(r"(.+_)\d{4}(\.[^/]*)", address.file.name)
+    if match is None or len(address.files) >= count:
+        return ""
+    names = [f"{match[1]}{number:04d}{match[2]}" for number in range(count)]
+    missing = [name for name in names if not (address.file.parent / name).exists()]
+    listed = " and ".join(missing)
+    return f"of its {count} channels {listed} {'is' if len(missing) == 1 else 'are'} not there" if missing else ""

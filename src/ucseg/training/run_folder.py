@@ -27,6 +27,10 @@ FREE_ON_RESUME = frozenset(
 )
 
 
+OTHERS = ("dataset.yaml", "prediction.json", "comparison.json", "metrics.json")
+"""Of a folder that another command wrote."""
+
+
 class RunFolder:
     """One run on disk.
 
@@ -129,6 +133,10 @@ class RunFolder:
         there = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
         if not os.access(there, os.W_OK):
             raise UserError("run-not-writable", f"{self.path}: {there} cannot be written to; choose another --out.")
+        if not self.started and (other := next((name for name in OTHERS if (self.path / name).exists()), None)):
+            raise UserError(
+                "run-out-taken", f"{self.path}: it holds a {other}, so it is no run's folder; choose another --out."
+            )
         if self.started and not resume:
             raise UserError(
                 "run-exists",
