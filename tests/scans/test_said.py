@@ -18,6 +18,7 @@ from refusals import refused
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header, read_mask, read_scan
 from ucseg.scans.said import Said, said
+from ucseg.scans.same_grid import offset
 
 SHAPE = (6, 5, 4)
 VOXELS = np.arange(120, dtype=np.float32).reshape(SHAPE)
@@ -64,6 +65,18 @@ def test_of_two_spacings_in_a_nifti_the_likelier_counts(
             assert geometry.spacing == pytest.approx(spacing, rel=1e-4)
             assert bool(geometry.doubt) == doubtful
             assert not doubtful or ("sform" in geometry.doubt and "pixdim" in geometry.doubt)
+
+
+@pytest.mark.parametrize("number", [0.0, np.nan, np.inf])
+def test_an_sform_without_numbers_leaves_the_qform(tmp_path: Path, number: float) -> None:
+    address = nifti(tmp_path / "a.nii", ONES, qform=True)
+    image = nib.load(address.file)
+    for row in ("srow_x", "srow_y", "srow_z"):
+        image.header[row] = number
+    (tmp_path / "b.nii").write_bytes(image.header.binaryblock + bytes(4) + VOXELS.tobytes("F"))
+    geometry = read_header(tmp_path / "b.nii")[1]
+    assert geometry.spacing == pytest.approx(TRUE, rel=1e-4)
+    assert not offset(geometry, read_header(tmp_path / "a.nii")[1], SHAPE).elsewhere
 
 
 @pytest.mark.parametrize(("part", "spacing"), [("sform", ONES), ("qform", TRUE), ("pixdim", TRUE)])

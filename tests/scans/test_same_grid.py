@@ -114,11 +114,21 @@ def test_a_mask_with_the_numbers_but_not_the_unit_of_its_image_is_right(tmp_path
     assert found.close and "unit" in found.only_by
 
 
+def test_half_a_voxel_is_reported_and_a_whole_one_is_refused() -> None:
+    """Half: the corner of a voxel in place of its centre, also where voxels are longer along an axis."""
+    for voxels in (0.5, 1.0):
+        moved = Geometry(AFFINE + np.outer(AFFINE @ [voxels, voxels, voxels, 0], [0, 0, 0, 1]))
+        found = offset(moved, Geometry(AFFINE), SHAPE)
+        assert found.voxels == pytest.approx(voxels)
+        assert found.distance == pytest.approx(voxels * 6**0.5)
+        assert (found.close, found.elsewhere) == (False, voxels == 1)
+
+
 def test_where_a_header_states_no_place_spacings_are_compared() -> None:
     placed, bare = Geometry(AFFINE), Geometry(np.diag([1.0, 1, 2, 1]), placed=False)
     assert offset(bare, placed, SHAPE).close and offset(bare, placed, SHAPE).only_by
     assert offset(bare, bare, SHAPE) == offset(placed, placed, SHAPE), "nothing to report"
     longer = Geometry(np.diag([1.0, 1, 4, 1]), placed=False)
-    assert offset(longer, placed, SHAPE).edges == pytest.approx(2 * (SHAPE[2] - 1))
+    assert offset(longer, placed, SHAPE).voxels == pytest.approx(SHAPE[2] - 1)
     empty = Geometry(np.eye(4), placed=False)
     assert offset(empty, placed, SHAPE).close, "edges of one in a header without place are no statement"

@@ -62,7 +62,7 @@ def mask_offset(mask: Address, image_shape: tuple[int, ...], geometry: Geometry)
         if not is_segmentation(part):
             shape, own, _ = read_header(part)
             if shape == tuple(image_shape):
-                found = max(found, offset(own, geometry, shape), key=lambda one: (one.edges, one.only_by))
+                found = max(found, offset(own, geometry, shape), key=lambda one: (one.voxels, one.only_by))
     return found
 
 

@@ -203,26 +203,31 @@ def _geometry(address: Address, image: Any) -> Geometry:
     program has left one of them out, more likely the steps. The user can say which is right.
     """
     affine = np.array(image.affine, dtype=np.float64)
-    if isinstance(image.header, MGHHeader):
-        return Geometry(affine, placed=bool(image.header["goodRASFlag"]))
+    header = image.header
+    if isinstance(header, MGHHeader):
+        return Geometry(affine, placed=bool(header["goodRASFlag"]))
     if isinstance(image, Minc1Image):
         return Geometry(affine)
-    header = image.header
     # No stated unit: mm, as every viewer takes it.
     scale = np.array([[_MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)]] * 3 + [[1.0]])
     both = {"sform": header.get_sform(coded=True)[0], "qform": header.get_qform(coded=True)[0]}
-    stated = {name: np.array(found, np.float64) for name, found in both.items() if found is not None}
-    with_edges = _with_edges(affine, header)
+    stated = {name: np.array(found, np.float64) for name, found in both.items() if found is not None and _usable(found)}
+    affine = stated.get("sform", stated.get("qform", affine))
+    if not _usable(affine):  # which is refused
+        return Geometry(affine)
+    edges = _edges(header, _steps(affine))
     doubt, wanted = "", address.said.geometry
     if wanted is None:
-        differ = not np.allclose(_steps(affine), _steps(with_edges), rtol=_SAME_STEPS)
-        set_by_hand = not np.array_equal(_steps(with_edges), np.ones(3))
+        differ = not np.allclose(_steps(affine), edges, rtol=_SAME_STEPS)
+        set_by_hand = not np.array_equal(edges, np.ones(3))
         wanted = "pixdim" if differ and set_by_hand else "sform"
         if differ and (set_by_hand or "qform" in stated):
             taken, left = (wanted, "sform") if wanted == "pixdim" else (wanted, "pixdim")
-            steps = {"sform": scale[0] * _steps(affine), "pixdim": scale[0] * _steps(with_edges)}
+            steps = {"sform": scale[0] * _steps(affine), "pixdim": scale[0] * edges}
             doubt = f"{left} says {_words(steps[left])}, {taken} says {_words(steps[taken])}"
-    chosen = stated.get("qform", with_edges) if wanted == "pixdim" else stated.get(wanted, affine)
+    chosen = stated.get(wanted, affine)
+    if wanted == "pixdim":
+        chosen = stated["qform"] if "qform" in stated else affine @ np.diag([*(edges / _steps(affine)), 1.0])
     others = [(f"the {name} of the header", scale * found) for name, found in stated.items() if found is not chosen]
     if scale[0, 0] != 1:
         others += [(f"the {name} of the header without its unit", found) for name, found in stated.items()]
@@ -230,14 +235,16 @@ def _geometry(address: Address, image: Any) -> Geometry:
     return Geometry(scale * chosen, placed=bool(stated), others=tuple(others), doubt=doubt)
 
 
-def _with_edges(affine: Array, header: Any) -> Array:
-    """An affine of which each axis steps as pixdim says, where that says something."""
+def _usable(affine: Array) -> bool:
+    """Some programs mark a part of the header as set, and leave zeros in it."""
+    return bool(np.isfinite(affine).all() and np.linalg.det(affine) != 0)
+
+
+def _edges(header: Any, steps: Array) -> Array:
+    """What pixdim says of each axis; where it says nothing, the steps of the affine."""
     edges = np.abs(np.array(header["pixdim"][1:4], np.float64))
     edges[int(header["dim"][0]) :] = 0  # axes that the file does not have
-    edges = np.where(np.isfinite(edges) & (edges > 0), edges, _steps(affine))
-    out = affine.copy()
-    out[:3, :3] *= edges / np.where(_steps(affine) > 0, _steps(affine), 1.0)
-    return out
+    return np.where(np.isfinite(edges) & (edges > 0), edges, steps)
 
 
 def _steps(affine: Array) -> Array:

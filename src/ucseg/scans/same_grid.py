@@ -15,9 +15,10 @@ from ucseg.errors import UserError
 from ucseg.scans.scan import Geometry
 
 CLOSE = 0.1
-"""Corners may lie so many voxel edges apart: headers are rounded, and in different ways."""
-ELSEWHERE = 1.0
-"""From here on a voxel of one scan lies in another voxel of the other. In between the pair is used and reported."""
+"""Corners may lie so many voxels apart along an axis: headers are rounded, and in different ways."""
+ELSEWHERE = 0.6
+"""From here on a voxel of one scan lies in another voxel of the other. In between the pair is used and reported: some
+programs place the corner of a voxel where others place its centre."""
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,22 @@ class Offset:
     """How far one scan lies from the grid of another.
 
     Attributes:
-        edges: the largest distance of two corner voxels, in the shortest edge of a voxel.
-        distance: the same in the unit of the other scan.
+        voxels: how far two corner voxels lie apart at most along an axis of the other scan, in its voxels.
+        distance: how far they lie apart at most, in the unit of the other scan.
         only_by: by what the two agree, where it is not their geometries as they are read; "" where it is.
     """
 
-    edges: float
+    voxels: float
     distance: float
     only_by: str = ""
 
     @property
     def close(self) -> bool:
-        return self.edges <= CLOSE
+        return self.voxels <= CLOSE
 
     @property
     def elsewhere(self) -> bool:
-        return self.edges > ELSEWHERE
+        return self.voxels > ELSEWHERE
 
 
 def offset(own: Geometry, other: Geometry, shape: Sequence[int]) -> Offset:
@@ -50,15 +51,16 @@ def offset(own: Geometry, other: Geometry, shape: Sequence[int]) -> Offset:
     """
     if not (own.states_place and other.states_place):
         only = "" if own.states_place == other.states_place else "their voxels: one of the two files states no place"
-        stated = own.states_spacing and other.states_spacing
-        edges = np.abs(np.subtract(own.spacing, other.spacing)) * np.subtract(shape, 1)
-        return _measured(float(np.linalg.norm(edges)) if stated else 0.0, other, only)
-    found = _measured(own.displacement(other, shape), other)
+        apart = np.abs(np.subtract(own.spacing, other.spacing)) * np.subtract(shape, 1)
+        if not (own.states_spacing and other.states_spacing):
+            apart = np.zeros(len(shape))
+        return Offset(float((apart / other.spacing).max()), float(np.linalg.norm(apart)), only)
+    found = _measured(own, other, shape)
     if found.close:
         return found
     for ours in _readings(own):
         for theirs in _readings(other):
-            again = _measured(ours[1].displacement(theirs[1], shape), other, ours[0] or theirs[0])
+            again = _measured(ours[1], theirs[1], shape, ours[0] or theirs[0])
             if again.close:
                 return again
     return found
@@ -70,13 +72,15 @@ def refuse_elsewhere(place: object, own: Geometry, image: Geometry, shape: Seque
     if found.elsewhere:
         raise UserError(
             "geometry-differs",
-            f"{place}: its header puts it elsewhere than its image: corners lie up to {found.edges:.3g} voxel edges "
-            "apart; give it the image's header if they agree voxel by voxel, else bring it to the image's grid.",
+            f"{place}: its header puts it elsewhere than its image: corners lie up to {found.voxels:.3g} voxels apart; "
+            "give it the image's header if they agree voxel by voxel, else bring it to the image's grid.",
         )
 
 
-def _measured(distance: float, other: Geometry, only_by: str = "") -> Offset:
-    return Offset(distance / min(other.spacing), distance, only_by)
+def _measured(own: Geometry, other: Geometry, shape: Sequence[int], only_by: str = "") -> Offset:
+    corners = own.corners(shape)
+    at = corners @ np.linalg.solve(other.affine, own.affine).T
+    return Offset(float(np.abs(at - corners).max()), own.displacement(other, shape), only_by)
 
 
 def _readings(geometry: Geometry) -> list[tuple[str, Geometry]]:

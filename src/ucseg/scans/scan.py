@@ -55,8 +55,11 @@ class Geometry:
 
     def displacement(self, other: Geometry, shape: Sequence[int]) -> float:
         """How far from its place in `other` a voxel of a grid of `shape` may lie, in `unit`: a corner lies farthest."""
-        corners = np.array([[*corner, 1.0] for corner in product(*((0, count - 1) for count in shape))])
-        return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
+        return float(np.linalg.norm(self.corners(shape) @ (self.affine - other.affine).T, axis=1).max())
+
+    def corners(self, shape: Sequence[int]) -> Array:
+        """The corner voxels of a grid of `shape`, 2^n x (n+1), each with a 1 at its end."""
+        return np.array([[*corner, 1.0] for corner in product(*((0, count - 1) for count in shape))])
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def _examine_mask(
         fix = f"if there is something to see, draw it, or empty its field in {CASES_FILE}"
         out.findings.append(Finding("mask-empty", name, "the mask is empty: all background", fix))
     if off and not off.close:
-        what = f"the mask lies up to {off.edges:.3g} voxel edges beside its image, by the headers of both"
+        what = f"the mask lies up to {off.voxels:.3g} voxels beside its image, by the headers of both"
         fix = "give it the image's header if they agree voxel by voxel, else bring it to the image's grid"
         out.findings.append(Finding("geometry-differs", name, what, fix))
     elif off and off.only_by:
