@@ -6,13 +6,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, DATASET_FILES, scans_of_made_folder
 from ucseg.errors import UserError
 from ucseg.folder.predictions import is_prediction
 from ucseg.machine.reading import is_regular
-from ucseg.scans import arrays
+from ucseg.scans import arrays, drawings
 from ucseg.scans.address import ENDINGS, Address, ending_of
 from ucseg.scans.dicom.series import DicomFile, is_dicom, series_of
 
@@ -68,6 +68,10 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
     left_out: list[LeftOut] = []
     dicom: dict[Path, list[Path]] = defaultdict(list)
     for path in files_below(folder, skip, left_out):
+        annotated = _of_annotations(path, left_out)
+        if annotated is not None:
+            found += annotated
+            continue
         reason = _why_not_a_scan(path)
         if reason is None and is_dicom(path):
             dicom[path.parent].append(path)
@@ -155,6 +159,28 @@ def _why_not_a_scan(path: Path) -> str | None:
 
 def _listed(file: Path) -> Listed:
     return Listed(Address.of(file), file.name, file)
+
+
+def _of_annotations(path: Path, left_out: list[LeftOut]) -> list[Listed] | None:
+    """A mask for each picture on which a file of an annotation program has shapes; None where it is no such file."""
+    if path.suffix.lower() not in drawings.ENDINGS or path.name.startswith("."):
+        return None
+    try:
+        pictures = drawings.pictures_of(path)
+    except UserError as error:
+        left_out.append(LeftOut(path, str(error).removeprefix(f"{path}: ")))
+        return []
+    if pictures is None:
+        return None
+    if not pictures:
+        left_out.append(LeftOut(path, "no closed shape is drawn in it; draw polygons, not boxes or points"))
+    found = []
+    for name in pictures:
+        inner = PurePosixPath(name.replace("\\", "/"))
+        folders = [part for part in inner.parent.parts if part not in ("..", "/")]
+        place = path.parent.joinpath(*folders, inner.name)
+        found.append(Listed(Address.of(f"{path}#{name}"), inner.name, place, True))
+    return found
 
 
 def _of_container(path: Path) -> list[Listed]:

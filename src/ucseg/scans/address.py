@@ -6,6 +6,7 @@ cases.csv may say
     volume.h5#label              one array of an HDF5 or .npz file
     scan.nii.gz#channels         a 4D NIfTI file whose fourth axis holds channels, not time points
     photograph.jpg#stored        a picture without the turn that its orientation tag asks for
+    shapes.json#a.jpg            what an annotation program drew on one picture (LabelMe, COCO, VIA, CVAT)
     scans/patient1#1.2.840.1     one DICOM series (its SeriesInstanceUID) of a folder that holds several
     case_{0000,0001}.nii.gz      several channels, one file each, in this order, as shells write it
 
@@ -19,7 +20,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
 from ucseg.scans.dicom.series import is_dicom
@@ -41,7 +42,7 @@ FORMATS = {
 ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(
-    r"(.+?\.(?:h5|hdf5|npz))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
+    r"(.+?\.(?:h5|hdf5|npz|json|xml))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(.+_)(\d{4})(\.[^/]*)?")
@@ -148,11 +149,15 @@ class Address:
             return without_ending(_BRACES.sub("", self.name)).strip("_.-") or self.name
         if self.part and self.file.is_dir():
             return f"{self.file.name}_{self.part}"
+        if self.format == "drawings":
+            return without_ending(PurePosixPath(self.part).name)
         return without_ending(self.file.name)
 
     @cached_property
     def format(self) -> str:
-        """One of the values of FORMATS; "" if it is not known. DICOM needs no ending."""
+        """One of the values of FORMATS, or "drawings"; "" if it is not known. DICOM needs no ending."""
+        if self.part and self.file.suffix.lower() in (".json", ".xml"):
+            return "drawings"
         known = FORMATS.get(self.ending, "")
         return known or ("dicom" if self.file.is_dir() or is_dicom(self.file) else "")
 

@@ -65,6 +65,9 @@ def read_mask(
                 "mask-needs-image",
                 f"{address}: it holds contours, which are read on the grid of their image; name the image too.",
             )
+        if address.format == "drawings":
+            drawn: Scan = module.drawn(address, grid, wanted)
+            return drawn
         return structures.read(address.file, grid, wanted)
     if is_segmentation(address):
         return dicom_seg.read(address.path, grid)
@@ -102,11 +105,13 @@ def is_dicom_volume(address: Address) -> bool:
 
 def is_segmentation(address: Address) -> bool:
     """Whether a mask is laid on its image's grid when it is read: a DICOM segmentation, or one that `is_drawn`."""
-    return is_dicom_scan(address) and (dicom_seg.is_segmentation(address.file) or is_drawn(address))
+    return is_drawn(address) or (is_dicom_scan(address) and dicom_seg.is_segmentation(address.file))
 
 
 def is_drawn(address: Address) -> bool:
-    """Whether a mask holds lines, which only the grid of its image turns into voxels: an RT Structure Set."""
+    """Whether a mask holds lines, which only its image's grid turns into voxels: of annotation programs, RTSTRUCT."""
+    if not address.several and address.format == "drawings":
+        return True
     return is_dicom_scan(address) and structures.is_structures(address.file)
 
 
@@ -143,7 +148,8 @@ def segment_names(address: Address) -> dict[int, str]:
         found: dict[int, str] = format_module(address.format).segment_names(address.file)
         return found
     if is_drawn(address):
-        return structures.names(address.file)
+        drawn = address.format == "drawings"
+        return format_module("drawings").names(address) if drawn else structures.names(address.file)
     return dicom_seg.segment_names(address.file) if is_segmentation(address) else {}
 
 
