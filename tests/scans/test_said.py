@@ -15,6 +15,11 @@ import tifffile
 from PIL import Image
 
 from refusals import refused
+from ucseg.cli.predict import _read_how
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, save_dataset
+from ucseg.dataset.settings import DatasetConfig
+from ucseg.planning.origin import reading_of
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header, read_mask, read_scan
 from ucseg.scans.said import Said, said
@@ -187,3 +192,23 @@ def test_a_stream_that_holds_far_more_than_its_header_says_is_not_unpacked(tmp_p
         path.write_bytes(head + b"ElementDataFile = LOCAL\n" + gzip.compress(VOXELS.tobytes() + bytes(2**26), 1))
     with refused("scan-damaged", naming=path):
         read_scan(path)
+
+
+def test_what_dataset_yaml_says_goes_with_every_file_and_with_the_run(tmp_path: Path) -> None:
+    nifti(tmp_path / "a.nii", ONES, qform=True)
+    nifti(tmp_path / "m.nii", ONES, qform=True)
+    classes = {0: "background", 1: "organ"}
+    config = DatasetConfig(
+        name="d", root=".", dims=3, modality="mri", channels=1, classes=classes, geometry="sform", max_voxels=120
+    )
+    case = Case("a", "a", tmp_path / "a.nii", tmp_path / "m.nii", "test")
+    save_dataset(Dataset(tmp_path, config, [case]))
+    loaded = load_dataset(tmp_path)
+    for address in (loaded.cases[0].image, loaded.cases[0].mask, *reference_masks(loaded).values()):
+        assert address is not None
+        assert address.said == Said("sform", (), 120)
+        assert read_header(address)[1].spacing == ONES
+    run = {"data": reading_of(loaded)}
+    assert _read_how(run, None, "2,1,1", None) == Said("sform", (2.0, 1.0, 1.0))
+    assert _read_how(run, "qform", None, 7) == Said("qform", (), 7)
+    assert _read_how({}, None, None, None) == Said()
