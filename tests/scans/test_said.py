@@ -15,10 +15,11 @@ import tifffile
 from PIL import Image
 
 from refusals import refused
-from ucseg.cli.predict import _read_how
+from ucseg.cli.predict import _read_how, _say_doubts
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, save_dataset
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.folder.inputs import find_inputs
 from ucseg.planning.origin import reading_of
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header, read_mask, read_scan
@@ -38,6 +39,7 @@ def nifti(path: Path, sform: tuple[float, ...] | None, qform: bool, pixdim: tupl
     if sform:
         image.set_sform(np.diag([-sform[0], -sform[1], sform[2], 1.0]), 1)
     image.header["pixdim"][1:4] = pixdim
+    path.parent.mkdir(exist_ok=True)
     nib.save(image, path)
     return Address.of(path)
 
@@ -212,3 +214,16 @@ def test_what_dataset_yaml_says_goes_with_every_file_and_with_the_run(tmp_path: 
     assert _read_how(run, None, "2,1,1", None) == Said("sform", (2.0, 1.0, 1.0))
     assert _read_how(run, "qform", None, 7) == Said("qform", (), 7)
     assert _read_how({}, None, None, None) == Said()
+
+
+def test_prediction_reports_headers_that_say_two_spacings(tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    nifti(tmp_path / "s/a.nii", ONES, qform=True)
+    nifti(tmp_path / "s/b.nii", TRUE, qform=True)
+    _say_doubts(find_inputs([tmp_path / "s"], tmp_path / "out").scans)
+    ((kind, text),) = said
+    assert kind == "header-contradicts-itself"
+    assert "a.nii" in text
+    assert "b.nii" not in text
+    said.clear()
+    _say_doubts(find_inputs([tmp_path / "s"], tmp_path / "out", said=Said(geometry="sform")).scans)
+    assert not said

@@ -132,6 +132,7 @@ def predict(
         items = _dicom_series(items, problems, "--dicom-seg" if dicom_seg else "--rtstruct")
     for problem in problems:
         say(problem.code, str(problem), "red")
+    _say_doubts(items)
     if found.masks:
         say(
             "masks-left-out",
@@ -211,6 +212,24 @@ def _first_precision(precision: str, out: Path, resume: bool) -> str:
 
     earlier = note_of(out) if resume and precision == "auto" else None
     return earlier.precision or precision if earlier is not None else precision
+
+
+def _say_doubts(items: list[Input]) -> None:
+    """Which headers say two spacings, and which of them is taken."""
+    from ucseg.scans.reading import read_header
+
+    doubts: dict[str, list[str]] = {}
+    for item in items:
+        if item.address.format == "nifti":
+            try:
+                doubt = read_header(item.address)[1].doubt
+            except UserError:
+                continue  # prediction will report it
+            if doubt:
+                doubts.setdefault(doubt, []).append(item.address.name)
+    for doubt, names in doubts.items():
+        said = f"{len(names)} headers contradict themselves: {doubt}, which is taken ({some(names)})"
+        say("header-contradicts-itself", f"{said}; --geometry decides it.", "yellow")
 
 
 def _read_how(config: Mapping[str, Any], geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
