@@ -103,7 +103,11 @@ def test_the_system_refusing_a_file_is_one_sentence(
 
 @pytest.mark.parametrize(
     ("failure", "named"),
-    [(OSError(errno.ENOSPC, "No space left on device"), "No space left"), (MemoryError(), "memory")],
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+        (MemoryError(), "memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "memory"),
+    ],
 )
 def test_no_room_on_disk_or_in_memory_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: BaseException, named: str

@@ -17,6 +17,7 @@ from ucseg.cli.calls import refuse_empty, without_return_type
 from ucseg.errors import Interrupted, UserError
 from ucseg.machine.writing import NO_ROOM
 
+OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "out of memory")
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -46,7 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _say(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}; make room, then again.")
         sys.exit(EXIT_USER)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # torch says it with other errors, on a GPU and on a CPU; it is not imported here, since it takes seconds.
+        if not isinstance(error, MemoryError) and not any(sign in repr(error) for sign in OUT_OF_MEMORY):
+            raise
         _say("this machine has too little memory for it; use a smaller patch or batch, or another machine.")
         sys.exit(EXIT_USER)
 
