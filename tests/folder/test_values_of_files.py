@@ -56,7 +56,8 @@ def table_of(names: dict[int, str]) -> nib.nifti1.Nifti1Extension:
 def folder_of(root: Path, masks: dict[str, Array]) -> Path:
     """Images, brighter where their masks are not 0."""
     for name, mask in masks.items():
-        image = np.random.default_rng([*name.encode()]).normal(80, 8, mask.shape) + 60 * (mask != 0)
+        shown = mask if mask.ndim == len(mask.shape[:2]) or name.endswith("gz") else mask[..., 0]
+        image = np.random.default_rng([*name.encode()]).normal(80, 8, shown.shape) + 60 * (shown != 0)
         save(root / "images" / name.replace(".tif", ".png"), image.clip(0, 255).astype(np.uint8))
         save(root / "masks" / name, mask)
     return root
@@ -174,3 +175,9 @@ def test_masks_with_a_channel_a_class_are_read_so(tmp_path, capfd):
     assert all(case.mask is not None for case in dataset.cases)
     assert len(dataset.config.classes) == 3
     assert not [one for one in ucseg.check(tmp_path / "d") if one.severity == "error"]
+
+
+def test_masks_that_cannot_be_used_say_why(tmp_path):
+    masks = {f"c{seed}.png": np.dstack([nested(seed), 0 * nested(seed), nested(seed)]) for seed in range(3)}
+    with refused("no-mask-usable", naming=["3 masks", "c0", "colours"]):
+        ucseg.init(folder_of(tmp_path / "s", masks), out=tmp_path / "d")

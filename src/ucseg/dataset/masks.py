@@ -166,7 +166,9 @@ def _classes(values: Array, mask: Address, config: DatasetConfig, mapping: Mappi
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UserError("mask-not-finite", f"{mask}: the mask holds NaN or infinite values; export it again.")
     if mapping is not None:
-        return renumbered(_whole(values, mask), mapping, mask, "have no name in its header").astype(np.uint8)
+        return renumbered(
+            _whole(values, mask, len(config.classes)), mapping, mask, "have no name in its header"
+        ).astype(np.uint8)
     for value in config.not_annotated:
         if part := float(np.mean(values == value)):
             raise UserError("mask-not-annotated", f"{mask}: {not_annotated_part(value, part)}")
@@ -175,7 +177,7 @@ def _classes(values: Array, mask: Address, config: DatasetConfig, mapping: Mappi
         if otherwise is not None:
             raise UserError("mask-coding", f"{mask}: {otherwise}")
         return (values > config.mask_threshold).astype(np.uint8)
-    values = _whole(values, mask)
+    values = _whole(values, mask, len(config.classes))
     fix = "name them under classes and values in dataset.yaml"
     if config.values:
         return renumbered(values, config.values, mask, "are no classes", fix).astype(np.uint8)
@@ -193,17 +195,15 @@ def is_lossy(mask: Address) -> bool:
     return mask.ending in (".jpg", ".jpeg")
 
 
-def _whole(values: Array, mask: Address) -> Array:
+def _whole(values: Array, mask: Address, classes: int) -> Array:
     if values.dtype.kind != "f":
         return values
     whole = np.rint(values)
     off = np.abs(values - whole)
     if off.max(initial=0) > 1e-3:  # whole numbers that went through scaled storage have rounding errors, no more
         example = values.ravel()[np.argmax(off)]
-        raise UserError(
-            "mask-fractions",
-            f"{mask}: holds fractions (e.g. {example:.3g}), not class numbers; set mask_threshold in dataset.yaml.",
-        )
+        fix = "set mask_threshold in dataset.yaml" if classes == 2 else "save it with whole class numbers"
+        raise UserError("mask-fractions", f"{mask}: holds fractions (e.g. {example:.3g}), not class numbers; {fix}.")
     return whole
 
 

@@ -16,23 +16,30 @@ _MANY = 6
 """Numbers that a mask holds at least, in a folder of numbered objects; classes of so many values need names anyway."""
 _ALONE = 20
 """As many in a single mask, of which it is not known what others have in common with it."""
+_ROOM = 4
 _NEARLY_ALL = 0.9
 _FEW_SHARED = 0.3
 
 
 def pieces_of(values: Array) -> dict[int, int] | None:
-    """Value -> connected pieces, of the whole numbers of a mask S without 0; None where there are too many values."""
+    """Value -> connected pieces, of the whole numbers of a mask S without 0; None where there are too many values.
+
+    Grey levels spread over the whole image: once their boxes are much larger than it, two pieces are taken for granted.
+    """
     found, places = np.unique(values, return_inverse=True)
     if len(found) > MOST:
         return None
     near = np.ones((3,) * values.ndim, bool)
     places = places.reshape(values.shape) + 1
     boxes = scipy.ndimage.find_objects(places)
-    return {
-        int(value): int(scipy.ndimage.label(places[box] == place, near)[1])
-        for place, (value, box) in enumerate(zip(found, boxes, strict=True), start=1)
-        if value != 0
-    }
+    pieces, left = {}, _ROOM * values.size
+    for place, (value, box) in enumerate(zip(found, boxes, strict=True), start=1):
+        if value == 0:
+            continue
+        part = places[box]
+        left -= part.size
+        pieces[int(value)] = int(scipy.ndimage.label(part == place, near)[1]) if left > 0 else 2
+    return pieces
 
 
 def are_objects(masks: Sequence[Mapping[int, int]]) -> bool:

@@ -153,6 +153,11 @@ def understand_cases(
         except UserError as error:
             del facts[name]
             unfit[name] = reason_of(error, mask.mask)
+    if unfit and not facts:
+        name, reason = next(iter(unfit.items()))
+        raise UserError(
+            "no-mask-usable", f"{folder}: none of its {len(unfit)} masks can be used. For example {name}: {reason}"
+        )
     reading = choose_reading(facts, named, options.mask_threshold, options.fill_outlines, options.instances)
     notes += reading.notes
     config = build(
