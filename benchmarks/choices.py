@@ -60,6 +60,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         for norm in ("batch", "instance")
     },
 }
+# The defaults before images were small at first.
 NEW = {
     "plan.norm": "instance",
     "method.subnets": "[unet,unet_strided]",
@@ -67,6 +68,8 @@ NEW = {
     "method.plain_terms": "false",
     "method.unlabelled_start": "0.4",
     "method.calibration_detached": "true",
+    "method.unlabelled_steps": "1",
+    "method.fusion_widths": "[16,32,64,32,16]",
     "lr": "0.03",
 }
 # What the new settings would be without one of them, or with one more.
@@ -101,6 +104,21 @@ for name, pair in (
     CHANGES[f"new-effnet-{name}"] = {"method.subnets": f"[{pair}]"}
 for name, changed in CHANGES.items():
     VARIANTS[name] = ("uc_seg", [f"{key}={value}" for key, value in (NEW | changed).items()])
+VARIANTS["supervised-unet_strided"] = (
+    "supervised",
+    ["method.networks=[unet_strided]", "plan.norm=instance", "lr=0.03"],
+)
+VARIANTS = {name: (method, ["small_first=0", *settings]) for name, (method, settings) in VARIANTS.items()}
+# Today's defaults, of any method.
+VARIANTS |= {f"{name}-today": (name, ["plan.norm=instance"]) for name in ("uc_seg", "supervised", "unimatch", "bcp")}
+VARIANTS["both-today"] = ("supervised", ["plan.norm=instance", "method.networks=[unet,unet_strided]"])
+
+
+def settings_of(name: str) -> tuple[str, list[str]]:
+    """Method and settings of VARIANT+KEY=VALUE+...@STEPS."""
+    variant, *more = name.split("@", maxsplit=1)[0].split("+")
+    method, settings = VARIANTS[variant]
+    return method, [*settings, *more]
 
 
 def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, Any]:
@@ -113,7 +131,7 @@ def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, A
     from ucseg.planning.plan import read_plan
     from ucseg.training.checkpoint import load_method
 
-    method, settings = VARIANTS[name.split("@", maxsplit=1)[0]]
+    method, settings = settings_of(name)
     plan = read_plan(data / "plan.yaml")
     if PUBLISHED in settings:
         old = AugmentationConfig.published(plan.dims, "mri")
@@ -126,7 +144,7 @@ def cell(data: Path, name: str, seed: int, run: Path, steps: int) -> dict[str, A
     start = time.process_time()
     made = ucseg.train(
         data, out=run, method=method, steps=steps, seed=seed, workers=0, resume=(run / "config.json").exists(),
-        set=["precision=fp32", f"validate_every={steps}", *settings],
+        set=list({s.split("=")[0]: s for s in ["precision=fp32", f"validate_every={steps}", *settings]}.values()),
     )  # fmt: skip
     seconds = time.process_time() - start
     trained, plan, _ = load_method(run, "last")
@@ -163,7 +181,7 @@ def main() -> None:
         known = {
             "variant": name,
             "seed": int(seed),
-            "settings": VARIANTS[name.split("@")[0]],
+            "settings": settings_of(name)[1],
             "steps": steps,
             **machine(),
         }

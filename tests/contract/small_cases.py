@@ -23,7 +23,7 @@ ALL_AT_ONCE: dict[str, dict[str, Any]] = {
     "fixmatch": {"threshold": 0.0},
     "unimatch": {"threshold": 0.0},
     "ad_mt": {"threshold": 0.0, "period": 1},
-    "uc_seg": {"memory_threshold": (-1.0, -1.0), "unlabelled_start": 0.0},
+    "uc_seg": {"memory_threshold": (-1.0, -1.0), "unlabelled_start": 0.0, "unlabelled_steps": 1.0},
 }
 # UC-Seg as published, with a schedule for short runs.
 PAPER = {"preset": "published", "residual": True, "lambda_max": 1.0, "lambda_ramp": 0.2, "mixing_start": 0.1}

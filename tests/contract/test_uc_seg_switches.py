@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -313,6 +314,20 @@ def test_without_plain_terms_the_terms_between_the_subnets_are_those_of_mixed_im
         assert both[name] == pytest.approx((plain[name] + mixed[name]) / 2, rel=1e-4)
     early = second_step(make({"plain_terms": False, "mixing_start": 1.0}), batch)
     assert early == second_step(make({"mixing_start": 1.0}), batch)
+
+
+@pytest.mark.parametrize(("share", "seen"), [(1.0, range(10)), (0.5, (1, 3, 5, 7, 9)), (0.3, (3, 6, 9))])
+def test_a_share_of_the_steps_sees_unlabelled_images(share: float, seen: Sequence[int], batch: Batch) -> None:
+    """Evenly spread; every tenth step, which the log shows, is among them."""
+    method = make({"unlabelled_steps": share, "mixing_start": 0.0})
+    found = [k for k in range(10) if "pseudo_1" in terms_of(method, batch, Progress(k, 100))]
+    assert found == list(seen)
+
+
+@pytest.mark.parametrize("widths", [(8, 16, 8), (4,)])
+def test_the_fusion_has_the_channels_of_the_setting(widths: tuple[int, ...]) -> None:
+    layers = [layer for layer in make({"fusion_widths": widths}).upg.fusion if hasattr(layer, "out_channels")]
+    assert [layer.out_channels for layer in layers] == [*widths, PROBLEM.classes]
 
 
 @pytest.mark.parametrize("plain", [True, False])

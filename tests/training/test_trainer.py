@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,26 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
     first, second, other = weights("a", 1), weights("bb", 1), weights("c", 2)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["student.0.weight"], other["student.0.weight"])
+
+
+@pytest.mark.parametrize(("share", "small_steps"), [(0.5, 4), (0.0, 0)])
+def test_the_first_steps_see_small_images(tmp_path: Path, share: float, small_steps: int) -> None:
+    seen: list[tuple[int, ...]] = []
+    method = make_method()
+    edges = method.problem.patch
+    method.problem = replace(method.problem, strides=((2, 2),))
+    step = method.step
+
+    def spy(batch: Batch, progress: Progress) -> StepOutput:
+        assert batch.label.shape[1:] == batch.labelled.shape[2:] == batch.unlabelled["image"].shape[2:]
+        seen.append(tuple(batch.labelled.shape[2:]))
+        return step(batch, progress)
+
+    method.step = spy  # type: ignore[method-assign]
+    run = RunFolder(tmp_path / "run")
+    run.begin({})
+    fit(method, batches(), run, TrainConfig(steps=8, device="cpu", precision="fp32", small_first=share), validate)
+    assert seen == [tuple(edge // 2 for edge in edges)] * small_steps + [edges] * (8 - small_steps)
 
 
 def test_steps_see_a_method_in_training_mode_with_its_progress(tmp_path: Path) -> None:

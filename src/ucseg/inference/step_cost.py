@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
@@ -27,8 +28,9 @@ from ucseg.training.settings import TrainConfig
 from ucseg.training.update import Updater
 from ucseg.types import Batch, Problem, Progress
 
-STEPS = 3
-"""Steps that are timed, after one that warms up. Fewer, but at least one, after PATIENCE seconds."""
+STEPS = 4
+"""Steps that are timed, after one that warms up: both kinds of methods whose steps take turns. Fewer, but at least two,
+after PATIENCE seconds."""
 PATIENCE = 5.0
 GPU_SHARE, RAM_SHARE = 0.9, 0.6
 """Parts of the free memory that a step may take: workers and prepared cases share the RAM."""
@@ -46,7 +48,7 @@ class ThisMachine:
         self.memory = _free_memory(self.device)
 
     def step(self, problem: Problem, half: int) -> Cost:
-        """See `Machine`. Random images and labels; the mean of early and late steps where they differ."""
+        """See `Machine`. Random images and labels; the mean over the run of steps that differ."""
         generator = torch.get_rng_state()
         try:
             return self._step(problem, half)
@@ -71,12 +73,14 @@ class ThisMachine:
                 updater.update([batch], Progress(first + done, 1000))
                 updater.check_finite()  # waits for a GPU
                 found.append(self._now() - start)
-                if done and sum(found) > PATIENCE:
+                if done > 1 and sum(found) > PATIENCE:
                     break
-            return statistics.median(found[1:])
+            return statistics.fmean(found[1:])
 
-        late, quick = seconds(1000 - STEPS - 1), method.steady_from
-        mean = quick * seconds(0) + (1.0 - quick) * late if quick else late
+        # Dearest first: its peak memory is the run's, and what is kept serves the others.
+        changes = sorted({0.0, method.steady_from, updater.small_first, 1.0}, reverse=True)
+        pairs = itertools.pairwise(changes)
+        mean = sum((end - begin) * seconds(max(0, round(1000 * end) - STEPS - 1)) for end, begin in pairs)
         return Cost(mean, _most(self.device, before))
 
     def built(self, problem: Problem) -> Method:

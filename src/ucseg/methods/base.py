@@ -33,6 +33,8 @@ class Method(nn.Module, ABC):
     Config: ClassVar[type[Strict]]
     config: Any
     views: Mapping[str, Strength] = {"image": "plan"}
+    small_images: ClassVar[bool] = True
+    """Whether its first steps may see images of half the size."""
 
     def __init__(self, config: Strict, problem: Problem) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ for every number of the method, so that each part can be switched off alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -29,7 +30,7 @@ from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.base import Method
 from ucseg.networks import build_network, member_names
-from ucseg.networks.pseudo_label_generator import Gate, PseudoLabelGenerator
+from ucseg.networks.pseudo_label_generator import FUSION_WIDTHS, Gate, PseudoLabelGenerator
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 Terms = dict[str, Tensor]
@@ -45,6 +46,8 @@ PUBLISHED: dict[str, Any] = {
     "strong_mixing": False,
     "plain_terms": True,
     "unlabelled_start": 0.0,
+    "unlabelled_steps": 1.0,
+    "fusion_widths": FUSION_WIDTHS,
 }
 """Values of the paper where the defaults are others."""
 
@@ -58,10 +61,14 @@ class UCSegConfig(Strict):
     upg: bool = True  # false: the mean of the two subnets' logits instead
     gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
     residual: bool = True  # DEVIATION: see PseudoLabelGenerator
+    # Channels of the fusion. DEVIATION: published 16, 32, 64, 32, 16, which costs as much as a subnet in 3D
+    fusion_widths: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((8, 16, 8), min_length=1, max_length=16)
     pseudo_label_mode: Literal["train", "evaluation"] = "train"  # dropout and batch statistics on, or off
     component_filter: bool = True  # largest component of pseudo-labels, for the plan's one_component classes
-    # Weight of a pseudo-label at a voxel: 1, or 1 - vacuity of the fused prediction, divided by its mean
-    confidence: Literal["none", "vacuity"] = "none"
+    # Weight of a pseudo-label at a voxel: 1; 1 - vacuity of the fused prediction, divided by its mean; or 1 where the
+    # fused probability reaches `threshold`, else 0
+    confidence: Literal["none", "vacuity", "threshold"] = "none"
+    threshold: float = Field(0.95, ge=0, le=1)
     decay: float = Field(0.0, ge=0, lt=1)  # above 0, the running mean of all weights labels and predicts
     calibration_weight: float = Field(1.0, ge=0)
     # CORRECTION: without the gradient of the confidence, which makes right voxels less sure
@@ -85,6 +92,8 @@ class UCSegConfig(Strict):
     plain_terms: bool = False
     # DEVIATION: share of the steps; before it, labelled images alone are seen, in quicker steps
     unlabelled_start: float = Field(0.4, ge=0, le=1)
+    # DEVIATION: share of the steps after it that see unlabelled images, evenly spread; published 1
+    unlabelled_steps: float = Field(0.5, gt=0, le=1)
     strong_mixing: bool = True  # DEVIATION: mix a strongly changed view of the unlabelled images
 
     @model_validator(mode="before")
@@ -112,7 +121,8 @@ class UCSeg(Method):
         self.subnets = nn.ModuleList(subnets)
         if config.upg:
             self.upg = PseudoLabelGenerator(
-                problem.dims, problem.classes, problem.patch, problem.token, config.gate, config.residual
+                *(problem.dims, problem.classes, problem.patch, problem.token, config.gate, config.residual),
+                config.fusion_widths,
             )
         entries = config.memory_entries or (1440 if flat else 144)
         self.memories = nn.ModuleList(
@@ -185,8 +195,17 @@ class UCSeg(Method):
         label = keep_largest(most_likely(z_p), self.problem.one_component if self.config.component_filter else ())
         if self.config.confidence == "none":
             return label, None
+        if self.config.confidence == "threshold":
+            sure = normalised_probabilities(z_p, self.problem.binary).amax(dim=1) >= self.config.threshold
+            return label, sure.to(z_p.dtype)
         weight = 1.0 - vacuity(z_p).squeeze(1)
         return label, weight / ranks.mean(weight.mean()).clamp_min(1e-6)
+
+    def sees_unlabelled(self, progress: Progress) -> bool:
+        """Whether the step is not one of labelled images alone."""
+        share, step = self.config.unlabelled_steps, progress.step
+        turn = math.floor((step + 1) * share) > math.floor(step * share)
+        return turn and progress.fraction >= self.config.unlabelled_start
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """The total loss, one weighted term each. Those of the mixed images are the rest of the step.
@@ -196,7 +215,7 @@ class UCSeg(Method):
         """
         config, labelled, unlabelled = self.config, batch.labelled, batch.unlabelled["image"]
         n = len(labelled)
-        if progress.fraction < config.unlabelled_start:
+        if not self.sees_unlabelled(progress):
             z, _ = self.forward_both(labelled)
             return StepOutput(self.supervised_terms(z, self.fuse(z), batch.label, progress))
         crosses = config.lambda_max or config.consistency_weight or config.ife_weight or config.ic_weight

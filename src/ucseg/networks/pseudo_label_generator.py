@@ -76,7 +76,7 @@ class UncertaintyAttention(nn.Module):
 
 
 class PseudoLabelGenerator(nn.Module):
-    """Weighs the logits of both subnets and fuses them with six 1^n convolutions.
+    """Weighs the logits of both subnets and fuses them with 1^n convolutions, six in the paper.
 
     Args:
         gate: "softmax": one gate a subnet, softmax over the two (CORRECTION: bounded and positive);
@@ -84,10 +84,18 @@ class PseudoLabelGenerator(nn.Module):
         residual: add the gated mean of the two logits to the fused ones. DEVIATION: with the last convolution
             starting at zero the module starts as the mean of the two subnets instead of as noise. So
             pseudo-labels are useful from the first steps on.
+        widths: channels between the convolutions.
     """
 
     def __init__(
-        self, dims: int, classes: int, patch: tuple[int, ...], token: tuple[int, ...], gate: Gate, residual: bool
+        self,
+        dims: int,
+        classes: int,
+        patch: tuple[int, ...],
+        token: tuple[int, ...],
+        gate: Gate,
+        residual: bool,
+        widths: tuple[int, ...] = FUSION_WIDTHS,
     ) -> None:
         super().__init__()
         self.gate = gate
@@ -95,14 +103,14 @@ class PseudoLabelGenerator(nn.Module):
         if gate != "none":
             self.attention = UncertaintyAttention(dims, patch, token, outputs=2 if gate == "softmax" else 1)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip((2 * classes, *FUSION_WIDTHS), FUSION_WIDTHS, strict=False):
+        for inputs, outputs in zip((2 * classes, *widths), widths, strict=False):
             layers += [
                 CONV[dims](inputs, outputs, 1, bias=False),
                 BATCH_NORM[dims](outputs),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         # CORRECTION: the last layer is a plain convolution with bias, so that logits keep their sign.
-        last = CONV[dims](FUSION_WIDTHS[-1], classes, 1)
+        last = CONV[dims](widths[-1], classes, 1)
         if residual:
             nn.init.zeros_(last.weight)
             assert last.bias is not None

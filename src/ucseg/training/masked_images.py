@@ -50,6 +50,7 @@ class MaskedImages(SideBySide):
     Config = MaskedImagesConfig
     config: MaskedImagesConfig
     views: Mapping[str, Strength] = {"image": "weak"}
+    small_images = False  # not measured
 
     def __init__(self, config: MaskedImagesConfig, problem: Problem) -> None:
         super().__init__(config, replace(problem, classes=problem.channels, one_component=()))

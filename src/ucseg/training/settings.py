@@ -37,6 +37,8 @@ class TrainConfig(Strict):
         schedule: how it decays to 0 at T.
         momentum: momentum of the optimiser.
         weight_decay: weight decay of the optimiser.
+        small_first: share of the steps, the first ones, whose images have half the size; 0 as published. A patch whose
+            lowest level would be one voxel keeps its size.
         clip_grad_norm: upper bound of the gradient's norm; null does not clip. 12 is nnU-Net's.
         ema: decay of the averaged weights; 0 keeps none.
         validate_every: steps between validations; null means a tenth of `steps`. The last step is always validated.
@@ -63,6 +65,7 @@ class TrainConfig(Strict):
     schedule: Schedule = "linear"
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-5, ge=0, le=1000)
+    small_first: float = Field(0.7, ge=0, le=1)
     clip_grad_norm: float | None = Field(12.0, gt=0)
     ema: float = Field(0.0, ge=0, lt=1)
     validate_every: int | None = Field(None, ge=1, le=MOST_STEPS)

@@ -226,7 +226,7 @@ class _Loop:
         done, then = self.notes["counted"]
         pace = (gone - then) / (self.done - done)
         self.notes["counted"] = [self.done, gone]
-        steady = self.method.steady_from
+        steady = max(self.method.steady_from, self.updater.small_first)
         if steady < 1 and done < steady * self.config.steps:
             return  # quicker steps than those to come
         # One more at least, unless the end has come: the last step is validated, which is decided before.

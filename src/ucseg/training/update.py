@@ -21,6 +21,7 @@ from ucseg.randomness import derive_seed
 from ucseg.training.device import convolutions_to
 from ucseg.training.optim import learning_rate, make_optimizer
 from ucseg.training.settings import TrainConfig
+from ucseg.training.small_images import can_be_small, small
 from ucseg.types import Batch, Progress, StepOutput
 
 GRADIENT_NORM = "gradient norm"
@@ -75,6 +76,7 @@ class Updater:
 
     Attributes:
         optimizer: torch's own, for its state.
+        small_first: share of the steps whose images have half the size.
     """
 
     def __init__(self, method: Method, fabric: Fabric, config: TrainConfig) -> None:
@@ -88,6 +90,7 @@ class Updater:
         self.optimizer = make_optimizer(method, config.optimizer, config.lr, config.momentum, config.weight_decay)
         self._module, self._wrapped = fabric.setup(_TrainingStep(method), self.optimizer)
         self._watched: _Watched | None = None
+        self.small_first = config.small_first if method.small_images and can_be_small(method.problem) else 0.0
 
     @property
     def step_module(self) -> nn.Module:
@@ -136,6 +139,8 @@ class Updater:
         # Dropout and the like draw from the global generator: made a function of the step, as every other draw.
         torch.manual_seed(derive_seed(progress.seed, "step", progress.step, ranks.rank(), progress.part))
         batch = self._to_device(batch)
+        if progress.fraction < self.small_first:
+            batch = self._laid_out(small(batch, self.method.problem))
         at, terms, metrics = _At(progress, batch), dict[str, Tensor](), dict[str, Tensor]()
         while True:
             added, found, at.rest = self._module(batch.labelled, batch.label, batch.unlabelled, at)
@@ -180,17 +185,20 @@ class Updater:
             self.check_finite()
 
     def _to_device(self, batch: Batch) -> Batch:
-        def image(tensor: Tensor) -> Tensor:
-            tensor = tensor.to(self.fabric.device, non_blocking=True)
-            return tensor if self._layout is None else tensor.contiguous(memory_format=self._layout)
+        def there(tensor: Tensor) -> Tensor:
+            return tensor.to(self.fabric.device, non_blocking=True)
 
-        return Batch(
-            image(batch.labelled),
-            batch.label.to(self.fabric.device, non_blocking=True),
-            {view: image(tensor) for view, tensor in batch.unlabelled.items()},
-            batch.labelled_cases,
-            batch.unlabelled_cases,
-        )
+        views = {view: there(tensor) for view, tensor in batch.unlabelled.items()}
+        names = batch.labelled_cases, batch.unlabelled_cases
+        return self._laid_out(Batch(there(batch.labelled), there(batch.label), views, *names))
+
+    def _laid_out(self, batch: Batch) -> Batch:
+        """In the layout of the convolutions."""
+        if self._layout is None:
+            return batch
+        views = {view: image.contiguous(memory_format=self._layout) for view, image in batch.unlabelled.items()}
+        labelled = batch.labelled.contiguous(memory_format=self._layout)
+        return replace(batch, labelled=labelled, unlabelled=views)
 
 
 def _means(figures: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
