@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
+from ucseg.batches.preprocess import grid_of, label_to_network_grid, to_network_grid
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CACHE, CASES_FILE, Dataset
 from ucseg.dataset.masks import classes_held, read_label
@@ -28,7 +28,7 @@ from ucseg.machine.writing import make_folder, whole_file
 from ucseg.planning.origin import READING, require_fit
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import file_digest
-from ucseg.scans.reading import files_of, read_scan
+from ucseg.scans.reading import files_of, read_header, read_scan
 from ucseg.types import Array
 
 PREPROCESSING = 3
@@ -219,6 +219,13 @@ def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
             lost = tuple(sorted(held - classes_held(mask)))
     except UserError as error:
         return str(error)
+    except MemoryError:
+        shape, geometry, _ = read_header(case.image)
+        size = " x ".join(map(str, grid_of(shape, geometry, task.plan, case.image.path).shape))
+        return (
+            f"{case.image}: there is not enough memory for it on the network's grid of {size}; give --workers 1, or "
+            "leave it out."
+        )
     except Exception as error:
         error.add_note(f"while preparing case {case.case} ({case.image})")
         raise

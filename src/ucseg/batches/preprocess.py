@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ucseg.errors import UserError
+from ucseg.machine.memory import free_memory, in_gib
 from ucseg.planning.plan import Plan
 from ucseg.planning.sizing import ENLARGED, network_shape
 from ucseg.scans.address import Address
@@ -93,14 +94,29 @@ def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
         grid for the way back.
 
     Raises:
-        UserError: rank, unit or channels differ from the plan's, or the image has NaN or infinite values.
+        UserError: rank, unit or channels differ from the plan's, the image has NaN or infinite values, or there is not
+            enough memory for it.
     """
     grid = grid_of(scan.array.shape[1:], scan.geometry, plan, scan.source)
+    numbers = math.prod(grid.source_shape) + (math.prod(grid.shape) if grid.shape != grid.canonical_shape else 0)
+    require_memory(scan.source, 4.0 * plan.channels * numbers, grid)
     image = to_canonical(_with_channels(scan, plan.channels), grid.order, grid.flips)
     if plan.is_stack(scan.geometry.dims, scan.geometry.unit):  # as each slice was in training
         slices = [normalise(image[:, index], plan, scan.source) for index in range(image.shape[1])]
         return resample(np.stack(slices, axis=1), grid.shape), grid
     return resample(normalise(image, plan, scan.source), grid.shape), grid
+
+
+def require_memory(source: Path, need: float, grid: Grid) -> None:
+    """Raise a UserError if work on a scan takes more bytes than are free, which would end the process."""
+    free = free_memory()
+    if need > free:
+        shape = " x ".join(map(str, grid.shape))
+        raise UserError(
+            "scan-needs-memory",
+            f"{source}: on the network's grid of {shape} it needs at least {in_gib(need)}, and {in_gib(free)} are "
+            "free; cut it, or use a machine with more memory.",
+        )
 
 
 def label_to_network_grid(label: Array, grid: Grid) -> Array:

@@ -156,10 +156,11 @@ def _train(
 
     from ucseg import ranks
     from ucseg.batches.prepare import prepare
-    from ucseg.batches.stream import Stream, loader, require_pieces
+    from ucseg.batches.stream import Stream, loader
     from ucseg.cli.training_bar import Display
     from ucseg.config import merge
     from ucseg.inference.step_cost import ThisMachine
+    from ucseg.inference.step_memory import require_batch
     from ucseg.inference.validation import validate
     from ucseg.methods import build_method, settings_of
     from ucseg.planning.origin import reading_of
@@ -182,8 +183,7 @@ def _train(
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
         start = load_start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
-        pieces = ranks.size() * config.accumulate
-        require_pieces(chosen, model.views, pieces)  # before all scans are read
+        require_batch(name, overrides, chosen, config, model.views)
         say_what_was_found(data, resume)
         prepared = prepare(data, chosen, cache, config.workers, progress=ranks.rank() == 0)
         if "steps" not in asked["train"] and not resume:
@@ -201,7 +201,14 @@ def _train(
             "cases": _cases(prepared),
             **({} if start is None else {"init": start}),
         }
-        stream = Stream(prepared.labelled, prepared.unlabelled, chosen, config.seed, model.views, pieces=pieces)
+        stream = Stream(
+            prepared.labelled,
+            prepared.unlabelled,
+            chosen,
+            config.seed,
+            model.views,
+            pieces=ranks.size() * config.accumulate,
+        )
         if resume:
             run.resume(complete)
         elif ranks.rank() == 0:

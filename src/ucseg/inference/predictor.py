@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucseg.batches.preprocess import Grid, from_network_grid, to_network_grid
+from ucseg.batches.preprocess import Grid, from_network_grid, require_memory, to_network_grid
 from ucseg.errors import UserError
 from ucseg.inference.failure_score import failure_score
-from ucseg.inference.sliding_window import gathered, predict_slabs
+from ucseg.inference.sliding_window import IN_MEMORY, gathered, predict_slabs
 from ucseg.method_parts.components import largest_components
 from ucseg.methods.base import Method
 from ucseg.methods.contract import check_prediction
@@ -32,6 +32,9 @@ Report = Callable[[float], None]
 PRECISIONS = ("auto", "bf16", "fp32")
 OVERLAP, GROWTH = 0.5, 1.05
 """An axis hardly longer than the patch gets one window, since a second one would see nearly the same."""
+
+MAPS_AT_A_TIME = 3
+"""In the scan's own grid, where the most probable class is found: the best so far, the next, and the better of both."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,10 @@ class Predictor:
 
         Raises:
             UserError: the scan's axes, unit or channels are not those of the training scans; it has NaN or infinite
-                values; the network's answer is not finite.
+                values; the network's answer is not finite; there is not enough memory.
         """
         image, grid = to_network_grid(scan, self.plan)
+        require_memory(scan.source, self._least_memory(grid), grid)
         prediction = self.predict_grid(image, report)
         del image
         if not bool(torch.isfinite(prediction.uncertainty).all()):
@@ -165,6 +169,13 @@ class Predictor:
             if members
             else {},
         )
+
+    def _least_memory(self, grid: Grid) -> float:
+        """Bytes that a scan takes from here on, members apart: known before anything is computed."""
+        own, on_grid = (4.0 * math.prod(shape) for shape in (grid.source_shape, grid.shape))
+        result = on_grid * (len(self.plan.classes) + 1)  # probabilities and uncertainty
+        kept = result if result <= IN_MEMORY else 0.0  # beyond that it lies in a file
+        return kept + MAPS_AT_A_TIME * own
 
     def keep_components(self, label: Array) -> Array:
         """S class indices with the component filter applied, if it is on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import statistics
 import sys
 import time
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from ucseg.inference.predictor import Predictor
+from ucseg.machine.memory import free_memory, kernel_bytes, total_memory
 from ucseg.methods import build_method
 from ucseg.methods.base import Method
 from ucseg.networks.cpu import CHANNELS_LAST
@@ -117,8 +117,8 @@ def _free_memory(device: torch.device) -> float:
         return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return GPU_SHARE * torch.mps.recommended_max_memory()
-    free = _bytes("MemAvailable", "/proc/meminfo")
-    return RAM_SHARE * (free or float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2)
+    free = free_memory()
+    return RAM_SHARE * (free if math.isfinite(free) else total_memory() / 2)
 
 
 def _start_counting(device: torch.device) -> float:
@@ -132,7 +132,7 @@ def _start_counting(device: torch.device) -> float:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             return 0.0  # the whole process counts, then
-        return _bytes("VmRSS") or 0.0
+        return kernel_bytes("VmRSS") or 0.0
     return 0.0
 
 
@@ -147,7 +147,7 @@ def _most(device: torch.device, before: float) -> float:
 def peak_memory() -> float | None:
     """Most bytes that this process has held so far; None where the system does not say it."""
     # The kernel's own figure first: getrusage's includes what the parent held when this process was started.
-    peak = _bytes("VmHWM")
+    peak = kernel_bytes("VmHWM")
     if peak is None:
         try:
             import resource
@@ -155,12 +155,3 @@ def peak_memory() -> float | None:
             return None
         peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10))
     return peak
-
-
-def _bytes(key: str, file: str = "/proc/self/status") -> float | None:
-    """Bytes of a line of the kernel's; None where there is none."""
-    try:
-        lines = Path(file).read_text().splitlines()
-        return next(float(line.split()[1]) * 2**10 for line in lines if line.startswith(key))
-    except (OSError, StopIteration):
-        return None

@@ -1,0 +1,55 @@
+"""How much memory is free, for work that is refused before it begins instead of being killed in its midst."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CONTROL_GROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+"""Limit, use, and what of the use the kernel gives back when it must: of both versions of Linux's control groups."""
+
+
+def free_memory() -> float:
+    """Bytes that this process can still get without swapping; infinite where the system does not say it.
+
+    A container has less than its machine: its limit counts.
+    """
+    free = kernel_bytes("MemAvailable", "/proc/meminfo")
+    if free is None:
+        free = math.inf
+    for limit, used, stat, kept in _CONTROL_GROUPS:
+        try:
+            most, now = float(Path(limit).read_text()), float(Path(used).read_text())
+            files = [line.split()[1] for line in Path(stat).read_text().splitlines() if line.startswith(f"{kept} ")]
+        except (OSError, ValueError):  # no such group, or "max": no limit
+            continue
+        free = min(free, most - now + sum(map(float, files)))
+    return free
+
+
+def total_memory() -> float:
+    """Bytes of the machine."""
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def kernel_bytes(key: str, file: str = "/proc/self/status") -> float | None:
+    """Bytes of a line of the kernel's; None where there is none."""
+    try:
+        lines = Path(file).read_text().splitlines()
+        return next(float(line.split()[1]) * 2**10 for line in lines if line.startswith(key))
+    except (OSError, StopIteration):
+        return None
+
+
+def in_gib(size: float) -> str:
+    """For a message."""
+    return f"{size / 2**30:.3g} GiB"
