@@ -27,6 +27,10 @@ def init(
     masks: Annotated[
         str | None, typer.Option(help="Which files are masks, e.g. '*_lesion.nii.gz' (in quotes).")
     ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(help="Which files are parts of masks (lesions, cells), e.g. '*/masks/*.png'; they are joined."),
+    ] = None,
     subject: Annotated[
         str | None, typer.Option(help="Regular expression whose group 1, in a file's name or path, is the subject.")
     ] = None,
@@ -83,7 +87,9 @@ def init(
     that of 10%.
 
     Args:
-        images, masks: patterns relative to the folder; "*" also crosses folders.
+        images, masks: patterns relative to the folder; "*" also crosses folders. '*_{t1,t2}.nii.gz' takes several
+            files as the channels of an image, or as a mask of one file a class.
+        parts: pattern of files that are parts of masks; all that belong to one image are one mask.
         subject: by default BIDS `sub-`, `patientNNN`, `X_slice_N`, shared leading digits.
         classes: a list that does not begin with "background" is numbered from 1. A class called "ignore" (or
             "unknown", "not annotated") is none: masks that hold its value are not used.
@@ -103,7 +109,7 @@ def init(
     refuse_to_replace(out, overwrite)
     options = ImportOptions(
         images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation,
-        said(geometry, spacing, max_voxels),
+        said(geometry, spacing, max_voxels), parts,
     )  # fmt: skip
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)

@@ -15,7 +15,9 @@ from pathlib import Path
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import scans_of_made_folder
 from ucseg.errors import UserError
+from ucseg.folder.case_folders import pair_in_case_folders
 from ucseg.folder.listing import LeftOut
+from ucseg.folder.parts import join_parts, join_second_parts
 from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
 from ucseg.folder.subjects import find_subjects
 from ucseg.scans.address import ENDINGS, Address
@@ -39,6 +41,7 @@ def find_cases(
     masks_glob: str | None = None,
     subject_regex: str | None = None,
     skip: Iterable[Path] = (),
+    parts_glob: str | None = None,
 ) -> Found:
     """Pair the images and masks of a folder.
 
@@ -48,10 +51,12 @@ def find_cases(
             one of them given, the other kind is guessed from the rest.
         subject_regex: its group 1 (or whole match) in the file's name, else in its path, is the subject.
         skip: files and folders that are no part of the data.
+        parts_glob: pattern of files that are parts of masks; all that belong to one image are one mask.
 
     Raises:
-        UserError: there is no image, the folder is a dataset whose scans lie elsewhere, a pattern finds nothing, or
-            `subject_regex` is broken or finds nothing in a name.
+        UserError: there is no image, several files could be the image or the mask of every case, the folder is a
+            dataset whose scans lie elsewhere, a pattern finds nothing, or `subject_regex` is broken or finds nothing
+            in a name.
     """
     scans = scans_of_made_folder(folder)
     if scans is not None:
@@ -60,10 +65,12 @@ def find_cases(
             f"{folder}: this is a dataset that ucseg made, and its scans are in {scans}; to make another one of them, "
             f"give `ucseg init {scans}`.",
         )
-    files, left_out = scan_files(folder, images_glob, masks_glob, {item.absolute() for item in skip})
+    files, left_out = scan_files(folder, images_glob, masks_glob, {item.absolute() for item in skip}, parts_glob)
     masks = [file for file in files if file.is_mask]
     images = _merge_channels([file for file in files if not file.is_mask], masks, left_out)
-    pairs = _pair(images, masks, left_out)
+    notes: list[str] = []
+    pairs = _pair(images, [mask for mask in masks if not mask.is_part], folder, left_out, notes)
+    join_parts([mask for mask in masks if mask.is_part], images, pairs, left_out)
     named = _named(images, folder, left_out)
     if not named:
         raise UserError(
@@ -80,7 +87,7 @@ def find_cases(
     for name, image in sorted(named.items()):
         split = own_split(image.address.file.relative_to(folder))
         cases.append(Case(name, subjects.of[name], image.address, pairs.get(image.address), split))
-    return Found(cases, sorted(left_out, key=lambda item: item.file), subjects.rule, subjects.notes)
+    return Found(cases, sorted(left_out, key=lambda item: item.file), subjects.rule, [*notes, *subjects.notes])
 
 
 def _merge_channels(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> list[ScanFile]:
@@ -109,7 +116,9 @@ def _merge_channels(images: list[ScanFile], masks: list[ScanFile], left_out: lis
     return kept
 
 
-def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> dict[Address, Address]:
+def _pair(
+    images: list[ScanFile], masks: list[ScanFile], folder: Path, left_out: list[LeftOut], notes: list[str]
+) -> dict[Address, Address]:
     """Image -> mask: same name and same place first, then same key there, then same name where most folders agree."""
     pairs, waiting = _pairs_in_one_place(images, masks)
     here: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
@@ -118,21 +127,32 @@ def _pair(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]
         here[image.folders, image.key].append(image)
         for name in {image.name, image.key, without_image_word(image.key)}:
             by_key[name].append(image)
-    for mask in waiting:
+    waiting = pair_in_case_folders(images, waiting, pairs, folder)
+
+    def places(mask: ScanFile) -> tuple[list[ScanFile], list[ScanFile]]:
+        """The free images that it fits best, and all of its name."""
         close = here[mask.folders, mask.key]
         same = [by_key.get(mask.name, []), by_key.get(mask.key, []) if mask.key else close]
         free = next(filter(None, ([one for one in ones if one.address not in pairs] for ones in same)), [])
         shared = [sum((Counter(image.folders) & Counter(mask.folders)).values()) for image in free]
         best = [image for image, score in zip(free, shared, strict=True) if score == max(shared)]
+        return best, [*close, *same[0], *same[1]]
+
+    others = []
+    for mask in waiting:
+        best, _ = places(mask)
         if len(best) == 1:
             pairs[best[0].address] = mask.address
-            continue
+        else:
+            others.append(mask)
+    for mask in join_second_parts(others, pairs, notes):
+        best, named = places(mask)
         reason = "a mask without an image; say which files belong together with --images and --masks"
         if best:
             reason = f"a mask that fits {len(best)} images; give narrower --images and --masks"
-        elif close or any(same):
-            taken = [*close, *same[0], *same[1]][0].address
-            reason = f"a second mask of {taken.name} beside {pairs[taken].name}; keep one"
+        elif named:
+            taken = named[0].address
+            reason = f"a second mask of {taken.name} beside {pairs[taken].name}; keep one, or join them with --parts"
         left_out.append(LeftOut(mask.address.path, reason))
     return pairs
 

@@ -9,22 +9,23 @@ mask only if X lies beside it and has no other mask.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fnmatch import translate
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
 from ucseg.folder.listing import LeftOut, Listed, list_scans
-from ucseg.scans.address import Address, without_ending
+from ucseg.folder.patterns import Match, Pattern
+from ucseg.scans.address import CLASSES, Address, without_ending
 
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
 _MASK_FOLDER = re.compile(
     r"(masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[_-]?truths?|contours?)(?P<set>Tr|Ts|Val)?",
     re.IGNORECASE,
 )
-_IMAGE_WORDS = r"(image|img|scan|orig|original)"
-MASK_WORDS = r"(masks?|labels?|lbl|seg|segmentation|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
+_IMAGE_WORDS = r"(image|img|scan|volume|orig|original)"
+MASK_WORDS = r"(masks?|msk|labels?|lbl|seg|segmentation|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
 _IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_IMAGE_WORDS}", re.IGNORECASE)
 _MASK_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{MASK_WORDS}", re.IGNORECASE)
 _AFTER_WORD = r"(?:[ _.-]|(?=\d))(?P<key>.+)"  # label_X, label0001
@@ -34,6 +35,7 @@ _PERHAPS_MASK_NAMES = (
     re.compile(rf"(?:{MASK_WORDS}|rois?){_AFTER_WORD}", re.IGNORECASE),
 )
 _CHANNEL = re.compile(r"_\d{4}$")
+_PART = re.compile(r"(?P<whole>.+?)[ _-]\d{1,3}")
 _SPLIT_FOLDERS = {
     "train": re.compile(r"(train|training|trainset|traindataset|tr)", re.IGNORECASE),
     "validation": re.compile(r"(val|valid|validation|valset|validationset|validationdataset)", re.IGNORECASE),
@@ -49,6 +51,7 @@ class ScanFile:
         folders: below the data root, without the one that says "images" or "masks".
         key: what an image and its mask have in common; "" when the name only says "image" or "mask".
         name: of the file without its ending; "" of several channels.
+        is_part: one of the parts of a mask, as --parts says.
     """
 
     address: Address
@@ -59,42 +62,95 @@ class ScanFile:
     series: str = ""
     refers: str = ""
     name: str = ""
+    is_part: bool = False
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A scan whose role is settled; `by`: the match with the pattern that settled it, if one did."""
+
+    listed: Listed
+    relative: Path
+    is_mask: bool
+    by: Match | None
+    is_part: bool = False
 
 
 def scan_files(
-    folder: Path, images_glob: str | None, masks_glob: str | None, skip: set[Path]
+    folder: Path, images_glob: str | None, masks_glob: str | None, skip: set[Path], parts_glob: str | None = None
 ) -> tuple[list[ScanFile], list[LeftOut]]:
     """All readable files below a folder with their roles, and the other files with reasons.
+
+    Files that {a,b} in a pattern puts together are one: channels of an image, or a mask of one file a class.
 
     A UserError if a pattern finds nothing.
     """
     listed, left_out = list_scans(folder, skip)
-    image_star, mask_star = _star(folder, images_glob), _star(folder, masks_glob)
+    image, mask = Pattern(folder, images_glob, "--images"), Pattern(folder, masks_glob, "--masks")
+    part = Pattern(folder, parts_glob, "--parts")
     named = named_as_masks(folder, listed)
-    chosen: list[tuple[Listed, Path, bool, str | None]] = []
+    chosen: list[_Chosen] = []
     for one in listed:
         relative = _relative(folder, one)
-        by_mask, by_image = mask_star(relative), image_star(relative)
+        by_mask, by_image, by_part = mask.match(relative), image.match(relative), part.match(relative)
         stated = one.is_mask is not None  # the file itself says what it is
         looks = one.is_mask if stated else one.address in named
         # A mask pattern goes first: "*_seg.nii.gz" is the narrower of the two where images are "*.nii.gz".
-        if one.is_mask is not False and (by_mask is not None or (masks_glob is None and looks)):
-            chosen.append((one, relative, True, None if stated else by_mask))
-        elif one.is_mask is not True and (by_image is not None or (images_glob is None and not looks)):
-            chosen.append((one, relative, False, None if stated else by_image))
+        if one.is_mask is not False and (by_part or by_mask or (not (mask.given or part.given) and looks)):
+            by = by_part or by_mask
+            chosen.append(_Chosen(one, relative, True, None if stated else by, by_part is not None))
+        elif one.is_mask is not True and (by_image is not None or (not image.given and not looks)):
+            chosen.append(_Chosen(one, relative, False, None if stated else by_image))
         else:
             left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
-    for option, pattern, wanted in (("--images", images_glob, False), ("--masks", masks_glob, True)):
-        if pattern is not None and not any(is_mask is wanted for _, _, is_mask, _ in chosen):
+    for option, pattern, found in (
+        ("--images", images_glob, [one for one in chosen if not one.is_mask]),
+        ("--masks", masks_glob, [one for one in chosen if one.is_mask and not one.is_part]),
+        ("--parts", parts_glob, [one for one in chosen if one.is_part]),
+    ):
+        if pattern is not None and not found:
             raise UserError(
                 "pattern-no-file",
                 f"{folder}: {option} '{pattern}' matches no readable file; compare it with the names there.",
             )
-    found = [_file(*one) for one in chosen]
-    keys = [{file.key for file in found if file.is_mask is is_mask} for is_mask in (False, True)]
+    files = [_file(one) for one in chosen]
+    keys = [{file.key for file in files if file.is_mask is is_mask} for is_mask in (False, True)]
     if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
-        found = [_file(one, relative, is_mask, None) for one, relative, is_mask, _ in chosen]
-    return found, left_out
+        files = [_file(replace(one, by=None)) for one in chosen]
+    return _together(folder, list(zip(chosen, files, strict=True)), image, mask, left_out), left_out
+
+
+def _together(
+    folder: Path,
+    files: Sequence[tuple[_Chosen, ScanFile]],
+    image: Pattern,
+    mask: Pattern,
+    left_out: list[LeftOut],
+) -> list[ScanFile]:
+    """Files that differ in the words in braces alone, as one."""
+    found = []
+    groups: dict[tuple[bool, tuple[str, str]], dict[str, ScanFile]] = defaultdict(dict)
+    for one, file in files:
+        if one.by is not None and one.by.word and not one.is_part:
+            groups[one.is_mask, one.by.around][one.by.word] = file
+        else:
+            found.append(file)
+    for (is_mask, (before, after)), group in groups.items():
+        words = [word for word in (mask if is_mask else image).words if word in group]
+        missing = [word for word in image.words if word not in group]
+        if missing and not is_mask:
+            reason = f"of its channels {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there"
+            left_out += [
+                LeftOut(file.address.path, f"{reason}; restore it, or give other --images") for file in group.values()
+            ]
+            continue
+        first = group[words[0]]
+        inside = ",".join(words) + "," * (len(words) == 1)
+        address = Address.of(folder / f"{before}{{{inside}}}{after}{CLASSES if is_mask else ''}")
+        rest = without_ending(PurePosixPath(before + after).name).strip("_.- ")
+        shared = {file.key for file in group.values()}
+        found.append(replace(first, address=address, key=first.key if len(shared) == 1 else rest, name=""))
+    return found
 
 
 def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
@@ -102,6 +158,7 @@ def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
     places = {one.address: _relative(folder, one) for one in listed}
     images = {(place.parent, key) for place in places.values() for key in _image_keys(_stem(place))}
     masks = {path for path, place in places.items() if _looks_like_mask(place, images)}
+    masks |= {path for path, place in places.items() if path not in masks and _is_part_of_mask(place, images)}
     # Beside A and A_mask, A_roi is another image; and so it is where there is a mask of A_roi.
     masked = {name for path in masks for name in (_stem(places[path]), _mask_key(_stem(places[path])))}
 
@@ -137,27 +194,6 @@ def _stem(relative: Path) -> str:
     return without_ending(relative.name)
 
 
-def _star(folder: Path, pattern: str | None) -> Callable[[Path], str | None]:
-    """What the star in a pattern's name stands for in a path: "" without a single star, None if it does not match."""
-    if pattern is None:
-        return lambda relative: None
-    pattern = pattern.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
-    whole = re.compile(translate(pattern))
-    name = PurePosixPath(pattern).name
-    single = name.count("*") == 1 and not set(name) & set("?[")
-    star = re.compile("(.*)".join(map(re.escape, name.split("*")))) if single else None
-
-    def match(relative: Path) -> str | None:
-        path = relative.as_posix()
-        # "**/x" also means x in the folder itself.
-        if not (whole.fullmatch(path) or whole.fullmatch("./" + path)):
-            return None
-        found = star.fullmatch(relative.name) if star else None
-        return found[1] if found else ""
-
-    return match
-
-
 def _looks_like_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:
     """`images`: folder and key of every file whose name is not that of a mask."""
     name = _MASK_NAME.fullmatch(_stem(relative))
@@ -168,6 +204,18 @@ def _looks_like_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:
             # "brain_seg" may well be an image there; beside "brain" it is not.
             return name is not None and (relative.parent, name.group("key") or "") in images
     return relative.name.lower().endswith(".seg.nrrd") or name is not None
+
+
+def whole_of_part(name: str) -> str:
+    """X_mask of X_mask_1; "" where a name does not end with a number of a part."""
+    match = _PART.fullmatch(name)
+    return match["whole"] if match else ""
+
+
+def _is_part_of_mask(relative: Path, images: set[tuple[Path, str]]) -> bool:
+    """Whether it is called X_mask_1 and lies beside X."""
+    match = _MASK_NAME.fullmatch(whole_of_part(_stem(relative)))
+    return match is not None and bool(match["key"]) and (relative.parent, match["key"]) in images
 
 
 def _key(pattern: re.Pattern[str], name: str) -> str:
@@ -195,17 +243,24 @@ def _mask_key(name: str) -> str:
     return _perhaps_mask_key(name) or _key(_MASK_NAME, name)
 
 
-def _file(one: Listed, relative: Path, is_mask: bool, star: str | None) -> ScanFile:
-    name = _stem(relative)
-    key = _mask_key(name) if is_mask else _key(_IMAGE_NAME, name)
+def _file(chosen: _Chosen) -> ScanFile:
+    one, is_mask = chosen.listed, chosen.is_mask
+    name = _stem(chosen.relative)
+    key = _key(_IMAGE_NAME, name)
+    if is_mask:
+        whole = _MASK_NAME.fullmatch(whole_of_part(name))
+        key = (whole and whole["key"]) or _mask_key(name)
+    star = chosen.by.star if chosen.by else ""
     if star and PurePosixPath(star).name == star:
         # The star may have swallowed the ending ("*_seg*"), which is not part of the key.
         key = _key(_MASK_NAME if is_mask else _IMAGE_NAME, without_ending(star))
     folders = []
-    for part in relative.parts[:-1]:
+    for part in chosen.relative.parts[:-1]:
         role = _IMAGE_FOLDER.fullmatch(part) or _MASK_FOLDER.fullmatch(part)
         if role is None:
             folders.append(part)
         elif role.group("set"):
             folders.append(role.group("set"))
-    return ScanFile(one.address, tuple(folders), key, is_mask, one.subject, one.series, one.refers, name)
+    return ScanFile(
+        one.address, tuple(folders), key, is_mask, one.subject, one.series, one.refers, name, chosen.is_part
+    )

@@ -54,6 +54,7 @@ class ImportOptions:
     instances: bool | None = None
     orientation: str | None = None
     said: Said = NOTHING
+    parts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def understand(
         raise UserError(
             "orientation-unknown", f"--orientation '{options.orientation}' is not known; choose shown or stored."
         )
-    found = find_cases(folder, options.images, options.masks, options.subject, skip)
+    found = find_cases(folder, options.images, options.masks, options.subject, skip, options.parts)
     understood = understand_cases(folder, found, options, root, done)
     likely = likely_masks(understood.cases)
     if likely:

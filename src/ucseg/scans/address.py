@@ -9,6 +9,8 @@ cases.csv may say
     shapes.json#a.jpg            what an annotation program drew on one picture (LabelMe, COCO, VIA, CVAT)
     scans/patient1#1.2.840.1     one DICOM series (its SeriesInstanceUID) of a folder that holds several
     case_{0000,0001}.nii.gz      several channels, one file each, in this order, as shells write it
+    x_mask{,_1}.png              parts of one mask: the greatest value counts
+    {liver,spleen}.nii.gz#classes  a mask of one file a class, each called as its class
 
 A file whose name really holds such signs is taken as it is.
 """
@@ -20,6 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
@@ -45,6 +48,8 @@ _CONTAINER = re.compile(
     r"(.+?\.(?:h5|hdf5|npz|json|xml))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
     re.IGNORECASE,
 )
+CLASSES = "#classes"
+"""Ends the address of a mask of one file a class."""
 _NUMBERED = re.compile(r"(.+_)(\d{4})(\.[^/]*)?")
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
@@ -72,7 +77,7 @@ class Address:
             return place
         path = Path(place)
         text = str(path)
-        if not set(text) & set("#{") or path.exists():
+        if not set(text) & set("#{") or _is_there(path):
             return cls(path, (path,))
         # Signs in the names of folders that are there mean nothing.
         home = next((parent for parent in path.parents if parent.is_dir()), Path())
@@ -82,7 +87,11 @@ class Address:
             return cls(path, (home / folder,), series)
         if match := _BRACES.search(text):
             before, after = text[: match.start()], text[match.end() :]
-            return cls(path, tuple(home / f"{before}{name.strip()}{after}" for name in match[1].split(",")))
+            part = "classes" if after.endswith(CLASSES) else ""
+            after = after.removesuffix(CLASSES)
+            names = [name.strip() for name in match[1].split(",")]
+            names = [name for name in names if name] if part else names  # {liver,} is one class
+            return cls(path, tuple(home / f"{before}{name}{after}" for name in names), part)
         if match := _CONTAINER.fullmatch(text):  # names of arrays may hold "/" and "#"
             file, part = (found for found in match.groups() if found)
             return cls(path, (home / file,), part)
@@ -104,6 +113,18 @@ class Address:
         ((before, after),) = around
         path = Path(f"{before}{{{','.join(numbers)}}}{after}")
         return cls(path, tuple(Path(f"{before}{number}{after}") for number in numbers))
+
+    @classmethod
+    def of_parts(cls, files: Sequence[Path]) -> Address | None:
+        """The files of one mask as one address; None where their names hold signs that it cannot."""
+        texts = [str(file) for file in sorted(set(files))]
+        if len(texts) == 1:
+            return cls.of(texts[0])
+        before = _shared(texts)
+        after = _shared([text[len(before) :][::-1] for text in texts])[::-1]
+        inside = [text[len(before) : len(text) - len(after)] for text in texts]
+        found = cls.of(f"{before}{{{','.join(inside)}}}{after}")
+        return found if [str(file) for file in found.files] == texts else None
 
     def as_said(self, said: Said) -> Address:
         """The same address, read as the user says."""
@@ -127,7 +148,13 @@ class Address:
 
     @property
     def several(self) -> bool:
-        return len(self.files) > 1
+        return len(self.files) > 1 or self.part == "classes"
+
+    @property
+    def class_names(self) -> list[str]:
+        """What a mask of one file a class calls its classes, in the order of `files`; else nothing."""
+        match = _BRACES.search(str(self.path)) if self.part == "classes" else None
+        return [name.strip() for name in match[1].split(",") if name.strip()] if match else []
 
     @property
     def singles(self) -> list[Address]:
@@ -146,7 +173,7 @@ class Address:
         Of an HDF5 file without the array, of several channels without their numbers, of a DICOM folder its name.
         """
         if self.several:
-            return without_ending(_BRACES.sub("", self.name)).strip("_.-") or self.name
+            return without_ending(_BRACES.sub("", self.name.removesuffix(CLASSES))).strip("_.-") or self.name
         if self.part and self.file.is_dir():
             return f"{self.file.name}_{self.part}"
         if self.format == "drawings":
@@ -172,6 +199,20 @@ class Address:
     def below(self, root: Path) -> str:
         """How a dataset names it: relative to `root` where it lies there, else the whole path; with slashes."""
         return (self.path.relative_to(root) if self.path.is_relative_to(root) else self.path).as_posix()
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """What all begin with."""
+    return "".join(
+        letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # longer than the name of a file may be: it names several
+        return False
 
 
 def absolute(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -28,27 +29,62 @@ def read(scans: list[Scan], address: Address) -> Scan:
     return Scan(array, scans[0].geometry, address.path, scans[0].header)
 
 
-def read_union(scans: list[Scan], address: Address) -> Scan:
-    """The parts of a mask as one: 1 x S, in each voxel the greatest value.
+def read_union(scans: Iterable[Scan], address: Address) -> Scan:
+    """The parts of a mask as one: 1 x S, in each voxel the greatest value. One part at a time is in memory.
 
     Raises:
         UserError: a part is a picture in colours, of another shape than the first, or lies elsewhere.
     """
-    first, *others = (only_channel(scan) for scan in scans)
-    greatest = first
-    for scan, part in zip(scans[1:], others, strict=True):
-        if part.shape != first.shape:
-            raise UserError(
-                "mask-parts",
-                f"{scan.source}: has shape {part.shape}, {scans[0].source.name} {first.shape}; save both in one size.",
-            )
-        if offset(scan.geometry, scans[0].geometry, first.shape).elsewhere:
-            raise UserError(
-                "mask-parts-place",
-                f"{scan.source}: does not lie where {scans[0].source.name} lies; bring both to the grid of the image.",
-            )
+    first, greatest = None, None
+    for scan in scans:
+        part = only_channel(scan)
+        if first is None or greatest is None:
+            first, greatest = scan, part
+            continue
+        _refuse_other_grid(scan, first)
         greatest = np.maximum(greatest, part)
-    return Scan(greatest[None], scans[0].geometry, address.path, scans[0].header)
+    assert first is not None
+    assert greatest is not None
+    return Scan(greatest[None], first.geometry, address.path, first.header)
+
+
+def read_classes(scans: Iterable[Scan], address: Address) -> Scan:
+    """The files of a mask of one file a class as one: 1 x S uint8, numbered 1, 2, ... in the order of the address.
+
+    Raises:
+        UserError: as `read_union`; or two classes overlap.
+    """
+    first, label = None, None
+    for number, scan in enumerate(scans, start=1):
+        part = only_channel(scan)
+        inside = part > float(part.max(initial=0)) / 2
+        if first is None or label is None:
+            first, label = scan, np.zeros(part.shape, np.uint8)
+        _refuse_other_grid(scan, first)
+        if label[inside].any():
+            other = address.class_names[int(label[inside].max()) - 1]
+            raise UserError(
+                "mask-classes-overlap",
+                f"{scan.source}: overlaps the class '{other}'; leave one of them out of the braces of --masks.",
+            )
+        label[inside] = number
+    assert first is not None
+    assert label is not None
+    return Scan(label[None], first.geometry, address.path, first.header)
+
+
+def _refuse_other_grid(scan: Scan, first: Scan) -> None:
+    shape, own = first.array.shape[1:], scan.array.shape[1:]
+    if own != shape:
+        raise UserError(
+            "mask-parts",
+            f"{scan.source}: has shape {own}, {first.source.name} {shape}; save both in one size.",
+        )
+    if offset(scan.geometry, first.geometry, shape).elsewhere:
+        raise UserError(
+            "mask-parts-place",
+            f"{scan.source}: does not lie where {first.source.name} lies; bring both to the grid of the image.",
+        )
 
 
 def one_a_class(mask: Scan) -> Scan:

@@ -49,15 +49,18 @@ def read_mask(
     """As `read_scan`, but stored numbers count: indices of a palette; of an HDF5 file the mask comes first.
 
     A mask that `is_laid`, or that holds a part of its image, is laid on `grid`, S and geometry of its image. Several
-    files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts. Of FILE#channels, each is a class. Of
+    files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts. Of FILE#channels, each channel is a
+    class, and of {a,b}.nii.gz#classes each file, where it is above the middle of 0 and its greatest value. Of
     `is_drawn` masks only the `wanted` names are read, and the later ones lie on top.
 
     Raises:
         UserError: as `read_scan`; or the mask does not lie on `grid`, or needs one.
     """
     address = Address.of(place)
+    if address.part == "classes":
+        return channels.read_classes((read_mask(one, grid) for one in address.singles), address)
     if address.several:
-        return channels.read_union([read_mask(one, grid, wanted) for one in address.singles], address)
+        return channels.read_union((read_mask(one, grid, wanted) for one in address.singles), address)
     module = _module(address)
     if is_drawn(address):
         if grid is None:
@@ -144,6 +147,8 @@ def segment_names(address: Address) -> dict[int, str]:
 
     Files of 3D Slicer (.seg.nrrd) and DICOM segmentations do, and NIfTI with a table of labels in its header.
     """
+    if address.class_names:
+        return dict(enumerate(address.class_names, start=1))
     if not address.several and not address.part and address.format in ("itk", "nifti"):
         found: dict[int, str] = format_module(address.format).segment_names(address.file)
         return found

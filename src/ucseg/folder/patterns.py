@@ -1,0 +1,71 @@
+"""Patterns by which a user says what files are: with stars, and with {a,b} for files that belong together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import translate
+from pathlib import Path, PurePosixPath
+
+from ucseg.errors import UserError
+
+_BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Match:
+    """How a path fits a pattern.
+
+    Attributes:
+        star: what the star in the pattern's name stands for; "" without a single star.
+        word: which of the words in braces it holds; "" without braces.
+        around: the path before and after that word: what files that belong together have in common.
+    """
+
+    star: str = ""
+    word: str = ""
+    around: tuple[str, str] = ("", "")
+
+
+class Pattern:
+    """A pattern of paths below `folder`; "*" also crosses folders.
+
+    Args:
+        option: that the user gave it to; None as `text`: the option was not given, and nothing fits.
+
+    Raises:
+        UserError: there are two pairs of braces, or two words in them are one.
+    """
+
+    def __init__(self, folder: Path, text: str | None, option: str) -> None:
+        self.given = text is not None
+        self.words: list[str] = []
+        self._single: list[tuple[str, re.Pattern[str], re.Pattern[str] | None]] = []
+        if text is None:
+            return
+        text = text.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
+        braces = list(_BRACES.finditer(text))
+        if braces:
+            self.words = [word.strip() for word in braces[0][1].split(",")]
+        if len(braces) > 1 or len(set(self.words)) < len(self.words) or "" in self.words:
+            raise UserError(
+                "pattern-braces",
+                f"{option} '{text}' is not clear; give one pair of braces with different words, '*_{{t1,t2}}.nii'.",
+            )
+        for word in self.words or [""]:
+            one = _BRACES.sub(word.replace("\\", r"\\"), text)
+            name = PurePosixPath(one).name
+            single = name.count("*") == 1 and not set(name) & set("?[")
+            star = re.compile("(.*)".join(map(re.escape, name.split("*")))) if single else None
+            self._single.append((word, re.compile(translate(one)), star))
+
+    def match(self, relative: Path) -> Match | None:
+        """How a path fits; None where it does not."""
+        path = relative.as_posix()
+        for word, whole, star in self._single:
+            # "**/x" also means x in the folder itself.
+            if whole.fullmatch(path) or whole.fullmatch("./" + path):
+                found = star.fullmatch(relative.name) if star else None
+                at = path.rfind(word)
+                return Match(found[1] if found else "", word, (path[:at], path[at + len(word) :]) if word else ("", ""))
+        return None
