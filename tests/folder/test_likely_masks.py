@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from small_scans import blob, picture, save
+from ucseg.dataset.case import Case
 from ucseg.folder.likely_masks import in_words, likely_masks
 from ucseg.folder.pairing import find_cases
+from ucseg.scans.address import Address
 
 
 def test_masks_of_unknown_names_are_found(tmp_path: Path) -> None:
@@ -19,7 +21,9 @@ def test_masks_of_unknown_names_are_found(tmp_path: Path) -> None:
     for i in (4, 6):
         picture(tmp_path / f"B{i}.png")
         save(tmp_path / f"B{i}_outline.png", blob())
-    found = likely_masks(find_cases(tmp_path).cases)
+    masks = {file.stem.removesuffix("_mask"): Address.of(file) for file in tmp_path.glob("*_mask.png")}
+    images = [Address.of(file) for file in sorted(tmp_path.glob("*.png")) if not file.stem.endswith("_mask")]
+    found = likely_masks(Case(one.stem, one.stem, one, masks.get(one.stem), "train") for one in images)
     assert [(one.file.name, one.image.name, one.pattern) for one in found] == [
         ("B4_outline.png", "B4.png", "*_outline.png"),
         ("B6_outline.png", "B6.png", "*_outline.png"),

@@ -169,12 +169,6 @@ def test_shapes_and_spacing_are_given_for_printing(tmp_path: Path) -> None:
     assert (found.shapes, found.spacing) == ("4-8 x 9 x 10 voxels (2 sizes)", "1 x 1 x 3 mm")
 
 
-def test_unlabelled_images_that_look_like_masks_are_noted(tmp_path: Path) -> None:
-    picture(tmp_path / "B4.png")
-    save(tmp_path / "B4_outline.png", blob())
-    assert any("B4_outline.png beside B4.png" in note for note in understood(tmp_path).notes)
-
-
 def test_masks_that_lie_elsewhere_are_kept_and_noted(tmp_path: Path) -> None:
     """A header can be set right without another `init`; until then no verb uses such a mask."""
     for name in ("a", "b", "c"):

@@ -15,6 +15,14 @@ from pathlib import Path
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import scans_of_made_folder
 from ucseg.errors import UserError
+from ucseg.folder.candidates import (
+    Candidates,
+    ask_of_two_sets,
+    beside_an_image,
+    beside_images,
+    pair_by_first_word,
+    settle,
+)
 from ucseg.folder.case_folders import pair_in_case_folders
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.parts import join_parts, join_second_parts
@@ -69,8 +77,15 @@ def find_cases(
     masks = [file for file in files if file.is_mask]
     images = _merge_channels([file for file in files if not file.is_mask], masks, left_out)
     notes: list[str] = []
-    pairs = _pair(images, [mask for mask in masks if not mask.is_part], folder, left_out, notes)
+    said = masks_glob is not None or parts_glob is not None
+    candidates = [] if images_glob is not None else beside_images(images, folder)
+    images = _without(images, candidates)
+    pairs = _pair(images, [mask for mask in masks if not mask.is_part], folder, left_out, notes, said)
     join_parts([mask for mask in masks if mask.is_part], images, pairs, left_out)
+    if images_glob is None:
+        candidates += beside_an_image(images, pairs)
+        images = _without(images, candidates)
+    settle(folder, candidates, pairs, said, left_out)
     named = _named(images, folder, left_out)
     if not named:
         raise UserError(
@@ -88,6 +103,11 @@ def find_cases(
         split = own_split(image.address.file.relative_to(folder))
         cases.append(Case(name, subjects.of[name], image.address, pairs.get(image.address), split))
     return Found(cases, sorted(left_out, key=lambda item: item.file), subjects.rule, [*notes, *subjects.notes])
+
+
+def _without(images: list[ScanFile], candidates: Iterable[Candidates]) -> list[ScanFile]:
+    files = {file for one in candidates for file in one.image_of}
+    return [image for image in images if image.address not in files]
 
 
 def _merge_channels(images: list[ScanFile], masks: list[ScanFile], left_out: list[LeftOut]) -> list[ScanFile]:
@@ -117,7 +137,12 @@ def _merge_channels(images: list[ScanFile], masks: list[ScanFile], left_out: lis
 
 
 def _pair(
-    images: list[ScanFile], masks: list[ScanFile], folder: Path, left_out: list[LeftOut], notes: list[str]
+    images: list[ScanFile],
+    masks: list[ScanFile],
+    folder: Path,
+    left_out: list[LeftOut],
+    notes: list[str],
+    said: bool,
 ) -> dict[Address, Address]:
     """Image -> mask: same name and same place first, then same key there, then same name where most folders agree."""
     pairs, waiting = _pairs_in_one_place(images, masks)
@@ -128,6 +153,8 @@ def _pair(
         for name in {image.name, image.key, without_image_word(image.key)}:
             by_key[name].append(image)
     waiting = pair_in_case_folders(images, waiting, pairs, folder)
+    if not pairs:
+        waiting = pair_by_first_word(images, waiting, pairs)
 
     def places(mask: ScanFile) -> tuple[list[ScanFile], list[ScanFile]]:
         """The free images that it fits best, and all of its name."""
@@ -145,6 +172,7 @@ def _pair(
             pairs[best[0].address] = mask.address
         else:
             others.append(mask)
+    second: dict[Address, Address] = {}
     for mask in join_second_parts(others, pairs, notes):
         best, named = places(mask)
         reason = "a mask without an image; say which files belong together with --images and --masks"
@@ -152,8 +180,11 @@ def _pair(
             reason = f"a mask that fits {len(best)} images; give narrower --images and --masks"
         elif named:
             taken = named[0].address
+            second[mask.address] = taken
             reason = f"a second mask of {taken.name} beside {pairs[taken].name}; keep one, or join them with --parts"
         left_out.append(LeftOut(mask.address.path, reason))
+    if not said:
+        ask_of_two_sets(folder, second, pairs)
     return pairs
 
 

@@ -15,11 +15,10 @@ from ucseg.config import build
 from ucseg.dataset.case import Case
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig, Modality
-from ucseg.errors import UserError, some
+from ucseg.errors import UserError
 from ucseg.folder.as_shown import follow_tags, oddities_of
 from ucseg.folder.as_shown import in_words as said_of
 from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
-from ucseg.folder.likely_masks import in_words, likely_masks
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
 from ucseg.folder.pairing import Found, find_cases
@@ -101,15 +100,7 @@ def understand(
             "orientation-unknown", f"--orientation '{options.orientation}' is not known; choose shown or stored."
         )
     found = find_cases(folder, options.images, options.masks, options.subject, skip, options.parts)
-    understood = understand_cases(folder, found, options, root, done)
-    likely = likely_masks(understood.cases)
-    if likely:
-        files = some([f"{one.file.name} beside {one.image.name}" for one in likely])
-        understood.notes.append(
-            f"{len(likely)} images without a mask look like masks, by their names and their few values ({files}); "
-            f"if they are, {in_words(likely)}."
-        )
-    return understood
+    return understand_cases(folder, found, options, root, done)
 
 
 def understand_cases(
@@ -194,9 +185,15 @@ def understand_cases(
 
 
 def _of_commonest_kind(surveyed: Sequence[Surveyed], left_out: list[LeftOut]) -> tuple[list[Surveyed], int, int]:
-    """The images of the commonest rank and number of channels, and both; the others are left out."""
+    """The images of the commonest rank and number of channels, and both; the others are left out.
+
+    Masks count first: without any, a kind cannot be learned.
+    """
     kinds = [(one.image.geometry.dims, one.image.channels) for one in surveyed]
-    (dims, channels), count = Counter(kinds).most_common(1)[0]
+    counts = Counter(kinds)
+    masked = Counter(kind for one, kind in zip(surveyed, kinds, strict=True) if one.case.mask is not None)
+    dims, channels = max(counts, key=lambda kind: (masked[kind], counts[kind]))
+    count = counts[dims, channels]
     usable = []
     for one, kind in zip(surveyed, kinds, strict=True):
         stack = kind[1] == channels and is_stack_to_measure(one.case, one.image.geometry, dims)

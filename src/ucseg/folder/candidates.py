@@ -1,0 +1,192 @@
+"""Files that look like labels but are not named so: never images unasked, and two candidates are a question.
+
+Beside Imgs/ and GT/ there may be Edge/ and Prior/, beside images/ and mask/ (the field of view) 1st_manual/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.dataset.case import Case
+from ucseg.errors import UserError
+from ucseg.folder.likely_masks import likely_masks
+from ucseg.folder.listing import LeftOut
+from ucseg.folder.roles import ScanFile
+from ucseg.machine.pool import for_each
+from ucseg.scans.address import Address
+from ucseg.scans.reading import read_scan
+
+_SAMPLE = 8
+_SHARE = 0.8
+_FEW = 8
+_FIRST_WORD = re.compile(r"[^_\-. ]+")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Files of one kind that look like the labels of images: label -> image, and their pattern, as --masks takes it."""
+
+    pattern: str
+    image_of: dict[Address, Address]
+
+
+def beside_images(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
+    """Folders of files that look like labels and are called as the images of another folder; a sample is opened."""
+    places: dict[Path, list[ScanFile]] = defaultdict(list)
+    for image in images:
+        if not image.address.several and not image.address.file.is_dir():
+            places[image.address.parent].append(image)
+    if len(places) < 2:
+        return []
+    looks: dict[Path, bool] = {}
+
+    def labels(place: Path) -> bool:
+        if place not in looks:
+            files = [one.address for one in places[place]]
+            sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
+            looks[place] = sum(for_each(_looks_like_label, sample)) >= _SHARE * len(sample)
+        return looks[place]
+
+    found: dict[str, dict[Address, Address]] = defaultdict(dict)
+    for place, own in places.items():
+        for other, theirs in places.items():
+            if other == place or other.parent != place.parent:
+                continue
+            image_of = _called_alike(own, theirs)
+            if 2 * len(image_of) >= len(own) and len(image_of) > 1 and labels(place) and not labels(other):
+                rest = {one.address: theirs[0].address for one in own}
+                found[place.name] |= rest | image_of
+                break
+    return [Candidates(_pattern_of({one.parent for one in of}, folder), of) for of in found.values()]
+
+
+def beside_an_image(images: Sequence[ScanFile], pairs: Mapping[Address, Address]) -> list[Candidates]:
+    """Files that look like labels and whose names hold that of an image in their folder."""
+    cases = [Case(one.key, one.key, one.address, pairs.get(one.address), "") for one in images]
+    found: dict[str, dict[Address, Address]] = defaultdict(dict)
+    for one in likely_masks(cases):
+        found[one.pattern][one.file] = one.image
+    return [Candidates(pattern, of) for pattern, of in found.items()]
+
+
+def settle(
+    folder: Path, found: Sequence[Candidates], pairs: Mapping[Address, Address], chosen: bool, left_out: list[LeftOut]
+) -> None:
+    """Leave the candidates out, or ask.
+
+    Args:
+        pairs: image -> mask, of masks that are named so.
+        chosen: the user has said which files are masks.
+
+    Raises:
+        UserError: images have two candidates for their label; or there is no mask, but one candidate.
+    """
+    if not found:
+        return
+    others = [(one.pattern, one.image_of) for one in found if one.pattern]
+    if not chosen:
+        twice = [image for one in found for image in set(one.image_of.values()) if image in pairs]
+        listed = [f"'{pattern}' ({len(of)})" for pattern, of in others]
+        if len(set(twice)) > 1 and others:
+            named = pattern_of_masks({image: pairs[image] for image in twice}, folder)
+            raise UserError(
+                "label-candidates",
+                f"{folder}: images have several files that may be their label: '{named}' ({len(set(twice))}), "
+                f"{', '.join(listed)}; choose with --masks '{named}' or --masks '{others[0][0]}'.",
+            )
+        if not pairs and others:
+            choice = " or ".join(f"--masks '{pattern}'" for pattern, _ in others)
+            raise UserError(
+                "label-candidates",
+                f"{folder}: no file is called a mask, but some look like masks: {', '.join(listed)}; choose with "
+                f"{choice}, or say with --images which files are images.",
+            )
+    for one in found:
+        which = f"--masks '{one.pattern}'" if one.pattern else "--masks"
+        reason = f"it looks like a mask, so it is no image; if it is the mask, say so with {which}, else use --images"
+        left_out += [LeftOut(file.path, reason, rightly=chosen) for file in one.image_of]
+
+
+def ask_of_two_sets(folder: Path, second: Mapping[Address, Address], pairs: Mapping[Address, Address]) -> None:
+    """Raise a UserError where half of the images have two masks, both named so. `second`: second mask -> image."""
+    if len(second) < 2 or 2 * len(set(second.values())) < len(pairs):
+        return
+    first = pattern_of_masks({image: pairs[image] for image in second.values()}, folder)
+    other = pattern_of_masks({image: mask for mask, image in second.items()}, folder)
+    raise UserError(
+        "label-candidates",
+        f"{folder}: {len(set(second.values()))} images have two masks, '{first}' and '{other}'; choose with --masks "
+        f"'{first}' or --masks '{other}', or join all as parts of one mask with --parts.",
+    )
+
+
+def pair_by_first_word(
+    images: Sequence[ScanFile], masks: Sequence[ScanFile], pairs: dict[Address, Address]
+) -> list[ScanFile]:
+    """Pair 21_manual1 with 21_training, where every mask finds one image so; else all masks still wait."""
+    own, theirs = [_first_word(mask) for mask in masks], [_first_word(image) for image in images]
+    if not masks or len(set(own)) < len(own) or len(set(theirs)) < len(theirs) or not set(own) <= set(theirs):
+        return list(masks)
+    image_of = dict(zip(theirs, images, strict=True))
+    pairs |= {image_of[word].address: mask.address for word, mask in zip(own, masks, strict=True)}
+    return []
+
+
+def pattern_of_masks(masks: Mapping[Address, Address], folder: Path) -> str:
+    """A pattern for masks by image: what follows the image's name, where that is the same, else their folder."""
+    rests = {mask.name.removeprefix(image.stem) for image, mask in masks.items() if mask.parent == image.parent}
+    beside = all(mask.parent == image.parent for image, mask in masks.items())
+    if beside and len(rests) == 1 and rests.isdisjoint({mask.name for mask in masks.values()}):
+        return f"*{rests.pop()}"
+    return _pattern_of({mask.parent for mask in masks.values()}, folder)
+
+
+def _pattern_of(parents: set[Path], folder: Path) -> str:
+    first = min(parents)
+    if first == folder:
+        return "*"
+    below = first.relative_to(folder).as_posix() if first.is_relative_to(folder) else first.name
+    return f"{below}/*" if len(parents) == 1 else f"**/{first.name}/*"
+
+
+def _called_alike(own: Sequence[ScanFile], theirs: Sequence[ScanFile]) -> dict[Address, Address]:
+    """Own file -> the file of theirs with its name, or with its first word where that is another one for each file."""
+    for called in (_whole, _first_word):
+        names = {called(one): one.address for one in theirs}
+        mine = {called(one): one.address for one in own}
+        if called is _whole or (len(names), len(mine)) == (len(theirs), len(own)):
+            found = {address: names[name] for name, address in mine.items() if name in names}
+            if 2 * len(found) >= len(own):
+                return found
+    return {}
+
+
+def _whole(one: ScanFile) -> str:
+    return one.name
+
+
+def _first_word(one: ScanFile) -> str:
+    match = _FIRST_WORD.match(one.name)
+    return match[0] if match else one.name
+
+
+def _looks_like_label(address: Address) -> bool:
+    """Grey, and of few values, or nearly all of it at two levels (lossy or smoothed masks)."""
+    try:
+        array = read_scan(address).array
+    except UserError:
+        return False  # whatever reads it later reports what is wrong
+    first = array[0].reshape(-1)[:: max(1, array[0].size // 65536)]
+    if any((channel != array[0]).any() for channel in array[1:]) or not np.isfinite(first).all():
+        return False
+    low, high = float(first.min()), float(first.max())
+    if len(np.unique(first)) <= _FEW:
+        return True
+    ends = (first < low + 0.1 * (high - low)) | (first > high - 0.1 * (high - low))
+    return bool(high >= 100 and ends.mean() >= 0.95 and (first > (low + high) / 2).mean() >= 0.01)
