@@ -70,6 +70,10 @@ def init(
     test: Annotated[
         str | None, typer.Option(help="Test cases, '20%' or '60'; default: the folder's own, or 20%.")
     ] = None,
+    train_list: Annotated[
+        Path | None, typer.Option(help="File that lists the training cases, a name a line; others are left out.")
+    ] = None,
+    test_list: Annotated[Path | None, typer.Option(help="File that lists the test cases, a name a line.")] = None,
     labelled: Annotated[
         str | None,
         typer.Option(help="Show training only so many masks ('10%' or '8') and hide the others; default: show all."),
@@ -109,7 +113,7 @@ def init(
     refuse_to_replace(out, overwrite)
     options = ImportOptions(
         images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation,
-        said(geometry, spacing, max_voxels), parts,
+        said(geometry, spacing, max_voxels), parts, train_list, test_list,
     )  # fmt: skip
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)

@@ -36,10 +36,11 @@ _PERHAPS_MASK_NAMES = (
 )
 _CHANNEL = re.compile(r"_\d{4}$")
 _PART = re.compile(r"(?P<whole>.+?)[ _-]\d{1,3}")
+_SET = "([ _-]?(set|data|dataset))?"
 _SPLIT_FOLDERS = {
-    "train": re.compile(r"(train|training|trainset|traindataset|tr)", re.IGNORECASE),
-    "validation": re.compile(r"(val|valid|validation|valset|validationset|validationdataset)", re.IGNORECASE),
-    "test": re.compile(r"(test|testing|testset|testdataset|ts)", re.IGNORECASE),
+    "train": re.compile(rf"(train|training){_SET}|tr", re.IGNORECASE),
+    "validation": re.compile(rf"(val|valid|validation){_SET}", re.IGNORECASE),
+    "test": re.compile(rf"(test|testing){_SET}|ts", re.IGNORECASE),
 }
 
 

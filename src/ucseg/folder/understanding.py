@@ -23,6 +23,7 @@ from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
 from ucseg.folder.pairing import Found, find_cases
 from ucseg.folder.place_notes import of_masks, of_spacings
+from ucseg.folder.split_lists import by_lists
 from ucseg.folder.survey import (
     ImageFacts,
     MaskFacts,
@@ -54,6 +55,8 @@ class ImportOptions:
     orientation: str | None = None
     said: Said = NOTHING
     parts: str | None = None
+    train_list: Path | None = None
+    test_list: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def understand(
             "orientation-unknown", f"--orientation '{options.orientation}' is not known; choose shown or stored."
         )
     found = find_cases(folder, options.images, options.masks, options.subject, skip, options.parts)
+    lists = {"train": options.train_list, "test": options.test_list}
+    found = replace(found, cases=by_lists(folder, found.cases, lists))
     return understand_cases(folder, found, options, root, done)
 
 
