@@ -54,9 +54,12 @@ def test_a_batch_without_labelled_images() -> None:
         ((96, 96), None, True),
         ((32, 48, 32), None, True),  # two voxels on the lowest level
         ((32, 32, 32), None, False),  # one voxel
-        ((16, 16), None, False),
-        ((16, 16), ((2, 2),), True),
+        ((64, 64), None, True),
+        ((64, 48), ((2, 2),), False),  # an encoder would be left with a pixel
+        ((16, 32, 32), ((1, 2, 2), (2, 2, 2)), True),
     ],
 )
-def test_the_lowest_level_keeps_two_voxels(patch: tuple[int, ...], strides: Strides | None, can: bool) -> None:
+def test_images_that_would_be_too_small_keep_their_size(
+    patch: tuple[int, ...], strides: Strides | None, can: bool
+) -> None:
     assert can_be_small(problem(patch, strides)) is can

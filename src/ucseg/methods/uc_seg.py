@@ -65,10 +65,8 @@ class UCSegConfig(Strict):
     fusion_widths: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((8, 16, 8), min_length=1, max_length=16)
     pseudo_label_mode: Literal["train", "evaluation"] = "train"  # dropout and batch statistics on, or off
     component_filter: bool = True  # largest component of pseudo-labels, for the plan's one_component classes
-    # Weight of a pseudo-label at a voxel: 1; 1 - vacuity of the fused prediction, divided by its mean; or 1 where the
-    # fused probability reaches `threshold`, else 0
-    confidence: Literal["none", "vacuity", "threshold"] = "none"
-    threshold: float = Field(0.95, ge=0, le=1)
+    # Weight of a pseudo-label at a voxel: 1, or 1 - vacuity of the fused prediction, divided by its mean
+    confidence: Literal["none", "vacuity"] = "none"
     decay: float = Field(0.0, ge=0, lt=1)  # above 0, the running mean of all weights labels and predicts
     calibration_weight: float = Field(1.0, ge=0)
     # CORRECTION: without the gradient of the confidence, which makes right voxels less sure
@@ -195,9 +193,6 @@ class UCSeg(Method):
         label = keep_largest(most_likely(z_p), self.problem.one_component if self.config.component_filter else ())
         if self.config.confidence == "none":
             return label, None
-        if self.config.confidence == "threshold":
-            sure = normalised_probabilities(z_p, self.problem.binary).amax(dim=1) >= self.config.threshold
-            return label, sure.to(z_p.dtype)
         weight = 1.0 - vacuity(z_p).squeeze(1)
         return label, weight / ranks.mean(weight.mean()).clamp_min(1e-6)
 

@@ -37,8 +37,8 @@ class TrainConfig(Strict):
         schedule: how it decays to 0 at T.
         momentum: momentum of the optimiser.
         weight_decay: weight decay of the optimiser.
-        small_first: share of the steps, the first ones, whose images have half the size; 0 as published. A patch whose
-            lowest level would be one voxel keeps its size.
+        small_first: share of the steps, the first ones, whose images have half the size; 0 as published. Images that
+            would have fewer than 32 pixels an edge keep their size, and so do volumes of one voxel on the lowest level.
         clip_grad_norm: upper bound of the gradient's norm; null does not clip. 12 is nnU-Net's.
         ema: decay of the averaged weights; 0 keeps none.
         validate_every: steps between validations; null means a tenth of `steps`. The last step is always validated.

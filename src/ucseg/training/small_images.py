@@ -15,17 +15,19 @@ from ucseg.losses.segmentation import one_hot
 from ucseg.networks.levels import steps_of
 from ucseg.types import Batch, Problem
 
+LEAST_EDGE = 32
+
 
 def can_be_small(problem: Problem) -> bool:
-    """Whether the lowest level of the networks still has two voxels, which a norm needs."""
-    first, *others = steps_of(problem)
-    return (
-        math.prod(
-            -(-edge // (by * math.prod(step[axis] for step in others) * by))
-            for axis, (edge, by) in enumerate(zip(problem.patch, first, strict=True))
-        )
-        > 1
-    )
+    """Whether a small image still has 32 pixels an edge, or a small volume two voxels on the lowest level.
+
+    Encoders step down to one of 32, and a norm over one voxel would pass nothing on.
+    """
+    steps = steps_of(problem)
+    edges = [-(-edge // step) for edge, step in zip(problem.patch, steps[0], strict=True)]
+    if problem.dims == 2:
+        return min(edges) >= LEAST_EDGE
+    return math.prod(-(-edge // math.prod(step[axis] for step in steps)) for axis, edge in enumerate(edges)) > 1
 
 
 def small(batch: Batch, problem: Problem) -> Batch:
