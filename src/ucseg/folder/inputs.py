@@ -12,7 +12,7 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.listing import list_scans
+from ucseg.folder.listing import list_scans, readable
 from ucseg.folder.predictions import is_prediction
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
@@ -87,6 +87,8 @@ def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInpu
             )
         return _of_folder(path, out, channels, result)
     address = Address.of(path)
+    if readable(path) != path:
+        raise UserError("input-name", f"{readable(path)}: its name is no UTF-8, which no table can hold; rename it.")
     if address.exists():
         return {_merge_channels([address], channels)[0]: address.stem}
     raise UserError("input-missing", f"{path}: there is no such file or folder; check the path.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -118,7 +119,9 @@ def _files_in(
     for path in sorted(folder.iterdir()):
         if path.absolute() in skip or (holds_dataset and path.name in DATASET_FILES):
             continue
-        if not path.is_dir():
+        if (shown := readable(path)) != path:
+            left_out.append(LeftOut(shown, "its name is no UTF-8, which no table can hold; rename it"))
+        elif not path.is_dir():
             if path.exists() and not is_regular(path):
                 left_out.append(LeftOut(path, "it is a pipe or a device, which is not opened; remove it"))
             else:
@@ -132,6 +135,11 @@ def _files_in(
                 links.append(path)
             elif _identity(path) not in entered:
                 yield from _files_in(path, skip, left_out, entered, links)
+
+
+def readable(path: Path) -> Path:
+    """The path with a mark in place of bytes that are no UTF-8: names of other systems, or cut in a letter."""
+    return Path(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

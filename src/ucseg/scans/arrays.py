@@ -12,6 +12,7 @@ ITK's, x, y, z: it is turned.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +35,8 @@ _XYZ_NAMES = ("imgs", "gts", "segs")
 """Arrays of files whose `spacing` is x, y, z where the array runs z, y, x."""
 _SPACING_NAMES = ("spacing", "voxel_size", "voxelsize", "pixdim", "element_size_um")
 _NUMBERS = "biufc"
-_BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error)
+_BAD_TEXT = (SyntaxError, tokenize.TokenError)  # headers of .npy are Python
+_BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error, *_BAD_TEXT)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from ucseg.errors import UserError
 from ucseg.scans import refusals
 from ucseg.scans.address import Address
+from ucseg.scans.deadly_headers import refuse_deadly
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 
@@ -172,6 +173,7 @@ def _is_nrrd(path: Path) -> bool:
 
 
 def _reader(path: Path) -> sitk.ImageFileReader:
+    refuse_deadly(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
@@ -289,7 +291,8 @@ def _check_compressed(path: Path, reader: sitk.ImageFileReader) -> None:
 
     No more is unpacked than the header says: a small file could fill any memory.
     """
-    expected = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * _bytes_of(reader)
+    number = int(sitk.Image([1, 1], reader.GetPixelIDValue()).GetSizeOfPixelComponent())  # bytes
+    expected = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * number
     fields: dict[bytes, bytes] = {}
     with path.open("rb") as file:
         for line in file:
@@ -303,7 +306,7 @@ def _check_compressed(path: Path, reader: sitk.ImageFileReader) -> None:
         data = file.read() if source == b"LOCAL" else b""
     beside = path.parent / source.decode("utf-8", "replace")
     if source != b"LOCAL":
-        if not beside.is_file():  # a list of files, or one that is missing: ITK says so itself
+        if len(source) > 255 or not beside.is_file():  # a list of files, or one that is missing: ITK says so itself
             return
         data = beside.read_bytes()
     stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # zlib or gzip
@@ -315,11 +318,6 @@ def _check_compressed(path: Path, reader: sitk.ImageFileReader) -> None:
         raise refusals.damaged(path, "it holds more bytes than its header says")
     if not stream.eof:
         raise refusals.damaged(path, "its compressed data has no end")
-
-
-def _bytes_of(reader: sitk.ImageFileReader) -> int:
-    """Bytes of one number of a voxel."""
-    return int(sitk.Image([1, 1], reader.GetPixelIDValue()).GetSizeOfPixelComponent())
 
 
 def _reason(error: RuntimeError) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,9 @@ from ucseg.types import Array
 TURNED, WHITE_IS_ZERO, ALPHA, PALETTE = "turned", "white-is-zero", "alpha", "palette"
 """How a file may show something else than it stores; see `oddities`."""
 
-# What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError).
-_BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, zlib.error)
+# What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError, a page of TIFF without a
+# size is a TypeError).
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, TypeError, KeyError, zlib.error, struct.error)
 _EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
 _GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_MODES = (*_GREY_PAGES, "LA", "La")
