@@ -12,7 +12,7 @@ from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
 from ucseg.errors import UserError
 from ucseg.folder.predictions import Made, made_in
-from ucseg.folder.roles import MASK_WORDS
+from ucseg.folder.roles import MASK_WORDS, whole_of_part
 from ucseg.folder.subjects import find_subjects
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import ENDINGS, Address
@@ -154,7 +154,7 @@ def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str
 
 
 def _of_folder(path: Path, subject: str | None) -> list[Reference]:
-    files = _files(path, deep=True)
+    files = _joined(_files(path, deep=True))
     stems = [file.stem for file in files]
     plain = {name for name in stems if _MASK_ENDING.search(name) is None}
     marked = {_MASK_ENDING.sub("", name) for name in stems if _MASK_ENDING.search(name)}
@@ -172,6 +172,18 @@ def _of_folder(path: Path, subject: str | None) -> list[Reference]:
     # X_seg is called X, unless X_mask is there too.
     cases = [short if reduced[short := _MASK_ENDING.sub("", name)] == 1 else name for name in stems]
     return _named(files, cases, subject)
+
+
+def _joined(files: list[Address]) -> list[Address]:
+    """X_mask_1 beside X_mask is a further part of it, not the mask of another case."""
+    wholes = {(file.parent, file.stem): file for file in files if _MASK_ENDING.search(file.stem)}
+    parts: dict[Address, list[Path]] = defaultdict(list)
+    for file in files:
+        if whole := wholes.get((file.parent, whole_of_part(file.stem))):
+            parts[whole].append(file.path)
+    joined = {whole: address for whole, ones in parts.items() if (address := Address.of_parts([whole.path, *ones]))}
+    gone = {path for whole in joined for path in parts[whole]}
+    return [joined.get(file, file) for file in files if file.path not in gone]
 
 
 def _named(files: list[Address], cases: list[str], subject: str | None) -> list[Reference]:
