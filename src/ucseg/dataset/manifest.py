@@ -11,6 +11,7 @@ is for `ucseg check` alone.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ OTHERS = ("config.json", "prediction.json", "comparison.json")
 """Of a folder that another command wrote."""
 MOST_NAME = 200
 """Bytes of a case's name: file systems take 255, and results add to it."""
+LONGEST_NAME = 255
+"""Bytes of a file's name that file systems take."""
 CASE_COLUMNS = ("case", "subject", "image", "mask", "split")
 HIDDEN_COLUMNS = ("case", "mask")
 LEFT_OUT_COLUMNS = ("file", "reason")
@@ -253,7 +256,10 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
 
 def _address(path: str, root: Path) -> Address:
     try:
-        return Address.of(absolute(root / path))
+        address = Address.of(absolute(root / path))
+        if any(len(os.fsencode(file.name)) > LONGEST_NAME for file in address.files):  # of several files one by one
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return address
     except OSError as error:  # a name that no system takes
         shown = path if len(path) < MOST_NAME else f"{path[:60]}..."
         raise UserError("row-path", f"{shown} is no path ({error.strerror}); name a file of {root}.") from None
