@@ -62,8 +62,8 @@ def test_images_and_masks_lie_alike_whichever_way_they_were_drawn(tmp_path, capf
     assert contrast(dataset) > 70
     assert "10 images carry an orientation tag" in " ".join(capfd.readouterr().out.split())
     assert all(case.image.name.endswith("#stored") == stored for case in dataset.cases)
-    told = [one for one in ucseg.check(tmp_path / "d") if one.kind == "image-turned"]
-    assert len(told) == (0 if stored else 1)
+    reported = [one for one in ucseg.check(tmp_path / "d") if one.kind == "image-turned"]
+    assert len(reported) == (0 if stored else 1)
 
 
 def test_the_user_decides(tmp_path):
@@ -83,5 +83,5 @@ def test_masks_in_the_alpha_channel_are_named(tmp_path, capfd):
     dataset = ucseg.init(folder, out=tmp_path / "d")
     assert contrast(dataset) > 70
     assert "alpha channel" in capfd.readouterr().out
-    (told,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "mask-alpha"]
-    assert "10 masks" in told.finding
+    (reported,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "mask-alpha"]
+    assert "10 masks" in reported.finding

@@ -77,8 +77,8 @@ def test_numbered_objects_become_one_class(tmp_path, capfd, ending, size):
     assert "number the objects" in " ".join(capfd.readouterr().out.split())
     kept = ucseg.init(folder, out=tmp_path / "e", instances=False)
     assert len(kept.config.classes) > 9
-    told = [one for one in ucseg.check(tmp_path / "e") if one.kind == "numbers-of-objects"]
-    assert len(told) == 1
+    reported = [one for one in ucseg.check(tmp_path / "e") if one.kind == "numbers-of-objects"]
+    assert len(reported) == 1
     assert not [one for one in ucseg.check(tmp_path / "d") if one.kind == "numbers-of-objects"]
 
 
@@ -126,8 +126,8 @@ def test_parts_that_were_not_annotated_are_never_trained(tmp_path):
     dataset = ucseg.init(folder, out=tmp_path / "d", classes="1=disc,2=cup,255=ignore")
     assert {case.case for case in dataset.cases if case.mask is None} == {"c03", "c05"}
     assert all(label.max() == 2 for label in prepared(tmp_path / "d").values())
-    (told,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "left-out"]
-    assert "not annotated" in told.finding
+    (reported,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "left-out"]
+    assert "not annotated" in reported.finding
 
 
 def volume_of(path: Path, mask: Array, names: dict[int, str] | None) -> None:
@@ -155,8 +155,8 @@ def test_names_in_headers_of_nifti_count_whatever_the_numbers(tmp_path, capfd):
     for case in dataset.cases:
         assert case.mask is not None
         assert np.array_equal(read_label(case.mask, (24, 24, 24), dataset.config), truth[case.case])
-    (told,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "two-numberings"]
-    assert told.severity == "warning"
+    (reported,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "two-numberings"]
+    assert reported.severity == "warning"
     volume_of(tmp_path / "s/masks/c03.nii.gz", truth["c03"], None)
     with refused("dataset-unsound") as caught:
         ucseg.check(tmp_path / "d")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,17 @@ def test_a_run_whose_settings_the_code_has_no_more_is_named(run: RunFolder) -> N
         run, "last", load_file(run.weights_file("last")), {"step": 1}
     )  # as if the settings had been called so then
     with refused("run-config-outdated", naming=["config.json", "'nets'", "'networks'"]):
+        load_method(run.path)
+
+
+def test_weights_of_an_earlier_version_are_named(run: RunFolder) -> None:
+    """It built the network in another way, before there was a setting for it."""
+    weights = load_file(run.weights_file("last"))
+    config = json.loads(run.config_file.read_text())
+    del config["method"]["config"]["networks"]
+    run.config_file.write_text(json.dumps(config))
+    save_weights(run, "last", weights, {"step": 1})
+    with refused("run-older", naming=[run.path, "networks", "--init"]):
         load_method(run.path)
 
 

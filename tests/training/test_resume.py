@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +150,17 @@ def test_a_log_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         train(tmp_path / "run", TrainConfig(steps=2, log_every=1, **FP32))  # type: ignore[arg-type]
 
 
-def test_a_run_of_an_earlier_version_is_named_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["method.config.width", "train.small_first"])
+def test_a_run_of_an_earlier_version_is_named_in_one_line(tmp_path: Path, place: str) -> None:
     settings = {"steps": 10, **FP32}
     with pytest.raises(Interrupted):
         train(tmp_path / "run", TrainConfig(**settings), loader=stopping_at(3, signal.SIGINT))
     file = tmp_path / "run/config.json"
     config = json.loads(file.read_text())
-    del config["method"]["config"]["width"]  # as if it had not been there
+    *rooms, setting = place.split(".")
+    del reduce(getitem, rooms, config)[setting]  # as if it had not been there
     file.write_text(json.dumps(config))
-    with refused("resume-older", naming=["method.config.width", f"--init {tmp_path / 'run'}"]):
+    with refused("resume-older", naming=[place, f"--init {tmp_path / 'run'}"]):
         train(tmp_path / "run", TrainConfig(**settings), resume=True)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ucseg.cli.calls import typed
+from ucseg.cli.reading_options import MaxVoxels, Spacing
 from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.errors import UserError, some
 
@@ -41,13 +42,8 @@ def evaluate(
             help="For a folder of masks: references are drawn contours. Default: such references are refused.",
         ),
     ] = None,
-    spacing: Annotated[
-        str | None,
-        typer.Option(help="For arrays and stacks that state no spacing: mm along each of their axes, '10,1.5,1.5'."),
-    ] = None,
-    max_voxels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse masks with more voxels; default: 1024 x 1024 x 1024.")
-    ] = None,
+    spacing: Spacing = None,
+    max_voxels: MaxVoxels = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     workers: Annotated[

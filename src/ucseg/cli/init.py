@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ucseg.cli.reading_options import MaxVoxels, Spacing
 from ucseg.cli.terminal import output, say, stages
 from ucseg.errors import UserError
 
@@ -57,13 +58,8 @@ def init(
         str | None,
         typer.Option(help="NIfTI headers that say two things: qform, sform or pixdim; default: the likelier one."),
     ] = None,
-    spacing: Annotated[
-        str | None,
-        typer.Option(help="For arrays and stacks that state no spacing: mm along each of their axes, '10,1.5,1.5'."),
-    ] = None,
-    max_voxels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse scans with more voxels; default: 1024 x 1024 x 1024.")
-    ] = None,
+    spacing: Spacing = None,
+    max_voxels: MaxVoxels = None,
     validation: Annotated[
         str | None, typer.Option(help="Validation cases, '10%' or '25'; default: the folder's own, or 10%.")
     ] = None,

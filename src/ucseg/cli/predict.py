@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ucseg.cli.calls import typed
+from ucseg.cli.reading_options import MaxVoxels, Spacing
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.errors import Interrupted, UserError, some
 
@@ -61,13 +62,8 @@ def predict(
         str | None,
         typer.Option(help="NIfTI headers that say two things: qform, sform or pixdim; default: as in training."),
     ] = None,
-    spacing: Annotated[
-        str | None,
-        typer.Option(help="For arrays and stacks that state no spacing: mm along each of their axes, '10,1.5,1.5'."),
-    ] = None,
-    max_voxels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse scans with more voxels; default: 1024 x 1024 x 1024.")
-    ] = None,
+    spacing: Spacing = None,
+    max_voxels: MaxVoxels = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a stop: keep cases already done.")] = False,
     ray: Annotated[
         str | None,

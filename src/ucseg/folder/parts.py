@@ -71,9 +71,9 @@ def _owner(part: ScanFile, images: Sequence[ScanFile]) -> ScanFile | None:
     wanted = {part.key, part.name, whole_of_part(part.name), whole_of_part(part.key)} - {""}
     named = [image for image in images if image.key in wanted or image.name in wanted]
     if not named:
-        begun = [image for image in images if image.key and _begins(part.name, image.key)]
-        longest = max((len(image.key) for image in begun), default=0)
-        named = [image for image in begun if len(image.key) == longest]
+        first = [image for image in images if image.key and _begins(part.name, image.key)]
+        longest = max((len(image.key) for image in first), default=0)
+        named = [image for image in first if len(image.key) == longest]
     if len(named) == 1:
         return named[0]
     return images[0] if len(images) == 1 and not named else None

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from ucseg.inference.predictor import Predictor
-from ucseg.machine.memory import free_memory, kernel_bytes, total_memory
+from ucseg.inference.step_memory import free_on
+from ucseg.machine.memory import kernel_bytes, total_memory
 from ucseg.methods import build_method
 from ucseg.methods.base import Method
 from ucseg.networks.cpu import CHANNELS_LAST
@@ -113,12 +114,8 @@ class StepsOfPretraining(ThisMachine):
 
 
 def _free_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return GPU_SHARE * torch.mps.recommended_max_memory()
-    free = free_memory()
-    return RAM_SHARE * (free if math.isfinite(free) else total_memory() / 2)
+    free = free_on(device)
+    return (RAM_SHARE if device.type == "cpu" else GPU_SHARE) * (free if math.isfinite(free) else total_memory() / 2)
 
 
 def _start_counting(device: torch.device) -> float:

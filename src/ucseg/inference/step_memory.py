@@ -68,7 +68,7 @@ def require_memory(method: str, settings: Mapping[str, Any], plan: Plan, config:
 
 
 def free_on(device: torch.device) -> float:
-    """Bytes of a device that this process can still get."""
+    """Bytes of a device that this process can still get; infinite where the system does not say it."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":

@@ -61,7 +61,7 @@ class UCSegConfig(Strict):
     upg: bool = True  # false: the mean of the two subnets' logits instead
     gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
     residual: bool = True  # DEVIATION: see PseudoLabelGenerator
-    # Channels of the fusion. DEVIATION: published 16, 32, 64, 32, 16, which costs as much as a subnet in 3D
+    # Channels of the fusion. DEVIATION: published 16, 32, 64, 32, 16, which costs nearly as much as a subnet in 3D
     fusion_widths: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((8, 16, 8), min_length=1, max_length=16)
     pseudo_label_mode: Literal["train", "evaluation"] = "train"  # dropout and batch statistics on, or off
     component_filter: bool = True  # largest component of pseudo-labels, for the plan's one_component classes

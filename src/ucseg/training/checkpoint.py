@@ -190,7 +190,16 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
         method = build_method(name, settings, plan.problem)
     except UserError as error:  # the code may have no such setting or method any more
         raise UserError("run-config-outdated", f"{folder.config_file}: {error}") from None
-    restore_weights(method, tensors, path)
+    try:
+        restore_weights(method, tensors, path)
+    except UserError:
+        if newer := sorted(method.config.model_dump().keys() - settings.keys()):
+            raise UserError(
+                "run-older",
+                f"{folder.path}: an earlier version made this run, without settings such as {newer[0]}; train again, "
+                f"from its weights with --init {folder.path}.",
+            ) from None
+        raise
     return method.eval(), plan, config
 
 

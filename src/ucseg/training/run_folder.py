@@ -173,11 +173,7 @@ class RunFolder:
     def resume(self, config: Mapping[str, Any]) -> None:
         """Refuse a `config` that is not the run's own: a line for each setting that decides the result and differs."""
         self.require(resume=True, verb=str(config.get("verb", "train")))
-        from ucseg.training.settings import TrainConfig
-
-        # A setting that is newer than the run had its default value.
-        here = flat({"train": TrainConfig.model_validate({}).model_dump(mode="json")}) | flat(self.config)
-        asked = flat(json.loads(json_text(config)))
+        here, asked = flat(self.config), flat(json.loads(json_text(config)))
         name = "method.name"
         if here.get(name) != asked.get(name):  # its settings would all differ too
             raise UserError(
@@ -192,7 +188,9 @@ class RunFolder:
             for key in sorted(here.keys() | asked.keys())
             if key not in FREE_ON_RESUME and here.get(key, _MISSING) != asked.get(key, _MISSING)
         ]
-        if newer := [key for key in differ if key.startswith(("method.config.", "plan.")) and key not in here]:
+        # Without a setting the run was not made with its default: it may be what the default changes.
+        rooms = ("method.config.", "plan.", "train.")
+        if newer := [key for key in differ if key.startswith(rooms) and key not in here]:
             raise UserError(
                 "resume-older",
                 f"{self.path}: an earlier version made this run, without settings such as {newer[0]}; "

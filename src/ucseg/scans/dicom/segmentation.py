@@ -85,7 +85,7 @@ def read(path: Path, grid: tuple[tuple[int, ...], Geometry] | None = None) -> Sc
         grid: S and geometry of the image; None: the smallest grid that holds the file's own frames.
 
     Raises:
-        UserError: segments overlap or are not told apart, or lie on another grid than the image.
+        UserError: segments overlap or have one number, or lie on another grid than the image.
     """
     file = read_file(path)
     if not file.slices and (grid is None or grid[1].unit == "px"):
