@@ -28,6 +28,7 @@ from ucseg.machine.writing import make_folder, whole_file
 from ucseg.planning.origin import READING, require_fit
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import file_digest
+from ucseg.scans.npy import open_npy
 from ucseg.scans.reading import files_of, read_header, read_scan
 from ucseg.types import Array
 
@@ -189,10 +190,10 @@ def _found_or_made(task: _Task) -> tuple[str, PreparedCase | str, bool]:
 def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
     """The case in the cache; None if it is not there, or damaged."""
     try:
-        shape = np.load(image, mmap_mode="r").shape[1:]
-        if label is not None and np.load(label, mmap_mode="r").shape != shape:
+        shape = open_npy(image).shape[1:]
+        if label is not None and open_npy(label).shape != shape:
             return None
-        lost = np.load(_lost_file(label)) if label is not None and _lost_file(label).exists() else ()
+        lost = open_npy(_lost_file(label)) if label is not None and _lost_file(label).exists() else ()
     except (OSError, ValueError):
         return None
     return PreparedCase(case.case, case.subject, image, label, shape, tuple(map(int, lost)))

@@ -26,6 +26,7 @@ from ucseg.batches.prepare import PreparedCase
 from ucseg.errors import UserError
 from ucseg.planning.plan import Plan
 from ucseg.randomness import numpy_generator
+from ucseg.scans.npy import open_npy
 from ucseg.types import Array, Batch, Strength
 
 FOREGROUND_VOXELS = 10_000  # of a class and case remembered as crop centres, evenly spread; nnU-Net's number
@@ -259,7 +260,7 @@ def _order(seed: int, purpose: str, cases: int, epoch: int) -> Array:
 @lru_cache(maxsize=256)  # an open memory map holds a file descriptor
 def _open(path: Path) -> Array:
     try:
-        array: Array = np.load(path, mmap_mode="r")
+        array = open_npy(path)
     except (OSError, EOFError, ValueError) as error:
         raise UserError(
             "prepared-file-damaged",

@@ -13,6 +13,7 @@ from ucseg.inference.failure_score import foreground_dice
 from ucseg.inference.predictor import Predictor, mirrors_of
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
+from ucseg.scans.npy import open_npy
 from ucseg.types import Array
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def validation_dice(
         if report is not None:
             report(done, len(own))
         assert case.label is not None
-        image = np.asarray(np.load(case.image, mmap_mode="r"), np.float32)
-        reference = np.load(case.label, mmap_mode="r")
+        image = np.asarray(open_npy(case.image), np.float32)
+        reference = open_npy(case.label)
         prediction = predictor.predict_grid(image)
         named = {"dice": prediction.probabilities} | {f"dice_{k}": v for k, v in prediction.members.items()}
         row = {}

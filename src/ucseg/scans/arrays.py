@@ -26,6 +26,7 @@ import numpy as np
 from ucseg.errors import UserError
 from ucseg.scans import refusals
 from ucseg.scans.address import Address
+from ucseg.scans.npy import open_npy, read_npy, read_npy_header
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
@@ -140,10 +141,11 @@ def _entries(address: Address) -> Iterator[dict[str, _Entry]]:
 
 
 def _npy_entry(file: Path) -> _Entry:
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
-    if not isinstance(array, np.ndarray):  # a zip archive under the wrong name
-        array.close()
+    with file.open("rb") as opened:
+        zipped = opened.read(4) == b"PK\x03\x04"
+    if zipped:
         raise refusals.other_content(file, ".npy but .npz", "give it that ending")
+    array = open_npy(file)
     if array.dtype.kind not in _NUMBERS or array.ndim < 2:
         raise UserError(
             "array-axes", f"{file}: holds {array.ndim}D {array.dtype}; save numbers along two or three axes."
@@ -157,13 +159,11 @@ class _Member:
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._archive, self._name = archive, name
         with archive.open(name) as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            self.shape, _, self.dtype = read(file)
+            self.shape, _, self.dtype = read_npy_header(file)
 
     def __getitem__(self, key: Any) -> Array:
         with self._archive.open(self._name) as file:
-            array: Array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))[key]
+            array: Array = read_npy(file)[key]
             return array
 
 
