@@ -288,3 +288,34 @@ def test_channels_of_a_fourth_axis_are_predicted_from_a_folder(tmp_path: Path) -
         ("prostate_01", 2),
         ("prostate_02", 2),
     ]
+
+
+def test_slices_of_acdc_without_lists(tmp_path: Path) -> None:
+    data = tmp_path / "ACDC_preprocessed"
+    slices = [f"ACDC_training_slices/patient00{n}_frame01_slice_{k}.h5" for n in range(1, 7) for k in range(2)]
+    volumes = [f"ACDC_testing_volumes/patient10{n}_frame01.h5" for n in (1, 2)]
+    others = [f"ACDC_training_volumes/patient00{n}_frame01.h5" for n in range(1, 7)]
+    grow(data, [*slices, *volumes, *others], (0, 1, 2, 3))
+    dataset = ucseg.import_("acdc", data, out=tmp_path / "dataset")
+    assert of(dataset) == {"train": 10, "validation": 2, "test": 2}
+    assert {case.subject for case in dataset.test} == {"patient101", "patient102"}
+
+
+def test_no_other_set_is_suggested_because_of_names_alone(tmp_path: Path) -> None:
+    data = grow(tmp_path / "data", [f"some/patient00{n}_frame01_slice_1.h5" for n in range(4)], (0, 1))
+    with refused("layout-unknown", naming="No other data set fits"):
+        ucseg.import_("acdc", data, out=tmp_path / "dataset")
+
+
+def test_import_takes_the_options_that_its_notes_name(tmp_path: Path) -> None:
+    names = [f"benign ({n})" for n in range(1, 7)]
+    data = grow(tmp_path / "busi", [f"benign/{name}{ending}.png" for name in names for ending in ("", "_mask")])
+    dataset = ucseg.import_(
+        "busi", data, out=tmp_path / "d", subject=r"benign \((\d)", classes="1=mass", modality="other"
+    )
+    assert {case.subject for case in dataset.cases} == set("123456")
+    assert (dataset.config.modality, dataset.config.classes[1]) == ("other", "mass")
+    with refused("modality-unknown"):
+        ucseg.import_("busi", data, out=tmp_path / "e", modality="us")
+    with refused("subject-not-found"):
+        ucseg.import_("busi", data, out=tmp_path / "e", subject="patient")

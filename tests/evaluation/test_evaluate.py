@@ -394,3 +394,15 @@ def test_predicted_class_numbers_are_matched_with_the_values_of_references_by_na
     settings = Settings(classes={0: "background", 128: "disc", 255: "cup"})
     found = evaluate_folder(tmp_path / "predictions", tmp_path / "references", settings)
     assert [row["dice"] for row in found.cases[0].rows if row["label"]] == [1, 1]
+
+
+def test_the_subjects_of_two_folders_are_said(tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    for case in ("lea_slice_1", "lea_slice_2", "tom_slice_1"):
+        save(ball(3), tmp_path / "p" / f"{case}.nii.gz")
+        save(ball(3), tmp_path / "r" / f"{case}.nii.gz")
+    evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out")
+    (text,) = [text for kind, text in said if kind == "subjects"]
+    assert text.startswith("2 subjects")
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert content["subjects"] == 2
+    assert content["subject_rule"] in text

@@ -94,6 +94,21 @@ def test_subjects_of_a_folder_come_from_a_pattern(tmp_path: Path) -> None:
     assert len({pair.reference.subject for pair in match(tmp_path / "p", tmp_path / "r").pairs}) == 3
 
 
+def test_subjects_of_a_folder_are_found_as_init_finds_them(tmp_path: Path) -> None:
+    cases = [f"{who}_slice_{n}" for who in ("lea", "tom") for n in (1, 2)]
+    found = match(
+        touch(tmp_path / "p", *(f"{case}.png" for case in cases)),
+        touch(tmp_path / "r", *(f"{case}_mask.png" for case in cases)),
+    )
+    assert [pair.reference.subject for pair in found.pairs] == ["lea", "lea", "tom", "tom"]
+    scans = match(
+        touch(tmp_path / "q", "v1_1.png", "v1_2.png", "v2_1.png"),
+        touch(tmp_path / "s", "v1_1_seg.png", "v1_2_seg.png", "v2_1_seg.png"),
+    )
+    assert scans.subjects is not None
+    assert "--subject" in scans.subjects.notes[0]  # proposed, since the names alone are no proof
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     root = touch(tmp_path / "data", *(f"images/{name}_0000.nii.gz" for name in "abcdef"), "l/e.nii.gz", "l/a.nii.gz")

@@ -20,6 +20,7 @@ def named(*paths: str) -> dict[str, tuple[str, str]]:
         (["sub-01_T1", "sub-01_T2", "sub-02_T1"], ["sub-01", "sub-01", "sub-02"]),
         (["patient001_frame01", "patient001_frame12", "patient2_frame1"], ["patient001", "patient001", "patient2"]),
         (["lea_slice_1", "lea_slice_2", "tom_slice_1"], ["lea", "lea", "tom"]),
+        (["lea_visit1", "lea_visit2", "tom_visit1"], ["lea", "lea", "tom"]),
         (["sub-3/anat/a", "sub-3/anat/b", "sub-4/anat/a"], ["sub-3", "sub-3", "sub-4"]),
     ],
 )
@@ -42,6 +43,30 @@ def test_names_without_a_rule_are_subjects_each() -> None:
     assert found.of == {name: name for name in ("hippocampus_001", "hippocampus_003")}
     assert "--subject" in found.rule
     assert not found.notes
+
+
+@pytest.mark.parametrize(
+    ("scans", "endings", "proposed"),
+    [
+        (["case1", "case12"], ["_001", "_002", "_003"], True),  # slices
+        (["TCGA_CS_4941", "TCGA_DU_5849"], ["_10", "_11"], True),
+        (["vol1", "vol2", "vol3"], ["-z7", "-z8"], True),
+        (["ann", "bob", "cem", "dan", "eva"], ["_1", "_2"], True),  # visits
+        (["hippocampus"], ["_001", "_002", "_003"], False),  # one name, numbered
+        (["benign", "malignant", "normal"], ["_1", "_2", "_3"], False),  # kinds
+        (["p1", "p2", "p3"], ["_1", "_10", "_90"], False),  # far apart
+    ],
+)
+def test_a_pattern_is_proposed_where_names_look_like_slices(
+    scans: list[str], endings: list[str], proposed: bool
+) -> None:
+    names = named(*(f"{scan}{ending}" for scan in scans for ending in endings))
+    found = find_subjects(names)
+    assert found.of == {name: name for name in names}  # only proposed
+    assert len(found.notes) == proposed
+    if proposed:
+        pattern = found.notes[0].split("--subject '")[1].split("'")[0]
+        assert set(find_subjects(names, pattern).of.values()) == set(scans)
 
 
 def test_a_subject_pattern_of_the_user() -> None:

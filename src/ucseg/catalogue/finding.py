@@ -26,9 +26,17 @@ _WORD = re.compile(r"\{(\w+)\}")
 
 
 def find(
-    name: str, public: PublicSet, layouts: tuple[Layout, ...], folder: Path, skip: Iterable[Path] = ()
+    name: str,
+    public: PublicSet,
+    layouts: tuple[Layout, ...],
+    folder: Path,
+    skip: Iterable[Path] = (),
+    subject: str | None = None,
 ) -> tuple[Found, Layout]:
     """The cases of a data set, those of a published list in its order, and the first layout that fits, which is read.
+
+    Args:
+        subject: regular expression for the subject, as `ucseg init` takes it; None: as the layout says, or by names.
 
     Raises:
         UserError: no layout fits (the message says what was expected, what was found, and which other data sets fit),
@@ -40,13 +48,26 @@ def find(
             break
     else:
         raise _no_layout(name, layouts, tree)
+    found = _read_as(name, public, layout, tree, skip)
+    if subject is None:
+        return found, layout
+    subjects = find_subjects(_names(tree, {case.case: case for case in found.cases}), subject)
+    cases = [replace(case, subject=subjects.of[case.case]) for case in found.cases]
+    return replace(found, cases=cases, subject_rule=subjects.rule), layout
+
+
+def _read_as(name: str, public: PublicSet, layout: Layout, tree: _Tree, skip: Iterable[Path]) -> Found:
     words = f"read as {name}: {layout.words}."
     if layout.convention == "nnunet":
-        found = find_cases(folder, skip=skip)
-        return replace(found, notes=[words, *found.notes]), layout
+        found = find_cases(tree.folder, skip=skip)
+        return replace(found, notes=[words, *found.notes])
     if layout.convention == "bids":
-        return bids.find(tree.folder, tree.scans, words), layout
-    return _assembled(tree, layout, [words, *_counted(tree, layout, public)]), layout
+        return bids.find(tree.folder, tree.scans, words)
+    return _assembled(tree, layout, [words, *_counted(tree, layout, public)])
+
+
+def _names(tree: _Tree, cases: Mapping[str, Case]) -> dict[str, tuple[str, str]]:
+    return {name: (case.image.stem, case.image.below(tree.folder)) for name, case in cases.items()}
 
 
 class _Tree:
@@ -142,7 +163,7 @@ def _assembled(tree: _Tree, layout: Layout, notes: list[str]) -> Found:
         raise UserError.together(problems)
     if any(case.subject for case in taken.values()):
         return Found(list(taken.values()), [], "by the layout", notes)
-    subjects = find_subjects({name: (case.image.stem, case.image.below(tree.folder)) for name, case in taken.items()})
+    subjects = find_subjects(_names(tree, taken))
     cases = [replace(case, subject=subjects.of[name]) for name, case in taken.items()]
     return Found(cases, [], subjects.rule, [*notes, *subjects.notes])
 
@@ -245,7 +266,11 @@ def _no_layout(name: str, layouts: tuple[Layout, ...], tree: _Tree) -> UserError
     expected = " or ".join(layout.words for layout in layouts)
     kinds = Counter(_kind(text) for text in tree.files)
     shown = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(_SHOWN)) or "no file"
-    others = [other for other, public in DATASETS.items() if other != name and any(map(tree.fits, public.layouts))]
+    others = [
+        other
+        for other, public in DATASETS.items()
+        if other != name and any(tree.fits(one) and not tree.missing_lists(one) for one in public.layouts)
+    ]
     if others:
         fix = f"It looks like {' or '.join(others[:_SHOWN])}: `ucseg import {others[0]} {tree.folder}`."
     else:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ucseg.catalogue.layout import Layout, Part, PublicSet, first, pairs
 
 _ACDC_FRAME = {"case": r"patient\d+_frame\d+"}
+_ACDC_SLICE = {"case": r"patient\d+_frame\d+_slice_\d+"}
 
 
 def _listed(file: str, where: Mapping[str, str] | None = None, **lists: str) -> tuple[Part, ...]:
@@ -130,9 +131,19 @@ HDF5_VOLUMES = {
         modality="mri",
         layouts=(
             Layout(
-                "data/slices/NAME.h5 and data/NAME.h5 with train_slices.list, val.list and test.list (SSL4MIS)",
-                _listed("slices/{case}.h5", {"case": r"patient\d+_frame\d+_slice_\d+"}, train="train_slices.list")
-                + _listed("data/{case}.h5", _ACDC_FRAME, validation="val.list", test="test.list"),
+                "slices and volumes as NAME.h5, with train_slices.list, val.list and test.list (SSL4MIS)",
+                _listed("{case}.h5", _ACDC_SLICE, train="train_slices.list")
+                + _listed("{case}.h5", _ACDC_FRAME, validation="val.list", test="test.list"),
+            ),
+            Layout(
+                "ACDC_training_slices/NAME.h5, and ACDC_testing_volumes/NAME.h5 where it is there (WSL4MIS)",
+                (
+                    Part("train", "ACDC_training_slices/{case}.h5#image", "ACDC_training_slices/{case}.h5#label",
+                         where=_ACDC_SLICE),
+                    Part("test", "ACDC_testing_volumes/{case}.h5#image", "ACDC_testing_volumes/{case}.h5#label",
+                         where=_ACDC_FRAME, optional=True),
+                ),
+                counts={"test": 100},
             ),
             Layout(
                 "the original NIfTI, training/patientNNN and testing/patientNNN",

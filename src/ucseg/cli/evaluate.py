@@ -33,7 +33,10 @@ def evaluate(
         typer.Option(help="For a folder of masks: anterior,posterior or 1=liver,7=spleen. Default: all values."),
     ] = None,
     subject: Annotated[
-        str | None, typer.Option(help="Regular expression for the subject in a reference's name, e.g. '^(\\d+)_'.")
+        str | None,
+        typer.Option(
+            help="Regular expression for the subject in a reference's name, e.g. '^(\\d+)_'; default: as init."
+        ),
     ] = None,
     fill_outlines: Annotated[
         bool | None,
@@ -144,6 +147,12 @@ def _cells(row: ClassSummary) -> list[str]:
 
 
 def _say_what_is_not_in_it(result: Evaluation) -> None:
+    if result.provenance["dataset"] is None and len(result.cases) > 1:
+        say(
+            "subjects", f"{len({case.subject for case in result.cases})} subjects: {result.provenance['subject_rule']}."
+        )
+    for note in result.notes:
+        say("subjects-to-check", f"note: {note}", "yellow")
     if result.unit == "mixed":
         said = "Some cases are in mm and some in px, so distances have no mean; evaluate them separately."
         say("units-mixed", said, "yellow")

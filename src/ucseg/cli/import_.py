@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ucseg.cli.init import print_splits, print_understood
+from ucseg.cli.reading_options import (
+    Classes,
+    FillOutlines,
+    Geometry,
+    Instances,
+    MaskThreshold,
+    MaxVoxels,
+    Modality,
+    Orientation,
+    Spacing,
+    Subject,
+)
 from ucseg.cli.terminal import output, stages
 
 if TYPE_CHECKING:
@@ -30,13 +42,23 @@ def import_(
     labelled: Annotated[
         str | None, typer.Option(help="Show training only so many masks ('10%' or '8') and hide the others.")
     ] = None,
+    subject: Subject = None,
+    classes: Classes = None,
+    modality: Modality = None,
+    mask_threshold: MaskThreshold = None,
+    fill_outlines: FillOutlines = None,
+    instances: Instances = None,
+    orientation: Orientation = None,
+    geometry: Geometry = None,
+    spacing: Spacing = None,
+    max_voxels: MaxVoxels = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is already there.")] = False,
 ) -> Dataset:
     """Make a dataset of a public data set: `ucseg init` with layout, classes and splits known beforehand.
 
     With --split the labelled cases are the first of the published list, as in the papers, and nothing is drawn. No scan
-    is copied or changed.
+    is copied or changed. What is known of the set can be said otherwise, with the options of `ucseg init`.
 
     Returns:
         the dataset as training sees it.
@@ -48,17 +70,22 @@ def import_(
     from ucseg.catalogue.finding import find
     from ucseg.catalogue.splitting import chosen_split, divide, layouts_of
     from ucseg.dataset.manifest import Dataset, refuse_to_replace, root_for, save_dataset
-    from ucseg.folder.understanding import ImportOptions, understand_cases
+    from ucseg.folder.understanding import ImportOptions, check_options, understand_cases
+    from ucseg.scans.said import said
 
+    check_options(modality, classes, mask_threshold, orientation)
     public = named(name)
     published = chosen_split(name, public, split)
     refuse_to_replace(out, overwrite)
-    cases, layout = find(name, public, layouts_of(public, published), folder, skip=[out])
+    cases, layout = find(name, public, layouts_of(public, published), folder, [out], subject)
     options = ImportOptions(
-        classes=public.classes or None,
-        modality=public.modality or None,
-        mask_threshold=layout.mask_threshold,
-        fill_outlines=public.fill_outlines,
+        classes=classes or public.classes or None,
+        modality=modality or public.modality or None,
+        mask_threshold=layout.mask_threshold if mask_threshold is None else mask_threshold,
+        fill_outlines=public.fill_outlines if fill_outlines is None else fill_outlines,
+        instances=instances,
+        orientation=orientation,
+        said=said(geometry, spacing, max_voxels),
     )
     with stages() as advance:
         found = understand_cases(folder, cases, options, root_for(folder, out), done=advance)

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.reading_options import MaxVoxels, Spacing
+from ucseg.cli.reading_options import (
+    Classes,
+    FillOutlines,
+    Geometry,
+    Instances,
+    MaskThreshold,
+    MaxVoxels,
+    Modality,
+    Orientation,
+    Spacing,
+    Subject,
+)
 from ucseg.cli.terminal import output, say, stages
 from ucseg.errors import UserError
 
@@ -32,32 +43,14 @@ def init(
         str | None,
         typer.Option(help="Which files are parts of masks (lesions, cells), e.g. '*/masks/*.png'; they are joined."),
     ] = None,
-    subject: Annotated[
-        str | None, typer.Option(help="Regular expression whose group 1, in a file's name or path, is the subject.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(help="'background,liver,tumour' or '1=liver,128=tumour'; default: as the masks hold.")
-    ] = None,
-    modality: Annotated[str | None, typer.Option(help="mri, ct, ultrasound, rgb or other; default: a guess.")] = None,
-    mask_threshold: Annotated[
-        float | None, typer.Option(help="Foreground is where the mask is greater; default: from the masks.")
-    ] = None,
-    fill_outlines: Annotated[
-        bool | None,
-        typer.Option("--fill-outlines/--no-fill-outlines", help="Masks are drawn contours; default: from the masks."),
-    ] = None,
-    instances: Annotated[
-        bool | None,
-        typer.Option("--instances/--no-instances", help="Masks number objects of one class; default: from the masks."),
-    ] = None,
-    orientation: Annotated[
-        str | None,
-        typer.Option(help="Pictures with an orientation tag: shown (turned) or stored; default: as masks fit."),
-    ] = None,
-    geometry: Annotated[
-        str | None,
-        typer.Option(help="NIfTI headers that say two things: qform, sform or pixdim; default: the likelier one."),
-    ] = None,
+    subject: Subject = None,
+    classes: Classes = None,
+    modality: Modality = None,
+    mask_threshold: MaskThreshold = None,
+    fill_outlines: FillOutlines = None,
+    instances: Instances = None,
+    orientation: Orientation = None,
+    geometry: Geometry = None,
     spacing: Spacing = None,
     max_voxels: MaxVoxels = None,
     validation: Annotated[
@@ -90,7 +83,7 @@ def init(
         images, masks: patterns relative to the folder; "*" also crosses folders. '*_{t1,t2}.nii.gz' takes several
             files as the channels of an image, or as a mask of one file a class.
         parts: pattern of files that are parts of masks; all that belong to one image are one mask.
-        subject: by default BIDS `sub-`, `patientNNN`, `X_slice_N`, shared leading digits.
+        subject: by default BIDS `sub-`, `patientNNN`, `X_slice_N`, `X_visit_N`, shared leading digits.
         classes: a list that does not begin with "background" is numbered from 1. A class called "ignore" (or
             "unknown", "not annotated") is none: masks that hold its value are not used.
 

@@ -13,3 +13,29 @@ Spacing: TypeAlias = Annotated[
 MaxVoxels: TypeAlias = Annotated[
     int | None, typer.Option(min=1, help="Refuse files with more voxels; default: 1024 x 1024 x 1024.")
 ]
+
+Subject: TypeAlias = Annotated[
+    str | None, typer.Option(help="Regular expression whose group 1, in a file's name or path, is the subject.")
+]
+Classes: TypeAlias = Annotated[
+    str | None, typer.Option(help="'background,liver,tumour' or '1=liver,128=tumour'; default: as the masks hold.")
+]
+Modality: TypeAlias = Annotated[str | None, typer.Option(help="mri, ct, ultrasound, rgb or other; default: a guess.")]
+MaskThreshold: TypeAlias = Annotated[
+    float | None, typer.Option(help="Foreground is where the mask is greater; default: from the masks.")
+]
+FillOutlines: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--fill-outlines/--no-fill-outlines", help="Masks are drawn contours; default: from the masks."),
+]
+Instances: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--instances/--no-instances", help="Masks number objects of one class; default: from the masks."),
+]
+Orientation: TypeAlias = Annotated[
+    str | None, typer.Option(help="Pictures with an orientation tag: shown (turned) or stored; default: as masks fit.")
+]
+Geometry: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="NIfTI headers that say two things: qform, sform or pixdim; default: the likelier one."),
+]

@@ -43,8 +43,8 @@ class Settings:
 
     Attributes:
         classes: class index -> name for folders of masks; None: every value that occurs. A dataset has its own.
-        subject: regular expression for the subject in a reference's name; None: each case is a subject, or as the
-            dataset says.
+        subject: regular expression for the subject in a reference's name; None: by names, as `ucseg init` finds it, or
+            as the dataset says.
         fill_outlines: of folders of masks: references that are drawn contours are filled (and predictions, where they
             are contours too); False: the line is the structure; None: such references are refused.
         said: of predictions, and of folders of references: how they are read.
@@ -139,6 +139,7 @@ def evaluate_folder(
         missing=[reference.case for reference in found.missing],
         unmatched={str(file): reason for file, reason in sorted(found.unmatched.items())},
         unreferenced=found.unreferenced,
+        notes=found.subjects.notes if found.subjects is not None else [],
         provenance={
             "version": __version__,
             "command": command,
@@ -147,6 +148,7 @@ def evaluate_folder(
             "dataset": found.dataset.config.name if found.dataset is not None else None,
             "split": settings.split if found.dataset is not None else None,
             "subject": settings.subject,
+            "subject_rule": found.subjects.rule if found.subjects is not None else "as the dataset says",
             "fill_outlines": settings.fill_outlines,
         },
     )

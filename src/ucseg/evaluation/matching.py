@@ -13,7 +13,7 @@ from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset, reference
 from ucseg.errors import UserError
 from ucseg.folder.predictions import Made, made_in
 from ucseg.folder.roles import MASK_WORDS, whole_of_part
-from ucseg.folder.subjects import find_subjects
+from ucseg.folder.subjects import Subjects, find_subjects
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.content import content_of
@@ -61,6 +61,7 @@ class Matches:
         missing: references without a prediction.
         unmatched: predictions without a reference -> why.
         unreferenced: cases of the dataset's split that have no mask at all.
+        subjects: of a folder of references: how their subjects were found.
         of_other_scans: case -> why the prediction of this name is of another scan than the dataset's.
     """
 
@@ -70,6 +71,7 @@ class Matches:
     unreferenced: list[str] = field(default_factory=list)
     dataset: Dataset | None = None
     of_other_scans: dict[str, UserError] = field(default_factory=dict)
+    subjects: Subjects | None = None
 
 
 def match(predictions: Path, references: Path, split: str = "test", subject: str | None = None) -> Matches:
@@ -82,7 +84,8 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
             a reference, masks hidden from training included. A DICOM SEG may have any name if the series that it
             refers to is in the predictions' cases.csv.
         split: of a dataset: "train", "validation", "test" or "all".
-        subject: regular expression that finds the subject in a reference's name (not for datasets: they know).
+        subject: regular expression that finds the subject in a reference's name or path, as `ucseg init` does; None:
+            by its rules (not for datasets: they know).
 
     Raises:
         UserError: a place does not exist or holds nothing readable, or no prediction has a reference.
@@ -91,15 +94,17 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     is_dataset = references.name == CONFIG_FILE or (references / CONFIG_FILE).is_file()
     dataset = load_dataset(references) if is_dataset else None
     unreferenced: list[str] = []
+    subjects: Subjects | None = None
     if dataset is not None:
         if subject is not None:
             raise UserError("subject-of-dataset", "--subject is for folders of masks; a dataset has its cases.csv.")
         known, unreferenced = _of_dataset(dataset, split)
     else:
-        known = _with_series(_of_folder(references, subject), predictions)
+        known, subjects = _of_folder(references, subject)
+        known = _with_series(known, predictions)
     made = made_in(predictions if predictions.is_dir() else predictions.parent)
     if references.is_file() and predictions.is_file() and dataset is None:
-        return Matches([Pair(predicted[0], known[0])], [], {})
+        return Matches([Pair(predicted[0], known[0])], [], {}, subjects=subjects)
     certain, strangers = _by_content(predicted, known, made) if dataset is not None else ({}, [])
     pairs, unmatched = _pair([file for file in predicted if file not in strangers], known, certain, made)
     paired = {pair.reference.case for pair in pairs}
@@ -117,7 +122,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         )
     done = paired | of_other_scans.keys()
     missing = [reference for reference in known if reference.case not in done]
-    return Matches(pairs, missing, unmatched, unreferenced, dataset, of_other_scans)
+    return Matches(pairs, missing, unmatched, unreferenced, dataset, of_other_scans, subjects)
 
 
 def grid_difference(
@@ -153,7 +158,7 @@ def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str
     return known, [case.case for case in cases if case.case not in masks]
 
 
-def _of_folder(path: Path, subject: str | None) -> list[Reference]:
+def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], Subjects]:
     files = _joined(_files(path, deep=True))
     stems = [file.stem for file in files]
     plain = {name for name in stems if _MASK_ENDING.search(name) is None}
@@ -162,7 +167,8 @@ def _of_folder(path: Path, subject: str | None) -> list[Reference]:
     files = [file for file in files if file.stem not in plain & marked]
     stems = [file.stem for file in files]
     if len(set(stems)) < len(stems) and all(map(is_segmentation, files)):  # "seg.dcm" in the folder of each patient
-        return _named(files, ["_".join(file.path.relative_to(path).with_suffix("").parts) for file in files], subject)
+        cases = ["_".join(file.path.relative_to(path).with_suffix("").parts) for file in files]
+        return _named(path, files, cases, subject)
     if repeated := [name for name, count in Counter(stems).items() if count > 1]:
         raise UserError(
             "references-same-name",
@@ -171,7 +177,7 @@ def _of_folder(path: Path, subject: str | None) -> list[Reference]:
     reduced = Counter(_MASK_ENDING.sub("", name) for name in stems)
     # X_seg is called X, unless X_mask is there too.
     cases = [short if reduced[short := _MASK_ENDING.sub("", name)] == 1 else name for name in stems]
-    return _named(files, cases, subject)
+    return _named(path, files, cases, subject)
 
 
 def _joined(files: list[Address]) -> list[Address]:
@@ -186,16 +192,19 @@ def _joined(files: list[Address]) -> list[Address]:
     return [joined.get(file, file) for file in files if file.path not in gone]
 
 
-def _named(files: list[Address], cases: list[str], subject: str | None) -> list[Reference]:
-    subjects = dict(zip(cases, cases, strict=True))
-    if subject is not None:
-        subjects = find_subjects(
-            {case: (file.stem, file.name) for case, file in zip(cases, files, strict=True)}, subject
-        ).of
-    return [
-        Reference(case, subjects[case], file, names=frozenset({file.stem, _MASK_ENDING.sub("", file.stem)}))
+def _named(
+    folder: Path, files: list[Address], cases: list[str], subject: str | None
+) -> tuple[list[Reference], Subjects]:
+    names = {}
+    for case, file in zip(cases, files, strict=True):
+        below = file.below(folder) if folder.is_dir() else file.name
+        names[case] = (case if subject is None else file.stem, below)  # the user sees names of files
+    subjects = find_subjects(names, subject)
+    known = [
+        Reference(case, subjects.of[case], file, names=frozenset({file.stem, _MASK_ENDING.sub("", file.stem)}))
         for case, file in zip(cases, files, strict=True)
     ]
+    return known, subjects
 
 
 def _with_series(known: list[Reference], predictions: Path) -> list[Reference]:

@@ -76,6 +76,7 @@ class Evaluation:
         unmatched: prediction file -> why it was not used.
         unreferenced: cases of the dataset's split without any mask.
         provenance: version, command and where things came from.
+        notes: what to look at, of the subjects that were found.
     """
 
     cases: list[CaseResult]
@@ -86,6 +87,7 @@ class Evaluation:
     unmatched: dict[str, str] = field(default_factory=dict)
     unreferenced: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def unit(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,10 +13,11 @@ _NAMED_RULES = (
     ("'sub-...' (BIDS) in name or path", re.compile(r"(?:^|[/_-])(sub-[A-Za-z0-9]+)")),
     ("'patient...' and its number in name or path", re.compile(r"(?:^|[/_-])(patient[_-]?\d+)", re.IGNORECASE)),
     (
-        "the name before its slice or frame number",
-        re.compile(r"(?:^|/)([^/]+?)[_-](?:slice|frame)[_-]?\d+", re.IGNORECASE),
+        "the name before its slice, frame or visit",
+        re.compile(r"(?:^|/)([^/]+?)[_-](?:slice|frame|visit|session|ses|timepoint)[_-]?\d+", re.IGNORECASE),
     ),
 )
+_BEFORE_NUMBER = r"^(.+)[ _.-][A-Za-z]{0,5}(\d+)$"  # case12_034, TCGA_CS_4941_12, vol3-z7
 _LEADING_DIGITS = re.compile(r"(\d+)_")
 _OWN = "each file counts as one subject; if several show the same person, give --subject a pattern of their names"
 
@@ -38,8 +39,8 @@ def find_subjects(
     Args:
         names: case -> (name of its image without the ending, its path below the data root).
         regex: searched in the name, then in the path; group 1, or the whole match when it has no group.
-            None: BIDS `sub-`, `patientNNN`, `X_slice_N`, then leading digits that several files share (`010_HC`,
-            `010_2HC`), whichever fits first; otherwise every case is its own subject.
+            None: BIDS `sub-`, `patientNNN`, `X_slice_N`, `X_visit_N`, then leading digits that several files share
+            (`010_HC`, `010_2HC`), whichever fits first; otherwise every case is its own subject.
         stated: case -> subject by the file itself (DICOM); goes before the rules if all cases state it.
 
     Raises:
@@ -62,13 +63,32 @@ def find_subjects(
     of = {case: match.group(1) if match else case for case, match in digits.items()}
     sizes = Counter(of.values())
     if len(sizes) == len(names):
-        return Subjects({case: case for case in names}, _OWN, notes)
+        return Subjects({case: case for case in names}, _OWN, [*notes, *_proposal(names)])
     # One year before all names ("2018_0001") is not one subject.
     if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4):
         rule = "by the leading digits of the name, which several files share; if that is wrong, give --subject"
         return Subjects(of, rule, notes)
     note = f"names begin with {len(sizes)} numbers that files share; if these are subjects, give --subject '^(\\d+)_'."
     return Subjects({case: case for case in names}, _OWN, [*notes, note])
+
+
+def _proposal(names: Mapping[str, tuple[str, str]]) -> list[str]:
+    """A pattern to choose, if names look like numbered slices or visits of several scans; empty if not.
+
+    Only proposed: groups of such names can also be organs or kinds of a disease.
+    """
+    numbers = defaultdict(list)
+    for name, _ in names.values():
+        if (match := re.match(_BEFORE_NUMBER, name)) is None:
+            return []
+        numbers[match.group(1)].append(int(match.group(2)))
+    running = {scan: of for scan, of in numbers.items() if len(of) > 1 and max(of) - min(of) < 2 * len(of)}
+    enough = 2 if all(re.search(r"\d", scan) for scan in numbers) else 5
+    if len(numbers) < enough or 2 * sum(map(len, running.values())) < len(names):
+        return []
+    pattern = _BEFORE_NUMBER.replace("(\\d+)", "\\d+")
+    said = f"the names look like numbered slices or visits of {len(numbers)} scans ({some(list(numbers))})"
+    return [f"{said}; if they are, give --subject '{pattern}', or one subject is in several splits."]
 
 
 def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:

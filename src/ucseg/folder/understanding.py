@@ -89,23 +89,28 @@ def understand(
     Raises:
         UserError: there is no usable image, an option is wrong, or the masks hold no classes.
     """
-    if options.modality is not None and options.modality not in get_args(Modality):
-        known = ", ".join(get_args(Modality))
-        raise UserError("modality-unknown", f"--modality '{options.modality}' is not known; choose one of {known}.")
-    if options.classes is not None:
-        parse_classes(options.classes)  # before minutes of reading
-    if options.mask_threshold is not None and not math.isfinite(options.mask_threshold):
-        raise UserError(
-            "threshold-number", f"--mask-threshold {options.mask_threshold} is no grey level; give one, such as 127."
-        )
-    if options.orientation not in (None, "shown", "stored"):
-        raise UserError(
-            "orientation-unknown", f"--orientation '{options.orientation}' is not known; choose shown or stored."
-        )
+    check_options(options.modality, options.classes, options.mask_threshold, options.orientation)
     found = find_cases(folder, options.images, options.masks, options.subject, skip, options.parts)
     lists = {"train": options.train_list, "test": options.test_list}
     found = replace(found, cases=by_lists(folder, found.cases, lists))
     return understand_cases(folder, found, options, root, done)
+
+
+def check_options(
+    modality: str | None, classes: str | None, mask_threshold: float | None, orientation: str | None
+) -> None:
+    """Before minutes of reading; a UserError if an option cannot be met."""
+    if modality is not None and modality not in get_args(Modality):
+        known = ", ".join(get_args(Modality))
+        raise UserError("modality-unknown", f"--modality '{modality}' is not known; choose one of {known}.")
+    if classes is not None:
+        parse_classes(classes)
+    if mask_threshold is not None and not math.isfinite(mask_threshold):
+        raise UserError(
+            "threshold-number", f"--mask-threshold {mask_threshold} is no grey level; give one, such as 127."
+        )
+    if orientation not in (None, "shown", "stored"):
+        raise UserError("orientation-unknown", f"--orientation '{orientation}' is not known; choose shown or stored.")
 
 
 def understand_cases(
