@@ -406,3 +406,16 @@ def test_the_subjects_of_two_folders_are_said(tmp_path: Path, said: list[tuple[s
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert content["subjects"] == 2
     assert content["subject_rule"] in text
+
+
+def test_the_file_knows_what_it_was_made_of(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions = folders[0]
+    about = {"run": "/runs/one", "weights": "abc", "classes": {"0": "background", "1": "organ", "2": "lesion"}}
+    (predictions / "prediction.json").write_text(json.dumps(about))
+    first = evaluate(*folders, out=tmp_path / "first").provenance["made_of"]
+    assert json.loads((tmp_path / "first" / "metrics.json").read_text())["made_of"] == first
+    assert (first["run"], first["weights"]) == ("/runs/one", "abc")
+    save(ball(5) + ball(10, label=2), predictions / "a.nii.gz")
+    second = evaluate(*folders, out=tmp_path / "second").provenance["made_of"]
+    assert second["references"] == first["references"]
+    assert second["predictions"] != first["predictions"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,11 @@ from ucseg.evaluation.class_names import agreed_names, as_references, classes_of
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.results import CaseResult, Evaluation
+from ucseg.folder.predictions import note_of
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
+from ucseg.scans.content import content_of
 from ucseg.scans.reading import grid_of, is_laid, is_segmentation, read_header, segment_names
 from ucseg.scans.said import NOTHING, Said
 from ucseg.scans.same_grid import offset
@@ -128,6 +131,7 @@ def evaluate_folder(
         pair.reference.case: one for pair, one in zip(found.pairs, found_of, strict=True) if isinstance(one, UserError)
     }
     failed |= found.of_other_scans
+    note = note_of(predictions if predictions.is_dir() else predictions.parent)
     if not ordered:
         nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.")
         raise UserError.together([nothing, *failed.values()])
@@ -150,8 +154,26 @@ def evaluate_folder(
             "subject": settings.subject,
             "subject_rule": found.subjects.rule if found.subjects is not None else "as the dataset says",
             "fill_outlines": settings.fill_outlines,
+            "made_of": {
+                "predictions": _content([pair.prediction for pair in found.pairs]),
+                "references": _content([pair.reference.mask for pair in found.pairs]),
+                "run": note.run if note else None,
+                "weights": note.weights if note else None,
+            },
         },
     )
+
+
+def _content(masks: Sequence[Address]) -> str:
+    """The digest of what masks hold, in their order, whatever they are called and wherever they lie."""
+
+    def of_one(mask: Address) -> str:
+        try:
+            return content_of(mask)
+        except (OSError, UserError):
+            return "unreadable"  # comparing it has reported why
+
+    return hashlib.blake2b(" ".join(for_each(of_one, masks)).encode(), digest_size=8).hexdigest()
 
 
 def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tuple[bool, bool]:

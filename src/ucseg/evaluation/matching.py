@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ucseg.dataset.case import SPLITS
-from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset, reference_masks
+from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset
 from ucseg.errors import UserError
+from ucseg.evaluation.references import MASK_ENDING, Reference, joined, masks_in, of_dataset, of_folder
 from ucseg.folder.predictions import Made, made_in
-from ucseg.folder.roles import MASK_WORDS, whole_of_part
-from ucseg.folder.subjects import Subjects, find_subjects
+from ucseg.folder.subjects import Subjects
 from ucseg.machine.pool import for_each
-from ucseg.scans.address import ENDINGS, Address
+from ucseg.scans.address import Address
 from ucseg.scans.content import content_of
-from ucseg.scans.dicom import image as dicom
-from ucseg.scans.dicom import segmentation as dicom_seg
-from ucseg.scans.reading import is_dicom_volume, is_segmentation
 from ucseg.scans.said import Said
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry
-
-_MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A mask to compare with, the scan it belongs to where a dataset knows it, and other names of its prediction."""
-
-    case: str
-    subject: str
-    mask: Address
-    image: Address | None = None
-    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -79,7 +62,8 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
 
     Args:
         predictions: a mask, or a folder of masks (sub-folders, where maps and single networks' masks lie, are not
-            entered), named X as the case or its image, or X_mask, X_seg, X_segmentation, X_Annotation.
+            entered), named X as the case or its image, or X_mask, X_seg, X_segmentation, X_Annotation. X_mask_1 beside
+            X_mask is a part of it.
         references: the same, sub-folders included; or a dataset, of which every known mask of the split is
             a reference, masks hidden from training included. A DICOM SEG may have any name if the series that it
             refers to is in the predictions' cases.csv.
@@ -90,7 +74,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     Raises:
         UserError: a place does not exist or holds nothing readable, or no prediction has a reference.
     """
-    predicted = _files(predictions, deep=False)
+    predicted = masks_in(predictions, deep=False)
     is_dataset = references.name == CONFIG_FILE or (references / CONFIG_FILE).is_file()
     dataset = load_dataset(references) if is_dataset else None
     unreferenced: list[str] = []
@@ -98,10 +82,10 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     if dataset is not None:
         if subject is not None:
             raise UserError("subject-of-dataset", "--subject is for folders of masks; a dataset has its cases.csv.")
-        known, unreferenced = _of_dataset(dataset, split)
+        known, unreferenced = of_dataset(dataset, split)
     else:
-        known, subjects = _of_folder(references, subject)
-        known = _with_series(known, predictions)
+        known, subjects = of_folder(references, subject, predictions)
+    predicted = joined(predicted, {name for one in known for name in (one.case, *one.names)})
     made = made_in(predictions if predictions.is_dir() else predictions.parent)
     if references.is_file() and predictions.is_file() and dataset is None:
         return Matches([Pair(predicted[0], known[0])], [], {}, subjects=subjects)
@@ -141,83 +125,6 @@ def grid_difference(
         return None
     away = f"{found.distance:.3g} {other.unit}"
     return f"its voxels lie up to {away} away from the reference's (spacing, origin or direction differ)"
-
-
-def _of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str]]:
-    if split not in (*SPLITS, "all"):
-        raise UserError("split-unknown", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
-    cases = [case for case in dataset.cases if split in (case.split, "all")]
-    masks = reference_masks(dataset)
-    known = [
-        Reference(case.case, case.subject, mask, case.image, frozenset({mask.stem, case.image.stem}))
-        for case in cases
-        if (mask := masks.get(case.case)) is not None
-    ]
-    if not known:
-        raise UserError("split-no-mask", f"{dataset.folder}: split '{split}' has no case with a mask; choose another.")
-    return known, [case.case for case in cases if case.case not in masks]
-
-
-def _of_folder(path: Path, subject: str | None) -> tuple[list[Reference], Subjects]:
-    files = _joined(_files(path, deep=True))
-    stems = [file.stem for file in files]
-    plain = {name for name in stems if _MASK_ENDING.search(name) is None}
-    marked = {_MASK_ENDING.sub("", name) for name in stems if _MASK_ENDING.search(name)}
-    # Beside X_seg, a file X is the image.
-    files = [file for file in files if file.stem not in plain & marked]
-    stems = [file.stem for file in files]
-    if len(set(stems)) < len(stems) and all(map(is_segmentation, files)):  # "seg.dcm" in the folder of each patient
-        cases = ["_".join(file.path.relative_to(path).with_suffix("").parts) for file in files]
-        return _named(path, files, cases, subject)
-    if repeated := [name for name, count in Counter(stems).items() if count > 1]:
-        raise UserError(
-            "references-same-name",
-            f"{path}: several files are called '{min(repeated)}'; give a folder that holds the reference masks only.",
-        )
-    reduced = Counter(_MASK_ENDING.sub("", name) for name in stems)
-    # X_seg is called X, unless X_mask is there too.
-    cases = [short if reduced[short := _MASK_ENDING.sub("", name)] == 1 else name for name in stems]
-    return _named(path, files, cases, subject)
-
-
-def _joined(files: list[Address]) -> list[Address]:
-    """X_mask_1 beside X_mask is a further part of it, not the mask of another case."""
-    wholes = {(file.parent, file.stem): file for file in files if _MASK_ENDING.search(file.stem)}
-    parts: dict[Address, list[Path]] = defaultdict(list)
-    for file in files:
-        if whole := wholes.get((file.parent, whole_of_part(file.stem))):
-            parts[whole].append(file.path)
-    joined = {whole: address for whole, ones in parts.items() if (address := Address.of_parts([whole.path, *ones]))}
-    gone = {path for whole in joined for path in parts[whole]}
-    return [joined.get(file, file) for file in files if file.path not in gone]
-
-
-def _named(
-    folder: Path, files: list[Address], cases: list[str], subject: str | None
-) -> tuple[list[Reference], Subjects]:
-    names = {}
-    for case, file in zip(cases, files, strict=True):
-        below = file.below(folder) if folder.is_dir() else file.name
-        names[case] = (case if subject is None else file.stem, below)  # the user sees names of files
-    subjects = find_subjects(names, subject)
-    known = [
-        Reference(case, subjects.of[case], file, names=frozenset({file.stem, _MASK_ENDING.sub("", file.stem)}))
-        for case, file in zip(cases, files, strict=True)
-    ]
-    return known, subjects
-
-
-def _with_series(known: list[Reference], predictions: Path) -> list[Reference]:
-    """The references, a DICOM SEG also with the name of the prediction made of the series that it refers to."""
-    series = {one.case: dicom_seg.referred_series(one.mask.file) for one in known if is_segmentation(one.mask)}
-    if not series:
-        return known
-    made_of = {
-        dicom.series_uid(made.scan): Address.of(mask).stem
-        for mask, made in made_in(predictions).items()
-        if made.scan.exists() and is_dicom_volume(made.scan)
-    }
-    return [replace(one, names=one.names | {made_of.get(series.get(one.case) or "", one.case)}) for one in known]
 
 
 def _by_content(
@@ -282,7 +189,7 @@ def _pair(
     for file in sorted(predicted, key=order):
         found = [certain[file]] if file in certain else []
         for name in names[file]:
-            reduced = _MASK_ENDING.sub("", name)
+            reduced = MASK_ENDING.sub("", name)
             found = found or ([by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced])
             found = found or [by_name[key] for key in (reduced,) if key in by_name]
         if not found:
@@ -311,24 +218,6 @@ def _names_of(predicted: list[Address], made: Mapping[str, Made]) -> dict[Addres
         own = [scan] if scans[scan] == 1 else []
         names[file] = own if own and numbered else [*own, file.stem]
     return names
-
-
-def _files(path: Path, deep: bool) -> list[Address]:
-    if path.is_file():
-        return [Address.of(path)]
-    if not path.is_dir():
-        raise UserError("masks-missing", f"{path}: there is no such file or folder; check the path.")
-    inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
-    found = (Address.of(file) for file in inside if file.is_file() and not file.name.startswith("."))
-    files = sorted(file for file in found if _may_be_mask(file))
-    if not files:
-        raise UserError("no-masks", f"{path}: there is no mask here; readable are {', '.join(sorted(ENDINGS))}.")
-    return files
-
-
-def _may_be_mask(file: Address) -> bool:
-    """Of DICOM files, segmentations: their images may lie beside them."""
-    return is_segmentation(file) if file.format == "dicom" else bool(file.format)
 
 
 def _times(shape: tuple[int, ...]) -> str:

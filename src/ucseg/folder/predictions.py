@@ -23,12 +23,15 @@ class Note(Strict):
     Attributes:
         precision: in which it was predicted; None: an earlier version did not say.
         classes: class index -> name.
+        run, weights: the folder and the digest of what predicted.
     """
 
     model_config = ConfigDict(extra="allow")
 
     precision: Literal["bf16", "fp32"] | None = None
     classes: dict[int, str] = Field(default_factory=dict, max_length=256)
+    run: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

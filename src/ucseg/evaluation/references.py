@@ -1,0 +1,133 @@
+"""Which masks is a prediction compared with? Those of a dataset, or of a folder, each with its case and its subject."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ucseg.dataset.case import SPLITS
+from ucseg.dataset.manifest import Dataset, reference_masks
+from ucseg.errors import UserError
+from ucseg.folder.predictions import made_in
+from ucseg.folder.roles import MASK_WORDS, whole_of_part
+from ucseg.folder.subjects import Subjects, find_subjects
+from ucseg.scans.address import ENDINGS, Address
+from ucseg.scans.dicom import image as dicom
+from ucseg.scans.dicom import segmentation as dicom_seg
+from ucseg.scans.reading import is_dicom_volume, is_segmentation
+
+MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A mask to compare with, the scan it belongs to where a dataset knows it, and other names of its prediction."""
+
+    case: str
+    subject: str
+    mask: Address
+    image: Address | None = None
+    names: frozenset[str] = frozenset()
+
+
+def of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str]]:
+    """The references of a split, and its cases without any mask."""
+    if split not in (*SPLITS, "all"):
+        raise UserError("split-unknown", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
+    cases = [case for case in dataset.cases if split in (case.split, "all")]
+    masks = reference_masks(dataset)
+    known = [
+        Reference(case.case, case.subject, mask, case.image, frozenset({mask.stem, case.image.stem}))
+        for case in cases
+        if (mask := masks.get(case.case)) is not None
+    ]
+    if not known:
+        raise UserError("split-no-mask", f"{dataset.folder}: split '{split}' has no case with a mask; choose another.")
+    return known, [case.case for case in cases if case.case not in masks]
+
+
+def of_folder(path: Path, subject: str | None, predictions: Path) -> tuple[list[Reference], Subjects]:
+    """The references below a folder, and how their subjects were found; `predictions` is what they are for."""
+    files = joined(masks_in(path, deep=True))
+    stems = [file.stem for file in files]
+    plain = {name for name in stems if MASK_ENDING.search(name) is None}
+    marked = {MASK_ENDING.sub("", name) for name in stems if MASK_ENDING.search(name)}
+    # Beside X_seg, a file X is the image.
+    files = [file for file in files if file.stem not in plain & marked]
+    stems = [file.stem for file in files]
+    if len(set(stems)) < len(stems) and all(map(is_segmentation, files)):  # "seg.dcm" in the folder of each patient
+        cases = ["_".join(file.path.relative_to(path).with_suffix("").parts) for file in files]
+        return _named(path, files, cases, subject, predictions)
+    if repeated := [name for name, count in Counter(stems).items() if count > 1]:
+        raise UserError(
+            "references-same-name",
+            f"{path}: several files are called '{min(repeated)}'; give a folder that holds the reference masks only.",
+        )
+    reduced = Counter(MASK_ENDING.sub("", name) for name in stems)
+    # X_seg is called X, unless X_mask is there too.
+    cases = [short if reduced[short := MASK_ENDING.sub("", name)] == 1 else name for name in stems]
+    return _named(path, files, cases, subject, predictions)
+
+
+def joined(files: list[Address], own: Collection[str] = ()) -> list[Address]:
+    """X_mask_1 beside X_mask is a further part of it, not the mask of another case, unless it is among `own` names."""
+    wholes = {(file.parent, file.stem): file for file in files if MASK_ENDING.search(file.stem)}
+    parts: dict[Address, list[Path]] = defaultdict(list)
+    for file in files:
+        if file.stem in own:
+            continue
+        if whole := wholes.get((file.parent, whole_of_part(file.stem))):
+            parts[whole].append(file.path)
+    whole_of = {whole: address for whole, ones in parts.items() if (address := Address.of_parts([whole.path, *ones]))}
+    gone = {path for whole in whole_of for path in parts[whole]}
+    return [whole_of.get(file, file) for file in files if file.path not in gone]
+
+
+def _named(
+    folder: Path, files: list[Address], cases: list[str], subject: str | None, predictions: Path
+) -> tuple[list[Reference], Subjects]:
+    names = {}
+    for case, file in zip(cases, files, strict=True):
+        below = file.below(folder) if folder.is_dir() else file.name
+        names[case] = (case if subject is None else file.stem, below)  # the user sees names of files
+    subjects = find_subjects(names, subject)
+    known = [
+        Reference(case, subjects.of[case], file, names=frozenset({file.stem, MASK_ENDING.sub("", file.stem)}))
+        for case, file in zip(cases, files, strict=True)
+    ]
+    return _with_series(known, predictions), subjects
+
+
+def _with_series(known: list[Reference], predictions: Path) -> list[Reference]:
+    """The references, a DICOM SEG also with the name of the prediction made of the series that it refers to."""
+    series = {one.case: dicom_seg.referred_series(one.mask.file) for one in known if is_segmentation(one.mask)}
+    if not series:
+        return known
+    made_of = {
+        dicom.series_uid(made.scan): Address.of(mask).stem
+        for mask, made in made_in(predictions).items()
+        if made.scan.exists() and is_dicom_volume(made.scan)
+    }
+    return [replace(one, names=one.names | {made_of.get(series.get(one.case) or "", one.case)}) for one in known]
+
+
+def masks_in(path: Path, deep: bool) -> list[Address]:
+    """What may be a mask in a folder (or one file); a UserError if there is none."""
+    if path.is_file():
+        return [Address.of(path)]
+    if not path.is_dir():
+        raise UserError("masks-missing", f"{path}: there is no such file or folder; check the path.")
+    inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
+    found = (Address.of(file) for file in inside if file.is_file() and not file.name.startswith("."))
+    files = sorted(file for file in found if _may_be_mask(file))
+    if not files:
+        raise UserError("no-masks", f"{path}: there is no mask here; readable are {', '.join(sorted(ENDINGS))}.")
+    return files
+
+
+def _may_be_mask(file: Address) -> bool:
+    """Of DICOM files, segmentations: their images may lie beside them."""
+    return is_segmentation(file) if file.format == "dicom" else bool(file.format)
