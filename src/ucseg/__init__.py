@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ucseg.cli.add_masks import add_masks
     from ucseg.cli.check import check
     from ucseg.cli.compare import compare
     from ucseg.cli.datasets import datasets
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ucseg.cli.evaluate import evaluate
     from ucseg.cli.import_ import import_
     from ucseg.cli.init import init
+    from ucseg.cli.label_next import label_next
     from ucseg.cli.plan import plan
     from ucseg.cli.predict import predict
     from ucseg.cli.prepare import prepare
@@ -30,7 +32,7 @@ __version__ = "0.1.0"
 # In the order in which one uses them.
 __all__ = [  # noqa: RUF022
     "init", "datasets", "download", "import_", "check", "plan", "prepare", "pretrain", "train", "predict", "evaluate",
-    "compare", "run", "demo",
+    "label_next", "add_masks", "compare", "run", "demo",
 ]  # fmt: skip
 
 

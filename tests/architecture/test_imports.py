@@ -21,7 +21,7 @@ FLOW = (
     ("folder", "planning", "methods"),
     ("catalogue", "soundness", "batches", "training"),
     ("inference", "recipes"),
-    ("evaluation",),
+    ("evaluation", "labelling"),
     ("comparison", "demonstration"),
     ("cli",),
 )

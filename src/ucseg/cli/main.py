@@ -67,11 +67,16 @@ def _app(words: list[str]) -> typer.Typer:
         no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
     )
     app.callback()(_root)
-    chosen = [verb for verb in VERBS if words and verb.rstrip("_") == words[0]]  # `import` is a word of Python's own
+    chosen = [verb for verb in VERBS if words and _typed(verb) == words[0]]
     for verb in chosen or VERBS:
         function = getattr(import_module(f"ucseg.cli.{verb}"), verb)
-        app.command(verb.rstrip("_"), help=_help(function.__doc__))(without_return_type(function))
+        app.command(_typed(verb), help=_help(function.__doc__))(without_return_type(function))
     return app
+
+
+def _typed(verb: str) -> str:
+    """The verb on the command line: label-next of label_next; `import` is a word of Python's own, so import_."""
+    return verb.rstrip("_").replace("_", "-")
 
 
 def _show_version(wanted: bool) -> None:

@@ -146,12 +146,7 @@ def save_dataset(
         left_out: image or mask that could not be used -> why.
     """
     folder, root = dataset.folder, dataset.root
-    rows = [
-        (one.case, one.subject, _relative(one.image, root), _relative(one.mask, root) if one.mask else "",
-         one.split)
-        for one in dataset.cases
-    ]  # fmt: skip
-    write_table(folder / CASES_FILE, CASE_COLUMNS, rows)
+    save_cases(dataset)
     unseen = [(case, _relative(mask, root)) for case, mask in (hidden or {}).items()]
     unused = [(_relative(file, root), reason) for file, reason in (left_out or {}).items()]
     for name, columns, lines in ((HIDDEN_FILE, HIDDEN_COLUMNS, unseen), (LEFT_OUT_FILE, LEFT_OUT_COLUMNS, unused)):
@@ -164,6 +159,17 @@ def save_dataset(
     text = yaml.dump(settings, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     with whole_file(folder / CONFIG_FILE, ".yaml") as part:
         part.write_text(f"# Written by 'ucseg init'. You may edit it; run 'ucseg check' after that.\n{text}", "utf-8")
+
+
+def save_cases(dataset: Dataset) -> None:
+    """Write cases.csv alone, whole or not at all."""
+    root = dataset.root
+    rows = [
+        (one.case, one.subject, _relative(one.image, root), _relative(one.mask, root) if one.mask else "",
+         one.split)
+        for one in dataset.cases
+    ]  # fmt: skip
+    write_table(dataset.folder / CASES_FILE, CASE_COLUMNS, rows)
 
 
 class _InOneLine(dict[int, int]):

@@ -1,0 +1,63 @@
+"""`ucseg add-masks`: finished masks become part of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ucseg.cli.terminal import progress_bar, say
+
+if TYPE_CHECKING:
+    from ucseg.labelling.finished import Finished
+
+
+def add_masks(
+    dataset: Annotated[Path, typer.Argument(help="Folder that `ucseg init` wrote.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of finished masks, named as their cases.")],
+    *,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the masks that cases have already; their files stay.")
+    ] = False,
+) -> Finished:
+    """Give cases of a dataset their masks: cases.csv then names the files, which stay where they are.
+
+    A mask belongs to the case of its name: CASE.nii.gz, CASE.png, or CASE_mask, CASE_seg and the like. Each one is read
+    and has to fit its image. If one does not, nothing is changed.
+
+    Returns:
+        Which cases got a mask.
+
+    Raises:
+        UserError: the folder holds no mask of a case, or masks that do not fit.
+    """
+    from ucseg.dataset.manifest import load_dataset, save_cases
+    from ucseg.errors import some
+    from ucseg.labelling.finished import finished_masks
+
+    data = load_dataset(dataset)
+    with progress_bar() as bar:
+        task = bar.add_task("reading masks", total=None)
+        found = finished_masks(
+            data,
+            masks,
+            overwrite=overwrite,
+            report=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    data.cases = found.cases
+    save_cases(data)
+    if found.strangers:
+        say(
+            "masks-of-no-case",
+            f"Left out: {len(found.strangers)} files that have the name of no case ({some(found.strangers)}).",
+            "yellow",
+        )
+    changed = [*found.added, *found.replaced]
+    known = f"; {len(found.kept)} were known" if found.kept else ""
+    say(
+        "masks-added",
+        f"{len(changed)} masks added to {data.folder}{known}. {len(data.labelled)} of {len(data.training)} training "
+        "cases have a mask now.",
+    )
+    return found

@@ -1,0 +1,112 @@
+"""How does an expert's mask come into a dataset? By its name; it stays where it is, and cases.csv names it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ucseg.dataset.case import Case
+from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.masks import read_label
+from ucseg.errors import UserError
+from ucseg.folder.listing import list_scans
+from ucseg.folder.roles import MASK_WORDS
+from ucseg.labelling.shortlist import ABOUT, START
+from ucseg.scans.address import Address, absolute, without_ending
+from ucseg.scans.reading import read_header
+
+_MASK_OF = re.compile(rf"(?P<case>.+)[ _.-]{MASK_WORDS}", re.IGNORECASE)
+
+
+@dataclass
+class Finished:
+    """What a folder of masks means for a dataset.
+
+    Attributes:
+        cases: those of the dataset with the masks that are new, in the dataset's order.
+        added, replaced, kept: names of cases: without a mask before, with another one, with this one.
+        strangers: files of no case.
+    """
+
+    cases: list[Case]
+    added: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+
+def finished_masks(
+    dataset: Dataset, folder: Path, *, overwrite: bool = False, report: Callable[[int, int], None] | None = None
+) -> Finished:
+    """The dataset's cases with the masks of a folder. Nothing is written.
+
+    A mask belongs to the case of its name: CASE.nii.gz, CASE.png, or CASE_mask, CASE_seg and the like.
+
+    Args:
+        overwrite: a mask may take the place of another one.
+        report: called with how many masks are read, and of how many.
+
+    Raises:
+        UserError: the folder holds the model's own masks, or no mask of a case; or a mask is not fit for its image. All
+            such masks are named at once.
+    """
+    folder = absolute(folder)
+    if folder.name == START and (folder.parent / ABOUT).is_file():
+        raise UserError(
+            "masks-are-starts",
+            f"{folder}: these are the model's own masks; save those that are corrected into another folder.",
+        )
+    listed, _ = list_scans(folder, set())
+    names = {case.case: case for case in dataset.cases}
+    found: dict[str, list[Address]] = defaultdict(list)
+    result = Finished([])
+    for one in listed:
+        if one.is_mask is False:
+            continue
+        name = without_ending(one.name)
+        match = _MASK_OF.fullmatch(name)
+        case = name if name in names else match["case"] if match and match["case"] in names else None
+        if case is None:
+            result.strangers.append(one.name)
+        else:
+            found[case].append(one.address)
+    if not found:
+        raise UserError(
+            "no-finished-mask",
+            f"{folder}: no file in it has the name of a case of {dataset.folder}; name masks as their cases, e.g. "
+            f"{dataset.cases[0].case}.",
+        )
+    problems = []
+    for number, (name, masks) in enumerate(found.items()):
+        if report is not None:
+            report(number, len(found))
+        case = names[name]
+        try:
+            names[name] = replace(case, mask=_fitting(dataset, case, masks, overwrite))
+        except UserError as error:
+            problems.append(error)
+        changed = result.added if case.mask is None else result.replaced
+        (result.kept if names[name] == case else changed).append(name)
+    if problems:
+        raise UserError.together(problems)
+    result.cases = list(names.values())
+    return result
+
+
+def _fitting(dataset: Dataset, case: Case, masks: list[Address], overwrite: bool) -> Address:
+    """The one mask that was found for a case, read and fit for its image; a UserError says why not."""
+    if len(masks) > 1:
+        found = " and ".join(mask.name for mask in masks)
+        raise UserError("masks-of-one-case", f"{masks[0].parent}: {found} are both of {case.case}; keep one.")
+    mask = masks[0].as_said(dataset.config.said)
+    if case.mask is not None and case.mask != mask and not overwrite:
+        raise UserError(
+            "mask-there", f"{mask}: {case.case} already has the mask {case.mask}; add --overwrite to replace it."
+        )
+    if case.mask != mask:
+        shape, geometry, _ = read_header(case.image)
+        read_label(mask, shape, dataset.config, geometry)
+    return mask

@@ -1,0 +1,162 @@
+"""`ucseg label-next` as a user meets it: what it ranks, what it writes, and the way of a corrected mask back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from threshold_run import make_run, plan_3d
+
+import ucseg
+from refusals import refused
+from small_scans import volume
+from ucseg.dataset.manifest import load_dataset
+from ucseg.errors import Interrupted
+from ucseg.labelling import measures
+from ucseg.scans.reading import read_mask
+
+SHAPE = (20, 24)
+
+
+def blob(size: int) -> np.ndarray:
+    array = np.zeros(SHAPE, np.uint8)
+    array[2 : 2 + size, 3 : 3 + size] = 255
+    return array
+
+
+def call_it_organ(data: Path) -> None:
+    """As the run's plan does."""
+    config = data / "dataset.yaml"
+    config.write_text(config.read_text().replace("1: foreground", "1: organ"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Ten images with a bright square; two have masks, one is for validation and one for testing."""
+    for folder in ("images", "masks"):
+        (tmp_path / "scans" / folder).mkdir(parents=True)
+    for number, name in enumerate("abcdefghij"):
+        Image.fromarray(blob(4 + number)).save(tmp_path / "scans" / "images" / f"{name}.png")
+        if name in "abgh":
+            Image.fromarray(blob(4 + number)).save(tmp_path / "scans" / "masks" / f"{name}.png")
+    ucseg.init(tmp_path / "scans", out=tmp_path / "data", validation="0", test="0", modality="other")
+    call_it_organ(tmp_path / "data")
+    table = tmp_path / "data" / "cases.csv"
+    lines = table.read_text().splitlines()
+    for name, split in (("g", "validation"), ("h", "test"), ("i", "test")):  # i has no mask, and is still for testing
+        lines = [line.replace(",train", f",{split}") if line.startswith(f"{name},") else line for line in lines]
+    table.write_text("\n".join(lines) + "\n")
+    return tmp_path / "data"
+
+
+def listed(out: Path) -> list[dict[str, str]]:
+    with (out / "list.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_unlabelled_training_cases_are_listed_with_masks(
+    run: Path, data: Path, tmp_path: Path, said: list[tuple[str, str]]
+) -> None:
+    out = tmp_path / "out"
+    rows = ucseg.label_next(run, data, out=out, n=20, strategy="disagreement", device="cpu")
+    table = listed(out)
+    assert sorted(row["case"] for row in table) == ["c", "d", "e", "f", "j"]
+    assert [row["rank"] for row in table] == ["1", "2", "3", "4", "5"]
+    assert {row["strategy"] for row in table} == {"disagreement"}
+    assert [row["case"] for row in rows] == [row["case"] for row in table]
+    for row in table:
+        start = read_mask(out / row["start"]).array[0]
+        image = np.asarray(Image.open(row["image"]))
+        np.testing.assert_array_equal(start, image)  # bright is foreground, 255 as in the dataset's own masks
+    assert Image.open(out / "sheet.png").size[0] > 0
+    assert list((out / "finished").iterdir()) == []
+    assert {"labels-wanted", "correct-and-add"} <= {kind for kind, _ in said}
+
+
+def test_a_corrected_mask_comes_back(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first, *_ = ucseg.label_next(run, data, out=out, n=2, device="cpu")
+    with refused("masks-are-starts", naming=out / "start"):
+        ucseg.add_masks(data, out / "start")
+    shutil.copy(out / first["start"], out / "finished")
+    assert ucseg.add_masks(data, out / "finished").added == [first["case"]]
+    assert first["case"] in [case.case for case in load_dataset(data).labelled]
+    again = ucseg.label_next(run, data, out=tmp_path / "next", n=20, device="cpu")
+    assert first["case"] not in [row["case"] for row in again]
+
+
+def test_slices_of_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", plan_3d(spacing=(1.0, 1.0, 3.0)), monkeypatch)
+    array = np.zeros((20, 18, 24), np.float32)
+    array[4:9, 4:9, 10:13] = 100
+    for name in "abc":
+        volume(tmp_path / "scans" / "images" / f"{name}.nii.gz", array + ord(name) % 3)
+    volume(tmp_path / "scans" / "masks" / "a.nii.gz", (array > 0).astype(np.uint8))
+    ucseg.init(tmp_path / "scans", out=tmp_path / "data", validation="0", test="0", modality="mri")
+    call_it_organ(tmp_path / "data")
+    rows = ucseg.label_next(
+        run, tmp_path / "data", out=tmp_path / "out", n=3, slices=True, strategy="foreground-random", device="cpu"
+    )
+    assert {row["case"] for row in rows} <= {"b", "c"}
+    assert all(row["slice"] in range(24) for row in rows)
+    assert rows[0]["slice"] in (10, 11, 12)
+    assert read_mask(tmp_path / "out" / rows[0]["start"]).array.shape[1:] == array.shape
+
+
+def test_a_stopped_list_goes_on(run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ucseg.label_next(run, data, out=tmp_path / "whole", n=3, strategy="entropy", device="cpu")
+    looked: list[str] = []
+    measure = measures.measure_scan
+
+    def stop_at_third(predictor: object, case: str, *args: object, **words: object) -> object:
+        if len(looked) == 2:
+            raise KeyboardInterrupt
+        looked.append(case)
+        return measure(predictor, case, *args, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measures, "measure_scan", stop_at_third)
+    words: dict[str, Any] = {"out": tmp_path / "out", "n": 3, "strategy": "entropy", "device": "cpu"}
+    with pytest.raises(Interrupted, match="--resume"):
+        ucseg.label_next(run, data, **words)
+    with (tmp_path / "out" / "measures.jsonl").open("a") as file:
+        file.write('{"case": "half a l')
+    before = [*looked]
+    looked[:] = ["never"] * 9  # the third call does not stop again
+    with refused("list-differs", naming="seed"):
+        ucseg.label_next(run, data, **words, seed=1, resume=True)
+    with refused("out-has-list", naming="--resume"):
+        ucseg.label_next(run, data, **words)
+    rows = ucseg.label_next(run, data, **words, resume=True)
+    assert not {*before} & {*looked[9:]}
+    assert [row["case"] for row in rows] == [row["case"] for row in whole]
+    kept = [json.loads(line)["case"] for line in (tmp_path / "out" / "measures.jsonl").read_text().splitlines()]
+    assert sorted(kept) == ["c", "d", "e", "f", "j"]
+
+
+def test_a_broken_scan_is_named_and_the_others_are_listed(run: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "scans" / "images" / "c.png").write_bytes(b"no image")
+    with refused("scans-not-ranked", naming="1"):
+        ucseg.label_next(run, data, out=tmp_path / "out", n=20, strategy="entropy", device="cpu")
+    assert sorted(row["case"] for row in listed(tmp_path / "out")) == ["d", "e", "f", "j"]
+
+
+def test_mistakes_before_any_work(run: Path, data: Path, tmp_path: Path) -> None:
+    with refused("strategy-unknown", naming=["best", "foreground-random"]):
+        ucseg.label_next(run, data, out=tmp_path / "out", strategy="best")
+    with refused("data-without-slices", naming="--slices"):
+        ucseg.label_next(run, data, out=tmp_path / "out", slices=True, n=1, device="cpu")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cases.csv").write_text((data / "cases.csv").read_text())
+    config = (data / "dataset.yaml").read_text()
+    (tmp_path / "other" / "dataset.yaml").write_text(config.replace("organ", "lung"))
+    with refused("run-of-other-classes", naming=["organ", "lung"]):
+        ucseg.label_next(run, tmp_path / "other", out=tmp_path / "out", n=1, device="cpu")
+    with refused("list-out-taken", naming=data):
+        ucseg.label_next(run, data, out=data, device="cpu")

@@ -1,0 +1,92 @@
+"""`ucseg add-masks`: an expert's masks come into a dataset by their names, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ucseg
+from refusals import refused
+from ucseg.dataset.manifest import load_dataset
+
+SHAPE = (20, 24)
+
+
+def mask(path: Path, value: int = 255, shape: tuple[int, int] = SHAPE) -> None:
+    array = np.zeros(shape, np.uint8)
+    array[5:12, 6:14] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six images; a and b have masks of 0 and 255."""
+    (tmp_path / "scans" / "images").mkdir(parents=True)
+    for number, name in enumerate("abcdef"):
+        noise = np.random.default_rng(number).integers(0, 255, SHAPE, dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "scans" / "images" / f"{name}.png")
+    for name in "ab":
+        mask(tmp_path / "scans" / "masks" / f"{name}.png")
+    ucseg.init(tmp_path / "scans", out=tmp_path / "data", validation="0", test="0", modality="other")
+    return tmp_path / "data"
+
+
+def masks_of(data: Path) -> dict[str, str]:
+    with (data / "cases.csv").open(newline="") as file:
+        return {row["case"]: row["mask"] for row in csv.DictReader(file)}
+
+
+def test_masks_are_named_where_they_lie(data: Path, tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    done = tmp_path / "done"
+    mask(done / "c.png")
+    mask(done / "d_mask.png")
+    mask(done / "stranger.png")
+    hidden = "case,mask\ne,masks/a.png\n"
+    (data / "hidden.csv").write_text(hidden)
+    found = ucseg.add_masks(data, done)
+    assert (found.added, found.strangers) == (["c", "d"], ["stranger.png"])
+    assert masks_of(data) == {
+        **{"a": "masks/a.png", "b": "masks/b.png", "c": str(done / "c.png"), "d": str(done / "d_mask.png")},
+        **{"e": "", "f": ""},
+    }
+    assert [case.case for case in load_dataset(data).labelled] == ["a", "b", "c", "d"]
+    assert (data / "hidden.csv").read_text() == hidden
+    assert ("masks-of-no-case", "stranger.png") in [(kind, "stranger.png") for kind, text in said if "stranger" in text]
+    again = ucseg.add_masks(data, done)
+    assert (again.added, again.kept) == ([], ["c", "d"])
+
+
+def test_nothing_changes_where_one_mask_does_not_fit(data: Path, tmp_path: Path) -> None:
+    before = masks_of(data)
+    mask(tmp_path / "done" / "c.png")
+    mask(tmp_path / "done" / "d.png", shape=(50, 10))
+    mask(tmp_path / "done" / "e.png", value=1)  # class numbers, where the dataset's masks have 255
+    with refused("mask-aspect", "mask-coding", naming=["d.png", "e.png"]):
+        ucseg.add_masks(data, tmp_path / "done")
+    assert masks_of(data) == before
+
+
+def test_another_mask_needs_overwrite(data: Path, tmp_path: Path) -> None:
+    mask(tmp_path / "done" / "a.png")
+    with refused("mask-there", naming=["a.png", "--overwrite"]):
+        ucseg.add_masks(data, tmp_path / "done")
+    assert ucseg.add_masks(data, tmp_path / "done", overwrite=True).replaced == ["a"]
+    assert masks_of(data)["a"] == str(tmp_path / "done" / "a.png")
+
+
+def test_a_folder_without_masks_of_cases(data: Path, tmp_path: Path) -> None:
+    mask(tmp_path / "done" / "other.png")
+    with refused("no-finished-mask", naming=tmp_path / "done"):
+        ucseg.add_masks(data, tmp_path / "done")
+
+
+def test_two_masks_of_one_case(data: Path, tmp_path: Path) -> None:
+    mask(tmp_path / "done" / "c.png")
+    mask(tmp_path / "done" / "c_mask.png")
+    with refused("masks-of-one-case", naming=["c.png", "c_mask.png"]):
+        ucseg.add_masks(data, tmp_path / "done")
