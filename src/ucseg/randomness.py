@@ -31,3 +31,10 @@ def torch_generator(seed: int, purpose: str, step: int = 0, slot: int = 0, part:
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, purpose, step, slot, part))
+
+
+def on_device(draw: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A draw of the CPU on `device`. Python goes on at once, and does not wait until the device has done its work."""
+    if device.type == "cuda":
+        draw = draw.pin_memory()  # from other memory a copy waits
+    return draw.to(device, non_blocking=True)

@@ -128,7 +128,7 @@ def test_pseudo_labels_keep_the_largest_piece_of_planned_classes() -> None:
     def pseudo_label(**settings: Any) -> Tensor:
         method = make(one_component=(1,), **settings)
         method.teacher = Fixed()  # type: ignore[assignment]
-        return method.pseudo_label(torch.zeros(1, 1, 32, 32))
+        return method.pseudo_label(torch.zeros(1, 1, 32, 32))()
 
     assert torch.equal(pseudo_label(component_filter=False), label)
     filtered = pseudo_label()

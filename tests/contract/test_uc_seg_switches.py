@@ -142,7 +142,7 @@ def test_without_upg_the_mean_of_the_logits_is_the_pseudo_label_and_the_predicti
     method = make({"upg": False})
     assert not any(key.startswith("upg") for key in method.state_dict())
     z = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)]
-    assert torch.equal(method.pseudo_label(z)[0], (z[0] + z[1]).argmax(dim=1))
+    assert torch.equal(method.pseudo_label(z)[0](), (z[0] + z[1]).argmax(dim=1))
     method.eval()
     with torch.no_grad():
         z, _ = method.forward_both(batch.labelled)
@@ -199,7 +199,7 @@ def test_each_cross_term_is_the_mean_of_its_plain_and_its_mixed_value(batch: Bat
     with torch.no_grad():
         z, _ = method.forward_both(batch.unlabelled["image"])
         y_hat, weight = method.pseudo_label(z)
-        image, target, _ = method.mix(batch, y_hat, weight, LATE)
+        image, target, _ = method.mix(batch, y_hat(), weight, LATE)
         z, _ = method.forward_both(image)
         mixed = 0.5 * float(segmentation_loss(z[0], target, binary=False))
     assert both["pseudo_1"] == pytest.approx((plain["pseudo_1"] + mixed) / 2, rel=1e-4)
@@ -243,17 +243,17 @@ def two_blobs() -> tuple[list[Tensor], Tensor]:
 
 def test_the_component_filter_leaves_one_piece_of_the_planned_classes() -> None:
     z, label = two_blobs()
-    whole = make({"component_filter": False, "upg": False}, one_component=(1,)).pseudo_label(z)[0]
+    whole = make({"component_filter": False, "upg": False}, one_component=(1,)).pseudo_label(z)[0]()
     assert torch.equal(whole, label)
-    filtered = make({"upg": False}, one_component=(1,)).pseudo_label(z)[0]
+    filtered = make({"upg": False}, one_component=(1,)).pseudo_label(z)[0]()
     label[0, 20:22, 20:22] = 0
     assert torch.equal(filtered, label), "only class 1 is filtered"
-    assert torch.equal(make({"upg": False}).pseudo_label(z)[0], two_blobs()[1]), "nothing is filtered"
+    assert torch.equal(make({"upg": False}).pseudo_label(z)[0](), two_blobs()[1]), "nothing is filtered"
 
 
 def pseudo_label(method: UCSeg, images: Tensor, seed: int) -> Tensor:
     torch.manual_seed(seed)
-    return method.pseudo_label(method.labeller(images)[0])[0]
+    return method.pseudo_label(method.labeller(images)[0])[0]()
 
 
 @pytest.mark.parametrize("settings", [{"pseudo_label_mode": "evaluation"}, {"decay": 0.9}])
@@ -372,7 +372,8 @@ def test_pseudo_labels_come_from_the_fused_logits_without_gradient(dims: int) ->
     problem = make_problem(dims)
     method = cast(UCSeg, make_method("uc_seg", problem, {"gate": "none"}))
     z = [torch.randn(2, 3, *problem.patch, requires_grad=True) for _ in range(2)]
-    label, weight = method.pseudo_label(z)
+    later, weight = method.pseudo_label(z)
+    label = later()
     assert weight is None
     assert torch.equal(label, (z[0] + z[1]).argmax(dim=1))  # the fusion's last layer starts at zero
     assert label.dtype == torch.int64 and not label.requires_grad
@@ -422,7 +423,7 @@ def test_a_step_remembers_labelled_images_by_their_mask_and_unlabelled_ones_by_t
     method = make({"subnets": ("vnet", "vnet"), "upg": False, "mixing": False})
     with torch.no_grad():
         z, features = method.forward_both(torch.cat([batch.labelled, batch.unlabelled["image"]]))
-        y = torch.cat([batch.label, method.pseudo_label([z_k[2:] for z_k in z])[0]])
+        y = torch.cat([batch.label, method.pseudo_label([z_k[2:] for z_k in z])[0]()])
         step(method, batch)
     for k in (0, 1):
         found = class_prototypes(features[k], y, 3)

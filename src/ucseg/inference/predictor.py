@@ -20,7 +20,7 @@ from ucseg.inference.failure_score import failure_score
 from ucseg.inference.sliding_window import IN_MEMORY, gathered, predict_slabs
 from ucseg.method_parts.components import largest_components
 from ucseg.methods.base import Method
-from ucseg.methods.contract import check_prediction
+from ucseg.methods.contract import check_prediction, check_probabilities
 from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.planning.plan import Plan
 from ucseg.scans.scan import Scan
@@ -211,6 +211,7 @@ class Predictor:
     def _predict_batch(self, image: Tensor) -> Prediction:
         """The mean over all mirrors of a batch; vacuity and members are averaged as probabilities are."""
         seen = [self._predict_mirrored(image, axes) for axes in self.mirrors]
+        check_probabilities(self.method, seen)
         if len(seen) == 1:
             return seen[0]
         members = {name: torch.stack([one.members[name] for one in seen]).mean(dim=0) for name in seen[0].members}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import functools
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import scipy
 import torch
 from torch import Tensor
 
+from ucseg.randomness import on_device
 from ucseg.types import Array
 
 
@@ -28,9 +30,25 @@ def largest_components(label: Array, classes: Iterable[int]) -> Array:
     return out
 
 
-def keep_largest(label: Tensor, classes: Collection[int]) -> Tensor:
-    """`largest_components` of each image of a batch, B x S int64 on any device. Without classes nothing changes."""
+def keep_largest(label: Tensor, classes: Collection[int]) -> Callable[[], Tensor]:
+    """`largest_components` of each image of a batch, B x S int64 on any device. Without classes nothing changes.
+
+    The filter works on the host. So the copy starts here, and the filter runs where its result is called for.
+    What a method queues in between keeps a GPU busy.
+    """
     if not classes:
-        return label
-    filtered = [torch.from_numpy(largest_components(one, classes)) for one in label.cpu().numpy()]
-    return torch.stack(filtered).to(label.device)
+        return lambda: label
+    of_gpu = label.device.type == "cuda"
+    small = label.to(torch.int16)  # a quarter of the copy
+    on_host = small.to("cpu", non_blocking=of_gpu)
+    copied = torch.cuda.Event() if of_gpu else None  # type: ignore[no-untyped-call]
+    if copied is not None:
+        copied.record()
+
+    def result() -> Tensor:
+        if copied is not None:
+            copied.synchronize()  # waits for the copy alone, and not for what was queued since
+        filtered = np.stack([largest_components(one, classes) for one in on_host.numpy()])
+        return on_device(torch.from_numpy(filtered), label.device).long()
+
+    return functools.cache(result)

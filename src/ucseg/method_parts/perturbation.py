@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ucseg import ranks
+from ucseg.randomness import on_device
 
 
 def of_each(draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -25,20 +26,20 @@ def gaussian_noise(x: Tensor, std: float, generator: torch.Generator) -> Tensor:
         generator: on the CPU, so that every device sees the same noise.
     """
     noise = of_each(torch.randn, x.shape, generator).clamp_(-2.0, 2.0) * std
-    return x + noise.to(x.device, x.dtype)
+    return x + on_device(noise, x.device).to(x.dtype)
 
 
 def channel_dropout(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     """Features B x K x S with whole channels set to zero at `rate`, the others scaled up to keep the mean."""
     kept = of_each(torch.rand, x.shape[:2], generator) >= rate
-    mask = kept.to(x.device, x.dtype).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
+    mask = on_device(kept, x.device).to(x.dtype).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
     return x * mask / (1.0 - rate)
 
 
 def feature_noise(x: Tensor, generator: torch.Generator, bound: float = 0.3) -> Tensor:
     """Features B x K x S times 1 + n, n uniform in +-`bound`, the same for all images of the batch (CCT, F-Noise)."""
     noise = (torch.rand(x.shape[1:], generator=generator) * 2.0 - 1.0) * bound
-    return x * (1.0 + noise.to(x.device, x.dtype))
+    return x * (1.0 + on_device(noise, x.device).to(x.dtype))
 
 
 def feature_dropout(x: Tensor, generator: torch.Generator, low: float = 0.7, high: float = 0.9) -> Tensor:
@@ -98,7 +99,7 @@ def adversarial_change(
     def unit(x: Tensor) -> Tensor:
         return x / x.square().mean(dim=axes, keepdim=True).sqrt().clamp_min(1e-12)
 
-    start = unit(of_each(torch.randn, image.shape, generator)).to(image.device) * reach
+    start = unit(on_device(of_each(torch.randn, image.shape, generator), image.device)) * reach * reach
     with torch.no_grad():
         before = predict(image)
     with torch.enable_grad():

@@ -12,6 +12,7 @@ other, and the teacher is the student.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -66,15 +67,17 @@ class BCP(StudentAndTeacher):
             return StepOutput({"supervised": 0.5 * both, "copy_paste": z.new_zeros(())})
 
         x_u = batch.unlabelled["image"]
-        y_u = self.pseudo_label(x_u)
+        labelled_later = self.pseudo_label(x_u)
         # Every image is in a pair, also with halves of different size. Every second pair is pasted the other way round,
         # so there are at least two pairs. Halves of equal size are split as in the code.
         count = max(2, len(x_l), len(x_u))
-        l_in, l_out = ([k % len(x_l) for k in range(first, count, 2)] for first in (0, 1))
-        u_in, u_out = ([k % len(x_u) for k in range(first, count, 2)] for first in (0, 1))
-        x_in, y_in = paste(x_u[u_in], x_l[l_in], box), paste(y_u[u_in], y_l[l_in], box)
-        x_out, y_out = paste(x_l[l_out], x_u[u_out], box), paste(y_l[l_out], y_u[u_out], box)
+        # Counted on the device: a list of numbers would be copied there, for which Python waits.
+        inner, outer = (torch.arange(first, count, 2, device=y_l.device) for first in (0, 1))
+        l_in, l_out, u_in, u_out = inner % len(x_l), outer % len(x_l), inner % len(x_u), outer % len(x_u)
+        x_in, x_out = paste(x_u[u_in], x_l[l_in], box), paste(x_l[l_out], x_u[u_out], box)
         z_in, z_out = self.student(torch.cat([x_in, x_out]))[0].split([len(x_in), len(x_out)])
+        y_u = labelled_later()
+        y_in, y_out = paste(y_u[u_in], y_l[l_in], box), paste(y_l[l_out], y_u[u_out], box)
         labelled = self.region_loss(z_in, y_in, inside) + self.region_loss(z_out, y_out, 1.0 - inside)
         pseudo = self.region_loss(z_in, y_in, 1.0 - inside) + self.region_loss(z_out, y_out, inside)
         return StepOutput({"supervised": 0.5 * labelled, "copy_paste": 0.5 * self.config.unlabelled_weight * pseudo})
@@ -85,8 +88,8 @@ class BCP(StudentAndTeacher):
         return segmentation_loss(z, y, self.problem.binary, weight.expand_as(y))
 
     @torch.no_grad()
-    def pseudo_label(self, image: Tensor) -> Tensor:
-        """y', B_u x S."""
+    def pseudo_label(self, image: Tensor) -> Callable[[], Tensor]:
+        """y', B_u x S, when it is called for."""
         label = most_likely(self.teacher(image)[0])
         return keep_largest(label, self.problem.one_component if self.config.component_filter else ())
 

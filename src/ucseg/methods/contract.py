@@ -38,26 +38,41 @@ def check_step(method: Method, output: StepOutput) -> None:
 
 
 def check_prediction(method: Method, image: Tensor, prediction: Prediction) -> None:
-    """Raise a UserError unless a prediction of images B x Cin x S has the right shapes and true probabilities."""
+    """Raise a UserError unless a prediction of images B x Cin x S has maps of the right shapes."""
     if not isinstance(prediction, Prediction):
         raise _error("prediction-type", method, f"predict returns {_kind_of(prediction)}, and not a Prediction")
     batch, _, *size = image.shape
-    probabilities = {"probabilities": prediction.probabilities}
-    probabilities |= {f"probabilities of member '{name}'": member for name, member in prediction.members.items()}
     maps = [("uncertainty", prediction.uncertainty, 1)]
-    maps += [(name, values, method.problem.classes) for name, values in probabilities.items()]
+    maps += [(name, values, method.problem.classes) for name, values in _probabilities(prediction).items()]
     for name, values, channels in maps:
         expected = (batch, channels, *size)
         if not isinstance(values, Tensor) or tuple(values.shape) != expected:
             wrong = f"predict returns {_kind_of(values)} as {name}; it must have the shape {_shape(expected)}"
             raise _error("prediction-shape", method, wrong)
-    # Uncertainty that is not finite: the network diverged on this scan. The caller reports that with the scan's name.
-    finite = torch.isfinite(prediction.uncertainty[:, 0])
-    for name, values in probabilities.items():
-        good = ((values.sum(dim=1) - 1).abs() < ROUNDING) & (values > -ROUNDING).all(dim=1)  # false for NaN
-        if bool((finite & ~good).any()):
-            wrong = f"predict returns {name} that are negative, not finite, or do not sum to 1 over the classes"
-            raise _error("prediction-values", method, wrong)
+
+
+def check_probabilities(method: Method, predictions: Sequence[Prediction]) -> None:
+    """Raise a UserError unless the probabilities of predictions are true ones.
+
+    They are asked for at once: a GPU answers only when it has done its work.
+    """
+    wrong: dict[str, Tensor] = {}
+    for prediction in predictions:
+        # Uncertainty that is not finite: the network diverged on this scan. The caller reports that with its name.
+        finite = torch.isfinite(prediction.uncertainty[:, 0])
+        for name, values in _probabilities(prediction).items():
+            good = ((values.sum(dim=1) - 1).abs() < ROUNDING) & (values > -ROUNDING).all(dim=1)  # false for NaN
+            found = (finite & ~good).any()
+            wrong[name] = wrong[name] | found if name in wrong else found
+    for name, found_here in zip(wrong, torch.stack(list(wrong.values())).tolist(), strict=True):
+        if found_here:
+            told = f"predict returns {name} that are negative, not finite, or do not sum to 1 over the classes"
+            raise _error("prediction-values", method, told)
+
+
+def _probabilities(prediction: Prediction) -> dict[str, Tensor]:
+    members = {f"probabilities of member '{name}'": member for name, member in prediction.members.items()}
+    return {"probabilities": prediction.probabilities, **members}
 
 
 def _kind_of(value: object) -> str:

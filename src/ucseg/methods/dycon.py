@@ -30,6 +30,7 @@ from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import StudentAndTeacher
 from ucseg.networks.blocks import ADAPTIVE_MEAN, crop_to, pad_to_multiple
 from ucseg.networks.unet import UNet
+from ucseg.randomness import on_device
 from ucseg.types import Batch, Problem, Progress, StepOutput, Strength
 
 
@@ -91,7 +92,7 @@ class DyCON(StudentAndTeacher):
         z, coarse = self.student(torch.cat([batch.labelled, batch.unlabelled["student"]]))
         noisy = torch.cat([batch.labelled, batch.unlabelled["teacher"]])
         locations = torch.randperm(coarse[0, 0].numel(), generator=progress.generator("locations"))
-        chosen = locations[: config.samples].to(z.device)
+        chosen = on_device(locations[: config.samples], z.device)
         with torch.no_grad():
             z_t, coarse_t = self.teacher(gaussian_noise(noisy, config.noise, progress.generator("teacher noise")))
             seen_t = self.teacher.embed(coarse_t, chosen)

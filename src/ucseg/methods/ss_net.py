@@ -33,6 +33,7 @@ from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import OneNetwork
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import UNet
+from ucseg.randomness import on_device
 from ucseg.types import Batch, Problem, Progress, StepOutput
 
 
@@ -102,7 +103,7 @@ class SSNet(OneNetwork):
         flat, of = features.movedim(1, -1).flatten(0, -2), label.flatten()
         # The voxels of the class come first, in random order. Others may follow; they are weighed with zero, because a
         # lookup of their number would stall a GPU.
-        draw = torch.rand(len(of), generator=progress.generator("voxels")).to(of.device)
+        draw = on_device(torch.rand(len(of), generator=progress.generator("voxels")), of.device)
         losses, counts = [], []
         for c in range(self.problem.classes - 1):
             rank = torch.where(of == c + 1, draw, 2.0)

@@ -9,7 +9,7 @@ for every number of the method, so that each part can be switched off alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -182,10 +182,11 @@ class UCSeg(Method):
         return seen
 
     @torch.no_grad()
-    def pseudo_label(self, z: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    def pseudo_label(self, z: list[Tensor]) -> tuple[Callable[[], Tensor], Tensor | None]:
         """UPG, steps 5-6: y_hat = sg(hard(z_p)), hard() being an argmax over classes (CORRECTION), and its weight.
 
-        The unlabelled half goes through the fusion head alone: it needs no graph, and that saves half of the head.
+        y_hat is filtered when it is called for (see `keep_largest`). The unlabelled half goes through the fusion head
+        alone: it needs no graph, and that saves half of the head.
         """
         self.train(self.labels_in_training)
         z_p = self.fuse(z, self.averaged)
@@ -225,23 +226,26 @@ class UCSeg(Method):
         z_p = self.fuse([z_k[:n] for z_k in z])  # last, so that memory holds no maps of the pseudo-label's pass
 
         terms = self.supervised_terms([z_k[:n] for z_k in z], z_p, batch.label, progress)
-        between = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat, weight) if plain else {}
+        between = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat(), weight) if plain else {}
         # For the rest of the step, detached: a graph would keep the maps.
         maps = [
             [torch.cat([own[:n].detach(), other]) for own, other in zip(*pair, strict=True)]
             for pair in zip(features, [[level.detach() for level in of_one] for of_one in features_u], strict=True)
         ]
         seen = [z_k[:n].detach() for z_k in z], maps
-        y = torch.cat([batch.label, y_hat])
+
+        def remembered() -> Terms:
+            return self.remember(*seen, torch.cat([batch.label, y_hat()]), n, progress)
+
         if not mixes:
-            return StepOutput(terms | self.weighted(between, progress), self.remember(*seen, y, n, progress))
+            return StepOutput(terms | self.weighted(between, progress), remembered())
 
         def rest() -> StepOutput:
-            image, target, weight_mixed = self.mix(batch, y_hat, weight, progress)
+            image, target, weight_mixed = self.mix(batch, y_hat(), weight, progress)
             z_mixed, features_mixed = self.forward_both(image)
             mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target, weight_mixed)
             share = 0.5 if plain else 1.0
-            return StepOutput(self.weighted(mixed, progress, share), self.remember(*seen, y, n, progress))
+            return StepOutput(self.weighted(mixed, progress, share), remembered())
 
         return StepOutput(terms | self.weighted(between, progress, 0.5), rest=rest)
 

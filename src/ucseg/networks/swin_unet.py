@@ -61,9 +61,10 @@ class WindowAttention(nn.Module):
 
     def relative_bias(self, window: tuple[int, ...]) -> Tensor:
         """heads x N x N: the bias of each pair of a window's N tokens."""
-        place = torch.stack(torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij")).flatten(1)
+        edges = (torch.arange(w, device=self.bias.device) for w in window)
+        place = torch.stack(torch.meshgrid(*edges, indexing="ij")).flatten(1)
         apart = place[:, :, None] - place[:, None] + self.window - 1
-        index: Any = (slice(None), *apart.to(self.bias.device))
+        index: Any = (slice(None), *apart)
         return self.bias[index]
 
 

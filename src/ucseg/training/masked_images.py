@@ -24,6 +24,7 @@ from ucseg.config import Strict
 from ucseg.methods.base import SideBySide
 from ucseg.networks import build_networks
 from ucseg.networks.blocks import crop_to
+from ucseg.randomness import on_device
 from ucseg.types import Batch, Problem, Progress, StepOutput, Strength
 
 NAME = "masked_images"
@@ -82,7 +83,7 @@ class MaskedImages(SideBySide):
         hidden = places.reshape(len(image), 1, *grid)
         for axis, edge in enumerate(edges, start=2):
             hidden = hidden.repeat_interleave(edge, dim=axis)
-        return crop_to(hidden, shape).to(image.device)
+        return on_device(crop_to(hidden, shape), image.device)
 
     def learned(self) -> dict[str, Tensor]:
         """The networks' tensors by name of the network, without those whose shape depends on the classes: the heads."""
