@@ -146,8 +146,8 @@ def _joined(path: Path, layers: Array) -> Array:
     return out[None]
 
 
-def write(array: Array, like: Scan, part: Path) -> None:
-    """Write S with the spacing, origin and direction of `like`, compressed."""
+def write(array: Array, like: Scan, part: Path, *, compress: bool = True) -> None:
+    """Write S with the spacing, origin and direction of `like`."""
     geometry = like.geometry
     dims, spacing = geometry.dims, np.array(geometry.spacing)
     to_lps = LPS[:dims] if geometry.unit == "mm" else np.ones(dims)
@@ -163,7 +163,7 @@ def write(array: Array, like: Scan, part: Path) -> None:
         image.SetSpacing(spacing.tolist())
         image.SetDirection((vectors / spacing).ravel().tolist())
     try:
-        sitk.WriteImage(image, str(part), useCompression=True)
+        sitk.WriteImage(image, str(part), useCompression=compress)
     except RuntimeError as error:
         raise OSError(f"SimpleITK could not write it: {_reason(error)}") from error
 

@@ -1,0 +1,1 @@
+"""How do viewers and a browser reach a model, and how do their labels come back?"""

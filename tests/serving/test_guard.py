@@ -1,0 +1,124 @@
+"""Who may ask: hosts, origins, tokens, and how much a body may hold."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
+from PIL import Image
+
+from refusals import refused
+from ucseg.cli import serve as verb
+from ucseg.cli.serve import is_loopback, serve
+
+Data = tuple[Path, Path]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "127.0.0.1:9"}, 200),
+        ({"Host": "[::1]:9"}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "scanner.example"}, 200),
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example"}, 421),
+        ({"Host": "localhost:x"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
+    ],
+)
+def test_hosts_and_origins(served: Any, pictures: Data, headers: dict[str, str], status: int) -> None:
+    client, _ = served(*pictures, hosts=["scanner.example"], origins=["http://localhost:3000"])
+    reply = client("GET", "/info/", **headers)
+    assert reply.status == status
+    allowed = reply.headers.get("access-control-allow-origin")
+    assert allowed == (headers["Origin"] if headers.get("Origin", "").endswith("3000") else None)
+    assert client("OPTIONS", "/train/", Origin="http://localhost:3000").status == 200
+    assert "access-control-allow-origin" not in client("OPTIONS", "/train/", Origin="http://evil.example").headers
+
+
+def test_without_the_token_nothing_is_said(served: Any, pictures: Data) -> None:
+    client, _ = served(*pictures, token="secret")
+    paths = ("/", "/info/", "/datastore/", "/datastore/image?image=case0", "/logs/", "/train/", "/auth/token/valid")
+    assert [client("GET", path).status for path in paths] == [401] * len(paths)
+    assert client("GET", "/info/", Authorization="Bearer wrong").status == 401
+    assert client("GET", "/auth/").json["enabled"] is True
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    assert client("POST", "/auth/token", "username=a&password=wrong", **form).status == 401
+    found = client("POST", "/auth/token", "username=a&password=secret&grant_type=password", **form).json
+    signed = {"Authorization": f"{found['token_type']} {found['access_token']}"}
+    assert client("GET", "/info/", **signed).status == 200
+    assert client("POST", "/activelearning/random", {}, **signed).json["path"] == "", "paths stay on this machine"
+
+
+def test_a_body_has_an_end(served: Any, pictures: Data) -> None:
+    client, session = served(*pictures, longest=3000)
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG")
+    assert client.send("PUT", "/datastore/label?image=case4", {}, label=("x.png", out.getvalue())).status == 413
+    pieces = iter([b"x" * 1000] * 5)
+    kind = {"content_type": "multipart/form-data; boundary=x", "transfer_encoding": "chunked"}
+    chunked = b"".join(b"3e8\r\n" + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n"
+    assert client("PUT", "/datastore/label?image=case4", chunked, **kind).status == 413
+    assert session.labels.versions == []
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".nii.gz"])
+def test_a_small_file_may_not_claim_to_be_large(served: Any, volumes: Data, tmp_path: Path, ending: str) -> None:
+    client, _ = served(*volumes)
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((100, 100, 100), np.uint8)), str(tmp_path / f"x{ending}"), True)
+    content = (tmp_path / f"x{ending}").read_bytes()
+    reply = client.send("PUT", "/datastore/label?image=case1", {}, label=(f"x{ending}", content))
+    assert reply.status == 400
+    assert "voxels" in reply.json["detail"]
+
+
+def test_a_label_cannot_name_a_file_of_this_machine(served: Any, volumes: Data, tmp_path: Path) -> None:
+    client, session = served(*volumes)
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(2)) * (18 * 17 * 16 // 2))
+    header = (
+        "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 18 17 16\nencoding: raw\nspace: left-posterior-superior\n"
+        f"space directions: (1,0,0) (0,1,0) (0,0,3)\nspace origin: (0,0,0)\ndata file: {secret}\n\n"
+    )
+    reply = client.send("PUT", "/datastore/label?image=case1", {}, label=("x.nrrd", header.encode()))
+    assert (reply.status, reply.json["kind"]) == (400, "upload-detached")
+    assert session.labels.versions == []
+
+
+def test_others_need_a_token(pictures: Data, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    def stop(session: Any, **options: Any) -> Any:
+        made.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ucseg.serving.app.make_app", stop)
+    for host in ("127.0.0.1", "0.0.0.0"):
+        with pytest.raises(KeyboardInterrupt):
+            serve(pictures[1], pictures[0], host=host, port=0)
+    assert made[0]["token"] == ""
+    assert re.fullmatch(r"[\w-]{32}", made[1]["token"])
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "scanner")] == [
+        True
+    ] * 3 + [False] * 3
+    with refused("serve-token"):
+        serve(pictures[1], pictures[0], host="0.0.0.0", port=0, token="short")
+
+
+def test_a_port_that_is_taken_is_refused(pictures: Data) -> None:
+    taken = verb._listening("127.0.0.1", 0)
+    with taken, refused("serve-port", naming=taken.getsockname()[1]):
+        serve(pictures[1], pictures[0], port=taken.getsockname()[1])
+    assert not (pictures[0] / "labels").exists()
