@@ -12,6 +12,7 @@ from refusals import refused
 from ucseg.config import Strict, build, merge, parse_overrides, read_yaml
 from ucseg.errors import UserError
 from ucseg.methods import METHODS, build_method
+from ucseg.training.masked_images import MaskedImagesConfig
 from ucseg.training.settings import TrainConfig
 from ucseg.types import Problem
 
@@ -178,3 +179,17 @@ def test_a_date_is_text() -> None:
 def test_numbers_have_bounds(key: str, value: float, most: int) -> None:
     with refused("setting-value", naming=[key, f"at most {most:g}"]):
         build(TrainConfig, {key: value}, "train")
+
+
+@pytest.mark.parametrize("config", [*(method.Config for method in METHODS.values()), MaskedImagesConfig])
+def test_every_number_of_every_method_has_bounds(config: type[Strict]) -> None:
+    """Also those in lists: no setting is NaN, infinite, or of an absurd size."""
+    for key, field in config.model_fields.items():
+        kind = str(field.annotation)
+        if "int" not in kind and "float" not in kind:
+            continue
+        for value in (math.nan, math.inf, 1e12, 10**12, -(10**12)):
+            for given in (value, [value, value]):
+                with pytest.raises(UserError) as caught:
+                    build(config, {key: given}, "method")
+                assert set(caught.value.codes) == {"setting-value"}, key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _SHOWN = 5
@@ -35,6 +36,11 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """The user stopped long work after its state was saved; the message says how to continue."""
+
+
+def cause(reason: str) -> str:
+    """A sentence without the names of files and the numbers in it, so that sentences of one cause are equal."""
+    return re.sub(r"\d+(\.\d+)?", "0", re.sub(r"\S+\.\w{1,6}\b(\.gz)?|'[^']*'", "X", reason))
 
 
 def some(names: Sequence[str]) -> str:

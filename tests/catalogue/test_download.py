@@ -176,6 +176,46 @@ def test_links_and_damage_in_archives(tmp_path: Path) -> None:
         unpack(tmp_path / "b.tar", tmp_path / "out")
 
 
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_names_that_differ_in_case_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: object) -> None:
+    archive = tmp_path / "a.archive"
+    archive.write_bytes(pack({"data/Case.png": b"1", "DATA/case.png": b"2"}))  # type: ignore[operator]
+    unpack(archive, tmp_path / "out")  # where these are two files
+    assert (tmp_path / "out/data/Case.png").read_bytes() == b"1"
+    monkeypatch.setattr("ucseg.catalogue.download._knows_case", lambda folder: False)
+    with refused("archive-names-alike", naming=["data/Case.png", "DATA/case.png"]):
+        unpack(archive, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_very_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: object) -> None:
+    monkeypatch.setattr("ucseg.catalogue.download.MOST_MEMBERS", 50)
+    archive = tmp_path / "a.archive"
+    archive.write_bytes(pack({f"{n}.png": b"1" for n in range(51)}))  # type: ignore[operator]
+    with refused("archive-too-many", naming=[archive, "50"]):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_members_that_cannot_be_written(tmp_path: Path, pack: object) -> None:
+    """A name that is a file and a folder, and one that no file system takes."""
+    for number, names in enumerate((["a", "a/b"], ["n" * 300])):
+        archive = tmp_path / f"{number}.archive"
+        archive.write_bytes(pack(dict.fromkeys(names, b"1")))  # type: ignore[operator]
+        with refused("not-written", naming=names[-1]):
+            unpack(archive, tmp_path / str(number))
+
+
+def test_an_archive_that_was_overwritten_in_the_middle(tmp_path: Path) -> None:
+    content = bytearray(zipped({"a.txt": CONTENT}))
+    content[200:260] = bytes(60)
+    (tmp_path / "a.zip").write_bytes(content)
+    with refused("archive-damaged", naming="a.zip"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
 def test_the_verb_shows_the_licence_first(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

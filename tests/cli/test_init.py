@@ -10,10 +10,12 @@ import pytest
 import ucseg
 from refusals import refused
 from small_scans import blob, label, picture, save, volume
+from ucseg.cli.check import folded
 from ucseg.cli.main import main
 from ucseg.dataset.manifest import load_dataset, reference_masks
 from ucseg.errors import UserError
 from ucseg.soundness.check import UnsoundDatasetError
+from ucseg.soundness.finding import Finding
 
 
 def pictures(folder: Path, count: int) -> None:
@@ -38,7 +40,8 @@ def test_a_folder_becomes_a_dataset_that_is_printed(
     assert "1 polyp" in printed and "40 x 48 px" in printed
     assert "left out (8)" in printed
     lines = [line for line in printed.splitlines() if "'.docx'" in line]
-    assert [line.split(":")[0].strip() for line in lines] == [*(f"notes{i}.docx" for i in range(4)), "and 4 more"]
+    assert [line.split(":")[0].strip() for line in lines] == [f"notes{i}.docx" for i in range(3)]
+    assert "  and 5 more for the same reason (--all)" in printed
     assert [(kind, str(tmp_path / "set") in text) for kind, text in said] == [("written", True)]
 
 
@@ -174,13 +177,41 @@ def test_the_command_line_shows_errors_in_a_table_and_by_its_exit_code(
     for i in range(5, 9):
         (tmp_path / "images" / f"{i}.png").unlink()
     capsys.readouterr()
-    for option, named in (("--no-every-file", 3), ("--every-file", 5)):
+    for options, named in (([], 3), (["--all"], 5)):
         with pytest.raises(SystemExit):
-            main(["check", str(tmp_path / "set"), option])
+            main(["check", str(tmp_path / "set"), *options])
         shown = capsys.readouterr()
         assert sum(f"images/{i}.png" in shown.out for i in range(4, 9)) == named
-        assert ("and 2 more (--every-file)" in shown.out) == (named == 3)
+        assert ("and 2 more (--all)" in shown.out) == (named == 3)
         assert "5 errors" in shown.err
+
+
+def test_many_files_of_one_cause_are_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where each has its own names and numbers in the reason."""
+    pictures(tmp_path, 9)
+    for i in range(9):
+        (tmp_path / "images" / f"{i}.png").unlink()
+        (tmp_path / "images" / f"{i}.png").write_bytes(f"no picture {i}".encode())
+    pictures(tmp_path / "sound", 4)
+    ucseg.init(tmp_path, out=tmp_path / "set", test="1", validation="1")
+    assert capsys.readouterr().out.count("images/") < 9
+    ucseg.init(tmp_path, out=tmp_path / "set", test="1", validation="1", overwrite=True, every=True)
+    shown = capsys.readouterr().out
+    assert all(f"  images/{i}.png: " in shown for i in range(9))
+
+
+def test_findings_of_one_kind_are_one_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [Finding("near-duplicate", "cases.csv", f"cases {i} and {i + 1} are alike", "look") for i in range(50)]
+    assert len(folded(found, every=False)) == 1
+    assert "49 more" in folded(found, every=False)[0][2]
+    assert len(folded(found, every=True)) == 50
+    assert len(folded(found[:3], every=False)) == 3
+    left = [Finding("left-out", f"{i}.png", f"{i}.png cannot be read", "fix it") for i in range(9)]
+    other = Finding("left-out", "a.mat", "not read", "convert it")
+    assert [row[1] for row in folded([*left, other], every=False)] == [
+        "0.png\n1.png\n2.png\nand 6 more (--all)",
+        "a.mat",
+    ]
 
 
 @pytest.mark.real

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from threshold_run import Threshold, plan_2d, plan_3d
 
 from refusals import refused
@@ -14,28 +16,40 @@ from ucseg.batches import preprocess
 from ucseg.config import build
 from ucseg.inference import step_memory
 from ucseg.inference.predictor import Predictor
-from ucseg.inference.step_memory import bytes_for_a_voxel, require_memory
+from ucseg.inference.step_memory import bytes_for_a_voxel, require_batch, require_memory, require_window
 from ucseg.machine import memory
+from ucseg.methods import build_method
 from ucseg.scans.scan import Geometry, Scan
+from ucseg.training.masked_images import MaskedImages, MaskedImagesConfig
 from ucseg.training.settings import TrainConfig
 from ucseg.types import Problem
 
+SUPERVISED = partial(build_method, "supervised", {})
 CONFIG = build(TrainConfig, {"device": "cpu", "precision": "fp32"}, "train")
 
 
 def test_a_run_of_which_no_step_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_2d()
-    require_memory("supervised", {}, plan, CONFIG)
+    require_memory(SUPERVISED, plan, CONFIG)
     monkeypatch.setattr(step_memory, "free_memory", lambda: 2.0**16)
     with refused("too-little-memory", naming=["16 x 16", "cpu"]):
-        require_memory("supervised", {}, plan, CONFIG)
+        require_memory(SUPERVISED, plan, CONFIG)
+    pretraining = partial(MaskedImages, MaskedImagesConfig())
+    with refused("too-little-memory", naming=["16 x 16", "cpu"]):
+        require_batch(pretraining, plan, CONFIG, MaskedImages.views, masks=False)
+    method = build_method("supervised", {}, plan.problem).eval()
+    monkeypatch.setattr(step_memory, "free_memory", lambda: 2.0**12)
+    with refused("too-little-memory", naming=["16 x 16", "cpu"]):
+        require_window(method, plan, torch.device("cpu"))
+    monkeypatch.setattr(step_memory, "free_memory", lambda: 2.0**20)
+    require_window(method, plan, torch.device("cpu"))
 
 
 def test_two_networks_keep_twice_as_much_as_one() -> None:
     problem = Problem(2, 1, 2, (64, 64), (8, 8), width=4)
-    one = bytes_for_a_voxel("supervised", {}, problem, CONFIG)
+    one = bytes_for_a_voxel(SUPERVISED, problem, CONFIG)
     assert one > 4 * 2 * 4  # of the finest level alone: float32, two convolutions, four channels
-    assert bytes_for_a_voxel("cps", {}, problem, CONFIG) / one == pytest.approx(2, rel=0.1)
+    assert bytes_for_a_voxel(partial(build_method, "cps", {}), problem, CONFIG) / one == pytest.approx(2, rel=0.1)
 
 
 def test_a_scan_that_cannot_fit_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:

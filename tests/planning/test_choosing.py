@@ -21,7 +21,7 @@ from ucseg.planning import measuring
 from ucseg.planning.budget import Cost, batch_that_fits, halve_to_fit, steps_in
 from ucseg.planning.choosing import plan_with_reasons
 from ucseg.planning.fingerprint import take_fingerprint
-from ucseg.planning.plan import Plan, read_plan, write_plan
+from ucseg.planning.plan import Plan, read_plan, require_trainable, write_plan
 from ucseg.planning.sizing import Choice, network_rank, patch_for, spacing_that_fits, strides_for
 from ucseg.soundness.before_training import alike, thumbnails_before_training
 from ucseg.types import Problem
@@ -125,6 +125,16 @@ def test_every_chosen_value_has_its_reason_and_an_override_says_what_it_replaced
     write_plan(free.plan, tmp_path / "plan.yaml", free.reasons)
     assert f"why: {free.reasons['token'][:40]}" in (tmp_path / "plan.yaml").read_text()
     assert read_plan(tmp_path / "plan.yaml") == free.plan
+
+
+def test_one_voxel_on_the_lowest_level_is_refused(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [head_and_tail(0)])
+    with refused("plan-lowest-level", naming="[16, 16, 16]"):
+        plan_with_reasons(data, overrides={"patch": 16, "strides": [2, 2, 2, 2]})
+    plan = plan_with_reasons(data, overrides={"patch": [16, 16, 32], "strides": [2, 2, 2, 2]}).plan
+    assert require_trainable(plan, "plan") is plan
+    with refused("plan-lowest-level", naming="plan.yaml"):
+        require_trainable(plan.model_copy(update={"patch": (16, 16, 16)}), "plan.yaml")
 
 
 @pytest.mark.parametrize("setting", [[3], [[1, 1, 1]], 7])

@@ -6,20 +6,29 @@
 from __future__ import annotations
 
 import logging
+import lzma
 import shutil
+import struct
 import tarfile
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from ucseg.catalogue.layout import Download
 from ucseg.errors import UserError
+from ucseg.machine.writing import writing
 
 CHECKSUMS = "checksums.txt"
 """In the user's folder: the sha256 of first downloads for which none is published."""
 
+MOST_MEMBERS = 1_000_000
+"""Of an archive: more are no data set, and would fill the folder's file system."""
 _CHUNK = 2**16
+_OF_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, RuntimeError, ValueError)
+"""What the libraries raise of archives that are cut, overwritten, encrypted, or packed in another way."""
 Report = Callable[[int, int], None]
 
 
@@ -126,17 +135,21 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a .zip or .tar file. Files that are there with the right size are kept.
 
     Raises:
-        UserError: it is no archive or damaged, or a member would lie outside the folder or is a link. Nothing is
-            unpacked then.
+        UserError: it is no archive or damaged, a member would lie outside the folder or is a link, or two members would
+            be one file. Nothing is unpacked then.
     """
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
+                _refuse_too_many(archive, len(packed.infolist()))
                 listed = [(one.filename, one.file_size, one, not one.is_dir()) for one in packed.infolist()]
                 _write(archive, folder, listed, packed.open)
         else:
             with tarfile.open(archive) as packed_tar:
-                members = packed_tar.getmembers()
+                members = []
+                for one in packed_tar:
+                    members.append(one)
+                    _refuse_too_many(archive, len(members))
                 links = [one.name for one in members if not (one.isfile() or one.isdir())]
                 if links:
                     raise UserError(
@@ -145,10 +158,40 @@ def unpack(archive: Path, folder: Path) -> None:
                     )
                 files = [(one.name, one.size, one, one.isfile()) for one in members]
                 _write(archive, folder, files, packed_tar.extractfile)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, tarfile.TarError, *_OF_DAMAGED) as error:
         raise UserError(
             "archive-damaged", f"{archive}: the archive is damaged ({error}); delete it and download it again."
         ) from None
+
+
+def _refuse_too_many(archive: Path, members: int) -> None:
+    if members > MOST_MEMBERS:
+        raise UserError(
+            "archive-too-many",
+            f"{archive}: not unpacked, because it has more than {MOST_MEMBERS:,} members; check its source.",
+        )
+
+
+def _refuse_names_alike(archive: Path, folder: Path, names: list[str]) -> None:
+    """Refuse names that differ in case only, where the file system takes them for one."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(str(PurePosixPath(name)).casefold(), name)
+        if other != name and not _knows_case(folder):
+            raise UserError(
+                "archive-names-alike",
+                f"{archive}: not unpacked, because '{other}' and '{name}' in it would be one file; unpack it where "
+                "upper and lower case differ.",
+            )
+
+
+def _knows_case(folder: Path) -> bool:
+    """Whether the file system of a folder, or of the nearest one above it, has a file for each of "x" and "X"."""
+    while not folder.exists():
+        folder = folder.parent
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="case") as probe:
+        place = Path(probe.name)
+        return not place.with_name(place.name.swapcase()).exists()
 
 
 def _write(
@@ -161,12 +204,14 @@ def _write(
                 "archive-outside",
                 f"{archive}: not unpacked, because '{name}' in it would lie outside the folder; check its source.",
             )
+    _refuse_names_alike(archive, folder, [name for name, *_ in members])
     for name, size, member, is_file in members:
         target = folder / name
-        if not is_file or (target.is_file() and target.stat().st_size == size):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source = opened(member)
-        assert source is not None
-        with source, target.open("wb") as file:
-            shutil.copyfileobj(source, file, _CHUNK)
+        with writing(target):  # a name may be too long, or that of a folder
+            if not is_file or (target.is_file() and target.stat().st_size == size):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = opened(member)
+            assert source is not None
+            with source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, _CHUNK)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ucseg.cli.reading_options import Every
 from ucseg.cli.terminal import output, progress_bar, say
+from ucseg.errors import cause
 
 if TYPE_CHECKING:
     from ucseg.soundness.finding import Finding
@@ -18,7 +20,7 @@ SHOWN = 3
 
 def check(
     dataset: Annotated[Path, typer.Argument(help="Folder that `ucseg init` wrote, or its dataset.yaml.")],
-    every_file: Annotated[bool, typer.Option(help="Name every file of a problem that many share.")] = False,
+    every: Every = False,
 ) -> list[Finding]:
     """Is this dataset sound? Reports all problems at once, each with its file, what was found and how to fix it.
 
@@ -42,14 +44,10 @@ def check(
     if not findings:
         say("sound", f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to fix.")
         return findings
-    files: dict[tuple[str, str, str], list[str]] = {}
-    for one in findings:
-        files.setdefault((one.severity, one.finding, one.fix), []).append(one.file)
-    table = Table("", Column("file", overflow="fold"), "finding", "fix", show_lines=len(files) < 40)
-    for (severity, finding, fix), names in files.items():
-        more = 0 if every_file else len(names) - SHOWN
-        named = "\n".join([*names[:SHOWN], f"and {more} more (--every-file)"] if more > 1 else names)
-        table.add_row(severity, named, finding, fix)
+    rows = folded(findings, every)
+    table = Table("", Column("file", overflow="fold"), "finding", "fix", show_lines=len(rows) < 40)
+    for row in rows:
+        table.add_row(*row)
     output.print(table)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
@@ -59,3 +57,26 @@ def check(
         raise UnsoundDatasetError(f"{summary}; fix the errors before training.", findings)
     say("only-warnings", f"{summary}.")
     return findings
+
+
+def folded(findings: list[Finding], every: bool) -> list[tuple[str, str, str, str]]:
+    """Rows of the table: severity, files, finding, fix. Many findings of one cause are one row, unless `every`."""
+    said: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in findings:
+        said.setdefault((one.severity, one.finding, one.fix), []).append(one)
+    kinds: dict[tuple[str, str, str], list[list[Finding]]] = {}
+    for same in said.values():
+        first = same[0]
+        # What init left out is of many causes.
+        about = cause(first.finding) if first.kind == "left-out" else ""
+        kinds.setdefault((first.severity, first.kind, about), []).append(same)
+    rows: list[tuple[str, str, str, str]] = []
+    for groups in kinds.values():
+        folds = not every and len(groups) > SHOWN
+        for group in [[one for same in groups for one in same]] if folds else groups:
+            names = list(dict.fromkeys(one.file for one in group))
+            more = 0 if every else len(names) - SHOWN
+            named = "\n".join([*names[:SHOWN], f"and {more} more (--all)"] if more > 1 else names)
+            others = f" ... and {len(group) - 1} more of this kind (--all)" if folds else ""
+            rows.append((group[0].severity, named, f"{group[0].finding}{others}", group[0].fix))
+    return rows

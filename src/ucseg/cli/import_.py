@@ -10,6 +10,7 @@ import typer
 from ucseg.cli.init import print_splits, print_understood
 from ucseg.cli.reading_options import (
     Classes,
+    Every,
     FillOutlines,
     Geometry,
     Instances,
@@ -53,6 +54,7 @@ def import_(
     spacing: Spacing = None,
     max_voxels: MaxVoxels = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    every: Every = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is already there.")] = False,
 ) -> Dataset:
     """Make a dataset of a public data set: `ucseg init` with layout, classes and splits known beforehand.
@@ -89,7 +91,7 @@ def import_(
     )
     with stages() as advance:
         found = understand_cases(folder, cases, options, root_for(folder, out), done=advance)
-    print_understood(folder, found)
+    print_understood(folder, found, every)
     divided, hidden = divide(found.cases, published, validation, test, labelled, seed)
     title = f"{name} {split}" if split else name
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed, "name": title}), divided)

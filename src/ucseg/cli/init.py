@@ -9,6 +9,7 @@ import typer
 
 from ucseg.cli.reading_options import (
     Classes,
+    Every,
     FillOutlines,
     Geometry,
     Instances,
@@ -20,13 +21,13 @@ from ucseg.cli.reading_options import (
     Subject,
 )
 from ucseg.cli.terminal import output, say, stages
-from ucseg.errors import UserError
+from ucseg.errors import UserError, cause
 
 if TYPE_CHECKING:
     from ucseg.dataset.manifest import Dataset
     from ucseg.folder.understanding import Understood
 
-SHOWN = 5
+SHOWN = 3
 """Lines for files that are left out for one reason."""
 
 
@@ -68,6 +69,7 @@ def init(
         typer.Option(help="Show training only so many masks ('10%' or '8') and hide the others; default: show all."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and of --labelled.")] = 0,
+    every: Every = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is already there.")] = False,
 ) -> Dataset:
     """Pair the images and masks of a folder, split them by subject, and write a dataset.
@@ -107,7 +109,7 @@ def init(
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
     # Before the split, which may fail: what was left out is often the reason.
-    print_understood(folder, found)
+    print_understood(folder, found, every)
     cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed}), cases)
     save_dataset(dataset, hidden, found.to_fix)
@@ -115,8 +117,8 @@ def init(
     return dataset
 
 
-def print_understood(folder: Path, found: Understood) -> None:
-    """What was found in a folder."""
+def print_understood(folder: Path, found: Understood, every: bool = False) -> None:
+    """What was found in a folder; `every`: each file that is left out."""
     from rich.table import Table
 
     config = found.config
@@ -147,13 +149,15 @@ def print_understood(folder: Path, found: Understood) -> None:
         output.print(f"note: {note}", soft_wrap=True)
     if found.left_out:
         output.print(f"left out ({len(found.left_out)}):")
-        by_reason: dict[str, list[str]] = {}
+        causes: dict[str, list[str]] = {}
         for item in found.left_out:
-            by_reason.setdefault(item.reason, []).append(str(item.file.absolute().relative_to(folder.absolute())))
-        for reason, files in by_reason.items():
-            more = [f"and {len(files) - SHOWN + 1} more"] if len(files) > SHOWN else []
-            for file in [*files[: SHOWN - len(more)], *more]:
-                output.print(f"  {file}: {reason}", soft_wrap=True)
+            file = str(item.file.absolute().relative_to(folder.absolute()))
+            causes.setdefault(cause(item.reason), []).append(f"  {file}: {item.reason}")
+        for lines in causes.values():
+            more = 0 if every else len(lines) - SHOWN
+            folded = [*lines[:SHOWN], f"  and {more} more for the same reason (--all)"] if more > 1 else lines
+            for line in folded:
+                output.print(line, soft_wrap=True)
 
 
 def print_splits(dataset: Dataset, hidden: int) -> None:

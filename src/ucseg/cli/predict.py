@@ -18,6 +18,7 @@ from ucseg.errors import Interrupted, UserError, some
 if TYPE_CHECKING:
     from ucseg.folder.inputs import Input
     from ucseg.inference.outputs import DicomOutput, PredictionFolder, Row
+    from ucseg.inference.predictor import Predictor
     from ucseg.scans.said import Said
 
 TO_LOOK_AT = 5
@@ -113,7 +114,7 @@ def predict(
         components=components,
         mirror=mirror,
     )
-    predictor = make(run, device=here, precision=precision)
+    predictor = _that_fits(make(run, device=here, precision=precision), here_too=ray is None)
     if reached := RunFolder(run).unfinished:
         command = typed("train", Path(RunFolder(run).config.get("dataset", "DATASET")), out=run, resume=True)
         say(
@@ -185,6 +186,15 @@ def predict(
     cases = "case" if len(items) == 1 else "cases"
     say("predicted", f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
     return folder
+
+
+def _that_fits(predictor: Predictor, here_too: bool) -> Predictor:
+    """The predictor; refused before the first scan where this machine predicts and has no memory for a window."""
+    from ucseg.inference.step_memory import require_window
+
+    if here_too:
+        require_window(predictor.method, predictor.plan, predictor.device)
+    return predictor
 
 
 def _dicom_output(run: Path, weights: str, dicom_seg: bool, labelmap: bool, rtstruct: bool) -> DicomOutput | None:

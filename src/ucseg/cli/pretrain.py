@@ -83,10 +83,11 @@ def _pretrain(
 
     from ucseg import ranks
     from ucseg.batches.prepare import prepare
-    from ucseg.batches.stream import ImageStream, loader, require_pieces
+    from ucseg.batches.stream import ImageStream, loader
     from ucseg.cli.training_bar import Display
     from ucseg.config import build, merge
     from ucseg.inference.step_cost import StepsOfPretraining
+    from ucseg.inference.step_memory import require_batch
     from ucseg.planning.budget import steps_in
     from ucseg.planning.plan import write_plan
     from ucseg.randomness import derive_seed
@@ -101,13 +102,12 @@ def _pretrain(
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = MaskedImages(method, chosen.problem)
         start = load_start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
-        pieces = ranks.size() * config.accumulate
-        require_pieces(chosen, model.views, pieces)
+        require_batch(partial(MaskedImages, method), chosen, config, model.views, masks=False)
         prepared = prepare(data, chosen, cache, config.workers, progress=ranks.rank() == 0)
         for case, reason in prepared.left_out:
             say("case-left-out", f"left out: {case}: {reason}", "yellow")
         images = sorted(prepared.labelled + prepared.unlabelled, key=lambda case: case.case)
-        stream = ImageStream(images, chosen, config.seed, model.views, pieces=pieces)
+        stream = ImageStream(images, chosen, config.seed, model.views, pieces=ranks.size() * config.accumulate)
         if "steps" not in asked["train"] and not resume:
             planned = chosen.steps
             if config.hours is not None:

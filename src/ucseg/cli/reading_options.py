@@ -1,4 +1,4 @@
-"""Options of several verbs: how files are read that do not say it, say two things, or say too much."""
+"""Options of several verbs: how files are read that do not say it, say two things, or say too much; what is listed."""
 
 from __future__ import annotations
 
@@ -38,4 +38,7 @@ Orientation: TypeAlias = Annotated[
 Geometry: TypeAlias = Annotated[
     str | None,
     typer.Option(help="NIfTI headers that say two things: qform, sform or pixdim; default: the likelier one."),
+]
+Every: TypeAlias = Annotated[
+    bool, typer.Option("--all", help="List every file and every finding, also where many have one cause.")
 ]

@@ -183,7 +183,7 @@ def _train(
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
         start = load_start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
-        require_batch(name, overrides, chosen, config, model.views)
+        require_batch(partial(build_method, name, overrides), chosen, config, model.views)
         say_what_was_found(data, resume)
         prepared = prepare(data, chosen, cache, config.workers, progress=ranks.rank() == 0)
         if "steps" not in asked["train"] and not resume:
@@ -241,7 +241,7 @@ def find_plan(
     from ucseg.config import merge
     from ucseg.planning.choosing import plan_with_reasons
     from ucseg.planning.origin import cases_changed, require_fit
-    from ucseg.planning.plan import plan_from, read_plan, write_plan
+    from ucseg.planning.plan import plan_from, read_plan, require_trainable, write_plan
 
     own = data.folder / PLAN_FILE
     if file is None and not own.exists():
@@ -263,10 +263,11 @@ def find_plan(
             f"'ucseg plan DATASET --set preset={preset}'.",
         )
     if not overrides:
-        return base
+        return require_trainable(base, str(file or own))
     try:
         given = merge(base.model_dump(mode="json"), overrides)
-        return plan_from(given, "--set plan").model_copy(update={"made_of": base.made_of})
+        changed_plan = require_trainable(plan_from(given, "--set plan"), "--set plan")
+        return changed_plan.model_copy(update={"made_of": base.made_of})
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
         raise UserError(error.code, f"{error}\n{hint}") from None

@@ -35,12 +35,12 @@ class ADMTConfig(Strict):
     """Settings of AD-MT; defaults are those of the paper's code unless a comment says otherwise."""
 
     network: str = "unet"
-    period: int = Field(20, ge=1)  # longest turn in steps; published: half an epoch, 50 on ACDC, 19 on the left atrium
+    period: int = Field(20, ge=1, le=10**9)  # longest turn in steps; published: half an epoch, 50 on ACDC, 19 on LA
     decay: float = Field(0.99, ge=0, lt=1)
     threshold: float | None = Field(None, ge=0, le=1)  # least confidence; null: 0.95 in 2D, 0.8 in 3D
     loss: PseudoLoss | None = None  # l; null: "dice" in 2D, "ce" in 3D
-    conflict_weight: float = Field(1.0, ge=0)  # v
-    pseudo_weight: float = Field(2.0, ge=0)  # beside half of L_sup in the code
+    conflict_weight: float = Field(1.0, ge=0, le=1000)  # v
+    pseudo_weight: float = Field(2.0, ge=0, le=1000)  # beside half of L_sup in the code
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. The code's: 0.25 to 0.4
     predict_with: Literal["student", "teachers"] = "student"
 

@@ -36,7 +36,7 @@ class BCPConfig(Strict):
     # Share of the steps. DEVIATION: 0.25 on ACDC, 0.12 on the left atrium; this is every other method's ramp.
     pretraining: float = Field(0.2, ge=0, le=1)
     box: float = Field(2 / 3, gt=0, lt=1)  # part of each side that the box takes
-    unlabelled_weight: float = Field(0.5, ge=0)  # a
+    unlabelled_weight: float = Field(0.5, ge=0, le=1000)  # a
     component_filter: bool = True  # largest component of pseudo-labels, for the plan's one_component classes
     decay: float = Field(0.99, ge=0, lt=1)
     predict_with: Literal["teacher", "student"] = "student"

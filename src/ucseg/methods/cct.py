@@ -30,7 +30,7 @@ Name = Literal["feature_noise", "channel_dropout", "feature_dropout"]
 
 class CCTConfig(Strict):
     perturbations: tuple[Name, ...] = Field(get_args(Name), min_length=1)  # an auxiliary decoder each
-    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 30, with a longer ramp
+    consistency_weight: float = Field(1.0, ge=0, le=1000)  # DEVIATION: the paper's 30, with a longer ramp
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. The paper's: 0.1
 
 

@@ -19,7 +19,7 @@ from ucseg.types import Batch, Progress, StepOutput
 
 class CPSConfig(Strict):
     networks: tuple[str, str] = ("unet", "unet")  # the paper's are two of a kind; any two can be named
-    cross_weight: float = Field(1.5, ge=0)  # the paper's on PASCAL VOC without CutMix
+    cross_weight: float = Field(1.5, ge=0, le=1000)  # the paper's on PASCAL VOC without CutMix
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
 
 

@@ -25,7 +25,7 @@ from ucseg.types import Batch, Prediction, Progress, StepOutput
 class CrossTeachingConfig(Strict):
     networks: tuple[str, str] = ("unet", "swin_unet")  # the paper's, the second one much smaller than Swin-Unet
     # DEVIATION: the paper's 0.1, next to a supervised loss of half our size, reaches its height after 30,000 steps.
-    cross_weight: float = Field(0.5, ge=0)
+    cross_weight: float = Field(0.5, ge=0, le=1000)
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper's is 1
     predict_with: Literal["first", "mean"] = "first"  # the paper's: the convolutional network
 

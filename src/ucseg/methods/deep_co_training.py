@@ -30,10 +30,10 @@ from ucseg.types import Batch, Progress, StepOutput
 
 class DeepCoTrainingConfig(Strict):
     networks: tuple[str, str] = ("unet", "unet")  # the papers' are two of a kind; any two can be named
-    agreement_weight: float = Field(10.0, ge=0)  # Qiao et al.; the divergence is at most log 2, its mean far smaller
-    diversity_weight: float = Field(0.5, ge=0)  # Qiao et al.
+    agreement_weight: float = Field(10.0, ge=0, le=1000)  # Qiao et al.; the divergence is at most log 2, or far less
+    diversity_weight: float = Field(0.5, ge=0, le=1000)  # Qiao et al.
     # e, in the units of normalised images. DEVIATION: Qiao et al. 0.02, of images in [0, 1] with deviations near 0.2.
-    step_size: float = Field(0.1, gt=0)
+    step_size: float = Field(0.1, gt=0, le=1000)
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps, of both weights; that of most methods here
 
 

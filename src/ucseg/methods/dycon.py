@@ -13,11 +13,11 @@ Early b is large: unsure voxels must become sure, and need hardly agree. Later a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 from ucseg.config import Strict
@@ -33,20 +33,22 @@ from ucseg.networks.unet import UNet
 from ucseg.randomness import on_device
 from ucseg.types import Batch, Problem, Progress, StepOutput, Strength
 
+_Beta = Annotated[float, Field(gt=0, le=1000)]
+
 
 class DyCONConfig(Strict):
     """Settings of DyCON; defaults are those of the paper's code unless a comment says otherwise."""
 
     decay: float = Field(0.99, ge=0, lt=1)
-    noise: float = Field(0.1, ge=0)  # on the teacher's images: its standard deviation, in units of normalised ones
-    beta: tuple[PositiveFloat, PositiveFloat] = (5.0, 0.5)  # b at t = 0 and t = T
-    temperature: float = Field(0.6, ge=0.05)
-    gamma: float = Field(2.0, ge=1)
-    hardest: int = Field(8, ge=1)  # features of the teacher that each location is pushed from; our number
-    width: int = Field(64, ge=1)  # width of the projected features; our number
-    samples: int = Field(512, ge=2)  # locations of an image, of which all pairs are held in memory; our number
-    consistency_weight: float = Field(0.5, ge=0)
-    contrast_weight: float = Field(0.5, ge=0)
+    noise: float = Field(0.1, ge=0, le=1000)  # on the teacher's images: standard deviation, in units of normalised ones
+    beta: tuple[_Beta, _Beta] = (5.0, 0.5)  # b at t = 0 and t = T
+    temperature: float = Field(0.6, ge=0.05, le=1000)
+    gamma: float = Field(2.0, ge=1, le=1000)
+    hardest: int = Field(8, ge=1, le=4096)  # features of the teacher that each location is pushed from; our number
+    width: int = Field(64, ge=1, le=1024)  # width of the projected features; our number
+    samples: int = Field(512, ge=2, le=8192)  # locations of an image, of which all pairs are held in memory; our number
+    consistency_weight: float = Field(0.5, ge=0, le=1000)
+    contrast_weight: float = Field(0.5, ge=0, le=1000)
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the code has none
     predict_with: Literal["teacher", "student"] = "student"
 

@@ -22,7 +22,7 @@ from ucseg.types import Batch, Progress, StepOutput
 
 class EntropyMinConfig(Strict):
     network: str = "unet"
-    entropy_weight: float = Field(0.1, ge=0)  # as semi-supervised comparisons use it; Vu et al., for domains: 0.001
+    entropy_weight: float = Field(0.1, ge=0, le=1000)  # as in semi-supervised comparisons; for domains: 0.001
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
 
 

@@ -28,7 +28,7 @@ class FixMatchConfig(Strict):
     threshold: float = Field(0.95, ge=0, le=1)  # tau; of both papers
     cutmix: float = Field(0.5, ge=0, le=1)  # probability of a box in an image; UniMatch's code
     loss: PseudoLoss = "ce"  # loss of the pseudo-label; "dice": as UniMatch's code for medical images
-    pseudo_weight: float = Field(1.0, ge=0)  # both papers'
+    pseudo_weight: float = Field(1.0, ge=0, le=1000)  # both papers'
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods. DEVIATION: the papers have none
 
 

@@ -25,9 +25,9 @@ from ucseg.types import Batch, Progress, StepOutput
 
 class ICTConfig(Strict):
     network: str = "unet"
-    alpha: float = Field(0.2, gt=0)  # alpha of the Beta distribution; 0.1 to 1 differ little in the paper
+    alpha: float = Field(0.2, gt=0, le=1000)  # alpha of the Beta distribution; 0.1 to 1 differ little in the paper
     decay: float = Field(0.99, ge=0, lt=1)  # the paper's 0.999 is for hundreds of thousands of steps
-    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: the paper's 10 to 100, for classification
+    consistency_weight: float = Field(1.0, ge=0, le=1000)  # DEVIATION: the paper's 10 to 100, for classification
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
     predict_with: Literal["teacher", "student"] = "teacher"  # the paper's
 

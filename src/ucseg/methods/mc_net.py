@@ -28,7 +28,7 @@ from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
 class MCNetConfig(Strict):
     decoders: tuple[UpSampling, ...] = Field(("transposed", "linear", "nearest"), min_length=2)  # MC-Net: the first two
     temperature: float = Field(0.1, gt=0, le=1)
-    consistency_weight: float = Field(1.0, ge=0)
+    consistency_weight: float = Field(1.0, ge=0, le=1000)
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the code 0.4
 
 

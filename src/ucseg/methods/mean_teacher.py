@@ -28,8 +28,8 @@ from ucseg.types import Batch, Progress, StepOutput, Strength
 class MeanTeacherConfig(Strict):
     network: str = "unet"
     decay: float = Field(0.99, ge=0, lt=1)  # UA-MT's code; the paper: 0.99 while ramping up, then 0.999
-    noise: float = Field(0.1, ge=0)  # standard deviation, in the units of normalised images; UA-MT's code
-    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: UA-MT's code 0.2 in this unit, ramp over all
+    noise: float = Field(0.1, ge=0, le=1000)  # standard deviation, in the units of normalised images; UA-MT's code
+    consistency_weight: float = Field(1.0, ge=0, le=1000)  # DEVIATION: UA-MT's code 0.2 in this unit, ramp over all
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here, for comparisons
     predict_with: Literal["teacher", "student"] = "teacher"  # the paper's
 

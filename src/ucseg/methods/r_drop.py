@@ -24,7 +24,7 @@ from ucseg.types import Batch, Problem, Progress, StepOutput
 
 class RDropConfig(Strict):
     network: str = "unet"
-    agreement_weight: float = Field(1.0, ge=0)  # alpha; the paper uses 1 to 5, and 0.6 for images
+    agreement_weight: float = Field(1.0, ge=0, le=1000)  # alpha; the paper uses 1 to 5, and 0.6 for images
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
 
 

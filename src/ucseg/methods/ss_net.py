@@ -40,13 +40,13 @@ from ucseg.types import Batch, Problem, Progress, StepOutput
 class SSNetConfig(Strict):
     # rho, root mean square a voxel; null: 0.02 in 2D, 0.01 in 3D. Published: norm 6 of 256^2 pixels, 0.023, and
     # 10 of 112 x 112 x 80 voxels, 0.010.
-    radius: float | None = Field(None, gt=0)
-    smooth_weight: float | None = Field(None, ge=0)  # null: 0.1 in 2D, 1 in 3D, as in the code
-    class_weight: float = Field(0.2, ge=0)  # the code's: 0.1 of labelled and 0.1 of unlabelled voxels, over C
-    width: int = Field(32, ge=1)  # width of the projected features
-    entries: int = Field(256, ge=1)  # entries of the memory for each class
-    voxels: int = Field(32, ge=1)  # voxels of a class that enter the memory in a step
-    samples: int = Field(256, ge=1)  # voxels of a class drawn to the memory in a step: all of them would fill a GPU
+    radius: float | None = Field(None, gt=0, le=1000)
+    smooth_weight: float | None = Field(None, ge=0, le=1000)  # null: 0.1 in 2D, 1 in 3D, as in the code
+    class_weight: float = Field(0.2, ge=0, le=1000)  # the code's: 0.1 of labelled and 0.1 of unlabelled voxels, over C
+    width: int = Field(32, ge=1, le=1024)  # width of the projected features
+    entries: int = Field(256, ge=1, le=65536)  # entries of the memory for each class
+    voxels: int = Field(32, ge=1, le=65536)  # voxels of a class that enter the memory in a step
+    samples: int = Field(256, ge=1, le=8192)  # voxels of a class drawn to the memory in a step: all would fill a GPU
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here
 
 

@@ -23,7 +23,7 @@ from ucseg.types import Batch, Prediction, Progress, StepOutput, Strength
 
 class SupervisedConfig(Strict):
     networks: tuple[str, ...] = Field(("unet",), min_length=1)  # e.g. ("unet", "vnet"): both, and their mean
-    calibration_weight: float = Field(0.0, ge=0)
+    calibration_weight: float = Field(0.0, ge=0, le=1000)
     beta_start: float = Field(BETA_START, gt=0, le=1)
 
     @field_validator("networks")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -26,16 +26,18 @@ from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import StudentAndTeacher
 from ucseg.types import Batch, Progress, StepOutput, Strength
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class UAMTConfig(Strict):
     """Settings of UA-MT; defaults are the paper's unless a comment says otherwise."""
 
     network: str = "unet"
     decay: float = Field(0.99, ge=0, lt=1)
-    noise: float = Field(0.1, ge=0)  # standard deviation, in the units of normalised images
-    passes: int = Field(8, ge=1)  # K
-    threshold: tuple[float, float] = (0.75, 1.0)  # at t = 0 and t = T, as parts of log C
-    consistency_weight: float = Field(1.0, ge=0)  # DEVIATION: published 0.2 in this unit, ramp over all
+    noise: float = Field(0.1, ge=0, le=1000)  # standard deviation, in the units of normalised images
+    passes: int = Field(8, ge=1, le=1024)  # K
+    threshold: tuple[_Share, _Share] = (0.75, 1.0)  # at t = 0 and t = T, as parts of log C
+    consistency_weight: float = Field(1.0, ge=0, le=1000)  # DEVIATION: published 0.2 in this unit, ramp over all
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here, for comparisons
     predict_with: Literal["teacher", "student"] = "student"
 

@@ -51,6 +51,8 @@ PUBLISHED: dict[str, Any] = {
 }
 """Values of the paper where the defaults are others."""
 
+_Dice = Annotated[float, Field(ge=-1, le=1)]  # -1: any
+
 
 class UCSegConfig(Strict):
     """Defaults are the published ones unless a comment says otherwise. A weight of zero: without it."""
@@ -68,19 +70,19 @@ class UCSegConfig(Strict):
     # Weight of a pseudo-label at a voxel: 1, or 1 - vacuity of the fused prediction, divided by its mean
     confidence: Literal["none", "vacuity"] = "none"
     decay: float = Field(0.0, ge=0, lt=1)  # above 0, the running mean of all weights labels and predicts
-    calibration_weight: float = Field(1.0, ge=0)
+    calibration_weight: float = Field(1.0, ge=0, le=1000)
     # CORRECTION: without the gradient of the confidence, which makes right voxels less sure
     calibration_detached: bool = True
     beta_start: float = Field(BETA_START, gt=0, le=1)
-    lambda_max: float = Field(1.0, ge=0)  # DEVIATION: published 15, which belongs to 50,000 steps
+    lambda_max: float = Field(1.0, ge=0, le=1000)  # DEVIATION: published 15, which belongs to 50,000 steps
     lambda_ramp: float = Field(0.2, ge=0, le=1)  # share of the steps. DEVIATION: published 0.6, of 50,000 steps
-    consistency_weight: float = Field(0.5, ge=0)
-    ife_weight: float = Field(0.2, ge=0)
-    ic_weight: float = Field(0.1, ge=0)
-    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((3, 4, 5), min_length=1)  # levels of CCP
-    temperature: float = Field(TEMPERATURE, gt=0)
-    memory_entries: int | None = Field(None, ge=1)  # null: 1,440 in 2D, 144 in 3D
-    memory_threshold: tuple[float, float] | None = None  # Dice at t = 0 and t = T; null: .5, .96 in 2D, .2, .76 in 3D
+    consistency_weight: float = Field(0.5, ge=0, le=1000)
+    ife_weight: float = Field(0.2, ge=0, le=1000)
+    ic_weight: float = Field(0.1, ge=0, le=1000)
+    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((3, 4, 5), min_length=1, max_length=5)  # of CCP
+    temperature: float = Field(TEMPERATURE, gt=0, le=1000)
+    memory_entries: int | None = Field(None, ge=1, le=65536)  # null: 1,440 in 2D, 144 in 3D
+    memory_threshold: tuple[_Dice, _Dice] | None = None  # Dice at t = 0 and t = T; null: .5, .96 in 2D, .2, .76 in 3D
     mixing: bool = True
     # Share of the steps; null: the published one, 0.24 in 2D and 0.12 in 3D. DEVIATION: 0.1
     mixing_start: float | None = Field(0.1, ge=0, le=1)

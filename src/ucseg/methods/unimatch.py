@@ -38,8 +38,8 @@ class UniMatchConfig(Strict):
     cutmix: float = Field(0.5, ge=0, le=1)  # probability of a box in an image
     dropout: float = Field(0.5, ge=0, lt=1)  # share of dropped channels, in P
     loss: PseudoLoss = "ce"  # loss of the pseudo-label, as in the paper; "dice": as the code for medical images
-    strong_weight: float = Field(0.25, ge=0)  # a
-    feature_weight: float = Field(0.5, ge=0)  # b
+    strong_weight: float = Field(0.25, ge=0, le=1000)  # a
+    feature_weight: float = Field(0.5, ge=0, le=1000)  # b
     ramp: float = Field(0.2, ge=0, le=1)  # share of the steps; that of most methods here. DEVIATION: the paper has none
 
 

@@ -30,8 +30,8 @@ class URPCConfig(Strict):
     # DEVIATION: the 2D code perturbs each map in one way: dropout of 0.5, of its strongest voxels, or uniform noise;
     # the 3D code drops channels inside the decoder.
     dropout: float = Field(0.3, ge=0, lt=1)  # dropout of a coarse map's channels, before its head
-    noise: float = Field(0.1, ge=0)  # standard deviation, of a coarse map, before its head
-    consistency_weight: float = Field(0.2, ge=0)  # the code's 0.1, beside half of CE + Dice
+    noise: float = Field(0.1, ge=0, le=1000)  # standard deviation, of a coarse map, before its head
+    consistency_weight: float = Field(0.2, ge=0, le=1000)  # the code's 0.1, beside half of CE + Dice
     ramp: float = Field(1.0, ge=0, le=1)  # share of the steps
 
 

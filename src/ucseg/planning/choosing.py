@@ -16,7 +16,7 @@ from ucseg.planning.ceiling import Ceilings, NetworkGrid, bound_of, ceilings, fi
 from ucseg.planning.fingerprint import ONE_COMPONENT_MASKS, ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
 from ucseg.planning.given import check_overrides, levels_of, numbers_of, refuse_one_voxel, whole_numbers
 from ucseg.planning.origin import origin_of
-from ucseg.planning.plan import Plan, plan_from
+from ucseg.planning.plan import Plan, plan_from, require_trainable
 from ucseg.planning.sizing import (
     Choice,
     batch_for,
@@ -90,7 +90,7 @@ def plan_with_reasons(
     planner.intensities()
     planner.augmentation()
     planner.steps(machine, hours)
-    plan = planner.plan().model_copy(update={"made_of": origin_of(dataset)})
+    plan = require_trainable(planner.plan(), "plan").model_copy(update={"made_of": origin_of(dataset)})
     reached = ceilings(dataset, planner.seen, NetworkGrid.of(plan))
     key = "spacing" if plan.size is None else "size"
     found = f"ceilings: {reached.words(plan.classes)}"

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
 from ucseg.config import Strict, build, read_yaml
+from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.origin import Origin
@@ -241,6 +242,21 @@ class Plan(Strict):
     def problem(self) -> Problem:
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
         return Problem(*known, self.strides, self.width, self.norm)
+
+
+def require_trainable(plan: Plan, where: str) -> Plan:
+    """The plan, if networks can train on its patches; `where` names its origin.
+
+    Raises:
+        UserError: the networks' lowest level would have one voxel, over which no norm can be taken.
+    """
+    if plan.patch == multiples(plan.strides, plan.dims):
+        raise UserError(
+            "plan-lowest-level",
+            f"{where}: patch = {list(plan.patch)} leaves one voxel on the networks' lowest level, over which no norm "
+            "can be taken; double an edge, or give fewer strides.",
+        )
+    return plan
 
 
 def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None) -> None:

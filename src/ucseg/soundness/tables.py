@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ucseg.dataset.manifest import CASES_FILE, LEFT_OUT_FILE, Dataset, files_left_out
-from ucseg.errors import some
+from ucseg.errors import cause, some
 from ucseg.folder.likely_masks import in_words, likely_masks
 from ucseg.planning.origin import cases_changed, differences_from
 from ucseg.planning.plan import read_plan
@@ -78,11 +78,14 @@ def _likely_masks(dataset: Dataset) -> Iterable[Finding]:
 
 
 def _left_out(dataset: Dataset) -> Iterable[Finding]:
-    """What `ucseg init` could not use; files with the same reason are one finding."""
+    """What `ucseg init` could not use; files with the same cause are one finding."""
     files: dict[str, list[str]] = defaultdict(list)
+    reasons: dict[str, str] = {}
     for path, reason in files_left_out(dataset).items():
-        files[reason].append(name_in_root(path, dataset))
-    for reason, (first, *others) in files.items():
+        files[cause(reason)].append(name_in_root(path, dataset))
+        reasons.setdefault(cause(reason), reason)
+    for about, (first, *others) in files.items():
+        reason = reasons[about]
         what, _, fix = reason.rstrip(".").partition("; ")
         listed = f" with {len(others)} more for the same reason ({some(others)})" if others else ""
         what = f"{what} (left out by ucseg init{listed})"

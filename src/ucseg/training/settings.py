@@ -66,7 +66,7 @@ class TrainConfig(Strict):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-5, ge=0, le=1000)
     small_first: float = Field(0.7, ge=0, le=1)
-    clip_grad_norm: float | None = Field(12.0, gt=0)
+    clip_grad_norm: float | None = Field(12.0, gt=0, le=1e9)
     ema: float = Field(0.0, ge=0, lt=1)
     validate_every: int | None = Field(None, ge=1, le=MOST_STEPS)
     save_every: float = Field(120.0, ge=0, le=1e9)
