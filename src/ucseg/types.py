@@ -146,8 +146,11 @@ class Prediction:
             entropy.
         members: probabilities of the single networks, by name, each B x C x S. Their disagreement is the failure
             score, and each network can be evaluated alone.
+        spread: B x 1 x S: variance of the probabilities over mirrored passes, summed over the classes. Methods leave it
+            out: who mirrors adds it.
     """
 
     probabilities: Tensor
     uncertainty: Tensor
     members: dict[str, Tensor] = field(default_factory=dict)
+    spread: Tensor | None = None

@@ -10,6 +10,7 @@ import typer
 from ucseg.cli.calls import typed
 from ucseg.cli.reading_options import MaxVoxels, Spacing
 from ucseg.cli.terminal import output, progress_bar, say
+from ucseg.cli.uncertainty_words import say_uncertainty
 from ucseg.errors import UserError, some
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def evaluate(
             help="For a folder of masks: references are drawn contours. Default: such references are refused.",
         ),
     ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also measure the uncertainty that `ucseg predict` wrote beside them.")
+    ] = False,
+    margin: Annotated[
+        float, typer.Option(help="With --uncertainty: how far from the structure is near it, in mm or px.")
+    ] = 5.0,
+    failed_below: Annotated[float, typer.Option(help="With --uncertainty: a case with a lower Dice has failed.")] = 0.8,
     spacing: Spacing = None,
     max_voxels: MaxVoxels = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -61,6 +69,10 @@ def evaluate(
     drawn outlines are refused or, with --fill-outlines, filled as `ucseg init` does. A case that cannot be compared is
     reported with exit code 2, and the others are done.
 
+    With --uncertainty: how well the maps find wrong voxels, and the scores of cases bad masks. Where there are
+    probabilities (of `predict --probabilities`), also whether they mean what they say. DIR then has uncertainty.csv,
+    reliability.png and risk_coverage.png.
+
     Returns:
         Everything that was found: `.cases`, `.summary`, `.overall`, `.mean("dice")`, `.missing`, ...
 
@@ -68,15 +80,19 @@ def evaluate(
         UserError: there was nothing to compare; or, at the end, some cases could not be compared.
     """
     from ucseg.evaluation.evaluate import Settings, evaluate_folder
+    from ucseg.evaluation.uncertainty_maps import UncertaintySettings
     from ucseg.scans.said import said
 
     _refuse_to_overwrite(out, predictions, references, overwrite)
     command = typed(
         "evaluate", predictions, references, out=out, split=split, tolerance=tolerance, classes=classes,
         subject=subject, seed=seed, fill_outlines=fill_outlines, spacing=spacing, max_voxels=max_voxels,
+        **({"uncertainty": True, "margin": margin, "failed_below": failed_below} if uncertainty else {}),
     )  # fmt: skip
     named = _class_names(classes) if classes is not None else None
-    settings = Settings(split, named, tolerance, subject, seed, fill_outlines, said(None, spacing, max_voxels))
+    how = said(None, spacing, max_voxels)
+    measured = UncertaintySettings(margin, failed_below) if uncertainty else None
+    settings = Settings(split, named, tolerance, subject, seed, fill_outlines, how, measured)
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, visible=False)  # until it is known that there is something to do
         result = evaluate_folder(
@@ -89,6 +105,8 @@ def evaluate(
         )
     result.save(out)
     output.print(_table(result))
+    if result.uncertainty is not None:
+        say_uncertainty(result.uncertainty)
     _say_what_is_not_in_it(result)
     cases = "case" if len(result.cases) == 1 else "cases"
     done = f"{len(result.cases)} {cases} evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written."

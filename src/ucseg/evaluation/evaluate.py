@@ -25,7 +25,8 @@ from ucseg.errors import UserError, some
 from ucseg.evaluation.class_names import agreed_names, as_references, classes_of, require_same_classes
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
-from ucseg.evaluation.results import CaseResult, Evaluation
+from ucseg.evaluation.results import CaseResult, Evaluation, uncertainty_of
+from ucseg.evaluation.uncertainty_maps import UncertaintySettings, WrittenMaps
 from ucseg.folder.predictions import note_of
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.pool import for_each
@@ -51,6 +52,7 @@ class Settings:
         fill_outlines: of folders of masks: references that are drawn contours are filled (and predictions, where they
             are contours too); False: the line is the structure; None: such references are refused.
         said: of predictions, and of folders of references: how they are read.
+        uncertainty: measure that of a folder that `ucseg predict` wrote; None: leave it out.
     """
 
     split: str = "test"
@@ -60,6 +62,7 @@ class Settings:
     seed: int = 0
     fill_outlines: bool | None = None
     said: Said = NOTHING
+    uncertainty: UncertaintySettings | None = None
 
 
 DEFAULTS = Settings()
@@ -103,6 +106,8 @@ def evaluate_folder(
             named in the result (`failed`), and the others go on.
     """
     check_tolerance(settings.tolerance)
+    if settings.uncertainty is not None:
+        settings.uncertainty.check()
     found = match(predictions, references, settings.split, settings.subject)
     found.pairs = [pair.as_said(settings.said, references=found.dataset is None) for pair in found.pairs]
     if found.dataset is None:
@@ -117,10 +122,11 @@ def evaluate_folder(
     predicted = as_references(classes_of(predictions), classes) if found.dataset is None else None
     named = classes or classes_of(predictions) or agreed_names([pair.reference.mask for pair in found.pairs])
     reading = _Reading(found.dataset, classes, named, *filled, predicted)
+    maps = WrittenMaps.of(predictions, settings.uncertainty) if settings.uncertainty else None
 
     def tried(pair: Pair) -> CaseResult | UserError:
         try:
-            return _compare(pair, reading, settings.tolerance)
+            return _compare(pair, reading, settings, maps)
         except UserError as error:
             return error
 
@@ -135,8 +141,10 @@ def evaluate_folder(
     if not ordered:
         nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.")
         raise UserError.together([nothing, *failed.values()])
+    complete = _complete(ordered, classes)
     return Evaluation(
-        cases=_complete(ordered, classes),
+        cases=complete,
+        uncertainty=uncertainty_of(complete, maps) if maps else None,
         tolerance=settings.tolerance,
         seed=settings.seed,
         failed={case: str(error) for case, error in failed.items()},
@@ -196,7 +204,7 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
     return bool(wanted and lines_too), bool(wanted)
 
 
-def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
+def _compare(pair: Pair, reading: _Reading, settings: Settings, maps: WrittenMaps | None) -> CaseResult:
     """One case; a UserError if a file cannot be read, holds no classes, or the grids differ."""
     reference = pair.reference
     grid_shape, grid = _grid(pair)
@@ -226,11 +234,14 @@ def _compare(pair: Pair, reading: _Reading, tolerance: float) -> CaseResult:
             "reference-shape", f"{reference.mask}: its shape is not that of its image; check that they belong together."
         )
     names = reading.classes if reading.classes is not None else _names(predicted, true, reading.named)
-    rows = case_metrics(predicted, true, names, grid.spacing, tolerance)
+    rows = case_metrics(predicted, true, names, grid.spacing, settings.tolerance)
+    stem = pair.prediction.stem
+    measured = maps.measure(stem, (predicted, true), grid.spacing, reading.predicted) if maps else None
     worst = worst_distance(grid_shape, grid.spacing)
     only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by
     by_number = any(_by_number(path, reading) for path in (pair.prediction, reference.mask))
-    return CaseResult(reference.case, reference.subject, grid.unit, worst, rows, by_number, only_by)
+    about = (reference.case, reference.subject, grid.unit, worst)
+    return CaseResult(*about, rows, by_number, only_by, stem, measured)
 
 
 def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from ucseg.evaluation.metrics import BOTH_EMPTY, DISTANCES, FALSE_POSITIVE, LIMITS, METRICS, MISSED, OK, ClassMetrics
 from ucseg.evaluation.statistics import ENOUGH_SUBJECTS, RESAMPLES, Interval, bootstrap_interval
+from ucseg.evaluation.uncertainty import MeasuredUncertainty
+from ucseg.evaluation.uncertainty_maps import VoxelUncertainty, WrittenMaps
 from ucseg.inference.class_means import mean_of_class_means
 from ucseg.machine.writing import csv_text, write_json, write_text
 from ucseg.types import Array
@@ -38,6 +41,7 @@ class CaseResult:
     `unit` is that of its distances, "mm" or "px"; a missed or false class gets `worst_distance`, the image's diagonal.
     `by_number`: classes are matched by their numbers alone, since names are missing or differ. `only_by`: how the grids
     of prediction and reference agree, where it is not by their geometries as they are read; "" where it is.
+    `prediction` is the name of its mask without the ending. `uncertainty` is measured on request, where there is a map.
     """
 
     case: str
@@ -47,6 +51,8 @@ class CaseResult:
     rows: list[ClassMetrics]
     by_number: bool = False
     only_by: str = ""
+    prediction: str = ""
+    uncertainty: VoxelUncertainty | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Evaluation:
         unreferenced: cases of the dataset's split without any mask.
         provenance: version, command and where things came from.
         notes: what to look at, of the subjects that were found.
+        uncertainty: what the uncertainty is worth, if it was asked for.
     """
 
     cases: list[CaseResult]
@@ -88,6 +95,7 @@ class Evaluation:
     unreferenced: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    uncertainty: MeasuredUncertainty | None = None
 
     @property
     def unit(self) -> str:
@@ -134,12 +142,14 @@ class Evaluation:
         return self._summary(list(range(len(self.classes))), None, "all")
 
     def save(self, folder: Path) -> None:
-        """Write metrics.json and cases.csv, each whole or not at all.
+        """Write metrics.json and cases.csv, each whole or not at all; of the uncertainty also its table and pictures.
 
         Raises:
             UserError: the folder cannot be written.
         """
         write_text(folder / "cases.csv", self._table())
+        if self.uncertainty is not None:
+            save_uncertainty(self.uncertainty, folder)
         write_json(folder / "metrics.json", self._content())
 
     def _summary(self, columns: list[int], label: int | None, name: str) -> ClassSummary:
@@ -175,6 +185,7 @@ class Evaluation:
             "missing_predictions": self.missing,
             "unmatched_predictions": self.unmatched,
             "cases_without_reference": self.unreferenced,
+            **({} if self.uncertainty is None else {"uncertainty": self.uncertainty.content()}),
             "definitions": DEFINITIONS,
         }
 
@@ -191,3 +202,38 @@ class Evaluation:
         rows += [{"case": case, "status": "failed", "note": reason} for case, reason in self.failed.items()]
         rows += [{"case": case, "status": "no prediction"} for case in self.missing]
         return csv_text(columns, rows)
+
+
+def uncertainty_of(cases: Sequence[CaseResult], maps: WrittenMaps) -> MeasuredUncertainty:
+    """That of all cases, with the scores that were written beside the maps."""
+    units = {case.unit for case in cases}
+    own = [maps.scores.get(case.prediction, {}) for case in cases]
+    return MeasuredUncertainty(
+        maps.settings,
+        units.pop() if len(units) == 1 else "mixed",
+        [case.case for case in cases],
+        [case.subject for case in cases],
+        [mean_of_class_means(np.array([[row["dice"] for row in case.rows]])) for case in cases],
+        [case.uncertainty for case in cases],
+        {name: [one.get(name, math.nan) for one in own] for name in dict.fromkeys(name for one in own for name in one)},
+    )
+
+
+def save_uncertainty(found: MeasuredUncertainty, folder: Path) -> None:
+    """uncertainty.csv, and the pictures for which there is enough: reliability.png, risk_coverage.png."""
+    from ucseg.evaluation.uncertainty_figures import reliability_diagram, risk_over_coverage
+
+    write_text(folder / "uncertainty.csv", csv_text(found.columns, found.rows))
+    pictures = {name: folder / f"{name}.png" for name in ("reliability", "risk_coverage")}
+    for picture in pictures.values():  # of an evaluation that this one replaces
+        picture.unlink(missing_ok=True)
+    together = found.together
+    if together is not None and together.reliability is not None:
+        panels = {"all voxels": together.reliability}
+        near = together.reliability_near
+        if near is not None and near.count.any():
+            panels[f"within {found.settings.margin:g} {found.unit} of the structure"] = near
+        reliability_diagram(panels, pictures["reliability"])
+    if curves := {name: found.curve(name) for name in found.qualities}:
+        dice = np.asarray(found.dice)
+        risk_over_coverage(curves, 1 - dice[~np.isnan(dice)], pictures["risk_coverage"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +17,12 @@ from ucseg.scans.address import Address
 
 ABOUT = "prediction.json"
 TABLE = "cases.csv"
+FAILURE_SCORE = "failure_score"
+"""The score that ranks cases: the highest is looked at first."""
+SCORES = (FAILURE_SCORE, "mean_uncertainty")
+"""Columns of cases.csv that may rank cases by how likely they failed."""
+PREDICTED_DICE = "predicted_dice"
+INTERVAL = ("predicted_dice_low", "predicted_dice_high")
 
 
 class Note(Strict):
@@ -81,3 +89,16 @@ def made_in(folder: Path) -> dict[str, Made]:
         if row.get("mask") and row.get("file") and row.get("status", "ok") == "ok":
             made[row["mask"]] = Made(Address.of(row["file"]), row.get("content", ""))
     return made
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """A folder's name for each class or network: no two alike, also where upper and lower case are the same."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain, number = re.sub(r"[^\w.-]+", "_", name).strip("._") or "_", 1
+        while (free := plain if number == 1 else f"{plain}_{number}").casefold() in taken:
+            number += 1
+        taken.add(free.casefold())
+        found[name] = free
+    return found

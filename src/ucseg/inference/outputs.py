@@ -14,8 +14,7 @@ prediction.json                          which weights and settings made this fo
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ import numpy as np
 from ucseg.dataset.manifest import CONFIG_FILE
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
-from ucseg.folder.predictions import ABOUT, note_of, rows_of
+from ucseg.folder.predictions import ABOUT, file_names, note_of, rows_of
 from ucseg.inference.predictor import CasePrediction
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
@@ -288,19 +287,6 @@ def weights_digest(method: Method) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def file_names(names: Iterable[str]) -> dict[str, str]:
-    """A folder's name for each class or network: no two alike, also where upper and lower case are the same."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for name in names:
-        plain, number = re.sub(r"[^\w.-]+", "_", name).strip("._") or "_", 1
-        while (free := plain if number == 1 else f"{plain}_{number}").casefold() in taken:
-            number += 1
-        taken.add(free.casefold())
-        found[name] = free
-    return found
 
 
 def _columns(classes: dict[int, str], unit: str) -> list[str]:

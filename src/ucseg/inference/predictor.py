@@ -173,7 +173,7 @@ class Predictor:
     def _least_memory(self, grid: Grid) -> float:
         """Bytes that a scan takes from here on, members apart: known before anything is computed."""
         own, on_grid = (4.0 * math.prod(shape) for shape in (grid.source_shape, grid.shape))
-        result = on_grid * (len(self.plan.classes) + 1)  # probabilities and uncertainty
+        result = on_grid * (len(self.plan.classes) + 1 + (len(self.mirrors) > 1))  # with uncertainty and spread
         kept = result if result <= IN_MEMORY else 0.0  # beyond that it lies in a file
         return kept + MAPS_AT_A_TIME * own
 
@@ -197,8 +197,7 @@ class Predictor:
         def back(tensor: Tensor) -> Tensor:
             return tensor.movedim(2, 2 + axis)
 
-        members = {name: back(member) for name, member in prediction.members.items()}
-        return Prediction(back(prediction.probabilities), back(prediction.uncertainty), members)
+        return _each_map(prediction, back)
 
     def _windows(
         self, image: Array, patch: tuple[int, ...], predict: Callable[[Tensor], Prediction], report: Report | None
@@ -215,8 +214,10 @@ class Predictor:
         if len(seen) == 1:
             return seen[0]
         members = {name: torch.stack([one.members[name] for one in seen]).mean(dim=0) for name in seen[0].members}
-        probabilities = torch.stack([one.probabilities for one in seen]).mean(dim=0)
-        return Prediction(probabilities, torch.stack([one.uncertainty for one in seen]).mean(dim=0), members)
+        every = torch.stack([one.probabilities.float() for one in seen])
+        spread = every.var(dim=0, correction=0).sum(dim=1, keepdim=True)
+        uncertainty = torch.stack([one.uncertainty for one in seen]).mean(dim=0)
+        return Prediction(every.mean(dim=0), uncertainty, members, spread)
 
     def _predict_mirrored(self, image: Tensor, axes: tuple[int, ...]) -> Prediction:
         """B x Cin x S, seen mirrored along some of the axes of S; what it gives lies as the image does."""
@@ -235,8 +236,13 @@ class Predictor:
 
     def _predict_slices(self, image: Tensor) -> Prediction:
         flat = self._predict_batch(image.squeeze(2))
-        members = {name: member.unsqueeze(2) for name, member in flat.members.items()}
-        return Prediction(flat.probabilities.unsqueeze(2), flat.uncertainty.unsqueeze(2), members)
+        return _each_map(flat, lambda tensor: tensor.unsqueeze(2))
+
+
+def _each_map(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Prediction:
+    members = {name: change(member) for name, member in prediction.members.items()}
+    spread = None if prediction.spread is None else change(prediction.spread)
+    return Prediction(change(prediction.probabilities), change(prediction.uncertainty), members, spread)
 
 
 def mirrors_of(plan: Plan) -> list[tuple[int, ...]]:

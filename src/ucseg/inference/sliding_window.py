@@ -47,16 +47,17 @@ class AxisWindow:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the channels of the summed array are made up: C probabilities, the uncertainty, C for each member."""
+    """How the channels of the summed array are made up: C probabilities, the uncertainty, C a member, the spread."""
 
     classes: int
     members: tuple[str, ...]
+    spread: bool = False
 
     def split(self, values: Tensor) -> Prediction:
         """B x K x S -> Prediction (views, nothing is copied)."""
         c = self.classes
         members = {name: values[:, 1 + c * i : 1 + c * (i + 1)] for i, name in enumerate(self.members, start=1)}
-        return Prediction(values[:, :c], values[:, c : c + 1], members)
+        return Prediction(values[:, :c], values[:, c : c + 1], members, values[:, -1:] if self.spread else None)
 
 
 def axis_windows(size: int, patch: int, overlap: float = 0.5, growth: float = 1.0) -> list[AxisWindow]:
@@ -178,8 +179,10 @@ def _add(total: Array, window: Sequence[AxisWindow], value: Array, shape: Sequen
 
 def _stack_channels(prediction: Prediction) -> tuple[Array, Layout]:
     parts = [prediction.probabilities, prediction.uncertainty, *prediction.members.values()]
+    parts += [] if prediction.spread is None else [prediction.spread]
     values = torch.cat([part.detach().float() for part in parts], dim=1).cpu().contiguous().numpy()
-    return values, Layout(prediction.probabilities.shape[1], tuple(prediction.members))
+    spread = prediction.spread is not None
+    return values, Layout(prediction.probabilities.shape[1], tuple(prediction.members), spread)
 
 
 def _room(shape: tuple[int, ...], in_memory: int) -> Array:
