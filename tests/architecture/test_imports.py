@@ -18,7 +18,7 @@ FLOW = (
     ("config",),
     ("scans", "networks", "method_parts"),
     ("dataset", "losses"),
-    ("folder", "planning", "methods"),
+    ("folder", "planning", "methods", "pictures"),
     ("catalogue", "soundness", "batches", "training"),
     ("inference", "recipes"),
     ("evaluation", "labelling"),
@@ -27,7 +27,7 @@ FLOW = (
 )
 """Rooms in the order of the flow: each imports only from rows above its own, so that no two rooms form a circle."""
 ROOM_LEVEL = {room: level for level, row in enumerate(FLOW) for room in row}
-DATA = ("scans", "dataset", "folder", "planning", "soundness", "batches", "catalogue")
+DATA = ("scans", "dataset", "folder", "planning", "pictures", "soundness", "batches", "catalogue")
 MODELS = ("networks", "losses", "method_parts", "methods")
 STRANGERS = {(one, other) for one in DATA for other in MODELS}
 BANNED_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}

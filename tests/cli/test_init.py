@@ -42,7 +42,10 @@ def test_a_folder_becomes_a_dataset_that_is_printed(
     lines = [line for line in printed.splitlines() if "'.docx'" in line]
     assert [line.split(":")[0].strip() for line in lines] == [f"notes{i}.docx" for i in range(3)]
     assert "  and 5 more for the same reason (--all)" in printed
-    assert [(kind, str(tmp_path / "set") in text) for kind, text in said] == [("written", True)]
+    assert [(kind, str(tmp_path / "set") in text) for kind, text in said] == [
+        ("written", True),
+        ("contact-sheet", True),
+    ]
 
 
 def test_hidden_masks_are_kept_from_training(tmp_path: Path) -> None:

@@ -34,15 +34,19 @@ def check(
     """
     from rich.table import Column, Table
 
+    from ucseg.cli.contact_sheet import show_contact_sheet
     from ucseg.dataset.manifest import load_dataset
+    from ucseg.pictures.contact_sheet import ContactSheet
     from ucseg.soundness.check import UnsoundDatasetError, check_dataset
 
     loaded = load_dataset(dataset)
     with progress_bar() as bar:
         task = bar.add_task("checking", total=len(loaded.cases))
-        findings = check_dataset(loaded, lambda: bar.advance(task))
+        sheet = ContactSheet(loaded)
+        findings = check_dataset(loaded, lambda: bar.advance(task), sheet.see)
     if not findings:
         say("sound", f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to fix.")
+        show_contact_sheet(sheet)
         return findings
     rows = folded(findings, every)
     table = Table("", Column("file", overflow="fold"), "finding", "fix", show_lines=len(rows) < 40)
@@ -54,8 +58,10 @@ def check(
     counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
     summary = f"{loaded.config.name}: {len(loaded.cases)} cases, {counts}"
     if errors:
+        show_contact_sheet(sheet)
         raise UnsoundDatasetError(f"{summary}; fix the errors before training.", findings)
     say("only-warnings", f"{summary}.")
+    show_contact_sheet(sheet)
     return findings
 
 

@@ -16,9 +16,9 @@ from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from ucseg.dataset.manifest import Dataset
-    from ucseg.demonstration.gallery import GalleryCase
     from ucseg.evaluation.results import Evaluation
     from ucseg.evaluation.statistics import PairedDifference
+    from ucseg.pictures.gallery import GalleryCase
 
 METHODS = {"supervised": "Supervised", "uc_seg": "UC-Seg"}
 PARTS = ("run", "masks", "numbers")  # folders of each method
@@ -179,13 +179,14 @@ def _write_report(
     result: DemoResult, data: Dataset, look: str, seed: int, facts: dict[str, str], difference: PairedDifference
 ) -> None:
     import ucseg
-    from ucseg.demonstration.gallery import colour_scale, draw_row, legend, spread
-    from ucseg.evaluation.page import write_page
+    from ucseg.pictures.drawing import colour_scale, legend
+    from ucseg.pictures.gallery import draw_row, spread
+    from ucseg.pictures.page import exact_uri, write_page
 
     ours = list(METHODS)[-1]
     scores = {method: evaluation.case_means("dice") for method, evaluation in result.evaluations.items()}
     cases = [_gallery_case(result.report.parent, data, case, scores) for case in spread(scores[ours], SHOWN)]
-    highest = max(float(case.uncertainty.max()) for case in cases)
+    highest = max(float(case.uncertainty.max()) for case in cases if case.uncertainty is not None)
     table = [
         (METHODS[method], row, result.seconds[method])
         for method, evaluation in result.evaluations.items()
@@ -202,7 +203,7 @@ def _write_report(
         "verdict": _verdict(difference),
         "ranked_by": METHODS[ours],
         "classes": legend(data.config.classes),
-        "scale": colour_scale(),
+        "scale": exact_uri(colour_scale()),
         "highest": highest,
         "rows": {case.case: draw_row(case, highest) for case in cases},
         "next_steps": NEXT_STEPS,
@@ -213,7 +214,7 @@ def _write_report(
 def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[str, float]]) -> GalleryCase:
     from ucseg.dataset.manifest import reference_masks
     from ucseg.dataset.masks import read_label
-    from ucseg.demonstration.gallery import GalleryCase
+    from ucseg.pictures.gallery import GalleryCase
     from ucseg.scans.reading import read_scan
     from ucseg.scans.writing import map_ending, mask_ending
 
@@ -223,9 +224,9 @@ def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[st
     return GalleryCase(
         name,
         image.array,
+        image.geometry,
         read_label(reference_masks(data)[name], image.array.shape[1:], data.config, image.geometry),
         {METHODS[m]: read_scan(out / f"{m}-masks" / f"{name}{mask_ending(case.image)}").array[0] for m in METHODS},
-        {METHODS[method]: scores[method][name] for method in METHODS},
+        {METHODS[method]: f"Dice {scores[method][name]:.3f}" for method in METHODS},
         read_scan(out / f"{ours}-masks" / "uncertainty" / f"{name}{map_ending(case.image)}").array[0],
-        image.geometry.spacing,
     )

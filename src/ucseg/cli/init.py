@@ -161,8 +161,11 @@ def print_understood(folder: Path, found: Understood, every: bool = False) -> No
 
 
 def print_splits(dataset: Dataset, hidden: int) -> None:
-    """How many cases went where, and what to do next."""
+    """How many cases went where, what to do next, and where the contact sheet is."""
     from rich.table import Table
+
+    from ucseg.cli.contact_sheet import show_contact_sheet
+    from ucseg.pictures.contact_sheet import ContactSheet, few
 
     splits = Table("split", "cases", "labelled", "unlabelled", "subjects")
     for split, cases in (("train", dataset.training), ("validation", dataset.validation), ("test", dataset.test)):
@@ -176,6 +179,7 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
         )
     _say_if_plan_is_outdated(dataset)
     say("written", f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")
+    show_contact_sheet(ContactSheet(dataset, few(dataset)))
 
 
 def _say_if_plan_is_outdated(dataset: Dataset) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ucseg.comparison.grid import ALL
 from ucseg.comparison.summary import MAIN, Row, subject_values
-from ucseg.evaluation.page import png_uri
+from ucseg.pictures.page import png_uri
 
 # Different to colour-blind eyes too (Okabe & Ito 2008); the supervised rows are grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -17,8 +17,8 @@ from ucseg.comparison.figures import boxes, colours, differences, label_efficien
 from ucseg.comparison.grid import ALL, Cell
 from ucseg.comparison.summary import Comparison, Row, Summary, case_table, summarise
 from ucseg.evaluation.metrics import METRICS
-from ucseg.evaluation.page import write_page
 from ucseg.machine.writing import write_json, write_text
+from ucseg.pictures.page import write_page
 
 PAGE, TABLE, CASES, SUMMARY = "index.html", "table.csv", "cases.csv", "summary.json"
 CASE_COLUMNS = ["test", "case", "subject", "class", "variant", "labelled", "seed", "weights", "status"]

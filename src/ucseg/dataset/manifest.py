@@ -4,6 +4,7 @@
     cases.csv      case,subject,image,mask,split; paths relative to the root (see scans/address.py); no mask: unlabelled
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
     left_out.csv   file,reason: images and masks that `ucseg init` found and could not use
+    contact_sheet.html   small pictures of cases with their masks; `ucseg init` and `ucseg check` make it, for people
 
 `load_dataset` never opens hidden.csv. Only `reference_masks` does, for `evaluate`, `compare` and `demo`. left_out.csv
 is for `ucseg check` alone.
@@ -33,7 +34,8 @@ CONFIG_FILE = "dataset.yaml"
 CASES_FILE = "cases.csv"
 HIDDEN_FILE = "hidden.csv"
 LEFT_OUT_FILE = "left_out.csv"
-DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, LEFT_OUT_FILE, "plan.yaml")
+CONTACT_SHEET_FILE = "contact_sheet.html"
+DATASET_FILES = (CACHE, CONFIG_FILE, CASES_FILE, HIDDEN_FILE, LEFT_OUT_FILE, CONTACT_SHEET_FILE, "plan.yaml")
 """What ucseg puts into a dataset's folder, which the scans may share."""
 OTHERS = ("config.json", "prediction.json", "comparison.json")
 """Of a folder that another command wrote."""

@@ -33,6 +33,8 @@ _SHEAR_TOLERANCE = 1e-3
 
 Measure = Callable[[Scan, Array | None, bytes | None], ScanFacts]
 """The facts of a scan with its label and its thumbnail."""
+See = Callable[[Case, Scan, Array | None], None]
+"""Takes what was read of a case: the scan, and its label if it has one."""
 
 
 class UnsoundDatasetError(UserError):
@@ -61,10 +63,10 @@ class _Examined:
     facts: ScanFacts | str = "it cannot be read"
 
 
-def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> list[Finding]:
+def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None, see: See | None = None) -> list[Finding]:
     """Read every image and every visible mask once, in parallel, and report all that is wrong.
 
-    No hidden mask is opened. `done` is called after each case.
+    No hidden mask is opened. `done` is called after each case, `see` with what was read of it, if all of it could be.
 
     Returns:
         findings, errors first, then by file.
@@ -73,14 +75,14 @@ def check_dataset(dataset: Dataset, done: Callable[[], None] | None = None) -> l
 
     def look(case: Case, slice_axis: int | None, known: ScanFacts | None) -> ScanFacts | str:
         one = _examine(
-            case, dataset, lambda scan, label, thumbnail: known or facts_in(scan, label, thumbnail, slice_axis)
+            case, dataset, see, lambda scan, label, thumbnail: known or facts_in(scan, label, thumbnail, slice_axis)
         )
         seen[case.case] = one
         return one.facts
 
     findings = findings_before_training(dataset, done, look)
     others = [case for case in dataset.cases if case.case not in seen]
-    seen |= {one.case.case: one for one in for_each(lambda case: _examine(case, dataset), others, done)}
+    seen |= {one.case.case: one for one in for_each(lambda case: _examine(case, dataset, see), others, done)}
     examined = [seen[case.case] for case in dataset.cases]
     findings += [finding for one in examined for finding in one.findings]
     findings += _duplicates(examined, dataset)
@@ -101,7 +103,7 @@ def shear(geometry: Geometry) -> float:
     return float(np.abs(axes.T @ axes - np.eye(geometry.dims)).max())
 
 
-def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _Examined:
+def _examine(case: Case, dataset: Dataset, see: See | None, measure: Measure | None = None) -> _Examined:
     """What is found in a case, and its facts if they can be measured."""
     out = _Examined(case)
     name = name_in_root(case.image, dataset)
@@ -120,7 +122,11 @@ def _examine(case: Case, dataset: Dataset, measure: Measure | None = None) -> _E
         out.findings += _of_image(name, scan, case, dataset.config)
         out.odd.append((name, False, oddities(case.image)))
     label = None if case.mask is None else _examine_mask(out, case.mask, shape, geometry, dataset)
-    if measure and scan is not None and (case.mask is None or label is not None):
+    if scan is None or (case.mask is not None and label is None):
+        return out
+    if see is not None:
+        see(case, scan, label)
+    if measure is not None:
         out.facts = measure(scan, label, out.thumbnail)
         out.thumbnail = out.facts.thumbnail  # known facts have it too: one copy is enough in memory
     return out
