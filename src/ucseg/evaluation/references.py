@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import Dataset, reference_masks
 from ucseg.errors import UserError
+from ucseg.folder.listing import is_ome_zarr
 from ucseg.folder.predictions import made_in
 from ucseg.folder.roles import MASK_WORDS, whole_of_part
 from ucseg.folder.subjects import Subjects, find_subjects
@@ -116,16 +117,24 @@ def _with_series(known: list[Reference], predictions: Path) -> list[Reference]:
 
 def masks_in(path: Path, deep: bool) -> list[Address]:
     """What may be a mask in a folder (or one file); a UserError if there is none."""
-    if path.is_file():
+    if path.is_file() or is_ome_zarr(path):
         return [Address.of(path)]
     if not path.is_dir():
         raise UserError("masks-missing", f"{path}: there is no such file or folder; check the path.")
-    inside: Iterable[Path] = path.rglob("*") if deep else path.iterdir()
-    found = (Address.of(file) for file in inside if file.is_file() and not file.name.startswith("."))
+    found = (Address.of(file) for file in _inside(path, deep) if not file.name.startswith("."))
     files = sorted(file for file in found if _may_be_mask(file))
     if not files:
         raise UserError("no-masks", f"{path}: there is no mask here; readable are {', '.join(sorted(ENDINGS))}.")
     return files
+
+
+def _inside(folder: Path, deep: bool) -> Iterator[Path]:
+    """Files, and folders that are one scan."""
+    for path in folder.iterdir():
+        if path.is_file() or is_ome_zarr(path):
+            yield path
+        elif deep and path.is_dir() and not path.is_symlink():
+            yield from _inside(path, deep)
 
 
 def _may_be_mask(file: Address) -> bool:

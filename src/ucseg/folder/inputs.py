@@ -12,7 +12,7 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.listing import list_scans, readable
+from ucseg.folder.listing import is_ome_zarr, list_scans, readable
 from ucseg.folder.predictions import is_prediction
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
@@ -78,7 +78,7 @@ def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInpu
     if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file():
         result.of_dataset = True
         return _of_dataset(path, split)
-    if path.is_dir():
+    if path.is_dir() and not is_ome_zarr(path):
         if made := next((one for one in (path, *path.parents[:2]) if is_prediction(one)), None):
             raise UserError(
                 "input-is-prediction",
@@ -124,7 +124,10 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
             f"{folder}: there is no scan in this folder; name one with DICOM files or {', '.join(sorted(ENDINGS))}.",
         )
     result.masks += masks
-    names = {one.address: without_ending(one.name) if one.place.is_file() else one.name for one in scans}
+    names = {
+        one.address: without_ending(one.name) if one.place.is_file() or is_ome_zarr(one.place) else one.name
+        for one in scans
+    }
     merged = _merge_channels(list(names), channels)
     return {address: names.get(address) or address.stem for address in merged}
 

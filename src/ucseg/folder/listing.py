@@ -16,6 +16,7 @@ from ucseg.machine.reading import is_regular
 from ucseg.scans import arrays, drawings
 from ucseg.scans.address import ENDINGS, Address, ending_of
 from ucseg.scans.dicom.series import DicomFile, is_dicom, series_of
+from ucseg.scans.reading import format_module
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ def list_scans(folder: Path, skip: set[Path]) -> tuple[list[Listed], list[LeftOu
             found += _of_container(path)
         elif reason is None:
             found.append(_listed(path))
+            if is_ome_zarr(path):
+                labels = [Address.of(f"{path}#labels/{name}") for name in format_module("ome").labels_of(path)]
+                found += [Listed(one, path.name, path, True) for one in labels]
         elif reason:
             left_out.append(LeftOut(path, reason, rightly=True))
     found += _of_dicom(dicom, left_out)
@@ -121,8 +125,8 @@ def _files_in(
             continue
         if (shown := readable(path)) != path:
             left_out.append(LeftOut(shown, "its name is no UTF-8, which no table can hold; rename it"))
-        elif not path.is_dir():
-            if path.exists() and not is_regular(path):
+        elif not path.is_dir() or is_ome_zarr(path):
+            if path.exists() and not path.is_dir() and not is_regular(path):
                 left_out.append(LeftOut(path, "it is a pipe or a device, which is not opened; remove it"))
             else:
                 yield path
@@ -135,6 +139,11 @@ def _files_in(
                 links.append(path)
             elif _identity(path) not in entered:
                 yield from _files_in(path, skip, left_out, entered, links)
+
+
+def is_ome_zarr(path: Path) -> bool:
+    """Whether a folder is one scan: an OME-Zarr."""
+    return path.suffix.lower() == ".zarr" and path.is_dir()
 
 
 def readable(path: Path) -> Path:

@@ -6,7 +6,8 @@ cases.csv may say
     volume.h5#label              one array of an HDF5 or .npz file
     scan.nii.gz#channels         a 4D NIfTI file whose fourth axis holds channels, not time points
     photograph.jpg#stored        a picture without the turn that its orientation tag asks for
-    shapes.json#a.jpg            what an annotation program drew on one picture (LabelMe, COCO, VIA, CVAT)
+    shapes.json#a.jpg            what an annotation program drew on one picture (LabelMe, COCO, VIA, CVAT, ImageJ)
+    scan.zarr#labels/NAME        one of the masks in an OME-Zarr
     scans/patient1#1.2.840.1     one DICOM series (its SeriesInstanceUID) of a folder that holds several
     case_{0000,0001}.nii.gz      several channels, one file each, in this order, as shells write it
     x_mask{,_1}.png              parts of one mask: the greatest value counts
@@ -34,6 +35,7 @@ FORMATS = {
     for name, endings in {
         "nifti": (".nii.gz", ".nii.zst", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
         "itk": (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"),
+        "ome": (".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"),
         "plain_images": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif"),
         "arrays": (".h5", ".hdf5", ".npy", ".npz"),
         "dicom": DICOM_ENDINGS,
@@ -45,7 +47,7 @@ FORMATS = {
 ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(
-    r"(.+?\.(?:h5|hdf5|npz|json|xml))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
+    r"(.+?\.(?:h5|hdf5|npz|json|xml|roi|zip))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
     re.IGNORECASE,
 )
 CLASSES = "#classes"
@@ -174,7 +176,7 @@ class Address:
         """
         if self.several:
             return without_ending(_BRACES.sub("", self.name.removesuffix(CLASSES))).strip("_.-") or self.name
-        if self.part and self.file.is_dir():
+        if self.part and self.file.is_dir() and self.format == "dicom":
             return f"{self.file.name}_{self.part}"
         if self.format == "drawings":
             return without_ending(PurePosixPath(self.part).name)
@@ -183,7 +185,7 @@ class Address:
     @cached_property
     def format(self) -> str:
         """One of the values of FORMATS, or "drawings"; "" if it is not known. DICOM needs no ending."""
-        if self.part and self.file.suffix.lower() in (".json", ".xml"):
+        if self.part and self.file.suffix.lower() in (".json", ".xml", ".roi", ".zip"):
             return "drawings"
         known = FORMATS.get(self.ending, "")
         return known or ("dicom" if self.file.is_dir() or is_dicom(self.file) else "")

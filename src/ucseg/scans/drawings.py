@@ -1,6 +1,6 @@
-"""Masks drawn by annotation programs: LabelMe and COCO (JSON), VIA (JSON), CVAT for images (XML).
+"""Masks drawn by annotation programs: LabelMe and COCO (JSON), VIA (JSON), CVAT for images (XML), ImageJ (ROI).
 
-    file.json#NAME, file.xml#NAME        the shapes on the picture called NAME
+    file.json#NAME, file.xml#NAME, RoiSet.zip#NAME        the shapes on the picture called NAME
 
 Coordinates are x, y in pixels, with 0, 0 at the corner of the picture: the centre of the first pixel is at 0.5, 0.5. A
 pixel belongs to a shape where its centre lies inside or on the line. Where shapes overlap, the later one lies on top.
@@ -24,13 +24,13 @@ import numpy as np
 from PIL import Image
 
 from ucseg.errors import UserError
-from ucseg.scans import refusals
+from ucseg.scans import imagej, refusals
 from ucseg.scans.address import Address
 from ucseg.scans.polygons import filled
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
-ENDINGS = (".json", ".xml")
+ENDINGS = (".json", ".xml", *imagej.ENDINGS)
 _BROKEN = (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError, binascii.Error, RecursionError)
 Draw = Callable[[tuple[int, int]], Array]
 """From H, W to H x W bool."""
@@ -38,10 +38,14 @@ Draw = Callable[[tuple[int, int]], Array]
 
 @dataclass
 class _Picture:
-    """What is drawn on one picture: label and shape, the last on top; its height and width, where they are stated."""
+    """What is drawn on one picture: label and shape, the last on top; its height and width, where they are stated.
+
+    `pages`: of each shape, the slice of a stack that it is drawn on; None where it is on none in particular.
+    """
 
     shapes: list[tuple[str, Draw]] = field(default_factory=list)
     size: tuple[int, int] | None = None
+    pages: list[int | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ def pictures_of(path: Path) -> list[str] | None:
         UserError: it is one, and damaged.
     """
     found = _read(path)
-    return None if found is None else [name for name, one in found.pictures.items() if one.shapes]
+    if found is None:
+        return None
+    return [name or imagej.picture_of(path) for name, one in found.pictures.items() if one.shapes]
 
 
 def names(address: Address) -> dict[int, str]:
@@ -78,10 +84,10 @@ def read(address: Address) -> Scan:
 
 
 def drawn(address: Address, grid: tuple[tuple[int, ...], Geometry], wanted: Sequence[str] | None = None) -> Scan:
-    """1 x H x W, unsigned: values as in `names`, 0 elsewhere.
+    """1 x S, unsigned: values as in `names`, 0 elsewhere.
 
     Args:
-        grid: H, W and geometry of the picture.
+        grid: S and geometry of the picture, H x W; or of a stack, if the program says which slice a shape is on.
         wanted: labels to draw, in any case; None: all.
 
     Raises:
@@ -89,10 +95,10 @@ def drawn(address: Address, grid: tuple[tuple[int, ...], Geometry], wanted: Sequ
     """
     shape, geometry = grid
     found = _known(address)
-    picture = found.pictures.get(address.part)
+    picture = found.pictures.get(address.part, found.pictures.get(""))
     if picture is None:
         raise UserError("annotation-missing", f"{address}: nothing is drawn there on this picture; check its name.")
-    if len(shape) != 2 or (picture.size is not None and picture.size != tuple(shape)):
+    if len(shape) != (3 if picture.pages and len(shape) == 3 else 2) or picture.size not in (None, tuple(shape)):
         raise UserError(
             "annotation-size",
             f"{address}: was drawn on a picture of {picture.size}, its image has {tuple(shape)}; pair them again.",
@@ -100,19 +106,36 @@ def drawn(address: Address, grid: tuple[tuple[int, ...], Geometry], wanted: Sequ
     numbers = {label: number for number, label in enumerate(found.labels, start=1)}
     asked = None if wanted is None else {name.strip().lower() for name in wanted}
     out = np.zeros(shape, np.uint8 if len(numbers) < 256 else np.uint16)
-    for label, draw in picture.shapes:
+    for (label, draw), page in zip(picture.shapes, picture.pages or [None] * len(picture.shapes), strict=True):
         if asked is None or label.lower() in asked:
             try:
-                out[draw((shape[0], shape[1]))] = numbers[label]
+                _slice_of(out, page, label, address)[draw((shape[-2], shape[-1]))] = numbers[label]
             except _BROKEN as error:
                 raise refusals.damaged(address.file, error) from error
     return Scan(out[None], geometry, address.path)
 
 
+def _slice_of(out: Array, page: int | None, label: str, address: Address) -> Array:
+    """H x W of S, that a shape is drawn on."""
+    if out.ndim == 2 and page in (None, 0):
+        return out
+    if out.ndim == 2 or page is None or page >= len(out):
+        where = "no slice in particular" if page is None else f"slice {page + 1}"
+        slices = 1 if out.ndim == 2 else len(out)
+        raise UserError(
+            "annotation-slice",
+            f"{address}: its region '{label}' is on {where}, and the image has {slices}; set its position again.",
+        )
+    found: Array = out[page]
+    return found
+
+
 def _known(address: Address) -> _Annotations:
     found = _read(address.file)
     if found is None:
-        raise refusals.other_content(address.file, "annotations of LabelMe, COCO, VIA or CVAT", "name another file")
+        raise refusals.other_content(
+            address.file, "annotations of LabelMe, COCO, VIA, CVAT or ImageJ", "name another file"
+        )
     return found
 
 
@@ -123,6 +146,9 @@ def _read(path: Path) -> _Annotations | None:
 
 @lru_cache(maxsize=8)
 def _parsed(path: Path, size: int, changed: int) -> _Annotations | None:
+    if path.suffix.lower() in imagej.ENDINGS:
+        regions = imagej.regions(path)
+        return None if regions is None else _imagej(regions)
     try:
         if path.suffix.lower() == ".xml":
             root = ElementTree.parse(path).getroot()
@@ -231,6 +257,13 @@ def _cvat_shape(kind: str, has: Mapping[str, str]) -> Draw | None:
         drawn = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
         return _patch(drawn, int(has["left"]), int(has["top"]))
     return None
+
+
+def _imagej(regions: Sequence[imagej.Region]) -> _Annotations:
+    """Of one picture without a name."""
+    picture = _Picture(pages=[one.page for one in regions])
+    picture.shapes = [(one.label, _rings(one.rings)) for one in regions]
+    return _Annotations(sorted({one.label for one in regions}), {"": picture})
 
 
 def _rings(rings: list[Array], apart: bool = False) -> Draw:

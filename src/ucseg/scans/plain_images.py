@@ -1,7 +1,8 @@
 """PNG, JPEG, TIFF and GIF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK.
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns. As nnU-Net has it, CASE.json
-beside CASE.tif or CASE_0000.tif may hold its spacing in mm, in the order of these axes.
+beside CASE.tif or CASE_0000.tif may hold its spacing in mm, in the order of these axes. Stacks of ImageJ say their
+spacing and their channels themselves; one of several times is refused.
 
 An image is read as viewers show it: turned by its orientation tag, and inverted where white is zero. Of a mask the
 stored numbers count, but it is turned as well, so that both lie alike. FILE#stored leaves the pixels unturned.
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ucseg.errors import UserError
-from ucseg.scans import refusals
+from ucseg.scans import imagej, ome, refusals
 from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
@@ -46,7 +47,9 @@ def read(address: Address, mask: bool = False) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
     path = address.file
     with _opened(path) as image:
-        pages, count = [], _pages(path, image)
+        if _says_ome(image):
+            return ome.read(address)
+        pages, count, channels = [], _pages(path, image), imagej.channels_of(path, image)
         refusals.check_size(address, address.said, (count, image.height, image.width), len(image.getbands()))
         for page in range(count):
             image.seek(page)
@@ -55,7 +58,10 @@ def read(address: Address, mask: bool = False) -> Scan:
     if len(pages) > 1:
         if any(page.shape[-1] > 1 for page in pages):
             raise _no_stack(path, len(pages))
-        array = np.stack([page[..., 0] for page in pages])[None]
+        array = np.stack([page[..., 0] for page in pages])
+        # ImageJ keeps the channels of a slice one after the other.
+        array = np.ascontiguousarray(np.moveaxis(array.reshape(-1, channels, *array.shape[1:]), 1, 0))
+        array = array[:, 0] if len(pages) == channels else array
     return Scan(array, _geometry(path, array.ndim - 1), path)
 
 
@@ -98,15 +104,28 @@ def spacing_file(path: Path) -> Path | None:
 def _geometry(path: Path, dims: int) -> Geometry:
     """In px, or of a stack with CASE.json in mm."""
     file = spacing_file(path) if dims == 3 else None
-    stated = None if file is None else _stated(file)
+    stated: object = None
+    if dims == 3 and file is None:
+        with _opened(path) as image:
+            stated = imagej.spacing_of(image)
+    elif file is not None:
+        stated = _stated(file)
     if stated is None:
         return Geometry(np.eye(dims + 1), "px")
-    edges = [float(v) for v in stated if isinstance(v, int | float)] if isinstance(stated, list) else []
+    edges = [float(v) for v in stated if isinstance(v, int | float)] if isinstance(stated, list | tuple) else []
     if len(edges) != dims or not all(0 < edge < float("inf") for edge in edges):
         raise UserError(
             "stack-spacing", f"{file}: its spacing {stated} is not {dims} lengths in mm; correct or remove it."
         )
     return Geometry(np.diag([*edges, 1.0]), placed=False)
+
+
+def _says_ome(image: Image.Image) -> bool:
+    """Whether a TIFF of several pages has OME's words, under any name: they say which pages are slices."""
+    if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
+        return False
+    description = image.tag_v2.get(imagej.DESCRIPTION)  # type: ignore[attr-defined]
+    return isinstance(description, str) and "<OME " in description[:4096]
 
 
 def _stated(file: Path) -> object:
@@ -123,8 +142,7 @@ def is_stack(path: Path) -> bool:
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     try:
-        with _opened(path) as image:
-            return _pages(path, image) > 1
+        return len(read_header(Address.of(path))[0]) == 3
     except UserError:
         return False
 
@@ -133,14 +151,17 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, identity geometry in px, and channels."""
     path = address.file
     with _opened(path) as image:
+        if _says_ome(image):
+            return ome.read_header(address)
         pages, turned = _pages(path, image), _orientation(path, image) > 4 and not address.part
         grey = _grey_palette(image) if image.mode in ("P", "PA") else image.mode in _GREY_MODES
         size = image.height, image.width
         if image.format == "TIFF":  # in versions of pillow its size is turned already, or not yet
             size = image.tag_v2[_HEIGHT], image.tag_v2[_WIDTH]  # type: ignore[attr-defined]
         size = size[::-1] if turned else size
-        shape = size if pages == 1 else (pages, *size)
-        return shape, _geometry(path, len(shape)), 1 if grey or pages > 1 else 3
+        channels = imagej.channels_of(path, image)
+        shape = size if pages == channels else (pages // channels, *size)
+        return shape, _geometry(path, len(shape)), channels if grey or pages > 1 else 3
 
 
 def write(array: Array, like: Scan, part: Path) -> None:

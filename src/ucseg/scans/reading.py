@@ -175,7 +175,8 @@ def files_of(address: Address) -> list[Path]:
         file = channel.file
         ending = file.suffix.lower()
         if file.is_dir():
-            found += dicom.files_of(channel)
+            inside = format_module("ome") if channel.format == "ome" else dicom
+            found += inside.files_of(file if channel.format == "ome" else channel)
             continue
         if ending in (".h5", ".hdf5") and is_regular(file):
             found += _files_of_hdf5(file)
@@ -218,7 +219,7 @@ def _module(address: Address) -> ModuleType:
     file = address.file
     if file.name.startswith("._"):
         raise UserError("scan-companion", f"{address}: this is a macOS companion file ('._'), not a scan; delete it.")
-    if file.is_dir() and not files_in(file):
+    if file.is_dir() and address.format != "ome" and not files_in(file):
         raise UserError("scan-folder", f"{address}: this folder holds no DICOM files; name a file in it.")
     if not _there(file):
         raise UserError("scan-missing", f"{address}: there is no such file; check the path.")

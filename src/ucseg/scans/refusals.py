@@ -44,6 +44,10 @@ def axes(place: object, shape: Sequence[int], fix: str = "save each time point o
     )
 
 
+def film(place: object, times: int) -> UserError:
+    return UserError("image-times", f"{place}: is a film of {times} times; save each time as a file.")
+
+
 def values(place: object, kind: object) -> UserError:
     """Voxels that are no real numbers."""
     return UserError("scan-values", f"{place}: voxels of type {kind} are not supported; export one real channel.")

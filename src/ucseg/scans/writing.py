@@ -18,7 +18,7 @@ from ucseg.types import Array
 
 _INSTEAD = {
     ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii", ".img": ".nii", ".jpg": ".png", ".jpeg": ".png", ".gif": ".png",
-    ".mnc": ".nii.gz",
+    ".mnc": ".nii.gz", ".ome.tiff": ".ome.tif", ".ome.zarr": ".ome.tif", ".zarr": ".ome.tif",
     **dict.fromkeys(("", *DICOM_ENDINGS), ".nii.gz"),
 }  # fmt: skip
 """Endings that masks are not written with -> what they get instead: JPEG would change their values."""
