@@ -19,7 +19,7 @@ from ucseg.dataset.manifest import load_dataset
 from ucseg.machine import writing
 from ucseg.scans.reading import read_scan
 from ucseg.serving import labels
-from ucseg.serving.labels import Labels, coded
+from ucseg.serving.labels import Labels
 from ucseg.types import Array
 
 Data = tuple[Path, Path]
@@ -193,17 +193,6 @@ def test_several_clients_save_at_once(served: Any, pictures: Data) -> None:
     assert len(files(data)) == 19
     for case in (2, 3, 4):
         assert mask_of(data, f"case{case}").name == f"case{case}.v0003.png"
-
-
-def test_labels_are_coded_as_the_masks_of_the_dataset(pictures: Data) -> None:
-    config = load_dataset(pictures[0]).config
-    label = np.array([[0, 1, 2]], np.uint8)
-    assert coded(label, config.model_copy(update={"mask_threshold": 127.0})).tolist() == [[0, 255, 255]]
-    assert coded(label, config.model_copy(update={"mask_threshold": 300.0})).tolist() == [[0, 301, 301]]
-    some = config.model_copy(update={"mask_threshold": None, "values": {128: 1, 130: 1, 255: 2}})
-    assert coded(label, some).tolist() == [[0, 128, 255]]
-    with refused("label-value", naming="class 2"):
-        coded(label, some.model_copy(update={"values": {128: 1}}))
 
 
 def test_a_label_that_would_be_read_as_another_is_refused(served: Any, pictures: Data) -> None:

@@ -62,7 +62,7 @@ def test_a_training_starts_from_the_weights_and_its_weights_answer(served: Any, 
     out = io.BytesIO()
     Image.fromarray(np.pad(np.ones((8, 8), np.uint8), 12)).save(out, "PNG")
     before = session.model.origin
-    case = session.unlabelled[0].case
+    case = session.dataset.unlabelled[0].case
     client.send("PUT", f"/datastore/label?image={case}", {}, label=("x.png", out.getvalue()))
     first = client("POST", "/train/ucseg", {"client_id": "a", "name": "ucseg"}).json
     again = client("POST", "/train/", {}).json

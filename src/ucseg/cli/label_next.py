@@ -12,14 +12,13 @@ import typer
 from ucseg.cli.calls import typed
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.errors import Interrupted, UserError, some
+from ucseg.labelling.strategies import DEFAULT
 
 if TYPE_CHECKING:
     from ucseg.dataset.case import Case
     from ucseg.inference.predictor import Predictor
     from ucseg.labelling.measures import Measure
     from ucseg.labelling.shortlist import LabelFolder
-
-DEFAULT = "foreground-random"
 
 
 def label_next(

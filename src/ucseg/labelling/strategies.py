@@ -28,6 +28,7 @@ from ucseg.types import Array
 
 Strategy = Literal["random", "foreground-random", "entropy", "disagreement", "class-entropy", "diversity"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+DEFAULT: Strategy = "foreground-random"
 APART = 20
 """Slices of one scan are at least a part in so many of its slices apart: neighbours look alike."""
 PURPOSE = "label next"

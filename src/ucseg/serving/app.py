@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from ucseg.errors import UserError
 from ucseg.machine.writing import NO_ROOM
 from ucseg.serving.guard import Guard, TooLongError
+from ucseg.serving.page import Page
 from ucseg.serving.protocol import Protocol
 from ucseg.serving.session import NotFoundError, Session
 
@@ -33,7 +34,7 @@ def make_app(
     Args:
         token, hosts, origins, longest: of the `Guard`.
     """
-    routes = Protocol(session, token).routes
+    routes = Protocol(session, token).routes + Page(session).routes
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, token=token, hosts=hosts, origins=origins, longest=longest)],

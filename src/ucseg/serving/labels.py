@@ -9,7 +9,6 @@ Nothing is written over but the mask's cell of a line in cases.csv. Its older ma
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import threading
@@ -25,6 +24,7 @@ from ucseg.dataset.manifest import CASES_FILE, load_dataset
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
+from ucseg.labelling.shortlist import as_the_masks_of
 from ucseg.machine.lock import Lock, lock
 from ucseg.machine.reading import read_json, read_rows, read_text
 from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text
@@ -110,7 +110,7 @@ class Labels:
         with self._busy:
             mask, number = self._free(case.case, mask_ending(case.image))
             try:
-                write_like(coded(label, config), scan, mask)
+                write_like(as_the_masks_of(config, label), scan, mask)
                 read = read_label(Address.of(mask), label.shape, config, scan.geometry)
                 if not np.array_equal(read, label):
                     raise UserError(
@@ -181,28 +181,6 @@ class Labels:
         if not before.exists():
             write_text(before, read_text(file))
         write_text(file, csv_text(columns, [row for _, row in rows]))
-
-
-def coded(label: Array, config: DatasetConfig) -> Array:
-    """Class indices as the values that the dataset's masks hold for them.
-
-    Raises:
-        UserError: dataset.yaml has no value for a class that fits a mask.
-    """
-    if config.mask_threshold is not None:
-        bright = 255 if config.mask_threshold < 255 else math.floor(config.mask_threshold) + 1
-        return np.where(label > 0, bright, 0).astype(np.uint8 if bright < 256 else np.uint16)
-    if not config.values:
-        return label
-    values: dict[int, int] = {0: 0}
-    for value, index in sorted(config.values.items()):
-        if value > 0:
-            values.setdefault(index, value)
-    if missing := [str(index) for index in np.unique(label).tolist() if index not in values]:
-        raise UserError("label-value", f"dataset.yaml: no value above 0 means class {missing[0]}; add one to 'values'.")
-    table = np.zeros(max(values) + 1, np.uint8 if max(values.values()) < 256 else np.uint16)
-    table[list(values)] = list(values.values())
-    return np.asarray(table[label])
 
 
 def _note_of(mask: Path, number: int) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from ucseg.dataset.case import Case
 from ucseg.inference.outputs import weights_digest
 from ucseg.inference.predictor import CasePrediction, Predictor
+from ucseg.labelling.measures import Measure, measure_scan
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
 
@@ -43,7 +44,7 @@ class Model:
         self.checkpoint, self.settings = checkpoint, dict(settings or {})
         self._busy = threading.Lock()
         self._kept: OrderedDict[str, Answer] = OrderedDict()
-        self.scores: dict[str, float] = {}
+        self.measures: dict[str, Measure] = {}
         self._said: dict[str, dict[str, str]] = {}
         self.use(run)
 
@@ -57,8 +58,11 @@ class Model:
         origin = {"run": str(run), "checkpoint": self.checkpoint, "weights": weights_digest(predictor.method)}
         with self._busy:
             self.run, self.predictor, self.origin = run, predictor, origin
+            self._quick = Predictor(
+                predictor.method, predictor.plan, predictor.device, precision=predictor.precision, mirror=False
+            )
             self._kept.clear()
-            self.scores.clear()
+            self.measures.clear()
 
     def answer(self, case: Case) -> Answer:
         """The prediction of a case, kept for the next call.
@@ -69,7 +73,6 @@ class Model:
         with self._busy:
             if case.case not in self._kept:
                 self._kept[case.case] = self._predict(read_scan(case.image))
-                self.scores[case.case] = self._kept[case.case].prediction.failure_score
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(case.case)
@@ -82,13 +85,13 @@ class Model:
             return self._predict(scan)
 
     def look(self, case: Case) -> None:
-        """Learn a case's failure score, and keep nothing else.
+        """Learn the figures of a case by which the queue is sorted, and keep nothing else.
 
         Raises:
             UserError: its scan cannot be read or predicted.
         """
         with self._busy:
-            self.scores[case.case] = self._predict(read_scan(case.image)).prediction.failure_score
+            self.measures[case.case] = measure_scan(self._quick, case.case, read_scan(case.image))[0]
 
     def last_said(self, case: str) -> dict[str, str] | None:
         """The weights whose mask of a case went to a client last, which its label may have come from."""

@@ -112,7 +112,7 @@ class Protocol:
                 }
             },
             "trainers": {MODEL: {"config": {"steps": session.trainings.usual_steps}, "description": about}},
-            "strategies": {name: {"description": what} for name, what in STRATEGIES.items()},
+            "strategies": {name: {"description": what} for name, what in self.session.strategies.items()},
             "scoring": {},
             "train_stats": {MODEL: stats} if progress else {},
             "datastore": self._stats(),
@@ -201,11 +201,10 @@ class Protocol:
         if case is None:
             return JSONResponse({})
         own = not case.image.several and not case.image.part and case.image.ending in answers.VIEWABLE
-        score = self.session.model.scores.get(case.case)
         return JSONResponse(
             {
                 "id": case.case,
-                "weight": number(score) or 0,
+                "weight": self.session.score(case.case) or 0,
                 # The plug-in opens it itself if it runs on this machine.
                 "path": str(case.image.file) if own and not self.token else "",
                 "ts": int(time.time()),

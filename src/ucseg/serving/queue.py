@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ucseg.dataset.case import Case
+from ucseg.labelling.measures import Measure
+from ucseg.labelling.strategies import DEFAULT, choose
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import write_json
 from ucseg.randomness import numpy_generator
 
 STRATEGIES = {
-    "failure-score": "The scan on whose mask the networks agree least, of those that were looked at so far.",
-    "random": "Any scan without a mask.",
+    DEFAULT: "By chance, where scans with more of a class are more likely; every third by chance alone.",
+    "random": "Chance alone.",
+    "disagreement": "First the scans on whose masks the networks differ most.",
+    "entropy": "First the scans in which the model is unsure in most places.",
+    "class-entropy": "As entropy, of one class after the other, with noise.",
+    "diversity": "First the scans that look least like those with a label.",
 }
+"""As of `ucseg label-next`; the first is the default of viewers."""
+RANKED = 200
+"""So many are ranked; the others follow by chance."""
 GIVEN_FOR = 1800.0
 """Seconds for which a case that one client has got is not given to another."""
+STATES = ("rejected", "sent")
+"""What a person says of a case: its mask is left alone; a viewer gets it next."""
 
 
 class Queue:
@@ -29,34 +37,51 @@ class Queue:
 
     Args:
         file: where it is kept.
-        unlabelled: the training cases that have no mask now.
-        scores: failure scores of those that the model has seen.
+        cases: the training cases that have no mask now, and those that have one.
+        measures: figures of the cases that the model has looked at, by name; the others follow by chance.
+        round: number of the round: each draws anew.
     """
 
     def __init__(
-        self, file: Path, unlabelled: Callable[[], list[Case]], scores: Callable[[], dict[str, float]], seed: int = 0
+        self,
+        file: Path,
+        cases: Callable[[], tuple[list[Case], list[Case]]],
+        measures: Callable[[], Mapping[str, Measure]],
+        round: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._file, self._unlabelled, self._scores, self._seed = file, unlabelled, scores, seed
+        self._file, self._cases, self._measures, self._round = file, cases, measures, round
         self._busy = threading.Lock()
         self._given: dict[str, tuple[str, float]] = {}
         known = read_json(file) if file.exists() else {}
-        self.rejected: dict[str, dict[str, Any]] = dict(known.get("rejected", {}))
-        self.sent: dict[str, dict[str, Any]] = dict(known.get("sent", {}))
+        self.said: dict[str, dict[str, dict[str, Any]]] = {state: dict(known.get(state, {})) for state in STATES}
 
     def order(self, strategy: str) -> list[Case]:
-        """All cases to label, best first. Rejected ones are left out."""
-        cases = [case for case in self._unlabelled() if case.case not in self.rejected]
-        chance = {case.case: numpy_generator(self._seed, f"serve {case.case}").random() for case in cases}
-        scores = self._scores() if strategy == "failure-score" else {}
+        """All cases to label, best first. Rejected ones are left out.
 
-        def key(case: Case) -> tuple[bool, float, float]:
-            score = scores.get(case.case, math.nan)
-            return case.case not in self.sent, -score if np.isfinite(score) else 1.0, chance[case.case]
-
-        return sorted(cases, key=key)
+        Raises:
+            UserError: the strategy needs several networks, and the method has one.
+        """
+        unlabelled, labelled = self._cases()
+        cases = {case.case: case for case in unlabelled if case.case not in self.said["rejected"]}
+        known, number = self._measures(), self._round()
+        chosen = choose(
+            strategy,
+            [known[name] for name in cases if name in known],
+            RANKED,
+            seed=number,
+            labelled=[known[case.case] for case in labelled if case.case in known],
+        )
+        ranked = [one.measure.case for one in chosen]
+        chance = {name: numpy_generator(number, f"serve {name}").random() for name in cases}
+        rest = sorted(cases.keys() - {*ranked}, key=lambda name: chance[name])
+        return [cases[name] for name in sorted([*ranked, *rest], key=lambda name: name not in self.said["sent"])]
 
     def next(self, strategy: str, client: str) -> Case | None:
-        """The next case for a client, which others do not get for a while; None if none is left."""
+        """The next case for a client, which others do not get for a while; None if none is left.
+
+        Raises:
+            UserError: as of `order`.
+        """
         with self._busy:
             now = time.monotonic()
             order = self.order(strategy)
@@ -67,18 +92,15 @@ class Queue:
                     return case
             return order[0] if order else None
 
-    def say(self, case: str, what: str, note: dict[str, Any]) -> None:
-        """Keep what a person said of a case: "rejected", "sent" (to a viewer), or "open", which takes both back.
+    def say(self, case: str, state: str, note: Mapping[str, Any]) -> None:
+        """Keep what a person said of a case: one of STATES; any other word takes it back.
 
         Raises:
             UserError: it cannot be written.
         """
         with self._busy:
-            rejected = {name: value for name, value in self.rejected.items() if name != case}
-            sent = {name: value for name, value in self.sent.items() if name != case}
-            if what == "rejected":
-                rejected[case] = note
-            if what == "sent":
-                sent[case] = note
-            write_json(self._file, {"rejected": rejected, "sent": sent})
-            self.rejected, self.sent = rejected, sent
+            said = {one: {name: value for name, value in self.said[one].items() if name != case} for one in STATES}
+            if state in said:
+                said[state][case] = dict(note)
+            write_json(self._file, said)
+            self.said = said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from ucseg.scans.reading import files_of, is_dicom_scan, read_scan
 from ucseg.serving.frame import Frame
 from ucseg.serving.labels import FINAL, TAG, Labels, Version
 from ucseg.serving.model import Answer, Model
-from ucseg.serving.queue import Queue
+from ucseg.serving.queue import STRATEGIES, Queue
 from ucseg.serving.training import Trainings
 from ucseg.serving.uploads import ending_of_upload, read_upload
 from ucseg.types import Array
@@ -69,9 +70,9 @@ class Session:
             self._require_fit(dataset)
             self.queue = Queue(
                 self.labels.folder / "queue.json",
-                lambda: self.unlabelled,
-                lambda: self.model.scores,
-                dataset.config.seed,
+                lambda: (self.dataset.unlabelled, self.dataset.labelled),
+                lambda: dict(self.model.measures),
+                lambda: self.trainings.ended,
             )
         except BaseException:
             self.labels.close()
@@ -106,9 +107,15 @@ class Session:
             return self._dataset
 
     @property
-    def unlabelled(self) -> list[Case]:
-        """Training cases without a mask: of validation and test cases nothing is learned."""
-        return self.dataset.unlabelled
+    def strategies(self) -> dict[str, str]:
+        """Those of the queue that the model can serve, with what they do."""
+        several = all(math.isfinite(one.disagreement) for one in list(self.model.measures.values()))
+        return {name: what for name, what in STRATEGIES.items() if several or name != "disagreement"}
+
+    def score(self, name: str) -> float | None:
+        """The failure score of a case, if the model has looked at it and has several networks."""
+        found = self.model.measures.get(name)
+        return None if found is None or not math.isfinite(found.disagreement) else found.disagreement
 
     def case(self, name: str) -> Case:
         """A case by its name, or by the SeriesInstanceUID of its DICOM series. A name is looked up, never a path.
@@ -229,17 +236,18 @@ class Session:
         return self._series
 
     def _look_ahead(self) -> None:
-        """Predict unlabelled cases in the order of the queue, one after the other, while no training runs."""
+        """Look at the training cases, first those without a mask, while no training runs."""
+        failed: set[tuple[str, str]] = set()
         while not self._closing.is_set():
-            todo = None
-            if self.trainings.running is None:
-                seen = self.model.scores
-                todo = next((case for case in self.queue.order("random") if case.case not in seen), None)
+            weights, seen = self.model.origin["weights"], self.model.measures
+            dataset = self.dataset
+            cases = [] if self.trainings.running else [*self.queue.order("random"), *dataset.labelled]
+            todo = next((one for one in cases if one.case not in seen and (one.case, weights) not in failed), None)
             if todo is None:
                 self._closing.wait(1.0)
                 continue
             try:
                 self.model.look(todo)
-            except UserError as error:
+            except (UserError, OSError, MemoryError) as error:
                 log.warning("%s", error)
-                self.model.scores[todo.case] = float("nan")
+                failed.add((todo.case, weights))

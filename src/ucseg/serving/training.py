@@ -84,6 +84,11 @@ class Trainings:
         return self.first
 
     @property
+    def ended(self) -> int:
+        """How many have ended well: each begins a new round of labels."""
+        return sum(job["status"] == DONE for job in self.jobs)
+
+    @property
     def usual_steps(self) -> int:
         """Of a training whose client asks for no number."""
         first = int(RunFolder(self.first).config.get("train", {}).get("steps", 3 * SHARE))

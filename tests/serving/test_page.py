@@ -1,0 +1,207 @@
+"""The page at `/`, in Chromium: looking, deciding and drawing, by keyboard alone and by mouse."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chromium import Browser
+from small_scans import save
+from ucseg.dataset.manifest import load_dataset
+from ucseg.scans.scan import Geometry, Scan
+from ucseg.serving.frame import Frame, View
+
+Data = tuple[Path, Path]
+EVIL = "<img src onerror>"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    with Browser(tmp_path) as opened:
+        yield opened
+
+
+def at(client: Any) -> str:
+    return f"http://127.0.0.1:{client.port}/"
+
+
+def mask_of(data: Path, name: str) -> Any:
+    mask = next(case.mask for case in load_dataset(data).cases if case.case == name)
+    return None if mask is None else np.asarray(Image.open(mask.path))
+
+
+def states(client: Any) -> dict[str, str]:
+    return {row["case"]: row["state"] for row in client("GET", "/page/queue").json["rows"]}
+
+
+def test_a_person_labels_with_the_keyboard_alone(served: Any, pictures: Data, browser: Browser) -> None:
+    data, run = pictures
+    client, session = served(data, run)
+    browser.open(at(client))
+    first = browser.wait("now && !busy && now.case")
+    assert first == browser.run("queue.rows[0].case")
+    model = np.array(browser.run("Array.from(now.mask)")).reshape(20, 24)
+    assert model.sum() > 0
+    browser.press("e")
+    browser.press("ArrowUp", shift=True)
+    browser.press(" ")
+    erased = np.array(browser.run("Array.from(now.mask)")).reshape(20, 24)
+    assert erased.sum() < model.sum()
+    browser.press("z")
+    assert browser.run("Array.from(now.mask)") == model.ravel().tolist()
+    browser.press("b")
+    browser.press("[")
+    for _ in range(9):
+        browser.press("ArrowLeft", shift=True)
+    browser.press(" ")
+    drawn = np.array(browser.run("Array.from(now.mask)")).reshape(20, 24)
+    assert drawn.sum() > model.sum()
+    browser.run("document.getElementById('who').value = 'me'")
+    browser.press("a")
+    second = browser.wait(f"!busy && now.case !== '{first}' && now.case")
+    assert (mask_of(data, first) == drawn * 255).all()
+    note = session.labels.newest(first).note
+    assert (note["client"], note["how"], note["model"]["run"]) == ("me", "page, corrected", str(run))
+
+    browser.press("r")
+    third = browser.wait(f"!busy && now.case !== '{second}' && now.case")
+    browser.press("s")
+    browser.wait(f"!busy && now.case !== '{third}'")
+    assert [states(client)[name] for name in (first, second, third)] == ["saved", "rejected", "sent"]
+    assert client("POST", "/activelearning/random", {"client_id": "slicer"}).json["id"] == third
+    for _ in range(10):
+        browser.press("k")
+        browser.wait("!busy")
+    assert browser.run("now.case") == third, "what was sent is first in the list"
+    browser.press("u")
+    browser.press("?")
+    assert browser.run("document.getElementById('keys').open")
+    assert not browser.complaints
+    assert {url.split("/")[2] for url in browser.requests if url.startswith("http")} == {f"127.0.0.1:{client.port}"}
+
+
+def test_a_person_draws_with_the_mouse_and_a_full_disk_loses_nothing(
+    served: Any, pictures: Data, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = pictures
+    client, session = served(data, run)
+    browser.open(at(client))
+    name = browser.wait("now && !busy && now.case")
+    box = browser.run(
+        "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('view').getBoundingClientRect())"
+    )
+    x, y, width, height = box
+    before = sum(browser.run("Array.from(now.mask)"))
+    browser.drag(
+        (x + 0.1 * width, y + 0.9 * height), (x + 0.5 * width, y + 0.9 * height), (x + 0.9 * width, y + 0.9 * height)
+    )
+    drawn = browser.run("Array.from(now.mask)")
+    assert sum(drawn) > before
+    monkeypatch.setattr(session, "keep", full)
+    browser.press("a")
+    browser.wait("document.getElementById('says').className === 'bad'")
+    assert browser.run("Array.from(now.mask)") == drawn
+    assert mask_of(data, name) is None
+    monkeypatch.undo()
+    browser.press("a")
+    browser.wait(f"!busy && now.case !== '{name}'")
+    assert (mask_of(data, name).ravel() == np.array(drawn) * 255).all()
+
+
+def full(*given: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+def test_names_are_only_text(served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser) -> None:
+    from threshold_run import make_run, plan_2d
+
+    import ucseg
+
+    name = "<img src=x onerror='document.title=1'>"
+    for number in range(3):
+        image = np.zeros((20, 24), np.uint8)
+        image[4:9, 4:9] = 200 + number
+        save(tmp_path / "SCANS" / "images" / f"{name}{number}.png", image)
+        if number == 0:
+            save(tmp_path / "SCANS" / "masks" / f"{name}{number}.png", (image > 0).astype(np.uint8))
+    ucseg.init(tmp_path / "SCANS", out=tmp_path / "DATA", classes=f"background,{EVIL}", validation="0", test="0")
+    run = make_run(tmp_path / "RUN", plan_2d(classes={0: "background", 1: EVIL}), monkeypatch)
+    client, _ = served(tmp_path / "DATA", run)
+    browser.open(at(client))
+    browser.wait("now && !busy && now.case")
+    assert browser.run("document.title").startswith("SCANS")
+    assert browser.run("document.querySelectorAll('img').length") == 0
+    assert EVIL in browser.run("document.getElementById('classes').textContent")
+    assert name in browser.run("document.getElementById('list').textContent")
+    assert not browser.complaints
+
+
+def test_slices_of_a_volume(served: Any, volumes: Data, browser: Browser) -> None:
+    client, session = served(*volumes)
+    browser.open(at(client))
+    name = browser.wait("now && !busy && now.case")
+    about = browser.run(
+        "({slices: now.slices, rows: now.rows, columns: now.columns, aspect: now.aspect, index: now.index})"
+    )
+    assert (about["slices"], about["rows"], about["columns"], about["aspect"]) == (16, 17, 18, 1)
+    browser.press("ArrowRight")
+    assert browser.run("now.index") == about["index"] + 1
+    browser.press(" ")
+    drawn = np.array(browser.run("Array.from(now.mask)"), np.uint8).reshape(16, 17, 18)
+    browser.press("a")
+    browser.wait(f"!busy && now.case !== '{name}'")
+    case = session.case(name)
+    _, address = session.label_of(name, "final")
+    from ucseg.scans.reading import read_scan
+
+    label = read_scan(address)
+    view = View.of(Frame.of(label, False), case.image.path)
+    assert (view.slices(label.array[0]) == drawn).all()
+    raw = client("GET", f"/page/mask?image={name}&of=label")
+    assert zlib.decompress(raw.body) == drawn.tobytes()
+
+
+def test_the_page_is_refused_what_is_not_there(served: Any, pictures: Data) -> None:
+    client, session = served(*pictures)
+    for path in ("/page/slice?image=case1&index=1", "/page/slice?image=case1&index=x", "/page/case?image=../x"):
+        assert client("GET", path).status == 404
+    assert client("PUT", "/page/label?image=case4", b"\0" * 5).status == 400
+    assert client("PUT", "/page/label?image=case4", b"\7" * 480).status == 400
+    assert client("POST", "/page/say?image=case4&what=no").status == 400
+    assert session.labels.versions == []
+    policy = client("GET", "/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    entered = client("GET", "/enter?token=abc")
+    assert (entered.status, entered.headers["location"]) == (303, "/")
+    assert "HttpOnly" in entered.headers["set-cookie"]
+
+
+TURNS = [np.diag([1.0, 1, 3]), np.diag([-1.0, -1, 3]), np.array([[0.0, 0, 3], [-1, 0, 0], [0, -1, 0]])]
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_person_sees_the_patient_from_the_feet(turn: Any) -> None:
+    """Up is the front, left is the patient's right, whatever order the file's axes have."""
+    affine = np.eye(4)
+    affine[:3, :3] = turn
+    shape = (5, 6, 4)
+    voxels = np.indices(shape).reshape(3, -1)
+    world = (affine[:3, :3] @ voxels).reshape(3, *shape)  # right, anterior, superior of each voxel
+    scan = Scan(world[:1].astype(np.float32), Geometry(affine), Path("x"))
+    view = View.of(Frame.of(scan, False), Path("x"))
+    right, front, up = (view.slices(axis) for axis in world)
+    thick = np.argmax(np.abs(turn @ [0, 0, 1])) if turn[2, 2] == 0 else 2
+    assert view.plane == ("sagittal", "coronal", "axial")[int(thick)]
+    if view.plane == "axial":
+        assert (np.diff(right, axis=2) < 0).all()
+        assert (np.diff(front, axis=1) < 0).all()
+    else:
+        assert (np.diff(up, axis=1) < 0).all()
+        assert (np.diff(front, axis=2) > 0).all()
+    assert (view.whole(view.slices(world[0])) == world[0]).all()
