@@ -19,14 +19,10 @@ from small_scans import save, volume
 
 sys.path.append(str(Path(__file__).parents[1] / "inference"))  # threshold_run
 
-uvicorn = pytest.importorskip("uvicorn", reason="pip install 'ucseg[serve]'")
-pytest.importorskip("starlette", reason="pip install 'ucseg[serve]'")
+from threshold_run import make_run, plan_2d, plan_3d
 
-from threshold_run import make_run, plan_2d, plan_3d  # noqa: E402
-
-from ucseg.cli.init import init  # noqa: E402
-from ucseg.serving.app import make_app  # noqa: E402
-from ucseg.serving.session import Session  # noqa: E402
+from ucseg.cli.init import init
+from ucseg.serving.session import Session
 
 BOUNDARY = "one-boundary"
 
@@ -82,8 +78,19 @@ Served = Callable[..., tuple[Client, Session]]
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def packages() -> None:
+    """Skips the test where the packages of `ucseg serve` are not installed."""
+    for name in ("uvicorn", "starlette", "python_multipart"):
+        pytest.importorskip(name, reason="pip install 'ucseg[serve]'")
+
+
+@pytest.fixture
+def served(packages: None) -> Iterator[Served]:
     """Start a server: give it a dataset and a run, and what `make_app` takes."""
+    import uvicorn
+
+    from ucseg.serving.app import make_app
+
     running = []
 
     def start(data: Path, run: Path, trained: Any = None, **app: Any) -> tuple[Client, Session]:

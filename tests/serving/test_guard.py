@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ def test_a_label_cannot_name_a_file_of_this_machine(served: Any, volumes: Data, 
     assert session.labels.versions == []
 
 
-def test_others_need_a_token(pictures: Data, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_need_a_token(
+    packages: None, pictures: Data, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[dict[str, Any]] = []
 
     def stop(session: Any, **options: Any) -> Any:
@@ -117,8 +120,14 @@ def test_others_need_a_token(pictures: Data, said: list[tuple[str, str]], monkey
         serve(pictures[1], pictures[0], host="0.0.0.0", port=0, token="short")
 
 
-def test_a_port_that_is_taken_is_refused(pictures: Data) -> None:
+def test_a_port_that_is_taken_is_refused(packages: None, pictures: Data) -> None:
     taken = verb._listening("127.0.0.1", 0)
     with taken, refused("serve-port", naming=taken.getsockname()[1]):
         serve(pictures[1], pictures[0], port=taken.getsockname()[1])
     assert not (pictures[0] / "labels").exists()
+
+
+def test_what_is_missing_is_named(pictures: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with refused("serve-extra", naming="ucseg[serve]"):
+        serve(pictures[1], pictures[0])
