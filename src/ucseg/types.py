@@ -23,6 +23,10 @@ Strength = Literal["weak", "plan", "strong"]
 
 
 Norm = Literal["batch", "instance"]
+NOT_ANNOTATED = 255
+"""What a label holds where nobody has said what is there. It is no class: those end at 254."""
+LEAST_ANNOTATED = 0.25
+"""A voxel of a coarser grid is annotated where more than this part of it is: thin lines and single slices stay."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Batch:
         unlabelled: a B_u x Cin x S tensor for each view of the method. Views share geometry, not intensities.
             Without views there is no unlabelled half.
         labelled_cases, unlabelled_cases: names, for error messages only.
+        annotated: B_l x S float32, one where `label` counts and zero where nothing was annotated (`label` may hold
+            anything there). None: all of it counts. Either it is None in all batches of a run, or in none.
     """
 
     labelled: Tensor
@@ -74,6 +80,7 @@ class Batch:
     unlabelled: dict[str, Tensor]
     labelled_cases: list[str] = field(default_factory=list)
     unlabelled_cases: list[str] = field(default_factory=list)
+    annotated: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_an_adversarial_image_misleads_its_network_and_differs_by_the_step_size(
     batch = make_batch(method, method.problem, 1, 1)
     image = torch.cat([batch.labelled, batch.unlabelled["image"]])
     for network in method.networks.values():
-        z, adversarial = method.attack(network, image, batch.label)
+        z, adversarial = method.attack(network, image, batch)
         target = torch.cat([batch.label, z[1:].argmax(dim=1)])
         with torch.no_grad():
             misled = cross_entropy(network(adversarial)[0], target, False)

@@ -119,7 +119,7 @@ def test_images_labels_and_every_requested_view_change_the_loss(name: str, dims:
 
 def test_a_batch_has_no_place_for_labels_of_unlabelled_images() -> None:
     fields = {field.name for field in dataclasses.fields(Batch)}
-    assert fields == {"labelled", "label", "unlabelled", "labelled_cases", "unlabelled_cases"}
+    assert fields == {"labelled", "label", "unlabelled", "labelled_cases", "unlabelled_cases", "annotated"}
 
 
 @EVERY_METHOD

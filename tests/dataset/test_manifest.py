@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from refusals import refused
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, refuse_to_replace, root_for, save_dataset
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
 
@@ -72,6 +74,25 @@ def test_a_hidden_mask_reaches_evaluation_only(tmp_path: Path) -> None:
     }
     save_dataset(dataset)
     assert "b" not in reference_masks(load_dataset(tmp_path / "set")), "old hidden masks are forgotten"
+
+
+def test_annotated_slices_come_back_and_belong_to_a_mask_of_a_volume(tmp_path: Path) -> None:
+    dataset = make(tmp_path / "set")
+    dataset.config = dataset.config.model_copy(update={"dims": 3})
+    dataset.cases = [replace(case, slices=Slices.read("3,5:7") if case.mask else None) for case in dataset.cases]
+    save_dataset(dataset)
+    assert load_dataset(tmp_path / "set").cases == dataset.cases
+    table = tmp_path / "set" / "cases.csv"
+    whole = table.read_text()
+    assert '"3,5,6,7"' in whole
+    table.write_text(whole.replace('"3,5,6,7"', "3-7"))
+    with refused(*["slices-form"] * 3, naming=["line 2", "3-7"]):
+        load_dataset(tmp_path / "set")
+    table.write_text(whole)
+    settings = tmp_path / "set" / "dataset.yaml"
+    settings.write_text(settings.read_text().replace("dims: 3", "dims: 2"))
+    with refused(*["row-slices"] * 3, naming="line 2"):
+        load_dataset(tmp_path / "set")
 
 
 def test_hidden_masks_of_unknown_cases_are_an_error(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from refusals import refused
 from ucseg.config import build
 from ucseg.dataset.masks import mask_values, read_label
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
 from ucseg.scans.reading import read_header
+from ucseg.types import NOT_ANNOTATED
 
 SHAPE = (60, 80)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -271,15 +273,49 @@ def test_values_are_classes_as_dataset_yaml_says(tmp_path):
 
 
 @pytest.mark.parametrize("value", [2, 255])
-def test_masks_with_parts_that_were_not_annotated_are_no_labels(tmp_path, value):
+def test_what_was_not_annotated_has_an_index_of_its_own(tmp_path, value):
     config = settings(not_annotated=[value])
     whole = save(tmp_path / "whole.png", ellipse() <= 1)
     assert read_label(whole, SHAPE, config).sum() == (ellipse() <= 1).sum()
     part = save(tmp_path / "part.png", np.where(ROWS < 15, value, ellipse() <= 1))
-    no_label(part, config, "mask-not-annotated", "25 %", f"value {value}")
-    no_label(part, settings(not_annotated=[value], mask_threshold=0), "mask-not-annotated", "25 %")
+    expected = np.where(ROWS < 15, NOT_ANNOTATED, ellipse() <= 1)
+    assert np.array_equal(read_label(part, SHAPE, config), expected)
+    assert np.array_equal(read_label(part, SHAPE, settings(not_annotated=[value], mask_threshold=0)), expected)
+    large = save(tmp_path / "large.png", np.kron(np.where(ROWS < 15, value, ellipse() <= 1), np.ones((2, 2))))
+    assert np.array_equal(read_label(large, SHAPE, config), expected)
+    drawn = save(tmp_path / "drawn.png", np.where(ROWS < 3, value, ring()))
+    filled = read_label(drawn, SHAPE, settings(not_annotated=[value], fill_outlines=True))
+    assert np.array_equal(filled, np.where(ROWS < 3, NOT_ANNOTATED, ellipse() <= 1))
+    no_label(save(tmp_path / "none.png", np.full(SHAPE, value)), config, "mask-not-annotated")
+    with refused("setting-value", naming="not_annotated"):
+        settings_of(settings(classes=3).model_dump() | {"not_annotated": [2]})
     with refused("setting-value", naming=["ignore", "not_annotated"]):
-        build(DatasetConfig, settings().model_dump() | {"classes": {0: "background", 1: "ignore"}}, "dataset.yaml")
+        settings_of(settings().model_dump() | {"classes": {0: "background", 1: "ignore"}})
+
+
+def settings_of(values):
+    return build(DatasetConfig, values, "dataset.yaml")
+
+
+def test_slices_of_a_volume_that_are_annotated(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2, (5, 6, 9), np.uint8)
+    path = save_volume(tmp_path / "v.nii.gz", values)
+    config = settings().model_copy(update={"dims": 3})
+    for text, axis, numbers in (("3,5:7", 2, [3, 5, 6, 7]), ("j 0 2", 1, [0, 2]), ("i 4", 0, [4])):
+        slices = Slices.read(text)
+        label = read_label(path, values.shape, config, slices=slices)
+        expected = np.full(values.shape, NOT_ANNOTATED)
+        for number in numbers:
+            here = (slice(None),) * axis + (number,)
+            expected[here] = values[here]
+        assert np.array_equal(label, expected)
+        assert Slices.read(str(slices)) == slices
+    for text in ("9", "k 3,9", "j 6"):
+        with refused("slices-outside", naming=["v.nii.gz", "counted from 0"]):
+            read_label(path, values.shape, config, slices=Slices.read(text))
+    for text in ("", "3-6", "x 3", "3;6", "1.5", "i"):
+        with refused("slices-form", naming=text):
+            Slices.read(text)
 
 
 def test_masks_of_another_coding_are_refused_instead_of_emptied(tmp_path):

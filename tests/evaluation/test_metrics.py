@@ -10,6 +10,7 @@ import pytest
 
 from ucseg.evaluation.metrics import METRICS, case_metrics, worst_distance
 from ucseg.evaluation.surface import SurfaceDistances, surface_distances
+from ucseg.types import NOT_ANNOTATED
 
 CLASSES = {0: "background", 1: "organ", 2: "lesion"}
 
@@ -119,6 +120,34 @@ def test_values_that_are_no_classes_are_left_alone() -> None:
     expected = case_metrics(prediction, reference, {1: "organ"}, (1.0, 1.0))
     prediction[8, 0], reference[0, 8] = 200, 7
     assert case_metrics(prediction, reference, {1: "organ"}, (1.0, 1.0)) == expected
+
+
+def test_what_is_not_annotated_counts_nowhere() -> None:
+    generator = np.random.default_rng(5)
+    blob = box((12, 14, 10), (2, 10), (3, 11), (1, 8))
+    reference, prediction = blob.copy(), np.roll(blob, 1, axis=1)
+    unknown = np.zeros(blob.shape, bool)
+    unknown[7:] = True
+    known = case_metrics(prediction[:7], reference[:7], CLASSES, (1.0, 1.0, 2.0))
+    noise = generator.integers(0, 3, blob.shape)
+    for label in (reference, np.where(unknown, noise, reference), np.where(unknown, NOT_ANNOTATED, reference)):
+        for predicted in (prediction, np.where(unknown, noise, prediction)):
+            (organ, lesion) = case_metrics(predicted, label, CLASSES, (1.0, 1.0, 2.0), 2.0, unknown)
+            assert (organ["dice"], organ["true_positives"]) == (known[0]["dice"], known[0]["true_positives"])
+            assert lesion["status"] == "both empty"
+            assert organ["hd95"] == pytest.approx(1.0), "the cut through what is annotated is no surface"
+            assert (
+                organ["assd"] == case_metrics(prediction, reference, CLASSES, (1.0, 1.0, 2.0), 2.0, unknown)[0]["assd"]
+            )
+
+
+def test_single_slices_have_a_dice_and_no_distances() -> None:
+    blob = box((12, 14, 10), (2, 10), (3, 11), (1, 8))
+    unknown = np.ones(blob.shape, bool)
+    unknown[:, :, [3, 6]] = False
+    row = case_metrics(np.roll(blob, 1, axis=0), blob, CLASSES, (1.0, 1.0, 1.0), 2.0, unknown)[0]
+    assert (row["status"], row["dice"]) == ("ok", pytest.approx(7 / 8))
+    assert all(math.isnan(row[metric]) for metric in ("hd95", "assd", "surface_dice"))
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

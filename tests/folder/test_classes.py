@@ -179,19 +179,41 @@ def test_values_with_gaps_need_names_and_make_no_other_classes() -> None:
 @pytest.mark.parametrize("name", ["ignore", "Not annotated", "unlabeled", "void", "ignore_label", "don't care"])
 def test_what_was_not_annotated_is_no_class(name: str) -> None:
     masks = {"whole": mask(0, 1), "part": mask(0, 1, 2)}
-    reading = choose_reading(masks, {0: "background", 1: "organ", 2: name})
+    reading = choose_reading(masks | {"none": mask(2)}, {0: "background", 1: "organ", 2: name})
     assert (reading.classes, reading.not_annotated) == ({0: "background", 1: "organ"}, [2])
-    assert list(reading.rejected) == ["part"]
-    assert "33 %" in reading.rejected["part"]
-    with refused("no-mask-fits", naming=["part", "not annotated"]):
-        choose_reading({"part": masks["part"]}, {0: "background", 1: "organ", 2: name})
+    assert list(reading.rejected) == ["none"]
+    assert any("1 of 2" in note and "67 %" in note for note in reading.notes)
+    with refused("no-mask-fits", naming=["none", "not annotated"]):
+        choose_reading({"none": mask(2)}, {0: "background", 1: "organ", 2: name})
+
+
+@pytest.mark.parametrize("value", [3, 255, -1])
+def test_the_value_of_ignore_is_no_class_and_is_in_no_ones_way(value: int) -> None:
+    two, three = mask(0, 1), mask(0, 1, value)
+    reading = choose_reading({"a": two, "b": three}, ignore=value)
+    assert (reading.classes, reading.values, reading.not_annotated) == (TWO, {}, [value])
+    assert not reading.rejected
+    grey = choose_reading({"a": mask(0, 200), "b": mask(0, 200, value)}, ignore=value)
+    assert grey.mask_threshold is not None and 0 < grey.mask_threshold < 200
+    gaps = choose_reading({"a": mask(0, 10, 20, value)}, parse_classes("10=a,20=b"), ignore=value)
+    assert (gaps.values, gaps.not_annotated) == ({10: 1, 20: 2}, [value])
+
+
+def test_a_value_of_ignore_that_cannot_be() -> None:
+    masks = {"a": mask(0, 1, 2)}
+    with refused("ignore-is-class", naming=["--ignore 2", "organ"]):
+        choose_reading(masks, parse_classes("1=a,2=organ"), ignore=2)
+    with refused("ignore-is-class", naming=["--ignore 0", "background"]):
+        choose_reading(masks, ignore=0)
+    with refused("ignore-nowhere", naming="--ignore 255"):
+        choose_reading(masks, ignore=255)
 
 
 def test_zero_may_be_what_was_not_annotated() -> None:
     scribbles = {"a": mask(1, 2), "b": mask(0, 1, 2)}
     reading = choose_reading(scribbles, {0: "unlabelled", 1: "background", 2: "organ"})
     assert (reading.classes, reading.values) == ({0: "background", 1: "organ"}, {1: 0, 2: 1})
-    assert (reading.not_annotated, list(reading.rejected)) == ([0], ["b"])
+    assert (reading.not_annotated, list(reading.rejected)) == ([0], [])
     only = choose_reading({"a": mask(0, 1)}, {0: "unlabelled", 1: "organ"})
     assert (only.not_annotated, only.rejected) == ([], {}), "else it is the background"
 
@@ -199,10 +221,10 @@ def test_zero_may_be_what_was_not_annotated() -> None:
 @pytest.mark.parametrize("value", [255, -1, 65535])
 def test_all_ones_beside_class_numbers_are_asked_about(value: int) -> None:
     masks = {str(i): mask(0, 1, 2, value) for i in range(4)}
-    with refused("masks-perhaps-not-annotated", naming=["1=NAME,2=NAME", f"{value}=ignore"]):
+    with refused("masks-perhaps-not-annotated", naming=[f"1=NAME,2=NAME,{value}=NAME", f"--ignore {value}"]):
         choose_reading(masks)
     reading = choose_reading(masks | {"whole": mask(0, 1, 2)}, parse_classes(f"1=a,2=b,{value}=ignore"))
-    assert (len(reading.classes), len(reading.rejected), reading.not_annotated) == (3, 4, [value])
+    assert (len(reading.classes), len(reading.rejected), reading.not_annotated) == (3, 0, [value])
 
 
 def numbered(most: int, first: int = 1) -> MaskFacts:

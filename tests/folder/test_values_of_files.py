@@ -118,14 +118,16 @@ def test_masks_of_a_rarer_coding_are_not_emptied(tmp_path, capfd):
     assert sum(one.kind == "mask-coding" for one in caught.value.findings) == 4
 
 
-def test_parts_that_were_not_annotated_are_never_trained(tmp_path):
+def test_parts_that_were_not_annotated_are_marked_in_what_is_trained(tmp_path):
     masks = {f"c{seed:02d}.png": nested(seed) for seed in range(14)}
     for seed in (3, 5):
         masks[f"c{seed:02d}.png"][:10] = 255
-    folder = folder_of(tmp_path / "s", masks)
-    dataset = ucseg.init(folder, out=tmp_path / "d", classes="1=disc,2=cup,255=ignore")
-    assert {case.case for case in dataset.cases if case.mask is None} == {"c03", "c05"}
-    assert all(label.max() == 2 for label in prepared(tmp_path / "d").values())
+    masks["c07.png"][:] = 255
+    dataset = ucseg.init(folder_of(tmp_path / "s", masks), out=tmp_path / "d", ignore=255, test="2", validation="2")
+    assert {case.case for case in dataset.cases if case.mask is None} == {"c07"}
+    assert (len(dataset.config.classes), dataset.config.not_annotated) == (3, [255])
+    labels = prepared(tmp_path / "d")
+    assert {case for case, label in labels.items() if label.max() == 255} == {"c03", "c05"} & labels.keys()
     (reported,) = [one for one in ucseg.check(tmp_path / "d") if one.kind == "left-out"]
     assert "not annotated" in reported.finding
 

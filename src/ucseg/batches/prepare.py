@@ -30,7 +30,7 @@ from ucseg.planning.plan import Plan
 from ucseg.scans.content import file_digest
 from ucseg.scans.npy import open_npy
 from ucseg.scans.reading import files_of, read_header, read_scan
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 PREPROCESSING = 3
 """Raise it when preprocessing makes something else: older entries are then not used."""
@@ -47,6 +47,7 @@ class PreparedCase:
         label: .npy, S uint8; None: unlabelled.
         shape: S.
         lost: classes that the mask holds and the label does not: they are too small for the grid.
+        partly: the label is NOT_ANNOTATED in places.
     """
 
     case: str
@@ -55,6 +56,7 @@ class PreparedCase:
     label: Path | None
     shape: tuple[int, ...]
     lost: tuple[int, ...] = ()
+    partly: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,11 @@ def _lost_file(label: Path) -> Path:
     return label.with_name(label.name.removesuffix(".label.npy") + ".lost.npy")
 
 
+def _partly_file(label: Path) -> Path:
+    """Beside a label that is not annotated everywhere: how many of its voxels are."""
+    return label.with_name(label.name.removesuffix(".label.npy") + ".partly.npy")
+
+
 def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
     values = plan.model_dump(mode="json", include=set(DECIDING))
     masks = config.model_dump(mode="json", include={*READING} - {"dims", "modality", "channels"})
@@ -159,6 +166,8 @@ def _deciding_digest(plan: Plan, config: DatasetConfig) -> str:
 def content_digest(case: Case) -> str:
     """The digest of image and mask; or "!" and the reason why there is none."""
     total = hashlib.blake2b(digest_size=8)
+    if case.mask is not None and case.slices is not None:
+        total.update(f"slices {case.slices} ".encode())
     for address in [case.image] + ([case.mask] if case.mask is not None else []):
         try:
             files = files_of(address)
@@ -196,7 +205,8 @@ def _found(case: Case, image: Path, label: Path | None) -> PreparedCase | None:
         lost = open_npy(_lost_file(label)) if label is not None and _lost_file(label).exists() else ()
     except (OSError, ValueError):
         return None
-    return PreparedCase(case.case, case.subject, image, label, shape, tuple(map(int, lost)))
+    partly = label is not None and _partly_file(label).exists()
+    return PreparedCase(case.case, case.subject, image, label, shape, tuple(map(int, lost)), partly)
 
 
 def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
@@ -214,7 +224,7 @@ def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
         scan = read_scan(case.image)
         array, grid = to_network_grid(scan, task.plan)
         if case.mask is not None:
-            mask = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry)
+            mask = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry, case.slices)
             held = classes_held(mask)
             mask = label_to_network_grid(mask, grid)
             lost = tuple(sorted(held - classes_held(mask)))
@@ -230,13 +240,19 @@ def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
     except Exception as error:
         error.add_note(f"while preparing case {case.case} ({case.image})")
         raise
+    known = 0 if mask is None else int(np.count_nonzero(mask != NOT_ANNOTATED))
+    partly = mask is not None and known < mask.size
+    if partly and not known:
+        return f"{case.mask}: so little of it is annotated that nothing is left on the network's grid; annotate more."
     if mask is not None and label is not None:
+        if partly:
+            _save(np.array([known]), _partly_file(label))
         if lost:
             _save(np.array(lost), _lost_file(label))
         _save(mask, label)
     fits = np.abs(array).max(initial=0) <= np.finfo(np.float16).max
     _save(array.astype(np.float16) if fits else array, image)
-    return PreparedCase(case.case, case.subject, image, label, grid.shape, lost)
+    return PreparedCase(case.case, case.subject, image, label, grid.shape, lost, partly)
 
 
 def _save(array: Array, path: Path) -> None:

@@ -23,13 +23,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from ucseg.batches.augment import apply_intensity, apply_spatial, sample_intensity, sample_spatial
 from ucseg.batches.prepare import PreparedCase
+from ucseg.batches.voxels import annotated_voxel, foreground_voxel, open_prepared
 from ucseg.errors import UserError
 from ucseg.planning.plan import Plan
 from ucseg.randomness import numpy_generator
-from ucseg.scans.npy import open_npy
-from ucseg.types import Array, Batch, Strength
+from ucseg.types import NOT_ANNOTATED, Array, Batch, Strength
 
-FOREGROUND_VOXELS = 10_000  # of a class and case remembered as crop centres, evenly spread; nnU-Net's number
 PREFETCH = 4  # batches each worker has ready
 
 
@@ -52,7 +51,8 @@ class Stream:
 
     Args:
         labelled: prepared cases with a label.
-        unlabelled: prepared cases without; if there are none, unlabelled views come from the labelled images.
+        unlabelled: prepared cases without. Labelled ones that are not annotated everywhere are in this stream too. If
+            there are none, unlabelled views come from the labelled images.
         views: names of the unlabelled views and how strongly each is changed; they share geometry, not intensities.
             Empty: no unlabelled half.
         pieces: number of equal pieces into which the plan's batch is cut.
@@ -75,7 +75,9 @@ class Stream:
             raise UserError("no-labelled-case", "training needs at least one case with a mask; add masks to cases.csv.")
         require_pieces(plan, views, pieces)
         self.labelled = list(labelled)
-        self.unlabelled = list(unlabelled) or self.labelled
+        partly = [case for case in labelled if case.partly]
+        self.unlabelled = [*unlabelled, *partly] if unlabelled else self.labelled
+        self._partly = bool(partly)
         self.plan, self.seed, self.views, self.pieces = plan, seed, dict(views), pieces
         across = plan.slice_axis
         self._box = plan.patch if across is None else (*plan.patch[:across], 1, *plan.patch[across:])
@@ -85,7 +87,11 @@ class Stream:
         """A piece of the batch of a step, both counted from 0."""
         labelled = [self._labelled(step, slot) for slot in self._slots(self.plan.labelled_batch, piece)]
         images, labels, names = zip(*labelled, strict=True)
-        batch = Batch(torch.stack(images), torch.stack(labels).long(), {}, list(names), [])
+        label, annotated = torch.stack(labels).long(), None
+        if self._partly:
+            known = label != NOT_ANNOTATED
+            label, annotated = label * known, known.float()
+        batch = Batch(torch.stack(images), label, {}, list(names), [], annotated)
         if self.views:
             self._add_unlabelled(batch, step, piece)
         return batch
@@ -112,6 +118,8 @@ class Stream:
             case, centre = self._with_foreground(step, slot, rng)
         if case.label is None:
             raise ValueError(f"case {case.case} is among the labelled ones without a label")
+        if case.partly and centre is None:  # a random patch may show nothing that is annotated
+            centre = annotated_voxel(case.label, rng)
         starts = _corner(case.shape, self._box, rng, centre)
         image, label = self._cut(case.image, starts), self._cut(case.label, starts)
         rng = numpy_generator(self.seed, "labelled/geometry", step, slot)
@@ -135,11 +143,11 @@ class Stream:
         value = int(rng.integers(1, max(self.plan.classes) + 1))
         for more in range(len(self.labelled)):
             case = self._case("labelled", self.labelled, size, step, slot + more)
-            voxel = None if case.label is None else _foreground_voxel(case.label, rng, value)
+            voxel = None if case.label is None else foreground_voxel(case.label, rng, value)
             if voxel is not None:
                 return case, voxel
         usual = self._case("labelled", self.labelled, size, step, slot)
-        return usual, None if usual.label is None else _foreground_voxel(usual.label, rng)
+        return usual, None if usual.label is None else foreground_voxel(usual.label, rng)
 
     def _unlabelled(self, step: int, slot: int) -> tuple[dict[str, Tensor], str]:
         case = self._case("unlabelled", self.unlabelled, self.plan.unlabelled_batch, step, slot)
@@ -165,7 +173,7 @@ class Stream:
 
         0 is what prediction pads with, too.
         """
-        array = _open(path)
+        array = open_prepared(path)
         lead = array.ndim - len(starts)
         parts, margins = [slice(None)] * lead, [(0, 0)] * lead
         for start, edge, size in zip(starts, self._box, array.shape[lead:], strict=True):
@@ -257,18 +265,6 @@ def _order(seed: int, purpose: str, cases: int, epoch: int) -> Array:
     return numpy_generator(seed, purpose, epoch).permutation(cases)
 
 
-@lru_cache(maxsize=256)  # an open memory map holds a file descriptor
-def _open(path: Path) -> Array:
-    try:
-        array = open_npy(path)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(
-            "prepared-file-damaged",
-            f"{path}: this prepared file cannot be read ({error}); delete it and start again to make a new one.",
-        ) from None
-    return array
-
-
 def _corner(
     shape: tuple[int, ...], box: tuple[int, ...], rng: np.random.Generator, centre: tuple[int, ...] | None
 ) -> tuple[int, ...]:
@@ -282,28 +278,3 @@ def _corner(
         else:
             corner.append(min(max(centre[axis] - edge // 2, 0), size - edge))
     return tuple(corner)
-
-
-def _foreground_voxel(path: Path, rng: np.random.Generator, value: int | None = None) -> tuple[int, ...] | None:
-    """A random voxel of a class of a label (None: of a random one); None if the label has none."""
-    shape, classes = _foreground(path)
-    if not classes or (value is not None and value not in classes):
-        return None
-    voxels = classes[value if value is not None else list(classes)[rng.integers(len(classes))]]
-    return tuple(int(index) for index in np.unravel_index(voxels[rng.integers(len(voxels))], shape))
-
-
-@lru_cache(maxsize=512)
-def _foreground(path: Path) -> tuple[tuple[int, ...], dict[int, Array]]:
-    """Shape of a label, and for each foreground class in it the flat indices of some of its voxels."""
-    label = _open(path)
-    flat = label.reshape(-1)
-    inside = np.flatnonzero(flat)
-    values = flat[inside]
-    classes = {}
-    for value in np.unique(values):
-        voxels = inside[values == value]
-        if len(voxels) > FOREGROUND_VOXELS:
-            voxels = voxels[np.linspace(0, len(voxels) - 1, FOREGROUND_VOXELS).astype(int)]
-        classes[int(value)] = voxels
-    return label.shape, classes

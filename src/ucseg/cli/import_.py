@@ -13,6 +13,7 @@ from ucseg.cli.reading_options import (
     Every,
     FillOutlines,
     Geometry,
+    Ignore,
     Instances,
     MaskThreshold,
     MaxVoxels,
@@ -49,6 +50,7 @@ def import_(
     mask_threshold: MaskThreshold = None,
     fill_outlines: FillOutlines = None,
     instances: Instances = None,
+    ignore: Ignore = None,
     orientation: Orientation = None,
     geometry: Geometry = None,
     spacing: Spacing = None,
@@ -86,6 +88,7 @@ def import_(
         mask_threshold=layout.mask_threshold if mask_threshold is None else mask_threshold,
         fill_outlines=public.fill_outlines if fill_outlines is None else fill_outlines,
         instances=instances,
+        ignore=ignore,
         orientation=orientation,
         said=said(geometry, spacing, max_voxels),
     )

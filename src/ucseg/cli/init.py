@@ -12,6 +12,7 @@ from ucseg.cli.reading_options import (
     Every,
     FillOutlines,
     Geometry,
+    Ignore,
     Instances,
     MaskThreshold,
     MaxVoxels,
@@ -50,6 +51,7 @@ def init(
     mask_threshold: MaskThreshold = None,
     fill_outlines: FillOutlines = None,
     instances: Instances = None,
+    ignore: Ignore = None,
     orientation: Orientation = None,
     geometry: Geometry = None,
     spacing: Spacing = None,
@@ -87,7 +89,8 @@ def init(
         parts: pattern of files that are parts of masks; all that belong to one image are one mask.
         subject: by default BIDS `sub-`, `patientNNN`, `X_slice_N`, `X_visit_N`, shared leading digits.
         classes: a list that does not begin with "background" is numbered from 1. A class called "ignore" (or
-            "unknown", "not annotated") is none: masks that hold its value are not used.
+            "unknown", "not annotated") is none: its voxels are trained as those of unlabelled images.
+        ignore: such a value that has no name among the classes.
 
     Returns:
         the dataset as training sees it.
@@ -104,7 +107,7 @@ def init(
     refuse_to_replace(out, overwrite)
     options = ImportOptions(
         images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation,
-        said(geometry, spacing, max_voxels), parts, train_list, test_list,
+        said(geometry, spacing, max_voxels), parts, train_list, test_list, ignore,
     )  # fmt: skip
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)

@@ -32,6 +32,9 @@ Instances: TypeAlias = Annotated[
     bool | None,
     typer.Option("--instances/--no-instances", help="Masks number objects of one class; default: from the masks."),
 ]
+Ignore: TypeAlias = Annotated[
+    int | None, typer.Option(help="Value in the masks that means 'not annotated', e.g. 255; default: none does.")
+]
 Orientation: TypeAlias = Annotated[
     str | None, typer.Option(help="Pictures with an orientation tag: shown (turned) or stored; default: as masks fit.")
 ]

@@ -13,14 +13,14 @@ from pydantic import ConfigDict, Field
 from ucseg import __version__
 from ucseg.comparison.datasets import Cohort, cohort
 from ucseg.config import Strict, build
-from ucseg.dataset.masks import read_label
+from ucseg.dataset.case import Case
+from ucseg.dataset.masks import read_label, unknown_in
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.step_cost import peak_memory
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import json_text, write_text
-from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 from ucseg.training.environment import environment
 from ucseg.training.read_back import Reached
@@ -188,7 +188,7 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
                     [network, weights, case.case, case.subject, row["name"], row["status"]]
                     + [row[metric] for metric in METRICS]  # type: ignore[literal-required]
                     + [unit]
-                    for network, unit, row in _case_rows(predictor, task, tests, case.image, case.mask)
+                    for network, unit, row in _case_rows(predictor, task, tests, case)
                 ]
             except UserError as error:
                 left_out[case.case] = error
@@ -198,19 +198,18 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
     return {"rows": rows, "left_out": {case: str(error) for case, error in left_out.items()}}
 
 
-def _case_rows(
-    predictor: Predictor, task: Task, tests: Cohort, image: Address, mask: Address | None
-) -> Iterator[tuple[str, str, ClassMetrics]]:
-    assert mask is not None
-    scan = read_scan(image)
+def _case_rows(predictor: Predictor, task: Task, tests: Cohort, case: Case) -> Iterator[tuple[str, str, ClassMetrics]]:
+    assert case.mask is not None
+    scan = read_scan(case.image)
     predicted = predictor.predict_scan(scan, members=task.members)
     classes = predictor.plan.classes
-    reference = tests.to_model(read_label(mask, scan.array.shape[1:], tests.dataset.config, scan.geometry), classes)
+    label = read_label(case.mask, scan.array.shape[1:], tests.dataset.config, scan.geometry, case.slices)
+    reference, unknown = tests.to_model(label, classes), unknown_in(label)
     masks: dict[str, Array] = {"": predicted.mask}
     if len(predicted.members) > 1:
         masks |= predicted.members
     for network, one in masks.items():
-        for row in case_metrics(one, reference, classes, scan.geometry.spacing, task.tolerance):
+        for row in case_metrics(one, reference, classes, scan.geometry.spacing, task.tolerance, unknown):
             yield network, scan.geometry.unit, row
 
 

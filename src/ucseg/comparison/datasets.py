@@ -18,7 +18,7 @@ from ucseg.errors import UserError
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 OWN_TEST = "test"
 """Key of the dataset's own test split; other test sets go by their folder."""
@@ -54,9 +54,12 @@ class Cohort:
     left_out: int
 
     def to_model(self, label: Array, classes: Mapping[int, str]) -> Array:
-        """A reference (S, this dataset's class indices) in the model's numbering; classes belong together by name."""
+        """A reference (S, this dataset's class indices) in the model's numbering; classes belong together by name.
+
+        What is not annotated becomes background.
+        """
         number = {name: index for index, name in classes.items()}
-        table = np.zeros(max(self.dataset.config.classes) + 1, np.uint8)
+        table = np.zeros(NOT_ANNOTATED + 1, np.uint8)
         for index, name in self.dataset.config.classes.items():
             table[index] = number[name] if index else 0
         return np.asarray(table[label])

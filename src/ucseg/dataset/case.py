@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ucseg.dataset.slices import Slices
 from ucseg.scans.address import Address
 from ucseg.scans.said import Said
 
@@ -15,7 +16,7 @@ class Case:
     """One line of cases.csv: an image, its mask if it has one that training may see, and the split it belongs to.
 
     Addresses are absolute here and relative to the data root on disk; paths are taken as addresses.
-    `mask is None` means unlabelled.
+    `mask is None` means unlabelled. `slices` are those of a volume that its mask annotates; None: all of it.
     """
 
     case: str
@@ -23,6 +24,7 @@ class Case:
     image: Address
     mask: Address | None
     split: str
+    slices: Slices | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", Address.of(self.image))

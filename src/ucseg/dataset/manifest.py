@@ -2,6 +2,7 @@
 
     dataset.yaml   name, root of the data, dims, modality, channels, classes, how masks are read, codes for DICOM
     cases.csv      case,subject,image,mask,split; paths relative to the root (see scans/address.py); no mask: unlabelled
+                   A column labelled_slices may say which slices of a volume its mask annotates (see dataset/slices.py)
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
     left_out.csv   file,reason: images and masks that `ucseg init` found and could not use
     contact_sheet.html   small pictures of cases with their masks; `ucseg init` and `ucseg check` make it, for people
@@ -23,6 +24,7 @@ import yaml
 from ucseg.config import build, read_yaml
 from ucseg.dataset.case import SPLITS, Case
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.slices import Slices
 from ucseg.dataset.tables import read_table, write_table
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
@@ -44,6 +46,8 @@ MOST_NAME = 200
 LONGEST_NAME = 255
 """Bytes of a file's name that file systems take."""
 CASE_COLUMNS = ("case", "subject", "image", "mask", "split")
+SLICES_COLUMN = "labelled_slices"
+"""Of cases.csv, where it is wanted."""
 HIDDEN_COLUMNS = ("case", "mask")
 LEFT_OUT_COLUMNS = ("file", "reason")
 
@@ -111,7 +115,8 @@ def load_dataset(path: Path | str) -> Dataset:
             "dataset-root",
             f"{config_file}: the data root {dataset.root} is not there; set 'root' to where the scans are.",
         )
-    dataset.cases = [case.as_said(dataset.config.said) for case in _read_cases(folder / CASES_FILE, dataset.root)]
+    cases = _read_cases(folder / CASES_FILE, dataset.root, dataset.config.dims)
+    dataset.cases = [case.as_said(dataset.config.said) for case in cases]
     return dataset
 
 
@@ -168,10 +173,11 @@ def save_cases(dataset: Dataset) -> None:
     root = dataset.root
     rows = [
         (one.case, one.subject, _relative(one.image, root), _relative(one.mask, root) if one.mask else "",
-         one.split)
+         one.split, str(one.slices) if one.mask and one.slices else "")
         for one in dataset.cases
     ]  # fmt: skip
-    write_table(dataset.folder / CASES_FILE, CASE_COLUMNS, rows)
+    columns: tuple[str, ...] = (*CASE_COLUMNS, SLICES_COLUMN) if any(row[-1] for row in rows) else CASE_COLUMNS
+    write_table(dataset.folder / CASES_FILE, columns, [row[: len(columns)] for row in rows])
 
 
 class _InOneLine(dict[int, int]):
@@ -228,11 +234,11 @@ def root_for(data: Path, folder: Path) -> str:
     return data.as_posix()
 
 
-def _read_cases(file: Path, root: Path) -> list[Case]:
+def _read_cases(file: Path, root: Path, dims: int) -> list[Case]:
     cases: list[Case] = []
     problems: list[UserError] = []
     lines: dict[str, int] = {}
-    for line, row in read_table(file, CASE_COLUMNS):
+    for line, row in read_table(file, CASE_COLUMNS, (SLICES_COLUMN,)):
         here, name, split = f"{file}, line {line}", row["case"], row["split"]
         if not name or "/" in name or "\\" in name or len(name.encode()) > MOST_NAME:
             what = f"case '{name[:MOST_NAME]}' cannot name files; give it a shorter name without slashes."
@@ -252,7 +258,11 @@ def _read_cases(file: Path, root: Path) -> list[Case]:
             problems.append(UserError("row-split", f"{here}: {what}"))
         try:
             mask = _address(row["mask"], root) if row["mask"] else None
-            cases.append(Case(name, row["subject"], _address(row["image"], root), mask, split))
+            slices = Slices.read(row[SLICES_COLUMN]) if row[SLICES_COLUMN] else None
+            if slices is not None and (mask is None or dims == 2):
+                what = f"{SLICES_COLUMN} are of the mask of a volume, and there is none; empty the field."
+                raise UserError("row-slices", what)
+            cases.append(Case(name, row["subject"], _address(row["image"], root), mask, split, slices))
         except UserError as error:
             problems.append(UserError(error.code, f"{here}: {error}"))
     if problems:

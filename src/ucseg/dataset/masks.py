@@ -8,18 +8,24 @@ from pathlib import Path
 import numpy as np
 import scipy  # its parts load where they are first used
 
+from ucseg.dataset.outlines import fill_outlines
 from ucseg.dataset.settings import DatasetConfig, means_not_annotated
+from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError, some
 from ucseg.scans.address import Address
 from ucseg.scans.channels import only_channel
 from ucseg.scans.reading import is_drawn, is_segmentation, read_header, read_mask, segment_names
 from ucseg.scans.same_grid import Offset, offset, refuse_elsewhere
 from ucseg.scans.scan import Geometry
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 
 def read_label(
-    mask: Address | Path, image_shape: tuple[int, ...], config: DatasetConfig, geometry: Geometry | None = None
+    mask: Address | Path,
+    image_shape: tuple[int, ...],
+    config: DatasetConfig,
+    geometry: Geometry | None = None,
+    slices: Slices | None = None,
 ) -> Array:
     """The label of an image.
 
@@ -31,12 +37,13 @@ def read_label(
         mask: in any readable format; integers stored as floating point are integers.
         image_shape: S of the image.
         geometry: of the image: a DICOM segmentation is laid on it, any other mask must lie there by its own header.
+        slices: those that the mask annotates; None: all.
 
     Returns:
-        S uint8, the classes' indices.
+        S uint8, the classes' indices; NOT_ANNOTATED where nobody has said what is there.
 
     Raises:
-        UserError: the mask cannot be read, holds values that are no classes, is not annotated in parts, is coded
+        UserError: the mask cannot be read, holds values that are no classes, is not annotated anywhere, is coded
             otherwise than the threshold expects, an outline does not close, or its grid is not the image's.
     """
     mask = Address.of(mask)
@@ -46,10 +53,19 @@ def read_label(
         refuse_elsewhere(mask, read.geometry, geometry, image_shape)
     values = only_channel(read)
     mapping = _numbers_held(values, mask, config.classes)
-    if not config.fill_outlines:
-        return _classes(_on_grid(values, image_shape, mask), mask, config, mapping)
-    # A thin line does not survive another grid: fill it first.
-    return _on_grid(fill_outlines(_classes(values, mask, config, mapping), mask), image_shape, mask)
+    if config.fill_outlines:  # a thin line does not survive another grid: fill it first
+        drawn = _classes(values, mask, config, mapping)
+        unknown = drawn == NOT_ANNOTATED
+        filled = fill_outlines(np.where(unknown, 0, drawn), mask)
+        filled[unknown] = NOT_ANNOTATED
+        label = _on_grid(filled, image_shape, mask)
+    else:
+        label = _classes(_on_grid(values, image_shape, mask), mask, config, mapping)
+    if slices is not None:
+        label = slices.mark(label, mask)
+    if (slices is not None or config.not_annotated or mapping) and (label == NOT_ANNOTATED).all():
+        raise nothing_annotated(mask)
+    return label
 
 
 def mask_offset(mask: Address, image_shape: tuple[int, ...], geometry: Geometry) -> Offset:
@@ -67,8 +83,15 @@ def mask_offset(mask: Address, image_shape: tuple[int, ...], geometry: Geometry)
 
 
 def classes_held(label: Array) -> set[int]:
-    """The classes of a label, S class indices, without the background."""
-    return {value for value, box in enumerate(scipy.ndimage.find_objects(label), start=1) if box}
+    """The classes of a label, S class indices, without the background and what is not annotated."""
+    found = enumerate(scipy.ndimage.find_objects(label), start=1)
+    return {value for value, box in found if box and value != NOT_ANNOTATED}
+
+
+def unknown_in(label: Array) -> Array | None:
+    """S bool, where a label (S class indices) is not annotated; None: nowhere."""
+    unknown: Array = label == NOT_ANNOTATED
+    return unknown if unknown.any() else None
 
 
 def by_names(values: Array, mask: Address, classes: Mapping[int, str]) -> Array:
@@ -83,10 +106,17 @@ def by_names(values: Array, mask: Address, classes: Mapping[int, str]) -> Array:
     return values if mapping is None else renumbered(values, mapping, mask, "have no name in its header")
 
 
+def names_of_none(names: Mapping[int, str]) -> set[int]:
+    """The numbers of names that mean "not annotated". 0 is none of them: programs call their background so."""
+    return {number for number, name in names.items() if number and means_not_annotated(name)}
+
+
 def numbers_to_classes(
     mask: Address, names: Mapping[int, str], classes: Mapping[int, str], held: Collection[float]
 ) -> dict[int, int] | None:
-    """Segment number -> class index; None where no name is one of the classes: then the number is the class.
+    """Segment number -> class index, or NOT_ANNOTATED of a segment called so.
+
+    None where no name is one of the classes: then the number is the class.
 
     Of a mask that `is_drawn` the classes choose: it may hold more, and its numbers say nothing.
 
@@ -109,11 +139,8 @@ def numbers_to_classes(
         return known
     if not any(known.values()):
         return None
+    known |= dict.fromkeys(names_of_none(names) - known.keys(), NOT_ANNOTATED)
     unknown = next((name for number, name in names.items() if number and number in held and number not in known), None)
-    if unknown is not None and means_not_annotated(unknown):
-        raise UserError(
-            "mask-not-annotated", f"{mask}: parts are marked as '{unknown}'; annotate them, or leave out the mask."
-        )
     if unknown is not None:
         raise UserError(
             "mask-segment",
@@ -143,9 +170,12 @@ def mask_values(
     return only_channel(read_mask(mask, grid, wanted))
 
 
-def not_annotated_part(value: int, part: float) -> str:
-    """Why a mask is not used, and what to do."""
-    return f"{100 * part:.2g} % of it is marked as not annotated (value {value}); annotate it, or leave out the mask."
+NOTHING_ANNOTATED = "all of it is marked as not annotated; annotate some of it, or leave out the mask."
+"""Why a mask is not used, and what to do."""
+
+
+def nothing_annotated(mask: Address) -> UserError:
+    return UserError("mask-not-annotated", f"{mask}: {NOTHING_ANNOTATED}")
 
 
 def coded_otherwise(high: float, threshold: float, lossy: bool) -> str | None:
@@ -169,9 +199,13 @@ def _classes(values: Array, mask: Address, config: DatasetConfig, mapping: Mappi
         return renumbered(
             _whole(values, mask, len(config.classes)), mapping, mask, "have no name in its header"
         ).astype(np.uint8)
-    for value in config.not_annotated:
-        if part := float(np.mean(values == value)):
-            raise UserError("mask-not-annotated", f"{mask}: {not_annotated_part(value, part)}")
+    if config.not_annotated:
+        unknown = np.isin(np.rint(values) if values.dtype.kind == "f" else values, config.not_annotated)
+        if unknown.any():
+            whole = config.model_copy(update={"not_annotated": []})
+            label = _classes(np.where(unknown, values.dtype.type(0), values), mask, whole, None)
+            label[unknown] = NOT_ANNOTATED
+            return label
     if config.mask_threshold is not None:
         otherwise = coded_otherwise(float(values.max(initial=0)), config.mask_threshold, is_lossy(mask))
         if otherwise is not None:
@@ -228,55 +262,6 @@ def _no_classes(mask: Address, held: Array, known: Collection[int], what: str, f
     unknown = [int(value) for value in held if int(value) not in known]
     listed = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
     return UserError("mask-not-classes", f"{mask}: the mask holds values that {what} ({listed}); {fix}, or correct it.")
-
-
-def fill_outlines(label: Array, mask: Address | Path) -> Array:
-    """H x W class indices with the inside of every closed line; what is filled already stays as it is.
-
-    Raises:
-        UserError: a line does not close, or the mask is no plain 2D image; `mask` is named as its file.
-    """
-    if label.ndim != 2:
-        raise UserError(
-            "outlines-of-volume",
-            f"{mask}: only plain 2D images have outlines to fill; leave out --fill-outlines (fill_outlines).",
-        )
-    filled = {int(value): _filled(label == value, mask) for value in np.unique(label) if value != 0}
-    out = np.zeros_like(label)
-    # Larger structures first: a structure inside another one stays visible.
-    for value, inside in sorted(filled.items(), key=lambda item: -int(item[1].sum())):
-        out[inside] = value
-    return out
-
-
-def _filled(outline: Array, mask: Address | Path) -> Array:
-    filled = np.zeros_like(outline)
-    parts, _ = scipy.ndimage.label(outline, structure=np.ones((3, 3)))
-    for number, box in enumerate(scipy.ndimage.find_objects(parts), start=1):
-        line = parts[box] == number
-        region = scipy.ndimage.binary_fill_holes(line)
-        if not (_encloses(line, region) or _compact(line)):
-            row, column = (int(side.start + side.stop) // 2 for side in box)
-            raise UserError(
-                "outline-open",
-                f"{mask}: the line around row {row}, column {column} does not close; close it or leave the case out.",
-            )
-        filled[box] |= region
-    return filled
-
-
-def _encloses(line: Array, region: Array) -> bool:
-    """Whether a line has a real inside: a tenth of its convex hull. Loops of an open line have less."""
-    inside = int(region.sum()) - int(line.sum())
-    if inside == 0 or inside >= 0.1 * line.size:  # the hull is no larger than the box around the line
-        return inside > 0
-    return inside >= 0.1 * float(scipy.spatial.ConvexHull(np.argwhere(line)).volume)  # in 2D, `volume` is the area
-
-
-def _compact(line: Array) -> bool:
-    """Whether a part is no line but a region filled already, or a speck: a few squares of its width cover it."""
-    width = 2 * float(scipy.ndimage.distance_transform_edt(np.pad(line, 1)).max())
-    return int(line.sum()) <= 6 * width**2
 
 
 def _on_grid(label: Array, shape: tuple[int, ...], mask: Address) -> Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ucseg.config import Strict
 from ucseg.scans.dicom.codes import SegmentCodes
 from ucseg.scans.said import MOST_VOXELS, HeaderPart, Said
+from ucseg.types import NOT_ANNOTATED
 
 _NOT_ANNOTATED = re.compile(
     r"(ignored?|void|unknown|excluded?|unclassified|don.?t[ _-]?care|(not|un)[ _-]?(annotated|labell?ed|segmented))"
@@ -35,7 +36,8 @@ class DatasetConfig(Strict):
         classes: class index -> name, 0 is background; the indices are the values in the masks, unless `values` says
             more.
         values: value in the masks -> class index, of all values but 0. Empty: the values are the indices.
-        not_annotated: values in the masks that mean "not annotated". A mask that holds one is not used.
+        not_annotated: values in the masks that mean "not annotated". Such voxels are no class: they are trained as
+            those of unlabelled images, and are left out of all measuring.
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.
         fill_outlines: the masks are drawn contours; their inside is the foreground.
         seed: of the splits and of the choice of labelled cases.
@@ -78,8 +80,8 @@ class DatasetConfig(Strict):
     def _classes_are_consecutive(cls, classes: dict[int, str]) -> dict[int, str]:
         if len(classes) < 2 or sorted(classes) != list(range(len(classes))):
             raise ValueError("classes are numbered 0 (background), 1, 2, ... without a gap, at least two of them")
-        if len(classes) > 256:
-            raise ValueError("at most 256 classes")
+        if len(classes) > NOT_ANNOTATED:
+            raise ValueError(f"at most {NOT_ANNOTATED} classes")
         names = [name.strip() for name in classes.values()]
         if not all(names) or len(set(names)) < len(names):
             raise ValueError("every class needs its own name")
@@ -103,3 +105,10 @@ class DatasetConfig(Strict):
         if wrong:
             raise ValueError(f"{wrong[0]} is no class of the foreground; codes are given by class number, 1, 2, ...")
         return codes
+
+    @model_validator(mode="after")
+    def _what_is_not_annotated_is_no_class(self) -> Self:
+        known = set(self.values or self.classes) if self.mask_threshold is None else set()
+        if both := sorted(known & set(self.not_annotated)):
+            raise ValueError(f"{both[0]} is a class and under not_annotated; remove it from one of them")
+        return self

@@ -11,8 +11,13 @@ from ucseg.machine.reading import read_rows, read_text
 from ucseg.machine.writing import whole_file
 
 
-def read_table(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Rows with their line numbers. Spreadsheets may have saved it with a byte-order mark or semicolons."""
+def read_table(
+    file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> list[tuple[int, dict[str, str]]]:
+    """Rows with their line numbers; `optional` columns that are not there are empty.
+
+    Spreadsheets may have saved it with a byte-order mark or semicolons.
+    """
     try:
         found, rows = read_rows(read_text(file))
     except FileNotFoundError:
@@ -26,7 +31,7 @@ def read_table(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
         raise UserError(
             "table-column", f"{file}: column '{missing[0]}' is missing; start the file with {','.join(columns)}."
         )
-    return [(line, {column: row[column] for column in columns}) for line, row in rows]
+    return [(line, {column: row.get(column) or "" for column in (*columns, *optional)}) for line, row in rows]
 
 
 def write_table(file: Path, columns: tuple[str, ...], rows: Iterable[Iterable[str]]) -> None:

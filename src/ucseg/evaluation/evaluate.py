@@ -11,20 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from ucseg import __version__
-from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import (
-    by_names,
-    fill_outlines,
     mask_offset,
-    mask_values,
-    numbers_to_classes,
+    names_of_none,
+    nothing_annotated,
     read_label,
-    renumbered,
+    unknown_in,
 )
-from ucseg.errors import UserError, some
+from ucseg.errors import UserError
 from ucseg.evaluation.class_names import agreed_names, as_references, classes_of, require_same_classes
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
+from ucseg.evaluation.reading import Reading, by_number, class_indices
 from ucseg.evaluation.results import CaseResult, Evaluation, uncertainty_of
 from ucseg.evaluation.uncertainty_maps import UncertaintySettings, WrittenMaps
 from ucseg.folder.predictions import note_of
@@ -32,13 +30,11 @@ from ucseg.folder.survey import are_outlines
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.content import content_of
-from ucseg.scans.reading import grid_of, is_laid, is_segmentation, read_header, segment_names
+from ucseg.scans.reading import grid_of, is_laid, is_segmentation, read_header
 from ucseg.scans.said import NOTHING, Said
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
-
-_GREY = 32  # more values than that in a plain image: a picture or a lossy mask, not classes
 
 
 @dataclass(frozen=True)
@@ -68,22 +64,6 @@ class Settings:
 DEFAULTS = Settings()
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How masks become class indices: those of a dataset as it says.
-
-    `named` are the classes that segments with names (.seg.nrrd, DICOM SEG) are looked up in.
-    """
-
-    dataset: Dataset | None
-    classes: Mapping[int, str] | None
-    named: Mapping[int, str]
-    filled_predictions: bool
-    filled_references: bool
-    predicted: Mapping[int, int] | None = None
-    """Number in the predictions -> number in the references, where their names agree and the numbers do not."""
-
-
 def evaluate_folder(
     predictions: Path,
     references: Path,
@@ -110,8 +90,12 @@ def evaluate_folder(
         settings.uncertainty.check()
     found = match(predictions, references, settings.split, settings.subject)
     found.pairs = [pair.as_said(settings.said, references=found.dataset is None) for pair in found.pairs]
+    unnamed: dict[int, str] = {}
     if found.dataset is None:
         classes, filled = settings.classes, _filled(found.pairs, references, settings.fill_outlines)
+        if classes is not None:
+            unnamed = {value: classes[value] for value in names_of_none(classes)}
+            classes = {value: name for value, name in classes.items() if value not in unnamed}
     else:
         for option in ("classes", "fill_outlines"):
             if getattr(settings, option) is not None:
@@ -121,7 +105,7 @@ def evaluate_folder(
         classes, filled = found.dataset.config.classes, (False, False)
     predicted = as_references(classes_of(predictions), classes) if found.dataset is None else None
     named = classes or classes_of(predictions) or agreed_names([pair.reference.mask for pair in found.pairs])
-    reading = _Reading(found.dataset, classes, named, *filled, predicted)
+    reading = Reading(found.dataset, classes, named, *filled, unnamed, predicted)
     maps = WrittenMaps.of(predictions, settings.uncertainty) if settings.uncertainty else None
 
     def tried(pair: Pair) -> CaseResult | UserError:
@@ -204,7 +188,7 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
     return bool(wanted and lines_too), bool(wanted)
 
 
-def _compare(pair: Pair, reading: _Reading, settings: Settings, maps: WrittenMaps | None) -> CaseResult:
+def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps | None) -> CaseResult:
     """One case; a UserError if a file cannot be read, holds no classes, or the grids differ."""
     reference = pair.reference
     grid_shape, grid = _grid(pair)
@@ -221,27 +205,30 @@ def _compare(pair: Pair, reading: _Reading, settings: Settings, maps: WrittenMap
             "Resample the prediction to the grid of its scan. If masks and images differ in size, give the dataset "
             "instead of the folder of masks.",
         )
-    predicted = _class_indices(
+    predicted, _ = class_indices(
         pair.prediction, reading, reading.filled_predictions, (grid_shape, grid), reading.predicted
     )
-    true = (
-        read_label(reference.mask, grid_shape, reading.dataset.config, grid)
-        if reading.dataset is not None
-        else _class_indices(reference.mask, reading, reading.filled_references, (grid_shape, grid))
-    )
+    unknown: Array | None
+    if reading.dataset is not None:
+        true = read_label(reference.mask, grid_shape, reading.dataset.config, grid, reference.slices)
+        unknown = unknown_in(true)
+    else:
+        true, unknown = class_indices(reference.mask, reading, reading.filled_references, (grid_shape, grid))
+        if unknown is not None and unknown.all():
+            raise nothing_annotated(reference.mask)
     if true.shape != predicted.shape:
         raise UserError(
             "reference-shape", f"{reference.mask}: its shape is not that of its image; check that they belong together."
         )
     names = reading.classes if reading.classes is not None else _names(predicted, true, reading.named)
-    rows = case_metrics(predicted, true, names, grid.spacing, settings.tolerance)
+    rows = case_metrics(predicted, true, names, grid.spacing, settings.tolerance, unknown)
     stem = pair.prediction.stem
-    measured = maps.measure(stem, (predicted, true), grid.spacing, reading.predicted) if maps else None
+    measured = maps.measure(stem, (predicted, true), grid.spacing, reading.predicted, unknown) if maps else None
     worst = worst_distance(grid_shape, grid.spacing)
     only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by
-    by_number = any(_by_number(path, reading) for path in (pair.prediction, reference.mask))
+    unsaid = any(by_number(path, reading) for path in (pair.prediction, reference.mask))
     about = (reference.case, reference.subject, grid.unit, worst)
-    return CaseResult(*about, rows, by_number, only_by, stem, measured)
+    return CaseResult(*about, rows, unsaid, only_by, stem, measured)
 
 
 def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
@@ -257,58 +244,6 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
             place = pair.prediction
     shape, geometry, _ = read_header(place)
     return shape, geometry
-
-
-def _class_indices(
-    path: Address,
-    reading: _Reading,
-    filled: bool,
-    grid: tuple[tuple[int, ...], Geometry],
-    numbers: Mapping[int, int] | None = None,
-) -> Array:
-    """S, whole numbers; `filled`: with the inside of outlines; `numbers`: those that stand for others."""
-    wanted = [name for index, name in reading.named.items() if index] or None
-    values = mask_values(path, grid, wanted)
-    if numbers is None:
-        values = by_names(values, path, reading.named)
-    else:
-        values = renumbered(values, numbers, path, "are no classes")
-    values = _class_numbers(path, reading.classes, values)
-    return fill_outlines(values, path) if filled else values
-
-
-def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Array) -> Array:
-    """S, whole numbers. A mask of 0 and 255 only, as paint programs save them, is a mask of 0 and 1."""
-    if values.dtype.kind == "f":
-        whole = np.rint(values)
-        if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
-            raise UserError("map-not-mask", f"{path}: holds fractions or NaN, so it is a map, not a mask; give masks.")
-        values = whole.astype(np.int32)
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    occurring = np.unique(values)
-    if values.dtype == np.uint8 and set(occurring.tolist()) <= {0, 255} and (classes is None or 255 not in classes):
-        return (values // 255).astype(np.uint8)
-    if classes is None and path.plain and len(occurring) > _GREY:
-        raise UserError(
-            "picture-not-mask",
-            f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask. "
-            "Evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
-        )
-    known = None if classes is None else {0, *classes}
-    if unknown := [str(value) for value in occurring.tolist() if value < 0 or (known and value not in known)]:
-        raise UserError(
-            "unnamed-values",
-            f"{path}: holds values that are not classes ({some(unknown)}); name them with --classes or fix the mask.",
-        )
-    return values
-
-
-def _by_number(mask: Address, reading: _Reading) -> bool:
-    """Whether nobody says that the numbers of a mask are those of the classes: no name of a segment, and no user."""
-    names = segment_names(mask)
-    said = reading.dataset is not None or reading.classes is not None
-    return numbers_to_classes(mask, names, reading.named, held=()) is None and (bool(names) or not said)
 
 
 def _names(predicted: Array, true: Array, named: Mapping[int, str]) -> dict[int, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ucseg.errors import UserError
-from ucseg.evaluation.surface import surface_distances
+from ucseg.evaluation.surface import known_corners, surface_distances
 from ucseg.types import Array
 
 METRICS = ("dice", "jaccard", "hd95", "assd", "surface_dice")
@@ -48,7 +48,12 @@ def check_tolerance(tolerance: float) -> None:
 
 
 def case_metrics(
-    prediction: Array, reference: Array, classes: Mapping[int, str], spacing: tuple[float, ...], tolerance: float = 2.0
+    prediction: Array,
+    reference: Array,
+    classes: Mapping[int, str],
+    spacing: tuple[float, ...],
+    tolerance: float = 2.0,
+    unknown: Array | None = None,
 ) -> list[ClassMetrics]:
     """Metrics of every foreground class of one case.
 
@@ -61,11 +66,15 @@ def case_metrics(
     A class that neither has is undefined: NaN throughout. A class that only one of them has gets Dice, Jaccard and
     surface Dice 0, and as distances the worst that this image allows: its diagonal (`worst_distance`).
 
+    What is not annotated counts nowhere: no voxel of it, and no element of a surface that touches it. If no element of
+    a surface is left, as with single slices of a volume, distances and surface Dice are undefined.
+
     Args:
         prediction, reference: S, whole class indices on the same grid.
         classes: class index -> name; 0 is background and gets no row.
         spacing: edge lengths of a voxel along the axes of S.
         tolerance: distance at which surfaces count as agreeing, in the unit of the spacing.
+        unknown: S bool, where the reference is not annotated; None: nowhere.
 
     Raises:
         ValueError: shapes differ, or the rank is neither 2 nor 3.
@@ -74,6 +83,9 @@ def case_metrics(
         raise ValueError(f"shapes {prediction.shape}, {reference.shape} and spacing {spacing} do not belong together")
     worst, flat = worst_distance(prediction.shape, spacing), _flat_axes(prediction.shape)
     prediction, reference = prediction.squeeze(flat), reference.squeeze(flat)
+    if unknown is not None:
+        unknown = unknown.squeeze(flat)
+        prediction, reference = np.where(unknown, 0, prediction), np.where(unknown, 0, reference)
     labels = sorted(label for label in classes if label != 0)
     boxes = [ndimage.find_objects(mask, max(labels)) for mask in (prediction, reference)] if labels else []
     edges = tuple(edge for axis, edge in enumerate(spacing) if axis not in flat)
@@ -87,7 +99,8 @@ def case_metrics(
                 slice(min(side.start for side in axis), max(side.stop for side in axis))
                 for axis in zip(*there, strict=True)
             )
-            _measure(row, prediction[box] == label, reference[box] == label, edges, tolerance, worst)
+            counted = None if unknown is None else known_corners(unknown, box)
+            _measure(row, prediction[box] == label, reference[box] == label, edges, tolerance, worst, counted)
         rows.append(row)
     return rows
 
@@ -104,7 +117,13 @@ def undefined(label: int, name: str) -> ClassMetrics:
 
 
 def _measure(
-    row: ClassMetrics, predicted: Array, true: Array, edges: tuple[float, ...], tolerance: float, worst: float
+    row: ClassMetrics,
+    predicted: Array,
+    true: Array,
+    edges: tuple[float, ...],
+    tolerance: float,
+    worst: float,
+    counted: Array | None,
 ) -> None:
     both = int(np.count_nonzero(predicted & true))
     row["true_positives"] = both
@@ -119,7 +138,9 @@ def _measure(
         row["surface_dice"] = 0.0
         return
     row["status"] = OK
-    distances = surface_distances(predicted, true, edges)
+    distances = surface_distances(predicted, true, edges, counted)
+    if not (distances.first.size and distances.second.size):
+        return
     row["hd95"] = distances.hausdorff(95.0)
     row["assd"] = distances.average()
     row["surface_dice"] = distances.dice(tolerance)

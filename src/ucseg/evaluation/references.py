@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import Dataset, reference_masks
+from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
 from ucseg.folder.listing import is_ome_zarr
 from ucseg.folder.predictions import made_in
@@ -25,13 +26,17 @@ MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Reference:
-    """A mask to compare with, the scan it belongs to where a dataset knows it, and other names of its prediction."""
+    """A mask to compare with, the scan it belongs to where a dataset knows it, and other names of its prediction.
+
+    `slices` are those that the mask annotates, where the dataset says so.
+    """
 
     case: str
     subject: str
     mask: Address
     image: Address | None = None
     names: frozenset[str] = frozenset()
+    slices: Slices | None = None
 
 
 def of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str]]:
@@ -41,7 +46,7 @@ def of_dataset(dataset: Dataset, split: str) -> tuple[list[Reference], list[str]
     cases = [case for case in dataset.cases if split in (case.split, "all")]
     masks = reference_masks(dataset)
     known = [
-        Reference(case.case, case.subject, mask, case.image, frozenset({mask.stem, case.image.stem}))
+        Reference(case.case, case.subject, mask, case.image, frozenset({mask.stem, case.image.stem}), case.slices)
         for case in cases
         if (mask := masks.get(case.case)) is not None
     ]

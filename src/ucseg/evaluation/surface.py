@@ -67,12 +67,15 @@ class SurfaceDistances:
         return float(close / (self.first_weight.sum() + self.second_weight.sum()))
 
 
-def surface_distances(first: Array, second: Array, spacing: tuple[float, ...]) -> SurfaceDistances:
+def surface_distances(
+    first: Array, second: Array, spacing: tuple[float, ...], counted: Array | None = None
+) -> SurfaceDistances:
     """Distances between the surfaces of two masks.
 
     Args:
         first, second: S bool, of rank 2 or 3, each with something inside.
         spacing: edge lengths of a voxel along the axes of S.
+        counted: S + 1 bool, the corner points whose elements count; None: all. It may leave a mask without any.
 
     Raises:
         ValueError: a mask is empty (its surface does not exist), or ranks or shapes differ.
@@ -85,6 +88,8 @@ def surface_distances(first: Array, second: Array, spacing: tuple[float, ...]) -
     codes = (corner_codes(first), corner_codes(second))
     full = len(weights) - 1
     border = tuple((code != 0) & (code != full) for code in codes)
+    if counted is not None:
+        border = tuple(there & counted for there in border)
     places = tuple(np.argwhere(there) for there in border)
     # An element that both surfaces have is at distance zero; only the others need a search.
     shared = tuple(border[1 - k][border[k]] for k in (0, 1))
@@ -95,6 +100,19 @@ def surface_distances(first: Array, second: Array, spacing: tuple[float, ...]) -
         second=_nearest(places[1], places[0], shared[1], edges),
         second_weight=weights[codes[1][border[1]]],
     )
+
+
+def known_corners(unknown: Array, box: tuple[slice, ...]) -> Array:
+    """The corner points of a box in S whose 2^n voxels are all known: box + 1 bool.
+
+    Args:
+        unknown: S bool. Outside of the image all is known: it is background.
+    """
+    around = np.pad(unknown, 1)[tuple(slice(side.start, side.stop + 2) for side in box)]
+    for axis in range(unknown.ndim):
+        ahead = np.moveaxis(around, axis, 0)
+        around = np.moveaxis(ahead[:-1] | ahead[1:], 0, axis)
+    return ~around
 
 
 def corner_codes(mask: Array) -> Array:
@@ -161,7 +179,7 @@ def _cell_triangles() -> tuple[Array, ...]:
 def _nearest(places: Array, targets: Array, shared: Array, edges: Array) -> Array:
     distances = np.zeros(len(places))
     apart = places[~shared]
-    if len(apart):
+    if len(apart) and len(targets):
         # The sliding mid-point rule suits points on a grid: quicker to build, and no slow queries from far inside.
         tree = KDTree(targets * edges, balanced_tree=False, compact_nodes=False)
         _, found = tree.query(apart * edges)

@@ -77,6 +77,7 @@ def of_voxels(
     masks: tuple[Array, Array],
     spacing: tuple[float, ...],
     margin: float,
+    unknown: Array | None = None,
 ) -> VoxelUncertainty:
     """Measure one case.
 
@@ -86,9 +87,17 @@ def of_voxels(
         masks: S class indices, those predicted and those of the reference.
         spacing: edge lengths of a voxel.
         margin: see `UncertaintySettings`.
+        unknown: S bool, where the reference is not annotated; such voxels are left out. None: nowhere.
     """
     predicted, true = masks
+    if unknown is not None:
+        predicted, true = np.where(unknown, 0, predicted), np.where(unknown, 0, true)
     wrong, near = predicted != true, near_structure(predicted, true, spacing, margin)
+    if unknown is not None:
+        known = ~unknown
+        uncertainty, wrong, near, true = uncertainty[known], wrong[known], near[known], true[known]
+        if probabilities is not None:
+            probabilities = ((index, values[known]) for index, values in probabilities)
     ranked = (ranked_voxels(uncertainty, wrong), ranked_voxels(uncertainty, wrong, near))
     if probabilities is None:
         return VoxelUncertainty(*ranked)
@@ -147,12 +156,13 @@ class WrittenMaps:
         masks: tuple[Array, Array],
         spacing: tuple[float, ...],
         numbers: Mapping[int, int] | None = None,
+        unknown: Array | None = None,
     ) -> VoxelUncertainty | None:
         """Measure the case of a mask; None if it has no map.
 
         Args:
             stem: the mask's name without its ending.
-            masks, spacing: as of `of_voxels`.
+            masks, spacing, unknown: as of `of_voxels`.
             numbers: class index of the prediction -> that of the reference, where they differ.
 
         Raises:
@@ -165,7 +175,7 @@ class WrittenMaps:
         maps = ((_as_reference(index, numbers), _values(file, masks[0].shape)) for index, file in of_class.items())
         margin = self.settings.margin
         own = _values(self.uncertainty[stem], masks[0].shape)
-        return of_voxels(own, maps if complete else None, masks, spacing, margin)
+        return of_voxels(own, maps if complete else None, masks, spacing, margin, unknown)
 
 
 def _as_reference(index: int, numbers: Mapping[int, int] | None) -> int:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ucseg.dataset.masks import numbers_to_classes
+from ucseg.dataset.masks import nothing_annotated, numbers_to_classes
 from ucseg.errors import UserError, some
 from ucseg.folder.survey import MaskFacts
 from ucseg.scans.address import Address
+from ucseg.types import NOT_ANNOTATED
 
 BACKGROUND = "background"
 GREATEST = 65535
@@ -137,7 +138,7 @@ def with_classes(facts: MaskFacts, classes: Mapping[int, str]) -> MaskFacts:
     """What a mask holds in terms of the classes: the name of a segment says its class, whatever its number.
 
     Raises:
-        UserError: some of its names are classes and some are not.
+        UserError: some of its names are classes and some are not, or nothing of it is annotated.
     """
     held = facts.counts or {}
     mapping = numbers_to_classes(facts.mask, facts.names, classes, held) if facts.names and classes else None
@@ -152,7 +153,11 @@ def with_classes(facts: MaskFacts, classes: Mapping[int, str]) -> MaskFacts:
     counts: Counter[float] = Counter()
     for value, count in facts.counts.items():
         counts[float(mapping.get(int(value), 0))] += count
-    return replace(facts, counts=dict(sorted(counts.items())), low=min(counts), high=max(counts))
+    found = replace(facts, counts=dict(sorted(counts.items())), low=min(counts), high=max(counts))
+    known = found.without([NOT_ANNOTATED])
+    if known is None:
+        raise nothing_annotated(facts.mask)
+    return known
 
 
 def _with_background(named: Mapping[int, str]) -> dict[int, str]:

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ucseg.dataset.masks import coded_otherwise, not_annotated_part, other_coding
+from ucseg.dataset.masks import coded_otherwise, other_coding
 from ucseg.dataset.settings import means_not_annotated
 from ucseg.errors import UserError, some
 from ucseg.folder.classes import BACKGROUND
+from ucseg.folder.not_annotated import annotated_parts, ignored_values
 from ucseg.folder.objects import are_objects
 from ucseg.folder.survey import MaskFacts, nearly_all_outlines
 from ucseg.scans.address import Address
+from ucseg.types import NOT_ANNOTATED
 
 MOST_UNNAMED = 64
 """So many classes without names are taken for classes; more are asked about: they take memory."""
@@ -47,6 +49,7 @@ def choose_reading(
     threshold: float | None = None,
     fill_outlines: bool | None = None,
     instances: bool | None = None,
+    ignore: int | None = None,
 ) -> Reading:
     """Decide how the masks of a dataset are read; what is None is guessed.
 
@@ -54,6 +57,7 @@ def choose_reading(
         masks: case -> facts of a readable mask.
         classes: value in the masks -> name.
         instances: the values number objects, which are all of one class; False: they are classes.
+        ignore: value in the masks that means "not annotated", beside those of classes that are called so.
 
     Raises:
         UserError: there is no foreground at all, or the values are no class numbers and no two levels.
@@ -61,8 +65,14 @@ def choose_reading(
     notes: list[str] = []
     rejected: dict[str, str] = {}
     named = None if classes is None else _numbered(classes)
+    not_annotated = set() if named is None else set(named.not_annotated)
+    not_annotated |= ignored_values(ignore, classes, masks)
     if not masks:
-        return replace(named or Reading(_TWO, None, False), mask_threshold=threshold, fill_outlines=bool(fill_outlines))
+        empty = replace(named or Reading(_TWO, None, False), not_annotated=sorted(not_annotated))
+        return replace(empty, mask_threshold=threshold, fill_outlines=bool(fill_outlines))
+    masks = annotated_parts(masks, not_annotated, notes, rejected)
+    if not masks:
+        raise _none_fits(rejected)
     if all(facts.low == facts.high == 0 for facts in masks.values()):
         raise UserError("masks-empty", "All masks are empty (zero everywhere); check that these are the right files.")
     highest = max(facts.high for facts in masks.values())
@@ -78,7 +88,6 @@ def choose_reading(
                 f"{option} makes two classes, but {len(named.classes)} are named "
                 f"({', '.join(named.classes.values())}); leave it out, or name one foreground class.",
             )
-    masks = {case: facts for case, facts in masks.items() if not _not_annotated(case, facts, named, rejected)}
     if threshold is None and (named is None or len(named.classes) == 2):
         threshold = _objects(masks, instances, notes)
         if threshold is None:
@@ -95,7 +104,8 @@ def choose_reading(
         fill_outlines = nearly_all_outlines(masks.values())
         if fill_outlines:
             notes.append("masks are thin closed outlines; their inside is filled (--no-fill-outlines keeps the lines).")
-    return replace(found, fill_outlines=fill_outlines, rejected=rejected, notes=notes)
+    found = replace(found, not_annotated=sorted(not_annotated), rejected=rejected, notes=notes)
+    return replace(found, fill_outlines=fill_outlines)
 
 
 def _numbered(named: Mapping[int, str]) -> Reading:
@@ -122,16 +132,6 @@ def _numbered(named: Mapping[int, str]) -> Reading:
 
 def _as_they_are(values: Mapping[int, int]) -> bool:
     return all(value == index for value, index in values.items())
-
-
-def _not_annotated(case: str, facts: MaskFacts, named: Reading | None, rejected: dict[str, str]) -> bool:
-    """Whether parts of a mask are not annotated; then it is rejected."""
-    if named is None or facts.counts is None:
-        return False
-    for value in named.not_annotated:
-        if value in facts.counts:
-            rejected[case] = not_annotated_part(value, facts.counts[value] / sum(facts.counts.values()))
-    return case in rejected
 
 
 def _objects(masks: Mapping[str, MaskFacts], instances: bool | None, notes: list[str]) -> float | None:
@@ -205,6 +205,11 @@ def _levels_of(masks: Mapping[str, MaskFacts]) -> tuple[float, str] | None:
     return None
 
 
+def _none_fits(rejected: Mapping[str, str]) -> UserError:
+    case, reason = next(iter(rejected.items()))
+    return UserError("no-mask-fits", f"No mask can be used. For example {case}: {reason}")
+
+
 def _from_values(
     masks: Mapping[str, MaskFacts],
     named: Reading | None,
@@ -214,8 +219,7 @@ def _from_values(
 ) -> Reading:
     """Classes of the numbers that the masks hold; `rejected` gets the masks that hold others."""
     if not masks:
-        case, reason = next(iter(rejected.items()))
-        raise UserError("no-mask-fits", f"No mask can be used. For example {case}: {reason}")
+        raise _none_fits(rejected)
     found = named
     if found is None:
         numbers = _class_numbers(masks, instances)
@@ -264,18 +268,20 @@ def _class_numbers(masks: Mapping[str, MaskFacts], instances: bool | None) -> se
                 holders.setdefault(value, []).append(facts.mask)
     every = {int(value) for value in holders}
     common = every if _numbering(every) else {int(v) for v, files in holders.items() if len(files) > 0.05 * len(masks)}
-    wanted = instances is False and 0 < len(common - {0}) < 256 and min(common) >= 0
+    wanted = instances is False and 0 < len(common - {0}) < NOT_ANNOTATED and min(common) >= 0
     listed = [f"{value:g} (in {len(files)}, e.g. {files[0].name})" for value, files in sorted(holders.items())]
     what = f"The {len(masks)} masks hold values that are no class numbers 0, 1, 2, ...: "
     what += some(listed) or "fractions, or more than 256 values"
     ends = {value for value in common if value < 0 or value in _ALL_ONES}
     if not wanted and ends and len(common) <= MOST_UNNAMED and _numbering(common - ends):
         example = _example(common - ends)
-        unclear = ",".join(f"{value}=ignore" for value in sorted(ends))
+        unclear = ",".join(f"{value}=NAME" for value in sorted(ends))
+        ignored = ",".join(f"{value}=ignore" for value in sorted(ends))
+        say = f"--ignore {min(ends)}" if len(ends) == 1 else f"--classes {example},{ignored}"
         raise UserError(
             "masks-perhaps-not-annotated",
-            f"{what}. If {', '.join(map(str, sorted(ends)))} means 'not annotated', give "
-            f"--classes {example},{unclear}; if it is a class, name it so.",
+            f"{what}. If {', '.join(map(str, sorted(ends)))} means 'not annotated', give {say}; if it is a class, "
+            f"give --classes {example},{unclear}.",
         )
     if not wanted and not _numbering(common):
         cut = _middle(min(facts.low for facts in masks.values()), max(facts.high for facts in masks.values()))

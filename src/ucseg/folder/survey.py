@@ -50,6 +50,7 @@ class MaskFacts:
         names: value -> name, of files that name their segments.
         odd: how it shows something else than it stores.
         pieces: value -> connected pieces, of foreground in whole numbers; None when not looked at.
+        unknown: voxels that are not annotated; `counts`, `low` and `high` leave them out.
     """
 
     mask: Address
@@ -64,6 +65,19 @@ class MaskFacts:
     names: dict[int, str] = field(default_factory=dict)
     odd: frozenset[str] = frozenset()
     pieces: dict[int, int] | None = None
+    unknown: int = 0
+
+    def without(self, none: Iterable[float]) -> MaskFacts | None:
+        """The same mask without the values that mean "not annotated"; None if it holds no other."""
+        if self.counts is None or not (found := set(none) & self.counts.keys()):
+            return self
+        counts = {value: count for value, count in self.counts.items() if value not in found}
+        if not counts:
+            return None
+        unknown = self.unknown + sum(self.counts[value] for value in found)
+        pieces = None if self.pieces is None else {v: n for v, n in self.pieces.items() if v not in found}
+        low, high, whole = min(counts), max(counts), all(value == round(value) for value in counts)
+        return replace(self, counts=counts, low=low, high=high, whole=whole, pieces=pieces, unknown=unknown)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class ImportOptions:
     parts: str | None = None
     train_list: Path | None = None
     test_list: Path | None = None
+    ignore: int | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ def understand_cases(
         raise UserError(
             "no-mask-usable", f"{folder}: none of its {len(unfit)} masks can be used. For example {name}: {reason}"
         )
-    reading = choose_reading(facts, named, options.mask_threshold, options.fill_outlines, options.instances)
+    reading = choose_reading(
+        facts, named, options.mask_threshold, options.fill_outlines, options.instances, options.ignore
+    )
     notes += reading.notes
     config = build(
         DatasetConfig,

@@ -14,7 +14,7 @@ from ucseg.inference.predictor import Predictor, mirrors_of
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.npy import open_npy
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 if TYPE_CHECKING:
     from ucseg.batches.prepare import PreparedCase
@@ -77,11 +77,16 @@ def validation_dice(
         assert case.label is not None
         image = np.asarray(open_npy(case.image), np.float32)
         reference = open_npy(case.label)
+        if case.partly:  # what is not annotated counts as background in both
+            unknown = reference == NOT_ANNOTATED
+            reference = np.where(unknown, 0, reference)
         prediction = predictor.predict_grid(image)
         named = {"dice": prediction.probabilities} | {f"dice_{k}": v for k, v in prediction.members.items()}
         row = {}
         for name, probabilities in named.items():
             label = predictor.keep_components(probabilities[0].numpy().argmax(axis=0).astype(np.uint8))
+            if case.partly:
+                label[unknown] = 0
             row[name] = foreground_dice(label, reference, classes)
         measured.append(row)
     if report is not None:

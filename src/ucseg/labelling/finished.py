@@ -85,7 +85,9 @@ def finished_masks(
             report(number, len(found))
         case = names[name]
         try:
-            names[name] = replace(case, mask=_fitting(dataset, case, masks, overwrite))
+            mask = _fitting(dataset, case, masks, overwrite)
+            # Annotated slices are those of the mask that was there.
+            names[name] = replace(case, mask=mask, slices=case.slices if mask == case.mask else None)
         except UserError as error:
             problems.append(error)
         changed = result.added if case.mask is None else result.replaced

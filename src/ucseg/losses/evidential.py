@@ -16,7 +16,14 @@ def annealing(fraction: float, start: float = BETA_START) -> float:
     return float(start ** (1.0 - fraction))
 
 
-def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float = 1e-8, detach: bool = False) -> Tensor:
+def calibration_loss(
+    logits: Tensor,
+    label: Tensor,
+    beta: float,
+    epsilon: float = 1e-8,
+    detach: bool = False,
+    weight: Tensor | None = None,
+) -> Tensor:
     """L_u, mean over voxels: certain where right, uncertain where wrong.
 
     right (argmax p = y):  beta       * ( -max_c p_c       * log(1 - u) )
@@ -28,6 +35,7 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
         beta: beta_t of `annealing`.
         epsilon: keeps the logarithms finite where there is no evidence at all.
         detach: without the gradient of max_c p_c, which lowers the confidence of right voxels.
+        weight: B x S, of each voxel; the mean is still over all voxels.
     """
     (alpha, inverse), predicted = dirichlet(logits), most_likely(logits.detach())
     inverse = inverse.squeeze(1)
@@ -39,4 +47,5 @@ def calibration_loss(logits: Tensor, label: Tensor, beta: float, epsilon: float 
     # only one logarithm to compute.
     share = torch.addcmul(wrong, sign, confidence.detach() if detach else confidence)
     certainty = torch.addcmul(right, sign, inverse, value=-logits.shape[1]).clamp_min(epsilon).log()
-    return -((beta * right + (1.0 - beta) * wrong) * share * certainty).mean()
+    loss = (beta * right + (1.0 - beta) * wrong) * share * certainty
+    return -(loss if weight is None else loss * weight).mean()

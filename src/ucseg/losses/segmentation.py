@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ucseg import ranks
+from ucseg.types import Batch
 
 
 def class_probabilities(logits: Tensor, binary: bool) -> Tensor:
@@ -94,16 +95,40 @@ def segmentation_loss(logits: Tensor, label: Tensor, binary: bool, weight: Tenso
     return cross_entropy(logits, label, binary, weight) + dice
 
 
-def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
+def label_weight(batch: Batch) -> Tensor | None:
+    """Of each voxel of the labelled images, B_l x S: zero where nothing was annotated, one on average; None: all one.
+
+    With it the mean over all voxels is that over the annotated ones, those of all ranks together.
+    """
+    if batch.annotated is None:
+        return None
+    return batch.annotated / ranks.mean(batch.annotated.mean()).clamp_min(1e-6)
+
+
+def supervised_loss(logits: Tensor, batch: Batch, binary: bool) -> Tensor:
+    """`segmentation_loss` of the labelled images (logits B_l x C x S), over the voxels that were annotated."""
+    return segmentation_loss(logits, batch.label, binary, label_weight(batch))
+
+
+def completed_label(batch: Batch, predicted: Tensor) -> Tensor:
+    """The label, B_l x S; where nothing was annotated what was `predicted` (B_l x S) there, as of unlabelled images."""
+    if batch.annotated is None:
+        return batch.label
+    return torch.where(batch.annotated > 0, batch.label, predicted)
+
+
+def hard_dice(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
     """Dice of the argmax over the whole batch, mean over the foreground classes present in label or prediction.
 
-    A scalar tensor; one if neither has foreground. No gradient.
+    A scalar tensor; one if neither has foreground. No gradient. `weight` (B x S) weighs the voxels.
     """
     classes = logits.shape[1]
     predicted, target = one_hot(most_likely(logits), classes), one_hot(label, classes)
+    if weight is not None:
+        predicted, target = predicted * weight.unsqueeze(1), target * weight.unsqueeze(1)
     axes = (0, *range(2, logits.ndim))
     overlap, size = (predicted * target).sum(dim=axes), predicted.sum(dim=axes) + target.sum(dim=axes)
     overlap, size = ranks.total(torch.stack([overlap, size]))[:, 1:].unbind()
     present = size > 0
-    dice = torch.where(present, 2.0 * overlap / size.clamp_min(1.0), torch.zeros_like(size))
+    dice = torch.where(present, 2.0 * overlap / size.clamp_min(1e-6), torch.zeros_like(size))
     return torch.where(present.any(), dice.sum() / present.sum().clamp_min(1), torch.ones_like(dice.sum()))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
-from ucseg.losses.segmentation import most_likely, normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import most_likely, normalised_probabilities, supervised_loss
 from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
 from ucseg.method_parts.schedules import alternation, sigmoid_ramp
 from ucseg.method_parts.teacher import follow, make_teacher
@@ -81,7 +81,7 @@ class ADMT(Method):
         pseudo = pseudo_label_loss(z_s, label, weight, binary, self.loss)
         ramp = config.pseudo_weight * sigmoid_ramp(progress.fraction, config.ramp)
         return StepOutput(
-            {"supervised": segmentation_loss(z_l, batch.label, binary), "pseudo": ramp * pseudo},
+            {"supervised": supervised_loss(z_l, batch, binary), "pseudo": ramp * pseudo},
             {"sure": sure.mean(), "conflict": conflict.float().mean()},
         )
 

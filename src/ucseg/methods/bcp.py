@@ -1,7 +1,8 @@
 """BCP, bidirectional copy-paste (Bai, Chen, Li, Shen & Wang, CVPR 2023, arXiv:2305.00673).
 
 Labelled and unlabelled images are pasted into each other, in both directions, so that labels reach both.
-M is one inside a random box. y' is the prediction of the EMA teacher for x_u, of some classes the largest component:
+M is one inside a random box. y' is the prediction of the EMA teacher for x_u, of some classes the largest component.
+It stands for y too where that is not annotated:
 
     x_in = M x_l + (1 - M) x_u,   x_out = M x_u + (1 - M) x_l,   R(z, y; A): CE + Dice of the voxels of A
     L = 1/2 [R(f(x_in), y; M) + R(f(x_out), y; 1 - M)] + a/2 [R(f(x_in), y'; 1 - M) + R(f(x_out), y'; M)]
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from ucseg import ranks
 from ucseg.config import Strict
-from ucseg.losses.segmentation import most_likely, segmentation_loss
+from ucseg.losses.segmentation import completed_label, most_likely, segmentation_loss
 from ucseg.method_parts.components import keep_largest
 from ucseg.method_parts.mixing import paste, sample_box
 from ucseg.method_parts.teacher import follow
@@ -55,7 +56,7 @@ class BCP(StudentAndTeacher):
         return self.config.pretraining
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
-        x_l, y_l = batch.labelled, batch.label
+        x_l, y_l, known = batch.labelled, batch.label, batch.annotated
         box = sample_box(tuple(y_l.shape[1:]), self.config.box, progress.generator("box"))
         inside = torch.zeros(y_l.shape[1:], device=y_l.device)
         inside[box] = 1.0
@@ -63,11 +64,15 @@ class BCP(StudentAndTeacher):
             # DEVIATION: each image gets a box of the next one; the code pastes half of the images into the other half.
             z, _ = self.student(paste(x_l, ranks.neighbours(x_l), box))
             y = paste(y_l, ranks.neighbours(y_l), box)
-            both = self.region_loss(z, y, inside) + self.region_loss(z, y, 1.0 - inside)
+            regions = [inside, 1.0 - inside]
+            if known is not None:
+                regions = [region * paste(known, ranks.neighbours(known), box) for region in regions]
+            both = torch.stack([self.region_loss(z, y, region) for region in regions]).sum()
             return StepOutput({"supervised": 0.5 * both, "copy_paste": z.new_zeros(())})
 
         x_u = batch.unlabelled["image"]
         labelled_later = self.pseudo_label(x_u)
+        own_later = None if known is None else self.pseudo_label(x_l)
         # Every image is in a pair, also with halves of different size. Every second pair is pasted the other way round,
         # so there are at least two pairs. Halves of equal size are split as in the code.
         count = max(2, len(x_l), len(x_u))
@@ -77,14 +82,19 @@ class BCP(StudentAndTeacher):
         x_in, x_out = paste(x_u[u_in], x_l[l_in], box), paste(x_l[l_out], x_u[u_out], box)
         z_in, z_out = self.student(torch.cat([x_in, x_out]))[0].split([len(x_in), len(x_out)])
         y_u = labelled_later()
+        own_in, own_out = inside, 1.0 - inside  # where the labels are those of the experts
+        if own_later is not None and known is not None:
+            y_l = completed_label(batch, own_later())
+            own_in, own_out = own_in * known[l_in], own_out * known[l_out]
         y_in, y_out = paste(y_u[u_in], y_l[l_in], box), paste(y_l[l_out], y_u[u_out], box)
-        labelled = self.region_loss(z_in, y_in, inside) + self.region_loss(z_out, y_out, 1.0 - inside)
-        pseudo = self.region_loss(z_in, y_in, 1.0 - inside) + self.region_loss(z_out, y_out, inside)
+        labelled = self.region_loss(z_in, y_in, own_in) + self.region_loss(z_out, y_out, own_out)
+        pseudo = self.region_loss(z_in, y_in, 1.0 - own_in) + self.region_loss(z_out, y_out, 1.0 - own_out)
         return StepOutput({"supervised": 0.5 * labelled, "copy_paste": 0.5 * self.config.unlabelled_weight * pseudo})
 
     def region_loss(self, z: Tensor, y: Tensor, region: Tensor) -> Tensor:
-        """R: CE + Dice of the voxels of a region (S, one inside and zero outside)."""
-        weight = region / region.mean().clamp_min(1e-6)  # cross-entropy becomes the mean over the region
+        """R: CE + Dice of the voxels of a region (S, or one for each image B x S; one inside and zero outside)."""
+        share = region.mean() if region.ndim < y.ndim else ranks.mean(region.mean())
+        weight = region / share.clamp_min(1e-6)  # cross-entropy becomes the mean over the region
         return segmentation_loss(z, y, self.problem.binary, weight.expand_as(y))
 
     @torch.no_grad()

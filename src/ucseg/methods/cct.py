@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import nn
 
 from ucseg.config import Strict
-from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.losses.segmentation import class_probabilities, supervised_loss
 from ucseg.method_parts.perturbation import PERTURBATIONS
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import OneNetwork
@@ -51,7 +51,7 @@ class CCT(OneNetwork):
         z, features = self.network(image)
         target = class_probabilities(z[n:].detach(), binary)
         weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp) / len(self.auxiliary)
-        terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
+        terms = {"supervised": supervised_loss(z[:n], batch, binary)}
         for name, decoder in self.auxiliary.items():
             generator = progress.generator(name)
             perturbed = [PERTURBATIONS[name](level[n:], generator) for level in features]

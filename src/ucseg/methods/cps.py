@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from ucseg.config import Strict
-from ucseg.losses.segmentation import cross_entropy, most_likely, segmentation_loss
+from ucseg.losses.segmentation import cross_entropy, most_likely, supervised_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import SideBySide
 from ucseg.types import Batch, Progress, StepOutput
@@ -36,6 +36,6 @@ class CPS(SideBySide):
         weight = config.cross_weight * sigmoid_ramp(progress.fraction, config.ramp)
         terms = {}
         for k in (0, 1):
-            terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
+            terms[f"supervised_{k + 1}"] = supervised_loss(z[k][:n], batch, binary)
             terms[f"cross_{k + 1}"] = weight * cross_entropy(z[k], most_likely(z[1 - k].detach()), binary)
         return StepOutput(terms)

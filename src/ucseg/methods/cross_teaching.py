@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ucseg.config import Strict
-from ucseg.losses.segmentation import class_probabilities, dice_loss, most_likely, segmentation_loss
+from ucseg.losses.segmentation import class_probabilities, dice_loss, most_likely, supervised_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import SideBySide, mean_prediction
 from ucseg.types import Batch, Prediction, Progress, StepOutput
@@ -42,7 +42,7 @@ class CrossTeaching(SideBySide):
         terms = {}
         for k in (0, 1):
             taught = most_likely(z[1 - k][n:].detach())
-            terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
+            terms[f"supervised_{k + 1}"] = supervised_loss(z[k][:n], batch, binary)
             terms[f"cross_{k + 1}"] = weight * dice_loss(class_probabilities(z[k][n:], binary), taught)
         return StepOutput(terms)
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from ucseg.config import Strict
 from ucseg.losses.consistency import jensen_shannon
 from ucseg.losses.segmentation import (
+    completed_label,
     cross_entropy,
     most_likely,
     normalised_probabilities,
-    segmentation_loss,
     soft_cross_entropy,
+    supervised_loss,
 )
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import SideBySide
@@ -44,33 +45,34 @@ class DeepCoTraining(SideBySide):
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
-        outputs = [self.attack(network, image, batch.label) for network in self.networks.values()]
+        outputs = [self.attack(network, image, batch) for network in self.networks.values()]
         z, adversarial = zip(*outputs, strict=True)
         p = [normalised_probabilities(z_k, binary) for z_k in z]
         ramp = sigmoid_ramp(progress.fraction, config.ramp)
         terms = {}
         for k, network in enumerate(self.networks.values()):
             misled = network(adversarial[1 - k])[0]
-            terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
+            terms[f"supervised_{k + 1}"] = supervised_loss(z[k][:n], batch, binary)
             terms[f"diversity_{k + 1}"] = (
                 config.diversity_weight * ramp * soft_cross_entropy(misled, p[1 - k].detach(), binary)
             )
         agreement = jensen_shannon(torch.stack([p_k[n:] for p_k in p]))
         return StepOutput({**terms, "agreement": config.agreement_weight * ramp * agreement})
 
-    def attack(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def attack(self, network: nn.Module, image: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The logits of a network for all images, and the images g_k(x) that mislead it.
 
         Args:
             network: its parameters get no gradient here.
             image: B x Cin x S, the labelled ones first.
-            label: B_l x S of the labelled ones.
+            batch: its labels are those of the first images.
         """
         image = image.detach()
         with torch.enable_grad():
             seen = image.clone().requires_grad_()
             z = network(seen)[0]
-            target = torch.cat([label, most_likely(z[len(label) :].detach())])
+            predicted, n = most_likely(z.detach()), len(batch.label)
+            target = torch.cat([completed_label(batch, predicted[:n]), predicted[n:]])
             # Only the sign counts; the sum over voxels instead of their mean keeps half precision from underflowing.
             loss = cross_entropy(z, target, self.problem.binary) * target.numel()
             # The losses use the same logits, so the graph stays.

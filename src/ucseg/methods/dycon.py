@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ucseg.config import Strict
 from ucseg.losses.consistency import uncertain_consistency
 from ucseg.losses.contrastive import focal_contrast
-from ucseg.losses.segmentation import normalised_probabilities, one_hot, segmentation_loss
+from ucseg.losses.segmentation import completed_label, normalised_probabilities, one_hot, supervised_loss
 from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.method_parts.uncertainty import entropy
@@ -100,7 +100,8 @@ class DyCON(StudentAndTeacher):
             seen_t = self.teacher.embed(coarse_t, chosen)
             # CORRECTION: the teacher gives the classes of unlabelled locations. The published code takes them from the
             # hidden masks, which it has loaded.
-            label = one_hot(torch.cat([batch.label, z_t[n:].argmax(dim=1)]), z.shape[1])
+            taught = z_t.argmax(dim=1)
+            label = one_hot(torch.cat([completed_label(batch, taught[:n]), taught[n:]]), z.shape[1])
             unsure = entropy(normalised_probabilities(z, binary))
             grid, multiple = tuple(coarse.shape[2:]), self.student.network.multiple
             classes = to_grid(label, grid, multiple).argmax(dim=1)[:, chosen]
@@ -112,7 +113,7 @@ class DyCON(StudentAndTeacher):
         weight = sigmoid_ramp(progress.fraction, config.ramp)
         return StepOutput(
             {
-                "supervised": segmentation_loss(z[:n], batch.label, binary),
+                "supervised": supervised_loss(z[:n], batch, binary),
                 "consistency": weight * config.consistency_weight * uncertain_consistency(z, z_t, beta, binary),
                 "contrast": weight * config.contrast_weight * contrast,
             }

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from ucseg.config import Strict
-from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import normalised_probabilities, supervised_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import OneNetwork
@@ -35,4 +35,4 @@ class EntropyMin(OneNetwork):
         z, _ = self.network(torch.cat([batch.labelled, batch.unlabelled["image"]]))
         weight = config.entropy_weight * sigmoid_ramp(progress.fraction, config.ramp)
         unsure = entropy(normalised_probabilities(z[n:], binary)).mean() / math.log(z.shape[1])
-        return StepOutput({"supervised": segmentation_loss(z[:n], batch.label, binary), "entropy": weight * unsure})
+        return StepOutput({"supervised": supervised_loss(z[:n], batch, binary), "entropy": weight * unsure})

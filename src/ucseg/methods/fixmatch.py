@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ucseg.config import Strict
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
-from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import normalised_probabilities, supervised_loss
 from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import OneNetwork
@@ -50,6 +50,6 @@ class FixMatch(OneNetwork):
         pseudo = pseudo_label_loss(z_s, cutmix(label, boxes), sure, binary, config.loss)
         weight = config.pseudo_weight * sigmoid_ramp(progress.fraction, config.ramp)
         return StepOutput(
-            {"supervised": segmentation_loss(z[:n], batch.label, binary), "pseudo": weight * pseudo},
+            {"supervised": supervised_loss(z[:n], batch, binary), "pseudo": weight * pseudo},
             {"sure": sure.mean()},
         )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from ucseg.config import Strict
-from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.losses.segmentation import class_probabilities, supervised_loss
 from ucseg.method_parts.mixing import mixup
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import StudentAndTeacher
@@ -47,6 +47,4 @@ class ICT(StudentAndTeacher):
         z, _ = self.student(torch.cat([batch.labelled, mixup(image, share)]))
         weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
         consistency = F.mse_loss(class_probabilities(z[n:], binary), mixup(target, share))
-        return StepOutput(
-            {"supervised": segmentation_loss(z[:n], batch.label, binary), "consistency": weight * consistency}
-        )
+        return StepOutput({"supervised": supervised_loss(z[:n], batch, binary), "consistency": weight * consistency})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ucseg.config import Strict
 from ucseg.losses.consistency import sharpen
-from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.losses.segmentation import class_probabilities, supervised_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method, mean_prediction
 from ucseg.networks import member_names
@@ -57,7 +57,7 @@ class MCNet(Method):
         terms = {}
         for k in range(len(z)):
             apart = [F.mse_loss(p[k], target[j]) for j in range(len(z)) if j != k]
-            terms[f"supervised_{k + 1}"] = segmentation_loss(z[k][:n], batch.label, binary)
+            terms[f"supervised_{k + 1}"] = supervised_loss(z[k][:n], batch, binary)
             terms[f"consistency_{k + 1}"] = weight * torch.stack(apart).sum()
         return StepOutput(terms)
 

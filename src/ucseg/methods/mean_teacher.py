@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ucseg.config import Strict
-from ucseg.losses.segmentation import class_probabilities, segmentation_loss
+from ucseg.losses.segmentation import class_probabilities, supervised_loss
 from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import StudentAndTeacher
@@ -47,7 +47,7 @@ class MeanTeacher(StudentAndTeacher):
         weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
         return StepOutput(
             {
-                "supervised": segmentation_loss(z[:n], batch.label, binary),
+                "supervised": supervised_loss(z[:n], batch, binary),
                 "consistency": weight * F.mse_loss(class_probabilities(z[n:], binary), target),
             }
         )

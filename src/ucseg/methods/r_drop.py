@@ -16,7 +16,7 @@ from torch import nn
 from ucseg.config import Strict
 from ucseg.errors import UserError
 from ucseg.losses.consistency import symmetric_divergence
-from ucseg.losses.segmentation import segmentation_loss
+from ucseg.losses.segmentation import supervised_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import OneNetwork
 from ucseg.types import Batch, Problem, Progress, StepOutput
@@ -46,6 +46,6 @@ class RDrop(OneNetwork):
         image = torch.cat([batch.labelled, batch.unlabelled["image"]])
         z_1, z_2 = self.network(torch.cat([image, image]))[0].chunk(2)
         weight = config.agreement_weight * sigmoid_ramp(progress.fraction, config.ramp)
-        supervised = [segmentation_loss(z[:n], batch.label, binary) for z in (z_1, z_2)]
+        supervised = [supervised_loss(z[:n], batch, binary) for z in (z_1, z_2)]
         agreement = weight * symmetric_divergence(z_1, z_2, binary)
         return StepOutput({"supervised": torch.stack(supervised).mean(), "agreement": agreement})

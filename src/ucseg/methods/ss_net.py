@@ -23,10 +23,11 @@ from ucseg.config import Strict
 from ucseg.losses.contrastive import PrototypeMemory
 from ucseg.losses.segmentation import (
     class_probabilities,
+    completed_label,
     dice_loss,
     most_likely,
     normalised_probabilities,
-    segmentation_loss,
+    supervised_loss,
 )
 from ucseg.method_parts.perturbation import adversarial_change, kept_statistics
 from ucseg.method_parts.schedules import sigmoid_ramp
@@ -79,7 +80,7 @@ class SSNet(OneNetwork):
         z, features = self(image)
         predicted = most_likely(z.detach())
         weight = sigmoid_ramp(progress.fraction, config.ramp)
-        terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
+        terms = {"supervised": supervised_loss(z[:n], batch, binary)}
         if self.smooth_weight:
 
             def probabilities(x: Tensor) -> Tensor:
@@ -90,9 +91,9 @@ class SSNet(OneNetwork):
                 moved = probabilities(image + change)
             terms["smooth"] = weight * self.smooth_weight * dice_loss(moved, predicted)
         if config.class_weight:
-            label = torch.cat([batch.label, predicted[n:]])
+            label = torch.cat([completed_label(batch, predicted[:n]), predicted[n:]])
             terms["class"] = weight * config.class_weight * self.separation(features, label, progress)
-            self.remember(z[:n].detach(), features[:n].detach(), batch.label)
+            self.remember(z[:n].detach(), features[:n].detach(), batch.label, batch.annotated)
         return StepOutput(terms)
 
     def separation(self, features: Tensor, label: Tensor, progress: Progress) -> Tensor:
@@ -119,13 +120,15 @@ class SSNet(OneNetwork):
         return loss / count.clamp_min(1)
 
     @torch.no_grad()
-    def remember(self, z: Tensor, features: Tensor, label: Tensor) -> None:
+    def remember(self, z: Tensor, features: Tensor, label: Tensor, annotated: Tensor | None = None) -> None:
         """Put projections of labelled foreground voxels into the memory: the surest right predictions of each class."""
         flat, of = features.movedim(1, -1).flatten(0, -2), label.flatten()
         confidence, predicted = normalised_probabilities(z, self.problem.binary).max(dim=1)
         entries, keep = [], []
         for c in range(1, self.problem.classes):
             right = (of == c) & (predicted.flatten() == c)
+            if annotated is not None:
+                right &= annotated.flatten() > 0
             score, chosen = torch.where(right, confidence.flatten(), -1.0).topk(min(self.config.voxels, len(of)))
             entries.append(F.normalize(self.project(flat[chosen]).float(), dim=1))
             keep.append(score > 0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
-from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import label_weight, normalised_probabilities, supervised_loss
 from ucseg.method_parts.uncertainty import vacuity
 from ucseg.methods.base import SideBySide
 from ucseg.types import Batch, Prediction, Progress, StepOutput, Strength
@@ -46,9 +46,11 @@ class Supervised(SideBySide):
         config, terms = self.config, {}
         beta = annealing(progress.fraction, config.beta_start)
         for name, z in self.logits(batch.labelled).items():
-            loss = segmentation_loss(z, batch.label, self.problem.binary)
+            loss = supervised_loss(z, batch, self.problem.binary)
             if config.calibration_weight:
-                loss = loss + config.calibration_weight * calibration_loss(z, batch.label, beta)
+                loss = loss + config.calibration_weight * calibration_loss(
+                    z, batch.label, beta, weight=label_weight(batch)
+                )
             terms[f"supervised_{name}"] = loss
         return StepOutput(terms)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.losses.consistency import masked_mean
-from ucseg.losses.segmentation import class_probabilities, normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import class_probabilities, normalised_probabilities, supervised_loss
 from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.method_parts.uncertainty import entropy
@@ -59,7 +59,7 @@ class UAMT(StudentAndTeacher):
         weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
         return StepOutput(
             {
-                "supervised": segmentation_loss(z[:n], batch.label, binary),
+                "supervised": supervised_loss(z[:n], batch, binary),
                 "consistency": weight * masked_mean(distance, sure),
             },
             {"sure": sure.float().mean()},

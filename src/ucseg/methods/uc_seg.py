@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -22,7 +23,15 @@ from ucseg.errors import UserError
 from ucseg.losses.consistency import prediction_consistency
 from ucseg.losses.contrastive import TEMPERATURE, FeatureMemory, region_consistency
 from ucseg.losses.evidential import BETA_START, annealing, calibration_loss
-from ucseg.losses.segmentation import hard_dice, most_likely, normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import (
+    completed_label,
+    hard_dice,
+    label_weight,
+    most_likely,
+    normalised_probabilities,
+    segmentation_loss,
+    supervised_loss,
+)
 from ucseg.method_parts.components import keep_largest
 from ucseg.method_parts.mixing import paste, sample_box
 from ucseg.method_parts.schedules import sigmoid_ramp
@@ -215,7 +224,7 @@ class UCSeg(Method):
         n = len(labelled)
         if not self.sees_unlabelled(progress):
             z, _ = self.forward_both(labelled)
-            return StepOutput(self.supervised_terms(z, self.fuse(z), batch.label, progress))
+            return StepOutput(self.supervised_terms(z, self.fuse(z), batch, progress))
         crosses = config.lambda_max or config.consistency_weight or config.ife_weight or config.ic_weight
         mixes = bool(crosses) and config.mixing and progress.fraction >= self.mixing_start
         plain = config.plain_terms or not mixes
@@ -227,7 +236,7 @@ class UCSeg(Method):
         y_hat, weight = self.pseudo_label(z_u)
         z_p = self.fuse([z_k[:n] for z_k in z])  # last, so that memory holds no maps of the pseudo-label's pass
 
-        terms = self.supervised_terms([z_k[:n] for z_k in z], z_p, batch.label, progress)
+        terms = self.supervised_terms([z_k[:n] for z_k in z], z_p, batch, progress)
         between = self.cross_terms(z, features, [z_k[n:] for z_k in z], y_hat(), weight) if plain else {}
         # For the rest of the step, detached: a graph would keep the maps.
         maps = [
@@ -235,15 +244,16 @@ class UCSeg(Method):
             for pair in zip(features, [[level.detach() for level in of_one] for of_one in features_u], strict=True)
         ]
         seen = [z_k[:n].detach() for z_k in z], maps
+        y_l = completed_label(batch, most_likely(z_p.detach()))
 
         def remembered() -> Terms:
-            return self.remember(*seen, torch.cat([batch.label, y_hat()]), n, progress)
+            return self.remember(*seen, torch.cat([y_l, y_hat()]), n, progress, batch.annotated)
 
         if not mixes:
             return StepOutput(terms | self.weighted(between, progress), remembered())
 
         def rest() -> StepOutput:
-            image, target, weight_mixed = self.mix(batch, y_hat(), weight, progress)
+            image, target, weight_mixed = self.mix(replace(batch, label=y_l), y_hat(), weight, progress)
             z_mixed, features_mixed = self.forward_both(image)
             mixed = self.cross_terms(z_mixed, features_mixed, z_mixed, target, weight_mixed)
             share = 0.5 if plain else 1.0
@@ -267,18 +277,19 @@ class UCSeg(Method):
         }
         return {name: share * weights[name.split("_")[0]] * value for name, value in raw.items()}
 
-    def supervised_terms(self, z: list[Tensor], z_p: Tensor, label: Tensor, progress: Progress) -> Terms:
+    def supervised_terms(self, z: list[Tensor], z_p: Tensor, batch: Batch, progress: Progress) -> Terms:
         beta = annealing(progress.fraction, self.config.beta_start)
-        terms = {f"supervised_{k + 1}": 0.5 * self.supervised(z_k, label, beta) for k, z_k in enumerate(z)}
-        return terms | {"supervised_fused": self.supervised(z_p, label, beta)}
+        terms = {f"supervised_{k + 1}": 0.5 * self.supervised(z_k, batch, beta) for k, z_k in enumerate(z)}
+        return terms | {"supervised_fused": self.supervised(z_p, batch, beta)}
 
-    def supervised(self, z: Tensor, label: Tensor, beta: float) -> Tensor:
+    def supervised(self, z: Tensor, batch: Batch, beta: float) -> Tensor:
         """L_sup(z) = CE(z, y) + Dice(sigma(z), y) + L_u(z, y)."""
-        loss = segmentation_loss(z, label, self.problem.binary)
+        loss = supervised_loss(z, batch, self.problem.binary)
         weight = self.config.calibration_weight
         if not weight:
             return loss
-        return loss + weight * calibration_loss(z, label, beta, detach=self.config.calibration_detached)
+        detach = self.config.calibration_detached
+        return loss + weight * calibration_loss(z, batch.label, beta, detach=detach, weight=label_weight(batch))
 
     def cross_terms(
         self, z: list[Tensor], features: list[list[Tensor]], z_target: list[Tensor], y: Tensor, weight: Tensor | None
@@ -321,13 +332,21 @@ class UCSeg(Method):
         return mixed[0], mixed[1], mixed[2] if weight is not None else None
 
     @torch.no_grad()
-    def remember(self, z: list[Tensor], features: list[list[Tensor]], y: Tensor, n: int, progress: Progress) -> Terms:
+    def remember(
+        self,
+        z: list[Tensor],
+        features: list[list[Tensor]],
+        y: Tensor,
+        n: int,
+        progress: Progress,
+        annotated: Tensor | None = None,
+    ) -> Terms:
         """Fill the memory of a subnet if its hard Dice on the labelled images is above the rising threshold."""
         first, last = self.memory_threshold
         threshold = first + (last - first) * progress.fraction
         metrics: Terms = {}
         for k in (0, 1):
-            dice = hard_dice(z[k][:n], y[:n])
+            dice = hard_dice(z[k][:n], y[:n], annotated)
             metrics[f"dice_{k + 1}"] = dice
             if self.config.ife_weight:
                 for half in (slice(n), slice(n, None)):  # batch order, over however many ranks it is spread

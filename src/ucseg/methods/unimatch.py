@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ucseg.config import Strict
 from ucseg.losses.consistency import PseudoLoss, pseudo_label_loss
-from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import normalised_probabilities, supervised_loss
 from ucseg.method_parts.mixing import cutmix, sample_cutmix_boxes
 from ucseg.method_parts.perturbation import channel_dropout
 from ucseg.method_parts.schedules import sigmoid_ramp
@@ -64,7 +64,7 @@ class UniMatch(OneNetwork):
         }
         z_s, _ = self.network(torch.cat([cutmix(batch.unlabelled[view], boxes[view]) for view in STRONG]))
         weight = sigmoid_ramp(progress.fraction, config.ramp)
-        terms = {"supervised": segmentation_loss(z[:n], batch.label, binary)}
+        terms = {"supervised": supervised_loss(z[:n], batch, binary)}
         for view, z_k in zip(STRONG, z_s.split(count), strict=True):
             target, mask = cutmix(label, boxes[view]), cutmix(sure, boxes[view])
             loss = pseudo_label_loss(z_k, target, mask, binary, config.loss)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ucseg.config import Strict
 from ucseg.losses.consistency import rectified_consistency
-from ucseg.losses.segmentation import normalised_probabilities, segmentation_loss
+from ucseg.losses.segmentation import normalised_probabilities, supervised_loss
 from ucseg.method_parts.perturbation import channel_dropout, gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import OneNetwork
@@ -55,7 +55,7 @@ class URPC(OneNetwork):
         weight = config.consistency_weight * sigmoid_ramp(progress.fraction, config.ramp)
         return StepOutput(
             {
-                "supervised": torch.stack([segmentation_loss(z_s[:n], batch.label, binary) for z_s in z]).mean(),
+                "supervised": torch.stack([supervised_loss(z_s[:n], batch, binary) for z_s in z]).mean(),
                 "consistency": weight * rectified_consistency(p),
             }
         )

@@ -11,7 +11,7 @@ import numpy as np
 from ucseg import __version__
 from ucseg.dataset.case import SPLITS, Case
 from ucseg.dataset.manifest import CONTACT_SHEET_FILE, Dataset
-from ucseg.dataset.masks import read_label
+from ucseg.dataset.masks import read_label, unknown_in
 from ucseg.errors import UserError
 from ucseg.machine.pool import for_each
 from ucseg.pictures.drawing import View, legend, overlay
@@ -110,7 +110,7 @@ class ContactSheet:
             scan = read_scan(case.image)
             count = scan.array.size
             shape, config = scan.array.shape[1:], self.dataset.config
-            return scan, None if case.mask is None else read_label(case.mask, shape, config, scan.geometry)
+            return scan, None if case.mask is None else read_label(case.mask, shape, config, scan.geometry, case.slices)
 
         return self._drawn(case, read), count
 
@@ -118,11 +118,15 @@ class ContactSheet:
         files = " + ".join(one.below(self.dataset.root) for one in (case.image, case.mask) if one is not None)
         try:
             scan, label = read()
+            unknown = None if label is None else unknown_in(label)
+            if label is not None and unknown is not None:  # drawn as background; the slice is an annotated one
+                label = np.where(unknown, 0, label).astype(label.dtype)
             view = View.of(scan.geometry, scan.array.shape[1:], label)
         except UserError as error:
             return Tile(case.case, files, "", problem=str(error))
         canvas = view.canvas(scan.array)
         state = "no mask" if label is None else "" if label.any() else "empty mask"
+        state = state if unknown is None else f"{state or 'mask'}, annotated in parts"
         drawn = canvas if label is None else overlay(canvas, view.labels(label), tint=_TINT)
         return Tile(case.case, files, ", ".join(filter(None, (view.where, state))), small_uri(drawn))
 

@@ -318,11 +318,12 @@ def _components(seen: Fingerprint, sliced: bool) -> Choice[tuple[int, ...]]:
 
 
 def _always_present(seen: Fingerprint) -> Choice[tuple[int, ...]]:
-    masks = len(seen.labelled)
-    always = tuple(value for value in range(1, seen.classes) if seen.cases_with(value) == masks)
+    masks, shown = len(seen.whole), [seen.scans[name].classes or {} for name in seen.whole]
+    always = tuple(value for value in range(1, seen.classes) if shown and all(value in one for one in shown))
+    kind = "labelled masks" if masks == len(seen.labelled) else "masks that are annotated everywhere"
     if always:
-        return Choice(always, f"all {masks} labelled masks have them, so a prediction without them has probably failed")
-    return Choice((), f"no class is in all {masks} labelled masks, so an empty prediction may be right")
+        return Choice(always, f"all {masks} {kind} have them, so a prediction without them has probably failed")
+    return Choice((), f"no class is in all {masks} {kind}, so an empty prediction may be right")
 
 
 def _short(value: Any) -> str:

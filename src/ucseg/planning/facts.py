@@ -18,7 +18,7 @@ from ucseg.scans.orientation import canonical_axes
 from ucseg.scans.reading import read_header, read_scan
 from ucseg.scans.resampling import resample_label
 from ucseg.scans.scan import Scan
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 INTENSITY_AT = (5, 25, 50, 75, 95)
 """Percentiles of a scan's intensities that are kept."""
@@ -44,7 +44,8 @@ class ClassFacts:
         voxels: how many it has.
         components: connected components; diagonal neighbours are connected.
         slices, single_slices: slices that have it, and how many of these have it in one component.
-        extent: edges in voxels of the box around its largest component.
+        extent: edges in voxels of the box around its largest component; around all of it where parts of the mask are
+            not annotated, which may lie between components.
         centre: its centre of mass, as a part of the scan's edges.
     """
 
@@ -67,6 +68,7 @@ class ScanFacts:
         foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; empty without foreground.
             Packed float64: as Python objects they would be most of the memory that thousands of scans take.
         classes: of the classes that the mask holds; None: no mask.
+        partly: the mask is not annotated everywhere.
     """
 
     zero_share: float
@@ -74,6 +76,7 @@ class ScanFacts:
     thumbnail: bytes | None
     foreground: bytes = b""
     classes: dict[int, ClassFacts] | None = None
+    partly: bool = False
 
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")  # of measuring.py's lines
 
@@ -94,7 +97,11 @@ def facts_of(case: Case, config: DatasetConfig, slice_axis: int | None) -> ScanF
     """Read a scan and its mask, or why they cannot be used. `slice_axis`: canonical, across slices; None for images."""
     try:
         scan = read_scan(case.image)
-        label = None if case.mask is None else read_label(case.mask, scan.array.shape[1:], config, scan.geometry)
+        label = (
+            None
+            if case.mask is None
+            else read_label(case.mask, scan.array.shape[1:], config, scan.geometry, case.slices)
+        )
         return facts_in(scan, label, thumbnail_of(scan.array), slice_axis)
     except UserError as error:
         return str(error)
@@ -113,7 +120,8 @@ def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axi
     if label is not None:
         across = None if slice_axis is None else order[slice_axis]
         facts["classes"] = classes_in(label, order, flips, across)
-        inside = scan.array[:, label > 0].reshape(-1)
+        facts["partly"] = bool((label == NOT_ANNOTATED).any())
+        inside = scan.array[:, (label > 0) & (label != NOT_ANNOTATED)].reshape(-1)
         inside = inside[np.isfinite(inside)]
         if inside.size:
             at = (np.arange(FOREGROUND_POINTS) + 0.5) / FOREGROUND_POINTS
@@ -136,10 +144,11 @@ def round_trip(label: Array, shape: tuple[int, ...]) -> dict[int, float]:
     """
     there = resample_label(label, shape)
     back = resample_label(there, label.shape)
+    back[label == NOT_ANNOTATED] = NOT_ANNOTATED
     left = classes_held(there)
     found = {}
     for value, box in enumerate(scipy.ndimage.find_objects(label), start=1):
-        if box:
+        if box and value != NOT_ANNOTATED:
             own, seen = label[box] == value, back == value
             both = np.count_nonzero(own & seen[box])
             dice = 2 * both / (np.count_nonzero(own) + np.count_nonzero(seen))
@@ -152,14 +161,15 @@ def classes_in(
 ) -> dict[int, ClassFacts]:
     """The facts of each class of a label, S class indices. `slice_axis`: the label's own axis across slices."""
     found: dict[int, ClassFacts] = {}
-    near = np.ones((3,) * label.ndim, bool)
+    near, partly = np.ones((3,) * label.ndim, bool), bool((label == NOT_ANNOTATED).any())
     for value, box in enumerate(scipy.ndimage.find_objects(label), start=1):
-        if not box:  # no such class here
+        if not box or value == NOT_ANNOTATED:
             continue
         mask = label[box] == value
         pieces, count = scipy.ndimage.label(mask, near)
         largest = int(np.bincount(pieces.reshape(-1))[1:].argmax()) + 1
         around = scipy.ndimage.find_objects(pieces, largest)[largest - 1]
+        edges = mask.shape if partly else tuple(side.stop - side.start for side in around)
         planes = [] if slice_axis is None else [plane for plane in np.moveaxis(mask, slice_axis, 0) if plane.any()]
         centre = [
             (start.start + (where + 0.5)) / size
@@ -171,7 +181,7 @@ def classes_in(
             components=int(count),
             slices=len(planes),
             single_slices=sum(scipy.ndimage.label(plane, near[0])[1] == 1 for plane in planes),
-            extent=tuple(around[a].stop - around[a].start for a in order),
+            extent=tuple(edges[a] for a in order),
             centre=tuple(float(c) for c in centre),
         )
     return found

@@ -63,6 +63,11 @@ class Fingerprint:
         return tuple(name for name in self.scans if self.scans[name].classes is None)
 
     @property
+    def whole(self) -> tuple[str, ...]:
+        """Names of the readable cases whose mask is annotated everywhere."""
+        return tuple(name for name in self.labelled if not self.scans[name].partly)
+
+    @property
     def shapes(self) -> Array:
         """N x n voxels, a row a case."""
         return np.array([head.shape for head in self.headers.values()], float)
@@ -119,11 +124,13 @@ class Fingerprint:
     def one_component(self, sliced: bool) -> tuple[int, ...]:
         """Classes that have one component in nearly every mask that has them, if there are enough of these.
 
+        Only whole masks count: what is not annotated may join two pieces, or hide one.
+
         If `sliced`, also in nearly every slice: a 2D network's filter sees slices in training.
         """
         single = []
         for value in range(1, self.classes):
-            found = [c[value] for name in self.labelled if (c := self.scans[name].classes) and value in c]
+            found = [c[value] for name in self.whole if (c := self.scans[name].classes) and value in c]
             if len(found) < ONE_COMPONENT_MASKS:
                 continue
             whole = float(np.mean([one.components == 1 for one in found]))

@@ -100,7 +100,7 @@ def measure_round_trips(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]])
             return state, kept
         size, geometry, _ = read_header(case.image)
         assert case.mask is not None
-        label = read_label(case.mask, size, config, geometry)
+        label = read_label(case.mask, size, config, geometry, case.slices)
         label = to_canonical(label[None], *canonical_axes(geometry, case.image.path))[0]
         return state, {**kept, shape: round_trip(label, shapes[case.case])}
 
@@ -135,6 +135,8 @@ def _state(case: Case) -> str:
         except (OSError, UserError):
             return ""  # reading it will report the reason
         parts += [str(address), *(f"{file.name} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files)]
+    if case.slices is not None:
+        parts.append(f"slices {case.slices}")
     return "; ".join(parts)
 
 

@@ -50,7 +50,8 @@ def origin_of(dataset: Dataset) -> Origin:
     """What a plan of this dataset is made of. No file is opened: where scans lie, and when they came, may differ."""
     cases = hashlib.blake2b(digest_size=8)
     for case in sorted(dataset.training, key=lambda one: one.case):
-        cases.update(f"{case.case} {_size(case.image)} {_size(case.mask)}\n".encode())
+        slices = "" if case.slices is None else f" {case.slices}"
+        cases.update(f"{case.case} {_size(case.image)} {_size(case.mask)}{slices}\n".encode())
     counts = {"labelled": len(dataset.labelled), "unlabelled": len(dataset.unlabelled)}
     return Origin.model_validate({**reading_of(dataset), **counts, "cases": cases.hexdigest()})
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import scipy
 
-from ucseg.types import Array
+from ucseg.types import LEAST_ANNOTATED, NOT_ANNOTATED, Array
 
 
 def resample(array: Array, shape: tuple[int, ...]) -> Array:
@@ -25,7 +25,11 @@ def resample(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def resample_label(label: Array, shape: tuple[int, ...]) -> Array:
-    """A label, S uint8, on another grid of the same box: each voxel gets the class that fills most of it."""
+    """A label, S uint8, on another grid of the same box: each voxel gets the class that fills most of it.
+
+    Where parts are NOT_ANNOTATED, it is the class that fills most of what is annotated in the voxel, if that is more
+    than a quarter of it: single slices and thin lines would be lost otherwise.
+    """
     if label.shape == tuple(shape):
         return np.ascontiguousarray(label)
     winner = np.zeros(shape, label.dtype)
@@ -40,6 +44,9 @@ def resample_label(label: Array, shape: tuple[int, ...]) -> Array:
             reached = np.flatnonzero(np.diff(rows.indptr))
             where[axis] = slice(int(reached[0]), int(reached[-1]) + 1)
             part = _along(part, axis, rows[where[axis]])
+        if value == NOT_ANNOTATED:  # the last one
+            winner[tuple(where)][part >= 1 - LEAST_ANNOTATED] = value
+            continue
         before = share[tuple(where)]
         winner[tuple(where)][part > before] = value
         np.maximum(before, part, out=before)

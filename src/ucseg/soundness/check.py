@@ -27,7 +27,7 @@ from ucseg.soundness.duplicates import digest
 from ucseg.soundness.finding import Finding, name_in_root
 from ucseg.soundness.lost_classes import lost_classes
 from ucseg.soundness.tables import findings_of_tables_and_folders
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 _SHEAR_TOLERANCE = 1e-3
 
@@ -143,19 +143,20 @@ def _examine_mask(
         return None
     try:
         # Without a readable image there is no grid to compare with; the mask's own still shows whether it can be read.
-        label = read_label(mask, shape or read_header(mask)[0], dataset.config, geometry)
+        label = read_label(mask, shape or read_header(mask)[0], dataset.config, geometry, out.case.slices)
         off = None if shape is None or geometry is None else mask_offset(mask, shape, geometry)
     except UserError as error:
         out.findings.append(_from_error(error, mask, dataset))
         return None
     out.label_digest = digest(label)
     out.odd.append((name, True, oddities(mask, mask=True)))
-    out.names = segment_names(mask) if label.any() else None
+    shows = bool(((label > 0) & (label != NOT_ANNOTATED)).any())
+    out.names = segment_names(mask) if shows else None
     if shape is not None and mask.plain and (own := read_header(mask)[0]) != shape:
         out.sizes = shape, own
-    if not label.any():
+    if not shows:
         fix = f"if there is something to see, draw it, or empty its field in {CASES_FILE}"
-        out.findings.append(Finding("mask-empty", name, "the mask is empty: all background", fix))
+        out.findings.append(Finding("mask-empty", name, "the mask is empty: all that is annotated is background", fix))
     if off and not off.close:
         what = f"the mask lies up to {off.voxels:.3g} voxels beside its image, by the headers of both"
         fix = "give it the image's header if they agree voxel by voxel, else bring it to the image's grid"

@@ -7,13 +7,14 @@ lies is learned from them too; the rest of the run learns its outline.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ucseg.losses.segmentation import one_hot
 from ucseg.networks.levels import steps_of
-from ucseg.types import Batch, Problem
+from ucseg.types import LEAST_ANNOTATED, Batch, Problem
 
 LEAST_EDGE = 32
 
@@ -33,13 +34,20 @@ def can_be_small(problem: Problem) -> bool:
 def small(batch: Batch, problem: Problem) -> Batch:
     """The batch with its images averaged over the windows of the networks' first step down.
 
-    A voxel's class is the one that most of its window has; of classes as frequent the first.
+    A voxel's class is the one that most of its window has; of classes as frequent the first. It is annotated where more
+    than a quarter of its window is.
     """
     step = steps_of(problem)[0]
 
     def mean(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, step) if x.ndim == 4 else F.avg_pool3d(x, step)
 
-    label = mean(one_hot(batch.label, problem.classes)).argmax(dim=1) if len(batch.label) else batch.label
+    label, annotated = batch.label, batch.annotated
+    if len(label):
+        classes = one_hot(label, problem.classes)
+        if annotated is not None:
+            classes = classes * annotated.unsqueeze(1)
+            annotated = (mean(annotated.unsqueeze(1)).squeeze(1) > LEAST_ANNOTATED).float()
+        label = mean(classes).argmax(dim=1)
     views = {view: mean(image) for view, image in batch.unlabelled.items()}
-    return Batch(mean(batch.labelled), label, views, batch.labelled_cases, batch.unlabelled_cases)
+    return replace(batch, labelled=mean(batch.labelled), label=label, unlabelled=views, annotated=annotated)

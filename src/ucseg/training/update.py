@@ -38,7 +38,7 @@ class _TrainingStep(nn.Module):
         if at.rest is not None:
             output = at.rest()
         else:
-            batch = Batch(labelled, label, unlabelled, at.batch.labelled_cases, at.batch.unlabelled_cases)
+            batch = replace(at.batch, labelled=labelled, label=label, unlabelled=unlabelled)
             output = self.method.step(batch, at.progress)
         check_step(self.method, output)
         return output.terms, output.metrics, output.rest
@@ -189,8 +189,11 @@ class Updater:
             return tensor.to(self.fabric.device, non_blocking=True)
 
         views = {view: there(tensor) for view, tensor in batch.unlabelled.items()}
-        names = batch.labelled_cases, batch.unlabelled_cases
-        return self._laid_out(Batch(there(batch.labelled), there(batch.label), views, *names))
+        annotated = None if batch.annotated is None else there(batch.annotated)
+        moved = replace(
+            batch, labelled=there(batch.labelled), label=there(batch.label), unlabelled=views, annotated=annotated
+        )
+        return self._laid_out(moved)
 
     def _laid_out(self, batch: Batch) -> Batch:
         """In the layout of the convolutions."""

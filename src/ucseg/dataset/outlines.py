@@ -1,0 +1,61 @@
+"""Drawn outlines: the inside of closed lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy  # its parts load where they are first used
+
+from ucseg.errors import UserError
+from ucseg.scans.address import Address
+from ucseg.types import Array
+
+
+def fill_outlines(label: Array, mask: Address | Path) -> Array:
+    """H x W class indices with the inside of every closed line; what is filled already stays as it is.
+
+    Raises:
+        UserError: a line does not close, or the mask is no plain 2D image; `mask` is named as its file.
+    """
+    if label.ndim != 2:
+        raise UserError(
+            "outlines-of-volume",
+            f"{mask}: only plain 2D images have outlines to fill; leave out --fill-outlines (fill_outlines).",
+        )
+    filled = {int(value): _filled(label == value, mask) for value in np.unique(label) if value != 0}
+    out = np.zeros_like(label)
+    # Larger structures first: a structure inside another one stays visible.
+    for value, inside in sorted(filled.items(), key=lambda item: -int(item[1].sum())):
+        out[inside] = value
+    return out
+
+
+def _filled(outline: Array, mask: Address | Path) -> Array:
+    filled = np.zeros_like(outline)
+    parts, _ = scipy.ndimage.label(outline, structure=np.ones((3, 3)))
+    for number, box in enumerate(scipy.ndimage.find_objects(parts), start=1):
+        line = parts[box] == number
+        region = scipy.ndimage.binary_fill_holes(line)
+        if not (_encloses(line, region) or _compact(line)):
+            row, column = (int(side.start + side.stop) // 2 for side in box)
+            raise UserError(
+                "outline-open",
+                f"{mask}: the line around row {row}, column {column} does not close; close it or leave the case out.",
+            )
+        filled[box] |= region
+    return filled
+
+
+def _encloses(line: Array, region: Array) -> bool:
+    """Whether a line has a real inside: a tenth of its convex hull. Loops of an open line have less."""
+    inside = int(region.sum()) - int(line.sum())
+    if inside == 0 or inside >= 0.1 * line.size:  # the hull is no larger than the box around the line
+        return inside > 0
+    return inside >= 0.1 * float(scipy.spatial.ConvexHull(np.argwhere(line)).volume)  # in 2D, `volume` is the area
+
+
+def _compact(line: Array) -> bool:
+    """Whether a part is no line but a region filled already, or a speck: a few squares of its width cover it."""
+    width = 2 * float(scipy.ndimage.distance_transform_edt(np.pad(line, 1)).max())
+    return int(line.sum()) <= 6 * width**2

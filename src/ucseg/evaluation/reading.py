@@ -1,0 +1,98 @@
+"""How do the masks of an evaluation become class indices?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.masks import by_names, mask_values, names_of_none, numbers_to_classes, renumbered
+from ucseg.dataset.outlines import fill_outlines
+from ucseg.errors import UserError, some
+from ucseg.scans.address import Address
+from ucseg.scans.reading import segment_names
+from ucseg.scans.scan import Geometry
+from ucseg.types import Array
+
+_GREY = 32  # more values than that in a plain image: a picture or a lossy mask, not classes
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How masks become class indices: those of a dataset as it says.
+
+    `named` are the classes that segments with names (.seg.nrrd, DICOM SEG) are looked up in.
+    """
+
+    dataset: Dataset | None
+    classes: Mapping[int, str] | None
+    named: Mapping[int, str]
+    filled_predictions: bool
+    filled_references: bool
+    unnamed: Mapping[int, str] = field(default_factory=dict)
+    """Value -> name of what is called "not annotated" or the like: it is no class, and counts nowhere."""
+    predicted: Mapping[int, int] | None = None
+    """Number in the predictions -> number in the references, where their names agree and the numbers do not."""
+
+
+def class_indices(
+    path: Address,
+    reading: Reading,
+    filled: bool,
+    grid: tuple[tuple[int, ...], Geometry],
+    numbers: Mapping[int, int] | None = None,
+) -> tuple[Array, Array | None]:
+    """S, whole numbers, and where they mean "not annotated" (S bool; None: nowhere). There they are 0.
+
+    Args:
+        filled: with the inside of outlines.
+        numbers: those that stand for others.
+    """
+    wanted = [name for index, name in reading.named.items() if index] or None
+    values = mask_values(path, grid, wanted)
+    none = {number for names in (segment_names(path), reading.unnamed) for number in names_of_none(names)}
+    unknown: Array | None = np.isin(values, sorted(none)) if none else None
+    if unknown is not None:
+        values = np.where(unknown, values.dtype.type(0), values)
+    if numbers is None:
+        values = by_names(values, path, reading.named)
+    else:
+        values = renumbered(values, numbers, path, "are no classes")
+    values = _class_numbers(path, reading.classes, values)
+    return fill_outlines(values, path) if filled else values, unknown
+
+
+def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Array) -> Array:
+    """S, whole numbers. A mask of 0 and 255 only, as paint programs save them, is a mask of 0 and 1."""
+    if values.dtype.kind == "f":
+        whole = np.rint(values)
+        if not np.isfinite(values).all() or np.abs(values - whole).max(initial=0) > 1e-3:
+            raise UserError("map-not-mask", f"{path}: holds fractions or NaN, so it is a map, not a mask; give masks.")
+        values = whole.astype(np.int32)
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    occurring = np.unique(values)
+    if values.dtype == np.uint8 and set(occurring.tolist()) <= {0, 255} and (classes is None or 255 not in classes):
+        return (values // 255).astype(np.uint8)
+    if classes is None and path.plain and len(occurring) > _GREY:
+        raise UserError(
+            "picture-not-mask",
+            f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask. "
+            "Evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
+        )
+    known = None if classes is None else {0, *classes}
+    if unknown := [str(value) for value in occurring.tolist() if value < 0 or (known and value not in known)]:
+        raise UserError(
+            "unnamed-values",
+            f"{path}: holds values that are not classes ({some(unknown)}); name them with --classes or fix the mask.",
+        )
+    return values
+
+
+def by_number(mask: Address, reading: Reading) -> bool:
+    """Whether nobody says that the numbers of a mask are those of the classes: no name of a segment, and no user."""
+    names = segment_names(mask)
+    said = reading.dataset is not None or reading.classes is not None
+    return numbers_to_classes(mask, names, reading.named, held=()) is None and (bool(names) or not said)
