@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from pydicom.uid import CTImageStorage, MRImageStorage
 
+from dicom_files import save_series
 from refusals import refused
 from small_scans import blob, label, picture, save, volume
 from ucseg.folder.survey import is_outline
@@ -160,6 +163,19 @@ def test_modality_is_guessed_from_what_is_there(tmp_path: Path) -> None:
     grey = understood(tmp_path / "grey")
     assert grey.config.modality == "other"
     assert "--modality ultrasound" in grey.notes[-1]
+
+
+def test_dicom_says_its_modality(tmp_path: Path) -> None:
+    """Whatever the values look like."""
+    for n, kind in enumerate((CTImageStorage, CTImageStorage, MRImageStorage)):
+        series = np.random.default_rng(n).integers(0, 900, (8, 9, 10)).astype(np.int16)
+        save_series(tmp_path / str(n), series, f"1.2.{n}", SOPClassUID=kind, PatientID=str(n))
+    several = understood(tmp_path)
+    assert (several.config.modality, len(several.cases)) == ("mri", 3)
+    assert any("ct, mri" in note for note in several.notes)
+    shutil.rmtree(tmp_path / "2")
+    assert understood(tmp_path).config.modality == "ct"
+    assert understood(tmp_path, modality="mri").config.modality == "mri"
 
 
 def test_shapes_and_spacing_are_given_for_printing(tmp_path: Path) -> None:

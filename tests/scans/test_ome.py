@@ -27,10 +27,14 @@ SIZES = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 500
 SPACING = (0.002, 0.0005, 0.00025)
 
 
-def save_zarr(path: Path, array: Any, axes: str, version: str, scale: list[float] | None = None, **more: Any) -> Path:
+def save_zarr(
+    path: Path, array: Any, axes: str, version: str, scale: list[float] | None = None, compressors: str = ""
+) -> Path:
     """As the specification of 0.4 or 0.5 has it, with a coarser level before none."""
+    import numcodecs
     import zarr
 
+    blosc = zarr.codecs.BloscCodec() if version == "0.5" else numcodecs.Blosc()
     kinds = {"t": "time", "c": "channel"}
     about = [{"name": letter, "type": kinds.get(letter, "space")} for letter in axes]
     for one in about:
@@ -39,10 +43,11 @@ def save_zarr(path: Path, array: Any, axes: str, version: str, scale: list[float
     transforms = [{"type": "scale", "scale": scale or [1.0] * len(axes)}]
     half = [{"type": "scale", "scale": [2.0 * edge for edge in scale or [1.0] * len(axes)]}]
     levels = [{"path": "0", "coordinateTransformations": transforms}, {"path": "1", "coordinateTransformations": half}]
-    said = {"multiscales": [{"version": version, "axes": about, "datasets": levels, **more}]}
+    said = {"multiscales": [{"version": version, "axes": about, "datasets": levels}]}
     group = zarr.open_group(path, mode="a", zarr_format=2 if version == "0.4" else 3)
     for level, content in (("0", array), ("1", array[..., ::2, ::2])):
-        group.create_array(level, data=content, chunks=tuple(min(8, n) for n in content.shape))
+        chunks = tuple(min(8, n) for n in content.shape)
+        group.create_array(level, data=content, chunks=chunks, compressors=blosc if compressors else "auto")
     group.attrs.update(said if version == "0.4" else {"ome": said})
     return path
 
@@ -128,6 +133,20 @@ def test_a_zarr_that_is_no_image_or_of_several_times(tmp_path: Path) -> None:
     (film / ".zattrs").write_text(json.dumps(about))
     with refused("scan-damaged", naming="film.zarr"):
         read_header(film)
+
+
+@needs_zarr
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_piece_that_is_cut_short(tmp_path: Path, version: str) -> None:
+    """The library gives other numbers for it, without an error."""
+    path = save_zarr(tmp_path / "a.zarr", VOXELS[0], "zyx", version, compressors="blosc")
+    assert np.array_equal(read_scan(path).array[0], VOXELS[0])
+    piece = path / ("0/0.0.0" if version == "0.4" else "0/c/0/0/0")
+    whole = piece.read_bytes()
+    for size in (0, 10, 50, len(whole) - 1):
+        piece.write_bytes(whole[:size])
+        with refused("scan-damaged", naming="a.zarr"):
+            read_scan(path)
 
 
 @needs_zarr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from ucseg.cli.reading_options import (
     MaxVoxels,
     Modality,
     Orientation,
+    Palette,
     Spacing,
     Subject,
 )
@@ -27,6 +29,7 @@ from ucseg.errors import UserError, cause
 if TYPE_CHECKING:
     from ucseg.dataset.manifest import Dataset
     from ucseg.folder.understanding import Understood
+    from ucseg.scans.said import Said
 
 SHOWN = 3
 """Lines for files that are left out for one reason."""
@@ -47,6 +50,7 @@ def init(
     ] = None,
     subject: Subject = None,
     classes: Classes = None,
+    palette: Palette = None,
     modality: Modality = None,
     mask_threshold: MaskThreshold = None,
     fill_outlines: FillOutlines = None,
@@ -105,9 +109,12 @@ def init(
 
     check_amounts(validation=validation, test=test, labelled=labelled)
     refuse_to_replace(out, overwrite)
+    how = said(geometry, spacing, max_voxels)
+    if palette is not None:
+        classes, how = _in_colours(palette, classes, how)
     options = ImportOptions(
-        images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation,
-        said(geometry, spacing, max_voxels), parts, train_list, test_list, ignore,
+        images, masks, subject, classes, modality, mask_threshold, fill_outlines, instances, orientation, how, parts,
+        train_list, test_list, ignore,
     )  # fmt: skip
     with stages() as advance:
         found = understand(folder, options, root_for(folder, out), skip=[out], done=advance)
@@ -118,6 +125,17 @@ def init(
     save_dataset(dataset, hidden, found.to_fix)
     print_splits(dataset, len(hidden))
     return dataset
+
+
+def _in_colours(palette: str, classes: str | None, how: Said) -> tuple[str, Said]:
+    """The classes of a palette as --classes takes them, and how masks are read."""
+    from ucseg.scans.palette import palette_of
+
+    if classes is not None:
+        raise UserError("palette-and-classes", "--palette names the classes too; leave out --classes.")
+    colours = palette_of(palette)
+    named = ",".join(f"{index}={name}" for index, name in enumerate(colours))
+    return named, replace(how, palette=tuple(colours.values()))
 
 
 def print_understood(folder: Path, found: Understood, every: bool = False) -> None:
@@ -143,6 +161,8 @@ def print_understood(folder: Path, found: Understood, every: bool = False) -> No
         facts.add_row("values", ", ".join(f"{value} is class {index}" for value, index in config.values.items()))
     if config.not_annotated:
         facts.add_row("not annotated", ", ".join(map(str, config.not_annotated)))
+    if config.palette:
+        facts.add_row("colours", ", ".join(f"{colour} is class {index}" for index, colour in enumerate(config.palette)))
     if config.mask_threshold is not None:
         facts.add_row("masks", f"foreground is above {config.mask_threshold:g}")
     if config.fill_outlines:

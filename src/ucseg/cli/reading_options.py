@@ -45,3 +45,6 @@ Geometry: TypeAlias = Annotated[
 Every: TypeAlias = Annotated[
     bool, typer.Option("--all", help="List every file and every finding, also where many have one cause.")
 ]
+Palette: TypeAlias = Annotated[
+    str | None, typer.Option(help="Masks in colours: 'liver=#ff0000,tumour=#00ff00', or a file with a class a line.")
+]

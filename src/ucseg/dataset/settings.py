@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ucseg.config import Strict
 from ucseg.scans.dicom.codes import SegmentCodes
+from ucseg.scans.palette import from_hex
 from ucseg.scans.said import MOST_VOXELS, HeaderPart, Said
 from ucseg.types import NOT_ANNOTATED
 
@@ -44,6 +45,7 @@ class DatasetConfig(Strict):
         geometry: which part of a NIfTI header counts: qform, sform or pixdim. None: sform, or pixdim where they differ.
         spacing: edges of a voxel in mm along the arrays' axes, for files that state none; None: such files are in px.
         max_voxels: scans with more are refused.
+        palette: of masks in colours: the colour of each class, the background's first, as #rrggbb.
         codes: class index -> what DICOM segmentations call it (see scans/dicom/codes.py); none needs any.
     """
 
@@ -61,12 +63,18 @@ class DatasetConfig(Strict):
     geometry: HeaderPart | None = None
     spacing: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     max_voxels: int = Field(MOST_VOXELS, ge=1)
+    palette: list[str] = Field(default_factory=list)
     codes: dict[int, SegmentCodes] = Field(default_factory=dict)
 
     @property
     def said(self) -> Said:
         """How all files of the dataset are read."""
-        return Said(self.geometry, tuple(self.spacing or ()), self.max_voxels)
+        return Said(
+            self.geometry,
+            tuple(self.spacing or ()),
+            self.max_voxels,
+            tuple(from_hex(colour) for colour in self.palette),
+        )
 
     @field_validator("spacing")
     @classmethod
@@ -97,6 +105,15 @@ class DatasetConfig(Strict):
         if wrong:
             raise ValueError(f"{wrong[0]} is no class; values are given as VALUE: CLASS NUMBER")
         return values
+
+    @field_validator("palette")
+    @classmethod
+    def _palette_is_of_classes(cls, palette: list[str], info: ValidationInfo) -> list[str]:
+        if palette and len(palette) != len(info.data.get("classes", palette)):
+            raise ValueError("it has a colour for each class, the background's first")
+        if len({from_hex(colour) for colour in palette}) < len(palette):
+            raise ValueError("every class needs its own colour")
+        return palette
 
     @field_validator("codes")
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ucseg.errors import some
 from ucseg.folder.survey import MaskFacts, Surveyed
+from ucseg.scans.address import Address
 from ucseg.scans.reading import holds_fractions, is_segmentation
 from ucseg.scans.same_grid import offset
 
@@ -43,7 +44,7 @@ def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
     """Of masks that hold a part of their image, or parts of voxels."""
     masks = [(one.mask, one.image.shape) for one in surveyed if isinstance(one.mask, MaskFacts)]
     smaller = [mask.mask for mask, shape in masks if len(mask.shape) == 3 and mask.shape != shape]
-    files = [mask.name for mask in smaller if not is_segmentation(mask)]
+    files = _called([mask for mask in smaller if not is_segmentation(mask)])
     if files:
         yield f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."
     several = [mask.mask.name for mask, _ in masks if mask.mask.part == "channels"]
@@ -52,6 +53,12 @@ def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
     fractional = sum(holds_fractions(mask.mask) for mask, _ in masks)
     if fractional:
         yield f"{fractional} segmentations state parts of voxels: a voxel is a segment's from half of it on."
+
+
+def _called(masks: Sequence[Address]) -> list[str]:
+    """Their names; with their folders where several have one name."""
+    names = [mask.name for mask in masks]
+    return names if len({*names}) == len(names) else [f"{mask.parent.name}/{mask.name}" for mask in masks]
 
 
 def of_spacings(surveyed: Sequence[Surveyed], dims: int) -> Iterable[str]:

@@ -35,6 +35,8 @@ from ucseg.folder.survey import (
 )
 from ucseg.machine.pool import for_each
 from ucseg.scans.channels import missing_channels
+from ucseg.scans.palette import in_hex
+from ucseg.scans.reading import modality_of
 from ucseg.scans.said import NOTHING, Said
 
 _AIR_IN_CT = -500.0
@@ -181,6 +183,7 @@ def understand_cases(
             "geometry": options.said.geometry,
             "spacing": list(options.said.spacing) or None,
             "max_voxels": options.said.max_voxels,
+            "palette": [in_hex(colour) for colour in options.said.palette],
         },
         "init",
     )
@@ -258,6 +261,13 @@ def _misfits(
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:
     if channels == 3 and dims == 2 and not any(one.case.image.several for one in surveyed):
         return "rgb"
+    some_images = [one.case.image for one in surveyed[:: max(1, len(surveyed) // 64)]]
+    stated = {modality_of(image) for image in some_images}
+    if len(stated) == 1 and "" not in stated:
+        return stated.pop()
+    if len(stated) > 1:
+        kinds = ", ".join(sorted(stated - {""}))
+        notes.append(f"by their DICOM headers the images are of several kinds ({kinds}); give one kind with --images.")
     if all(one.image.geometry.unit == "px" for one in surveyed):
         notes.append(
             "the modality of these grey images is not known; if they are ultrasound, repeat with "

@@ -10,6 +10,7 @@ import numpy as np
 from ucseg.errors import UserError, some
 from ucseg.scans import refusals
 from ucseg.scans.address import Address
+from ucseg.scans.palette import SHOWN, colours_in
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
@@ -121,10 +122,10 @@ def only_channel(mask: Scan) -> Array:
     """
     first: Array = mask.array[0]
     if any((channel != first).any() for channel in mask.array[1:]):
-        raise UserError(
-            "mask-colours",
-            f"{mask.source}: the mask is a picture in colours; save it with one channel of class numbers.",
-        )
+        colours = colours_in(mask.array) if len(mask.array) == 3 and mask.array.dtype == np.uint8 else []
+        few = f" ({', '.join(colours)})" if 0 < len(colours) <= SHOWN else ""
+        fix = "name their classes with `ucseg init --palette NAME=#rrggbb,...`" if few else "save it with one channel"
+        raise UserError("mask-colours", f"{mask.source}: the mask is a picture in colours{few}; {fix}.")
     return first
 
 

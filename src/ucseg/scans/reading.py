@@ -13,7 +13,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.machine.reading import is_regular
-from ucseg.scans import channels, lattice, plain_images, refusals
+from ucseg.scans import channels, lattice, palette, plain_images, refusals
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
@@ -77,6 +77,8 @@ def read_mask(
     scan = _usable(address, module.read_mask(address) if hasattr(module, "read_mask") else module.read(address))
     if address.part == "channels":
         scan = channels.one_a_class(scan)
+    if address.said.palette:
+        scan = palette.as_classes(scan, address.said.palette, address.ending in (".jpg", ".jpeg"))
     return scan if grid is None else lattice.laid(scan, grid, is_laid(address))
 
 
@@ -99,6 +101,11 @@ def read_header(place: Address | Path) -> tuple[tuple[int, ...], Geometry, int]:
 def is_dicom_scan(address: Address) -> bool:
     """Whether it is one DICOM scan, a volume or an image; True also where it cannot be read (reading says why)."""
     return not address.several and address.format == "dicom"
+
+
+def modality_of(address: Address) -> str:
+    """ct, mri or ultrasound, where a DICOM header says it; else ""."""
+    return dicom.modality_of(address) if is_dicom_scan(address) else ""
 
 
 def is_dicom_volume(address: Address) -> bool:

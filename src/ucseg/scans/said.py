@@ -22,11 +22,13 @@ class Said:
         geometry: which part of a NIfTI header counts; None: see `nifti.py`. Where a file has no such part, its own.
         spacing: edges of a voxel in mm along the array's axes, of files that state none; () where nobody says it.
         max_voxels: scans with more are refused before any voxel is read.
+        palette: of masks in colours: the colour of each class, the background's first. () where colours are no classes.
     """
 
     geometry: HeaderPart | None = None
     spacing: tuple[float, ...] = ()
     max_voxels: int = MOST_VOXELS
+    palette: tuple[tuple[int, int, int], ...] = ()
 
 
 NOTHING = Said()

@@ -80,6 +80,12 @@ def is_plain(address: Address) -> bool:
     return first is not None and not first.is_volume
 
 
+def modality_of(address: Address) -> str:
+    """ct, mri or ultrasound, as the file says; "" where it says another, or cannot be read."""
+    first = _first(address)
+    return first.modality if first is not None else ""
+
+
 def stored_frames(file: Path) -> Array:
     """Pixels as stored, frames x rows x columns; a UserError if they cannot be decoded."""
     array = _pixels(file, dataset(file, pixels=True), raw=True)

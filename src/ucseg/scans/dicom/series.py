@@ -28,6 +28,7 @@ from ucseg.types import Array
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 _VOLUMES = ("CT Image", "MR Image", "Positron Emission", "Enhanced CT", "Enhanced MR", "Enhanced PET")
+_MODALITIES = {"CT Image": "ct", "MR Image": "mri", "Ultrasound": "ultrasound"}
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "PatientID", "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient",
@@ -79,6 +80,7 @@ class DicomFile:
         refers: the series that a segmentation was drawn on.
         negative: of a picture whose lowest value is white (MONOCHROME1): a stored value v means `negative` - v.
             None where black is lowest, and where values are real ones (CT, MR, PET), which no display changes.
+        modality: ct, mri or ultrasound, by the class of the file; "" where it is another.
     """
 
     file: Path
@@ -94,6 +96,7 @@ class DicomFile:
     slices: tuple[Slice, ...]
     refers: str
     negative: int | None
+    modality: str
 
     @property
     def is_segmentation(self) -> bool:
@@ -190,6 +193,7 @@ def _understood(path: Path, header: Any) -> DicomFile:
         slices=slices,
         refers=_referred(header),
         negative=None if name.startswith(_VOLUMES) else _negative(header),
+        modality=next((ours for theirs, ours in _MODALITIES.items() if theirs in name), ""),
     )
 
 

@@ -1,0 +1,115 @@
+"""Masks whose colours are classes: which colour is which class, as the user or a file of labels says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ucseg.errors import UserError, some
+from ucseg.scans.scan import Scan
+from ucseg.types import Array
+
+Colour = tuple[int, int, int]
+BLACK: Colour = (0, 0, 0)
+SHOWN = 16
+"""Colours that a question lists."""
+_BACKGROUND = "background"
+_HEX = re.compile(r"#([0-9a-fA-F]{6})\b")
+_NUMBERS = re.compile(r"\b(\d{1,3})[ ,;\t]+(\d{1,3})[ ,;\t]+(\d{1,3})\b")
+
+
+def palette_of(text: str) -> dict[str, Colour]:
+    """Class -> colour, the background first (black, if it is not said); of a text or of the file that it names.
+
+    A text is NAME=#rrggbb,NAME=#rrggbb. A file has a class a line, with #rrggbb or three numbers (CVAT's labelmap.txt).
+
+    Raises:
+        UserError: it cannot be read so, or a class or colour is there twice.
+    """
+    file = Path(text)
+    named = "#" not in text
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines() if named else text.split(",")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "palette-file", f"--palette {text[:80]}: cannot be read ({error}); give NAME=#rrggbb,... or a file of such."
+        ) from None
+    found: dict[str, Colour] = {}
+    for line in lines:
+        match = _HEX.search(line) or _NUMBERS.search(line)
+        if match is None and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        name = "" if match is None else (line[: match.start()] or line[match.end() :]).strip(" \t=:;,\"'")
+        colour = None if match is None else _colour(match)
+        if not name or colour is None or "," in name or "=" in name:
+            raise UserError(
+                "palette-line",
+                f"--palette: '{line[:80]}' is no class with its colour; write NAME=#rrggbb, as liver=#ff0000.",
+            )
+        name = _BACKGROUND if name.lower() == _BACKGROUND else name
+        if name in found or colour in found.values():
+            raise UserError("palette-twice", f"--palette: '{line[:80]}' is a second class or colour; name each once.")
+        found[name] = colour
+    if not found.keys() - {_BACKGROUND}:
+        raise UserError("palette-empty", f"--palette {text[:80]}: names no class; give NAME=#rrggbb, as liver=#ff0000.")
+    black_is_free = BLACK not in found.values()
+    background = found.pop(_BACKGROUND, BLACK if black_is_free else None)
+    if background is None:
+        raise UserError("palette-background", "--palette: black is a class, so say the background's colour too.")
+    return {_BACKGROUND: background} | found
+
+
+def as_classes(scan: Scan, palette: tuple[Colour, ...], lossy: bool) -> Scan:
+    """1 x S, the place of each colour in the palette, of 3 x S; a scan of one channel stays as it is.
+
+    Args:
+        lossy: colours have changed (JPEG), and the nearest one of the palette counts.
+
+    Raises:
+        UserError: it holds a colour that is not in the palette.
+    """
+    if len(scan.array) != 3:
+        return scan
+    pixels = scan.array.astype(np.int32)
+    out = np.full(pixels.shape[1:], -1, np.int16)
+    if lossy:
+        away = np.stack([((pixels - np.reshape(colour, (3, *[1] * out.ndim))) ** 2).sum(axis=0) for colour in palette])
+        out = away.argmin(axis=0).astype(np.int16)
+    else:
+        for place, colour in enumerate(palette):
+            out[(pixels == np.reshape(colour, (3, *[1] * out.ndim))).all(axis=0)] = place
+    if out.min(initial=0) < 0:
+        unknown = colours_in(scan.array[:, out < 0])
+        raise UserError(
+            "mask-colour-unknown",
+            f"{scan.source}: its colours {some(unknown)} are of no class; add them to the palette, or fix the mask.",
+        )
+    return Scan(out.astype(np.uint8)[None], scan.geometry, scan.source, scan.header)
+
+
+def colours_in(array: Array) -> list[str]:
+    """The colours of 3 x S, as #rrggbb, the commonest first."""
+    found, counts = np.unique(array.reshape(3, -1), axis=1, return_counts=True)
+    return [in_hex(tuple(found[:, place])) for place in np.argsort(-counts)]
+
+
+def in_hex(colour: tuple[int, ...]) -> str:
+    return "#" + "".join(f"{int(part):02x}" for part in colour)
+
+
+def from_hex(text: str) -> Colour:
+    """A ValueError if it is no colour."""
+    match = _HEX.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text} is no colour, such as #ff0000")
+    red, green, blue = bytes.fromhex(match[1])
+    return red, green, blue
+
+
+def _colour(match: re.Match[str]) -> Colour | None:
+    if match.re is _HEX:
+        return from_hex(match[0])
+    red, green, blue = map(int, match.groups())
+    return (red, green, blue) if max(red, green, blue) < 256 else None

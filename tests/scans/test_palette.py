@@ -1,0 +1,83 @@
+"""Masks in colours: the user, or a file of labels, says which colour is which class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ucseg
+from refusals import refused
+from ucseg.dataset.manifest import load_dataset
+from ucseg.dataset.masks import read_label
+from ucseg.scans.palette import palette_of
+
+LIVER, TUMOUR = (255, 0, 0), (0, 128, 255)
+CVAT = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nliver:255,0,0::\ntumour:0,128,255::\n"
+CAMVID = "0 0 0\tbackground\n255 0 0\tliver\n\n0 128 255\ttumour\n"
+TRUE = np.zeros((24, 32), np.uint8)
+TRUE[4:16, 4:20], TRUE[6:10, 6:12] = 1, 2
+
+
+def folder(tmp_path: Path, ending: str = "png") -> Path:
+    for kind in ("images", "masks"):
+        (tmp_path / "s" / kind).mkdir(parents=True)
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 255, (24, 32)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"s/images/{i}.png")
+        Image.fromarray(np.array([(0, 0, 0), LIVER, TUMOUR], np.uint8)[TRUE]).save(tmp_path / f"s/masks/{i}.{ending}")
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize("said", ["liver=#ff0000,tumour=#0080ff", "tumour=#0080FF, liver=#FF0000", CVAT, CAMVID])
+def test_a_text_and_files_of_other_programs(tmp_path: Path, said: str) -> None:
+    if "\n" in said:
+        (tmp_path / "labelmap.txt").write_text(said)
+        said = str(tmp_path / "labelmap.txt")
+    found = palette_of(said)
+    assert next(iter(found.items())) == ("background", (0, 0, 0))
+    assert (found["liver"], found["tumour"], len(found)) == (LIVER, TUMOUR, 3)
+
+
+def test_colours_become_classes_and_stay_so(tmp_path: Path) -> None:
+    ucseg.init(folder(tmp_path), out=tmp_path / "d", validation="1", test="1", palette="liver=#ff0000,tumour=#0080ff")
+    dataset = load_dataset(tmp_path / "d")  # as later verbs read it
+    assert dataset.config.classes == {0: "background", 1: "liver", 2: "tumour"}
+    assert dataset.config.palette == ["#000000", "#ff0000", "#0080ff"]
+    assert [case.case for case in dataset.cases if case.mask is None] == []
+    for case in dataset.cases:
+        assert case.mask is not None
+        assert np.array_equal(read_label(case.mask, TRUE.shape, dataset.config), TRUE)
+    numbers = tmp_path / "p"
+    numbers.mkdir()
+    for case in dataset.test:
+        Image.fromarray(TRUE).save(numbers / f"{case.case}.png")
+    assert ucseg.evaluate(numbers, tmp_path / "d", out=tmp_path / "e").mean("dice") == 1
+
+
+def test_lossy_colours_are_the_nearest(tmp_path: Path) -> None:
+    said = "liver=#ff0000,tumour=#0080ff"
+    dataset = ucseg.init(folder(tmp_path, "jpg"), out=tmp_path / "d", validation="1", test="1", palette=said)
+    mask = dataset.cases[0].mask
+    assert mask is not None
+    assert (read_label(mask, TRUE.shape, dataset.config) != TRUE).mean() < 0.05
+
+
+def test_what_is_asked_and_refused(tmp_path: Path) -> None:
+    data = folder(tmp_path)
+    with refused("no-mask-usable", naming=["#000000, #ff0000, #0080ff", "--palette"]):
+        ucseg.init(data, out=tmp_path / "d")
+    with refused("no-mask-usable", naming="#0080ff"):
+        ucseg.init(data, out=tmp_path / "d", palette="liver=#ff0000")
+    with refused("palette-and-classes"):
+        ucseg.init(data, out=tmp_path / "d", palette="liver=#ff0000", classes="liver")
+    for said, kind in (
+        ("liver=#ff00", "palette-line"), ("=#ff0000", "palette-line"), ("a=#ff0000,b=#ff0000", "palette-twice"),
+        ("a=#ff0000,a=#00ff00", "palette-twice"), ("background=#ffffff", "palette-empty"), ("none.txt", "palette-file"),
+        ("a=#000000,b=#ff0000", "palette-background"),
+    ):  # fmt: skip
+        with refused(kind):
+            palette_of(said)
+    assert palette_of("a=#000000,background=#ffffff") == {"background": (255, 255, 255), "a": (0, 0, 0)}
