@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/partly_labelled.py --data SCANS --work WORK --seeds 2
 
 Each arm shows training other masks: three slices of 27 scans, all slices of nine of these scans, or all slices of two
-of them, which are about as many slices as the three of 27. All other training scans are unlabelled. Arms of a seed have
-the same plan, steps and validation cases. Finished cells are kept in benchmarks/results/partly_labelled; the same
-command goes on after them. No test case is read.
+of them, which are about as many slices as the three of 27. The three slices lie at a quarter, a half and three quarters
+of each scan ("middle"), or a third of the scan apart from a random start ("spread"). All other training scans are
+unlabelled. Arms of a seed have the same plan, steps and validation cases. Finished cells are kept in
+benchmarks/results/partly_labelled; the same command goes on after them. No test case is read.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from compare import HIPPOCAMPUS, HIPPOCAMPUS_PLAN, ucseg
 from provenance import RESULTS, machine
 
 FOLDER = RESULTS / "partly_labelled"
-ARMS = {"27 scans, 3 slices": (27, True), "9 scans": (9, False), "2 scans": (2, False)}
-"""Labelled scans, and whether only three slices of each are."""
-AT = (1 / 4, 1 / 2, 3 / 4)
-"""Where these slices lie along the third axis."""
+ARMS = {
+    "27 scans, 3 spread slices": (27, "spread"),
+    "9 scans": (9, ""),
+    "2 scans": (2, ""),
+    "27 scans, 3 middle slices": (27, "middle"),
+}
+"""Labelled scans, and which three slices of each are; "": all."""
 STEPS = {"supervised": 450, "uc_seg": 400}
 COMMON = ("precision=fp32",)
 
@@ -39,7 +43,7 @@ def shown(work: Path, arm: str, seed: int) -> tuple[Path, int]:
     from ucseg.scans.reading import read_header
 
     whole = load_dataset(work / "data")
-    scans, partly = ARMS[arm]
+    scans, which = ARMS[arm]
     names = sorted(case.case for case in whole.labelled)
     chosen = set(numpy_generator(seed, "partly labelled", 0).permutation(names)[:scans].tolist())
     cases, count = [], 0
@@ -48,8 +52,11 @@ def shown(work: Path, arm: str, seed: int) -> tuple[Path, int]:
             cases.append(replace(case, mask=None))
             continue
         depth = read_header(case.image)[0][2]
-        slices = Slices(2, tuple(round(part * depth) for part in AT)) if partly else None
-        count += len(AT) if partly else depth
+        first = 1 / 4 if which == "middle" else float(numpy_generator(seed, case.case, 1).random()) / 3
+        apart = 1 / 4 if which == "middle" else 1 / 3
+        numbers = tuple(min(depth - 1, round((first + apart * k) * depth)) for k in range(3))
+        slices = Slices(2, numbers) if which else None
+        count += 3 if which else depth
         cases.append(replace(case, slices=slices))
     folder = work / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
     config = whole.config.model_copy(update={"root": str(whole.root)})
