@@ -83,6 +83,14 @@ def on_meta(name: str, problem: Problem) -> tuple[Method, Batch]:
 
 
 @EVERY_METHOD
+def test_labels_that_are_annotated_in_parts_pull_nothing_to_the_host(name: str, far: FarDevice) -> None:
+    method, batch = on_meta(name, make_problem(2))
+    batch = replace(batch, annotated=torch.ones(batch.label.shape, device=META))
+    with far:
+        assert all(value.device == META for value in method.step(batch, LATE).whole().terms.values())
+
+
+@EVERY_METHOD
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_step_and_a_prediction_pull_nothing_to_the_host(name: str, dims: int, far: FarDevice) -> None:
     method, batch = on_meta(name, make_problem(dims))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -138,6 +139,36 @@ def volume_of(path: Path, mask: Array, names: dict[int, str] | None) -> None:
         image.header.extensions.append(table_of(names))
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(image, path)
+
+
+def test_a_segment_called_ignore_is_not_annotated(tmp_path):
+    for number in range(8):
+        mask = (cells(number, (24, 24, 24)) > 0).astype(np.uint8)
+        save(
+            tmp_path / f"s/images/c{number}.nii.gz", np.random.default_rng(number).normal(0, 9, mask.shape) + 60 * mask
+        )
+        mask[:4] = 9
+        volume_of(tmp_path / f"s/masks/c{number}.nii.gz", mask, {0: "unknown", 1: "cell", 9: "Ignore"})
+    dataset = ucseg.init(tmp_path / "s", out=tmp_path / "d")
+    assert dataset.config.classes == {0: "background", 1: "cell"}
+    assert len([case for case in dataset.cases if case.mask is not None]) == 8
+    label = read_label(dataset.cases[0].mask, (24, 24, 24), dataset.config)
+    assert (label[:4] == 255).all() and set(np.unique(label[4:])) == {0, 1}
+
+
+def test_the_ignore_label_of_nnunet_is_not_annotated(tmp_path):
+    for number in range(8):
+        mask = nested(number)
+        image = (60 * mask + np.random.default_rng(number).normal(80, 8, SIZE)).clip(0, 255).astype(np.uint8)
+        mask[:10] = 3
+        save(tmp_path / f"s/imagesTr/c{number}_0000.png", image)
+        save(tmp_path / f"s/labelsTr/c{number}.png", mask)
+    labels = {"background": 0, "disc": 1, "cup": 2, "ignore": 3}
+    (tmp_path / "s/dataset.json").write_text(json.dumps({"channel_names": {"0": "ultrasound"}, "labels": labels}))
+    dataset = ucseg.init(tmp_path / "s", out=tmp_path / "d", test="0", validation="0")
+    assert (dataset.config.classes, dataset.config.not_annotated) == ({0: "background", 1: "disc", 2: "cup"}, [3])
+    for label in prepared(tmp_path / "d").values():
+        assert (label[:9] == 255).all() and set(np.unique(label[11:])) <= {0, 1, 2}
 
 
 def test_names_in_headers_of_nifti_count_whatever_the_numbers(tmp_path, capfd):

@@ -7,6 +7,7 @@ import io
 import json
 import socket
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,26 @@ def test_what_a_person_changed_in_cases_csv_stays(pictures: Data) -> None:
     table.write_text(text.replace("images/case4.png,,", "images/case4.png,masks/case1.png,"))
     Labels(data).close()
     assert mask_of(data).name == "case1.png"
+
+
+def test_a_new_mask_is_annotated_everywhere_and_shown_with_predictions_where_the_old_one_is_not(
+    served: Any, volumes: Data
+) -> None:
+    data, run = volumes
+    table = data / "cases.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([f"{lines[0]},labelled_slices", f"{lines[1]},3:5", *(f"{one}," for one in lines[2:])]))
+    case = load_dataset(data).cases[0]
+    assert case.slices is not None and case.slices.numbers == (3, 4, 5)
+    client, session = served(data, run)
+    bodies = [client("GET", f"/page/mask?image=case0&of={of}").body for of in ("label", "model")]
+    seen, model = (np.frombuffer(zlib.decompress(body), np.uint8).reshape(16, 17, 18) for body in bodies)
+    others = [number for number in range(16) if number not in (3, 4, 5)]
+    assert seen.max() == 1 and (seen[others] == model[others]).all()
+    label = np.zeros(read_scan(case.image).array.shape[1:], np.uint8)
+    label[2, 2, 2] = 1
+    session.labels.save(case, label, read_scan(case.image), load_dataset(data).config, {"tag": "final"})
+    assert load_dataset(data).cases[0].slices is None
 
 
 def test_a_broken_body_saves_nothing(served: Any, pictures: Data) -> None:

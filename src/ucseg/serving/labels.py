@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import CASES_FILE, load_dataset
+from ucseg.dataset.manifest import CASES_FILE, SLICES_COLUMN, load_dataset
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
@@ -174,6 +174,8 @@ class Labels:
             one = named.get(row["case"])
             if one is not None and row["mask"] == one.note["replaces"]:
                 row["mask"] = Address.of(one.mask).below(root)
+                if SLICES_COLUMN in row:  # they were those of the mask before
+                    row[SLICES_COLUMN] = ""
                 changed = True
         if not changed:
             return

@@ -23,7 +23,7 @@ from ucseg.serving.guard import COOKIE
 from ucseg.serving.labels import FINAL, Version
 from ucseg.serving.queue import STATES
 from ucseg.serving.session import Session
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 PNG = "image/png"
 
@@ -137,7 +137,8 @@ class Page:
         mask: Array = answer.prediction.mask
         if of == "label":
             _, address = self.session.label_of(name, FINAL)
-            mask = read_label(address, frame.shape, self.session.dataset.config, frame.geometry)
+            label = read_label(address, frame.shape, self.session.dataset.config, frame.geometry, case.slices)
+            mask = np.where(label == NOT_ANNOTATED, mask, label)  # to correct: the model's where nobody has said
         if mask.max(initial=0) > 255:
             raise UserError("page-classes", "The page shows up to 255 classes; use 3D Slicer.")
         seen = View.of(frame, case.image.path).slices(mask)
