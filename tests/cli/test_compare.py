@@ -313,3 +313,23 @@ def test_cells_are_started_with_all_that_they_must_know(data: Path, tmp_path: Pa
     assert by_name["supervised-2-seed0"]["settings"] == ["lr=0.02", "method.networks=[unet,unet_strided]"]
     assert {task["steps"] for task in tasks} == {7}
     assert all(Path(task["dataset"]).is_dir() for task in tasks)
+
+
+def test_an_array_job_has_a_line_for_each_run_that_is_left(
+    data: Path, grid: Path, tmp_path: Path, no_process: list[str], said: list[tuple[str, str]]
+) -> None:
+    shutil.copytree(grid, tmp_path / "out")
+    (tmp_path / "out" / "cells" / "mean_teacher-2-seed0.json").unlink()
+    compare(data, tmp_path / "out", test_on=data / "other", slurm=True)
+    lines = (tmp_path / "out" / "slurm_cells.txt").read_text().splitlines()
+    assert [json.loads(line.partition("\t")[2])["name"] for line in lines] == ["mean_teacher-2-seed0"]
+    assert not no_process
+    assert any(kind == "slurm" and str(tmp_path / "out" / "slurm.sh") in text for kind, text in said)
+
+
+def test_ray_and_slurm_exclude_each_other(data: Path, tmp_path: Path) -> None:
+    with refused("ray-and-slurm"):
+        compare(data, tmp_path / "out", ray="local", slurm=True)
+    with refused("ray-gpu-number", naming="cpu:1"):
+        compare(data, tmp_path / "out", ray="local", set=["workers=0", "device=cpu:1"])
+    assert not (tmp_path / "out").exists()

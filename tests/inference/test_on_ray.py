@@ -24,7 +24,7 @@ from refusals import refused
 from ucseg.cli.main import main
 from ucseg.cli.predict import predict
 from ucseg.errors import UserError
-from ucseg.inference.on_ray import Worker, _Crew, _share, cluster
+from ucseg.inference.on_ray import Crew, Worker, cluster, share
 from ucseg.inference.outputs import CaseFiles, weights_digest
 from ucseg.inference.predictor import Predictor
 from ucseg.training.checkpoint import save_weights
@@ -129,21 +129,21 @@ def test_a_worker_refuses_weights_and_folders_that_are_not_the_callers(run: Path
         Worker(make, weights, where).load()
 
 
-def test_a_gpu_for_each_worker_and_else_a_share_of_the_cores() -> None:
+def test_a_gpu_for_each_worker_and_else_ashare_of_the_cores() -> None:
     def nodes(*resources: dict[str, float]) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": one} for one in resources]
 
-    def share(*arguments: Any) -> tuple[int, int, int]:
-        number, options = _share(*arguments)
+    def shared(*arguments: Any) -> tuple[int, int, int]:
+        number, options = share(*arguments)
         return number, options["num_cpus"], options["num_gpus"]
 
     gone = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
-    assert share([*nodes({"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}), gone], "GPU", None, 100) == (4, 4, 1)
-    assert share(nodes({"CPU": 16.0}, {"CPU": 16.0}), "CPU", None, 100) == (8, 4, 0)
-    assert share(nodes({"CPU": 16.0}, {"CPU": 16.0}), "CPU", 3, 100) == (3, 8, 0)
-    assert share(nodes({"CPU": 2.0}), "CPU", None, 100) == (2, 1, 0)
-    assert share(nodes({"CPU": 8.0}), "CPU", None, 1) == (1, 8, 0)
-    assert share(nodes({"CPU": 2.0}), "CPU", 8, 100) == (8, 1, 0)
+    assert shared([*nodes({"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}), gone], "GPU", None, 100) == (4, 4, 1)
+    assert shared(nodes({"CPU": 16.0}, {"CPU": 16.0}), "CPU", None, 100) == (8, 4, 0)
+    assert shared(nodes({"CPU": 16.0}, {"CPU": 16.0}), "CPU", 3, 100) == (3, 8, 0)
+    assert shared(nodes({"CPU": 2.0}), "CPU", None, 100) == (2, 1, 0)
+    assert shared(nodes({"CPU": 8.0}), "CPU", None, 1) == (1, 8, 0)
+    assert shared(nodes({"CPU": 2.0}), "CPU", 8, 100) == (8, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,25 @@ def test_an_address_where_nothing_answers_is_said_at_once() -> None:
             pass
 
 
+def test_a_cluster_that_answers_but_wants_its_token_is_told_from_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_given: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")  # all that Ray says of a wrong token
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        head.listen()
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with refused("ray-refused", naming=[f"--ray {address}", "RAY_AUTH_TOKEN"]), cluster(address):
+            pass
+
+
 def test_a_cluster_that_has_lost_all_its_machines_is_not_waited_for() -> None:
     lost = SimpleNamespace(wait=lambda answers, timeout: ([], answers), nodes=lambda: [{"Alive": False}])
     with refused("ray-gone", naming="--resume"):
-        list(_Crew(lost, lambda: None, lambda kind, text: None).ended())
+        list(Crew(lost, lambda: None, lambda kind, text: None).ended())
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

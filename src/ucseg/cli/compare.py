@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ucseg.cli.calls import typed
-from ucseg.cli.terminal import output, progress_bar, say
+from ucseg.cli.compare_board import Board
+from ucseg.cli.terminal import output, say
 from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from ucseg.comparison.grid import Cell
-    from ucseg.comparison.processes import Job
     from ucseg.comparison.report import Study
     from ucseg.comparison.setup import Setup
     from ucseg.comparison.summary import Summary
-
-CELL = "ucseg.cli.compare_cell"
 
 
 def compare(
@@ -56,7 +52,25 @@ def compare(
     mirror: Annotated[
         bool, typer.Option(help="Measure on predictions that are mirrored too, as those of predict; slower.")
     ] = True,
-    jobs: Annotated[int, typer.Option(help="Runs at once; each gets its share of the cores.", min=1, max=256)] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs at once; each gets its share of the cores. With --ray: workers.",
+            show_default="1; with --ray one for each GPU, or for 4 cores",
+            min=1,
+            max=4096,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Share the runs between workers, by Ray: local (on this machine), auto or HOST:PORT (a cluster).",
+        ),
+    ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Write the runs as an array job of SLURM, OUT/slurm.sh, and start none.")
+    ] = False,
 ) -> Summary:
     """Compare methods on the same cases: every method at every labelled amount with every seed.
 
@@ -68,6 +82,9 @@ def compare(
     time, settings, plan or cases are refused. A run that fails is reported at the end with exit code 2, and the others
     are done. The same command tries it again.
 
+    --ray runs them on the workers of a cluster, and --slurm writes an array job. Data and OUT must then lie where all
+    machines see them. When the array job has ended, the command without --slurm makes the report.
+
     Returns:
         Rows (a variant at an amount, with one kind of weights, on one test set) and comparisons with the reference.
 
@@ -76,10 +93,13 @@ def compare(
         Interrupted: stopped by the user, after saving.
     """
     from ucseg.comparison.grid import amount_name, split_list
+    from ucseg.comparison.on_ray import run_on_ray
     from ucseg.comparison.processes import only_one, run_jobs
     from ucseg.comparison.report import code_versions
     from ucseg.comparison.setup import Wanted, set_up
+    from ucseg.comparison.slurm import write_array
     from ucseg.comparison.words import of_several_versions, of_silent_terms
+    from ucseg.inference.on_ray import cluster
 
     settings = [set] if isinstance(set, str) else set or []
     amounts, named, varied = (split_list(one or []) for one in (labelled, methods, variants))
@@ -109,16 +129,26 @@ def compare(
     )
     say("checking", "Checking options, cases and files before anything starts.")
     setup = set_up(wanted)
-    study = setup.study
-    with only_one(out) as held:
-        board = _Board(setup, jobs)
+    study, device = setup.study, setup.config.device
+    _check_where(ray, slurm, device)
+    with nullcontext() if ray is None else cluster(ray, jobs) as joined, only_one(out) as held:
+        board = Board(setup, jobs or 1)
         todo = board.unfinished()
         _say_if_code_differs(board.results, bool(todo))
         _write_data(setup, {cell.labelled for cell in todo})
         board.report()  # of earlier calls, and of what this command changes
         tasks = [board.job(cell) for cell in todo]
+        if slurm and tasks:
+            script = write_array(out.absolute(), tasks)
+            count = f"{len(tasks)} runs are left: sbatch {script}"
+            say("slurm", f"{count} starts them. When they have ended, give this command without --slurm.")
+            return board.summary
         with board.shown():
-            ended = run_jobs(tasks, jobs, board.on_end, board.on_wait, held)
+            told = board.on_end, board.on_wait
+            if joined is None:
+                ended = run_jobs(tasks, jobs or 1, *told, held)
+            else:
+                ended = run_on_ray(joined, out.absolute(), tasks, *told, _warn, device=device, workers=jobs)
     if not ended:
         raise Interrupted(
             f"Stopped and saved; {len(board.done)} of {len(study.cells)} runs are finished. "
@@ -137,6 +167,17 @@ def compare(
         done = f"{count}; the others are done. The same command tries again."
         raise UserError("runs-failed", "\n".join([done, *lines]))
     return summary
+
+
+def _check_where(ray: str | None, slurm: bool, device: str) -> None:
+    if ray is not None and slurm:
+        raise UserError("ray-and-slurm", "--ray and --slurm exclude each other; give one of them.")
+    if ray is not None and ":" in device:
+        raise UserError("ray-gpu-number", f"device={device}: with --ray each worker gets a GPU; use auto, cuda or cpu.")
+
+
+def _warn(kind: str, text: str) -> None:
+    say(kind, text, "yellow")
 
 
 def _say_if_code_differs(done: Mapping[Cell, Mapping[str, Any]], to_come: bool) -> None:
@@ -173,111 +214,6 @@ def _write_data(setup: Setup, amounts: set[str]) -> None:
     setup.study.notes.extend(f"Left out of training and validation: {case}: {why}" for case, why in left_out.items())
     for note in setup.study.notes:
         say("note", f"note: {note}", "yellow")
-
-
-class _Board:
-    """Which runs are finished, which failed, and what is shown of it."""
-
-    def __init__(self, setup: Setup, jobs: int) -> None:
-        from ucseg.comparison.cell import measured
-
-        self.setup, self.jobs, self.study = setup, jobs, setup.study
-        self.tests = list(self.study.tests)
-        found = {cell: measured(self.study.out, cell.name, self.tests) for cell in self.study.cells}
-        self.results = {cell: result for cell, result in found.items() if result is not None}
-        self.failed: dict[Cell, str] = {}
-        self.by_name = {cell.name: cell for cell in self.study.cells}
-
-    @property
-    def done(self) -> dict[Cell, dict[str, Any]]:
-        """The finished cells; `results` has those too that have not been measured on a new test set."""
-        from ucseg.comparison.report import finished
-
-        return finished(self.study, self.results)
-
-    def unfinished(self) -> list[Cell]:
-        """In the order in which they are to run."""
-        done = self.done
-        return [cell for cell in self.study.cells if cell not in done]
-
-    def log(self, cell: Cell) -> Path:
-        """All that a cell's process prints."""
-        return self.study.out / "logs" / f"{cell.name}.log"
-
-    def job(self, cell: Cell) -> Job:
-        from ucseg.comparison.cell import Task
-        from ucseg.comparison.grid import file_name
-        from ucseg.comparison.processes import Job, python
-        from ucseg.machine.cores import cores
-
-        config, out = self.setup.config, self.study.out.absolute()
-        workers = config.workers if config.workers is not None else max(0, min(4, cores() // self.jobs - 1))
-        task = Task(
-            name=cell.name,
-            out=str(out),
-            dataset=str(out / "datasets" / file_name(cell.labelled)),
-            source=str(self.setup.dataset.folder),
-            method=cell.variant.method,
-            settings=[*self.setup.common, *cell.variant.all_settings],
-            seed=cell.seed,
-            steps=config.steps if config.hours is None else None,
-            hours=config.hours,
-            device=config.device,
-            workers=workers,
-            tests=self.tests,
-            members=cell.variant.members,
-            tolerance=self.study.settings["tolerance"],
-            mirror=self.study.settings["mirror"],
-            precision=self.setup.definition.precision or None,
-        )
-        return Job(cell.name, python(CELL, json.dumps(vars(task))), self.log(cell))
-
-    def on_end(self, job: Job, code: int) -> None:
-        """Read what a process has written."""
-        from ucseg.comparison.cell import measured
-        from ucseg.comparison.processes import failure_reason
-
-        cell = self.by_name[job.name]
-        trained_before = cell in self.results
-        if found := measured(self.study.out, cell.name, self.tests):
-            self.results[cell] = found
-        if code != 0 or cell not in self.done:
-            self.failed[cell] = failure_reason(job.log, code)
-            say("run-failed", f"failed: {cell}: {self.failed[cell]}", "red")
-        else:
-            training = self.results[cell]["training"]
-            what = "measured" if trained_before else f"{training['steps']} steps in {training['seconds']:.0f} s"
-            say("run-done", f"{len(self.done)} of {len(self.study.cells)}: {cell}: {what}")
-        self.report()
-
-    def report(self) -> None:
-        """Write the four files again, from what is finished."""
-        from ucseg.comparison.report import write_report
-
-        self.summary = write_report(self.study, self.results, self.failed)
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """A bar over the whole grid."""
-        with progress_bar(own_estimate=True) as self.bar:
-            self.task = self.bar.add_task("comparing", total=len(self.study.cells), left="")
-            yield
-
-    def on_wait(self, running: list[str]) -> None:
-        from ucseg.comparison.progress import cells_done, seconds_left, training_so_far
-
-        config = self.setup.config
-        whole = (config.steps, "step") if config.hours is None else (3600 * config.hours, "work")
-        now = {self.by_name[name]: training_so_far(self.study.out / "runs" / name, *whole) for name in running}
-        waiting = [cell for cell in self.unfinished() if cell not in now and cell not in self.failed]
-        left = seconds_left(waiting, now, self.done, self.jobs)
-        said = "; ".join(map(str, now)) if len(now) < 3 else f"{len(now)} runs at once"
-        self.bar.update(
-            self.task,
-            completed=cells_done(len(self.done) + len(self.failed), now),
-            description=said,
-            left="" if left is None else f"left about {timedelta(seconds=round(left))}",
-        )
 
 
 def _print(study: Study, summary: Summary) -> None:

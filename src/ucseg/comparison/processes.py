@@ -30,11 +30,12 @@ Process: TypeAlias = "subprocess.Popen[bytes]"
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A process to run: its command, and the file that takes all it prints."""
+    """A process to run: its command, the file that takes all it prints, and the folder that it alone writes into."""
 
     name: str
     command: list[str]
     log: Path
+    folder: Path | None = None
 
 
 def run_jobs(
@@ -67,7 +68,7 @@ def run_jobs(
                 running = {job: process for job, process in running.items() if job not in ended}
                 while waiting and len(running) < at_once and not stop.asked:
                     job = waiting.pop(0)
-                    running[job] = _start(job, at_once, keep_open)
+                    running[job] = start(job, at_once, keep_open)
                 for job, code in ended.items():  # after the next one was started: what is done here takes a moment
                     if not stop.asked or code == 0:
                         on_end(job, code)
@@ -129,7 +130,8 @@ def python(module: str, *words: str) -> list[str]:
     return [sys.executable, "-m", module, *words]
 
 
-def _start(job: Job, at_once: int, keep_open: Sequence[int]) -> Process:
+def start(job: Job, at_once: int, keep_open: Sequence[int]) -> Process:
+    """The process of a job, with its share of the cores as threads."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
     # A limit of one kind is one of all: torch would take MKL's.

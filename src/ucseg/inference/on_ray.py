@@ -58,7 +58,8 @@ class Worker:
         self._kept = kept_memory(self._predictor.device.type == "cpu")
         self._kept.__enter__()  # to the end of this process
 
-    def predict(self, item: Input) -> Row:
+    def do(self, item: Input) -> Row:
+        """Predict one scan."""
         return predict_case(self._predictor, item, self._files)
 
 
@@ -93,11 +94,11 @@ def predict_on_ray(
     if not items:
         return
     gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-    number, options = _share(ray.nodes(), "GPU" if gpu else "CPU", workers, len(items))
+    number, options = share(ray.nodes(), "GPU" if gpu else "CPU", workers, len(items))
     actor = ray.remote(Worker).options(**options)
     waiting, costs, announced = deque(items), Counter[str](), False
     with StopSignal() as stop:
-        crew = _Crew(ray, lambda: actor.remote(make, weights, files), say)
+        crew = Crew(ray, lambda: actor.remote(make, weights, files), say)
         try:
             while crew.busy or (waiting and not stop.asked):
                 if stop.asked and not announced:
@@ -122,19 +123,32 @@ def predict_on_ray(
             raise KeyboardInterrupt
 
 
-class _Crew:
-    """Workers, and what each works on."""
+class Crew:
+    """Workers, and what each works on: scans here, cells of a comparison in `comparison/on_ray.py`.
+
+    A worker has `load()`, which it does first, and `do(item)`.
+    """
 
     def __init__(self, ray: Any, begin: Callable[[], Any], say: Callable[[str, str], None]) -> None:
         self.ready: list[Any] = []
         self._ray, self._begin, self._say = ray, begin, say
-        self._at: dict[Any, tuple[Any, Input | None]] = {}  # worker and case of each answer; None: it loads the model
+        self._at: dict[Any, tuple[Any, Any]] = {}  # worker and item of each answer; None: it loads
         self._dead_at_start = 0
         self._remind_after = time.monotonic() + PATIENCE
 
     @property
     def busy(self) -> int:
         return sum(item is not None for _, item in self._at.values())
+
+    @property
+    def doing(self) -> list[Any]:
+        """Items that are worked on."""
+        return [item for _, item in self._at.values() if item is not None]
+
+    @property
+    def at_work(self) -> list[Any]:
+        """The workers that work on them."""
+        return [worker for worker, item in self._at.values() if item is not None]
 
     def grow_to(self, number: int) -> None:
         """Start workers until there are so many; those that died are replaced.
@@ -145,12 +159,12 @@ class _Crew:
             worker = self._begin()
             self._at[worker.load.remote()] = (worker, None)
 
-    def give(self, item: Input) -> None:
+    def give(self, item: Any) -> None:
         worker = self.ready.pop()
-        self._at[worker.predict.remote(item)] = (worker, item)
+        self._at[worker.do.remote(item)] = (worker, item)
 
-    def ended(self) -> Iterator[tuple[Input, Row | None]]:
-        """Cases that ended within POLL seconds; None in place of the line of those whose workers died."""
+    def ended(self) -> Iterator[tuple[Any, Any]]:
+        """Items that ended within POLL seconds, and what came out; None where the worker died."""
         if time.monotonic() > self._remind_after:
             self._remind_after = math.inf
             self._say("no-worker-yet", "No worker has started yet; the cluster may be busy.")
@@ -206,7 +220,7 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _require_an_answer(address)
+    answers = _require_an_answer(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         # Only names of files pass through Ray's memory; by default it takes a third of the machine's.
@@ -216,6 +230,12 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
         ray.init(address=address, **quiet)
     except Exception as error:  # Ray also raises bare ones, if it cannot start in time
         reason = str(error).strip().split("\n")[0]
+        if answers or "authentication" in reason.lower():
+            raise UserError(
+                "ray-refused",
+                f"--ray {address}: a cluster answers, but lets this machine not in ({reason}); "
+                "set RAY_AUTH_TOKEN to the cluster's token on every machine, and use one version of Ray.",
+            ) from None
         raise UserError("ray-unreachable", f"--ray {address}: no cluster answers ({reason}); {_START_ONE}.") from None
     try:
         yield ray
@@ -223,22 +243,26 @@ def cluster(address: str, workers: int | None = None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _require_an_answer(address: str) -> None:
+def _require_an_answer(address: str) -> bool:
     """Check HOST:PORT first: where nothing answers, Ray asks again for minutes and cannot be interrupted.
+
+    Returns:
+        True if something answers, False if the address is none that can be asked.
 
     Raises:
         UserError: nothing listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        return  # "local", "auto", or an address that Ray itself will refuse
+        return False  # "local", "auto", or an address that Ray itself will refuse
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise UserError("ray-unreachable", f"--ray {address}: no cluster answers ({error}); {_START_ONE}.") from None
+    return True
 
 
-def _share(nodes: list[dict[str, Any]], by: str, workers: int | None, cases: int) -> tuple[int, dict[str, Any]]:
+def share(nodes: list[dict[str, Any]], by: str, workers: int | None, cases: int) -> tuple[int, dict[str, Any]]:
     """Number of workers, and what Ray shall give each: its GPU, and cores (which Ray makes its number of threads)."""
     own = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get(by)]
     total = int(sum(node[by] for node in own))
