@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shlex
 from pathlib import Path
@@ -419,3 +420,29 @@ def test_the_file_knows_what_it_was_made_of(folders: tuple[Path, Path], tmp_path
     second = evaluate(*folders, out=tmp_path / "second").provenance["made_of"]
     assert second["references"] == first["references"]
     assert second["predictions"] != first["predictions"]
+
+
+def test_numbers_that_the_predictions_explain_need_no_note(tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    """The reference names its segments, and prediction.json those of the predictions."""
+    save(ball(3), tmp_path / "p" / "a.nii.gz")
+    segments = "Segment0_Name:=organ\nSegment0_LabelValue:=1\nSegment0_Layer:=0\n"
+    write_segments(tmp_path / "r" / "a.seg.nrrd", ball(3), segments)
+    evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "first")
+    assert "classes-by-number" in dict(said)
+    said.clear()
+    about = {"run": "r", "weights": "w", "classes": {"0": "background", "1": "organ"}}
+    (tmp_path / "p" / "prediction.json").write_text(json.dumps(about))
+    evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "second")
+    assert "classes-by-number" not in dict(said)
+
+
+def write_segments(path: Path, array: Array, segments: str) -> None:
+    """A segmentation as 3D Slicer writes it, on the grid of `AFFINE`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = " ".join(map(str, array.shape))
+    head = (
+        f"NRRD0004\ntype: unsigned char\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\n"
+        "space directions: (-1,0,0) (0,-2,0) (0,0,3)\nkinds: domain domain domain\nencoding: gzip\n"
+        f"space origin: (0,0,0)\n{segments}\n"
+    )
+    path.write_bytes(head.encode() + gzip.compress(array.astype(np.uint8).tobytes(order="F")))

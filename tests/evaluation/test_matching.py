@@ -94,6 +94,21 @@ def test_subjects_of_a_folder_come_from_a_pattern(tmp_path: Path) -> None:
     assert len({pair.reference.subject for pair in match(tmp_path / "p", tmp_path / "r").pairs}) == 3
 
 
+def test_a_folder_a_case(tmp_path: Path) -> None:
+    """As KiTS and 3D Slicer have it: `ucseg predict` calls such scans by their folders."""
+    cases = [f"case_0000{n}" for n in range(3)]
+    touch(tmp_path / "r", *(f"data/{case}/{name}.nii.gz" for case in cases for name in ("imaging", "segmentation")))
+    assert named(touch(tmp_path / "p", *(f"{case}_imaging.nii.gz" for case in cases)), tmp_path / "r") == {
+        f"{case}_imaging.nii.gz": "segmentation.nii.gz" for case in cases
+    }
+    found = match(touch(tmp_path / "q", "case_00001.nii.gz", "case_9_imaging.nii.gz"), tmp_path / "r")
+    assert [pair.reference.mask.parent.name for pair in found.pairs] == ["case_00001"]
+    assert list(found.unmatched.values()) == ["has no reference"]
+    touch(tmp_path / "r", "data/case_00000/second_mask.nii.gz")  # of two masks nobody knows which one
+    with refused("references-same-name"):
+        match(tmp_path / "p", tmp_path / "r")
+
+
 def test_subjects_of_a_folder_are_found_as_init_finds_them(tmp_path: Path) -> None:
     cases = [f"{who}_slice_{n}" for who in ("lea", "tom") for n in (1, 2)]
     found = match(

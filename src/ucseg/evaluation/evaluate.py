@@ -103,9 +103,10 @@ def evaluate_folder(
                 raise UserError("option-of-dataset", said)
         require_same_classes(predictions, found.dataset)
         classes, filled = found.dataset.config.classes, (False, False)
-    predicted = as_references(classes_of(predictions), classes) if found.dataset is None else None
-    named = classes or classes_of(predictions) or agreed_names([pair.reference.mask for pair in found.pairs])
-    reading = Reading(found.dataset, classes, named, *filled, unnamed, predicted)
+    own = classes_of(predictions)
+    predicted = as_references(own, classes) if found.dataset is None else None
+    named = classes or own or agreed_names([pair.reference.mask for pair in found.pairs])
+    reading = Reading(found.dataset, classes, named, *filled, unnamed, predicted, predictions_say=bool(own))
     maps = WrittenMaps.of(predictions, settings.uncertainty) if settings.uncertainty else None
 
     def tried(pair: Pair) -> CaseResult | UserError:
@@ -226,7 +227,8 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
     measured = maps.measure(stem, (predicted, true), grid.spacing, reading.predicted, unknown) if maps else None
     worst = worst_distance(grid_shape, grid.spacing)
     only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by
-    unsaid = any(by_number(path, reading) for path in (pair.prediction, reference.mask))
+    unsaid = by_number(reference.mask, reading)
+    unsaid = unsaid or (not reading.predictions_say and by_number(pair.prediction, reading))
     about = (reference.case, reference.subject, grid.unit, worst)
     return CaseResult(*about, rows, unsaid, only_by, stem, measured)
 

@@ -35,6 +35,8 @@ class Reading:
     """Value -> name of what is called "not annotated" or the like: it is no class, and counts nowhere."""
     predicted: Mapping[int, int] | None = None
     """Number in the predictions -> number in the references, where their names agree and the numbers do not."""
+    predictions_say: bool = False
+    """What the numbers of the predictions mean: `ucseg predict` wrote it beside them."""
 
 
 def class_indices(

@@ -22,6 +22,7 @@ from ucseg.scans.dicom import segmentation as dicom_seg
 from ucseg.scans.reading import is_dicom_volume, is_segmentation
 
 MASK_ENDING = re.compile(rf"[ _.-]({MASK_WORDS}|rois?)$", re.IGNORECASE)
+_IS_MASK = re.compile(rf"(^|[ _.-])({MASK_WORDS}|rois?)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def of_folder(path: Path, subject: str | None, predictions: Path) -> tuple[list[
     if len(set(stems)) < len(stems) and all(map(is_segmentation, files)):  # "seg.dcm" in the folder of each patient
         cases = ["_".join(file.path.relative_to(path).with_suffix("").parts) for file in files]
         return _named(path, files, cases, subject, predictions)
+    if len(set(stems)) < len(stems) and (a_folder_each := _one_in_each_folder(path, files)):
+        return _named(path, [*a_folder_each], [*a_folder_each.values()], subject, predictions)
     if repeated := [name for name, count in Counter(stems).items() if count > 1]:
         raise UserError(
             "references-same-name",
@@ -76,6 +79,26 @@ def of_folder(path: Path, subject: str | None, predictions: Path) -> tuple[list[
     # X_seg is called X, unless X_mask is there too.
     cases = [short if reduced[short := MASK_ENDING.sub("", name)] == 1 else name for name in stems]
     return _named(path, files, cases, subject, predictions)
+
+
+def _one_in_each_folder(root: Path, files: list[Address]) -> dict[Address, str]:
+    """Masks called alike, one in the folder of each case (case_00000/segmentation.nii.gz) -> case; else nothing."""
+    masks = [file for file in files if _IS_MASK.search(file.stem)]
+    cases = ["_".join(file.parent.relative_to(root).parts) for file in masks]
+    return dict(zip(masks, cases, strict=True)) if len(set(cases)) == len(cases) and "" not in cases else {}
+
+
+def _names_of(file: Address, alike: bool) -> frozenset[str]:
+    """What a prediction of the scan of this reference may be called, beside its case.
+
+    `alike`: other references are called as it is. Then `ucseg predict` puts folders before the name of its scan.
+    """
+    own = {file.stem, MASK_ENDING.sub("", file.stem)}
+    if not alike:
+        return frozenset(own)
+    beside = {Address.of(one).stem for one in file.parent.iterdir() if one.name != file.name}
+    folders = ["_".join(file.parent.parts[-depth:]) for depth in range(1, len(file.parent.parts))]
+    return frozenset([*folders, *(f"{folder}_{name}" for folder in folders for name in beside)])
 
 
 def joined(files: list[Address], own: Collection[str] = ()) -> list[Address]:
@@ -100,8 +123,9 @@ def _named(
         below = file.below(folder) if folder.is_dir() else file.name
         names[case] = (case if subject is None else file.stem, below)  # the user sees names of files
     subjects = find_subjects(names, subject)
+    count = Counter(file.stem for file in files)
     known = [
-        Reference(case, subjects.of[case], file, names=frozenset({file.stem, MASK_ENDING.sub("", file.stem)}))
+        Reference(case, subjects.of[case], file, names=_names_of(file, alike=count[file.stem] > 1))
         for case, file in zip(cases, files, strict=True)
     ]
     return _with_series(known, predictions), subjects
