@@ -26,12 +26,12 @@ from provenance import RESULTS, machine
 FOLDER = RESULTS / "partly_labelled"
 ARMS = {
     "27 scans, 3 spread slices": (27, "spread"),
-    "9 scans": (9, ""),
     "2 scans": (2, ""),
+    "9 scans": (9, ""),
     "27 scans, 3 middle slices": (27, "middle"),
 }
 """Labelled scans, and which three slices of each are; "": all."""
-STEPS = {"supervised": 450, "uc_seg": 400}
+STEPS = {"supervised": 450, "uc_seg": 200}
 COMMON = ("precision=fp32",)
 
 

@@ -12,6 +12,7 @@ from numpy import nanmean
 
 from choice_tables import choices
 from compare import STUDIES
+from partly_labelled_table import partly_labelled
 from ucseg.comparison.grid import cells, file_name, parse_variants
 from ucseg.evaluation.statistics import paired_difference
 
@@ -418,6 +419,7 @@ def page() -> str:
     parts += [outside_check(result, ours) for result in results if "outside_check" in result]
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("nnunet/*.json"))]
     parts += [section] if (section := beside_nnunet(runs, comparisons)) else []
+    parts += [section] if (section := partly_labelled()) else []
     parts += [EARLIER, *(table(result) for result in results if "study" in result)]
     parts.append(steps())
     parts.append(growth(json.loads((RESULTS / "step_growth.json").read_text())["sizes"]))
