@@ -446,3 +446,25 @@ def write_segments(path: Path, array: Array, segments: str) -> None:
         f"space origin: (0,0,0)\n{segments}\n"
     )
     path.write_bytes(head.encode() + gzip.compress(array.astype(np.uint8).tobytes(order="F")))
+
+
+def test_a_scan_is_no_reference(tmp_path: Path) -> None:
+    """Its values are no classes, however many there are."""
+    save(ball(3), tmp_path / "p" / "a.nii.gz")
+    save(np.random.default_rng(0).normal(90, 20, ball(3).shape).clip(0, 255).astype(np.uint8), tmp_path / "r/a.nii.gz")
+    with refused("no-case-evaluated", "picture-not-mask", naming="a.nii.gz"):
+        evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out")
+    parcels = np.add.outer(np.add.outer(np.arange(12) // 3 * 16, np.arange(10) // 3 * 4), np.arange(8) // 2) + 1
+    save(parcels.astype(np.uint8), tmp_path / "p" / "a.nii.gz")
+    save(parcels.astype(np.uint8), tmp_path / "r" / "a.nii.gz")
+    assert evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out").mean("dice") == 1  # 64 small structures
+
+
+def test_drawn_references_need_a_dataset(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40)).astype(np.uint8)
+    save(picture, tmp_path / "r" / "a.png")
+    save((picture > 128).astype(np.uint8), tmp_path / "p" / "a.png")
+    shapes = [{"label": "cell", "points": [[3, 3], [20, 3], [20, 20]], "shape_type": "polygon"}]
+    (tmp_path / "r" / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
+    with refused("no-case-evaluated", "picture-not-mask", naming=["a.json", f"ucseg init {tmp_path / 'r'}"]):
+        evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out")

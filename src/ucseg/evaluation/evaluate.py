@@ -23,6 +23,7 @@ from ucseg.evaluation.class_names import agreed_names, as_references, classes_of
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.reading import Reading, by_number, class_indices
+from ucseg.evaluation.references import drawn_in
 from ucseg.evaluation.results import CaseResult, Evaluation, uncertainty_of
 from ucseg.evaluation.uncertainty_maps import UncertaintySettings, WrittenMaps
 from ucseg.folder.predictions import note_of
@@ -124,7 +125,9 @@ def evaluate_folder(
     failed |= found.of_other_scans
     note = note_of(predictions if predictions.is_dir() else predictions.parent)
     if not ordered:
-        nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.")
+        drawn = drawn_in(references) if found.dataset is None else None
+        hint = f" What is drawn in {drawn.name} is compared by a dataset: ucseg init {references}." if drawn else ""
+        nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.{hint}")
         raise UserError.together([nothing, *failed.values()])
     complete = _complete(ordered, classes)
     return Evaluation(

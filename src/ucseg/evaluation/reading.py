@@ -17,6 +17,7 @@ from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
 _GREY = 32  # more values than that in a plain image: a picture or a lossy mask, not classes
+_VARIED = 0.7  # so many neighbours differ in a scan: of masks, even of many small structures, less than half do
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Arr
     occurring = np.unique(values)
     if values.dtype == np.uint8 and set(occurring.tolist()) <= {0, 255} and (classes is None or 255 not in classes):
         return (values // 255).astype(np.uint8)
-    if classes is None and path.plain and len(occurring) > _GREY:
+    if classes is None and len(occurring) > _GREY and (path.plain or _is_varied(values)):
         raise UserError(
             "picture-not-mask",
             f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask. "
@@ -91,6 +92,13 @@ def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Arr
             f"{path}: holds values that are not classes ({some(unknown)}); name them with --classes or fix the mask.",
         )
     return values
+
+
+def _is_varied(values: Array) -> bool:
+    """Whether nearly all neighbours differ, background apart, as they do in a scan and in no mask."""
+    one, other = values[1:], values[:-1]
+    shown = (one != 0) | (other != 0)
+    return bool(shown.any() and (one != other)[shown].mean() > _VARIED)
 
 
 def by_number(mask: Address, reading: Reading) -> bool:

@@ -16,6 +16,7 @@ from ucseg.folder.listing import is_ome_zarr
 from ucseg.folder.predictions import made_in
 from ucseg.folder.roles import MASK_WORDS, whole_of_part
 from ucseg.folder.subjects import Subjects, find_subjects
+from ucseg.scans import drawings
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom import segmentation as dicom_seg
@@ -169,3 +170,14 @@ def _inside(folder: Path, deep: bool) -> Iterator[Path]:
 def _may_be_mask(file: Address) -> bool:
     """Of DICOM files, segmentations: their images may lie beside them."""
     return is_segmentation(file) if file.format == "dicom" else bool(file.format)
+
+
+def drawn_in(path: Path) -> Path | None:
+    """A file of an annotation program in a folder of references: only a dataset knows the pictures of its shapes."""
+    for file in _inside(path, deep=True) if path.is_dir() else ():
+        try:
+            if file.suffix.lower() in drawings.ENDINGS and drawings.pictures_of(file):
+                return file
+        except UserError:
+            continue  # damaged, or no library: not what is compared
+    return None
