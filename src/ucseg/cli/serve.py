@@ -89,6 +89,9 @@ def serve(
         session.start()
         config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=10)
         uvicorn.Server(config).run(sockets=[socket_])
+    except KeyboardInterrupt:  # Ctrl-C is how a server ends
+        if session.trainings.running is not None:
+            say("serve-saves", "Stopping: the training saves first. It goes on with the next 'ucseg serve'.")
     finally:
         session.close()
         socket_.close()

@@ -14,7 +14,6 @@ from typing import Any
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CASES_FILE, Dataset, load_dataset
 from ucseg.errors import UserError
-from ucseg.inference.predictor import Predictor
 from ucseg.planning.origin import require_fit
 from ucseg.scans.address import Address
 from ucseg.scans.dicom.series import read_file
@@ -61,13 +60,11 @@ class Session:
     ) -> None:
         dataset = load_dataset(data)
         self.data = dataset.folder
-        first = run.absolute()
-        Predictor.from_run(first, checkpoint, "cpu")  # refused before anything is written
-        self.labels = Labels(self.data)
+        self.trainings = Trainings(self.data, run.absolute(), settings, steps, self._settle, self._take)
+        self.model = Model(self.trainings.current, checkpoint, predicting)
+        require_fit(self.model.predictor.plan, dataset, self.model.run / "plan.yaml")
+        self.labels = Labels(self.data)  # all else is sound: from here on files are written
         try:
-            self.trainings = Trainings(self.data, first, settings, steps, self.labels.settle, self._take)
-            self.model = Model(self.trainings.current, checkpoint, predicting)
-            self._require_fit(dataset)
             self.queue = Queue(
                 self.labels.folder / "queue.json",
                 lambda: (self.dataset.unlabelled, self.dataset.labelled),
@@ -215,12 +212,12 @@ class Session:
         self.queue.say(case.case, what, {"who": who[:200], "when": when, "model": self.model.last_said(case.case)})
         log.info("%s is %s", case.case, what)
 
+    def _settle(self) -> None:
+        self.labels.settle()
+
     def _take(self, run: Path) -> None:
         self.model.use(run)
         log.info("the weights of %s answer from now on", run)
-
-    def _require_fit(self, dataset: Dataset) -> None:
-        require_fit(self.model.predictor.plan, dataset, self.model.run / "plan.yaml")
 
     def _changed_at(self) -> tuple[int, int]:
         found = (self.data / CASES_FILE).stat()
