@@ -65,6 +65,15 @@ def test_lossy_colours_are_the_nearest(tmp_path: Path) -> None:
     assert (read_label(mask, TRUE.shape, dataset.config) != TRUE).mean() < 0.05
 
 
+def test_a_colour_may_mean_not_annotated(tmp_path: Path) -> None:
+    said = "ignore=#ff0000,tumour=#0080ff"
+    dataset = ucseg.init(folder(tmp_path), out=tmp_path / "d", validation="1", test="1", palette=said)
+    assert dataset.config.classes == {0: "background", 1: "tumour"}
+    mask = dataset.cases[0].mask
+    assert mask is not None
+    assert (read_label(mask, TRUE.shape, dataset.config) == np.array([0, 255, 1])[TRUE]).all()
+
+
 def test_what_is_asked_and_refused(tmp_path: Path) -> None:
     data = folder(tmp_path)
     with refused("no-mask-usable", naming=["#000000, #ff0000, #0080ff", "--palette"]):

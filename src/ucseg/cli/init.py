@@ -162,7 +162,9 @@ def print_understood(folder: Path, found: Understood, every: bool = False) -> No
     if config.not_annotated:
         facts.add_row("not annotated", ", ".join(map(str, config.not_annotated)))
     if config.palette:
-        facts.add_row("colours", ", ".join(f"{colour} is class {index}" for index, colour in enumerate(config.palette)))
+        meant = {value: f"class {config.values.get(value, value)}" for value in range(len(config.palette))}
+        meant |= dict.fromkeys(config.not_annotated, "not annotated")
+        facts.add_row("colours", ", ".join(f"{colour} is {meant[at]}" for at, colour in enumerate(config.palette)))
     if config.mask_threshold is not None:
         facts.add_row("masks", f"foreground is above {config.mask_threshold:g}")
     if config.fill_outlines:

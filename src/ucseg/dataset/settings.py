@@ -45,7 +45,7 @@ class DatasetConfig(Strict):
         geometry: which part of a NIfTI header counts: qform, sform or pixdim. None: sform, or pixdim where they differ.
         spacing: edges of a voxel in mm along the arrays' axes, for files that state none; None: such files are in px.
         max_voxels: scans with more are refused.
-        palette: of masks in colours: the colour of each class, the background's first, as #rrggbb.
+        palette: of masks in colours: the colour of each value, the background's first, as #rrggbb.
         codes: class index -> what DICOM segmentations call it (see scans/dicom/codes.py); none needs any.
     """
 
@@ -109,8 +109,9 @@ class DatasetConfig(Strict):
     @field_validator("palette")
     @classmethod
     def _palette_is_of_classes(cls, palette: list[str], info: ValidationInfo) -> list[str]:
-        if palette and len(palette) != len(info.data.get("classes", palette)):
-            raise ValueError("it has a colour for each class, the background's first")
+        known = len(info.data.get("classes", palette)) + len(info.data.get("not_annotated", []))
+        if palette and len(palette) != known:
+            raise ValueError("it has a colour for each class, the background's first, and for what is not annotated")
         if len({from_hex(colour) for colour in palette}) < len(palette):
             raise ValueError("every class needs its own colour")
         return palette
