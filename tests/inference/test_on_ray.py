@@ -25,9 +25,9 @@ from ucseg.cli.main import main
 from ucseg.cli.predict import predict
 from ucseg.errors import UserError
 from ucseg.inference.on_ray import Crew, Worker, cluster, share
-from ucseg.inference.outputs import CaseFiles, weights_digest
+from ucseg.inference.outputs import CaseFiles
 from ucseg.inference.predictor import Predictor
-from ucseg.training.checkpoint import save_weights
+from ucseg.training.checkpoint import save_weights, weights_digest
 from ucseg.training.run_folder import RunFolder
 
 NAMES = ("asks_to_stop", "awaits_others", "c", "d", "e", "f", "g", "h", "i", "kills_always", "kills_once")

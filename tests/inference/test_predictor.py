@@ -154,21 +154,33 @@ def test_prepared_cases_give_labels_and_probabilities() -> None:
     np.testing.assert_array_equal(label, image[0].astype(np.float16) > 0.5)
 
 
-def test_failure_score_measures_the_members() -> None:
+def test_scores_measure_the_members_and_the_mask() -> None:
     image = np.concatenate([np.zeros(40), np.full(10, 0.6), np.full(10, 1.0)]).astype(np.float32).reshape(1, 6, 10)
     # "low" (above 0.25) has 20 voxels, "high" (above 0.75) has 10 of them.
-    assert predictor(plan_2d()).predict_scan(scan_of(image)).failure_score == pytest.approx(1 - 2 * 10 / 30)
+    found = predictor(plan_2d()).predict_scan(scan_of(image))
+    assert found.scores["disagreement"] == pytest.approx(1 - 2 * 10 / 30)
+    assert found.failure_score == found.scores["failure_score"] == pytest.approx(0, abs=1e-6), "of sure probabilities"
+    assert found.scores["mean_entropy"] == pytest.approx(0, abs=1e-6)
+    alone = predictor(plan_2d(), silent=("high",)).predict_scan(scan_of(image))
+    assert np.isnan(alone.scores["disagreement"]), "a network that has not learned does not count"
+
+
+def test_networks_with_empty_masks_are_named() -> None:
+    image = np.full((1, 6, 10), 0.6, np.float32)
+    plan = plan_2d(normalisation="ct", ct_window={"low": 0, "high": 1, "mean": 0, "std": 1})
+    assert predictor(plan).predict_scan(scan_of(image)).empty_members == ("high",)
+    assert predictor(plan).predict_scan(scan_of(image * 0)).empty_members == ()
 
 
 def test_a_class_that_every_labelled_mask_holds_and_the_prediction_lacks_is_a_failure() -> None:
     dark = np.zeros((1, 20, 20), np.float32)
     dark[0, 0, 0] = 1e-6  # not constant, and below every level once it is scaled by the plan
     plan = plan_2d(normalisation="ct", ct_window={"low": 0, "high": 1, "mean": 0, "std": 1})
-    assert predictor(plan).predict_scan(scan_of(dark)).failure_score == 0, "empty may be right"
+    assert predictor(plan).predict_scan(scan_of(dark)).failure_score == pytest.approx(0, abs=1e-6), "empty may be right"
     knowing = plan.model_copy(update={"always_present": (1,)})
     assert predictor(knowing).predict_scan(scan_of(dark)).failure_score == 1
     dark[0, 2:8, 2:8] = 1
-    assert predictor(knowing).predict_scan(scan_of(dark)).failure_score == 0
+    assert predictor(knowing).predict_scan(scan_of(dark)).failure_score == pytest.approx(0, abs=1e-6)
 
 
 def test_modules_come_back_in_the_mode_they_were_in() -> None:

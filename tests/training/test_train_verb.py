@@ -23,6 +23,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset as Manifest
 from ucseg.dataset.manifest import load_dataset, save_dataset
 from ucseg.errors import Interrupted, UserError
+from ucseg.inference.predictor import Predictor
 from ucseg.inference.step_cost import ThisMachine
 from ucseg.planning.budget import Cost
 from ucseg.training.checkpoint import load_method
@@ -83,8 +84,10 @@ def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
         "config.json", "plan.yaml", "codes.yaml", "environment.json", "metrics.jsonl", "state.safetensors", "time.json",
-        "last.safetensors", "last.json", "best.safetensors", "best.json",
+        "last.safetensors", "last.json", "best.safetensors", "best.json", "calibration.json",
     }  # fmt: skip
+    calibrated = Predictor.from_run(tmp_path / "run", device="cpu").calibration
+    assert calibrated is not None and calibrated.cases == 3, "of exactly the weights that were saved"
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["method"]["name"] == method
     assert "calibration_weight" in config["method"]["config"]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ucseg.inference.predictor import Predictor
     from ucseg.labelling.measures import Measure
     from ucseg.labelling.shortlist import LabelFolder
+    from ucseg.training.checkpoint import weights_digest
 
 
 def label_next(
@@ -69,7 +70,6 @@ def label_next(
             "nothing-to-label", f"{data.folder}: every training case has a mask; add scans with 'ucseg init' first."
         )
 
-    from ucseg.inference.outputs import weights_digest
     from ucseg.inference.predictor import Predictor
     from ucseg.labelling.sheet import write_sheet
     from ucseg.labelling.shortlist import FINISHED, LIST, SHEET, START, LabelFolder

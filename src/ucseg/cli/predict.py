@@ -10,24 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ucseg.cli.calls import typed
+from ucseg.cli.prediction_words import (
+    say_doubts,
+    say_how_it_counts,
+    say_what_did_not_learn,
+    say_which_are_empty,
+    say_which_to_look_at,
+)
 from ucseg.cli.reading_options import MaxVoxels, Spacing
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.errors import Interrupted, UserError, some
 
 if TYPE_CHECKING:
     from ucseg.folder.inputs import Input
+    from ucseg.inference.ensemble import AnyPredictor
     from ucseg.inference.outputs import DicomOutput, PredictionFolder, Row
-    from ucseg.inference.predictor import Predictor
     from ucseg.scans.said import Said
-
-TO_LOOK_AT = 5
-"""Cases with a high failure score that are named."""
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder that `ucseg train` wrote.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Scans, folders of scans, or datasets (see --split).")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Scans, folders of scans, or datasets (see --split). More runs may stand before them."),
+    ],
     *,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     probabilities: Annotated[
@@ -80,11 +86,13 @@ def predict(
 ) -> PredictionFolder:
     """Segment scans with a trained model.
 
-    Writes DIR/CASE (the mask, in the scan's own format and geometry), DIR/uncertainty/CASE and DIR/cases.csv (volume
-    per class, mean uncertainty, and a failure score: 1 - Dice between the networks' masks, where a class counts 0 that
-    every labelled training mask holds and the prediction does not). Empty masks are named. A scan that cannot be
-    predicted is named there with the reason, and the others are done. The exit code is then 2, as it is where an
+    Writes DIR/CASE (the mask, in the scan's own format and geometry), DIR/uncertainty/CASE and DIR/cases.csv: volume
+    per class, and scores of how likely the mask has failed. The first is 1 - the Dice to expect by the probabilities.
+    With a calibration in RUN it also has the predicted Dice with an interval. Empty masks are named. A scan that cannot
+    be predicted is named there with the reason, and the others are done. The exit code is then 2, as it is where an
     input holds no scan at all.
+
+    RUN1 RUN2 ... SCANS: of several runs, the mean of their probabilities. Leading folders that are runs are taken so.
 
     With --dicom-seg, each DICOM scan also gets DIR/dicom/CASE.dcm and, if it is a volume,
     DIR/dicom/uncertainty/CASE.dcm, in its frame of reference. With --rtstruct, volumes get
@@ -99,29 +107,26 @@ def predict(
     """
     from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
     from ucseg.inference.cases import predict_case
+    from ucseg.inference.ensemble import predictor_of, split_runs
     from ucseg.inference.on_ray import cluster, predict_on_ray
-    from ucseg.inference.outputs import CaseFiles, PredictionFolder, weights_digest
+    from ucseg.inference.outputs import CaseFiles, PredictionFolder
     from ucseg.inference.predictor import Predictor
     from ucseg.training.allocator import kept_memory
     from ucseg.training.run_folder import RunFolder
 
     here, precision = _here(device, _first_precision(precision, out, resume), ray, workers)
+    runs, inputs = split_runs(run, inputs)
     make = partial(
-        Predictor.from_run,
+        predictor_of,
+        load=Predictor.from_run,
         checkpoint=checkpoint,
         overlap=overlap,
         growth=window_growth,
         components=components,
         mirror=mirror,
     )
-    predictor = _that_fits(make(run, device=here, precision=precision), here_too=ray is None)
-    if reached := RunFolder(run).unfinished:
-        command = typed("train", Path(RunFolder(run).config.get("dataset", "DATASET")), out=run, resume=True)
-        say(
-            "not-final",
-            f"{run}: training stands at {reached}: the weights are not final; '{command}' continues it.",
-            "yellow",
-        )
+    predictor = _that_fits(make(runs, device=here, precision=precision), here_too=ray is None)
+    say_how_it_counts(runs, predictor)
     how = _read_how(RunFolder(run).config, geometry, spacing, max_voxels)
     found = find_inputs(inputs, out, split, predictor.plan.channels, how)
     items, problems = found.scans, found.problems
@@ -129,16 +134,18 @@ def predict(
         items = _dicom_series(items, problems, "--dicom-seg" if dicom_seg else "--rtstruct")
     for problem in problems:
         say(problem.code, str(problem), "red")
-    _say_doubts(items)
+    say_doubts(items)
     if found.masks:
         say(
             "masks-left-out",
             f"Left out as masks, by folder or name: {len(found.masks)} "
             f"({some([file.name for file in found.masks])}); {HOW_TO_PREDICT_MASKS}.",
         )
-    weights = weights_digest(predictor.method)
+    weights = predictor.weights
     settings = {
         "run": str(run.absolute()),
+        "runs": [str(one.absolute()) for one in runs],
+        "calibrated": predictor.calibration is not None,
         "checkpoint": checkpoint,
         "weights": weights,
         "components": components,
@@ -167,11 +174,12 @@ def predict(
                     for item in todo:
                         done(predict_case(predictor, item, files, report))
             else:
-                again = partial(make, run.absolute(), device=device, precision=predictor.precision)
+                again = partial(make, [one.absolute() for one in runs], device=device, precision=predictor.precision)
                 warn = partial(say, style="yellow")
                 predict_on_ray(joined, again, weights, files, todo, done, warn, device=device, workers=workers)
-    _say_which_are_empty(folder)
-    _say_which_to_look_at(folder, found.of_dataset)
+    say_which_are_empty(folder)
+    say_what_did_not_learn(folder, predictor.silent)
+    say_which_to_look_at(folder, found.of_dataset)
     if folder.failed:
         others = "; the others are done." if len(folder.failed) < len(items) else "."
         raise UserError(
@@ -188,12 +196,12 @@ def predict(
     return folder
 
 
-def _that_fits(predictor: Predictor, here_too: bool) -> Predictor:
+def _that_fits(predictor: AnyPredictor, here_too: bool) -> AnyPredictor:
     """The predictor; refused before the first scan where this machine predicts and has no memory for a window."""
     from ucseg.inference.step_memory import require_window
 
-    if here_too:
-        require_window(predictor.method, predictor.plan, predictor.device)
+    for one in predictor.each if here_too else ():
+        require_window(one.method, one.plan, one.device)
     return predictor
 
 
@@ -218,24 +226,6 @@ def _first_precision(precision: str, out: Path, resume: bool) -> str:
 
     earlier = note_of(out) if resume and precision == "auto" else None
     return earlier.precision or precision if earlier is not None else precision
-
-
-def _say_doubts(items: list[Input]) -> None:
-    """Which headers say two spacings, and which of them is taken."""
-    from ucseg.scans.reading import read_header
-
-    doubts: dict[str, list[str]] = {}
-    for item in items:
-        if item.address.format == "nifti":
-            try:
-                doubt = read_header(item.address)[1].doubt
-            except UserError:
-                continue  # prediction will report it
-            if doubt:
-                doubts.setdefault(doubt, []).append(item.address.name)
-    for doubt, names in doubts.items():
-        said = f"{len(names)} headers contradict themselves: {doubt}, which is taken ({some(names)})"
-        say("header-contradicts-itself", f"{said}; --geometry decides it.", "yellow")
 
 
 def _read_how(config: Mapping[str, Any], geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
@@ -285,28 +275,6 @@ def _shown(folder: PredictionFolder, total: int) -> Iterator[tuple[Callable[[Row
         ) from None
     finally:
         folder.save_table()
-
-
-def _say_which_are_empty(folder: PredictionFolder) -> None:
-    plan, empty = folder.files.plan, folder.empty
-    if empty:
-        always = ", ".join(plan.classes[value] for value in plan.always_present)
-        meaning = (
-            f"every labelled training mask holds {always}, so these most likely failed"
-            if always
-            else "look at these: either there is nothing to find, or it was missed"
-        )
-        say("empty-masks", f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", "yellow")
-
-
-def _say_which_to_look_at(folder: PredictionFolder, of_dataset: bool) -> None:
-    doubtful = folder.doubtful[:TO_LOOK_AT]
-    if len(folder.rows) > TO_LOOK_AT and doubtful:
-        named = ", ".join(f"{case} {score:.2f}" for case, score in doubtful)
-        if of_dataset:  # no advice to train on test cases
-            say("look-first", f"Look at these first (failure score): {named}.")
-        else:
-            say("look-or-label", f"Look at these first, or label them for the next training (failure score): {named}.")
 
 
 def _dicom_series(items: list[Input], problems: list[UserError], option: str) -> list[Input]:

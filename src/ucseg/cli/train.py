@@ -159,9 +159,10 @@ def _train(
     from ucseg.batches.stream import Stream, loader
     from ucseg.cli.training_bar import Display
     from ucseg.config import merge
+    from ucseg.inference.calibration import Keeper
     from ucseg.inference.step_cost import ThisMachine
     from ucseg.inference.step_memory import require_batch
-    from ucseg.inference.validation import validate
+    from ucseg.inference.validation import watching
     from ucseg.methods import build_method, settings_of
     from ucseg.planning.origin import reading_of
     from ucseg.planning.plan import write_plan
@@ -214,23 +215,22 @@ def _train(
         elif ranks.rank() == 0:
             run.begin(complete, lambda path: write_plan(chosen, path), hold=True)
             save_codes(data.config.codes, chosen.classes, run.path)
-    own = range(ranks.rank(), stream.pieces, ranks.size())
     precision = run.first_precision(config.precision) if resume else config.precision
     last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
+    keeper = Keeper(run.path, ranks.rank() == 0)
     with progress_bar() as bar:
         display = Display(bar, name, None if resume or config.hours is not None else data.folder)
-        seen = display.show_validation
         result = fit(
             model,
-            lambda start: loader(stream, start, last, _loaders(config), own),
+            lambda start: loader(
+                stream, start, last, _loaders(config), range(ranks.rank(), stream.pieces, ranks.size())
+            ),
             run,
             config,
-            (lambda trained, at_end: validate(trained, chosen, prepared.validation, precision, seen, at_end=at_end))
-            if prepared.validation
-            else None,
+            watching(chosen, prepared.validation, precision, display.show_validation, keeper),
             on_step=display.show,
         )
-    say_how_it_ended(result, data, prepared)
+    say_how_it_ended(result, data, prepared, next(iter(keeper.found), None))
     return result
 
 

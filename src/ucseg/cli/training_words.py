@@ -13,12 +13,11 @@ from ucseg.errors import some
 if TYPE_CHECKING:
     from ucseg.batches.prepare import Prepared
     from ucseg.dataset.manifest import Dataset
+    from ucseg.inference.calibration import Calibration
     from ucseg.methods.base import Method
     from ucseg.networks.weights import Fit
     from ucseg.training.trainer import FitResult
 
-NOTHING = 0.01
-"""A Dice below it, on validation cases, means that nothing was found."""
 MOST_PAIRS = 3
 MOST_FINDINGS = 20
 """Shown at the start; a longer list would only scroll away."""
@@ -59,7 +58,10 @@ def say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:
     if semi_supervised and not prepared.unlabelled:
         say("all-labelled", "All training cases are labelled: semi-supervision has no unlabelled scans to learn from.")
     if not prepared.validation:
-        say("no-validation", "There are no validation cases: only the last weights are kept, no best ones.")
+        say(
+            "no-validation",
+            "There are no validation cases: only the last weights are kept, no best ones, and nothing is calibrated.",
+        )
 
 
 def say_where_it_starts(path: Path, fit: Fit, model: Method) -> None:
@@ -88,21 +90,23 @@ def say_what_was_lost(prepared: Prepared) -> None:
 
 def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, str] | None:
     """Kind and text of a message, if the last weights find nothing on the validation cases or nothing of some class."""
+    from ucseg.training.read_back import NOTHING_LEARNED
+
     start = "dice_class_"
-    lost = [key.removeprefix(start) for key, value in last.items() if key.startswith(start) and value < NOTHING]
-    if min(last["dice"], last.get("mirrored dice", 1.0)) < NOTHING:
+    lost = [key.removeprefix(start) for key, value in last.items() if key.startswith(start) and value < NOTHING_LEARNED]
+    if min(last["dice"], last.get("mirrored dice", 1.0)) < NOTHING_LEARNED:
         kind, found = "nothing-learned", "Nothing was learned: the model finds nothing of the validation masks"
         members = [
             f"{key.removeprefix('dice_')} by itself has Dice {value:.2f}"
             for key, value in last.items()
-            if key.startswith("dice_") and not key.startswith(start) and value >= NOTHING
+            if key.startswith("dice_") and not key.startswith(start) and value >= NOTHING_LEARNED
         ]
         if members:
             kind = "prediction-empty"
             found = f"The prediction finds nothing of the validation masks, though {' and '.join(members)}"
     elif lost:
         kind = "class-not-learned"
-        found = f"Not learned: {', '.join(lost)} (Dice below {NOTHING:g} on the validation cases)"
+        found = f"Not learned: {', '.join(lost)} (Dice below {NOTHING_LEARNED:g} on the validation cases)"
     else:
         return None
     return kind, (
@@ -111,11 +115,14 @@ def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, st
     )
 
 
-def say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> None:
-    """The figures, the time, and the commands that come next."""
+def say_how_it_ended(
+    result: FitResult, data: Dataset, prepared: Prepared, calibrated: Calibration | None = None
+) -> None:
+    """The figures, the time, what was calibrated, and the commands that come next."""
     from rich.table import Table
 
     from ucseg.inference.validation import MIRRORED
+    from ucseg.training.read_back import networks_not_learned
 
     if result.already_finished:
         say("run-finished", f"{result.run}: this run has already ended, at step {result.steps}; nothing was done.")
@@ -133,6 +140,19 @@ def say_how_it_ended(result: FitResult, data: Dataset, prepared: Prepared) -> No
         output.print(table)
         if missed := what_was_not_learned(rows["last"], result.steps):
             say(*missed, "yellow")
+        elif silent := networks_not_learned(rows["last"]):
+            say(
+                "network-not-learned",
+                f"Network {', '.join(silent)} found nothing of the validation cases: it has not learned, and does not "
+                "count in the disagreement of predictions; train longer.",
+                "yellow",
+            )
+    if calibrated is not None:
+        lacking = "" if calibrated.dice else "; too few of them to predict a Dice"
+        if calibrated.dice and calibrated.dice.width is None:
+            lacking = "; too few of them for an interval of the predicted Dice"
+        how = f"at temperature {calibrated.temperature:.2f}{lacking}"
+        say("calibrated", f"Calibrated on {calibrated.cases} validation cases, {how}.")
     if result.silent:
         say(
             "silent-terms",

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from ucseg.types import Array
 
@@ -94,26 +93,3 @@ class Confidence:
             np.bincount(index[right], minlength=bins),
             float(self.squares[chosen].sum(dtype=np.float64)),
         )
-
-
-def near_structure(prediction: Array, reference: Array, spacing: tuple[float, ...], margin: float) -> Array:
-    """S bool: the foreground of either mask and all within `margin` of it; nothing where both are empty.
-
-    In a volume that is nearly all background, a mean over all voxels is the background's.
-
-    Args:
-        prediction, reference: S, class indices.
-        spacing: edge lengths of a voxel.
-        margin: distance between voxel centres, in the unit of the spacing.
-    """
-    structure = (prediction > 0) | (reference > 0)
-    near = np.zeros(structure.shape, bool)
-    boxes = ndimage.find_objects(structure.astype(np.uint8))
-    if not boxes or boxes[0] is None:
-        return near
-    box = tuple(
-        slice(max(0, one.start - reach), one.stop + reach)
-        for one, reach in zip(boxes[0], (math.ceil(margin / edge) for edge in spacing), strict=True)
-    )
-    near[box] = ndimage.distance_transform_edt(~structure[box], sampling=spacing) <= margin
-    return near

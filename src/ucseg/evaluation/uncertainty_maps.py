@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.evaluation.calibration import Confidence, Reliability, near_structure
+from ucseg.evaluation.calibration import Confidence, Reliability
 from ucseg.evaluation.ranking import RankedVoxels, ranked_voxels
 from ucseg.folder.predictions import INTERVAL, PREDICTED_DICE, SCORES, file_names, note_of, rows_of
+from ucseg.inference.calibration import near_structure
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 from ucseg.types import Array

@@ -19,7 +19,15 @@ ABOUT = "prediction.json"
 TABLE = "cases.csv"
 FAILURE_SCORE = "failure_score"
 """The score that ranks cases: the highest is looked at first."""
-SCORES = (FAILURE_SCORE, "mean_uncertainty")
+SCORES = (
+    FAILURE_SCORE,
+    "disagreement",
+    "mean_entropy",
+    "boundary_uncertainty",
+    "mirror_variance",
+    "mean_uncertainty",
+    "run_disagreement",
+)
 """Columns of cases.csv that may rank cases by how likely they failed."""
 PREDICTED_DICE = "predicted_dice"
 INTERVAL = ("predicted_dice_low", "predicted_dice_high")

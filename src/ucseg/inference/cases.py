@@ -8,14 +8,14 @@ import torch
 
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
+from ucseg.inference.ensemble import AnyPredictor
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
-from ucseg.inference.predictor import Predictor
 from ucseg.scans.content import content_of
 from ucseg.scans.reading import read_scan
 
 
 def predict_case(
-    predictor: Predictor, item: Input, files: CaseFiles, report: Callable[[float], None] | None = None
+    predictor: AnyPredictor, item: Input, files: CaseFiles, report: Callable[[float], None] | None = None
 ) -> Row:
     """Read, predict and write one scan.
 

@@ -20,8 +20,8 @@ from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
 from ucseg.folder.predictions import ABOUT
 from ucseg.inference.cases import predict_case
-from ucseg.inference.outputs import CaseFiles, Row, failed_row, weights_digest
-from ucseg.inference.predictor import Predictor
+from ucseg.inference.ensemble import AnyPredictor
+from ucseg.inference.outputs import CaseFiles, Row, failed_row
 from ucseg.machine.cores import cores
 from ucseg.machine.reading import read_json
 from ucseg.training.allocator import kept_memory
@@ -40,7 +40,7 @@ _START_ONE = "start one with `ray start --head`, or use --ray local"
 class Worker:
     """Predicts cases in its own process, on any machine of the cluster, with the weights of this digest."""
 
-    def __init__(self, make: Callable[[], Predictor], weights: str, files: CaseFiles) -> None:
+    def __init__(self, make: Callable[[], AnyPredictor], weights: str, files: CaseFiles) -> None:
         self._make, self._weights, self._files = make, weights, files
 
     def load(self) -> None:
@@ -53,7 +53,7 @@ class Worker:
                 "scans, run and --out must lie where all machines see them.",
             )
         self._predictor = self._make()
-        if weights_digest(self._predictor.method) != self._weights:
+        if self._predictor.weights != self._weights:
             raise UserError("ray-weights", f"{host}: the run's weights changed since the start; choose another --out.")
         self._kept = kept_memory(self._predictor.device.type == "cpu")
         self._kept.__enter__()  # to the end of this process
@@ -65,7 +65,7 @@ class Worker:
 
 def predict_on_ray(
     ray: Any,
-    make: Callable[[], Predictor],
+    make: Callable[[], AnyPredictor],
     weights: str,
     files: CaseFiles,
     items: Sequence[Input],

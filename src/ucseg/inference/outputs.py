@@ -13,7 +13,6 @@ prediction.json                          which weights and settings made this fo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,19 @@ import numpy as np
 from ucseg.dataset.manifest import CONFIG_FILE
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
-from ucseg.folder.predictions import ABOUT, file_names, note_of, rows_of
+from ucseg.folder.predictions import (
+    ABOUT,
+    FAILURE_SCORE,
+    INTERVAL,
+    PREDICTED_DICE,
+    SCORES,
+    file_names,
+    note_of,
+    rows_of,
+)
 from ucseg.inference.predictor import CasePrediction
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
-from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import content_of
 from ucseg.scans.dicom import results as dicom_results
@@ -138,8 +145,8 @@ class CaseFiles:
         row["mask"] = mask.name
         row |= volumes(prediction.mask, scan.geometry, self.plan.classes)
         row["mean_uncertainty"] = float(prediction.uncertainty.mean(dtype=np.float64))
-        row["failure_score"] = prediction.failure_score
-        return row
+        row["empty_networks"] = " ".join(prediction.empty_members)
+        return row | prediction.scores | dict(zip((PREDICTED_DICE, *INTERVAL), prediction.predicted_dice, strict=True))
 
 
 def failed_row(item: Input, reason: str) -> Row:
@@ -262,8 +269,13 @@ class PredictionFolder:
             "mask",
             *volume_columns(self.files.plan),
             "mean_uncertainty",
+            FAILURE_SCORE,
+            *[name for name in SCORES if name not in (FAILURE_SCORE, "mean_uncertainty")],
+            "empty_networks",
+            PREDICTED_DICE,
+            *INTERVAL,
         ]
-        return csv_text([*columns, "failure_score"], rows, header=header)
+        return csv_text(columns, rows, header=header)
 
 
 def volumes(mask: Array, geometry: Geometry, classes: dict[int, str]) -> Row:
@@ -278,15 +290,6 @@ def volumes(mask: Array, geometry: Geometry, classes: dict[int, str]) -> Row:
 def volume_columns(plan: Plan) -> list[str]:
     """Names of the volume columns of cases.csv, background apart."""
     return _columns(plan.classes, "px" if plan.unit == "px" else "ml")[1:]
-
-
-def weights_digest(method: Method) -> str:
-    """A short name for exactly these weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted(method.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _columns(classes: dict[int, str], unit: str) -> list[str]:

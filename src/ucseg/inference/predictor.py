@@ -16,7 +16,9 @@ from torch import Tensor
 
 from ucseg.batches.preprocess import Grid, from_network_grid, require_memory, to_network_grid
 from ucseg.errors import UserError
-from ucseg.inference.failure_score import failure_score
+from ucseg.folder.predictions import FAILURE_SCORE
+from ucseg.inference.calibration import Calibration, kept_for
+from ucseg.inference.case_scores import case_scores, missing
 from ucseg.inference.sliding_window import IN_MEMORY, gathered, predict_slabs
 from ucseg.method_parts.components import largest_components
 from ucseg.methods.base import Method
@@ -24,7 +26,7 @@ from ucseg.methods.contract import check_prediction, check_probabilities
 from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.planning.plan import Plan
 from ucseg.scans.scan import Scan
-from ucseg.training.checkpoint import load_method
+from ucseg.training.checkpoint import load_method, silent_networks, weights_digest
 from ucseg.training.device import choose_device, choose_precision, convolutions_to
 from ucseg.types import Array, Prediction
 
@@ -43,19 +45,27 @@ class CasePrediction:
 
     Attributes:
         mask: S uint8 (uint16 beyond 256 classes), class indices.
-        uncertainty: S float32 in (0, 1], vacuity.
-        failure_score: 1 - mean pairwise foreground Dice of the members' masks (before the component filter, on the
-            network's grid); a class of the plan's `always_present` that the mask lacks has Dice 0. NaN if the method
-            has fewer than two members.
-        probabilities: C x S float32 summing to one, if asked for.
+        uncertainty: S float32 in (0, 1]: with a calibration the chance that the voxel is wrong, else as the method
+            gives it.
+        scores: of the case, by their columns of cases.csv (`case_scores`).
+        predicted_dice: with the ends of its interval; NaN where it is not known.
+        probabilities: C x S float32 summing to one, if asked for; at the temperature of the calibration.
         members: each network's own mask by name, if asked for.
+        empty_members: networks whose masks are empty where the prediction is not.
     """
 
     mask: Array
     uncertainty: Array
-    failure_score: float
+    scores: dict[str, float]
+    predicted_dice: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     probabilities: Array | None = None
     members: dict[str, Array] = field(default_factory=dict)
+    empty_members: tuple[str, ...] = ()
+
+    @property
+    def failure_score(self) -> float:
+        """The score that ranks cases."""
+        return self.scores[FAILURE_SCORE]
 
 
 class Predictor:
@@ -72,6 +82,8 @@ class Predictor:
         components: keep only the largest component of the plan's `one_component` classes.
         mirror: predict each window also mirrored along every axis that training flips, and take the mean. It takes
             2 to the power of these axes as many passes.
+        silent: networks that have learned nothing: they do not count in scores.
+        calibration: of these weights.
     """
 
     def __init__(
@@ -86,6 +98,8 @@ class Predictor:
         batch: int | None = None,
         components: bool = True,
         mirror: bool = True,
+        silent: tuple[str, ...] = (),
+        calibration: Calibration | None = None,
     ) -> None:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.method = method.to(self.device)
@@ -105,6 +119,7 @@ class Predictor:
         self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
         self.components = components
         self.mirrors = mirrors_of(plan) if mirror else [()]
+        self.silent, self.calibration = silent, calibration
 
     @classmethod
     def from_run(
@@ -121,8 +136,20 @@ class Predictor:
             UserError: the folder is not a run or has no such checkpoint.
         """
         method, plan, _ = load_method(Path(run), checkpoint)
+        found = cls(method, plan, device, silent=silent_networks(Path(run), checkpoint), **settings)
+        found.calibration = kept_for(Path(run), found.weights, len(found.mirrors) > 1)
         convolutions_to(method, CHANNELS_LAST[plan.dims])
-        return cls(method, plan, device, **settings)
+        return found
+
+    @property
+    def each(self) -> list[Predictor]:
+        """The predictors of single runs that this one consists of."""
+        return [self]
+
+    @property
+    def weights(self) -> str:
+        """A short name for exactly these weights."""
+        return weights_digest(self.method)
 
     def predict_prepared(self, image: Array) -> tuple[Array, Array]:
         """Predict an image that is on the network's grid already (Cin x S, normalised): a prepared validation case.
@@ -132,8 +159,7 @@ class Predictor:
         """
         prediction = self.predict_grid(image)
         probabilities = prediction.probabilities[0].numpy()
-        label = _index_dtype(probabilities.argmax(axis=0), len(probabilities))
-        return self.keep_components(label), probabilities
+        return self.keep_components(_label(probabilities)), probabilities
 
     def predict_scan(
         self, scan: Scan, *, probabilities: bool = False, members: bool = True, report: Report | None = None
@@ -153,21 +179,27 @@ class Predictor:
                 "prediction-not-finite",
                 f"{scan.source}: the network's answer is not finite; try --precision fp32, or train again.",
             )
-        classes = prediction.probabilities.shape[1]
         own = {name: member[0].numpy() for name, member in prediction.members.items()}
         fused = prediction.probabilities[0].numpy()
+        label = _label(fused)
+        empty = tuple(name for name, member in own.items() if label.any() and not _label(member).any())
         mask = self.keep_components(_most_probable(fused, grid))
-        missed = [value for value in self.plan.always_present if not (mask == value).any()]
-        argmax = [_index_dtype(member.argmax(axis=0), classes) for member in own.values()]
-        uncertainty = from_network_grid(prediction.uncertainty[0].numpy(), grid)[0]
+        missed = missing(mask, self.plan.always_present)
+        scores = case_scores(prediction, self.keep_components(label), missed, self.silent)
+        del label
+        uncertainty = from_network_grid(prediction.uncertainty[0].numpy(), grid)[0].astype(np.float32, copy=False)
+        asked = from_network_grid(fused, grid) if probabilities else None
+        known = self.calibration
         return CasePrediction(
             mask=mask,
-            uncertainty=uncertainty.astype(np.float32, copy=False),
-            failure_score=failure_score(argmax, classes, missed),
-            probabilities=from_network_grid(fused, grid) if probabilities else None,
+            uncertainty=uncertainty if known is None else known.chance_of_error(uncertainty),
+            scores=scores,
+            predicted_dice=known.dice.of(scores[FAILURE_SCORE]) if known and known.dice else (math.nan,) * 3,
+            probabilities=asked if asked is None or known is None else known.soften(asked),
             members={name: self.keep_components(_most_probable(member, grid)) for name, member in own.items()}
             if members
             else {},
+            empty_members=empty,
         )
 
     def _least_memory(self, grid: Grid) -> float:
@@ -275,6 +307,11 @@ def _most_probable(probabilities: Array, grid: Grid) -> Array:
         label[larger] = index
         best = np.where(larger, values, best)
     return label
+
+
+def _label(probabilities: Array) -> Array:
+    """The most probable class of C x S probabilities, S."""
+    return _index_dtype(probabilities.argmax(axis=0), len(probabilities))
 
 
 def _index_dtype(label: Array, classes: int) -> Array:

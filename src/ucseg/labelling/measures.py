@@ -31,7 +31,7 @@ class Measure:
     Attributes:
         slice: index along the axis of the slices; None: the whole case.
         entropy: mean over all voxels, 0 to 1.
-        disagreement: the failure score, 0 (the networks agree) to 1; NaN if the method has one network.
+        disagreement: 1 - Dice between the networks, 0 (they agree) to 1; NaN if the method has one network.
         class_entropy: for each foreground class, the mean over all voxels of its probability times the entropy.
         foreground: voxels of each foreground class in the model's mask.
         look: the image and the probabilities of the foreground classes, both averaged to 64 values.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ucseg.dataset.case import Case
-from ucseg.inference.outputs import weights_digest
 from ucseg.inference.predictor import CasePrediction, Predictor
 from ucseg.labelling.measures import Measure, measure_scan
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
+from ucseg.training.checkpoint import weights_digest
 
 KEPT = 4
 """Predictions in memory: a person goes to the next case and comes back."""

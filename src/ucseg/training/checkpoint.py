@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 
 from ucseg.config import build
 from ucseg.errors import UserError, some
+from ucseg.machine.reading import read_json
 from ucseg.machine.writing import whole_file, write_json
-from ucseg.training.read_back import StateHeader
+from ucseg.training.read_back import StateHeader, networks_not_learned
 from ucseg.training.run_folder import RunFolder
 from ucseg.types import Problem
 
@@ -233,3 +235,18 @@ def find_weights(run: RunFolder, which: str) -> Path:
     advice = f"choose from: {', '.join(present)}" if present else "train longer: nothing was saved yet"
     why = {"best": " (it needs validation cases)", "ema": " (it needs --set ema=0.99 or the like in training)"}
     raise UserError("checkpoint-missing", f"{path}: there are no weights '{which}'{why.get(which, '')}; {advice}.")
+
+
+def silent_networks(run: Path, checkpoint: str) -> tuple[str, ...]:
+    """`networks_not_learned` of the validation of weights "last", "best" or "ema"."""
+    file = RunFolder(run).weights_file(checkpoint).with_suffix(".json")
+    return networks_not_learned(read_json(file) if file.exists() else {})
+
+
+def weights_digest(method: Method) -> str:
+    """A short name for exactly these weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(method.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

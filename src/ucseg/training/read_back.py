@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from ucseg.config import Strict
 from ucseg.planning.plan import MOST_STEPS
+
+NOTHING_LEARNED = 0.01
+"""A Dice below it, on validation cases, means that nothing was found."""
 
 
 class _Known(Strict):
@@ -85,3 +89,16 @@ class Starts(_Known):
     """environment.json: one record a start."""
 
     starts: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def networks_not_learned(validated: Mapping[str, Any]) -> tuple[str, ...]:
+    """Networks that found nothing of the validation cases, though the method did.
+
+    Args:
+        validated: figures by name: "dice", and "dice_NAME" of each network (and of each class, "dice_class_NAME").
+    """
+    figures = {key: value for key, value in validated.items() if isinstance(value, int | float)}
+    if not figures.get("dice", 0.0) >= NOTHING_LEARNED:
+        return ()
+    own = {key.removeprefix("dice_"): value for key, value in figures.items() if key.startswith("dice_")}
+    return tuple(name for name, value in own.items() if value < NOTHING_LEARNED and not name.startswith("class_"))

@@ -42,6 +42,7 @@ class RunFolder:
     - time.json: where the time went, and what would help most
     - state.safetensors: the point to resume from: weights, optimiser, step, best, in one file
     - last, best, ema (.safetensors and .json): weights to predict with, and what is known of them
+    - calibration.json: of the final weights, by the validation cases
     - weights.safetensors: what a finished pretraining hands on
 
     `verb` is the command that goes on with it.
@@ -163,7 +164,8 @@ class RunFolder:
         make_folder(self.path, "--out")
         self._sweep()
         weights = [file for name in ("last", "best", "ema") for file in self._weights_and_note(name)]
-        for leftover in (self.metrics_file, self.state_file, self.environment_file, *weights):
+        others = (self.metrics_file, self.state_file, self.environment_file, self.path / "calibration.json")
+        for leftover in (*others, *weights):
             leftover.unlink(missing_ok=True)
         if write_plan is not None:
             with whole_file(self.plan_file, durable=True) as part:

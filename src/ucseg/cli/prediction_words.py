@@ -1,0 +1,104 @@
+"""What `ucseg predict` reports before and after its work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ucseg.cli.calls import typed
+from ucseg.cli.terminal import say
+from ucseg.errors import UserError, some
+
+if TYPE_CHECKING:
+    from ucseg.folder.inputs import Input
+    from ucseg.inference.ensemble import AnyPredictor
+    from ucseg.inference.outputs import PredictionFolder
+
+TO_LOOK_AT = 5
+"""Cases with a high failure score that are named."""
+ENOUGH = 2
+"""Cases with a mask, of which none has one of a certain network: it has not learned."""
+
+
+def say_doubts(items: list[Input]) -> None:
+    """Which headers say two spacings, and which of them is taken."""
+    from ucseg.scans.reading import read_header
+
+    doubts: dict[str, list[str]] = {}
+    for item in items:
+        if item.address.format == "nifti":
+            try:
+                doubt = read_header(item.address)[1].doubt
+            except UserError:
+                continue  # prediction will report it
+            if doubt:
+                doubts.setdefault(doubt, []).append(item.address.name)
+    for doubt, names in doubts.items():
+        said = f"{len(names)} headers contradict themselves: {doubt}, which is taken ({some(names)})"
+        say("header-contradicts-itself", f"{said}; --geometry decides it.", "yellow")
+
+
+def say_how_it_counts(runs: list[Path], predictor: AnyPredictor) -> None:
+    """Weights that are not final, networks that do not count in scores, and whether the numbers are calibrated."""
+    from ucseg.training.run_folder import RunFolder
+
+    for run in runs:
+        if reached := RunFolder(run).unfinished:
+            command = typed("train", Path(RunFolder(run).config.get("dataset", "DATASET")), out=run, resume=True)
+            say(
+                "not-final",
+                f"{run}: training stands at {reached}: the weights are not final; '{command}' continues it.",
+                "yellow",
+            )
+    if predictor.silent:
+        names = ", ".join(predictor.silent)
+        say(
+            "network-not-learned",
+            f"{runs[0]}: network {names} found nothing of the validation cases: it has not learned, and does not count "
+            "in the disagreement; train longer.",
+            "yellow",
+        )
+    if len(runs) > 1:
+        say("runs-together", f"{len(runs)} runs together: uncertainty is of their mean, and no Dice is predicted.")
+    elif predictor.calibration is None:
+        say(
+            "not-calibrated",
+            f"{runs[0]}: holds no calibration of these weights and settings: uncertainty is as the networks give it, "
+            "and no Dice is predicted. Training makes one where there are validation cases.",
+        )
+
+
+def say_what_did_not_learn(folder: PredictionFolder, known: Sequence[str]) -> None:
+    """Networks whose masks are empty in every case that has a mask: they say nothing about a case."""
+    found = [row for row in folder.rows if row["status"] == "ok" and str(row["case"]) not in folder.empty]
+    always = [set(str(row.get("empty_networks", "")).split()) for row in found]
+    if len(found) >= ENOUGH and (names := sorted(set.intersection(*always) - set(known))):
+        say(
+            "network-not-learned",
+            f"The masks of network {', '.join(names)} are empty in all {len(found)} cases: it has not learned, so the "
+            "disagreement says nothing; train longer.",
+            "yellow",
+        )
+
+
+def say_which_are_empty(folder: PredictionFolder) -> None:
+    plan, empty = folder.files.plan, folder.empty
+    if empty:
+        always = ", ".join(plan.classes[value] for value in plan.always_present)
+        meaning = (
+            f"every labelled training mask holds {always}, so these most likely failed"
+            if always
+            else "look at these: either there is nothing to find, or it was missed"
+        )
+        say("empty-masks", f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", "yellow")
+
+
+def say_which_to_look_at(folder: PredictionFolder, of_dataset: bool) -> None:
+    doubtful = folder.doubtful[:TO_LOOK_AT]
+    if len(folder.rows) > TO_LOOK_AT and doubtful:
+        named = ", ".join(f"{case} {score:.2f}" for case, score in doubtful)
+        if of_dataset:  # no advice to train on test cases
+            say("look-first", f"Look at these first (failure score): {named}.")
+        else:
+            say("look-or-label", f"Look at these first, or label them for the next training (failure score): {named}.")
