@@ -16,9 +16,11 @@ from refusals import refused
 from ucseg.errors import Interrupted
 from ucseg.methods import build_method
 from ucseg.methods.supervised import Supervised
+from ucseg.methods.uc_seg import UCSeg
 from ucseg.planning.plan import read_plan
 from ucseg.training.checkpoint import restore_weights
 from ucseg.training.run_folder import RunFolder
+from ucseg.training.settings import GOING_ON
 from ucseg.training.start import Start, find_start, start_from
 from ucseg.types import Problem
 
@@ -58,6 +60,30 @@ def test_a_run_goes_on_from_an_earlier_one(
     assert config["train"]["init"] == str(earlier)
     (text,) = [text for kind, text in said if kind == "started-from"]
     assert str(earlier) in text and f"{len(before)} of {len(before)} tensors" in text
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    config = json.loads((run / "config.json").read_text())
+    return {**config["train"], **config["method"]["config"]}
+
+
+def test_a_run_of_the_same_method_goes_on_without_the_schedule_for_random_weights(
+    scans: Path, tmp_path: Path, earlier: Path, said: list[tuple[str, str]]
+) -> None:
+    train(scans, tmp_path / "two", method="uc_seg")
+    train(scans, tmp_path / "on", method="uc_seg", init=tmp_path / "two")
+    (text,) = [text for kind, text in said if kind == "goes-on"]
+    fresh, on = settings_of(tmp_path / "two"), settings_of(tmp_path / "on")
+    wanted = {**GOING_ON, **UCSeg.going_on}
+    assert {key for key in on if on[key] != fresh[key]} == {"init", *wanted}
+    assert {key: on[key] for key in wanted} == wanted
+    assert all(f"{key}={value:g}" in text for key, value in wanted.items())
+    given = [*SMALL, "lr=0.02", "small_first=0.5", "method.unlabelled_start=0.3"]
+    train(scans, tmp_path / "given", method="uc_seg", init=tmp_path / "two", set=given)
+    kept = settings_of(tmp_path / "given")
+    assert (kept["lr"], kept["small_first"], kept["unlabelled_start"], kept["mixing_start"]) == (0.02, 0.5, 0.3, 0.0)
+    train(scans, tmp_path / "other", method="uc_seg", init=earlier)  # of another method: from the start
+    assert {key for key, value in settings_of(tmp_path / "other").items() if value != fresh[key]} == {"init"}
 
 
 def test_whole_numbers_do_not_become_weights(tmp_path: Path, earlier: Path) -> None:

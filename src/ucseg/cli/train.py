@@ -168,6 +168,7 @@ def _train(
     from ucseg.planning.plan import write_plan
     from ucseg.randomness import derive_seed
     from ucseg.scans.dicom.codes import save_codes
+    from ucseg.training.start import goes_on
     from ucseg.training.trainer import fit
 
     with ranks.first_alone():
@@ -175,6 +176,8 @@ def _train(
         old_name, old_settings = run.method if resume else ("uc_seg", {})
         name = method or old_name
         overrides = merge(old_settings if name == old_name else {}, asked["method"])
+        if not resume and config.init is not None and goes_on(Path(config.init), name):
+            config, overrides = say_that_it_goes_on(config, name, overrides, asked["train"])
         settings_of(name, overrides)  # wrong ones are refused before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else ThisMachine(name, overrides, config, len(data.validation))
@@ -232,6 +235,23 @@ def _train(
         )
     say_how_it_ended(result, data, prepared, next(iter(keeper.found), None))
     return result
+
+
+def say_that_it_goes_on(
+    config: TrainConfig, name: str, overrides: Mapping[str, Any], asked: Mapping[str, Any]
+) -> tuple[TrainConfig, Mapping[str, Any]]:
+    """The settings of a run that goes on from one of the same method, but for those that the user gives."""
+    from ucseg.methods import METHODS
+    from ucseg.training.settings import GOING_ON
+
+    of_training = {key: value for key, value in GOING_ON.items() if key not in asked}
+    own = {} if "preset" in overrides else METHODS[name].going_on
+    of_method = {key: value for key, value in own.items() if key not in overrides}
+    texts = [f"{key}={value:g}" for key, value in of_training.items()]
+    texts += [f"method.{key}={value:g}" for key, value in of_method.items()]
+    if texts:
+        say("goes-on", f"A run of this method goes on, so {', '.join(texts)}; --set changes it.")
+    return config.model_copy(update=of_training), {**of_method, **overrides}
 
 
 def find_plan(

@@ -41,6 +41,9 @@ class Method(nn.Module, ABC):
         self.config = config
         self.problem = problem
 
+    going_on: ClassVar[Mapping[str, Any]] = {}
+    """Settings that differ from the defaults where training goes on from a run of the same method: new labels came."""
+
     @property
     def steady_from(self) -> float:
         """Share of the steps after which all of them cost the same; before, they may be quicker."""

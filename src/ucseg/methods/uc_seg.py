@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -117,6 +117,8 @@ class UCSeg(Method):
     Config = UCSegConfig
     config: UCSegConfig
     views: Mapping[str, Strength] = {"image": "plan", "strong": "strong"}
+    # Its pseudo-labels are worth something from the first step on.
+    going_on: ClassVar[Mapping[str, Any]] = {"unlabelled_start": 0.0, "mixing_start": 0.0, "lambda_ramp": 0.0}
 
     def __init__(self, config: UCSegConfig, problem: Problem) -> None:
         super().__init__(config, problem)

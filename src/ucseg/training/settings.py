@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 
+GOING_ON: Mapping[str, Any] = {"small_first": 0.0, "lr": 0.01}
+"""Settings of a run that goes on from one of the same method, where the user gives no other: weights that know the
+images need neither small ones nor large steps (benchmarks/warm_start.py)."""
+
+
 class TrainConfig(Strict):
     """How to train, whatever the method. Defaults of the optimiser are UC-Seg's, but for the learning rate.
 

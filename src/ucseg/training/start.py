@@ -61,6 +61,12 @@ def find_start(path: Path) -> Start:
     return Start(path, run.pretrained_file, False, _digest(run.pretrained_file))
 
 
+def goes_on(path: Path, method: str) -> bool:
+    """Whether the weights are those of a training run of this method, and not of another one or of a pretraining."""
+    run = RunFolder(path)
+    return path.is_dir() and run.started and run.verb == "train" and run.method[0] == method
+
+
 def start_from(method: Method, start: Start) -> Fit:
     """Load what fits into a freshly built method.
 
