@@ -74,7 +74,9 @@ def test_unlabelled_training_cases_are_listed_with_masks(
         start = read_mask(out / row["start"]).array[0]
         image = np.asarray(Image.open(row["image"]))
         np.testing.assert_array_equal(start, image)  # bright is foreground, 255 as in the dataset's own masks
-    assert Image.open(out / "sheet.png").size[0] > 0
+    page = (out / "sheet.html").read_text()
+    assert page.count("<img") == 5
+    assert all(f". {row['case']}<" in page for row in table)
     assert list((out / "finished").iterdir()) == []
     assert {"labels-wanted", "correct-and-add"} <= {kind for kind, _ in said}
 

@@ -44,7 +44,7 @@ def label_next(
 ) -> list[dict[str, Any]]:
     """Rank the training cases that have no mask: which one should an expert label next?
 
-    Writes OUT/list.csv, OUT/sheet.png (their pictures) and OUT/start (the model's masks, in the format and geometry of
+    Writes OUT/list.csv, OUT/sheet.html (their pictures) and OUT/start (the model's masks, in the format and geometry of
     each scan). Correct them, save the finished ones into OUT/finished, then `ucseg add-masks DATASET OUT/finished`.
     Cases for validation and test are never ranked.
 
@@ -72,7 +72,7 @@ def label_next(
 
     from ucseg.inference.predictor import Predictor
     from ucseg.labelling.sheet import write_sheet
-    from ucseg.labelling.shortlist import FINISHED, LIST, SHEET, START, LabelFolder
+    from ucseg.labelling.shortlist import FINISHED, LIST, START, LabelFolder
     from ucseg.labelling.strategies import choose
     from ucseg.training.allocator import kept_memory
 
@@ -109,13 +109,13 @@ def label_next(
         careful = Predictor(quick.method, quick.plan, quick.device, precision=quick.precision)
         _write_starts(careful, [cases[name] for name in chosen], folder, data.config, problems)
         rows = folder.write_list(choices, strategy, cases)
-        write_sheet(out / SHEET, folder.path, rows, cases, quick.plan)
+        sheet = write_sheet(folder.path, rows, cases, data.config, quick.plan)
     what = "slices" if slices else "cases"
     of = f"{len(candidates)} slices of {len(data.unlabelled)}" if slices else f"{len(data.unlabelled)}"
     say(
         "labels-wanted",
         f"{len(rows)} {what} of {of} unlabelled training cases, by {strategy}: {some([_named(row) for row in rows])}. "
-        f"List: {out / LIST}. Pictures: {out / SHEET}.",
+        f"List: {out / LIST}. Pictures: {sheet}.",
     )
     back = typed("add-masks", dataset, out / FINISHED)
     say(

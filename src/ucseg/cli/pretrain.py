@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ucseg.cli.starting import load_start
 from ucseg.cli.terminal import console, progress_bar, say
-from ucseg.cli.train import find_plan, holding, keeping_memory, load_start, settings_for
+from ucseg.cli.train import find_plan, holding, keeping_memory, settings_for
 from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ucseg.cli.starting import going_on, load_start
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.cli.training_words import (
     say_how_it_ended,
     say_what_is_missing,
     say_what_was_found,
-    say_where_it_starts,
 )
 from ucseg.errors import UserError
 from ucseg.machine.cores import cores
@@ -22,7 +22,6 @@ from ucseg.machine.cores import cores
 if TYPE_CHECKING:
     from ucseg.batches.prepare import Prepared
     from ucseg.dataset.manifest import Dataset
-    from ucseg.methods.base import Method
     from ucseg.planning.budget import Machine
     from ucseg.planning.plan import Plan
     from ucseg.training.run_folder import RunFolder
@@ -168,16 +167,13 @@ def _train(
     from ucseg.planning.plan import write_plan
     from ucseg.randomness import derive_seed
     from ucseg.scans.dicom.codes import save_codes
-    from ucseg.training.start import goes_on
     from ucseg.training.trainer import fit
 
     with ranks.first_alone():
-        before: Mapping[str, Any] = run.config if resume else {}
-        old_name, old_settings = run.method if resume else ("uc_seg", {})
+        before, (old_name, old_settings) = (run.config, run.method) if resume else ({}, ("uc_seg", {}))
         name = method or old_name
-        overrides = merge(old_settings if name == old_name else {}, asked["method"])
-        if not resume and config.init is not None and goes_on(Path(config.init), name):
-            config, overrides = say_that_it_goes_on(config, name, overrides, asked["train"])
+        given = merge(old_settings if name == old_name else {}, asked["method"])
+        config, overrides = going_on(config, name, given, asked["train"], resume)
         settings_of(name, overrides)  # wrong ones are refused before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else ThisMachine(name, overrides, config, len(data.validation))
@@ -237,23 +233,6 @@ def _train(
     return result
 
 
-def say_that_it_goes_on(
-    config: TrainConfig, name: str, overrides: Mapping[str, Any], asked: Mapping[str, Any]
-) -> tuple[TrainConfig, Mapping[str, Any]]:
-    """The settings of a run that goes on from one of the same method, but for those that the user gives."""
-    from ucseg.methods import METHODS
-    from ucseg.training.settings import GOING_ON
-
-    of_training = {key: value for key, value in GOING_ON.items() if key not in asked}
-    own = {} if "preset" in overrides else METHODS[name].going_on
-    of_method = {key: value for key, value in own.items() if key not in overrides}
-    texts = [f"{key}={value:g}" for key, value in of_training.items()]
-    texts += [f"method.{key}={value:g}" for key, value in of_method.items()]
-    if texts:
-        say("goes-on", f"A run of this method goes on, so {', '.join(texts)}; --set changes it.")
-    return config.model_copy(update=of_training), {**of_method, **overrides}
-
-
 def find_plan(
     data: Dataset, file: Path | None, overrides: Mapping[str, Any], machine: Machine | None, hours: float | None
 ) -> Plan:
@@ -291,25 +270,6 @@ def find_plan(
     except UserError as error:
         hint = "The other values stay as they are; 'ucseg plan DATASET --set KEY=VALUE' makes a plan that fits a value."
         raise UserError(error.code, f"{error}\n{hint}") from None
-
-
-def load_start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:
-    """Load the weights to start from, and say which; what config.json keeps of them.
-
-    A resumed run has its weights already: of it the record is kept, and compared if the user gives weights once more.
-    """
-    from ucseg.networks.pretrained import load_pretrained
-    from ucseg.training.start import find_start, start_from
-
-    if not resume:
-        for line in load_pretrained(model):
-            say("encoder-weights", line)
-    if init is None or kept:
-        return dict(before) if before else None
-    start = find_start(Path(init))
-    if not resume:
-        say_where_it_starts(start.path, start_from(model, start), model)
-    return start.record
 
 
 def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float | None) -> int | None:

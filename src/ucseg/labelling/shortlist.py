@@ -1,7 +1,7 @@
 """The folder of `ucseg label-next`, file by file, so that a stop costs one scan and no more.
 
 - list.csv: rank, case, slice, score, strategy, image, start; best first.
-- sheet.png: the pictures of the list, each with the model's mask.
+- sheet.html: the pictures of the list, each with the model's mask.
 - start/CASE.*: the model's mask, in the scan's format and geometry, with the values of the dataset's own masks.
 - finished/: empty; for the masks that an expert has corrected.
 - label_next.json: which weights and settings made this folder.
@@ -28,13 +28,12 @@ from ucseg.labelling.measures import Measure
 from ucseg.labelling.strategies import Choice
 from ucseg.machine.reading import read_json, read_text
 from ucseg.machine.writing import csv_text, make_folder, write_json, write_text, writing
-from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 from ucseg.scans.writing import mask_ending, write_like
 from ucseg.types import Array
 
 ABOUT, LIST, SHEET, MEASURES, START, FINISHED = (
-    *("label_next.json", "list.csv", "sheet.png", "measures.jsonl", "start", "finished"),
+    *("label_next.json", "list.csv", "sheet.html", "measures.jsonl", "start", "finished"),
 )
 COLUMNS = ("rank", "case", "slice", "score", "strategy", "image", "start")
 _MEASURES = TypeAdapter(list[Measure])
@@ -146,9 +145,14 @@ def as_the_masks_of(config: DatasetConfig, mask: Array) -> Array:
     return np.asarray(table[mask])
 
 
-def address_of_start(folder: Path, row: Mapping[str, Any]) -> Address | None:
-    """The start of a row of list.csv, if it has one."""
-    return Address.of(folder / str(row["start"])) if row["start"] else None
+def as_class_indices(config: DatasetConfig, values: Array) -> Array:
+    """The way back of `as_the_masks_of`."""
+    if config.mask_threshold is not None:
+        return (values > config.mask_threshold).astype(np.uint8)
+    indices = values.astype(np.uint8)
+    for value, index in config.values.items():
+        indices[values == value] = index
+    return indices
 
 
 def _line(case: str, content: str, found: Sequence[Measure]) -> str:

@@ -1,0 +1,60 @@
+"""Where a training starts, if not from random weights, and what differs then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ucseg.cli.terminal import say
+from ucseg.cli.training_words import say_where_it_starts
+
+if TYPE_CHECKING:
+    from ucseg.methods.base import Method
+    from ucseg.training.settings import TrainConfig
+
+
+def going_on(
+    config: TrainConfig, method: str, overrides: Mapping[str, Any], asked: Mapping[str, Any], resume: bool
+) -> tuple[TrainConfig, Mapping[str, Any]]:
+    """Settings of training and of the method, without the schedule for random weights where the weights are not random.
+
+    Those that the user gives stay. A resumed run has its settings already, and a preset is taken as it is.
+
+    Args:
+        overrides: settings of the method that are not its defaults.
+        asked: settings of training that the user gives.
+    """
+    from ucseg.methods import METHODS
+    from ucseg.training.settings import GOING_ON
+    from ucseg.training.start import goes_on
+
+    if resume or config.init is None or method not in METHODS or not goes_on(Path(config.init), method):
+        return config, overrides
+    of_training = {key: value for key, value in GOING_ON.items() if key not in asked}
+    own = {} if "preset" in overrides else METHODS[method].going_on
+    of_method = {key: value for key, value in own.items() if key not in overrides}
+    texts = [f"{key}={value:g}" for key, value in of_training.items()]
+    texts += [f"method.{key}={value:g}" for key, value in of_method.items()]
+    if texts:
+        say("goes-on", f"A run of this method goes on, so {', '.join(texts)}; --set changes it.")
+    return config.model_copy(update=of_training), {**of_method, **overrides}
+
+
+def load_start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:
+    """Load the weights to start from, and say which; what config.json keeps of them.
+
+    A resumed run has its weights already: of it the record is kept, and compared if the user gives weights once more.
+    """
+    from ucseg.networks.pretrained import load_pretrained
+    from ucseg.training.start import find_start, start_from
+
+    if not resume:
+        for line in load_pretrained(model):
+            say("encoder-weights", line)
+    if init is None or kept:
+        return dict(before) if before else None
+    start = find_start(Path(init))
+    if not resume:
+        say_where_it_starts(start.path, start_from(model, start), model)
+    return start.record
