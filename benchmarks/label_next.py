@@ -34,7 +34,7 @@ SETS: dict[str, dict[str, Any]] = {
     "hc18": {"plan": ("size=64", "strides=null", "labelled_batch=4", "unlabelled_batch=4", "width=8"),
              "first": 400, "round": 60},
     "hippocampus": {
-        "plan": ("spacing=[1.5,1.5,1.5]", "patch=[24,32,24]", "strides=null", "labelled_batch=2",
+        "plan": ("spacing=[1.5,1.5,1.5]", "patch=[24,32,24]", "strides=[2,2,2]", "labelled_batch=2",
                  "unlabelled_batch=2", "width=8", "augmentation.rotate90=0", "augmentation.flip_axes=[0]"),
         "first": 250, "round": 40,
     },

@@ -19,8 +19,8 @@ rounds, of a pool of 80. Training goes on from the weights of the round before.
 The method is supervised training of both networks of UC-Seg, small and short, on one thread.
 Figures are Dice on validation cases, mean ± standard deviation over the seeds.
 **Mean** is the mean over the five rounds, **beside** its difference to `foreground-random` with the same seed.
-**At equal voxels** is the Dice, on the line between the rounds, where as many foreground voxels are labelled as the
-thriftiest strategy with that seed has at the end.
+**At equal voxels** is the Dice at the same number of labelled foreground voxels, on the line between two rounds.
+It is the smallest number that a strategy with that seed has at the end.
 """
 WARM = """\
 ## Training that goes on after new labels

@@ -17,6 +17,7 @@ import ucseg
 from refusals import refused
 from small_scans import volume
 from ucseg.dataset.manifest import load_dataset
+from ucseg.dataset.slices import Slices
 from ucseg.errors import Interrupted
 from ucseg.labelling import measures
 from ucseg.scans.reading import read_mask
@@ -93,22 +94,42 @@ def test_a_corrected_mask_comes_back(run: Path, data: Path, tmp_path: Path) -> N
     assert first["case"] not in [row["case"] for row in again]
 
 
-def test_slices_of_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_of_volumes_and_their_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "run", plan_3d(spacing=(1.0, 1.0, 3.0)), monkeypatch)
     array = np.zeros((20, 18, 24), np.float32)
     array[4:9, 4:9, 10:13] = 100
     for name in "abc":
         volume(tmp_path / "scans" / "images" / f"{name}.nii.gz", array + ord(name) % 3)
     volume(tmp_path / "scans" / "masks" / "a.nii.gz", (array > 0).astype(np.uint8))
-    ucseg.init(tmp_path / "scans", out=tmp_path / "data", validation="0", test="0", modality="mri")
-    call_it_organ(tmp_path / "data")
-    rows = ucseg.label_next(
-        run, tmp_path / "data", out=tmp_path / "out", n=3, slices=True, strategy="foreground-random", device="cpu"
-    )
+    data, out = tmp_path / "data", tmp_path / "out"
+    ucseg.init(tmp_path / "scans", out=data, validation="0", test="0", modality="mri")
+    call_it_organ(data)
+    words: dict[str, Any] = {"slices": True, "strategy": "foreground-random", "device": "cpu"}
+    rows = ucseg.label_next(run, data, out=out, n=3, **words)
     assert {row["case"] for row in rows} <= {"b", "c"}
-    assert all(row["slice"] in range(24) for row in rows)
-    assert rows[0]["slice"] in (10, 11, 12)
-    assert read_mask(tmp_path / "out" / rows[0]["start"]).array.shape[1:] == array.shape
+    first, numbers = rows[0], [int(row["slice"]) for row in rows if row["case"] == rows[0]["case"]]
+    assert numbers[0] in (10, 11, 12)
+
+    mask = read_mask(out / first["start"]).array[0].copy()
+    assert mask.shape == array.shape
+    mask[:, :, numbers[0]] = 1  # the expert's word
+    volume(out / "finished" / Path(first["start"]).name, mask.astype(np.uint8))
+    assert ucseg.add_masks(data, out / "finished").added == [first["case"]]
+    assert ucseg.add_masks(data, out / "finished").kept == [first["case"]]
+    (case,) = [one for one in load_dataset(data).cases if one.case == first["case"]]
+    assert case.slices == Slices(2, tuple(sorted(numbers)))
+
+    again = ucseg.label_next(run, data, out=tmp_path / "next", n=60, **words)
+    of_same = [row for row in again if row["case"] == case.case]
+    assert of_same
+    assert all(abs(int(row["slice"]) - known) > 1 for row in of_same for known in numbers)
+    start = tmp_path / "next" / of_same[0]["start"]
+    assert (read_mask(start).array[0][:, :, numbers[0]] == 1).all()
+    shutil.copy(start, tmp_path / "next" / "finished")
+    assert ucseg.add_masks(data, tmp_path / "next" / "finished").replaced == [case.case]
+    (case,) = [one for one in load_dataset(data).cases if one.case == first["case"]]
+    assert case.slices is not None
+    assert {*case.slices.numbers} == {*numbers, *(int(row["slice"]) for row in of_same)}
 
 
 def test_a_stopped_list_goes_on(run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

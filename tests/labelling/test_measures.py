@@ -83,6 +83,7 @@ def test_slices_are_numbered_as_in_the_scan(turned: bool) -> None:
     found: list[Measure] = measure_scan(_Bright(plan), "a", scan, slices=True)  # type: ignore[arg-type]
     assert [one.slice for one in found] == [*range(9)]
     assert max(found, key=lambda one: one.entropy).slice == 2
+    assert {one.axis for one in found} == {0}
     assert found[3].foreground == (256,)
 
 

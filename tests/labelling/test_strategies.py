@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from refusals import refused
-from ucseg.labelling.measures import Measure
-from ucseg.labelling.strategies import APART, STRATEGIES, choose
+from ucseg.labelling.measures import APART, Measure
+from ucseg.labelling.strategies import STRATEGIES, choose
 
 
 def case(name: str, **figures: Any) -> Measure:

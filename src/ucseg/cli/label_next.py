@@ -65,12 +65,14 @@ def label_next(
     data = load_dataset(dataset)
     if slices and data.config.dims == 2:
         raise UserError("data-without-slices", f"{data.folder}: its scans are single images; leave out --slices.")
-    if not data.unlabelled:
+    ranked = [*data.unlabelled, *(case for case in data.labelled if slices and case.slices is not None)]
+    if not ranked:
         raise UserError(
             "nothing-to-label", f"{data.folder}: every training case has a mask; add scans with 'ucseg init' first."
         )
 
     from ucseg.inference.predictor import Predictor
+    from ucseg.labelling.measures import not_labelled
     from ucseg.labelling.sheet import write_sheet
     from ucseg.labelling.shortlist import FINISHED, LIST, START, LabelFolder
     from ucseg.labelling.strategies import choose
@@ -95,12 +97,12 @@ def label_next(
         "n": n,
     }
     folder = LabelFolder(out, settings, resume=resume)
-    cases = {case.case: case for case in data.unlabelled}
-    needed = [*data.unlabelled, *(data.labelled if strategy == "diversity" else [])]
+    cases = {case.case: case for case in ranked}
+    needed = list({case.case: case for case in [*ranked, *(data.labelled if strategy == "diversity" else [])]}.values())
     problems: list[UserError] = []
     with kept_memory(quick.device.type == "cpu"), _stoppable(typed("label-next", run, dataset, out=out)):
         measured = _measured(quick, needed, folder, slices, problems)
-        candidates = [one for case in data.unlabelled for one in measured.get(case.case, [])]
+        candidates = [one for case in ranked for one in not_labelled(case, measured.get(case.case, []))]
         labelled = [one for case in data.labelled for one in measured.get(case.case, [])]
         if not candidates:
             raise UserError.together(problems)
@@ -111,7 +113,7 @@ def label_next(
         rows = folder.write_list(choices, strategy, cases)
         sheet = write_sheet(folder.path, rows, cases, data.config, quick.plan)
     what = "slices" if slices else "cases"
-    of = f"{len(candidates)} slices of {len(data.unlabelled)}" if slices else f"{len(data.unlabelled)}"
+    of = f"{len(candidates)} slices of {len(ranked)}" if slices else f"{len(ranked)}"
     say(
         "labels-wanted",
         f"{len(rows)} {what} of {of} unlabelled training cases, by {strategy}: {some([_named(row) for row in rows])}. "

@@ -40,6 +40,17 @@ class Slices:
         axis = "" if self.axis == AXES.index("k") else f"{AXES[self.axis]} "
         return axis + ",".join(map(str, self.numbers))
 
+    def joined(self, other: Slices) -> Slices:
+        """These and others along the same axis.
+
+        Raises:
+            UserError: the others lie along another axis.
+        """
+        if self.axis != other.axis:
+            said = f"slices along {AXES[self.axis]} and {AXES[other.axis]} cannot be joined; label along one axis."
+            raise UserError("slices-cross", said)
+        return Slices(self.axis, tuple(sorted({*self.numbers, *other.numbers})))
+
     def mark(self, label: Array, source: object) -> Array:
         """The label, S uint8 of a volume; what is in none of the slices is NOT_ANNOTATED.
 

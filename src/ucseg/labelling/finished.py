@@ -11,10 +11,11 @@ from pathlib import Path
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import read_label
+from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
 from ucseg.folder.listing import list_scans
 from ucseg.folder.roles import MASK_WORDS
-from ucseg.labelling.shortlist import ABOUT, START
+from ucseg.labelling.shortlist import ABOUT, START, slices_of_list
 from ucseg.scans.address import Address, absolute, without_ending
 from ucseg.scans.reading import read_header
 
@@ -43,7 +44,8 @@ def finished_masks(
 ) -> Finished:
     """The dataset's cases with the masks of a folder. Nothing is written.
 
-    A mask belongs to the case of its name: CASE.nii.gz, CASE.png, or CASE_mask, CASE_seg and the like.
+    A mask belongs to the case of its name: CASE.nii.gz, CASE.png, or CASE_mask, CASE_seg and the like. In the folder of
+    a list of slices, only these slices of it are annotated, and those that were before.
 
     Args:
         overwrite: a mask may take the place of another one.
@@ -79,15 +81,14 @@ def finished_masks(
             f"{folder}: no file in it has the name of a case of {dataset.folder}; name masks as their cases, e.g. "
             f"{dataset.cases[0].case}.",
         )
+    slices = slices_of_list(folder.parent)
     problems = []
     for number, (name, masks) in enumerate(found.items()):
         if report is not None:
             report(number, len(found))
         case = names[name]
         try:
-            mask = _fitting(dataset, case, masks, overwrite)
-            # Annotated slices are those of the mask that was there.
-            names[name] = replace(case, mask=mask, slices=case.slices if mask == case.mask else None)
+            names[name] = _with_mask(dataset, case, masks, slices.get(name), overwrite)
         except UserError as error:
             problems.append(error)
         changed = result.added if case.mask is None else result.replaced
@@ -98,17 +99,21 @@ def finished_masks(
     return result
 
 
-def _fitting(dataset: Dataset, case: Case, masks: list[Address], overwrite: bool) -> Address:
-    """The one mask that was found for a case, read and fit for its image; a UserError says why not."""
+def _with_mask(dataset: Dataset, case: Case, masks: list[Address], slices: Slices | None, overwrite: bool) -> Case:
+    """The case with the one mask that was found for it, read and fit for its image; a UserError says why not."""
     if len(masks) > 1:
         found = " and ".join(mask.name for mask in masks)
         raise UserError("masks-of-one-case", f"{masks[0].parent}: {found} are both of {case.case}; keep one.")
     mask = masks[0].as_said(dataset.config.said)
-    if case.mask is not None and case.mask != mask and not overwrite:
+    more = case.slices is not None and slices is not None
+    if case.slices is not None and slices is not None:
+        slices = slices.joined(case.slices)
+    if case.mask == mask and slices in (None, case.slices):
+        return case
+    if case.mask not in (None, mask) and not (more or overwrite):
         raise UserError(
             "mask-there", f"{mask}: {case.case} already has the mask {case.mask}; add --overwrite to replace it."
         )
-    if case.mask != mask:
-        shape, geometry, _ = read_header(case.image)
-        read_label(mask, shape, dataset.config, geometry)
-    return mask
+    shape, geometry, _ = read_header(case.image)
+    read_label(mask, shape, dataset.config, geometry, slices)
+    return replace(case, mask=mask, slices=slices)

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ucseg.batches.preprocess import to_network_grid
+from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.inference.failure_score import failure_score
 from ucseg.inference.predictor import Predictor, Report
@@ -20,6 +21,8 @@ from ucseg.scans.orientation import canonical_axes
 from ucseg.scans.scan import Scan
 from ucseg.types import Array, Prediction
 
+APART = 20
+"""Slices of one scan are at least a part in so many of its slices apart: neighbours look alike."""
 LOOK = {2: 8, 3: 4}
 """Values along each axis of a look, by rank: 64 for an image, and for a volume."""
 
@@ -29,12 +32,13 @@ class Measure:
     """Figures of a case, or of one of its slices, on the network's grid.
 
     Attributes:
-        slice: index along the axis of the slices; None: the whole case.
+        slice: index along the axis of the slices, in the scan's own order; None: the whole case.
         entropy: mean over all voxels, 0 to 1.
         disagreement: 1 - Dice between the networks, 0 (they agree) to 1; NaN if the method has one network.
         class_entropy: for each foreground class, the mean over all voxels of its probability times the entropy.
         foreground: voxels of each foreground class in the model's mask.
         look: the image and the probabilities of the foreground classes, both averaged to 64 values.
+        axis: across the slices, of the scan's own; None: the whole case.
     """
 
     case: str
@@ -44,6 +48,7 @@ class Measure:
     class_entropy: tuple[float, ...]
     foreground: tuple[int, ...]
     look: tuple[float, ...]
+    axis: int | None = None
 
 
 def measure(case: str, prediction: Prediction, image: Array, always_present: Sequence[int] = ()) -> Measure:
@@ -123,7 +128,16 @@ def measure_scan(
     places = [(2 * number + 1) * there // (2 * own) for number in range(own)]  # the middle of each slice of the scan
     if grid.flips[on_grid]:
         places = places[::-1]
-    return [replace(found[place], slice=number) for number, place in enumerate(places)]
+    return [replace(found[place], slice=number, axis=axis) for number, place in enumerate(places)]
+
+
+def not_labelled(case: Case, found: list[Measure]) -> list[Measure]:
+    """The slices of a case that are worth a label: those that have one, and their neighbours, are left out."""
+    if case.slices is None:
+        return found
+    near = len(found) // APART
+    taken = {number + beside for number in case.slices.numbers for beside in range(-near, near + 1)}
+    return [one for one in found if one.slice not in taken and one.axis == case.slices.axis]
 
 
 def slice_axis(scan: Scan, plan: Plan) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from ucseg import __version__
 from ucseg.dataset.case import Case
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.slices import Slices
 from ucseg.labelling.measures import slice_axis
 from ucseg.labelling.shortlist import SHEET, as_class_indices
 from ucseg.pictures.contact_sheet import Tile
@@ -49,7 +50,7 @@ def write_sheet(
 def _tile(folder: Path, row: Mapping[str, Any], case: Case, config: DatasetConfig, plan: Plan) -> Tile:
     scan = read_scan(case.image)
     mask = as_class_indices(config, read_mask(folder / str(row["start"])).array[0])
-    number = None if row["slice"] == "" else int(row["slice"])
+    number = None if row["slice"] == "" else Slices.read(str(row["slice"])).numbers[0]
     view = _view(scan, mask, number, plan)
     note = view.where if number is None else f"slice {number}"
     picture = overlay(view.canvas(scan.array), view.labels(mask), tint=_TINT)

@@ -21,16 +21,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CONFIG_FILE, OTHERS
+from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
 from ucseg.inference.predictor import Predictor
 from ucseg.labelling.measures import Measure
 from ucseg.labelling.strategies import Choice
-from ucseg.machine.reading import read_json, read_text
+from ucseg.machine.reading import read_json, read_rows, read_text
 from ucseg.machine.writing import csv_text, make_folder, write_json, write_text, writing
 from ucseg.scans.reading import read_scan
 from ucseg.scans.writing import mask_ending, write_like
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 ABOUT, LIST, SHEET, MEASURES, START, FINISHED = (
     *("label_next.json", "list.csv", "sheet.html", "measures.jsonl", "start", "finished"),
@@ -87,7 +89,7 @@ class LabelFolder:
         return self.path / START / f"{case.case}{mask_ending(case.image)}"
 
     def write_start(self, case: Case, predictor: Predictor, config: DatasetConfig) -> None:
-        """The model's mask of a case, unless it is there.
+        """The model's mask of a case, unless it is there; slices that are labelled are the expert's.
 
         Raises:
             UserError: the scan cannot be predicted, or the mask cannot be written.
@@ -96,6 +98,9 @@ class LabelFolder:
         if not file.exists():
             scan = read_scan(case.image)
             mask = predictor.predict_scan(scan, members=False).mask
+            if case.mask is not None:
+                known = read_label(case.mask, mask.shape, config, scan.geometry, case.slices)
+                mask = np.where(known == NOT_ANNOTATED, mask, known)
             write_like(as_the_masks_of(config, mask), scan, file)
 
     def write_list(self, choices: Sequence[Choice], strategy: str, cases: Mapping[str, Case]) -> list[dict[str, Any]]:
@@ -108,7 +113,7 @@ class LabelFolder:
                 {
                     "rank": rank,
                     "case": one.case,
-                    "slice": "" if one.slice is None else one.slice,
+                    "slice": "" if one.slice is None else str(Slices(one.axis or 0, (one.slice,))),
                     "score": choice.score,
                     "strategy": strategy,
                     "image": str(cases[one.case].image),
@@ -132,6 +137,27 @@ class LabelFolder:
                 "measures-damaged", f"{file}: cannot be read; remove it, and the scans are measured again."
             ) from None
         return found
+
+
+def slices_of_list(folder: Path) -> dict[str, Slices]:
+    """The slices that a list names, by case; empty where it is of whole cases, or where there is no list.
+
+    Raises:
+        UserError: the list is damaged.
+    """
+    file = folder / LIST
+    if not (folder / ABOUT).is_file() or not read_json(folder / ABOUT).get("slices"):
+        return {}
+    found: dict[str, Slices] = {}
+    try:
+        for _, row in read_rows(read_text(file))[1]:
+            one = Slices.read(row["slice"])
+            found[row["case"]] = one.joined(found[row["case"]]) if row["case"] in found else one
+    except (OSError, ValueError, KeyError, UserError):
+        raise UserError(
+            "list-damaged", f"{file}: cannot be read; restore it, or move the masks into a folder elsewhere."
+        ) from None
+    return found
 
 
 def as_the_masks_of(config: DatasetConfig, mask: Array) -> Array:

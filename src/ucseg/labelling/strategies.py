@@ -22,15 +22,13 @@ from typing import Literal, get_args
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.labelling.measures import Measure
+from ucseg.labelling.measures import APART, Measure
 from ucseg.randomness import numpy_generator
 from ucseg.types import Array
 
 Strategy = Literal["random", "foreground-random", "entropy", "disagreement", "class-entropy", "diversity"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 DEFAULT: Strategy = "foreground-random"
-APART = 20
-"""Slices of one scan are at least a part in so many of its slices apart: neighbours look alike."""
 PURPOSE = "label next"
 
 Key = Callable[[int, list[int]], Array]
