@@ -11,20 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
-from ucseg.folder.likely_masks import likely_masks
+from ucseg.folder.likely_masks import likely_masks, looks_like_label
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.roles import ScanFile
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
-from ucseg.scans.reading import read_scan
 
 _SAMPLE = 8
 _SHARE = 0.8
-_FEW = 8
 _FIRST_WORD = re.compile(r"[^_\-. ]+")
 
 
@@ -50,7 +46,7 @@ def beside_images(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
         if place not in looks:
             files = [one.address for one in places[place]]
             sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
-            looks[place] = sum(for_each(_looks_like_label, sample)) >= _SHARE * len(sample)
+            looks[place] = sum(for_each(looks_like_label, sample)) >= _SHARE * len(sample)
         return looks[place]
 
     found: dict[str, dict[Address, Address]] = defaultdict(dict)
@@ -174,19 +170,3 @@ def _whole(one: ScanFile) -> str:
 def _first_word(one: ScanFile) -> str:
     match = _FIRST_WORD.match(one.name)
     return match[0] if match else one.name
-
-
-def _looks_like_label(address: Address) -> bool:
-    """Grey, and of few values, or nearly all of it at two levels (lossy or smoothed masks)."""
-    try:
-        array = read_scan(address).array
-    except UserError:
-        return False  # whatever reads it later reports what is wrong
-    first = array[0].reshape(-1)[:: max(1, array[0].size // 65536)]
-    if any((channel != array[0]).any() for channel in array[1:]) or not np.isfinite(first).all():
-        return False
-    low, high = float(first.min()), float(first.max())
-    if len(np.unique(first)) <= _FEW:
-        return True
-    ends = (first < low + 0.1 * (high - low)) | (first > high - 0.1 * (high - low))
-    return bool(high >= 100 and ends.mean() >= 0.95 and (first > (low + high) / 2).mean() >= 0.01)

@@ -32,7 +32,7 @@ class LikelyMask:
 
 
 def likely_masks(cases: Iterable[Case]) -> list[LikelyMask]:
-    """Unlabelled images of few values whose name is a part of another image's name in the folder, or the reverse.
+    """Unlabelled images that look like labels; a name is a part of another image's name in the folder, or the reverse.
 
     Only such pairs of files are opened.
     """
@@ -50,7 +50,7 @@ def likely_masks(cases: Iterable[Case]) -> list[LikelyMask]:
                 pairs.append(LikelyMask(names[shorter], path, ""))
     pairs = [pair for pair in pairs if not masked[pair.file]]
     files = list(dict.fromkeys(path for pair in pairs for path in (pair.file, pair.image)))
-    few = dict(zip(files, for_each(_has_few_values, files), strict=True))
+    few = dict(zip(files, for_each(looks_like_label, files), strict=True))
     found = {pair.file: pair for pair in pairs if few[pair.file] and not few[pair.image]}
     return [found[file] for file in sorted(found)]
 
@@ -71,10 +71,18 @@ def _shorter(name: str, names: dict[str, Address]) -> Iterable[tuple[str, str]]:
             yield end, f"{begin}*"
 
 
-def _has_few_values(path: Address) -> bool:
+def looks_like_label(address: Address) -> bool:
+    """Whether a file is grey, and of few values, or nearly all of it at two levels (lossy or smoothed masks)."""
     try:
-        values = read_scan(path).array.reshape(-1)
+        array = read_scan(address).array
     except UserError:
         return False  # whatever reads it later reports what is wrong
-    # A sample is nearly always enough, and much quicker.
-    return all(len(np.unique(some)) <= _FEW for some in (values[:: max(1, values.size // 4096)], values))
+    every = array[0].reshape(-1)
+    first = every[:: max(1, every.size // 65536)]  # a sample is nearly always enough, and much quicker
+    if any((channel != array[0]).any() for channel in array[1:]) or not np.isfinite(first).all():
+        return False
+    if len(np.unique(first)) <= _FEW and len(np.unique(every)) <= _FEW:
+        return True
+    low, high = float(first.min()), float(first.max())
+    ends = (first < low + 0.1 * (high - low)) | (first > high - 0.1 * (high - low))
+    return bool(high >= 100 and ends.mean() >= 0.95 and (first > (low + high) / 2).mean() >= 0.01)
