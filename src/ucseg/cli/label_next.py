@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ucseg.inference.predictor import Predictor
     from ucseg.labelling.measures import Measure
     from ucseg.labelling.shortlist import LabelFolder
-    from ucseg.training.checkpoint import weights_digest
 
 
 def label_next(
@@ -77,6 +76,7 @@ def label_next(
     from ucseg.labelling.shortlist import FINISHED, LIST, START, LabelFolder
     from ucseg.labelling.strategies import choose
     from ucseg.training.allocator import kept_memory
+    from ucseg.training.checkpoint import weights_digest
 
     quick = Predictor.from_run(run, checkpoint=checkpoint, device=device, precision=precision, mirror=False)
     if quick.plan.classes != data.config.classes:
