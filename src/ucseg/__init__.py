@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ucseg.cli.predict import predict
     from ucseg.cli.prepare import prepare
     from ucseg.cli.pretrain import pretrain
+    from ucseg.cli.report import report
     from ucseg.cli.run import run
     from ucseg.cli.serve import serve
     from ucseg.cli.train import train
@@ -33,7 +34,7 @@ __version__ = "0.1.0"
 # In the order in which one uses them.
 __all__ = [  # noqa: RUF022
     "init", "datasets", "download", "import_", "check", "plan", "prepare", "pretrain", "train", "predict", "evaluate",
-    "label_next", "add_masks", "serve", "compare", "run", "demo",
+    "label_next", "add_masks", "serve", "report", "compare", "run", "demo",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ FLOW = (
     ("catalogue", "soundness", "batches", "training"),
     ("inference", "recipes"),
     ("evaluation", "labelling"),
-    ("comparison", "demonstration", "serving"),
+    ("comparison", "demonstration", "reporting", "serving"),
     ("cli",),
 )
 """Rooms in the order of the flow: each imports only from rows above its own, so that no two rooms form a circle."""

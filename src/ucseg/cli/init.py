@@ -200,7 +200,8 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
     output.print(splits)
     if hidden:
         output.print(
-            f"{hidden} training masks are hidden: listed in hidden.csv, which only evaluate, compare and demo read."
+            f"{hidden} training masks are hidden: listed in hidden.csv, "
+            "which only evaluate, compare, demo and report read."
         )
     _say_if_plan_is_outdated(dataset)
     say("written", f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")

@@ -7,8 +7,8 @@
     left_out.csv   file,reason: images and masks that `ucseg init` found and could not use
     contact_sheet.html   small pictures of cases with their masks; `ucseg init` and `ucseg check` make it, for people
 
-`load_dataset` never opens hidden.csv. Only `reference_masks` does, for `evaluate`, `compare` and `demo`. left_out.csv
-is for `ucseg check` alone.
+`load_dataset` never opens hidden.csv. Only `reference_masks` does, for `evaluate`, `compare`, `demo` and
+`report`. left_out.csv is for `ucseg check` alone.
 """
 
 from __future__ import annotations

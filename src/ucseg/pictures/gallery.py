@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,10 +51,12 @@ def spread(scores: Mapping[str, float], count: int) -> list[str]:
     return [ranked[round(i)] for i in np.linspace(0, len(ranked) - 1, count)]
 
 
-def draw_row(case: GalleryCase, highest: float) -> list[Picture]:
+def draw_row(case: GalleryCase, highest: float, uri: Callable[[Array], str] = exact_uri) -> list[Picture]:
     """The pictures of a case. A volume shows the slice that holds most of the reference, or else of the first mask.
 
-    `highest` is the uncertainty at the bright end of its colours, the same for all rows of a page.
+    Args:
+        highest: the uncertainty at the bright end of its colours, the same for all rows of a page.
+        uri: makes a picture (rows x columns x 3, uint8) a part of the page.
 
     Raises:
         UserError: the geometry does not span the space.
@@ -62,16 +64,16 @@ def draw_row(case: GalleryCase, highest: float) -> list[Picture]:
     leads = [mask for mask in (case.reference, *case.predictions.values()) if mask is not None and mask.any()]
     view = View.of(case.geometry, case.image.shape[1:], leads[0] if leads else None)
     canvas = view.canvas(case.image)
-    pictures = [Picture("Image", view.where, exact_uri(canvas))]
+    pictures = [Picture("Image", view.where, uri(canvas))]
     reference = None
     if case.reference is not None:
         reference = view.labels(case.reference)
-        pictures.append(Picture("Reference", "", exact_uri(overlay(canvas, reference))))
+        pictures.append(Picture("Reference", "", uri(overlay(canvas, reference))))
     for heading, prediction in case.predictions.items():
         drawn = overlay(canvas, view.labels(prediction), outline=None if reference is None else reference > 0)
-        pictures.append(Picture(heading, case.captions.get(heading, ""), exact_uri(drawn)))
+        pictures.append(Picture(heading, case.captions.get(heading, ""), uri(drawn)))
     if case.uncertainty is not None:
         mean = float(case.uncertainty.mean())
-        heat = exact_uri(view.heat(case.uncertainty, highest))
+        heat = uri(view.heat(case.uncertainty, highest))
         pictures.append(Picture("Uncertainty", f"mean {mean:.3f}", heat))
     return pictures

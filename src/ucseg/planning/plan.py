@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ucseg.config import Strict, build, read_yaml
 from ucseg.errors import UserError
+from ucseg.machine.reading import read_text
 from ucseg.machine.writing import whole_file
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.origin import Origin
@@ -270,6 +271,30 @@ def write_plan(plan: Plan, path: Path, reasons: Mapping[str, str] | None = None)
         lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=110).rstrip())
     with whole_file(path, ".yaml") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
+
+
+def read_reasons(path: Path) -> dict[str, str]:
+    """The reasons that `write_plan` wrote as comments, by value; what a person changed there is taken as it stands.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError("plan-unreadable", f"{path}: cannot be read ({error}); make it again.") from None
+    reasons: dict[str, str] = {}
+    why: list[str] = []
+    for line in lines:
+        if line.startswith("#   why: "):
+            why = [line.removeprefix("#   why: ")]
+        elif line.startswith("#   ") and why:
+            why.append(line.removeprefix("#   "))
+        elif line[:1].isalpha():
+            if why:
+                reasons[line.partition(":")[0]] = " ".join(why)
+            why = []
+    return reasons
 
 
 def read_plan(path: Path) -> Plan:

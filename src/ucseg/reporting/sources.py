@@ -1,0 +1,118 @@
+"""Which folders does a report show? Those that are given, and those that they were made from, if they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from pydantic import ConfigDict
+
+from ucseg.config import Strict, build
+from ucseg.dataset.manifest import CONFIG_FILE
+from ucseg.errors import UserError
+from ucseg.folder.predictions import ABOUT, note_of
+from ucseg.machine.reading import read_json
+from ucseg.training.run_folder import RunFolder
+
+METRICS_FILE = "metrics.json"
+_MARKS = {"numbers": METRICS_FILE, "masks": ABOUT, "run": "config.json", "data": CONFIG_FILE}
+"""Kind of folder -> the file by which it is known."""
+_WHAT = {
+    "numbers": "an evaluation",
+    "masks": "a folder of predictions",
+    "run": "a training run",
+    "data": "a dataset",
+}
+
+
+class _MadeOf(Strict):
+    model_config = ConfigDict(extra="allow")
+
+    run: str | None = None
+
+
+class _Evaluated(Strict):
+    """Of metrics.json: where the masks and references lay."""
+
+    model_config = ConfigDict(extra="allow")
+
+    predictions: str | None = None
+    references: str | None = None
+    made_of: _MadeOf = _MadeOf()
+
+
+@dataclass
+class Sources:
+    """The folders of a report; None: there is none.
+
+    Attributes:
+        lost: what a folder was made from and is no longer there, in words.
+    """
+
+    numbers: Path | None = None
+    masks: Path | None = None
+    run: Path | None = None
+    data: Path | None = None
+    lost: list[str] = field(default_factory=list)
+
+
+def find_sources(given: Sequence[Path]) -> Sources:
+    """Know each folder by what lies in it, and follow what it was made from.
+
+    Raises:
+        UserError: a folder is none that ucseg writes, or two are of one kind.
+    """
+    found = Sources()
+    for folder in given:
+        kind = next((kind for kind, mark in _MARKS.items() if (folder / mark).is_file()), None)
+        if kind is None:
+            raise UserError(
+                "report-of-what",
+                f"{folder}: is no dataset, run, folder of predictions or evaluation; give a folder that 'ucseg init', "
+                "'train', 'predict' or 'evaluate' wrote.",
+            )
+        if (other := getattr(found, kind)) is not None:
+            raise UserError(
+                "report-of-two", f"{folder}: this is {_WHAT[kind]}, as {other} is; give one folder of each kind."
+            )
+        setattr(found, kind, folder)
+    if found.numbers is not None:
+        file = found.numbers / METRICS_FILE
+        about = build(_Evaluated, read_json(file), str(file))
+        _follow(found, "masks", about.predictions, found.numbers)
+        _follow(found, "data", about.references, found.numbers)
+        _follow(found, "run", about.made_of.run, found.numbers)
+    if found.masks is not None and (note := note_of(found.masks)) is not None:
+        _follow(found, "run", note.run, found.masks)
+    if found.run is not None:
+        _follow(found, "data", RunFolder(found.run).config.get("dataset"), found.run)
+    return found
+
+
+def _follow(found: Sources, kind: str, path: str | None, maker: Path) -> None:
+    """Take a folder that `maker` names, unless one of its kind is known.
+
+    A relative path was typed in a folder that is not known: it is tried from here, and from beside `maker`.
+    """
+    if path is None or getattr(found, kind) is not None:
+        return
+    places = [place for place in (Path(path), maker.absolute().parent / path) if _is_there(place)]
+    folder = next((place for place in places if (place / _MARKS[kind]).is_file()), None)
+    if folder is not None:
+        setattr(found, kind, folder)
+    elif not places and (lost := f"{_WHAT[kind]}, {path}") not in found.lost:
+        found.lost.append(lost)  # what is there is of another kind: masks of another program, a folder of references
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no system takes
+        return False
+
+
+def named(sources: Sources) -> dict[str, str]:
+    """What each folder is -> its name. Its path is of this machine, and a page may be sent to another one."""
+    paths = {_WHAT[one.name]: getattr(sources, one.name) for one in fields(sources) if one.name in _WHAT}
+    return {what.partition(" ")[2]: path.absolute().name for what, path in paths.items() if path is not None}

@@ -1,0 +1,161 @@
+"""The report: one page that loads nothing, whole as far as its folders go, whatever files and classes are called."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ucseg
+from browser import require_sound
+from refusals import refused
+from small_scans import blob, picture, save
+from ucseg.planning.plan import read_reasons
+from ucseg.reporting.results import chosen, queue_section
+from ucseg.reporting.sources import find_sources
+
+ODD = '<b>x<b>&"'
+CLASS = '<i>polyp</i> & "$a$"'
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DATA, RUN, MASKS and NUMBERS of a training of two steps."""
+    folder = tmp_path_factory.mktemp("study")
+    for i in range(12):
+        name = f"{ODD}{i}" if i % 3 == 0 else f"scan_{i}"
+        picture(folder / "scans" / "images" / f"{name}.png", i)
+        if i < 10:
+            save(folder / "scans" / "masks" / f"{name}.png", blob(255, i))
+    ucseg.init(folder / "scans", out=folder / "data", classes=f"background,{CLASS}", validation="2", test="4")
+    settings = ["size=[32,32]", "width=8", "strides=[[2,2],[2,2]]", "labelled_batch=2", "unlabelled_batch=2"]
+    ucseg.plan(folder / "data", set=settings)
+    ucseg.train(folder / "data", out=folder / "run", steps=4, set=["log_every=1", "validate_every=2"])
+    ucseg.predict(folder / "run", [folder / "data"], out=folder / "masks", probabilities=True)
+    ucseg.evaluate(folder / "masks", folder / "data", out=folder / "numbers", uncertainty=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Path:
+    return ucseg.report([study / "numbers"], out=study / "report.html")
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r'<h2 id="(\w+)"', page.read_text())
+
+
+def test_an_evaluation_leads_to_everything_it_was_made_from(study: Path, page: Path) -> None:
+    assert headings(page) == ["data", "plan", "training", "numbers", "cases", "queue"]
+    assert find_sources([study / "numbers"]) == find_sources(
+        [study / name for name in ("data", "run", "masks", "numbers")]
+    )
+    text = page.read_text()
+    measured = json.loads((study / "numbers" / "metrics.json").read_text())["by_class"][0]["metrics"]
+    assert f"{measured['dice']['mean']:.3f} [{measured['dice']['low']:.3f}, {measured['dice']['high']:.3f}]" in text
+    assert f"{measured['hd95']['mean']:.2f}" in text
+    for line in (study / "run" / "metrics.jsonl").read_text().splitlines():
+        assert all(
+            f"<b>{name}</b>" in text for name in json.loads(line) if name not in ("step", "seconds", "validation")
+        )
+    for key, why in read_reasons(study / "data" / "plan.yaml").items():
+        if key not in ("augmentation", "steps"):
+            assert html.escape(why, quote=False) in html.unescape(text).replace("&", "&amp;").replace(
+                "<", "&lt;"
+            ).replace(">", "&gt;"), key
+    drawn = re.findall(r'alt="(Image|Reference|Prediction|Uncertainty) of ', text)
+    assert {name: drawn.count(name) for name in set(drawn)} == dict.fromkeys(
+        ("Image", "Reference", "Prediction", "Uncertainty"), 4 + 4
+    )
+    assert text.count('alt="reliability, or risk over coverage"') == 2
+
+
+def test_sections_appear_as_far_as_the_folders_go(study: Path) -> None:
+    of_run = ucseg.report([study / "run"], out=study / "run.html")
+    assert headings(of_run) == ["data", "plan", "training"]
+    of_data = ucseg.report([study / "data"], out=study / "data.html")
+    assert headings(of_data) == ["data", "plan"]
+    of_masks = ucseg.report([study / "masks"], out=study / "masks.html")
+    assert headings(of_masks) == ["data", "plan", "training", "queue"]
+
+
+def test_names_of_others_are_text_and_nothing_is_loaded(page: Path) -> None:
+    text = page.read_text()
+    assert ODD not in text and CLASS not in text
+    assert "<b>x" not in text and "<i>" not in text
+    assert html.escape(CLASS, quote=False) in text.replace("&#34;", '"')
+    outside = re.sub(r'"data:image/[^"]+"', '""', text)
+    assert "://" not in outside and "url(" not in outside and "<script" not in outside
+    assert {source[:11] for source in re.findall(r'src="([^"]*)', text)} == {"data:image/"}
+    assert "default-src 'none'" in text
+
+
+def test_a_browser_shows_it_whole_on_a_screen_and_on_a_phone(page: Path, tmp_path: Path) -> None:
+    for seen in require_sound(page, tmp_path):
+        assert ODD in seen.text and CLASS in seen.text
+        assert "x" not in seen.bold
+
+
+def test_a_browser_shows_the_contact_sheet(study: Path, tmp_path: Path) -> None:
+    for seen in require_sound(study / "data" / "contact_sheet.html", tmp_path):
+        assert seen.images == 12
+        assert any(text.startswith(ODD) for text in seen.bold)
+
+
+def test_what_is_gone_or_broken_costs_its_own_part(study: Path, tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(study / "masks", masks)
+    note = json.loads((masks / "prediction.json").read_text())
+    (masks / "prediction.json").write_text(json.dumps(note | {"run": str(tmp_path / "gone")}))
+    page = ucseg.report([masks, study / "numbers", study / "data"], out=tmp_path / "report.html")
+    assert [kind for kind, _ in said if kind == "report-missing"] == []  # the numbers know the run
+    first = sorted(masks.glob("*.png"))[0]
+    first.write_bytes(b"no picture")
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(sorted(masks.glob("*.png"))[1])
+    ucseg.report([masks], out=tmp_path / "masks.html")
+    assert [kind for kind, _ in said if kind == "report-missing"] == ["report-missing"]
+    text = (tmp_path / "masks.html").read_text()
+    assert headings(tmp_path / "masks.html") == ["queue"]
+    assert text.count('class="problem"') == 2
+    assert headings(page)[-1] == "queue"
+
+
+def test_a_folder_of_something_else_is_refused(study: Path, tmp_path: Path) -> None:
+    with refused("report-of-what", naming=study / "scans"):
+        ucseg.report([study / "scans"], out=tmp_path / "report.html")
+    with refused("report-of-two", naming=[study / "run", "run2"]):
+        shutil.copytree(study / "run", tmp_path / "run2")
+        ucseg.report([study / "run", tmp_path / "run2"], out=tmp_path / "report.html")
+    with refused("report-name", naming="report.pdf"):
+        ucseg.report([study / "data"], out=tmp_path / "report.pdf")
+    with refused("report-exists", naming=study / "report.html"):
+        ucseg.report([study / "data"], out=study / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_cases_are_the_worst_the_middle_and_the_best() -> None:
+    scores = {f"c{i}": i / 10 for i in range(11)}
+    assert [case for case, _ in chosen(scores)] == ["c0", "c1", "c4", "c5", "c9", "c10"]
+    assert [what.split()[-1] for _, what in chosen(scores)] == ["worst", "worst", "middle", "middle", "best", "best"]
+    assert len(chosen({"a": 0.1, "b": 0.2, "c": 0.3})) == 3
+    assert chosen({}) == []
+
+
+def test_the_queue_begins_with_the_highest_failure_score() -> None:
+    rows = [
+        {"case": case, "status": "ok", "failure_score": score, "mean_uncertainty": "0.1", "organ_px": "7"}
+        for case, score in (("a", "0.1"), ("b", "0.9"), ("c", ""), ("d", "0.5"))
+    ]
+    rows.append({"case": "e", "status": "failed", "reason": "broken"})
+    queue = queue_section(rows)
+    assert [case for case, _, _ in queue["lines"]] == ["b", "d", "a", "c"]
+    assert queue["failed"] == [("e", "broken")]
+    for row in rows:
+        row["failure_score"] = ""
+    assert queue_section(rows)["by"] == "mean uncertainty"
