@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ucseg.cli.main import main
+from ucseg.dataset.manifest import load_dataset
 from ucseg.demonstration.scans import draw_dataset
+from ucseg.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 # One run in place of a grid: what more methods, amounts and seeds do is tested where they are.
@@ -64,6 +66,16 @@ def test_a_tutorial_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "RUN" / "last.safetensors").exists()
     assert (tmp_path / "RUN" / "numbers" / "metrics.json").exists()
     assert [*(tmp_path / "MASKS").glob("synthetic*")]
+
+
+def test_the_tutorial_of_the_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    verbs = run_page("docs/getting-started/tutorial-loop.md")
+    assert {*verbs} == {"init", "check", "plan", "train", "label-next", "add-masks", "predict", "evaluate"}
+    assert len(load_dataset(tmp_path / "DATA").labelled) == 50
+    starts = [RunFolder(tmp_path / name).config.get("init", {}).get("file") for name in ("RUN", "RUN2", "RUN3")]
+    assert starts == [None, "RUN/last.safetensors", "RUN2/last.safetensors"]
+    assert (tmp_path / "NUMBERS3" / "metrics.json").exists()
 
 
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,15 @@ def test_the_guides_say_what_the_results_hold() -> None:
     )
 
 
+def test_the_tutorial_of_the_loop_says_what_was_measured() -> None:
+    page = (ROOT / "docs" / "getting-started" / "tutorial-loop.md").read_text()
+    runs = json.loads((ROOT / "benchmarks" / "results" / "tutorial_loop.json").read_text())["runs"]
+    for run in runs:
+        dice = "{mean:.2f} [{low:.2f}, {high:.2f}]".format(**run["test dice"])
+        assert f"| {run['run']} | {run['labelled']} | {dice} |" in page
+    assert len(runs) == 3
+
+
 def load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
