@@ -304,8 +304,8 @@ class Trainings:
         return run.started and run.weights_file("last").with_suffix(".json").exists() and not run.unfinished
 
 
-def _masks(dataset: Dataset) -> dict[str, tuple[str, str]]:
-    return {case.case: (str(case.mask), case.split) for case in dataset.cases}
+def _masks(dataset: Dataset) -> dict[str, tuple[str, str, str]]:
+    return {case.case: (str(case.mask), case.split, str(case.slices)) for case in dataset.cases}
 
 
 def _yaml(value: object) -> str:
