@@ -68,7 +68,7 @@ class ScanFacts:
         foreground: FOREGROUND_POINTS quantiles of the labelled foreground's intensities; empty without foreground.
             Packed float64: as Python objects they would be most of the memory that thousands of scans take.
         classes: of the classes that the mask holds; None: no mask.
-        partly: the mask is not annotated everywhere.
+        annotated: part of the mask's voxels that are.
     """
 
     zero_share: float
@@ -76,7 +76,7 @@ class ScanFacts:
     thumbnail: bytes | None
     foreground: bytes = b""
     classes: dict[int, ClassFacts] | None = None
-    partly: bool = False
+    annotated: float = 1.0
 
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")  # of measuring.py's lines
 
@@ -120,7 +120,7 @@ def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axi
     if label is not None:
         across = None if slice_axis is None else order[slice_axis]
         facts["classes"] = classes_in(label, order, flips, across)
-        facts["partly"] = bool((label == NOT_ANNOTATED).any())
+        facts["annotated"] = np.count_nonzero(label != NOT_ANNOTATED) / label.size
         inside = scan.array[:, (label > 0) & (label != NOT_ANNOTATED)].reshape(-1)
         inside = inside[np.isfinite(inside)]
         if inside.size:

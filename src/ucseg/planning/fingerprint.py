@@ -65,7 +65,7 @@ class Fingerprint:
     @property
     def whole(self) -> tuple[str, ...]:
         """Names of the readable cases whose mask is annotated everywhere."""
-        return tuple(name for name in self.labelled if not self.scans[name].partly)
+        return tuple(name for name in self.labelled if self.scans[name].annotated == 1)
 
     @property
     def shapes(self) -> Array:

@@ -56,7 +56,7 @@ def data_section(dataset: Dataset, done: Callable[[], None] | None = None) -> di
 
 def _measured(dataset: Dataset, seen: Fingerprint) -> dict[str, Any]:
     sizes, unit = _sizes(seen)
-    voxels = sum(float(np.prod(seen.headers[name].shape)) for name in seen.labelled)
+    voxels = sum(float(np.prod(seen.headers[name].shape)) * seen.scans[name].annotated for name in seen.labelled)
     rows = []
     for number, name in dataset.config.classes.items():
         if number:

@@ -27,7 +27,7 @@ from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
 from ucseg.scans.writing import map_ending
-from ucseg.types import Array
+from ucseg.types import NOT_ANNOTATED, Array
 
 EACH = 2
 """Of the best, the middle and the worst cases."""
@@ -195,7 +195,9 @@ class Pictures:
         reference = None
         if self._data is not None and name in self._references:
             known = self._references[name]
-            reference = read_label(known, image.array.shape[1:], self._data.config, image.geometry)
+            slices = None if case is None else case.slices
+            reference = read_label(known, image.array.shape[1:], self._data.config, image.geometry, slices)
+            reference[reference == NOT_ANNOTATED] = 0  # drawn as background
         return GalleryCase(name, image.array, image.geometry, reference, {"Prediction": mask.array[0]}, {}, heat)
 
     def _require_same(self, image: Scan, others: list[Array], name: str) -> None:
