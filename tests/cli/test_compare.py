@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import ucseg
+from browser import require_sound
 from refusals import refused
 from ucseg.comparison.processes import Job
 from ucseg.comparison.summary import Summary
@@ -113,15 +114,17 @@ def test_a_run_saw_only_the_shown_masks_and_no_test_case(grid: Path) -> None:
     assert len(seen["supervised-all-seed0"]["labelled"]) == 6
 
 
-def test_the_page_is_one_file_that_says_it_all(grid: Path) -> None:
+def test_the_page_is_one_file_that_says_it_all(grid: Path, tmp_path: Path) -> None:
     page = (grid / "index.html").read_text()
     bare = re.sub(r"data:image/png;base64,[^\"]+", "", page)
-    assert "http" not in bare
+    assert "://" not in bare
+    assert str(grid.parent) not in bare.partition("<pre>")[0]  # of this machine; the command is as it was typed
     assert page.count("data:image/png;base64,") == 2 * 2 * 3
     assert "Not finished" not in page
     assert "one seed" in page
     assert "Holm" in page
     assert "with a mask" in page  # the other dataset has no test split
+    require_sound(grid / "index.html", tmp_path)
     summary = json.loads((grid / "summary.json").read_text())
     assert (summary["finished"], summary["cells"], summary["failed"]) == (3, 3, {})
     assert summary["training"]["mean_teacher-2-seed0"]["peak_bytes"] > 1e8

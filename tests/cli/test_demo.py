@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from browser import require_sound
 from refusals import refused
 from ucseg.cli import demo as module
 from ucseg.cli.demo import METHODS, NEXT_STEPS, DemoResult, demo
@@ -50,6 +51,10 @@ def test_the_report_is_one_file_with_every_picture(run: DemoResult) -> None:
     assert len(sources) == 1 + module.SHOWN * (3 + len(METHODS))  # colour scale; image, reference, masks, uncertainty
     for source in sources:
         Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).verify()
+
+
+def test_a_browser_shows_it_whole_on_a_screen_and_on_a_phone(run: DemoResult, tmp_path: Path) -> None:
+    require_sound(run.report, tmp_path)
 
 
 def test_methods_saw_the_same_cases_and_no_test_case(run: DemoResult) -> None:

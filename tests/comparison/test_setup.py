@@ -215,7 +215,7 @@ def test_hidden_masks_and_subjects_in_two_splits_are_noted(root: Path, tmp_path:
         writer.writerows(rows)
     setup = prepared(root, dataset=tmp_path / "data")
     assert setup.study.amounts["all"] == 4
-    assert noted(setup, tmp_path / "data", "hides 2 training masks", "4")
+    assert noted(setup, "data hides 2 training masks", "4")
     assert noted(setup, "1 subjects", "anna")
     assert len(setup.study.notes) == 2
 
@@ -230,7 +230,7 @@ def test_images_of_the_dataset_in_another_test_set_are_noted(root: Path, tmp_pat
         shutil.copy(root / "elsewhere" / kind / "synthetic000.png", tmp_path / "again" / kind / "new.png")
     ucseg.init(tmp_path / "again", out=tmp_path / "other", validation="0", test="0", **OPTIONS)
     setup = prepared(root, test_on=[tmp_path / "other"])
-    assert noted(setup, "1 of its images", f"{split} cases", root / "data", "(copy)")
+    assert noted(setup, "1 of its images", f"{split} cases of data", "(copy)")
     assert len(setup.study.notes) == 1
 
 

@@ -78,7 +78,7 @@ def label_efficiency(rows: Sequence[Row], fractions: Mapping[str, float], shade:
     axis.set_xlabel("training masks shown")
     axis.set_ylabel("mean Dice")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, frameon=False)
+    _legend_beside(figure, axis)
     return _uri(figure)
 
 
@@ -103,9 +103,15 @@ def differences(part: pd.DataFrame, reference: str, amounts: Sequence[str], shad
         axis.set_title(_amount_title(amount), fontsize=10)
         axis.set_xlabel("subjects, sorted (%)")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, frameon=False)
+    _legend_beside(figure, max(axes, key=lambda axis: len(axis.get_lines())))
     axes[0].set_ylabel(f"Dice minus that of {reference}")
     return _uri(figure)
+
+
+def _legend_beside(figure: Figure, axis: Axes) -> None:
+    """One legend for all panels, above them: on the lines it would hide some."""
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=3, fontsize=8, frameon=False)
 
 
 def _values(rows: pd.DataFrame) -> dict[str, pd.Series]:

@@ -95,7 +95,7 @@ def of_the_data(dataset: Dataset, cohorts: Sequence[Cohort], titles: dict[str, s
     hidden = sum(case in training for case in reference_masks(dataset)) - len(dataset.labelled)
     if hidden:
         notes.append(
-            f"{dataset.folder} hides {hidden} training masks: 'all' and percentages count only the "
+            f"{dataset.folder.name} hides {hidden} training masks: 'all' and percentages count only the "
             f"{len(dataset.labelled)} that it shows. To use all masks, make the dataset without --labelled."
         )
     shared = subjects_in_two_splits(dataset.cases)
@@ -114,7 +114,7 @@ def of_the_data(dataset: Dataset, cohorts: Sequence[Cohort], titles: dict[str, s
             if again := [name for content, name in images.items() if content in own]:
                 harm = "are measured twice" if split == "test" else "make its figures too good"
                 notes.append(
-                    f"{titles[one.key]}: {len(again)} of its images are also {split} cases of {dataset.folder} "
+                    f"{titles[one.key]}: {len(again)} of its images are also {split} cases of {dataset.folder.name} "
                     f"({some(again)}) and {harm}. Remove them from --test-on."
                 )
     lost = [one for one in cohorts if one.left_out]
