@@ -53,7 +53,7 @@ def _strategies(name: str, cells: list[dict[str, Any]]) -> str:
     """The table of a data set: a row for each strategy that has a cell."""
     by_seed = {(cell["strategy"], cell["seed"]): cell["points"] for cell in cells}
     seeds = sorted({seed for _, seed in by_seed})
-    strategies = sorted({strategy for strategy, _ in by_seed}, key=lambda one: (one != REFERENCE, one))
+    strategies = sorted({REFERENCE, *(strategy for strategy, _ in by_seed)}, key=lambda one: (one != REFERENCE, one))
     # Of seeds that not all strategies have, one could not compare the rows.
     whole = [seed for seed in seeds if all((strategy, seed) in by_seed for strategy in strategies)]
     if not whole:
@@ -75,7 +75,7 @@ def _strategies(name: str, cells: list[dict[str, Any]]) -> str:
         ]
         lines.append(f"| `{strategy}` | {' | '.join([*rounds, _text(means), beside, _text(equal)])} |")
     steps = f"{cells[0]['first']} steps at first, {cells[0]['round']} a round; {', '.join(cells[0]['plan'])}"
-    return "\n".join([*lines, "", f"    {steps}  # at {cells[0]['commit'][:7]}", ""])
+    return "\n".join([*lines, "", f"    {steps}", ""])
 
 
 def _warm() -> str:

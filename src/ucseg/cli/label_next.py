@@ -112,11 +112,10 @@ def label_next(
         _write_starts(careful, [cases[name] for name in chosen], folder, data.config, problems)
         rows = folder.write_list(choices, strategy, cases)
         sheet = write_sheet(folder.path, rows, cases, data.config, quick.plan)
-    what = "slices" if slices else "cases"
     of = f"{len(candidates)} slices of {len(ranked)}" if slices else f"{len(ranked)}"
     say(
         "labels-wanted",
-        f"{len(rows)} {what} of {of} unlabelled training cases, by {strategy}: {some([_named(row) for row in rows])}. "
+        f"{len(rows)} of {of} unlabelled training cases, by {strategy}: {some([_named(row) for row in rows])}. "
         f"List: {out / LIST}. Pictures: {sheet}.",
     )
     back = typed("add-masks", dataset, out / FINISHED)

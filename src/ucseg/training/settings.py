@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 
-GOING_ON: Mapping[str, Any] = {"small_first": 0.0, "lr": 0.01}
+GOING_ON: Mapping[str, Any] = {"small_first": 0.0}
 """Settings of a run that goes on from one of the same method, where the user gives no other: weights that know the
-images need neither small ones nor large steps (benchmarks/warm_start.py)."""
+images need no small ones first. A lower learning rate was no better (benchmarks/warm_start.py)."""
 
 
 class TrainConfig(Strict):
