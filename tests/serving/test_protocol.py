@@ -226,3 +226,35 @@ def test_no_test_or_validation_case_is_offered(served: Any, pictures: Data) -> N
         writer.writerows(rows)
     client, _ = served(data, run)
     assert {client("POST", "/activelearning/random", {"client_id": who}).json["id"] for who in "abc"} == {"case5"}
+
+
+def test_a_segmentation_of_slicer_that_is_cut_to_what_is_drawn_is_laid_in_its_place(
+    served: Any, volumes: Data, tmp_path: Path
+) -> None:
+    data, run = volumes
+    client, _ = served(data, run)
+    scan = sitk.ReadImage(str(next(case.image.path for case in load_dataset(data).cases if case.case == "case1")))
+    part = sitk.GetImageFromArray(np.ones((2, 3, 4), np.uint8))
+    part.SetSpacing(scan.GetSpacing())
+    part.SetDirection(scan.GetDirection())
+    part.SetOrigin(scan.TransformIndexToPhysicalPoint((5, 6, 7)))
+    for key, value in {"Name": "foreground", "Layer": "0", "LabelValue": "1"}.items():
+        part.SetMetaData(f"Segment0_{key}", value)
+    sitk.WriteImage(part, str(tmp_path / "cut.seg.nrrd"))
+    sent = ("cut.seg.nrrd", (tmp_path / "cut.seg.nrrd").read_bytes())
+    assert client.send("PUT", "/datastore/label?image=case1", {}, label=sent).status == 200
+    mask = next(case.mask for case in load_dataset(data).cases if case.case == "case1")
+    stored = np.asarray(nib.load(mask.path).dataobj)
+    assert stored.sum() == 24
+    assert stored[5:9, 6:9, 7:9].all()
+
+
+def test_a_label_that_lies_elsewhere_is_refused(served: Any, volumes: Data, tmp_path: Path) -> None:
+    client, session = served(*volumes)
+    moved = sitk.GetImageFromArray(np.ones((16, 17, 18), np.uint8))
+    moved.SetOrigin((100.0, 0.0, 0.0))
+    sitk.WriteImage(moved, str(tmp_path / "label.nii.gz"))
+    sent = ("label.nii.gz", (tmp_path / "label.nii.gz").read_bytes())
+    reply = client.send("PUT", "/datastore/label?image=case1", {}, label=sent)
+    assert (reply.status, reply.json["kind"]) == (400, "geometry-differs")
+    assert session.labels.versions == []
