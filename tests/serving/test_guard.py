@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 from refusals import refused
 from ucseg.cli import serve as verb
 from ucseg.cli.serve import is_loopback, serve
+from ucseg.serving.labels import Labels
 
 Data = tuple[Path, Path]
 
@@ -131,3 +134,26 @@ def test_what_is_missing_is_named(pictures: Data, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with refused("serve-extra", naming="ucseg[serve]"):
         serve(pictures[1], pictures[0])
+
+
+def test_a_signal_ends_it_well_and_others_get_an_address_that_they_can_use(packages: None, pictures: Data) -> None:
+    """Of its process nothing is left that would keep the next server out."""
+    told: list[str] = []
+    code = (
+        "import sys; sys.path[:0] = sys.argv[3:]\n"
+        "from ucseg.methods import METHODS\nfrom threshold_run import Threshold\nMETHODS['threshold'] = Threshold\n"
+        "from ucseg.cli.main import main\n"
+        "main(['serve', sys.argv[1], sys.argv[2], '--host', '0.0.0.0', '--port', '0', '--no-look-ahead'])\n"
+    )
+    tests = Path(__file__).parents[1]
+    words = [sys.executable, "-c", code, str(pictures[1]), str(pictures[0]), str(tests), str(tests / "inference")]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            told.append(line)
+            if "Slicer" in line:
+                process.terminate()
+    assert process.returncode == 0, told
+    address = next(line for line in told if "browser" in line)
+    assert re.search(rf"http://{re.escape(socket.gethostname())}:\d+/enter\?token=[\w-]{{32}}", address)
+    Labels(pictures[0]).close()

@@ -82,7 +82,8 @@ def serve(
     try:
         names = [*(allow_host or []), host]
         app = make_app(session, token=known, hosts=names, origins=allow_origin or [], longest=max_upload << 20)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{socket_.getsockname()[1]}"
+        name = socket.gethostname() if host in ("0.0.0.0", "::") else host  # others do not know it by "any address"
+        address = f"http://{f'[{name}]' if ':' in name else name}:{socket_.getsockname()[1]}"
         say("serving", f"Serving {session.data} with {session.model.run}; Ctrl-C ends it.")
         say("serve-address", f"In a browser: {address}/{f'enter?token={known}' if known else ''}")
         say("serve-viewers", f"In 3D Slicer and OHIF: {address}{' (password: the token)' if known else ''}")
