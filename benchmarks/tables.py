@@ -16,6 +16,7 @@ from label_tables import labels
 from partly_labelled_table import partly_labelled
 from ucseg.comparison.grid import cells, file_name, parse_variants
 from ucseg.evaluation.statistics import paired_difference
+from uncertainty_tables import uncertainty
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -413,7 +414,7 @@ def page() -> str:
     files = sorted(RESULTS.glob("compare/*/summary.json"))
     comparisons = {path.parent.name: json.loads(path.read_text()) for path in files}
     ours = [row for row in comparisons["hippocampus"]["rows"] if row["labelled"] == "5%"]
-    parts = ["# Results\n", answer(comparisons), CAVEATS, choices(), labels()]
+    parts = ["# Results\n", answer(comparisons), CAVEATS, choices(), labels(), uncertainty()]
     for path, (name, result) in zip(files, comparisons.items(), strict=True):
         note = path.with_name("note.md")
         parts.append(comparison(name, result) + ("\n" + note.read_text() if note.exists() else ""))

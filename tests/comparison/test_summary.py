@@ -208,3 +208,21 @@ def test_runs_with_terms_that_trained_nothing_are_named() -> None:
     (said,) = of_silent_terms(done)
     assert said.startswith(f"{quiet}; {Cell(UC_SEG, '5%', 2)}: ")
     assert said.endswith(": ife_1, ife_2.")
+
+
+def test_the_uncertainty_of_all_seeds_together() -> None:
+    dice = {"a": 0.9, "b": 0.6, "c": 0.75}
+    done = {Cell(UC_SEG, "5%", seed): result({"": simple(dice)}) for seed in (0, 1)}
+    for cell, found in done.items():
+        score = {"a": 0.1, "b": 0.5, "c": 0.3} if cell.seed == 0 else {"a": 0.5, "b": 0.1, "c": 0.3}
+        found["tests"]["test"]["doubts"] = [
+            ["last", case, 0.9 + 0.01 * cell.seed, *[None] * 7, score[case]] for case in dice
+        ]
+    row = summary_of(done).rows[0]
+    assert row.doubts["auroc"] == pytest.approx(0.905)
+    assert math.isnan(row.doubts["ece"]), "no case has it"
+    assert row.doubts["spearman"] == pytest.approx(0), "1 and -1"
+    worst, best = (0.4 + 0.325 + 0.25) / 3, (0.1 + 0.175 + 0.25) / 3
+    assert row.doubts["excess_aurc"] == pytest.approx((worst - best) / 2)
+    assert row.doubts["failure_auroc"] == pytest.approx(0.5), "Dice below .8: b and c"
+    assert summary_of({Cell(UC_SEG, "5%", 0): result({"": simple(dice)})}).rows[0].doubts == {}

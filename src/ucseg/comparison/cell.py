@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,8 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.masks import read_label, unknown_in
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS, ClassMetrics, case_metrics
+from ucseg.evaluation.uncertainty_maps import VOXEL_COLUMNS, UncertaintySettings, of_voxels
+from ucseg.folder.predictions import FAILURE_SCORE
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.step_cost import peak_memory
 from ucseg.machine.reading import read_json
@@ -34,16 +36,25 @@ if TYPE_CHECKING:
 WEIGHTS = ("last", "best")
 COLUMNS = ("network", "weights", "case", "subject", "class", "status", *METRICS, "unit")
 """Of the rows in a cell's file. `network` is empty for the method's prediction."""
+DOUBTS = ("weights", "case", *VOXEL_COLUMNS, FAILURE_SCORE)
+"""Of the rows of a case's uncertainty, that of the method's prediction."""
+MARGIN = UncertaintySettings().margin
 
 
 Figure = Annotated[float, Field(allow_inf_nan=True)]
 
 
 class MeasuredRecord(Strict):
-    """What was measured on a test set: rows of COLUMNS, and why cases are not among them."""
+    """What was measured on a test set: rows of COLUMNS, why cases are not among them, and rows of DOUBTS.
+
+    Cells of an earlier version have no DOUBTS.
+    """
 
     rows: list[Annotated[list[str | Figure | None], Field(min_length=len(COLUMNS), max_length=len(COLUMNS))]]
     left_out: dict[str, str]
+    doubts: list[Annotated[list[str | Figure | None], Field(min_length=len(DOUBTS), max_length=len(DOUBTS))]] = Field(
+        default_factory=list
+    )
 
 
 class TrainingRecord(Strict):
@@ -168,6 +179,7 @@ def run_cell(task: Task, train: Callable[..., FitResult]) -> None:
 def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
     """Rows of COLUMNS of both weights, and cases that could not be measured with the reason."""
     rows: list[list[Any]] = []
+    doubts: list[list[Any]] = []
     left_out: dict[str, UserError] = {}
     notes = {weights: task.run / f"{weights}.json" for weights in WEIGHTS}
     chosen = {weights: build(Reached, read_json(file), str(file)) for weights, file in notes.items() if file.exists()}
@@ -179,38 +191,52 @@ def _measure(task: Task, tests: Cohort) -> dict[str, Any]:
             continue  # no validation case ever had a foreground: there is no best
         if weights == "best" and same:
             rows += [[row[0], weights, *row[2:]] for row in rows]
+            doubts += [[weights, *row[1:]] for row in doubts]
             continue
         precision = str(RunFolder(task.run).config.get("train", {}).get("precision", "auto"))
         predictor = Predictor.from_run(task.run, weights, task.device, precision=precision, mirror=task.mirror)
         for case in tests.cases:
             try:
-                rows += [
-                    [network, weights, case.case, case.subject, row["name"], row["status"]]
-                    + [row[metric] for metric in METRICS]  # type: ignore[literal-required]
-                    + [unit]
-                    for network, unit, row in _case_rows(predictor, task, tests, case)
-                ]
+                unit, found, doubt = _measure_case(predictor, task, tests, case)
             except UserError as error:
                 left_out[case.case] = error
+                continue
+            rows += [
+                [network, weights, case.case, case.subject, row["name"], row["status"]]
+                + [row[metric] for metric in METRICS]  # type: ignore[literal-required]
+                + [unit]
+                for network, row in found
+            ]
+            doubts.append([weights, case.case, *doubt])
     if not rows:
         nothing = UserError("no-case-measured", f"{tests.title}: no case could be measured.")
         raise UserError.together([nothing, *left_out.values()])
-    return {"rows": rows, "left_out": {case: str(error) for case, error in left_out.items()}}
+    return {"rows": rows, "left_out": {case: str(error) for case, error in left_out.items()}, "doubts": doubts}
 
 
-def _case_rows(predictor: Predictor, task: Task, tests: Cohort, case: Case) -> Iterator[tuple[str, str, ClassMetrics]]:
+def _measure_case(
+    predictor: Predictor, task: Task, tests: Cohort, case: Case
+) -> tuple[str, list[tuple[str, ClassMetrics]], list[float]]:
+    """The unit of distances; a row for each network and class; and DOUBTS without their first two."""
     assert case.mask is not None
     scan = read_scan(case.image)
-    predicted = predictor.predict_scan(scan, members=task.members)
+    predicted = predictor.predict_scan(scan, members=task.members, probabilities=True)
     classes = predictor.plan.classes
     label = read_label(case.mask, scan.array.shape[1:], tests.dataset.config, scan.geometry, case.slices)
     reference, unknown = tests.to_model(label, classes), unknown_in(label)
     masks: dict[str, Array] = {"": predicted.mask}
     if len(predicted.members) > 1:
         masks |= predicted.members
-    for network, one in masks.items():
-        for row in case_metrics(one, reference, classes, scan.geometry.spacing, task.tolerance, unknown):
-            yield network, scan.geometry.unit, row
+    spacing, unit = scan.geometry.spacing, scan.geometry.unit
+    rows = [
+        (network, row)
+        for network, one in masks.items()
+        for row in case_metrics(one, reference, classes, spacing, task.tolerance, unknown)
+    ]
+    assert predicted.probabilities is not None
+    probabilities = zip(classes, predicted.probabilities, strict=True)
+    voxels = of_voxels(predicted.uncertainty, probabilities, (predicted.mask, reference), spacing, MARGIN, unknown)
+    return unit, rows, [*(voxels.figures[name] for name in VOXEL_COLUMNS), predicted.failure_score]
 
 
 def _save(result: Mapping[str, Any], file: Path) -> None:

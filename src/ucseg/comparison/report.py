@@ -13,16 +13,19 @@ import pandas as pd
 from ucseg import __version__
 from ucseg.comparison import words
 from ucseg.comparison.cell import WEIGHTS
+from ucseg.comparison.doubts import RANKINGS
 from ucseg.comparison.figures import boxes, colours, differences, label_efficiency
 from ucseg.comparison.grid import ALL, Cell
 from ucseg.comparison.summary import Comparison, Row, Summary, case_table, summarise
 from ucseg.evaluation.metrics import METRICS
+from ucseg.evaluation.uncertainty_maps import VOXEL_COLUMNS
 from ucseg.machine.writing import write_json, write_text
 from ucseg.pictures.page import write_page
 
 PAGE, TABLE, CASES, SUMMARY = "index.html", "table.csv", "cases.csv", "summary.json"
 CASE_COLUMNS = ["test", "case", "subject", "class", "variant", "labelled", "seed", "weights", "status"]
 CASE_COLUMNS += [*METRICS, "unit"]
+SHOWN_DOUBTS = ("auroc", "aupr", "ece", "ece_near", "brier_near", "excess_aurc", "spearman", "failure_auroc")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def flat_rows(study: Study, summary: Summary) -> list[dict[str, Any]]:
         for metric, figure in row.metrics.items():
             line[metric] = figure.mean
             line |= {f"{metric}_{key}": getattr(figure, key) for key in ("spread", "low", "high")}
+        line |= {f"uncertainty_{name}": row.doubts.get(name, math.nan) for name in (*VOXEL_COLUMNS, *RANKINGS)}
         line |= {f"dice {name}": value for name, value in row.dice_by_class.items()}
         one = summary.comparison_of(row)
         line |= {
@@ -181,6 +185,7 @@ def _page(
                 "rows": [row_texts(study, row, summary.comparison_of(row)) for row in own],
                 "classes": sorted({name for row in own for name in row.dice_by_class}),
                 "words": [(amount, said) for amount, place in places if (said := words.verdicts(summary, place))],
+                "doubts": any(row.doubts for row in own),
                 "boxes": boxes(part, list(study.amounts), shade),
                 "curves": label_efficiency(own, fractions, shade),
                 "differences": differences(part, study.reference, list(study.amounts), shade),
@@ -194,6 +199,7 @@ def _page(
         "failed": [(str(cell), reason) for cell, reason in failed.items()],
         "sections": sections,
         "rules": words.RULES,
+        "doubts": SHOWN_DOUBTS,
         "versions": (versions := code_versions(done)),
         "several_versions": words.of_several_versions(versions),
     }
@@ -217,6 +223,7 @@ def row_texts(study: Study, row: Row, one: Comparison | None) -> dict[str, str]:
         "seconds": words.number(row.seconds, ".0f", ""),
         "work": words.number(row.work, ".0f", ""),
         "parameters": words.number(row.parameters / 1e6, ".2f", ""),
+        **{f"doubt {name}": words.number(row.doubts.get(name, math.nan), ".3f", "") for name in SHOWN_DOUBTS},
         "memory": words.number(row.peak_bytes / 2**30, ".2f", ""),
     } | {f"dice {name}": words.number(value, ".3f") for name, value in row.dice_by_class.items()}
 

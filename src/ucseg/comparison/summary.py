@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ucseg.comparison.cell import COLUMNS
+from ucseg.comparison.doubts import doubts_of
 from ucseg.comparison.grid import ALL, Cell
 from ucseg.evaluation.metrics import LIMITS, METRICS
 from ucseg.evaluation.statistics import (
@@ -56,6 +57,8 @@ class Row:
         metrics: all classes together: the mean over cases and seeds for each class, then the mean of the classes.
         dice_by_class: class -> mean.
         gap_closed: share of the way from the best baseline at this amount to the best ceiling; NaN where undefined.
+        doubts: column of the uncertainty -> mean over cases and seeds, and how well the failure score ranks cases, mean
+            over seeds; of single networks, and of cells of an earlier version, empty.
         steps, seconds, work, peak_bytes, parameters: of training, mean over seeds; NaN for single networks, which share
             the run of both, and where it is not known. `seconds` passed, `work` is as runs of equal time count it.
     """
@@ -76,6 +79,7 @@ class Row:
     work: float
     peak_bytes: float
     parameters: float
+    doubts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,11 +185,12 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
         # Distances in mm and in px have no mean.
         mixed = metric in ("hd95", "assd") and part["unit"].nunique() > 1
         metrics[metric] = Figure(*[math.nan] * 4) if mixed else _figure(class_table(part, metric), LIMITS[metric])
-    training = [
-        result["training"]
+    own = [
+        result
         for cell, result in done.items()
         if (cell.variant.text, cell.labelled) == (variant, labelled) and test in result["tests"]
     ]
+    training = [result["training"] for result in own]
     dice = class_table(part, MAIN)
     by_class = {str(name): mean_of_class_means(dice[[name]].to_numpy()) for name in dice}
     return Row(
@@ -200,6 +205,7 @@ def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[s
         metrics=metrics,
         dice_by_class=by_class,
         gap_closed=math.nan,
+        doubts=doubts_of([result["tests"][test] for result in own], weights),
         peak_bytes=_mean([one["gpu_peak_bytes"] or one["peak_bytes"] or math.nan for one in training]),
         **{cost: _mean([one.get(cost) or math.nan for one in training]) for cost in COSTS},
     )
