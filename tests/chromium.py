@@ -65,6 +65,7 @@ class Browser:
         self._process.kill()
         self._process.wait(20)
         os.close(self._in)
+        shutil.rmtree(self._folder / "chromium", ignore_errors=True)
 
     def _targets(self) -> list[dict[str, Any]]:
         until = time.monotonic() + 60

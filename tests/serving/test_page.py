@@ -82,6 +82,9 @@ def test_a_person_labels_with_the_keyboard_alone(served: Any, pictures: Data, br
     browser.press("u")
     browser.press("?")
     assert browser.run("document.getElementById('keys').open")
+    assert browser.run(
+        "document.documentElement.scrollWidth <= innerWidth && document.body.scrollHeight <= innerHeight"
+    )
     assert not browser.complaints
     assert {url.split("/")[2] for url in browser.requests if url.startswith("http")} == {f"127.0.0.1:{client.port}"}
 
