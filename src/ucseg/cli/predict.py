@@ -40,6 +40,10 @@ def predict(
         bool, typer.Option("--probabilities", help="Also write each class's probability.")
     ] = False,
     members: Annotated[bool, typer.Option("--members", help="Also write each network's own mask.")] = False,
+    colour: Annotated[
+        bool,
+        typer.Option("--colour", help="PNG masks that a viewer shows in colours; the values in them stay 0, 1, ..."),
+    ] = False,
     dicom_seg: Annotated[
         bool,
         typer.Option("--dicom-seg", help="Also write DICOM SEG and the uncertainty as a Parametric Map (DICOM input)."),
@@ -155,6 +159,7 @@ def predict(
         "mirror": mirror,
         "probabilities": probabilities,
         "members": members,
+        "colour": colour,
         "dicom_seg": dicom_seg,
         "labelmap": labelmap,
         "rtstruct": rtstruct,
@@ -163,7 +168,7 @@ def predict(
         "classes": {str(index): name for index, name in predictor.plan.classes.items()},
     }
     dicom = _dicom_output(run, weights, dicom_seg, labelmap, rtstruct)
-    files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom)
+    files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom, colour)
     # Before the folder is made: there may be no cluster.
     with nullcontext() if ray is None else cluster(ray, workers) as joined:
         folder = PredictionFolder(files, items, settings, resume=resume)

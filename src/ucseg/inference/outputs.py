@@ -36,6 +36,7 @@ from ucseg.folder.predictions import (
 from ucseg.inference.predictor import CasePrediction
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
+from ucseg.pictures.drawing import COLOURS
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import content_of
 from ucseg.scans.dicom import results as dicom_results
@@ -80,6 +81,7 @@ class CaseFiles:
     probabilities: bool = False
     members: bool = False
     dicom: DicomOutput | None = None
+    colour: bool = False
 
     def mask_file(self, item: Input) -> Path:
         return self.path / f"{item.case}{mask_ending(item.address)}"
@@ -132,6 +134,7 @@ class CaseFiles:
             dicom_results.write(found, self.path / folder / f"{item.case}.dcm")
         maps = f"{item.case}{map_ending(item.address)}"
         mask = self.mask_file(item)
+        colours = COLOURS if self.colour else None
         write_like(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
         if prediction.probabilities is not None:
             folders = file_names(self.plan.classes.values())
@@ -139,8 +142,8 @@ class CaseFiles:
                 write_like(prediction.probabilities[index], scan, self.path / "probabilities" / folders[name] / maps)
         folders = file_names(prediction.members)
         for name, member in prediction.members.items():
-            write_like(member, scan, self.path / "members" / folders[name] / mask.name)
-        write_like(prediction.mask, scan, mask)
+            write_like(member, scan, self.path / "members" / folders[name] / mask.name, colours)
+        write_like(prediction.mask, scan, mask, colours)
         row: Row = {"case": item.case, "file": str(item.address), "content": content, "status": "ok", "reason": ""}
         row["mask"] = mask.name
         row |= volumes(prediction.mask, scan.geometry, self.plan.classes)

@@ -24,7 +24,7 @@ from ucseg.pictures.page import small_uri
 from ucseg.reporting import figures
 from ucseg.reporting.sources import METRICS_FILE
 from ucseg.scans.address import Address
-from ucseg.scans.reading import read_scan
+from ucseg.scans.reading import read_mask, read_scan
 from ucseg.scans.scan import Scan
 from ucseg.scans.writing import map_ending
 from ucseg.types import NOT_ANNOTATED, Array
@@ -190,7 +190,7 @@ class Pictures:
         image = read_scan(case.image if case is not None else Address.of(row["file"]))
         uncertainty = self._masks / "uncertainty" / f"{name}{map_ending(Address.of(row['file']))}"
         heat = read_scan(Address.of(uncertainty)).array[0] if uncertainty.is_file() else None
-        mask = read_scan(Address.of(self._masks / row["mask"]))
+        mask = read_mask(Address.of(self._masks / row["mask"]))
         self._require_same(image, [mask.array[0], *([heat] if heat is not None else [])], name)
         reference = None
         if self._data is not None and name in self._references:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
@@ -45,7 +47,7 @@ def map_ending(scan: Address) -> str:
     return ".tif" if ending == ".png" else ending
 
 
-def write_like(array: Array, like: Scan, path: Path) -> None:
+def write_like(array: Array, like: Scan, path: Path, colours: Sequence[tuple[int, int, int]] | None = None) -> None:
     """Write an S-shaped mask or map where the voxels of `like` lie, whole or not at all.
 
     Args:
@@ -53,6 +55,7 @@ def write_like(array: Array, like: Scan, path: Path) -> None:
         like: the scan whose size, spacing, origin and direction the file gets. If it was read from the same format,
             NIfTI keeps sform, qform, their codes, the units and the version (1 or 2).
         path: its ending chooses the format; see `mask_ending` and `map_ending`.
+        colours: palette of a PNG of class indices, from class 1 on; other formats have none.
 
     Raises:
         UserError: the format cannot hold the array, or the place cannot be written.
@@ -74,7 +77,21 @@ def write_like(array: Array, like: Scan, path: Path) -> None:
             raise UserError("mask-range", f"{path}: PNG and TIFF hold mask values from 0 to 65535; choose .nii.gz.")
         array = array.astype(np.uint16)
     with whole_file(path, ending) as part:
+        if colours and ending == ".png" and array.dtype == np.uint8:
+            _write_coloured(array, colours, part)
+            return
         format_module(FORMATS[ending]).write(array, like, part)
+
+
+def _write_coloured(mask: Array, colours: Sequence[tuple[int, int, int]], part: Path) -> None:
+    """Write H x W class indices (uint8) as PNG with a palette: viewers show colours, and the stored values stay.
+
+    Args:
+        colours: of class 1, 2, ...; more classes start again. The background is black.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(mask))
+    picture.putpalette([0, 0, 0, *(part for index in range(255) for part in colours[index % len(colours)])])
+    picture.save(part, format="PNG")
 
 
 def _narrowed(array: Array) -> Array:
