@@ -36,6 +36,8 @@ class TrainConfig(Strict):
         precision: "bf16" autocast, "fp32", or "auto": the quicker one on the device.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         channels_last: lay images and convolution weights out with the channels of a voxel together.
+        compile: have torch.compile make the networks' passes, in training. For GPUs; the first steps take longer.
+            Methods that use parts of a network gain nothing: `unimatch`, `urpc`, `ss_net`, `cct`, `dycon`.
         keep_memory: on a CPU, keep freed memory for the next step (see allocator.py): quicker, with a higher peak.
         optimizer: "sgd", or "adamw" (then lr about 1e-3).
         lr: learning rate at the first step. Published: 0.01, with which short runs learn less.
@@ -64,6 +66,7 @@ class TrainConfig(Strict):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: str = "auto"
     channels_last: bool = True
+    compile: bool = False
     keep_memory: bool = True
     optimizer: OptimizerName = "sgd"
     lr: float = Field(0.03, gt=0, le=1000)

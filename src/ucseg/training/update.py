@@ -18,6 +18,7 @@ from ucseg.methods.contract import check_step
 from ucseg.networks.batch_norm import norms_over_ranks
 from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.randomness import derive_seed
+from ucseg.training.compiled import compile_networks
 from ucseg.training.device import convolutions_to
 from ucseg.training.optim import learning_rate, make_optimizer
 from ucseg.training.settings import TrainConfig
@@ -85,6 +86,8 @@ class Updater:
         self._layout = CHANNELS_LAST[method.problem.dims] if config.channels_last else None
         if self._layout is not None:
             convolutions_to(method, self._layout)
+        if config.compile:
+            compile_networks(method)
         if ranks.size() > 1:
             norms_over_ranks(method, fabric.device)
         self.optimizer = make_optimizer(method, config.optimizer, config.lr, config.momentum, config.weight_decay)
