@@ -5,6 +5,9 @@
 SCANS holds the folders kvasir, isic, hc18 and hippocampus. A person must judge whether the pairs that are found show
 the same: `--sheets FOLDER` draws the pairs of 2D images side by side. Every tenth image (every fifth volume) is copied
 in the ways of CHANGES, and the copy is searched for among all originals. Writes benchmarks/results/duplicates.json.
+
+`--growth` measures what comparing all hashes costs, of 1,000 to 30,000 images: the part of the search that grows
+with the square. Writes benchmarks/results/duplicates_growth.json.
 """
 
 from __future__ import annotations
@@ -131,12 +134,34 @@ def cpu_seconds_of_noise() -> dict[int, list[float]]:
     return seconds
 
 
+def growth() -> dict[str, Any]:
+    """CPU seconds of comparing all hashes, of so many images."""
+    rng = np.random.default_rng(0)
+    seconds = {}
+    for count in (1000, 3000, 10_000, 30_000):
+        hashes = [rng.integers(0, 2**63, (count, 2)).astype(np.uint64) for _ in range(26)]
+        start = time.process_time()
+        for row in range(0, count, duplicates._ROWS_AT_ONCE):
+            duplicates._nearest(hashes, row, duplicates._NEIGHBOURS)
+        seconds[count] = round(time.process_time() - start, 2)
+        print(count, seconds[count], flush=True)
+    return {"cpu_seconds_of_comparing_all_hashes": seconds}
+
+
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--growth", action="store_true")
     parser.add_argument("--sheets", type=Path)
     given = parser.parse_args()
+    if given.growth:
+        made_by = {"made_by": "OMP_NUM_THREADS=1 python benchmarks/duplicates.py --growth", **machine()}
+        out = Path(__file__).parent / "results" / "duplicates_growth.json"
+        out.write_text(json.dumps(made_by | growth(), indent=1) + "\n", encoding="utf-8")
+        return
+    if given.data is None:
+        parser.error("--data or --growth is needed")
     results: dict[str, Any] = {"made_by": "OMP_NUM_THREADS=1 python benchmarks/duplicates.py --data SCANS", **machine()}
     results["thresholds"] = duplicates.NEARLY_THE_SAME
     results["sets"] = {}
