@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucseg.inference.predictor import GROWTH, Predictor
+from ucseg.inference.predictor import Predictor
+from ucseg.inference.scan_predictor import GROWTH
 from ucseg.methods import build_method
 from ucseg.methods.uc_seg import UCSeg
 from ucseg.networks.cpu import CHANNELS_LAST

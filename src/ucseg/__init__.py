@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ucseg.cli.demo import demo
     from ucseg.cli.download import download
     from ucseg.cli.evaluate import evaluate
+    from ucseg.cli.export import export
     from ucseg.cli.import_ import import_
     from ucseg.cli.init import init
     from ucseg.cli.label_next import label_next
@@ -33,8 +34,8 @@ __version__ = "0.1.0"
 
 # In the order in which one uses them.
 __all__ = [  # noqa: RUF022
-    "init", "datasets", "download", "import_", "check", "plan", "prepare", "pretrain", "train", "predict", "evaluate",
-    "label_next", "add_masks", "serve", "report", "compare", "run", "demo",
+    "init", "datasets", "download", "import_", "check", "plan", "prepare", "pretrain", "train", "export", "predict",
+    "evaluate", "label_next", "add_masks", "serve", "report", "compare", "run", "demo",
 ]  # fmt: skip
 
 

@@ -187,5 +187,5 @@ def test_a_batch_of_windows_is_asked_for_values_once_however_often_it_is_mirrore
     )
     predictor = Predictor(method, plan, META, precision="fp32")
     with far, torch.no_grad():
-        assert predictor._predict_batch(batch.labelled).probabilities.device == META
-    assert looked == [4]
+        assert predictor.mirrored(batch.labelled).probabilities.device == META
+    assert looked == [2], "passes of four images each: two mirrors of two"

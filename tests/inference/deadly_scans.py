@@ -13,7 +13,8 @@ from typing import Any
 
 from threshold_run import Threshold
 
-from ucseg.inference.predictor import CasePrediction, Predictor
+from ucseg.inference.predictor import Predictor
+from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.methods import METHODS
 from ucseg.scans.scan import Scan
 

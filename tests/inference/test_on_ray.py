@@ -27,7 +27,7 @@ from ucseg.errors import UserError
 from ucseg.inference.on_ray import Crew, Worker, cluster, share
 from ucseg.inference.outputs import CaseFiles
 from ucseg.inference.predictor import Predictor
-from ucseg.training.checkpoint import save_weights, weights_digest
+from ucseg.training.checkpoint import save_weights
 from ucseg.training.run_folder import RunFolder
 
 NAMES = ("asks_to_stop", "awaits_others", "c", "d", "e", "f", "g", "h", "i", "kills_always", "kills_once")
@@ -116,7 +116,7 @@ def test_a_worker_refuses_weights_and_folders_that_are_not_the_callers(run: Path
     with pytest.raises(UserError):
         predict(run, [scans], out=out, device="cpu")  # one scan is broken
     make = partial(Predictor.from_run, run, device="cpu")
-    weights = weights_digest(make().method)
+    weights = make().weights
     where = CaseFiles(out, plan_2d())
     Worker(make, weights, where).load()
     with refused("ray-folder", naming=tmp_path / "elsewhere"):

@@ -26,7 +26,8 @@ from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted
 from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
 from ucseg.inference.cases import predict_case
-from ucseg.inference.predictor import CasePrediction, Predictor
+from ucseg.inference.predictor import Predictor
+from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.methods import METHODS
 from ucseg.types import Prediction
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import tracemalloc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,31 @@ import pytest
 import torch
 
 from ucseg.cli.predict import predict as predict_verb
-from ucseg.inference.predictor import GROWTH, OVERLAP
-from ucseg.inference.sliding_window import SIGMA, Predict, axis_windows, gathered, predict_slabs
+from ucseg.inference.maps import Layout
+from ucseg.inference.predictor import stacked
+from ucseg.inference.scan_predictor import GROWTH, OVERLAP
+from ucseg.inference.sliding_window import SIGMA, axis_windows, gathered, predict_slabs
 from ucseg.types import Array, Prediction
+
+Network = Callable[[torch.Tensor], Prediction]
+
+
+def slabs_of(
+    predict: Network, image: Array, patch: tuple[int, ...], **windows: Any
+) -> Iterator[tuple[int, Array, Layout]]:
+    def answer(seen: Array) -> tuple[Array, Layout]:
+        prediction = predict(torch.from_numpy(seen))
+        return stacked(prediction).numpy(), Layout(prediction.probabilities.shape[1], tuple(prediction.members))
+
+    return predict_slabs(answer, image, patch, **windows)
 
 
 def sliding_window(
-    predict: Predict, image: Array, patch: tuple[int, ...], in_memory: int = 10**9, **windows: Any
+    predict: Network, image: Array, patch: tuple[int, ...], in_memory: int = 10**9, **windows: Any
 ) -> Prediction:
-    return gathered(predict_slabs(predict, image, patch, **windows), image.shape[1:], in_memory)
+    found = gathered(slabs_of(predict, image, patch, **windows), image.shape[1:], in_memory)
+    members = {name: torch.from_numpy(member) for name, member in found.members.items()}
+    return Prediction(torch.from_numpy(found.probabilities), torch.from_numpy(found.uncertainty), members)
 
 
 def local(image: torch.Tensor) -> Prediction:
@@ -156,7 +173,7 @@ def test_agrees_with_a_literal_gaussian_average() -> None:
 def test_slabs_come_in_order_and_once() -> None:
     image = np.random.default_rng(3).normal(size=(1, 70, 20)).astype(np.float32)
     row, done = 0, []
-    for start, slab, _ in predict_slabs(local, image, (16, 16), batch=2, report=done.append):
+    for start, slab, _ in slabs_of(local, image, (16, 16), batch=2, report=done.append):
         assert start == row
         row += slab.shape[1]
     assert row == 70
@@ -168,7 +185,7 @@ def peak(length: int) -> int:
     # A broadcast image costs nothing, so that what is measured is what the windows cost.
     image = np.broadcast_to(np.zeros((1, 1, 1, 1), np.float32), (1, length, 32, 32))
     tracemalloc.start()
-    for _ in predict_slabs(local, image, (16, 16, 16), batch=2):
+    for _ in slabs_of(local, image, (16, 16, 16), batch=2):
         pass
     used = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

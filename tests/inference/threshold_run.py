@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ucseg.config import Strict
-from ucseg.inference.predictor import GROWTH
+from ucseg.inference.scan_predictor import GROWTH
 from ucseg.methods import METHODS
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan, write_plan

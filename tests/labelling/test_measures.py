@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ucseg.inference.maps import Maps
 from ucseg.labelling.measures import Measure, measure, measure_scan, slice_axis
 from ucseg.planning.plan import Plan
 from ucseg.scans.scan import Geometry, Scan
@@ -54,8 +55,9 @@ class _Bright:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
-    def predict_grid(self, image: np.ndarray, report: object = None) -> Prediction:
-        return prediction(torch.from_numpy(image[0]).clamp(0, 1))
+    def predict_grid(self, image: np.ndarray, report: object = None) -> Maps:
+        found = prediction(torch.from_numpy(image[0]).clamp(0, 1))
+        return Maps(found.probabilities.numpy(), found.uncertainty.numpy())
 
 
 def volume(turned: bool) -> tuple[Scan, Plan]:

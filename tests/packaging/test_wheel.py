@@ -9,7 +9,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -22,8 +24,8 @@ def run(*words: str | Path, cwd: Path) -> None:
     subprocess.run([str(word) for word in words], cwd=cwd, env=clean, check=True)
 
 
-@pytest.mark.wheel
-def test_the_wheel_alone_holds_every_file_and_runs_the_demo(tmp_path: Path) -> None:
+def build(tmp_path: Path) -> tuple[Path, list[str]]:
+    """The wheel, and the files of the package that are under version control."""
     listed = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     sources = [file for file in listed.split() if (ROOT / file).exists()]
     for file in ("pyproject.toml", "README.md", "LICENSE", *sources):  # no build folder with what was there before
@@ -32,6 +34,40 @@ def test_the_wheel_alone_holds_every_file_and_runs_the_demo(tmp_path: Path) -> N
         shutil.copy(ROOT / file, copy)
     run(sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", tmp_path, "./checkout", cwd=tmp_path)
     (wheel,) = tmp_path.glob("ucseg-*.whl")
+    return wheel, sources
+
+
+@pytest.mark.wheel
+def test_an_exported_model_predicts_where_torch_is_not_installed(tmp_path: Path) -> None:
+    wheel, _ = build(tmp_path)
+    run(sys.executable, "-m", "venv", "alone", cwd=tmp_path)
+    python = tmp_path / "alone" / "bin" / "python"
+    pins = ("-c", ROOT / "constraints.txt")
+    run(python, *PIP, "install", "--no-compile", *pins, "-r", ROOT / "requirements-predict.txt", cwd=tmp_path)
+    run(python, *PIP, "install", "--no-compile", "--no-deps", wheel, cwd=tmp_path)
+    packages = next((tmp_path / "alone" / "lib").glob("python*")) / "site-packages"
+    assert not (packages / "torch").exists()
+    own = [entry for entry in packages.iterdir() if not entry.name.startswith(("pip", "setuptools", "pkg_resources"))]
+    sizes = [file.stat().st_size for entry in own for file in entry.rglob("*") if file.is_file()]
+    assert sum(sizes) < 400e6
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tests" / "inference")
+        patch.syspath_prepend(ROOT / "tests")
+        from test_exported import a_run, small_plan
+
+        import ucseg
+
+        ucseg.export(a_run(tmp_path / "run", small_plan(2, channels=3)), out=tmp_path / "model")
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "scan.png")
+    run(python.with_name("ucseg-predict"), "model", "scan.png", "--out", "masks", cwd=tmp_path)
+    assert Image.open(tmp_path / "masks" / "scan.png").size == (30, 40)
+
+
+@pytest.mark.wheel
+def test_the_wheel_alone_holds_every_file_and_runs_the_demo(tmp_path: Path) -> None:
+    wheel, sources = build(tmp_path)
     lacking = {file.removeprefix("src/") for file in sources} - {*zipfile.ZipFile(wheel).namelist()}
     assert not lacking, "see [tool.setuptools.package-data]"
 

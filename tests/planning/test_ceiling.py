@@ -19,7 +19,7 @@ from ucseg.cli.plan import plan as plan_verb
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
-from ucseg.inference.predictor import _most_probable
+from ucseg.inference.scan_predictor import _most_probable
 from ucseg.planning import ceiling, measuring
 from ucseg.planning.ceiling import LEAST_CEILING, NetworkGrid, ceilings
 from ucseg.planning.choosing import plan_with_reasons

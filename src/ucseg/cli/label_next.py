@@ -76,7 +76,6 @@ def label_next(
     from ucseg.labelling.shortlist import FINISHED, LIST, START, LabelFolder
     from ucseg.labelling.strategies import choose
     from ucseg.training.allocator import kept_memory
-    from ucseg.training.checkpoint import weights_digest
 
     quick = Predictor.from_run(run, checkpoint=checkpoint, device=device, precision=precision, mirror=False)
     if quick.plan.classes != data.config.classes:
@@ -88,7 +87,7 @@ def label_next(
     settings = {
         "run": str(run.absolute()),
         "checkpoint": checkpoint,
-        "weights": weights_digest(quick.method),
+        "weights": quick.weights,
         "dataset": str(data.folder),
         "strategy": strategy,
         "slices": slices,

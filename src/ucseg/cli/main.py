@@ -15,9 +15,9 @@ from ucseg import __all__ as VERBS
 from ucseg import __version__
 from ucseg.cli.calls import refuse_empty, without_return_type
 from ucseg.errors import Interrupted, UserError
+from ucseg.machine.memory import is_out_of_memory
 from ucseg.machine.writing import NO_ROOM
 
-OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "out of memory")
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -48,11 +48,15 @@ def main(arguments: list[str] | None = None) -> None:
         _say(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}; make room, then again.")
         sys.exit(EXIT_USER)
     except (MemoryError, RuntimeError) as error:
-        # torch says it with other errors, on a GPU and on a CPU; it is not imported here, since it takes seconds.
-        if not isinstance(error, MemoryError) and not any(sign in repr(error) for sign in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         _say("this machine has too little memory for it; use a smaller patch or batch, or another machine.")
         sys.exit(EXIT_USER)
+
+
+def predict_main() -> None:
+    """`ucseg-predict ...`: the same as `ucseg predict ...`, for machines without torch."""
+    main(["predict", *sys.argv[1:]])
 
 
 def _stop_on_sigterm() -> None:

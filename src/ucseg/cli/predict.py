@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder that `ucseg train` wrote.")],
+    run: Annotated[Path, typer.Argument(help="Folder that `ucseg train` or `ucseg export` wrote.")],
     inputs: Annotated[
         list[Path],
         typer.Argument(help="Scans, folders of scans, or datasets (see --split). More runs may stand before them."),
@@ -109,30 +109,22 @@ def predict(
         UserError: prediction could not start; or, at the end, some scans could not be predicted.
         Interrupted: stopped by the user; what is done is kept.
     """
+    from ucseg.cli import opening
     from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
     from ucseg.inference.cases import predict_case
-    from ucseg.inference.ensemble import predictor_of, split_runs
-    from ucseg.inference.on_ray import cluster, predict_on_ray
+    from ucseg.inference.exported import is_exported
     from ucseg.inference.outputs import CaseFiles, PredictionFolder
-    from ucseg.inference.predictor import Predictor
     from ucseg.training.allocator import kept_memory
-    from ucseg.training.run_folder import RunFolder
 
-    here, precision = _here(device, _first_precision(precision, out, resume), ray, workers)
-    runs, inputs = split_runs(run, inputs)
-    make = partial(
-        predictor_of,
-        load=Predictor.from_run,
-        checkpoint=checkpoint,
-        overlap=overlap,
-        growth=window_growth,
-        components=components,
-        mirror=mirror,
-    )
-    predictor = _that_fits(make(runs, device=here, precision=precision), here_too=ray is None)
-    say_how_it_counts(runs, predictor)
-    how = _read_how(RunFolder(run).config, geometry, spacing, max_voxels)
-    found = find_inputs(inputs, out, split, predictor.plan.channels, how)
+    here, precision = _here(device, _first_precision(precision, out, resume), ray, workers, is_exported(run))
+    opened = (opening.exported if is_exported(run) else opening.trained)(run, inputs, checkpoint)
+    make = partial(opened.make, overlap=overlap, growth=window_growth, components=components, mirror=mirror)
+    predictor = make(opened.runs, device=here, precision=precision)
+    if ray is None:
+        predictor.require_window()  # before the first scan
+    say_how_it_counts(opened.runs, opened.unfinished, predictor)
+    how = _read_how(opened.geometry(), geometry, spacing, max_voxels)
+    found = find_inputs(opened.inputs, out, split, predictor.plan.channels, how)
     items, problems = found.scans, found.problems
     if dicom_seg or rtstruct:
         items = _dicom_series(items, problems, "--dicom-seg" if dicom_seg else "--rtstruct")
@@ -148,7 +140,7 @@ def predict(
     weights = predictor.weights
     settings = {
         "run": str(run.absolute()),
-        "runs": [str(one.absolute()) for one in runs],
+        "runs": [str(one.absolute()) for one in opened.runs],
         "calibrated": predictor.calibration is not None,
         "checkpoint": checkpoint,
         "weights": weights,
@@ -167,19 +159,23 @@ def predict(
         "spacing": list(how.spacing),
         "classes": {str(index): name for index, name in predictor.plan.classes.items()},
     }
-    dicom = _dicom_output(run, weights, dicom_seg, labelmap, rtstruct)
+    dicom = _dicom_output(run, predictor, dicom_seg, labelmap, rtstruct)
     files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom, colour)
     # Before the folder is made: there may be no cluster.
-    with nullcontext() if ray is None else cluster(ray, workers) as joined:
+    with nullcontext() if ray is None else _connected(ray, workers) as joined:
         folder = PredictionFolder(files, items, settings, resume=resume)
         todo = [item for item in items if not folder.keep_finished(item)]
         with _shown(folder, len(items)) as (done, report):
             if joined is None:
-                with kept_memory(predictor.device.type == "cpu"):
+                with kept_memory(predictor.place == "cpu"):
                     for item in todo:
                         done(predict_case(predictor, item, files, report))
             else:
-                again = partial(make, [one.absolute() for one in runs], device=device, precision=predictor.precision)
+                from ucseg.inference.on_ray import predict_on_ray
+
+                again = partial(
+                    make, [one.absolute() for one in opened.runs], device=device, precision=predictor.precision
+                )
                 warn = partial(say, style="yellow")
                 predict_on_ray(joined, again, weights, files, todo, done, warn, device=device, workers=workers)
     say_which_are_empty(folder)
@@ -195,32 +191,30 @@ def predict(
         raise UserError(
             "inputs-left-out", f"Some inputs were left out (named above); the {len(items)} other scans are in {out}."
         )
-    where = f" on {predictor.device.type}" if ray is None else ""
+    where = f" on {predictor.place}" if ray is None else ""
     cases = "case" if len(items) == 1 else "cases"
     say("predicted", f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
     return folder
 
 
-def _that_fits(predictor: AnyPredictor, here_too: bool) -> AnyPredictor:
-    """The predictor; refused before the first scan where this machine predicts and has no memory for a window."""
-    from ucseg.inference.step_memory import require_window
+def _connected(address: str, workers: int | None) -> AbstractContextManager[Any]:
+    from ucseg.inference.on_ray import cluster
 
-    for one in predictor.each if here_too else ():
-        require_window(one.method, one.plan, one.device)
-    return predictor
+    return cluster(address, workers)
 
 
-def _dicom_output(run: Path, weights: str, dicom_seg: bool, labelmap: bool, rtstruct: bool) -> DicomOutput | None:
+def _dicom_output(
+    run: Path, predictor: AnyPredictor, dicom_seg: bool, labelmap: bool, rtstruct: bool
+) -> DicomOutput | None:
     from ucseg.inference.outputs import DicomOutput
     from ucseg.scans.dicom.codes import read_codes
     from ucseg.scans.dicom.results import Algorithm
-    from ucseg.training.run_folder import RunFolder
 
     if labelmap and not dicom_seg:
         raise UserError("labelmap-without-seg", "--labelmap says how --dicom-seg is written; add --dicom-seg.")
     if not (dicom_seg or rtstruct):
         return None
-    algorithm = Algorithm(RunFolder(run).method[0], weights)
+    algorithm = Algorithm(predictor.method_name, predictor.weights)
     kind: Literal["BINARY", "LABELMAP"] = "LABELMAP" if labelmap else "BINARY"
     return DicomOutput(read_codes(run), algorithm, kind if dicom_seg else None, rtstruct)
 
@@ -233,23 +227,25 @@ def _first_precision(precision: str, out: Path, resume: bool) -> str:
     return earlier.precision or precision if earlier is not None else precision
 
 
-def _read_how(config: Mapping[str, Any], geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
+def _read_how(trained: str | None, geometry: str | None, spacing: str | None, max_voxels: int | None) -> Said:
     """As the options say; where they say nothing, headers are read as in training."""
     from ucseg.scans.said import said
 
-    return said(geometry or config.get("data", {}).get("geometry"), spacing, max_voxels)
+    return said(geometry or trained, spacing, max_voxels)
 
 
-def _here(device: str, precision: str, ray: str | None, workers: int | None) -> tuple[str, str]:
+def _here(device: str, precision: str, ray: str | None, workers: int | None, exported: bool) -> tuple[str, str]:
     """Device of this process, which leaves GPUs to the workers of Ray, and the precision, one for all workers."""
-    from ucseg.training.device import choose_device, choose_precision
-
     if ray is None:
         if workers is not None:
             raise UserError("workers-without-ray", "--workers needs --ray; --ray local uses this machine.")
         return device, precision
     if ":" in device:
         raise UserError("ray-device", f"--device {device}: with --ray each worker gets a GPU; use auto, cuda or cpu.")
+    if exported:
+        return device, precision
+    from ucseg.training.device import choose_device, choose_precision
+
     return "cpu", choose_precision("auto", choose_device(device)) if precision == "auto" else precision
 
 

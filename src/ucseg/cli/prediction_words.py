@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ucseg.cli.calls import typed
 from ucseg.cli.terminal import say
 from ucseg.errors import UserError, some
 
@@ -39,18 +38,10 @@ def say_doubts(items: list[Input]) -> None:
         say("header-contradicts-itself", f"{said}; --geometry decides it.", "yellow")
 
 
-def say_how_it_counts(runs: list[Path], predictor: AnyPredictor) -> None:
+def say_how_it_counts(runs: list[Path], unfinished: dict[Path, str], predictor: AnyPredictor) -> None:
     """Weights that are not final, networks that do not count in scores, and whether the numbers are calibrated."""
-    from ucseg.training.run_folder import RunFolder
-
-    for run in runs:
-        if reached := RunFolder(run).unfinished:
-            command = typed("train", Path(RunFolder(run).config.get("dataset", "DATASET")), out=run, resume=True)
-            say(
-                "not-final",
-                f"{run}: training stands at {reached}: the weights are not final; '{command}' continues it.",
-                "yellow",
-            )
+    for run, why in unfinished.items():
+        say("not-final", f"{run}: {why}", "yellow")
     if predictor.silent:
         names = ", ".join(predictor.silent)
         say(

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ucseg.inference.failure_score import failure_score
+from ucseg.inference.maps import Maps
 from ucseg.types import Array, Prediction
 
 _AT_A_TIME = 2**22
@@ -19,7 +20,7 @@ _AT_A_TIME = 2**22
 
 
 def case_scores(
-    prediction: Prediction, label: Array, missed: Sequence[int] = (), silent: Collection[str] = ()
+    prediction: Prediction | Maps, label: Array, missed: Sequence[int] = (), silent: Collection[str] = ()
 ) -> dict[str, float]:
     """Every score of one case by its column of cases.csv, each higher where the mask is less sure.
 
@@ -38,17 +39,17 @@ def case_scores(
     Returns:
         NaN where a method cannot have a score: one network, one pass.
     """
-    probabilities = prediction.probabilities[0].numpy()
-    members = [m[0].numpy().argmax(axis=0) for name, m in prediction.members.items() if name not in silent]
+    probabilities = np.asarray(prediction.probabilities[0])
+    members = [np.asarray(m[0]).argmax(axis=0) for name, m in prediction.members.items() if name not in silent]
     foreground = int(np.count_nonzero(label))
     spread = math.nan
     if prediction.spread is not None:
-        spread = float(prediction.spread.sum(dtype=prediction.spread.dtype)) / max(1, foreground)
+        spread = float(np.asarray(prediction.spread).sum()) / max(1, foreground)
     return {
         "failure_score": expected_loss(probabilities, label, missed),
         "disagreement": failure_score(members, len(probabilities), missed),
         "mean_entropy": mean_entropy(probabilities),
-        "boundary_uncertainty": boundary_uncertainty(prediction.uncertainty[0, 0].numpy(), label),
+        "boundary_uncertainty": boundary_uncertainty(np.asarray(prediction.uncertainty[0, 0]), label),
         "mirror_variance": spread,
     }
 

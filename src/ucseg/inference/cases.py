@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
+from typing import TYPE_CHECKING
 
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
-from ucseg.inference.ensemble import AnyPredictor
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
+from ucseg.machine.memory import is_out_of_memory
 from ucseg.scans.content import content_of
 from ucseg.scans.reading import read_scan
+
+if TYPE_CHECKING:  # an exported model predicts without torch
+    from ucseg.inference.ensemble import AnyPredictor
 
 
 def predict_case(
@@ -38,9 +40,13 @@ def predict_case(
         objects = files.dicom_objects(scan, source, prediction) if source else {}
     except UserError as error:
         return failed_row(item, str(error))
+    except ModuleNotFoundError as error:  # where only what `ucseg-predict` needs is installed
+        return failed_row(item, f"{item.address}: it needs the package {error.name}; pip install {error.name}.")
     except OSError as error:
         return failed_row(item, f"{item.address}: cannot be read ({error.strerror}); restore the file.")
-    except (MemoryError, torch.OutOfMemoryError):
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         return failed_row(
             item, f"{item.address}: there is not enough memory for this scan; try --device cpu or a machine with more."
         )

@@ -15,7 +15,8 @@ import torch
 from ucseg.errors import UserError
 from ucseg.inference.case_scores import case_scores, missing
 from ucseg.inference.failure_score import failure_score
-from ucseg.inference.predictor import CasePrediction, Predictor, Report
+from ucseg.inference.predictor import Predictor
+from ucseg.inference.scan_predictor import CasePrediction, Report, ScanPredictor
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.scans.scan import Scan
 from ucseg.training.run_folder import RunFolder
@@ -47,6 +48,21 @@ class Ensemble:
                         "runs-differ",
                         f"{run}: its {what} ({own}) are not those of {runs[0]} ({others}); give runs of one dataset.",
                     )
+
+    @property
+    def place(self) -> str:
+        """As of `ScanPredictor`."""
+        return self.each[0].place
+
+    @property
+    def method_name(self) -> str:
+        """As of `ScanPredictor`, of the first run."""
+        return self.each[0].method_name
+
+    def require_window(self) -> None:
+        """As of `ScanPredictor`, of each run."""
+        for one in self.each:
+            one.require_window()
 
     @property
     def weights(self) -> str:
@@ -85,7 +101,7 @@ class Ensemble:
         )
 
 
-AnyPredictor = Predictor | Ensemble
+AnyPredictor = ScanPredictor | Ensemble
 
 
 def predictor_of(runs: Sequence[Path], load: Callable[..., Predictor], **settings: Any) -> AnyPredictor:

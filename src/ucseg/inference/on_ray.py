@@ -55,7 +55,7 @@ class Worker:
         self._predictor = self._make()
         if self._predictor.weights != self._weights:
             raise UserError("ray-weights", f"{host}: the run's weights changed since the start; choose another --out.")
-        self._kept = kept_memory(self._predictor.device.type == "cpu")
+        self._kept = kept_memory(self._predictor.place == "cpu")
         self._kept.__enter__()  # to the end of this process
 
     def do(self, item: Input) -> Row:

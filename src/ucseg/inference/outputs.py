@@ -33,7 +33,7 @@ from ucseg.folder.predictions import (
     note_of,
     rows_of,
 )
-from ucseg.inference.predictor import CasePrediction
+from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
 from ucseg.pictures.drawing import COLOURS

@@ -1,89 +1,38 @@
-"""A trained method as a function from scans to masks with uncertainty, in each scan's own geometry."""
+"""Predicts scans with a method and torch, on any device."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ucseg.batches.preprocess import Grid, from_network_grid, require_memory, to_network_grid
-from ucseg.errors import UserError
-from ucseg.folder.predictions import FAILURE_SCORE
-from ucseg.inference.calibration import Calibration, kept_for
-from ucseg.inference.case_scores import case_scores, missing
-from ucseg.inference.sliding_window import IN_MEMORY, gathered, predict_slabs
-from ucseg.method_parts.components import largest_components
+from ucseg.inference.calibration import kept_for
+from ucseg.inference.maps import Layout, Maps, mirrored_mean
+from ucseg.inference.scan_predictor import ScanPredictor, require_precision
+from ucseg.inference.step_memory import require_window
 from ucseg.methods.base import Method
 from ucseg.methods.contract import check_prediction, check_probabilities
 from ucseg.networks.cpu import CHANNELS_LAST
 from ucseg.planning.plan import Plan
-from ucseg.scans.scan import Scan
 from ucseg.training.checkpoint import load_method, silent_networks, weights_digest
 from ucseg.training.device import choose_device, choose_precision, convolutions_to
+from ucseg.training.run_folder import RunFolder
 from ucseg.types import Array, Prediction
 
-Report = Callable[[float], None]
-PRECISIONS = ("auto", "bf16", "fp32")
-OVERLAP, GROWTH = 0.5, 1.05
-"""An axis hardly longer than the patch gets one window, since a second one would see nearly the same."""
 
-MAPS_AT_A_TIME = 3
-"""In the scan's own grid, where the most probable class is found: the best so far, the next, and the better of both."""
-
-
-@dataclass(frozen=True)
-class CasePrediction:
-    """The prediction of one scan, in the scan's own axes and shape S.
-
-    Attributes:
-        mask: S uint8 (uint16 beyond 256 classes), class indices.
-        uncertainty: S float32 in (0, 1]: with a calibration the chance that the voxel is wrong, else as the method
-            gives it.
-        scores: of the case, by their columns of cases.csv (`case_scores`).
-        predicted_dice: with the ends of its interval; NaN where it is not known.
-        probabilities: C x S float32 summing to one, if asked for; at the temperature of the calibration.
-        members: each network's own mask by name, if asked for.
-        empty_members: networks whose masks are empty where the prediction is not.
-    """
-
-    mask: Array
-    uncertainty: Array
-    scores: dict[str, float]
-    predicted_dice: tuple[float, float, float] = (math.nan, math.nan, math.nan)
-    probabilities: Array | None = None
-    members: dict[str, Array] = field(default_factory=dict)
-    empty_members: tuple[str, ...] = ()
-
-    @property
-    def failure_score(self) -> float:
-        """The score that ranks cases."""
-        return self.scores[FAILURE_SCORE]
-
-
-class Predictor:
+class Predictor(ScanPredictor):
     """Predicts scans with a method; the same object serves validation during training and `ucseg predict`.
 
     Args:
         method: it is moved to `device`; it is in evaluation mode while predicting and comes back as it was.
+        plan: the plan that it was trained with.
         device: "auto" (a GPU if there is one), or any torch device.
         precision: "auto" (the quicker one on the device, as in training), "bf16" (autocast) or "fp32".
-        overlap: least overlap of neighbouring windows, as a part of their edges.
-        growth: edges of windows are at most so many times those of the training patch; fewer windows compute
-            less twice where they overlap. 1: windows of the patch's size.
-        batch: windows of the patch's size at once; by default as many as a training step holds images.
-        components: keep only the largest component of the plan's `one_component` classes.
-        mirror: predict each window also mirrored along every axis that training flips, and take the mean. It takes
-            2 to the power of these axes as many passes.
-        silent: networks that have learned nothing: they do not count in scores.
-        calibration: of these weights.
+        windows: as of the class above.
     """
 
     def __init__(
@@ -93,33 +42,14 @@ class Predictor:
         device: torch.device | str = "auto",
         *,
         precision: str = "auto",
-        overlap: float = OVERLAP,
-        growth: float = GROWTH,
-        batch: int | None = None,
-        components: bool = True,
-        mirror: bool = True,
-        silent: tuple[str, ...] = (),
-        calibration: Calibration | None = None,
+        **windows: Any,
     ) -> None:
+        super().__init__(plan, **windows)
         self.device = choose_device(device) if isinstance(device, str) else device
         self.method = method.to(self.device)
-        self.plan = plan
-        if precision not in PRECISIONS:
-            raise UserError(
-                "precision-name", f"--precision {precision} is not known; use one of {', '.join(PRECISIONS)}."
-            )
+        require_precision(precision)
         self.precision = choose_precision(precision, self.device)
-        if not 0 <= overlap < 1:
-            raise UserError("overlap-range", f"--overlap {overlap} is out of range; give a number from 0 to below 1.")
-        if not 1 <= growth < math.inf:
-            raise UserError(
-                "window-growth-range", f"--window-growth {growth} is out of range; give a finite number of at least 1."
-            )
-        self.overlap, self.growth = overlap, growth
-        self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
-        self.components = components
-        self.mirrors = mirrors_of(plan) if mirror else [()]
-        self.silent, self.calibration = silent, calibration
+        self._method_name = type(method).__name__
 
     @classmethod
     def from_run(
@@ -139,6 +69,7 @@ class Predictor:
         found = cls(method, plan, device, silent=silent_networks(Path(run), checkpoint), **settings)
         found.calibration = kept_for(Path(run), found.weights, len(found.mirrors) > 1)
         convolutions_to(method, CHANNELS_LAST[plan.dims])
+        found._method_name = RunFolder(Path(run)).method[0]
         return found
 
     @property
@@ -147,172 +78,72 @@ class Predictor:
         return [self]
 
     @property
+    def place(self) -> str:
+        return self.device.type
+
+    @property
     def weights(self) -> str:
-        """A short name for exactly these weights."""
         return weights_digest(self.method)
 
-    def predict_prepared(self, image: Array) -> tuple[Array, Array]:
-        """Predict an image that is on the network's grid already (Cin x S, normalised): a prepared validation case.
+    def require_window(self) -> None:
+        require_window(self.method, self.plan, self.device)
 
-        Returns:
-            S class indices, component filter applied, and C x S float32 probabilities.
-        """
-        prediction = self.predict_grid(image)
-        probabilities = prediction.probabilities[0].numpy()
-        return self.keep_components(_label(probabilities)), probabilities
+    @property
+    def method_name(self) -> str:
+        return self._method_name
 
-    def predict_scan(
-        self, scan: Scan, *, probabilities: bool = False, members: bool = True, report: Report | None = None
-    ) -> CasePrediction:
-        """Predict a scan as it was read from its file; `report` is called with the done fraction of the windows.
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Evaluation mode, and back to each module's own mode (a teacher may be in another one than its student)."""
+        modes = {module: module.training for module in self.method.modules()}
+        self.method.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
-        Raises:
-            UserError: the scan's axes, unit or channels are not those of the training scans; it has NaN or infinite
-                values; the network's answer is not finite; there is not enough memory.
-        """
-        image, grid = to_network_grid(scan, self.plan)
-        require_memory(scan.source, self._least_memory(grid), grid)
-        prediction = self.predict_grid(image, report)
-        del image
-        if not bool(torch.isfinite(prediction.uncertainty).all()):
-            raise UserError(
-                "prediction-not-finite",
-                f"{scan.source}: the network's answer is not finite; try --precision fp32, or train again.",
-            )
-        own = {name: member[0].numpy() for name, member in prediction.members.items()}
-        fused = prediction.probabilities[0].numpy()
-        label = _label(fused)
-        empty = tuple(name for name, member in own.items() if label.any() and not _label(member).any())
-        mask = self.keep_components(_most_probable(fused, grid))
-        missed = missing(mask, self.plan.always_present)
-        scores = case_scores(prediction, self.keep_components(label), missed, self.silent)
-        del label
-        uncertainty = from_network_grid(prediction.uncertainty[0].numpy(), grid)[0].astype(np.float32, copy=False)
-        asked = from_network_grid(fused, grid) if probabilities else None
-        known = self.calibration
-        return CasePrediction(
-            mask=mask,
-            uncertainty=uncertainty if known is None else known.chance_of_error(uncertainty),
-            scores=scores,
-            predicted_dice=known.dice.of(scores[FAILURE_SCORE]) if known and known.dice else (math.nan,) * 3,
-            probabilities=asked if asked is None or known is None else known.soften(asked),
-            members={name: self.keep_components(_most_probable(member, grid)) for name, member in own.items()}
-            if members
-            else {},
-            empty_members=empty,
-        )
+    def answer(self, image: Array) -> tuple[Array, Layout]:
+        prediction = self.mirrored(torch.from_numpy(image).to(self.device))
+        layout = Layout(prediction.probabilities.shape[1], tuple(prediction.members), prediction.spread is not None)
+        return stacked(prediction).cpu().contiguous().numpy(), layout
 
-    def _least_memory(self, grid: Grid) -> float:
-        """Bytes that a scan takes from here on, members apart: known before anything is computed."""
-        own, on_grid = (4.0 * math.prod(shape) for shape in (grid.source_shape, grid.shape))
-        result = on_grid * (len(self.plan.classes) + 1 + (len(self.mirrors) > 1))  # with uncertainty and spread
-        kept = result if result <= IN_MEMORY else 0.0  # beyond that it lies in a file
-        return kept + MAPS_AT_A_TIME * own
-
-    def keep_components(self, label: Array) -> Array:
-        """S class indices with the component filter applied, if it is on."""
-        if not self.components:
-            return label
-        if self.plan.is_stack(label.ndim, self.plan.unit):  # the plan knows components of slices only
-            return np.stack([largest_components(one, self.plan.one_component) for one in label])
-        return largest_components(label, self.plan.one_component)
-
-    def predict_grid(self, image: Array, report: Report | None = None) -> Prediction:
-        """As `predict_prepared`, but all outputs of the method: 1 x C x S probabilities, uncertainty, members (CPU)."""
-        axis = 0 if self.plan.is_stack(image.ndim - 1, self.plan.unit) else self.plan.slice_axis
-        if axis is None:
-            return self._windows(image, self.plan.patch, self._predict_batch, report)
-        # A 2D network on a volume: windows one slice thick, so that slices share batches like any other windows.
-        sliced = np.moveaxis(image, 1 + axis, 1)
-        prediction = self._windows(sliced, (1, *self.plan.patch), self._predict_slices, report)
-
-        def back(tensor: Tensor) -> Tensor:
-            return tensor.movedim(2, 2 + axis)
-
-        return _each_map(prediction, back)
-
-    def _windows(
-        self, image: Array, patch: tuple[int, ...], predict: Callable[[Tensor], Prediction], report: Report | None
-    ) -> Prediction:
-        with _evaluation(self.method), torch.inference_mode():
-            windows = {"overlap": self.overlap, "growth": self.growth}
-            slabs = predict_slabs(predict, image, patch, batch=self.batch, device=self.device, report=report, **windows)
-            return gathered(slabs, image.shape[1:])
-
-    def _predict_batch(self, image: Tensor) -> Prediction:
+    def mirrored(self, image: Tensor) -> Prediction:
         """The mean over all mirrors of a batch; vacuity and members are averaged as probabilities are."""
-        seen = [self._predict_mirrored(image, axes) for axes in self.mirrors]
-        check_probabilities(self.method, seen)
-        if len(seen) == 1:
-            return seen[0]
-        members = {name: torch.stack([one.members[name] for one in seen]).mean(dim=0) for name in seen[0].members}
-        every = torch.stack([one.probabilities.float() for one in seen])
-        spread = every.var(dim=0, correction=0).sum(dim=1, keepdim=True)
-        uncertainty = torch.stack([one.uncertainty for one in seen]).mean(dim=0)
-        return Prediction(every.mean(dim=0), uncertainty, members, spread)
+        seen: list[Prediction] = []
 
-    def _predict_mirrored(self, image: Tensor, axes: tuple[int, ...]) -> Prediction:
-        """B x Cin x S, seen mirrored along some of the axes of S; what it gives lies as the image does."""
-        if not axes:
-            return self._predict_once(image)
-        flipped = [2 + axis for axis in axes]
-        seen = self._predict_once(image.flip(flipped))
-        members = {name: member.float().flip(flipped) for name, member in seen.members.items()}
-        return Prediction(seen.probabilities.float().flip(flipped), seen.uncertainty.float().flip(flipped), members)
+        def once(images: Tensor) -> Tensor:
+            seen.append(self._predict(images))
+            if self.device.type == "cpu":  # a GPU is asked at the end, once
+                check_probabilities(self.method, seen[-1:])
+                seen[:-1] = []
+            return stacked(seen[-1])
 
-    def _predict_once(self, image: Tensor) -> Prediction:
+        values = mirrored_mean(
+            torch, once, image, self.mirrors, voxels=self.voxels_at_once, classes=self.method.problem.classes
+        )
+        if self.device.type != "cpu":
+            check_probabilities(self.method, seen)
+        layout = Layout(seen[0].probabilities.shape[1], tuple(seen[0].members), len(self.mirrors) > 1)
+        return Prediction(**vars(layout.split(values)))
+
+    def _predict(self, image: Tensor) -> Prediction:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             prediction = self.method.predict(image.contiguous(memory_format=CHANNELS_LAST[self.plan.dims]))
         check_prediction(self.method, image, prediction)
         return prediction
 
-    def _predict_slices(self, image: Tensor) -> Prediction:
-        flat = self._predict_batch(image.squeeze(2))
-        return _each_map(flat, lambda tensor: tensor.unsqueeze(2))
+
+def stacked(prediction: Prediction) -> Tensor:
+    """All maps of a prediction as the channels of one tensor, as `Layout` says: B x K x S float32."""
+    parts = [prediction.probabilities, prediction.uncertainty, *prediction.members.values()]
+    parts += [] if prediction.spread is None else [prediction.spread]
+    return torch.cat([part.detach().float() for part in parts], dim=1)
 
 
-def _each_map(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Prediction:
-    members = {name: change(member) for name, member in prediction.members.items()}
-    spread = None if prediction.spread is None else change(prediction.spread)
-    return Prediction(change(prediction.probabilities), change(prediction.uncertainty), members, spread)
-
-
-def mirrors_of(plan: Plan) -> list[tuple[int, ...]]:
-    """Every combination of the axes that training flips, none of them first."""
-    augmentation = plan.augmentation
-    axes = range(plan.dims) if augmentation.flip_axes is None else augmentation.flip_axes
-    free = [axis for axis in axes if axis < plan.dims] if augmentation.flip > 0 else []
-    return list(chain.from_iterable(combinations(free, count) for count in range(len(free) + 1)))
-
-
-@contextmanager
-def _evaluation(method: Method) -> Iterator[None]:
-    """Evaluation mode, and back to each module's own mode (a teacher may be in another one than its student)."""
-    modes = {module: module.training for module in method.modules()}
-    method.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _most_probable(probabilities: Array, grid: Grid) -> Array:
-    """argmax over the classes in the scan's own grid; one class at a time, so that only two maps are alive at once."""
-    best = from_network_grid(probabilities[:1], grid)[0]
-    label = _index_dtype(np.zeros(best.shape, np.uint8), len(probabilities))
-    for index in range(1, len(probabilities)):
-        values = from_network_grid(probabilities[index : index + 1], grid)[0]
-        larger = values > best
-        label[larger] = index
-        best = np.where(larger, values, best)
-    return label
-
-
-def _label(probabilities: Array) -> Array:
-    """The most probable class of C x S probabilities, S."""
-    return _index_dtype(probabilities.argmax(axis=0), len(probabilities))
-
-
-def _index_dtype(label: Array, classes: int) -> Array:
-    return label.astype(np.uint8 if classes <= 256 else np.uint16)
+def tensors_of(maps: Maps) -> Prediction:
+    """The same maps as tensors on the CPU; nothing is copied."""
+    members = {name: torch.from_numpy(member) for name, member in maps.members.items()}
+    spread = None if maps.spread is None else torch.from_numpy(maps.spread)
+    return Prediction(torch.from_numpy(maps.probabilities), torch.from_numpy(maps.uncertainty), members, spread)

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ucseg.types import Array, Prediction
+from ucseg.inference.maps import Layout, Maps
+from ucseg.types import Array
 
-Predict = Callable[[Tensor], Prediction]
+Predict = Callable[[Array], tuple[Array, Layout]]
+"""B x Cin x window float32 -> B x K x window float32, and what the K channels are."""
 SIGMA = 1 / 8  # of a window's edge: windows count where they see most context around a voxel
 IN_MEMORY = 2**31
 
@@ -43,21 +43,6 @@ class AxisWindow:
     def inside(self, size: int) -> slice:
         """The part of the window that lies in an image of `size` voxels."""
         return slice(max(0, self.start), min(size, self.start + len(self.weight)))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the channels of the summed array are made up: C probabilities, the uncertainty, C a member, the spread."""
-
-    classes: int
-    members: tuple[str, ...]
-    spread: bool = False
-
-    def split(self, values: Tensor) -> Prediction:
-        """B x K x S -> Prediction (views, nothing is copied)."""
-        c = self.classes
-        members = {name: values[:, 1 + c * i : 1 + c * (i + 1)] for i, name in enumerate(self.members, start=1)}
-        return Prediction(values[:, :c], values[:, c : c + 1], members, values[:, -1:] if self.spread else None)
 
 
 def axis_windows(size: int, patch: int, overlap: float = 0.5, growth: float = 1.0) -> list[AxisWindow]:
@@ -96,13 +81,12 @@ def predict_slabs(
     batch: int = 4,
     *,
     growth: float = 1.0,
-    device: torch.device | str = "cpu",
     report: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Array, Layout]]:
     """Predict an image; finished rows of its first axis are handed on in order, for `gathered`.
 
     Args:
-        predict: B x Cin x window tensor on `device` -> Prediction.
+        predict: see `Predict`.
         image: Cin x S, may be a memory map; windows are read one at a time.
         patch: least S of a window. Where the image is shorter it is padded with zeros, as in training.
         overlap: least part of a window's edge that the next one covers too.
@@ -122,8 +106,7 @@ def predict_slabs(
     done, pending = 0, np.zeros((0, 0, *shape[1:]), np.float32)
     for first in range(0, len(windows), batch):
         group = windows[first : first + batch]
-        stacked = torch.from_numpy(np.stack([_cut(image, window) for window in group]))
-        values, layout = _stack_channels(predict(stacked.to(device)))
+        values, layout = predict(np.stack([_cut(image, window) for window in group]))
         missing = group[-1][0].inside(shape[0]).stop - done - pending.shape[1]
         if missing > 0:
             rows = np.zeros((values.shape[1], missing, *shape[1:]), np.float32)
@@ -139,13 +122,11 @@ def predict_slabs(
             report(min(1.0, (first + batch) / len(windows)))
 
 
-def gathered(
-    slabs: Iterable[tuple[int, Array, Layout]], shape: tuple[int, ...], in_memory: int = IN_MEMORY
-) -> Prediction:
+def gathered(slabs: Iterable[tuple[int, Array, Layout]], shape: tuple[int, ...], in_memory: int = IN_MEMORY) -> Maps:
     """The slabs of an image of shape S as one prediction.
 
     Returns:
-        A Prediction with a batch axis of one, float32, on the CPU. Beyond `in_memory` bytes it lies in a temporary
+        Maps with a batch axis of one, float32. Beyond `in_memory` bytes it lies in a temporary
         file that vanishes with it.
     """
     result: Array | None = None
@@ -156,7 +137,7 @@ def gathered(
         result[:, start : start + slab.shape[1]] = slab
     if result is None:
         raise ValueError(f"an image of shape {shape} has no voxels")
-    return layout.split(torch.from_numpy(result)[None])
+    return layout.split(result[None])
 
 
 def _cut(image: Array, window: Sequence[AxisWindow]) -> Array:
@@ -175,14 +156,6 @@ def _add(total: Array, window: Sequence[AxisWindow], value: Array, shape: Sequen
     own = [slice(part.start - axis.start, part.stop - axis.start) for axis, part in zip(window, inside, strict=True)]
     weight = functools.reduce(np.multiply.outer, [axis.weight[part] for axis, part in zip(window, own, strict=True)])
     total[:, rows.start - done : rows.stop - done, *others] += value[:, *own] * weight
-
-
-def _stack_channels(prediction: Prediction) -> tuple[Array, Layout]:
-    parts = [prediction.probabilities, prediction.uncertainty, *prediction.members.values()]
-    parts += [] if prediction.spread is None else [prediction.spread]
-    values = torch.cat([part.detach().float() for part in parts], dim=1).cpu().contiguous().numpy()
-    spread = prediction.spread is not None
-    return values, Layout(prediction.probabilities.shape[1], tuple(prediction.members), spread)
 
 
 def _room(shape: tuple[int, ...], in_memory: int) -> Array:

@@ -13,12 +13,14 @@ from ucseg.inference.calibration import Calibration, CaseRecord, calibrate, reco
 from ucseg.inference.case_scores import expected_loss, missing
 from ucseg.inference.class_means import mean_of_class_means
 from ucseg.inference.failure_score import foreground_dice
-from ucseg.inference.predictor import Predictor, mirrors_of
+from ucseg.inference.maps import Maps
+from ucseg.inference.predictor import Predictor
+from ucseg.inference.scan_predictor import mirrors_of
 from ucseg.methods.base import Method
 from ucseg.planning.plan import Plan
 from ucseg.scans.npy import open_npy
 from ucseg.training.checkpoint import weights_digest
-from ucseg.types import NOT_ANNOTATED, Array, Prediction
+from ucseg.types import NOT_ANNOTATED, Array
 
 if TYPE_CHECKING:
     from ucseg.batches.prepare import PreparedCase
@@ -115,7 +117,7 @@ def validation_dice(
         named = {"dice": prediction.probabilities} | {f"dice_{k}": v for k, v in prediction.members.items()}
         row = {}
         for name, probabilities in named.items():
-            label = predictor.keep_components(probabilities[0].numpy().argmax(axis=0).astype(np.uint8))
+            label = predictor.keep_components(probabilities[0].argmax(axis=0).astype(np.uint8))
             if unknown is not None:
                 label[unknown] = 0
             row[name] = foreground_dice(label, reference, classes)
@@ -138,13 +140,13 @@ def validation_dice(
 
 
 def _record(
-    prediction: Prediction, predictor: Predictor, reference: Array, unknown: Array | None, dice: Array, cases: int
+    prediction: Maps, predictor: Predictor, reference: Array, unknown: Array | None, dice: Array, cases: int
 ) -> CaseRecord:
-    probabilities = prediction.probabilities[0].numpy()
+    probabilities = prediction.probabilities[0]
     label = predictor.keep_components(probabilities.argmax(axis=0).astype(np.uint8))
     score = expected_loss(probabilities, label, missing(label, predictor.plan.always_present))
     # The score is of the whole mask, so the Dice of a part of it is no match.
     whole = unknown is None and not np.isnan(dice).all()
     masks = (label, np.asarray(reference))
-    doubt = prediction.uncertainty[0, 0].numpy()
+    doubt = prediction.uncertainty[0, 0]
     return record_of(probabilities, doubt, masks, score, float(np.nanmean(dice)) if whole else math.nan, cases, unknown)

@@ -14,7 +14,8 @@ from ucseg.batches.preprocess import to_network_grid
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.inference.failure_score import failure_score
-from ucseg.inference.predictor import Predictor, Report
+from ucseg.inference.predictor import Predictor, tensors_of
+from ucseg.inference.scan_predictor import Report
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.planning.plan import Plan
 from ucseg.scans.orientation import canonical_axes
@@ -113,7 +114,7 @@ def measure_scan(
         UserError: the model cannot predict this scan; its answer is not finite; or it has no slices to choose from.
     """
     image, grid = to_network_grid(scan, predictor.plan)
-    prediction = predictor.predict_grid(image, report)
+    prediction = tensors_of(predictor.predict_grid(image, report))
     if not bool(torch.isfinite(prediction.probabilities).all()):
         raise UserError(
             "look-not-finite",

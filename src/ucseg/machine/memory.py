@@ -18,6 +18,17 @@ _CONTROL_GROUPS = (
 """Limit, use, and what of the use the kernel gives back when it must: of both versions of Linux's control groups."""
 
 
+_SIGNS = ("OutOfMemoryError", "can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory")
+"""How torch and the runtimes of exported models say it, on a GPU and on a CPU. They take seconds to import."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in repr(error) for sign in _SIGNS)
+    )
+
+
 def free_memory() -> float:
     """Bytes that this process can still get without swapping; infinite where the system does not say it.
 

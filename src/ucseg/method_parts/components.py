@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
-import torch
-from torch import Tensor
 
 from ucseg.randomness import on_device
 from ucseg.types import Array
+
+if TYPE_CHECKING:  # prediction of an exported model needs the filter, and has no torch
+    from torch import Tensor
 
 
 def largest_components(label: Array, classes: Iterable[int]) -> Array:
@@ -38,6 +40,8 @@ def keep_largest(label: Tensor, classes: Collection[int]) -> Callable[[], Tensor
     """
     if not classes:
         return lambda: label
+    import torch
+
     of_gpu = label.device.type == "cuda"
     small = label.to(torch.int16)  # a quarter of the copy
     on_host = small.to("cpu", non_blocking=of_gpu)

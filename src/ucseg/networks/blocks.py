@@ -33,6 +33,8 @@ class InstanceNorm(nn.GroupNorm):
         """B x C x S -> B x C x S, float32 or, on a CPU, as x. A single voxel comes out as the shift."""
         if cpu.holds(x):
             return cpu.instance_norm(x, self.weight, self.bias, self.eps)
+        if torch.onnx.is_in_onnx_export():  # an operator of ONNX, and a group norm would be five
+            return torch.instance_norm(x.float(), self.weight, self.bias, None, None, True, 0.0, self.eps, False)
         # Not nn.GroupNorm's own: it refuses an image of one voxel, which small scans have on the lowest level.
         return torch.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
 
@@ -104,7 +106,11 @@ def cut_windows(x: Tensor, window: tuple[int, ...]) -> Tensor:
     dims = len(window)
     pairs = [value for size, w in zip(x.shape[1:-1], window, strict=True) for value in (size // w, w)]
     order = [0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1]
-    return x.reshape(len(x), *pairs, -1).permute(order).reshape(len(x), -1, math.prod(window), x.shape[-1])
+    return (
+        x.reshape(x.shape[0], *pairs, x.shape[-1])
+        .permute(order)
+        .reshape(x.shape[0], -1, math.prod(window), x.shape[-1])
+    )
 
 
 def join_windows(x: Tensor, grid: tuple[int, ...], window: tuple[int, ...]) -> Tensor:
@@ -112,4 +118,8 @@ def join_windows(x: Tensor, grid: tuple[int, ...], window: tuple[int, ...]) -> T
     dims = len(window)
     counts = [size // w for size, w in zip(grid, window, strict=True)]
     order = [axis for pair in zip(range(1, dims + 1), range(dims + 1, 2 * dims + 1), strict=True) for axis in pair]
-    return x.reshape(len(x), *counts, *window, -1).permute(0, *order, 2 * dims + 1).reshape(len(x), *grid, -1)
+    return (
+        x.reshape(x.shape[0], *counts, *window, x.shape[-1])
+        .permute(0, *order, 2 * dims + 1)
+        .reshape(x.shape[0], *grid, x.shape[-1])
+    )

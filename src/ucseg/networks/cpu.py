@@ -18,8 +18,8 @@ UNFOLDED = 20_480  # torch's own bound, Convolution.cpp, use_mkldnn
 
 
 def holds(x: Tensor) -> bool:
-    """Whether a CPU computes with this tensor."""
-    return x.device.type == "cpu"
+    """Whether a CPU computes with this tensor, in torch: what is exported to ONNX has torch's own layers."""
+    return x.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
 
 
 class VolumeConv(nn.Conv3d):

@@ -65,13 +65,13 @@ class UncertaintyAttention(nn.Module):
         tokens = self.dropout(self.embed_query(query) + position)
         others = self.dropout(self.embed_context(context) + position)
         q, k, v = (
-            layer(x).unflatten(-1, (HEADS, self.head_width)).transpose(1, 2)
+            layer(x).reshape(*x.shape[:2], HEADS, self.head_width).transpose(1, 2)
             for layer, x in ((self.query, tokens), (self.key, others), (self.value, others))
         )
         x = self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         x = x + self.mlp(x)
-        voxels = self.to_pixels(x).unflatten(-1, (-1, query.shape[-1])).transpose(-1, -2)
-        maps = join_windows(voxels, size, self.token).movedim(-1, 1).contiguous()
+        voxels = self.to_pixels(x).reshape(*x.shape[:2], -1, math.prod(self.token)).transpose(-1, -2)
+        maps = join_windows(voxels, size, self.token).permute(0, self.dims + 1, *range(1, self.dims + 1)).contiguous()
         return crop_to(maps, shape).float()
 
 

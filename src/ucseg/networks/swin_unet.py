@@ -50,10 +50,13 @@ class WindowAttention(nn.Module):
         is_key = cut_windows(F.pad(x.new_ones(1, *grid, 1, dtype=torch.float32), pads), window)[..., 0] > 0
         tokens = cut_windows(F.pad(x, pads), window)
         # B x windows x heads x tokens x head width, three times.
-        q, k, v = self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1)).movedim(-2, 2).unbind(-2)
+        q, k, v = (
+            part.reshape(*part.shape[:3], self.heads, HEAD_WIDTH).transpose(2, 3)
+            for part in self.query_key_value(tokens).chunk(3, dim=-1)
+        )
         score = (q @ k.transpose(-1, -2)).float() * HEAD_WIDTH**-0.5 + self.relative_bias(window)
         score = score.masked_fill(~is_key[:, :, None, None], float("-inf"))
-        out = (score.softmax(dim=-1).to(v.dtype) @ v).movedim(2, -2).flatten(-2)
+        out = (score.softmax(dim=-1).to(v.dtype) @ v).transpose(2, 3).flatten(3)
         padded = tuple(size + f + e for size, f, e in zip(grid, first, last, strict=True))
         inside: Any = (slice(None), *(slice(f, f + size) for f, size in zip(first, grid, strict=True)))
         joined: Tensor = self.project(join_windows(out, padded, window)[inside])
@@ -95,8 +98,8 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """B x inputs x S -> B x outputs x S."""
-        out: Tensor = self.norm(self.blocks(self.embed(x).movedim(1, -1)))
-        return out.movedim(-1, 1)
+        out: Tensor = self.norm(self.blocks(self.embed(x).permute(0, *range(2, x.ndim), 1)))
+        return out.permute(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
 class SwinUNet(StridedLevels):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ucseg.dataset.case import Case
-from ucseg.inference.predictor import CasePrediction, Predictor
+from ucseg.inference.predictor import Predictor
+from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.labelling.measures import Measure, measure_scan
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan

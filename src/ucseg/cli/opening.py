@@ -1,0 +1,76 @@
+"""What `ucseg predict` opens: runs, or a model that `ucseg export` wrote. The second needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ucseg.cli.calls import typed
+from ucseg.errors import UserError
+
+if TYPE_CHECKING:
+    from ucseg.inference.ensemble import AnyPredictor
+    from ucseg.inference.exported import ExportedPredictor
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Models and scans of a command line.
+
+    Attributes:
+        make: gives the predictor of `runs`, with settings of `ScanPredictor`; it can be pickled.
+        runs: runs, or one exported model.
+        inputs: the scans.
+        unfinished: of models whose weights are not final: why.
+        geometry: how NIfTI headers that say two things were read in training.
+    """
+
+    make: Callable[..., AnyPredictor]
+    runs: list[Path]
+    inputs: list[Path]
+    unfinished: dict[Path, str]
+    geometry: Callable[[], str | None]
+
+
+def trained(run: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
+    """A run, and those that stand before the scans."""
+    from ucseg.inference.ensemble import predictor_of, split_runs
+    from ucseg.inference.predictor import Predictor
+    from ucseg.training.run_folder import RunFolder
+
+    runs, scans = split_runs(run, inputs)
+    unfinished = {}
+    for folder in map(RunFolder, runs):
+        if folder.started and (reached := folder.unfinished):
+            command = typed("train", Path(folder.config.get("dataset", "DATASET")), out=folder.path, resume=True)
+            why = f"training stands at {reached}: the weights are not final; '{command}' continues it."
+            unfinished[folder.path] = why
+    make = partial(predictor_of, load=Predictor.from_run, checkpoint=checkpoint)
+    return Opened(make, runs, scans, unfinished, lambda: RunFolder(run).config.get("data", {}).get("geometry"))
+
+
+def exported(model: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
+    """A model that `ucseg export` wrote.
+
+    Raises:
+        UserError: it is damaged, or holds other weights.
+    """
+    from ucseg.inference.exported import read_record
+
+    record = read_record(model)
+    if checkpoint not in ("last", record.checkpoint):
+        raise UserError(
+            "model-checkpoint",
+            f"{model}: holds the weights '{record.checkpoint}' alone; leave --checkpoint out, or export again.",
+        )
+    why = "it was exported before its training ended: the weights are not final."
+    return Opened(_of_model, [model], list(inputs), {} if record.finished else {model: why}, lambda: record.geometry)
+
+
+def _of_model(models: Sequence[Path], **settings: Any) -> ExportedPredictor:
+    from ucseg.inference.exported import ExportedPredictor
+
+    return ExportedPredictor(models[0], **settings)
