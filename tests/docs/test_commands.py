@@ -87,7 +87,8 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     shutil.copytree(tmp_path / "new" / "images", tmp_path / "NEW_SCANS")
     shutil.copytree(tmp_path / "new" / "masks", tmp_path / "REFERENCES")
     verbs = run_page("README.md")
-    assert {*verbs} == {"init", "check", "plan", "pretrain", "train", "label-next", "predict", "evaluate", "compare"}
+    wanted = {"init", "check", "plan", "pretrain", "train", "label-next", "predict", "evaluate", "report", "compare"}
+    assert {*verbs} == wanted
     for run in ("RUN", "BASELINE", "run"):
         assert (tmp_path / run / "last.safetensors").exists()
     for masks in ("MASKS", "masks"):
