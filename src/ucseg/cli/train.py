@@ -59,6 +59,9 @@ def train(
     workers: Annotated[int | None, typer.Option(help="Processes that load batches; they change no result.")] = None,
     devices: Annotated[int | None, typer.Option(help="Devices of a machine that share each batch.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines; torchrun or srun starts ucseg on each.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also log for TensorBoard, into OUT/tensorboard.")
+    ] = False,
 ) -> FitResult:
     """Train a method on a dataset, from few labels and many scans.
 
@@ -75,9 +78,13 @@ def train(
     from ucseg.dataset.manifest import load_dataset
     from ucseg.planning.origin import reading_of
     from ucseg.training.run_folder import RunFolder
+    from ucseg.training.tensorboard import Scalars, require_tensorboard
 
     run = RunFolder(out)
     run.require(resume)
+    if tensorboard:
+        require_tensorboard()
+        run.also_log = Scalars(run.path)
     data = load_dataset(dataset)  # a wrong folder is refused before the seconds that it takes to load torch
     if resume:
         run.require_data(reading_of(data))

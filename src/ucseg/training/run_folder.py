@@ -51,6 +51,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._lock: Lock | None = None
+        self.also_log: Callable[[Mapping[str, Any]], None] | None = None
         self.config_file = self.path / "config.json"
         self.plan_file = self.path / "plan.yaml"
         self.environment_file = self.path / "environment.json"
@@ -271,6 +272,8 @@ class RunFolder:
         with writing(self.metrics_file):
             file.write(json_text(line, indent=None))
             file.flush()
+        if self.also_log is not None:
+            self.also_log(line)
 
     def settle(self, file: TextIO) -> None:
         """Wait until metrics.jsonl is on disk."""
