@@ -16,7 +16,9 @@ from ucseg.types import Array
 
 _DROPPED = 13
 """Bits of a float32 that are not looked at: 10 of its 23 bits of mantissa stay, so values within 0.1 % are a tie."""
-STEPS = 1 << (31 - _DROPPED)
+_LEAST, _MOST = (int(np.float32(value).view(np.uint32)) >> _DROPPED for value in (2.0**-20, 1.0))
+STEPS = _MOST - _LEAST + 1
+"""From a millionth, below which all is a tie, to 1."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,15 @@ def ranked_voxels(uncertainty: Array, wrong: Array, where: Array | None = None) 
     """Count voxels by uncertainty.
 
     Args:
-        uncertainty: S, finite and not negative.
+        uncertainty: S, from 0 to 1.
         wrong: S bool.
         where: S bool, the voxels to look at; None: all.
     """
     if where is not None:
         uncertainty, wrong = uncertainty[where], wrong[where]
     # The bits of floating point numbers that are not negative have their order.
-    steps = np.ascontiguousarray(uncertainty, np.float32).reshape(-1).view(np.uint32) >> _DROPPED
+    bits = np.ascontiguousarray(uncertainty, np.float32).reshape(-1).view(np.uint32) >> _DROPPED
+    steps = np.clip(bits, _LEAST, _MOST) - _LEAST
     bad = wrong.reshape(-1)
     every, wrongs = (np.bincount(one, minlength=STEPS) for one in (steps, steps[bad]))
     return RankedVoxels(every - wrongs, wrongs)

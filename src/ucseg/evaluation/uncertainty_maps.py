@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class VoxelUncertainty:
             _both(self.reliability_near, other.reliability_near),
         )
 
-    @property
+    @cached_property
     def figures(self) -> dict[str, float]:
         """VOXEL_COLUMNS; NaN where there is nothing to say."""
         found = {"auroc": self.ranked.auroc, "aupr": self.ranked.aupr}
