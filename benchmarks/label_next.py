@@ -141,7 +141,7 @@ def train(folder: Path, run: Path, steps: int, seed: int, cache: Path, base: Pat
 
 def main() -> None:
     """See the module's docstring."""
-    from ucseg.labelling.strategies import STRATEGIES
+    from ucseg.labelling.names import STRATEGIES
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=SETS)

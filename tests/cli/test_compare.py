@@ -269,7 +269,7 @@ def test_training_images_in_another_test_set_are_reported(
     with pytest.raises(Interrupted):
         compare(data, tmp_path / "out", test_on=tmp_path / "again-data", set="workers=0")
     (note,) = [text for kind, text in said if kind == "note"]
-    for named in ("1 of its images", "training cases", data / "data", "(scans)"):
+    for named in ("1 of its images", "training cases", "data (scans)"):
         assert str(named) in note
     with refused("test-set-own", naming=data / "data"):
         compare(data, tmp_path / "out", test_on=data / "data")

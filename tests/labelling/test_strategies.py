@@ -10,7 +10,8 @@ import pytest
 
 from refusals import refused
 from ucseg.labelling.measures import APART, Measure
-from ucseg.labelling.strategies import STRATEGIES, choose
+from ucseg.labelling.names import STRATEGIES
+from ucseg.labelling.strategies import choose
 
 
 def case(name: str, **figures: Any) -> Measure:

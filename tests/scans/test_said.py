@@ -15,7 +15,8 @@ import tifffile
 from PIL import Image
 
 from refusals import refused
-from ucseg.cli.predict import _read_how, _say_doubts
+from ucseg.cli.predict import _read_how
+from ucseg.cli.prediction_words import say_doubts
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks, save_dataset
 from ucseg.dataset.settings import DatasetConfig
@@ -210,20 +211,20 @@ def test_what_dataset_yaml_says_goes_with_every_file_and_with_the_run(tmp_path: 
         assert address is not None
         assert address.said == Said("sform", (), 120)
         assert read_header(address)[1].spacing == ONES
-    run = {"data": reading_of(loaded)}
-    assert _read_how(run, None, "2,1,1", None) == Said("sform", (2.0, 1.0, 1.0))
-    assert _read_how(run, "qform", None, 7) == Said("qform", (), 7)
-    assert _read_how({}, None, None, None) == Said()
+    trained = reading_of(loaded)["geometry"]
+    assert _read_how(trained, None, "2,1,1", None) == Said("sform", (2.0, 1.0, 1.0))
+    assert _read_how(trained, "qform", None, 7) == Said("qform", (), 7)
+    assert _read_how(None, None, None, None) == Said()
 
 
 def test_prediction_reports_headers_that_say_two_spacings(tmp_path: Path, said: list[tuple[str, str]]) -> None:
     nifti(tmp_path / "s/a.nii", ONES, qform=True)
     nifti(tmp_path / "s/b.nii", TRUE, qform=True)
-    _say_doubts(find_inputs([tmp_path / "s"], tmp_path / "out").scans)
+    say_doubts(find_inputs([tmp_path / "s"], tmp_path / "out").scans)
     ((kind, text),) = said
     assert kind == "header-contradicts-itself"
     assert "a.nii" in text
     assert "b.nii" not in text
     said.clear()
-    _say_doubts(find_inputs([tmp_path / "s"], tmp_path / "out", said=Said(geometry="sform")).scans)
+    say_doubts(find_inputs([tmp_path / "s"], tmp_path / "out", said=Said(geometry="sform")).scans)
     assert not said

@@ -12,7 +12,7 @@ import typer
 from ucseg.cli.calls import typed
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.errors import Interrupted, UserError, some
-from ucseg.labelling.strategies import DEFAULT
+from ucseg.labelling.names import DEFAULT, STRATEGIES
 
 if TYPE_CHECKING:
     from ucseg.dataset.case import Case
@@ -55,7 +55,6 @@ def label_next(
         Interrupted: stopped by the user; what is done is kept.
     """
     from ucseg.dataset.manifest import load_dataset
-    from ucseg.labelling.strategies import STRATEGIES
 
     if strategy not in STRATEGIES:
         raise UserError("strategy-unknown", f"--strategy {strategy} is not known; use one of {', '.join(STRATEGIES)}.")

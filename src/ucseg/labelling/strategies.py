@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -26,9 +25,6 @@ from ucseg.labelling.measures import APART, Measure
 from ucseg.randomness import numpy_generator
 from ucseg.types import Array
 
-Strategy = Literal["random", "foreground-random", "entropy", "disagreement", "class-entropy", "diversity"]
-STRATEGIES: tuple[str, ...] = get_args(Strategy)
-DEFAULT: Strategy = "foreground-random"
 PURPOSE = "label next"
 
 Key = Callable[[int, list[int]], Array]

@@ -26,7 +26,7 @@ from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import StudentAndTeacher
 from ucseg.types import Batch, Progress, StepOutput, Strength
 
-_Share = Annotated[float, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(ge=0, le=10)]
 
 
 class UAMTConfig(Strict):

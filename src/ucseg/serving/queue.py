@@ -10,7 +10,8 @@ from typing import Any
 
 from ucseg.dataset.case import Case
 from ucseg.labelling.measures import Measure
-from ucseg.labelling.strategies import DEFAULT, choose
+from ucseg.labelling.names import DEFAULT
+from ucseg.labelling.strategies import choose
 from ucseg.machine.reading import read_json
 from ucseg.machine.writing import write_json
 from ucseg.randomness import numpy_generator
