@@ -22,8 +22,12 @@ images in every second step. `new-X` is `new` with one other setting; `+KEY=VALU
 One seed shows little: a difference of a point may be luck.
 
 In the first minutes a supervised U-Net learns more than UC-Seg: it makes three times as many steps or more.
-With six and a half minutes of one core UC-Seg was ahead on hc18 and isic (`uc_seg-today`, `supervised-today`): one
-run each, on isic of two seeds. On isic 7,000 supervised steps with small images at first were worse than 2,500.
+With six and a half minutes of one core (`uc_seg-today`, `supervised-today`) UC-Seg has the higher mean on isic, and its
+seeds differ less there. On hc18 it was ahead in one run. On kvasir it was not, with earlier forms of the same step.
+Runs with the same settings differ by up to four points on isic, so the 7,000 steps there may have been bad luck.
+
+Tried on kvasir, one seed each, and not kept: a higher learning rate for UC-Seg, AdamW, and ImageNet's encoder as one
+subnet without its own learning rate.
 """
 
 
