@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,9 +12,10 @@ import torch
 from PIL import Image
 
 import ucseg
+from refusals import refused
 from ucseg.batches.prepare import Prepared, prepare
 from ucseg.batches.stream import Stream
-from ucseg.dataset.manifest import load_dataset
+from ucseg.dataset.manifest import load_dataset, save_cases
 from ucseg.dataset.slices import Slices
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.choosing import make_plan
@@ -163,3 +165,35 @@ def test_evaluate_leaves_out_what_is_not_annotated(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(reference, np.diag([1, 1, 2, 1])), tmp_path / "r" / f"c{place}.nii.gz")
     again = ucseg.evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "m", classes="1=organ,255=ignore")
     assert (again.mean("dice"), [row["name"] for row in again.cases[0].rows]) == (1.0, ["organ"])
+
+
+@pytest.mark.parametrize("ending", ["tif", "npy"])
+def test_pages_of_a_stack_are_its_slices_and_arrays_have_to_say_which(tmp_path: Path, ending: str) -> None:
+    mask = np.moveaxis(ball(0), -1, 0)
+    for place in range(3):
+        for kind, array in (("images", mask * 50 + place), ("labels", mask)):
+            (file := tmp_path / "s" / kind / f"c{place}.{ending}").parent.mkdir(parents=True, exist_ok=True)
+            if ending == "npy":
+                np.save(file, array.astype(np.uint8))
+            else:
+                pages = [Image.fromarray(page.astype(np.uint8)) for page in array]
+                pages[0].save(file, save_all=True, append_images=pages[1:])
+    ucseg.init(tmp_path / "s", out=tmp_path / "d", test="0", validation="0", spacing="2,1,1")
+    table = tmp_path / "d/cases.csv"
+    lines = table.read_text().splitlines()
+
+    def said(text: str) -> None:
+        table.write_text("\n".join([f"{lines[0]},labelled_slices", *(f'{line},"{text}"' for line in lines[1:])]))
+
+    said("4,8")
+    if ending == "npy":
+        with refused(*["slices-axis"] * 3, naming=["line 2", "i 4,8"]):
+            load_dataset(tmp_path / "d")
+        said("i 4,8")
+    for _ in range(2):
+        dataset = load_dataset(tmp_path / "d")
+        assert [case.slices for case in dataset.cases] == [Slices(0, (4, 8))] * 3
+        save_cases(dataset)  # what is written is read back
+    dataset.cases = [replace(case, slices=Slices(2, (4, 8))) for case in dataset.cases]
+    save_cases(dataset)
+    assert load_dataset(tmp_path / "d").cases == dataset.cases

@@ -79,7 +79,7 @@ def test_a_hidden_mask_reaches_evaluation_only(tmp_path: Path) -> None:
 def test_annotated_slices_come_back_and_belong_to_a_mask_of_a_volume(tmp_path: Path) -> None:
     dataset = make(tmp_path / "set")
     dataset.config = dataset.config.model_copy(update={"dims": 3})
-    dataset.cases = [replace(case, slices=Slices.read("3,5:7") if case.mask else None) for case in dataset.cases]
+    dataset.cases = [replace(case, slices=Slices.read("3,5:7", 0) if case.mask else None) for case in dataset.cases]
     save_dataset(dataset)
     assert load_dataset(tmp_path / "set").cases == dataset.cases
     table = tmp_path / "set" / "cases.csv"

@@ -12,6 +12,7 @@ import ucseg
 from refusals import refused
 from ucseg.dataset.manifest import load_dataset
 from ucseg.dataset.masks import read_label
+from ucseg.labelling.shortlist import as_class_indices, as_the_masks_of
 from ucseg.scans.palette import palette_of
 
 LIVER, TUMOUR = (255, 0, 0), (0, 128, 255)
@@ -90,3 +91,48 @@ def test_what_is_asked_and_refused(tmp_path: Path) -> None:
         with refused(kind):
             palette_of(said)
     assert palette_of("a=#000000,background=#ffffff") == {"background": (255, 255, 255), "a": (0, 0, 0)}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1)])
+def test_the_colours_of_an_indexed_picture_count_where_they_are_said(tmp_path: Path, order: tuple[int, ...]) -> None:
+    source, colours = folder(tmp_path), [(0, 0, 0), LIVER, TUMOUR]
+    for file in (source / "masks").iterdir():
+        picture = Image.fromarray(np.argsort(order).astype(np.uint8)[TRUE], "P")
+        picture.putpalette([part for one in order for part in colours[one]])
+        picture.save(file)
+    said = "liver=#ff0000,tumour=#0080ff"
+    dataset = ucseg.init(source, out=tmp_path / "d", validation="1", test="1", palette=said)
+    mask = dataset.cases[0].mask
+    assert mask is not None
+    assert np.array_equal(read_label(mask, TRUE.shape, dataset.config), TRUE)
+    picture = Image.fromarray(TRUE, "P")  # colours that nobody has named, as those of predicted masks: indices count
+    picture.putpalette([0, 0, 0, 1, 2, 3, 4, 5, 6])
+    picture.save(mask.file)
+    assert np.array_equal(read_label(mask, TRUE.shape, dataset.config), TRUE)
+
+
+@pytest.mark.parametrize(
+    ("greys", "said"),
+    [
+        ((255, 0, 0), "tumour=#000000,background=#ffffff"),
+        ((0, 255, 128), "liver=#ffffff,tumour=#808080"),
+        ((0, 2, 1), "liver=#020202,tumour=#010101"),
+        ((255, 0, 128), "liver=#000000,tumour=#808080,background=#ffffff,vessel=#ff0000"),
+    ],
+)
+def test_a_picture_of_greys_shows_the_greys_of_the_palette(tmp_path: Path, greys: tuple[int, ...], said: str) -> None:
+    source = folder(tmp_path)
+    for file in (source / "masks").iterdir():
+        Image.fromarray(np.array(greys, np.uint8)[TRUE]).save(file)
+    if "vessel" in said:  # one of the masks is in colours
+        Image.fromarray(np.full((24, 32, 3), LIVER, np.uint8)).save(source / "masks/4.png")
+    dataset = ucseg.init(source, out=tmp_path / "d", validation="1", test="1", palette=said)
+    mask = dataset.cases[0].mask
+    assert mask is not None
+    true = np.minimum(TRUE, len(dataset.config.classes) - 1)
+    assert np.array_equal(read_label(mask, TRUE.shape, dataset.config), true)
+    Image.fromarray(as_the_masks_of(dataset.config, np.zeros_like(true))).save(mask.file)  # where a model sees nothing
+    assert not read_label(mask, TRUE.shape, dataset.config).any()
+    Image.fromarray(values := as_the_masks_of(dataset.config, true)).save(mask.file)
+    assert np.array_equal(read_label(mask, TRUE.shape, dataset.config), true)
+    assert np.array_equal(as_class_indices(dataset.config, values), true)

@@ -24,7 +24,7 @@ import yaml
 from ucseg.config import build, read_yaml
 from ucseg.dataset.case import SPLITS, Case
 from ucseg.dataset.settings import DatasetConfig
-from ucseg.dataset.slices import Slices
+from ucseg.dataset.slices import Slices, axis_of_slices
 from ucseg.dataset.tables import read_table, write_table
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
@@ -173,7 +173,7 @@ def save_cases(dataset: Dataset) -> None:
     root = dataset.root
     rows = [
         (one.case, one.subject, _relative(one.image, root), _relative(one.mask, root) if one.mask else "",
-         one.split, str(one.slices) if one.mask and one.slices else "")
+         one.split, one.slices.text(axis_of_slices(one.image)) if one.mask and one.slices else "")
         for one in dataset.cases
     ]  # fmt: skip
     columns: tuple[str, ...] = (*CASE_COLUMNS, SLICES_COLUMN) if any(row[-1] for row in rows) else CASE_COLUMNS
@@ -257,12 +257,12 @@ def _read_cases(file: Path, root: Path, dims: int) -> list[Case]:
             what = f"split '{split}' is not one of {', '.join(SPLITS)}; choose one."
             problems.append(UserError("row-split", f"{here}: {what}"))
         try:
-            mask = _address(row["mask"], root) if row["mask"] else None
-            slices = Slices.read(row[SLICES_COLUMN]) if row[SLICES_COLUMN] else None
+            mask, image = _address(row["mask"], root) if row["mask"] else None, _address(row["image"], root)
+            slices = Slices.read(row[SLICES_COLUMN], axis_of_slices(image)) if row[SLICES_COLUMN] else None
             if slices is not None and (mask is None or dims == 2):
                 what = f"{SLICES_COLUMN} are of the mask of a volume, and there is none; empty the field."
                 raise UserError("row-slices", what)
-            cases.append(Case(name, row["subject"], _address(row["image"], root), mask, split, slices))
+            cases.append(Case(name, row["subject"], image, mask, split, slices))
         except UserError as error:
             problems.append(UserError(error.code, f"{here}: {error}"))
     if problems:

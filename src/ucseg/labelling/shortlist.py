@@ -30,6 +30,7 @@ from ucseg.labelling.measures import Measure
 from ucseg.labelling.strategies import Choice
 from ucseg.machine.reading import read_json, read_rows, read_text
 from ucseg.machine.writing import csv_text, make_folder, write_json, write_text, writing
+from ucseg.scans.palette import all_grey, greys_of
 from ucseg.scans.reading import read_scan
 from ucseg.scans.writing import mask_ending, write_like
 from ucseg.types import NOT_ANNOTATED, Array
@@ -164,6 +165,12 @@ def as_the_masks_of(config: DatasetConfig, mask: Array) -> Array:
     """Class indices as the values that the dataset's own masks have, so that a corrected mask can take their place."""
     if config.mask_threshold is not None:
         return np.where(mask > 0, np.uint8(255), np.uint8(0))
+    if config.palette and all_grey(config.said.palette):
+        return np.asarray(np.array(greys_of(config.said.palette), np.uint8)[_numbers(config, mask)])
+    return _numbers(config, mask)
+
+
+def _numbers(config: DatasetConfig, mask: Array) -> Array:
     if not config.values:
         return mask
     values = {index: min(v for v, i in config.values.items() if i == index) for index in config.values.values()}
@@ -175,6 +182,9 @@ def as_class_indices(config: DatasetConfig, values: Array) -> Array:
     """The way back of `as_the_masks_of`."""
     if config.mask_threshold is not None:
         return (values > config.mask_threshold).astype(np.uint8)
+    if config.palette and all_grey(config.said.palette):
+        place = {grey: number for number, grey in enumerate(greys_of(config.said.palette))}
+        values = np.vectorize(place.__getitem__, otypes=[np.uint8])(values)
     indices = values.astype(np.uint8)
     for value, index in config.values.items():
         indices[values == value] = index

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ucseg.errors import UserError, some
 from ucseg.scans.scan import Scan
@@ -62,7 +65,9 @@ def palette_of(text: str) -> dict[str, Colour]:
 
 
 def as_classes(scan: Scan, palette: tuple[Colour, ...], lossy: bool) -> Scan:
-    """1 x S, the place of each colour in the palette, of 3 x S; a scan of one channel stays as it is.
+    """1 x S, the place of each colour in the palette, of 3 x S.
+
+    A scan of one channel stays as it is, unless its values are greys of the palette and cannot be places.
 
     Args:
         lossy: colours have changed (JPEG), and the nearest one of the palette counts.
@@ -71,7 +76,11 @@ def as_classes(scan: Scan, palette: tuple[Colour, ...], lossy: bool) -> Scan:
         UserError: it holds a colour that is not in the palette.
     """
     if len(scan.array) != 3:
-        return scan
+        held = set(np.unique(scan.array).tolist())
+        only_greys = set(greys_of(palette)) >= held and (all_grey(palette) or not held <= set(range(len(palette))))
+        if scan.array.dtype != np.uint8 or not only_greys:
+            return scan
+        scan = replace(scan, array=np.repeat(scan.array, 3, axis=0))
     pixels = scan.array.astype(np.int32)
     out = np.full(pixels.shape[1:], -1, np.int16)
     if lossy:
@@ -87,6 +96,27 @@ def as_classes(scan: Scan, palette: tuple[Colour, ...], lossy: bool) -> Scan:
             f"{scan.source}: its colours {some(unknown)} are of no class; add them to the palette, or fix the mask.",
         )
     return Scan(out.astype(np.uint8)[None], scan.geometry, scan.source, scan.header)
+
+
+def greys_of(palette: Sequence[Colour]) -> list[int]:
+    """The greys of a palette, as a picture of one channel holds them."""
+    return [red for red, green, blue in palette if red == green == blue]
+
+
+def all_grey(palette: Sequence[Colour]) -> bool:
+    """Whether a palette has greys alone, so that a picture of one channel can show all of it."""
+    return len(greys_of(palette)) == len(palette)
+
+
+def shows_colours_of(image: Image.Image, palette: Sequence[Colour]) -> bool:
+    """Whether a picture of one page has numbers for its colours, and one of these but black is in a palette."""
+    if not palette or image.mode not in ("P", "PA") or getattr(image, "n_frames", 1) > 1:
+        return False
+    colours = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    if (colours == colours[:, :1]).all():  # a grey picture, stored in another way
+        return False
+    used = {tuple(colours[one].tolist()) for one in np.unique(np.asarray(image.getchannel(0))) if one < len(colours)}
+    return bool(used & set(palette) - {BLACK}) or used == {BLACK}
 
 
 def colours_in(array: Array) -> list[str]:

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from ucseg.errors import UserError
 from ucseg.scans import imagej, ome, refusals
 from ucseg.scans.address import Address
+from ucseg.scans.palette import shows_colours_of
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 
@@ -68,9 +69,12 @@ def read(address: Address, mask: bool = False) -> Scan:
 def read_mask(address: Address) -> Scan:
     """As `read`, but numbers count as they are stored: indices of a palette, and 0 where white is zero.
 
-    A mask that is of one colour everywhere and lies in the alpha channel is read from there.
+    A mask that is of one colour everywhere and lies in the alpha channel is read from there. Where the user says what
+    colours mean, those of an indexed picture count, if one of them but black is among them.
     """
-    return read(address, mask=True)
+    with _opened(address.file) as image:
+        shown = shows_colours_of(image, address.said.palette)
+    return read(address, mask=not shown)
 
 
 def oddities(address: Address, mask: bool) -> frozenset[str]:
