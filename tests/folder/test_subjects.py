@@ -21,6 +21,7 @@ def named(*paths: str) -> dict[str, tuple[str, str]]:
         (["patient001_frame01", "patient001_frame12", "patient2_frame1"], ["patient001", "patient001", "patient2"]),
         (["lea_slice_1", "lea_slice_2", "tom_slice_1"], ["lea", "lea", "tom"]),
         (["lea_visit1", "lea_visit2", "tom_visit1"], ["lea", "lea", "tom"]),
+        (["Patient_1_a", "patient_1_b", "patient_2_a"], ["Patient_1", "Patient_1", "patient_2"]),
         (["sub-3/anat/a", "sub-3/anat/b", "sub-4/anat/a"], ["sub-3", "sub-3", "sub-4"]),
     ],
 )
@@ -28,6 +29,14 @@ def test_subjects_by_name(names: list[str], subjects: list[str]) -> None:
     found = find_subjects(named(*names))
     assert found.of == dict(zip(names, subjects, strict=True))
     assert not found.notes
+
+
+def test_a_few_second_visits_are_noted() -> None:
+    names = ["lea_visit_1", "lea_visit_2", "anna", "bert", "carl", "dora", "tom_visit_1"]
+    found = find_subjects(named(*names))
+    assert found.of == {name: name for name in names}
+    (note,) = found.notes
+    assert "lea_visit_1" in note and "lea_visit_2" in note and "tom" not in note and "--subject" in note
 
 
 @pytest.mark.parametrize("names", [["2018_01", "2018_02", "2018_03"], ["1_a", "1_b", "2_c", "2_d"]])

@@ -56,9 +56,14 @@ def find_subjects(
         notes = ["all DICOM files state the same patient id, so subjects are found by names instead."]
     for words, pattern in _NAMED_RULES:
         matches = {case: pattern.search(name) or pattern.search(path) for case, (name, path) in names.items()}
-        fitting = {case: match.group(1) for case, match in matches.items() if match}
+        found = {case: match.group(1) for case, match in matches.items() if match}
+        first: dict[str, str] = {}  # Patient_1 and patient_1 are one
+        fitting = {case: first.setdefault(subject.casefold(), subject) for case, subject in found.items()}
         if 2 * len(fitting) >= len(names):
             return Subjects({case: fitting.get(case, case) for case in names}, f"by {words}", notes)
+        shared = Counter(fitting.values())
+        if alike := [case for case, subject in fitting.items() if shared[subject] > 1]:
+            notes.append(f"{len(alike)} names share a subject {words} ({some(alike)}); say it for all with --subject.")
     digits = {case: _LEADING_DIGITS.match(name) for case, (name, _) in names.items()}
     of = {case: match.group(1) if match else case for case, match in digits.items()}
     sizes = Counter(of.values())
