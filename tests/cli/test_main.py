@@ -33,6 +33,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, failure: BaseException | None = No
     def check(dataset: Annotated[str, typer.Argument(help="A data set.")], times: int = 1) -> NotImportedHere:  # type: ignore[name-defined] # noqa: F821
         """Look at it.
 
+        Needs `ucseg[seeing]`, and a
+        good light.
+
         Args:
             dataset: for Python callers.
         """
@@ -181,6 +184,14 @@ def test_help_of_a_verb_stops_before_the_words_for_python(
     shown = capsys.readouterr().out
     assert "Look at it." in shown
     assert "for Python callers" not in shown
+
+
+def test_help_of_a_verb_keeps_brackets_and_leaves_the_breaking_of_lines_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch)
+    assert run("check", "--help") == 0
+    assert "Needs `ucseg[seeing]`, and a good light." in capsys.readouterr().out
 
 
 HEAVY = (

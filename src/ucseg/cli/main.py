@@ -101,8 +101,12 @@ def _root(
 
 
 def _help(doc: str | None) -> str:
-    """A docstring up to its first section (Args, Returns, Raises): the rest is for Python callers."""
-    return re.split(r"\n\s*(?:Args|Returns|Raises|Attributes|Example):", doc or "", maxsplit=1)[0].strip()
+    """A docstring up to its first section (Args, Returns, Raises): the rest is for Python callers.
+
+    The terminal breaks the lines, so a paragraph is one line. A bracket is no markup: "ucseg[serve]".
+    """
+    words = re.split(r"\n\s*(?:Args|Returns|Raises|Attributes|Example):", doc or "", maxsplit=1)[0].strip()
+    return re.sub(r"(?<!\n)\n[ ]*(?!\n)", " ", words).replace("[", r"\[")
 
 
 def _say(message: str) -> None:
