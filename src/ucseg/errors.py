@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 _SHOWN = 5
@@ -28,8 +29,17 @@ class UserError(Exception):
 
     @classmethod
     def together(cls, errors: Sequence[UserError]) -> UserError:
-        """Several mistakes as one error, a line each."""
-        joined = cls(errors[0].code, "\n".join(map(str, errors)))
+        """Several mistakes as one error, a line each; of many with one cause the first few, and how many more."""
+        causes = [(error.code, cause(str(error))) for error in errors]
+        total, shown = Counter(causes), Counter[tuple[str, str]]()
+        lines = []
+        for error, one in zip(errors, causes, strict=True):
+            shown[one] += 1
+            if shown[one] <= _SHOWN:
+                lines.append(str(error))
+            if shown[one] == _SHOWN < total[one]:
+                lines.append(f"... and {total[one] - _SHOWN} more like this.")
+        joined = cls(errors[0].code, "\n".join(lines))
         joined.codes = tuple(code for error in errors for code in error.codes)
         return joined
 
