@@ -133,6 +133,18 @@ def test_parts_that_were_not_annotated_are_marked_in_what_is_trained(tmp_path):
     assert "not annotated" in reported.finding
 
 
+@pytest.mark.parametrize("options", [{"ignore": 128, "mask_threshold": 200}, {"classes": "128=ignore,255=cell"}])
+def test_jpeg_does_not_keep_the_value_that_means_not_annotated(tmp_path, options):
+    folder = folder_of(tmp_path / "s", {f"c{seed}.jpg": np.uint8([0, 128, 255])[nested(seed)] for seed in range(4)})
+    with refused("ignore-lossy", naming=".jpg"):
+        ucseg.init(folder, out=tmp_path / "d", **options)
+    dataset = ucseg.init(folder, out=tmp_path / "d", mask_threshold=200, validation="1", test="1")
+    edited = dataset.config.model_copy(update={"not_annotated": [128]})
+    with refused("ignore-lossy", naming=".jpg"):
+        read_label(dataset.cases[0].mask, SIZE, edited)
+    assert not (read_label(dataset.cases[0].mask, SIZE, dataset.config) > 1).any()
+
+
 def volume_of(path: Path, mask: Array, names: dict[int, str] | None) -> None:
     image = nib.Nifti1Image(mask, np.diag([1, 1, 3, 1]))
     if names:

@@ -178,6 +178,13 @@ def nothing_annotated(mask: Address) -> UserError:
     return UserError("mask-not-annotated", f"{mask}: {NOTHING_ANNOTATED}")
 
 
+def values_not_kept(mask: object) -> UserError:
+    return UserError(
+        "ignore-lossy",
+        f"{mask}: JPEG does not keep the value that means 'not annotated'; save such masks as PNG, from their source.",
+    )
+
+
 def coded_otherwise(high: float, threshold: float, lossy: bool) -> str | None:
     """Why a mask does not fit a threshold: it holds small numbers, not grey levels. None where it does."""
     return None if lossy or not 0 < high < threshold / 10 else other_coding(high, threshold)
@@ -200,6 +207,8 @@ def _classes(values: Array, mask: Address, config: DatasetConfig, mapping: Mappi
             _whole(values, mask, len(config.classes)), mapping, mask, "have no name in its header"
         ).astype(np.uint8)
     if config.not_annotated:
+        if is_lossy(mask):
+            raise values_not_kept(mask)
         unknown = np.isin(np.rint(values) if values.dtype.kind == "f" else values, config.not_annotated)
         if unknown.any():
             whole = config.model_copy(update={"not_annotated": []})
@@ -225,8 +234,8 @@ def _classes(values: Array, mask: Address, config: DatasetConfig, mapping: Mappi
 
 
 def is_lossy(mask: Address) -> bool:
-    """Whether its format (JPEG) does not keep values."""
-    return mask.ending in (".jpg", ".jpeg")
+    """Whether its format (JPEG) does not keep values; of colours that are said, the nearest counts."""
+    return mask.ending in (".jpg", ".jpeg") and not mask.said.palette
 
 
 def _whole(values: Array, mask: Address, classes: int) -> Array:

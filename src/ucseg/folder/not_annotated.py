@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ucseg.dataset.masks import NOTHING_ANNOTATED
+from ucseg.dataset.masks import NOTHING_ANNOTATED, values_not_kept
 from ucseg.dataset.settings import means_not_annotated
 from ucseg.errors import UserError
 from ucseg.folder.classes import BACKGROUND
@@ -27,7 +27,13 @@ def ignored_values(ignore: int | None, classes: Mapping[int, str] | None, masks:
 def annotated_parts(
     masks: Mapping[str, MaskFacts], not_annotated: set[int], notes: list[str], rejected: dict[str, str]
 ) -> dict[str, MaskFacts]:
-    """The masks without what is not annotated; `rejected` gets those of which nothing is left."""
+    """The masks without what is not annotated; `rejected` gets those of which nothing is left.
+
+    Raises:
+        UserError: a mask does not keep such values.
+    """
+    if not_annotated and (lossy := next((facts.mask for facts in masks.values() if facts.lossy), None)):
+        raise values_not_kept(lossy)
     found = {case: facts.without(not_annotated) for case, facts in masks.items()}
     rejected |= {case: NOTHING_ANNOTATED for case, facts in found.items() if facts is None}
     known = {case: facts for case, facts in found.items() if facts is not None}
