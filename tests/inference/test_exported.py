@@ -20,7 +20,7 @@ import ucseg
 from refusals import refused
 from ucseg.inference import runtimes
 from ucseg.inference.export import export_run, write_graph
-from ucseg.inference.exported import ExportedPredictor
+from ucseg.inference.exported import ExportedPredictor, checksum
 from ucseg.inference.predictor import Predictor, stacked
 from ucseg.inference.runtimes import Session, open_session
 from ucseg.methods import METHODS, build_method
@@ -170,6 +170,16 @@ def test_a_changed_model_is_refused(model: Path, scans: Path, tmp_path: Path) ->
         with refused("model-damaged", naming=[name]):
             ucseg.predict(changed, [scans], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_that_no_runtime_loads_is_refused(model: Path) -> None:
+    """Its checksum is right: it was damaged before, or is of another make."""
+    (model / "model.onnx").write_bytes((model / "model.onnx").read_bytes()[:200])
+    record = json.loads((model / "model.json").read_text())
+    record["checksums"]["model.onnx"] = checksum(model / "model.onnx")
+    (model / "model.json").write_text(json.dumps(record))
+    with refused("model-not-loaded", naming=["model.onnx"]):
+        ExportedPredictor(model)
 
 
 def test_what_a_model_does_not_have_is_refused(model: Path, scans: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ Data = tuple[Path, Path]
         ({"Host": "localhost:x"}, 421),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://localhost:3000"}, 200),
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
@@ -49,6 +50,21 @@ def test_hosts_and_origins(served: Any, pictures: Data, headers: dict[str, str],
     assert allowed == (headers["Origin"] if headers.get("Origin", "").endswith("3000") else None)
     assert client("OPTIONS", "/train/", Origin="http://localhost:3000").status == 200
     assert "access-control-allow-origin" not in client("OPTIONS", "/train/", Origin="http://evil.example").headers
+
+
+@pytest.mark.parametrize("number", ["%C2%B2", "9" * 5000, "-1", "1e3", ""])
+def test_what_looks_like_a_number_and_is_none(served: Any, pictures: Data, number: str) -> None:
+    client, _ = served(*pictures)
+    assert client("GET", f"/page/slice?image=case0&index={number}").status == 404
+    assert client("GET", f"/logs/?lines={number}").status == 200
+
+
+def test_a_token_in_letters_that_no_header_holds(served: Any, pictures: Data) -> None:
+    client, _ = served(*pictures, token="secret")
+    reply = client("GET", "/enter?token=%E6%BC%A2")
+    assert (reply.status, reply.headers.get("set-cookie")) == (303, None)
+    with refused("serve-token-letters"):
+        serve(pictures[1], pictures[0], token="ü" * 20)
 
 
 def test_without_the_token_nothing_is_said(served: Any, pictures: Data) -> None:

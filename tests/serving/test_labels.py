@@ -85,6 +85,23 @@ def test_a_label_for_another_use_is_kept_but_not_trained(served: Any, pictures: 
     assert client.send("PUT", f"{PUT}&tag=../x", {}, label=png(drawn())).json["kind"] == "label-tag"
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_results_are_not_measured_against_what_a_model_proposed(served: Any, pictures: Data, split: str) -> None:
+    table = pictures[0] / "cases.csv"
+    lines = [line.replace(",train", f",{split}") if line.startswith(("case0,", "case4,")) else line
+             for line in table.read_text().splitlines()]  # fmt: skip
+    table.write_text("\n".join(lines) + "\n")
+    client, _ = served(*pictures)
+    reference = mask_of(pictures[0], "case0")
+    reply = client.send("PUT", "/datastore/label?image=case0", label=png(drawn()))
+    assert (reply.status, reply.json["tag"]) == (200, "beside")
+    assert mask_of(pictures[0], "case0") == reference
+    assert "case0.v0001.png" in files(pictures[0]), "no label is lost"
+    for number in (1, 2):  # it had no mask, so its own ones follow each other
+        assert client.send("PUT", PUT, label=png(drawn(number))).json["tag"] == "final"
+        assert mask_of(pictures[0]).name == f"case4.v000{number}.png"
+
+
 @pytest.mark.parametrize("fails", ["case4.v0001.png", "case4.v0001.json", "cases.csv"])
 def test_a_full_disk_loses_no_label(served: Any, pictures: Data, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
     data, run = pictures

@@ -69,3 +69,10 @@ def test_what_people_said_is_kept(make: Callable[..., Queue]) -> None:
     again.say("case2", "open", {})
     again.say("case3", "rejected", {})
     assert sorted(names(make())) == [name for name in NAMES if name != "case3"]
+
+
+@pytest.mark.parametrize("text", ['{"rejected": ["case1"]}', '{"sent": "case1"}', '{"sent": null}'])
+def test_a_queue_that_ucseg_did_not_write(make: Callable[..., Queue], tmp_path: Path, text: str) -> None:
+    (tmp_path / "queue.json").write_text(text)
+    with refused("queue-damaged", naming=["queue.json"]):
+        make()

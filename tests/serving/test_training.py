@@ -142,3 +142,32 @@ def test_what_goes_wrong_in_a_training_is_kept(data: Data) -> None:
     with refused("train-steps", naming="0"):
         trainings.submit({"steps": 0})
     trainings.close()
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {},
+        {"id": 1, "status": "RUNNING", "request": {}},
+        {"id": "../0001", "status": "SUBMITTED", "request": {}},
+        {"id": "0001", "status": "?", "request": {}},
+        {"id": "0001", "status": "DONE", "request": []},
+        {"id": "0001", "status": "DONE", "request": {}, "init": 1},
+    ],
+)
+def test_a_note_that_ucseg_did_not_write(tmp_path: Path, note: dict[str, Any]) -> None:
+    file = tmp_path / "trainings" / "0001" / "job.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(note))
+    with refused("training-note", naming=["job.json"]):
+        Trainings(tmp_path, tmp_path / "RUN")
+
+
+def test_progress_passes_over_damaged_lines(tmp_path: Path) -> None:
+    run = tmp_path / "trainings" / "0001" / "run"
+    run.mkdir(parents=True)
+    (run.parent / "job.json").write_text(json.dumps({"id": "0001", "status": "DONE", "request": {}}))
+    lines = ["[1]", '{"step": null}', '{"validation": null}', '{"step": 7, "validation": {"dice": 0.5}}', '{"st']
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    progress = Trainings(tmp_path, tmp_path / "RUN").progress()
+    assert (progress["step"], progress["best"]) == (7, 0.5)

@@ -7,6 +7,7 @@ import secrets
 import socket
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -73,6 +74,10 @@ def serve(
             "serve-token",
             f"--token: has fewer than {SHORTEST} letters; give a longer one, or leave it out for a new one.",
         )
+    if not known.isascii() or not known.isprintable():
+        raise UserError(
+            "serve-token-letters", "--token: holds letters that no header may hold; use a to z, digits, - and _."
+        )
     socket_ = _listening(host, port)
     try:
         session = Session(dataset, run, checkpoint, {"device": device, "mirror": mirror}, set or [], steps, look_ahead)
@@ -85,7 +90,7 @@ def serve(
         name = socket.gethostname() if host in ("0.0.0.0", "::") else host  # others do not know it by "any address"
         address = f"http://{f'[{name}]' if ':' in name else name}:{socket_.getsockname()[1]}"
         say("serving", f"Serving {session.data} with {session.model.run}; Ctrl-C ends it.")
-        say("serve-address", f"In a browser: {address}/{f'enter?token={known}' if known else ''}")
+        say("serve-address", f"In a browser: {address}/{f'enter?token={quote(known)}' if known else ''}")
         say("serve-viewers", f"In 3D Slicer and OHIF: {address}{' (password: the token)' if known else ''}")
         session.start()
         config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=10)

@@ -104,7 +104,14 @@ class ExportedPredictor(ScanPredictor):
         if not self.record.any_size:
             self.growth = 1.0  # windows of the patch alone
         example = (1, plan.channels, *plan.patch)
-        self._session, self.precision = open_session(folder / GRAPH, precision, example)
+        try:
+            self._session, self.precision = open_session(folder / GRAPH, precision, example)
+        except UserError:
+            raise
+        except Exception as error:  # each runtime has its own errors; what they say is long and of their insides
+            raise UserError(
+                "model-not-loaded", f"{folder / GRAPH}: the runtime cannot load it; export the run again."
+            ) from error
         self.silent = tuple(self.record.silent)
         self.calibration = kept_for(folder, self.record.weights, len(self.mirrors) > 1)
         self._layout = Layout(len(plan.classes), tuple(self.record.members), len(self.mirrors) > 1)

@@ -37,6 +37,11 @@ async def parts(request: Request) -> tuple[dict[str, Any], dict[str, UploadFile]
     return params if isinstance(params, dict) else {}, files
 
 
+def count(text: str) -> int | None:
+    """A whole number of a query, from 0 on; None: it is no number, or longer than any that is meant."""
+    return int(text) if len(text) < 10 and text.isascii() and text.isdigit() else None
+
+
 def number(value: float | None) -> float | None:
     """JSON has no NaN."""
     return None if value is None or not math.isfinite(value) else value

@@ -80,7 +80,7 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_own(host):
             return 421, "This name is not one of the server's; start it with --allow-host NAME."
-        if origin and origin not in self.origins and urlsplit(origin).netloc.lower() != host.lower():
+        if origin and origin not in self.origins and origin.lower().partition("://")[2] != host.lower():
             return 403, "A page of another server asks; start this one with --allow-origin URL."
         other = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
         if other and origin not in self.origins:

@@ -36,6 +36,8 @@ from ucseg.types import Array
 FOLDER = "labels"
 FINAL = "final"
 """The tag of labels that training takes; others are kept beside."""
+BESIDE = "beside"
+"""The tag of labels of a case for validation or test that has a mask: results are measured against that one."""
 TAG = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOTE = re.compile(r".+\.v(\d{4,})\.json")
 
@@ -107,6 +109,9 @@ class Labels:
             UserError: it cannot be written, or would not be read back as what it is. Then no version is left; or
                 cases.csv cannot be written. Then the version stays, and the next start or label enters it.
         """
+        # A label begins with what a model says. As a reference it would make that model look better than it is.
+        if case.split != "train" and case.mask is not None and self.folder not in case.mask.path.parents:
+            note = {**note, "tag": BESIDE}
         with self._busy:
             mask, number = self._free(case.case, mask_ending(case.image))
             try:

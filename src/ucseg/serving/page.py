@@ -18,6 +18,7 @@ from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
 from ucseg.scans.reading import read_scan
 from ucseg.serving import pictures
+from ucseg.serving.bodies import count
 from ucseg.serving.frame import Frame, View
 from ucseg.serving.guard import COOKIE
 from ucseg.serving.labels import FINAL, Version
@@ -60,7 +61,9 @@ class Page:
     async def enter(self, request: Request) -> Response:
         """The address that the server prints: the token becomes a cookie, and leaves the address bar."""
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(COOKIE, request.query_params.get("token", ""), httponly=True, samesite="strict")
+        token = request.query_params.get("token", "")
+        if token.isascii():  # a header holds no other letters; the page then asks for the right one
+            answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
         return answer
 
     async def queue(self, request: Request) -> Response:
@@ -118,12 +121,13 @@ class Page:
     def _slice(self, name: str, number: str, what: str) -> bytes:
         case, frame, answer = self.session.infer(name)
         view = View.of(frame, case.image.path)
-        if not number.isdigit() or int(number) >= len(view.slices(answer.prediction.mask)):
+        index = count(number)
+        if index is None or index >= len(view.slices(answer.prediction.mask)):
             raise HTTPException(404, "There is no such slice.")
         if what == "uncertainty":
-            return pictures.map_png(answer.prediction.uncertainty, view, int(number))
+            return pictures.map_png(answer.prediction.uncertainty, view, index)
         array = answer.scan.array
-        return pictures.image_png(array, view, int(number), pictures.window(array))
+        return pictures.image_png(array, view, index, pictures.window(array))
 
     async def mask(self, request: Request) -> Response:
         query = request.query_params

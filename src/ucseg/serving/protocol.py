@@ -24,7 +24,7 @@ from ucseg import __version__
 from ucseg.errors import UserError
 from ucseg.scans.address import ending_of
 from ucseg.serving import answers
-from ucseg.serving.bodies import named_values, number, parts
+from ucseg.serving.bodies import count, named_values, number, parts
 from ucseg.serving.guard import same
 from ucseg.serving.labels import FINAL
 from ucseg.serving.queue import STRATEGIES
@@ -190,7 +190,8 @@ class Protocol:
             content,
             params,
         )
-        return JSONResponse({"image": version.case, "label": version.case, "version": version.number})
+        about = {"image": version.case, "label": version.case, "version": version.number, "tag": version.tag}
+        return JSONResponse(about)
 
     async def next_sample(self, request: Request) -> Response:
         strategy = request.path_params["strategy"]
@@ -282,8 +283,7 @@ class Protocol:
 
     async def logs(self, request: Request) -> Response:
         query = request.query_params
-        wanted = query.get("lines", "300")
-        lines = min(2000, int(wanted)) if wanted.isdigit() and int(wanted) else 300
+        lines = min(2000, count(query.get("lines", "")) or 300)
         training = await run_in_threadpool(self.session.trainings.log, lines)
         text = "\n".join([*list(self.lines)[-lines:], *(["", "training:", training] if training else [])])
         if query.get("html", "true").lower() == "false" or query.get("text", "").lower() == "true":

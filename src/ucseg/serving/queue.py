@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ucseg.dataset.case import Case
+from ucseg.errors import UserError
 from ucseg.labelling.measures import Measure
 from ucseg.labelling.names import DEFAULT
 from ucseg.labelling.strategies import choose
@@ -41,6 +42,9 @@ class Queue:
         cases: the training cases that have no mask now, and those that have one.
         measures: figures of the cases that the model has looked at, by name; the others follow by chance.
         round: number of the round: each draws anew.
+
+    Raises:
+        UserError: the file is damaged.
     """
 
     def __init__(
@@ -54,7 +58,11 @@ class Queue:
         self._busy = threading.Lock()
         self._given: dict[str, tuple[str, float]] = {}
         known = read_json(file) if file.exists() else {}
-        self.said: dict[str, dict[str, dict[str, Any]]] = {state: dict(known.get(state, {})) for state in STATES}
+        self.said: dict[str, dict[str, dict[str, Any]]] = {state: known.get(state, {}) for state in STATES}
+        if not all(isinstance(names, dict) for names in self.said.values()):
+            raise UserError(
+                "queue-damaged", f"{file}: is not what ucseg wrote; restore it, or remove it to begin a new queue."
+            )
 
     def order(self, strategy: str) -> list[Case]:
         """All cases to label, best first. Rejected ones are left out.

@@ -70,7 +70,7 @@ class Trainings:
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = False
         files = sorted(self.folder.glob("[0-9]*/job.json"))
-        self.jobs: list[dict[str, Any]] = [read_json(file) for file in files]
+        self.jobs: list[dict[str, Any]] = [_job(file) for file in files]
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     @property
@@ -187,10 +187,11 @@ class Trainings:
             for line in run.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     found = json.loads(line)
-                except ValueError:  # the line that is being written
+                    step, seconds = int(found.get("step", step)), float(found.get("seconds", seconds))
+                    value = found.get("validation", {}).get("dice")
+                except (ValueError, TypeError, AttributeError):  # being written, or damaged by another
                     continue
-                step, seconds = int(found.get("step", step)), float(found.get("seconds", seconds))
-                if isinstance(value := found.get("validation", {}).get("dice"), float):
+                if isinstance(value, float):
                     dice.append(value)
         total = run.config.get("train", {}).get("steps", 0) if run.started else 0
         return {"step": step, "steps": total, "dice": dice[-1] if dice else None, "best": max(dice, default=None),
@@ -302,6 +303,17 @@ class Trainings:
     @staticmethod
     def _finished(run: RunFolder) -> bool:
         return run.started and run.weights_file("last").with_suffix(".json").exists() and not run.unfinished
+
+
+def _job(file: Path) -> dict[str, Any]:
+    """What is known of a training. Its number is that of its folder, so that nothing is written elsewhere."""
+    job = read_json(file)
+    sound = job.get("id") == file.parent.name and job.get("status") in (SUBMITTED, RUNNING, DONE, ERROR, STOPPED)
+    if not sound or not isinstance(job.get("request"), dict) or not isinstance(job.get("init", ""), str):
+        raise UserError(
+            "training-note", f"{file}: is not what ucseg wrote; restore it, or remove the folder {file.parent}."
+        )
+    return job
 
 
 def _masks(dataset: Dataset) -> dict[str, tuple[str, str, str]]:
