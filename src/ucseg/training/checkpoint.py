@@ -165,7 +165,7 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
     folder = RunFolder(Path(run))
     if not folder.started:
         raise UserError(
-            "run-missing", f"{run}: this folder holds no training run; make one with 'ucseg train DATASET --out {run}'."
+            "run-missing", f"{run}: no training run is there; make one with 'ucseg train DATASET --out {run}'."
         )
     config = folder.config
     if folder.verb != "train":
