@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,31 @@ def test_the_mean_of_their_probabilities_and_where_they_differ(
     predict(runs[0], [runs[1], runs[2], tmp_path / "a.png"], out=out, resume=True, **options)
     with refused("resume-differs"):
         predict(runs[0], [runs[1], tmp_path / "a.png"], out=out, resume=True, **options)
+
+
+def test_the_order_of_runs_with_other_plans_changes_nothing(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sure = make_run(tmp_path / "sure", plan_2d(one_component=(1,), always_present=(1,)), monkeypatch)
+    image = np.zeros((20, 20), np.uint8)
+    image[2:6, 2:6] = image[10:13, 10:13] = 255  # two pieces, of which one plan keeps one
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(image * 0).save(tmp_path / "empty.png")
+    found = []
+    for order in ([sure, runs[0]], [runs[0], sure]):
+        out = tmp_path / order[0].name / "out"
+        predict(order[0], [order[1], tmp_path / "a.png", tmp_path / "empty.png"], out=out, device="cpu")
+        rows = [row["failure_score"] for row in csv.DictReader((out / "cases.csv").open())]
+        found.append((np.asarray(Image.open(out / "a.png")).tolist(), rows))
+    assert found[0] == found[1]
+    np.testing.assert_array_equal(found[0][0], image > 0)
+
+
+def test_a_copy_of_a_run_does_not_count_twice(runs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[0], tmp_path / "copy")
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
+    with refused("run-twice", naming=["copy", "run0"]):
+        predict(runs[0], [tmp_path / "copy", tmp_path / "a.png"], out=tmp_path / "out", device="cpu")
 
 
 def test_runs_of_other_classes_are_refused(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

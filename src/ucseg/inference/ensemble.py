@@ -16,7 +16,7 @@ from ucseg.errors import UserError
 from ucseg.inference.case_scores import case_scores, missing
 from ucseg.inference.failure_score import failure_score
 from ucseg.inference.predictor import Predictor
-from ucseg.inference.scan_predictor import CasePrediction, Report, ScanPredictor
+from ucseg.inference.scan_predictor import CasePrediction, Report, ScanPredictor, keep_largest
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.scans.scan import Scan
 from ucseg.training.run_folder import RunFolder
@@ -28,6 +28,7 @@ class Ensemble:
 
     The uncertainty is the entropy of the mean of the runs' probabilities, divided by log C. It is high where each run
     is unsure, and where the runs are sure of different classes. Calibrations are of single runs, so they are left out.
+    A class is one piece, or always there, where all plans say so: the order of the runs changes nothing.
 
     Raises:
         UserError: the runs have other classes, channels or units, or one is given twice.
@@ -36,11 +37,21 @@ class Ensemble:
     def __init__(self, runs: Sequence[Path], predictors: Sequence[Predictor]) -> None:
         self.names, self.each = _names(runs), list(predictors)
         first = self.each[0]
-        self.plan, self.precision, self.device = first.plan, first.precision, first.device
+        agreed = {
+            name: tuple(value for value in getattr(first.plan, name) if all(value in said for said in others))
+            for name in ("one_component", "always_present")
+            if (others := [getattr(one.plan, name) for one in self.each])
+        }
+        self.plan = first.plan.model_copy(update=agreed)
+        self.precision, self.device = first.precision, first.device
         self.silent: tuple[str, ...] = ()
         self.calibration = None
-        for run, one in zip(runs, self.each, strict=True):
+        weights = [one.weights for one in self.each]
+        for index, (run, one) in enumerate(zip(runs, self.each, strict=True)):
             one.calibration = None
+            if one.weights in weights[:index]:
+                same = runs[weights.index(one.weights)]
+                raise UserError("run-twice", f"{run}: its weights are those of {same}; name each run once.")
             for what in ("classes", "channels", "unit"):
                 own, others = getattr(one.plan, what), getattr(self.plan, what)
                 if own != others:
@@ -84,7 +95,8 @@ class Ensemble:
         assert total is not None
         total /= len(self.each)
         classes = len(total)
-        mask = self.each[0].keep_components(total.argmax(axis=0).astype(masks[self.names[0]].dtype))
+        mask = total.argmax(axis=0).astype(masks[self.names[0]].dtype)
+        mask = keep_largest(mask, self.plan) if self.each[0].components else mask
         missed = missing(mask, self.plan.always_present)
         mean = torch.from_numpy(total)[None]
         uncertainty = (entropy(mean) / math.log(classes)).clamp(1e-6, 1.0)

@@ -64,6 +64,13 @@ class CasePrediction:
         return self.scores[FAILURE_SCORE]
 
 
+def keep_largest(label: Array, plan: Plan) -> Array:
+    """S class indices, of each class that a plan knows as one piece the largest one."""
+    if plan.is_stack(label.ndim, plan.unit):  # the plan knows components of slices only
+        return np.stack([largest_components(one, plan.one_component) for one in label])
+    return largest_components(label, plan.one_component)
+
+
 class ScanPredictor(ABC):
     """Predicts scans.
 
@@ -199,11 +206,7 @@ class ScanPredictor(ABC):
 
     def keep_components(self, label: Array) -> Array:
         """S class indices with the component filter applied, if it is on."""
-        if not self.components:
-            return label
-        if self.plan.is_stack(label.ndim, self.plan.unit):  # the plan knows components of slices only
-            return np.stack([largest_components(one, self.plan.one_component) for one in label])
-        return largest_components(label, self.plan.one_component)
+        return keep_largest(label, self.plan) if self.components else label
 
     def predict_grid(self, image: Array, report: Report | None = None) -> Maps:
         """As `predict_prepared`, but all that the networks answer: 1 x C x S probabilities, uncertainty, members."""
