@@ -180,7 +180,7 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
         say("labels-apart", f"{said} If they mean the same, renumber one of them; --classes only names.", "yellow")
     numbered = [case.case for case in result.cases if case.by_number]
     if numbered:
-        said = "Classes are matched by their numbers: neither the files nor --classes say what these mean"
+        said = "Cases whose classes are matched by number, as neither their files nor --classes name them"
         _list("classes-by-number", said, numbered)
     for only_by in sorted({case.only_by for case in result.cases if case.only_by}):
         cases = [case.case for case in result.cases if case.only_by == only_by]
