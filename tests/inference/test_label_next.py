@@ -20,6 +20,7 @@ from ucseg.dataset.manifest import load_dataset
 from ucseg.dataset.slices import Slices
 from ucseg.errors import Interrupted
 from ucseg.labelling import measures
+from ucseg.labelling.shortlist import LabelFolder
 from ucseg.scans.reading import read_mask
 
 SHAPE = (20, 24)
@@ -183,3 +184,15 @@ def test_mistakes_before_any_work(run: Path, data: Path, tmp_path: Path) -> None
         ucseg.label_next(run, tmp_path / "other", out=tmp_path / "out", n=1, device="cpu")
     with refused("list-out-taken", naming=data):
         ucseg.label_next(run, data, out=data, device="cpu")
+
+
+def test_masks_of_an_unknown_model_are_not_listed(tmp_path: Path) -> None:
+    """A list's record was removed to make the list again, with another run say: its masks would stay."""
+    (tmp_path / "start").mkdir()
+    LabelFolder(tmp_path, {"run": "a"})
+    (tmp_path / "label_next.json").unlink()
+    (tmp_path / "start" / "c.png").write_bytes(b"mask")
+    for resume in (False, True):
+        with refused("starts-of-unknown-model", naming="start"):
+            LabelFolder(tmp_path, {"run": "b"}, resume=resume)
+    assert not (tmp_path / "label_next.json").exists()

@@ -50,8 +50,8 @@ class LabelFolder:
         resume: keep what an earlier call with the same settings has measured.
 
     Raises:
-        UserError: the folder is another command's; it holds a list, and `resume` is off; or it was made with other
-            settings, or is damaged, and `resume` is on.
+        UserError: the folder is another command's, or holds masks that no list tells of; it holds a list, and `resume`
+            is off; or it was made with other settings, or is damaged, and `resume` is on.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool = False) -> None:
@@ -72,6 +72,11 @@ class LabelFolder:
                     f"{path}: cannot be resumed: '{differing[0]}' was {earlier.get(differing[0])} and is "
                     f"{settings[differing[0]]} now; choose another --out.",
                 )
+        elif any((path / START).glob("*")):  # they are kept below: of which model, nobody knows
+            raise UserError(
+                "starts-of-unknown-model",
+                f"{path / START}: holds masks, and {ABOUT} is gone; choose another --out, or remove the folder.",
+            )
         self.measured: dict[tuple[str, str], list[Measure]] = self._read() if about.exists() else {}
         make_folder(path, "--out")
         make_folder(path / FINISHED, "--out")
