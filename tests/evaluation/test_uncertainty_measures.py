@@ -123,3 +123,19 @@ def test_what_cannot_be_measured_is_refused(folders: tuple[Path, Path], tmp_path
         evaluate(predictions, references, uncertainty=True, **out)  # type: ignore[arg-type]
     with refused("no-uncertainty-maps", naming=["references"]):
         evaluate(references, references, uncertainty=True, overwrite=True, **out)  # type: ignore[arg-type]
+
+
+def test_a_score_of_a_whole_mask_is_not_held_against_the_dice_of_a_part(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    predictions, references = folders
+    part = mask(6)
+    part[0] = 2
+    write(references / "d.png", part)
+    evaluate(predictions, references, out=tmp_path / "out", classes="1=organ,2=ignore", uncertainty=True)
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["uncertainty"]
+    assert found["cases"] == 4, "its voxels count"
+    assert found["scores"]["failure_score"]["cases"] == found["predicted_dice"]["cases"] == 3
+    rows = {row["case"]: row for row in csv.DictReader((tmp_path / "out" / "uncertainty.csv").open())}
+    assert rows["d"]["dice"] and rows["d"]["auroc"] and not rows["d"]["failure_score"]
+    assert rows["c"]["failure_score"]

@@ -26,7 +26,9 @@ def say_uncertainty(found: MeasuredUncertainty) -> None:
         output.print(_of_scores(found))
     else:
         say(
-            "no-score", "There is no score of cases: the cases.csv of 'ucseg predict' is missing or has none.", "yellow"
+            "no-score",
+            "There is no score of cases with whole references: cases.csv of 'ucseg predict' is missing or has none.",
+            "yellow",
         )
     if covered := found.coverage:
         say(

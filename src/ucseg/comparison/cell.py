@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -236,7 +237,9 @@ def _measure_case(
     assert predicted.probabilities is not None
     probabilities = zip(classes, predicted.probabilities, strict=True)
     voxels = of_voxels(predicted.uncertainty, probabilities, (predicted.mask, reference), spacing, MARGIN, unknown)
-    return unit, rows, [*(voxels.figures[name] for name in VOXEL_COLUMNS), predicted.failure_score]
+    # The score is of the whole mask, so the Dice of a part of it is no match.
+    score = predicted.failure_score if unknown is None else math.nan
+    return unit, rows, [*(voxels.figures[name] for name in VOXEL_COLUMNS), score]
 
 
 def _save(result: Mapping[str, Any], file: Path) -> None:

@@ -232,8 +232,9 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
     only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by
     unsaid = by_number(reference.mask, reading)
     unsaid = unsaid or (not reading.predictions_say and by_number(pair.prediction, reading))
+    partly = unknown is not None and bool(unknown.any())
     about = (reference.case, reference.subject, grid.unit, worst)
-    return CaseResult(*about, rows, unsaid, only_by, stem, measured)
+    return CaseResult(*about, rows, unsaid, only_by, stem, measured, partly)
 
 
 def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:

@@ -42,6 +42,7 @@ class CaseResult:
     `by_number`: classes are matched by their numbers alone, since names are missing or differ. `only_by`: how the grids
     of prediction and reference agree, where it is not by their geometries as they are read; "" where it is.
     `prediction` is the name of its mask without the ending. `uncertainty` is measured on request, where there is a map.
+    `partly`: the reference is not annotated everywhere.
     """
 
     case: str
@@ -53,6 +54,7 @@ class CaseResult:
     only_by: str = ""
     prediction: str = ""
     uncertainty: VoxelUncertainty | None = None
+    partly: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,9 +207,12 @@ class Evaluation:
 
 
 def uncertainty_of(cases: Sequence[CaseResult], maps: WrittenMaps) -> MeasuredUncertainty:
-    """That of all cases, with the scores that were written beside the maps."""
+    """That of all cases, with the scores that were written beside the maps.
+
+    A score is of the whole mask. So it says nothing of the Dice of a part, and is left out there.
+    """
     units = {case.unit for case in cases}
-    own = [maps.scores.get(case.prediction, {}) for case in cases]
+    own = [{} if case.partly else maps.scores.get(case.prediction, {}) for case in cases]
     return MeasuredUncertainty(
         maps.settings,
         units.pop() if len(units) == 1 else "mixed",
