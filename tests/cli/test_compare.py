@@ -321,13 +321,13 @@ def test_cells_are_started_with_all_that_they_must_know(data: Path, tmp_path: Pa
 def test_an_array_job_has_a_line_for_each_run_that_is_left(
     data: Path, grid: Path, tmp_path: Path, no_process: list[str], said: list[tuple[str, str]]
 ) -> None:
-    shutil.copytree(grid, tmp_path / "out")
-    (tmp_path / "out" / "cells" / "mean_teacher-2-seed0.json").unlink()
-    compare(data, tmp_path / "out", test_on=data / "other", slurm=True)
-    lines = (tmp_path / "out" / "slurm_cells.txt").read_text().splitlines()
+    shutil.copytree(grid, tmp_path / "the out")
+    (tmp_path / "the out" / "cells" / "mean_teacher-2-seed0.json").unlink()
+    compare(data, tmp_path / "the out", test_on=data / "other", slurm=True)
+    lines = (tmp_path / "the out" / "slurm_cells.txt").read_text().splitlines()
     assert [json.loads(line.partition("\t")[2])["name"] for line in lines] == ["mean_teacher-2-seed0"]
     assert not no_process
-    assert any(kind == "slurm" and str(tmp_path / "out" / "slurm.sh") in text for kind, text in said)
+    assert any(kind == "slurm" and f"sbatch '{tmp_path / 'the out' / 'slurm.sh'}'" in text for kind, text in said)
 
 
 def test_ray_and_slurm_exclude_each_other(data: Path, tmp_path: Path) -> None:

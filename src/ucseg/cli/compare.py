@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -140,7 +141,7 @@ def compare(
         tasks = [board.job(cell) for cell in todo]
         if slurm and tasks:
             script = write_array(out.absolute(), tasks)
-            count = f"{len(tasks)} runs are left: sbatch {script}"
+            count = f"{len(tasks)} runs are left: {shlex.join(['sbatch', str(script)])}"
             say("slurm", f"{count} starts them. When they have ended, give this command without --slurm.")
             return board.summary
         with board.shown():
