@@ -12,6 +12,7 @@ from PIL import Image
 import ucseg
 from refusals import refused
 from ucseg.dataset.manifest import load_dataset
+from ucseg.labelling.shortlist import ABOUT, START
 
 SHAPE = (20, 24)
 
@@ -90,3 +91,17 @@ def test_two_masks_of_one_case(data: Path, tmp_path: Path) -> None:
     mask(tmp_path / "done" / "c_mask.png")
     with refused("masks-of-one-case", naming=["c.png", "c_mask.png"]):
         ucseg.add_masks(data, tmp_path / "done")
+
+
+def test_masks_that_are_still_the_models_own_are_named(data: Path, tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    listed = tmp_path / "next"
+    for case, value in (("c", 255), ("d", 255)):
+        mask(listed / START / f"{case}.png", value)
+        mask(listed / "finished" / f"{case}.png", value)
+    (listed / ABOUT).write_text("{}")
+    corrected = np.zeros(SHAPE, np.uint8)
+    corrected[2:9, 3:9] = 255
+    Image.fromarray(corrected).save(listed / "finished" / "d.png")
+    found = ucseg.add_masks(data, listed / "finished")
+    assert (found.added, found.uncorrected) == (["c", "d"], ["c"])
+    assert "(c)" in dict(said)["masks-uncorrected"]

@@ -53,6 +53,13 @@ def add_masks(
             f"Left out: {len(found.strangers)} files that have the name of no case ({some(found.strangers)}).",
             "yellow",
         )
+    if found.uncorrected:
+        say(
+            "masks-uncorrected",
+            f"Not corrected, so as the model drew them: {len(found.uncorrected)} ({some(found.uncorrected)}). "
+            "A wrong one teaches the model its own mistakes.",
+            "yellow",
+        )
     changed = [*found.added, *found.replaced]
     known = f"; {len(found.kept)} were known" if found.kept else ""
     say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class Finished:
         cases: those of the dataset with the masks that are new, in the dataset's order.
         added, replaced, kept: names of cases: without a mask before, with another one, with this one.
         strangers: files of no case.
+        uncorrected: those of `added` and `replaced` whose mask is, byte by byte, the model's own of the list.
     """
 
     cases: list[Case]
@@ -37,6 +39,7 @@ class Finished:
     replaced: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
+    uncorrected: list[str] = field(default_factory=list)
 
 
 def finished_masks(
@@ -83,9 +86,7 @@ def finished_masks(
         )
     slices = slices_of_list(folder.parent)
     problems = []
-    for number, (name, masks) in enumerate(found.items()):
-        if report is not None:
-            report(number, len(found))
+    for number, (name, masks) in enumerate(found.items(), start=1):
         case = names[name]
         try:
             names[name] = _with_mask(dataset, case, masks, slices.get(name), overwrite)
@@ -93,10 +94,21 @@ def finished_masks(
             problems.append(error)
         changed = result.added if case.mask is None else result.replaced
         (result.kept if names[name] == case else changed).append(name)
+        if names[name] != case and _is_the_models_own(masks[0].path, folder.parent):
+            result.uncorrected.append(name)
+        if report is not None:
+            report(number, len(found))
     if problems:
         raise UserError.together(problems)
     result.cases = list(names.values())
     return result
+
+
+def _is_the_models_own(mask: Path, next_to: Path) -> bool:
+    """Whether a finished mask is the file that `label-next` gave to start from, as it was."""
+    start = next_to / START / mask.name
+    there = (next_to / ABOUT).is_file() and start.is_file() and mask.is_file()
+    return there and filecmp.cmp(mask, start, shallow=False)
 
 
 def _with_mask(dataset: Dataset, case: Case, masks: list[Address], slices: Slices | None, overwrite: bool) -> Case:
