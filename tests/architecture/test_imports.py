@@ -24,6 +24,7 @@ FLOW = (
     ("evaluation", "labelling"),
     ("comparison", "demonstration", "reporting", "serving"),
     ("cli",),
+    ("__main__",),
 )
 """Rooms in the order of the flow: each imports only from rows above its own, so that no two rooms form a circle."""
 ROOM_LEVEL = {room: level for level, row in enumerate(FLOW) for room in row}

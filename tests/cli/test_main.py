@@ -322,3 +322,9 @@ def test_images_are_prepared_without_the_libraries_of_volumes(tmp_path: Path) ->
     assert len([*(tmp_path / "data" / "cache").rglob("*.image.npy")]) > 4
     # 80 MB, and as much again in every process that prepares cases.
     assert not heavy & {"SimpleITK", "nibabel", "pydicom", "h5py"}
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    words = [sys.executable, "-m", "ucseg", "--version"]
+    found = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert found.stdout == f"ucseg {ucseg.__version__}\n"
