@@ -71,7 +71,7 @@ def say_where_it_starts(path: Path, fit: Fit, model: Method) -> None:
     names = list(model.state_dict())
     new = some(places(fit.missing, names))
     rest = f"; not in it, or of another shape: {new}" if new else ""
-    say("started-from", f"Starts from {path}: {len(fit.taken)} of {len(names)} tensors{rest}.")
+    say("started-from", f"Starts from {path}: {len(fit.taken)} of {len(fit.taken) + len(fit.missing)} tensors{rest}.")
 
 
 def say_what_was_lost(prepared: Prepared) -> None:
