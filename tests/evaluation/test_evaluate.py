@@ -227,6 +227,22 @@ def test_masks_from_a_paint_program_are_black_and_white_and_photographs_are_refu
         evaluate_folder(tmp_path / "p", tmp_path / "r")
 
 
+def test_lossy_references_are_cut_at_a_threshold(tmp_path: Path) -> None:
+    mask = np.zeros((32, 40), dtype=np.uint8)
+    mask[8:24, 10:28] = 255
+    save(mask // 255, tmp_path / "p" / "a.png")
+    noise = np.random.default_rng(0).integers(0, 60, mask.shape)  # as that of JPEG, with a known right answer
+    save(np.abs(mask.astype(int) - noise).astype(np.uint8), tmp_path / "r" / "a.png")
+    with refused("no-case-evaluated", "picture-not-mask", naming="--mask-threshold 127"):
+        evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out")
+    assert evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out", mask_threshold=127).mean("dice") == 1.0
+    with refused("references-below-threshold", naming=["r", "255"]):
+        evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "other", mask_threshold=255)
+    assert not (tmp_path / "other").exists()
+    with refused("threshold-number"):
+        evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "other", mask_threshold=float("nan"))
+
+
 def test_scans_with_and_without_spacing_share_no_mean_distance(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     for folder in folders:

@@ -46,6 +46,10 @@ def evaluate(
             help="For a folder of masks: references are drawn contours. Default: such references are refused.",
         ),
     ] = None,
+    mask_threshold: Annotated[
+        float | None,
+        typer.Option(help="For a folder of masks: foreground is where a reference is greater (JPEG: 127)."),
+    ] = None,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also measure the uncertainty that `ucseg predict` wrote beside them.")
     ] = False,
@@ -81,18 +85,21 @@ def evaluate(
     """
     from ucseg.evaluation.evaluate import Settings, evaluate_folder
     from ucseg.evaluation.uncertainty_maps import UncertaintySettings
+    from ucseg.folder.understanding import check_options
     from ucseg.scans.said import said
 
     _refuse_to_overwrite(out, predictions, references, overwrite)
     command = typed(
         "evaluate", predictions, references, out=out, split=split, tolerance=tolerance, classes=classes,
-        subject=subject, seed=seed, fill_outlines=fill_outlines, spacing=spacing, max_voxels=max_voxels,
+        subject=subject, seed=seed, fill_outlines=fill_outlines, mask_threshold=mask_threshold, spacing=spacing,
+        max_voxels=max_voxels,
         **({"uncertainty": True, "margin": margin, "failed_below": failed_below} if uncertainty else {}),
     )  # fmt: skip
+    check_options(None, None, mask_threshold, None)
     named = _class_names(classes) if classes is not None else None
     how = said(None, spacing, max_voxels)
     measured = UncertaintySettings(margin, failed_below) if uncertainty else None
-    settings = Settings(split, named, tolerance, subject, seed, fill_outlines, how, measured)
+    settings = Settings(split, named, tolerance, subject, seed, fill_outlines, mask_threshold, how, measured)
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, visible=False)  # until it is known that there is something to do
         result = evaluate_folder(

@@ -48,6 +48,7 @@ class Settings:
             as the dataset says.
         fill_outlines: of folders of masks: references that are drawn contours are filled (and predictions, where they
             are contours too); False: the line is the structure; None: such references are refused.
+        mask_threshold: of folders of references: foreground is where a mask is greater, as in `ucseg init`.
         said: of predictions, and of folders of references: how they are read.
         uncertainty: measure that of a folder that `ucseg predict` wrote; None: leave it out.
     """
@@ -58,6 +59,7 @@ class Settings:
     subject: str | None = None
     seed: int = 0
     fill_outlines: bool | None = None
+    mask_threshold: float | None = None
     said: Said = NOTHING
     uncertainty: UncertaintySettings | None = None
 
@@ -98,7 +100,7 @@ def evaluate_folder(
             unnamed = {value: classes[value] for value in names_of_none(classes)}
             classes = {value: name for value, name in classes.items() if value not in unnamed}
     else:
-        for option in ("classes", "fill_outlines"):
+        for option in ("classes", "fill_outlines", "mask_threshold"):
             if getattr(settings, option) is not None:
                 said = f"--{option.replace('_', '-')} is for folders of masks; a dataset's is in its dataset.yaml."
                 raise UserError("option-of-dataset", said)
@@ -107,7 +109,7 @@ def evaluate_folder(
     own = classes_of(predictions)
     predicted = as_references(own, classes) if found.dataset is None else None
     named = classes or own or agreed_names([pair.reference.mask for pair in found.pairs])
-    reading = Reading(found.dataset, classes, named, *filled, unnamed, predicted, predictions_say=bool(own))
+    reading = Reading(found.dataset, classes, named, *filled, unnamed, predicted, bool(own), settings.mask_threshold)
     maps = WrittenMaps.of(predictions, settings.uncertainty) if settings.uncertainty else None
 
     def tried(pair: Pair) -> CaseResult | UserError:
@@ -129,6 +131,12 @@ def evaluate_folder(
         hint = f" What is drawn in {drawn.name} is compared by a dataset: ucseg init {references}." if drawn else ""
         nothing = UserError("no-case-evaluated", f"{predictions}: no case could be evaluated.{hint}")
         raise UserError.together([nothing, *failed.values()])
+    threshold = settings.mask_threshold
+    if threshold is not None and not any(r["true_positives"] + r["false_negatives"] for c in ordered for r in c.rows):
+        raise UserError(
+            "references-below-threshold",
+            f"{references}: no mask holds a value above --mask-threshold {threshold:g}; give a lower one.",
+        )
     complete = _complete(ordered, classes)
     return Evaluation(
         cases=complete,
@@ -150,6 +158,7 @@ def evaluate_folder(
             "subject": settings.subject,
             "subject_rule": found.subjects.rule if found.subjects is not None else "as the dataset says",
             "fill_outlines": settings.fill_outlines,
+            "mask_threshold": settings.mask_threshold,
             "made_of": {
                 "predictions": _content([pair.prediction for pair in found.pairs]),
                 "references": _content([pair.reference.mask for pair in found.pairs]),
@@ -217,7 +226,9 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
         true = read_label(reference.mask, grid_shape, reading.dataset.config, grid, reference.slices)
         unknown = unknown_in(true)
     else:
-        true, unknown = class_indices(reference.mask, reading, reading.filled_references, (grid_shape, grid))
+        true, unknown = class_indices(
+            reference.mask, reading, reading.filled_references, (grid_shape, grid), above=reading.threshold
+        )
         if unknown is not None and unknown.all():
             raise nothing_annotated(reference.mask)
     if true.shape != predicted.shape:

@@ -38,6 +38,8 @@ class Reading:
     """Number in the predictions -> number in the references, where their names agree and the numbers do not."""
     predictions_say: bool = False
     """What the numbers of the predictions mean: `ucseg predict` wrote it beside them."""
+    threshold: float | None = None
+    """Foreground of the references is where they are greater; None: they hold class numbers."""
 
 
 def class_indices(
@@ -46,12 +48,14 @@ def class_indices(
     filled: bool,
     grid: tuple[tuple[int, ...], Geometry],
     numbers: Mapping[int, int] | None = None,
+    above: float | None = None,
 ) -> tuple[Array, Array | None]:
     """S, whole numbers, and where they mean "not annotated" (S bool; None: nowhere). There they are 0.
 
     Args:
         filled: with the inside of outlines.
         numbers: those that stand for others.
+        above: foreground, 1, is where the mask is greater.
     """
     wanted = [name for index, name in reading.named.items() if index] or None
     values = mask_values(path, grid, wanted)
@@ -59,6 +63,8 @@ def class_indices(
     unknown: Array | None = np.isin(values, sorted(none)) if none else None
     if unknown is not None:
         values = np.where(unknown, values.dtype.type(0), values)
+    if above is not None:
+        values = (values > above).astype(np.uint8)
     if numbers is None:
         values = by_names(values, path, reading.named)
     else:
@@ -83,7 +89,7 @@ def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Arr
         raise UserError(
             "picture-not-mask",
             f"{path}: holds {len(occurring)} grey values, so it is a picture or a lossy mask. "
-            "Evaluate against a dataset made by 'ucseg init', which cuts such masks at mask_threshold.",
+            "If it is a mask, repeat with --mask-threshold 127, or with a dataset of 'ucseg init' instead.",
         )
     known = None if classes is None else {0, *classes}
     if unknown := [str(value) for value in occurring.tolist() if value < 0 or (known and value not in known)]:
@@ -104,5 +110,5 @@ def _is_varied(values: Array) -> bool:
 def by_number(mask: Address, reading: Reading) -> bool:
     """Whether nobody says that the numbers of a mask are those of the classes: no name of a segment, and no user."""
     names = segment_names(mask)
-    said = reading.dataset is not None or reading.classes is not None
+    said = reading.dataset is not None or reading.classes is not None or reading.threshold is not None
     return numbers_to_classes(mask, names, reading.named, held=()) is None and (bool(names) or not said)
