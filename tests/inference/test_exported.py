@@ -211,3 +211,15 @@ def test_a_method_that_cannot_be_exported_is_named(tmp_path: Path, monkeypatch: 
     with refused("export-not-possible", naming=["threshold"]):
         ucseg.export(run, out=tmp_path / "model")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_model_that_names_other_members_than_its_graph_predicts_nothing(
+    model: Path, scans: Path, tmp_path: Path, said: list[tuple[str, str]]
+) -> None:
+    record = json.loads((model / "model.json").read_text())
+    record["members"].append("another")
+    (model / "model.json").write_text(json.dumps(record))
+    with refused("scans-failed"):
+        ucseg.predict(model, [scans], out=tmp_path / "out")
+    assert "model.json" in dict(said)["scan-failed"]
+    assert not [*(tmp_path / "out").rglob("*.png")]

@@ -93,6 +93,7 @@ class ExportedPredictor(ScanPredictor):
 
     def __init__(self, folder: Path | str, device: str = "auto", *, precision: str = "auto", **windows: Any) -> None:
         folder = Path(folder)
+        self._about = folder / ABOUT
         self.record = read_record(folder)
         require_precision(precision)
         if device not in ("auto", "cpu"):
@@ -129,9 +130,16 @@ class ExportedPredictor(ScanPredictor):
         return self.record.method
 
     def answer(self, image: Array) -> tuple[Array, Layout]:
-        def once(images: Array) -> Array:
-            return np.concatenate(self._session(np.ascontiguousarray(images)), axis=1)
-
         classes = self._layout.classes
+        maps = 1 + classes * (1 + len(self._layout.members))
+
+        def once(images: Array) -> Array:
+            found: Array = np.concatenate(self._session(np.ascontiguousarray(images)), axis=1)
+            if found.shape[1] != maps:
+                raise UserError(
+                    "model-members", f"{self._about}: it names other members than the graph has; export the run again."
+                )
+            return found
+
         values = mirrored_mean(np, once, image, self.mirrors, voxels=self.voxels_at_once, classes=classes)
         return values, self._layout
