@@ -55,9 +55,9 @@ def cell(data: Path, plan: Path, method: str, seed: int, run: Path, steps: int) 
 
     def timed(*given: Any, **named: Any) -> dict[str, float]:
         nonlocal not_training
-        begun = time.process_time()
+        start = time.process_time()
         figures = real(*given, **named)
-        not_training += time.process_time() - begun
+        not_training += time.process_time() - start
         curve.append([not_training, 0, figures["dice"]])
         return figures
 

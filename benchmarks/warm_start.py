@@ -58,13 +58,13 @@ def cell(name: str, variant: str, steps: int, seed: int, source: Path, work: Pat
         train(base / "data", base / "data" / "plan.yaml", first, SCRATCH[name], seed, cache, ())
     later = work / f"later-{seed}"
     shown(full, pool, set(pool[:LATER]), later)
-    begun = time.process_time()
+    start = time.process_time()
     run = work / "warm" / f"{variant}@{steps}-{seed}"
     changed = {} if variant == "scratch" else VARIANTS[variant]
     more = tuple(f"{key}={value:g}" for key, value in (AS_SCRATCH | changed).items())
     more += () if variant == "scratch" else (f"init={first}",)
     train(later, base / "data" / "plan.yaml", run, steps, seed + 100, cache, more)
-    seconds = time.process_time() - begun
+    seconds = time.process_time() - start
     method, plan, _ = load_method(run)
     before, plan, _ = load_method(first)
     return {

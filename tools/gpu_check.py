@@ -150,23 +150,23 @@ class Check:
             "--set",
             "log_every=1",
         ]
-        begun = subprocess.Popen([*UCSEG, *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while begun.poll() is None and not ((run / "metrics.jsonl").exists() and len(log_so_far(run)) >= 5):
+        process = subprocess.Popen([*UCSEG, *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not ((run / "metrics.jsonl").exists() and len(log_so_far(run)) >= 5):
             time.sleep(0.1)
-        begun.send_signal(signal.SIGINT)
-        if begun.wait() != 130:
-            self.wrong.append(f"Ctrl-C ended with {begun.returncode}")
+        process.send_signal(signal.SIGINT)
+        if process.wait() != 130:
+            self.wrong.append(f"Ctrl-C ended with {process.returncode}")
             return
         at = log(run)[-1]["step"]
-        begun = subprocess.Popen(
+        process = subprocess.Popen(
             [*UCSEG, "train", str(data), "--out", str(run), "--resume"],
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        while begun.poll() is None and len(log_so_far(run)) < at + 5:
+        while process.poll() is None and len(log_so_far(run)) < at + 5:
             time.sleep(0.1)
-        begun.send_signal(signal.SIGINT)
-        begun.wait()
+        process.send_signal(signal.SIGINT)
+        process.wait()
         steps = [line["step"] for line in log(run)]
         if steps != list(range(1, len(steps) + 1)) or len(steps) < at + 5:
             self.wrong.append("a resumed run does not go on where it was stopped")
@@ -201,13 +201,13 @@ def main() -> int:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder = Path(tempfile.mkdtemp(prefix="ucseg-gpu-check-"))
     check = Check(folder, given.cpu)
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         for part in (check.speed, check.resume, check.two, check.losses):
             part()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        check.found |= {"torch": torch.__version__, "seconds": round(time.monotonic() - begun, 1), "wrong": check.wrong}
+        check.found |= {"torch": torch.__version__, "seconds": round(time.monotonic() - start, 1), "wrong": check.wrong}
         Path("gpu_check.json").write_text(json.dumps(check.found, indent=1) + "\n", encoding="utf-8")
     print("\n".join(check.wrong) or "all is well", f"({check.found['seconds']} s; gpu_check.json)")
     return 1 if check.wrong else 0

@@ -37,7 +37,7 @@ def names(queue: Queue, strategy: str = "random") -> list[str]:
 def test_what_the_model_has_not_seen_comes_by_chance_and_last(make: Callable[..., Queue]) -> None:
     assert sorted(names(make())) == NAMES
     assert names(make()) == names(make())
-    assert names(make(number=1)) != names(make()), "each round draws anew"
+    assert names(make(number=1)) != names(make()), "each round makes draws of its own"
     seen = {"case1": measure("case1", 0.2), "case4": measure("case4", 0.9)}
     assert names(make(seen), "entropy")[:2] == ["case4", "case1"]
     assert sorted(names(make(seen), "entropy")) == NAMES

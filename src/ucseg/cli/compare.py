@@ -145,11 +145,11 @@ def compare(
             say("slurm", f"{count} starts them. When they have ended, give this command without --slurm.")
             return board.summary
         with board.shown():
-            told = board.on_end, board.on_wait
+            reports = board.on_end, board.on_wait
             if joined is None:
-                ended = run_jobs(tasks, jobs or 1, *told, held)
+                ended = run_jobs(tasks, jobs or 1, *reports, held)
             else:
-                ended = run_on_ray(joined, out.absolute(), tasks, *told, _warn, device=device, workers=jobs)
+                ended = run_on_ray(joined, out.absolute(), tasks, *reports, _warn, device=device, workers=jobs)
     if not ended:
         raise Interrupted(
             f"Stopped and saved; {len(board.done)} of {len(study.cells)} runs are finished. "

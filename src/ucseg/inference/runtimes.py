@@ -95,9 +95,9 @@ def _openvino(openvino: Any, graph: Path, precision: str, example: tuple[int, ..
 def _seconds(session: Session, example: tuple[int, ...]) -> float:
     image, fastest = np.zeros(example, np.float32), math.inf
     for _ in range(3):  # the first one compiles
-        begun = time.perf_counter()
+        start = time.perf_counter()
         session(image)
-        fastest = min(fastest, time.perf_counter() - begun)
+        fastest = min(fastest, time.perf_counter() - start)
     return fastest
 
 

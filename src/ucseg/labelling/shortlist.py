@@ -50,7 +50,7 @@ class LabelFolder:
         resume: keep what an earlier call with the same settings has measured.
 
     Raises:
-        UserError: the folder is another command's, or holds masks that no list tells of; it holds a list, and `resume`
+        UserError: the folder is another command's, or holds masks that no list names; it holds a list, and `resume`
             is off; or it was made with other settings, or is damaged, and `resume` is on.
     """
 

@@ -124,7 +124,7 @@ def _stratified(
 
     Args:
         by_class: candidates x classes.
-        whole: the score that is told for a third one.
+        whole: the score of a third one.
         of_third: the score that it is drawn by.
         draws: candidates x 1 + classes, Gumbel noise.
     """

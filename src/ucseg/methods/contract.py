@@ -66,8 +66,8 @@ def check_probabilities(method: Method, predictions: Sequence[Prediction]) -> No
             wrong[name] = wrong[name] | found if name in wrong else found
     for name, found_here in zip(wrong, torch.stack(list(wrong.values())).tolist(), strict=True):
         if found_here:
-            told = f"predict returns {name} that are negative, not finite, or do not sum to 1 over the classes"
-            raise _error("prediction-values", method, told)
+            message = f"predict returns {name} that are negative, not finite, or do not sum to 1 over the classes"
+            raise _error("prediction-values", method, message)
 
 
 def _probabilities(prediction: Prediction) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ class Queue:
         file: where it is kept.
         cases: the training cases that have no mask now, and those that have one.
         measures: figures of the cases that the model has looked at, by name; the others follow by chance.
-        round: number of the round: each draws anew.
+        round: number of the round: each makes draws of its own.
 
     Raises:
         UserError: the file is damaged.
