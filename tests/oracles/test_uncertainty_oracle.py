@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from ucseg.evaluation.calibration import Confidence
 from ucseg.evaluation.ranking import (
     aurc,
     excess_aurc,
@@ -18,6 +17,7 @@ from ucseg.evaluation.ranking import (
     risk_by_coverage,
     spearman,
 )
+from ucseg.evaluation.reliability import Confidence
 from ucseg.inference.calibration import near_structure
 from ucseg.types import Array
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ucseg.evaluation.calibration import Reliability
 from ucseg.evaluation.ranking import risk_by_coverage
+from ucseg.evaluation.reliability import Reliability
 from ucseg.machine.writing import whole_file
 from ucseg.types import Array
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.evaluation.calibration import Confidence, Reliability
 from ucseg.evaluation.ranking import RankedVoxels, ranked_voxels
+from ucseg.evaluation.reliability import Confidence, Reliability
 from ucseg.folder.predictions import INTERVAL, PREDICTED_DICE, SCORES, file_names, note_of, rows_of
 from ucseg.inference.calibration import near_structure
 from ucseg.scans.address import Address
