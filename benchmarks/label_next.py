@@ -109,7 +109,7 @@ def chosen(strategy: str, method: Any, plan: Any, cases: dict[str, Any], masks: 
 
     free = sorted(cases.keys() - masks)
     if strategy == "random":
-        candidates = [Measure(case, None, 0.0, 0.0, (0.0,), (0,), ()) for case in free]
+        candidates = [Measure(case, None, 0.0, 0.0, 0.0, (0.0,), (0,), ()) for case in free]
     else:
         candidates = [measured(case) for case in free]
     labelled = [measured(case) for case in sorted(masks)] if strategy == "diversity" else []

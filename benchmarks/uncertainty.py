@@ -37,7 +37,7 @@ def validation(run: Path, data: Path, work: Path) -> dict[str, Any]:
     from ucseg.inference.calibration import Keeper, calibrate, record_of
     from ucseg.inference.case_scores import case_scores, missing
     from ucseg.inference.class_means import mean_of_class_means
-    from ucseg.inference.failure_score import foreground_dice
+    from ucseg.inference.disagreement import foreground_dice
     from ucseg.inference.predictor import Predictor
     from ucseg.method_parts.uncertainty import entropy
     from ucseg.scans.npy import open_npy

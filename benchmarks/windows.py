@@ -21,7 +21,7 @@ from predict import STRIDE, WINDOW, dense_loop
 from ucseg.batches.preprocess import label_to_network_grid, to_network_grid
 from ucseg.dataset.manifest import load_dataset
 from ucseg.dataset.masks import read_label
-from ucseg.inference.failure_score import foreground_dice
+from ucseg.inference.disagreement import foreground_dice
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import GROWTH, OVERLAP
 from ucseg.methods.uc_seg import UCSeg

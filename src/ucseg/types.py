@@ -151,8 +151,8 @@ class Prediction:
         probabilities: B x C x S float32, summing to one over C.
         uncertainty: B x 1 x S float32 in (0, 1]: vacuity of the Dirichlet if the method trains it, else normalised
             entropy.
-        members: probabilities of the single networks, by name, each B x C x S. Their disagreement is the failure
-            score, and each network can be evaluated alone.
+        members: probabilities of the single networks, by name, each B x C x S. How far they differ is a
+            score of the case, and each network can be evaluated alone.
         spread: B x 1 x S: variance of the probabilities over mirrored passes, summed over the classes. Methods leave it
             out: who mirrors adds it.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ucseg import ranks
 from ucseg.batches.prepare import PreparedCase
-from ucseg.inference.failure_score import foreground_dice
+from ucseg.inference.disagreement import foreground_dice
 from ucseg.inference.validation import validate, validation_dice
 from ucseg.planning.plan import Plan
 from ucseg.types import Array, Prediction

@@ -38,6 +38,9 @@ def test_the_figures_of_an_image() -> None:
     assert found.class_entropy == pytest.approx((0.25,))
     assert found.foreground == (64,)
     assert found.disagreement == pytest.approx(1 - 2 * 32 / (64 + 32))
+    alone = measure("a", prediction(foreground, one=one, other=other), np.zeros((1, 16, 16)), silent=["other"])
+    assert math.isnan(alone.disagreement), "a network that has learned nothing disagrees with none"
+    assert alone.failure_score == found.failure_score == pytest.approx(1 - 2 * 64 / (64 + 128))
     assert len(found.look) == 2 * 64
     assert found.look[64:72] == pytest.approx([0.5] * 8)
 
@@ -51,6 +54,8 @@ def test_a_class_that_should_be_there_and_one_network() -> None:
 
 class _Bright:
     """A predictor whose foreground probability is the image."""
+
+    silent = ()
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -16,8 +16,8 @@ from ucseg.labelling.strategies import choose
 
 def case(name: str, **figures: Any) -> Measure:
     values: dict[str, Any] = {
-        "slice": None, "entropy": 0.1, "disagreement": 0.1, "class_entropy": (0.1, 0.1), "foreground": (10, 10),
-        "look": (0.0, 0.0),
+        "slice": None, "entropy": 0.1, "disagreement": 0.1, "failure_score": 0.1, "class_entropy": (0.1, 0.1),
+        "foreground": (10, 10), "look": (0.0, 0.0),
     }  # fmt: skip
     return Measure(name, **values | figures)
 

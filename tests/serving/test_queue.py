@@ -17,7 +17,7 @@ NAMES = [f"case{number}" for number in range(6)]
 
 
 def measure(name: str, entropy: float, disagreement: float = 0.5) -> Measure:
-    return Measure(name, None, entropy, disagreement, (entropy,), (10,), (entropy,) * 4)
+    return Measure(name, None, entropy, disagreement, entropy, (entropy,), (10,), (entropy,) * 4)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from scipy import ndimage
 
-from ucseg.inference.failure_score import failure_score
+from ucseg.inference.disagreement import disagreement
 from ucseg.inference.maps import Maps
 from ucseg.types import Array, Prediction
 
@@ -25,7 +25,7 @@ def case_scores(
     """Every score of one case by its column of cases.csv, each higher where the mask is less sure.
 
     - failure_score: `expected_loss`;
-    - disagreement: 1 - Dice between the networks' masks (`failure_score.py`);
+    - disagreement: 1 - Dice between the networks' masks (`disagreement.py`);
     - mean_entropy: of the probabilities, divided by log C, over all voxels;
     - boundary_uncertainty: mean uncertainty of the voxels beside another class of the mask;
     - mirror_variance: spread of mirrored passes, summed over all voxels, for each voxel of foreground.
@@ -47,7 +47,7 @@ def case_scores(
         spread = float(np.asarray(prediction.spread).sum()) / max(1, foreground)
     return {
         "failure_score": expected_loss(probabilities, label, missed),
-        "disagreement": failure_score(members, len(probabilities), missed),
+        "disagreement": disagreement(members, len(probabilities), missed),
         "mean_entropy": mean_entropy(probabilities),
         "boundary_uncertainty": boundary_uncertainty(np.asarray(prediction.uncertainty[0, 0]), label),
         "mirror_variance": spread,

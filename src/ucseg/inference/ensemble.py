@@ -14,7 +14,7 @@ import torch
 
 from ucseg.errors import UserError
 from ucseg.inference.case_scores import case_scores, missing
-from ucseg.inference.failure_score import failure_score
+from ucseg.inference.disagreement import disagreement
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import CasePrediction, Report, ScanPredictor, keep_largest
 from ucseg.method_parts.uncertainty import entropy
@@ -101,7 +101,7 @@ class Ensemble:
         mean = torch.from_numpy(total)[None]
         uncertainty = (entropy(mean) / math.log(classes)).clamp(1e-6, 1.0)
         scores = case_scores(Prediction(mean, uncertainty), mask, missed)
-        scores["run_disagreement"] = failure_score(list(masks.values()), classes, missed)
+        scores["run_disagreement"] = disagreement(list(masks.values()), classes, missed)
         empty = tuple(name for name, one_mask in masks.items() if mask.any() and not one_mask.any())
         return CasePrediction(
             mask=mask,

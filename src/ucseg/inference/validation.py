@@ -12,7 +12,7 @@ from ucseg import ranks
 from ucseg.inference.calibration import Calibration, CaseRecord, calibrate, record_of
 from ucseg.inference.case_scores import expected_loss, missing
 from ucseg.inference.class_means import mean_of_class_means
-from ucseg.inference.failure_score import foreground_dice
+from ucseg.inference.disagreement import foreground_dice
 from ucseg.inference.maps import Maps
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import mirrors_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from ucseg.batches.preprocess import to_network_grid
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
-from ucseg.inference.failure_score import failure_score
+from ucseg.inference.case_scores import expected_loss
+from ucseg.inference.disagreement import disagreement
 from ucseg.inference.predictor import Predictor, tensors_of
 from ucseg.inference.scan_predictor import Report
 from ucseg.method_parts.uncertainty import entropy
@@ -35,7 +36,8 @@ class Measure:
     Attributes:
         slice: index along the axis of the slices, in the scan's own order; None: the whole case.
         entropy: mean over all voxels, 0 to 1.
-        disagreement: 1 - Dice between the networks, 0 (they agree) to 1; NaN if the method has one network.
+        disagreement: 1 - Dice between the networks, 0 (they agree) to 1; NaN if fewer than two have learned.
+        failure_score: 1 - the Dice to expect by the probabilities, as in cases.csv of `ucseg predict`.
         class_entropy: for each foreground class, the mean over all voxels of its probability times the entropy.
         foreground: voxels of each foreground class in the model's mask.
         look: the image and the probabilities of the foreground classes, both averaged to 64 values.
@@ -46,24 +48,34 @@ class Measure:
     slice: int | None
     entropy: float
     disagreement: float
+    failure_score: float
     class_entropy: tuple[float, ...]
     foreground: tuple[int, ...]
     look: tuple[float, ...]
     axis: int | None = None
 
 
-def measure(case: str, prediction: Prediction, image: Array, always_present: Sequence[int] = ()) -> Measure:
+def measure(
+    case: str,
+    prediction: Prediction,
+    image: Array,
+    always_present: Sequence[int] = (),
+    silent: Collection[str] = (),
+) -> Measure:
     """The figures of a whole case.
 
     Args:
         prediction: of one image: 1 x C x S.
         image: Cin x S, as the network sees it.
         always_present: classes that every labelled training mask holds: without them the case counts as doubtful.
+        silent: networks that have learned nothing: they do not count in the disagreement.
     """
-    return _measure(case, None, prediction, torch.from_numpy(np.asarray(image, np.float32)), always_present)
+    return _measure(case, None, prediction, torch.from_numpy(np.asarray(image, np.float32)), always_present, silent)
 
 
-def measure_slices(case: str, prediction: Prediction, image: Array, axis: int) -> list[Measure]:
+def measure_slices(
+    case: str, prediction: Prediction, image: Array, axis: int, silent: Collection[str] = ()
+) -> list[Measure]:
     """The figures of each slice across `axis` of S, in order; arguments as of `measure`."""
     tensor = torch.from_numpy(np.asarray(image, np.float32))
     found = []
@@ -73,26 +85,32 @@ def measure_slices(case: str, prediction: Prediction, image: Array, axis: int) -
             prediction.uncertainty.select(2 + axis, number),
             {name: member.select(2 + axis, number) for name, member in prediction.members.items()},
         )
-        found.append(_measure(case, number, of_slice, tensor.select(1 + axis, number), ()))
+        found.append(_measure(case, number, of_slice, tensor.select(1 + axis, number), (), silent))
     return found
 
 
 def _measure(
-    case: str, number: int | None, prediction: Prediction, image: torch.Tensor, always_present: Sequence[int]
+    case: str,
+    number: int | None,
+    prediction: Prediction,
+    image: torch.Tensor,
+    always_present: Sequence[int],
+    silent: Collection[str],
 ) -> Measure:
     probabilities = prediction.probabilities.float()
     classes = probabilities.shape[1]
     doubt = entropy(probabilities) / math.log(classes)  # 1 x 1 x S
     mask = probabilities[0].argmax(dim=0)
     counts = torch.bincount(mask.flatten(), minlength=classes).tolist()
-    members = [one[0].argmax(dim=0).numpy() for one in prediction.members.values()]
+    members = [one[0].argmax(dim=0).numpy() for name, one in prediction.members.items() if name not in silent]
     missed = [value for value in always_present if not counts[value]]
     by_class = (probabilities * doubt).flatten(2).mean(dim=2, dtype=torch.float64)[0].tolist()
     return Measure(
         case,
         number,
         float(doubt.mean(dtype=torch.float64)),
-        failure_score(members, classes, missed),
+        disagreement(members, classes, missed),
+        expected_loss(probabilities[0].numpy(), mask.numpy(), missed),
         tuple(by_class[1:]),
         tuple(counts[1:]),
         _look(torch.cat([image[None], probabilities[:, 1:]], dim=1)),
@@ -121,10 +139,10 @@ def measure_scan(
             f"{scan.source}: the network's answer is not finite; try --precision fp32, or train again.",
         )
     if not slices:
-        return [measure(case, prediction, image, predictor.plan.always_present)]
+        return [measure(case, prediction, image, predictor.plan.always_present, predictor.silent)]
     axis = slice_axis(scan, predictor.plan)
     on_grid = grid.order.index(axis)
-    found = measure_slices(case, prediction, image, on_grid)
+    found = measure_slices(case, prediction, image, on_grid, predictor.silent)
     own, there = grid.source_shape[axis], grid.shape[on_grid]
     places = [(2 * number + 1) * there // (2 * own) for number in range(own)]  # the middle of each slice of the scan
     if grid.flips[on_grid]:

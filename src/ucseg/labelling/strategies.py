@@ -4,7 +4,7 @@ random               every case is as likely
 foreground-random    two of three by the volume of a class drawn for each, in the model's masks; the third at random.
                      After "Random 66% FG" of nnActive (Lüth et al. 2025, arXiv:2511.19183), which draws voxels
 entropy              the highest mean entropy of the prediction
-disagreement         the highest failure score: the method's networks differ
+disagreement         the method's networks differ most
 class-entropy        ClaSP PE (Lüth et al. 2026, arXiv:2601.13677): two of three by the entropy of one class, the
                      classes in turn, the third by that of all; with noise
 diversity            the farthest from all that is labelled or chosen (k-centre greedy; Sener & Savarese 2018,

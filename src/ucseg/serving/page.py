@@ -98,7 +98,7 @@ class Page:
         view = View.of(frame, case.image.path)
         shape = view.slices(answer.prediction.mask).shape
         score = self.session.score(name)
-        if score is None and np.isfinite(answer.prediction.failure_score):
+        if score is None:
             score = answer.prediction.failure_score
         return {
             "case": case.case,

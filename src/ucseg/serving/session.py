@@ -110,9 +110,9 @@ class Session:
         return {name: what for name, what in STRATEGIES.items() if several or name != "disagreement"}
 
     def score(self, name: str) -> float | None:
-        """The failure score of a case, if the model has looked at it and has several networks."""
+        """The failure score of a case, if the model has looked at it."""
         found = self.model.measures.get(name)
-        return None if found is None or not math.isfinite(found.disagreement) else found.disagreement
+        return None if found is None else found.failure_score
 
     def case(self, name: str) -> Case:
         """A case by its name, or by the SeriesInstanceUID of its DICOM series. A name is looked up, never a path.

@@ -1,4 +1,4 @@
-"""A score for how likely a prediction is to have failed, without knowing the truth."""
+"""How far the networks of a method differ on a scan, and Dice of two label maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ucseg.types import Array
 
 
-def failure_score(masks: Sequence[Array], classes: int, missed: Sequence[int] = ()) -> float:
+def disagreement(masks: Sequence[Array], classes: int, missed: Sequence[int] = ()) -> float:
     """1 - mean pairwise foreground Dice between the networks' own masks.
 
     Networks that were made to be different agree where the scan is like what they learned, and differ where it is not.
