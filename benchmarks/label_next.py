@@ -96,7 +96,7 @@ def cell(name: str, strategy: str, seed: int, source: Path, work: Path) -> dict[
 
 def chosen(strategy: str, method: Any, plan: Any, cases: dict[str, Any], masks: set[str], **seeds: Any) -> list[str]:
     """The next cases of a strategy, from what the model makes of the others."""
-    from ucseg.inference.predictor import Predictor
+    from ucseg.inference.predictor import Predictor, tensors_of
     from ucseg.labelling.measures import Measure, measure
     from ucseg.labelling.strategies import choose
     from ucseg.scans.npy import open_npy
@@ -105,7 +105,7 @@ def chosen(strategy: str, method: Any, plan: Any, cases: dict[str, Any], masks: 
 
     def measured(case: str) -> Measure:
         image = np.asarray(open_npy(cases[case].image), np.float32)
-        return measure(case, predictor.predict_grid(image), image, plan.always_present)
+        return measure(case, tensors_of(predictor.predict_grid(image)), image, plan.always_present)
 
     free = sorted(cases.keys() - masks)
     if strategy == "random":

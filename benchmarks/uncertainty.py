@@ -39,7 +39,6 @@ def validation(run: Path, data: Path, work: Path) -> dict[str, Any]:
     from ucseg.inference.class_means import mean_of_class_means
     from ucseg.inference.disagreement import foreground_dice
     from ucseg.inference.predictor import Predictor
-    from ucseg.method_parts.uncertainty import entropy
     from ucseg.scans.npy import open_npy
 
     predictor = Predictor.from_run(run, "last", "cpu", precision="fp32")
@@ -51,20 +50,20 @@ def validation(run: Path, data: Path, work: Path) -> dict[str, Any]:
         kept = work / f"{case.case.replace('/', '_')}.npz"
         if kept.exists():
             known = np.load(kept, allow_pickle=False)
-            found = _as_prediction({name: known[name] for name in known.files})
+            found = _as_maps({name: known[name] for name in known.files})
         else:
             found = predictor.predict_grid(np.asarray(open_npy(case.image), np.float32))
             np.savez(kept, **_as_arrays(found))
         assert case.label is not None
-        true, probabilities = np.asarray(open_npy(case.label)), found.probabilities[0].numpy()
+        true, probabilities = np.asarray(open_npy(case.label)), found.probabilities[0]
         label = predictor.keep_components(probabilities.argmax(axis=0).astype(np.uint8))
         dice = mean_of_class_means(foreground_dice(label, true, len(probabilities))[None])
-        doubt = found.uncertainty[0, 0].numpy()
+        doubt = found.uncertainty[0, 0]
         scores = case_scores(found, label, missing(label, plan.always_present), predictor.silent)
         scores["mean_uncertainty"] = float(doubt.mean())
         rows.append({"case": case.case, "dice": dice, **scores})
         records.append(record_of(probabilities, doubt, (label, true), scores["failure_score"], dice, len(cases)))
-        maps = (doubt, (entropy(found.probabilities) / math.log(len(probabilities)))[0, 0].numpy(), _spread(found))
+        maps = (doubt, _entropy(found.probabilities), _spread(found))
         for name, values in zip(MAPS, maps, strict=True):
             if values is not None:
                 one = ranked_voxels(np.maximum(values, 0), label != true)
@@ -82,24 +81,30 @@ def validation(run: Path, data: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def _as_arrays(found: Any) -> dict[str, Array]:
-    arrays = {"probabilities": found.probabilities.numpy(), "uncertainty": found.uncertainty.numpy()}
-    arrays |= {f"member {name}": one.numpy() for name, one in found.members.items()}
-    return arrays if found.spread is None else arrays | {"spread": found.spread.numpy()}
-
-
-def _as_prediction(arrays: dict[str, Array]) -> Any:
+def _entropy(probabilities: Array) -> Array:
+    """Of 1 x C x S, between 0 and 1."""
     import torch
 
-    from ucseg.types import Prediction
+    from ucseg.method_parts.uncertainty import entropy
 
-    maps = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    members = {name.removeprefix("member "): one for name, one in maps.items() if name.startswith("member ")}
-    return Prediction(maps["probabilities"], maps["uncertainty"], members, maps.get("spread"))
+    return (entropy(torch.from_numpy(probabilities)) / math.log(probabilities.shape[1]))[0, 0].numpy()
+
+
+def _as_arrays(found: Any) -> dict[str, Array]:
+    arrays = {"probabilities": found.probabilities, "uncertainty": found.uncertainty}
+    arrays |= {f"member {name}": one for name, one in found.members.items()}
+    return arrays if found.spread is None else arrays | {"spread": found.spread}
+
+
+def _as_maps(arrays: dict[str, Array]) -> Any:
+    from ucseg.inference.maps import Maps
+
+    members = {name.removeprefix("member "): one for name, one in arrays.items() if name.startswith("member ")}
+    return Maps(arrays["probabilities"], arrays["uncertainty"], members, arrays.get("spread"))
 
 
 def _spread(found: Any) -> Array | None:
-    return None if found.spread is None else found.spread[0, 0].numpy()
+    return None if found.spread is None else found.spread[0, 0]
 
 
 def test(run: Path, data: Path, work: Path) -> dict[str, Any]:
@@ -126,23 +131,24 @@ def main() -> None:
     parser.add_argument("--test", type=Path, help="dataset whose test cases are measured")
     parser.add_argument("--work", type=Path, required=True, help="folder for predictions")
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--note", default="", help="what is particular about the run")
+    parser.add_argument("--seed", type=int, default=0, help="of the run, where it has to be trained")
     words = parser.parse_args()
     if not (words.run / "last.safetensors").exists():
         import ucseg
 
-        ucseg.train(words.data, out=words.run, steps=words.steps, seed=0, workers=0, resume=words.run.exists())
+        ucseg.train(words.data, out=words.run, steps=words.steps, seed=words.seed, workers=0, resume=words.run.exists())
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"{words.set}.json"
-    result = json.loads(file.read_text()) if file.exists() else {"set": words.set, "note": words.note, **machine()}
     known = json.loads((words.run / "config.json").read_text())
+    name = f"{words.set}-{known['train']['seed']}"
+    file, work = RESULTS / f"{name}.json", words.work / name
+    result = json.loads(file.read_text()) if file.exists() else {"set": words.set, **machine()}
     result |= {"method": known["method"]["name"], "steps": known["train"]["steps"], "seed": known["train"]["seed"]}
     result["labelled"] = len(known["cases"]["labelled"])
     if "validation" not in result:
-        result["validation"] = validation(words.run, words.data, words.work / words.set / "validation")
+        result["validation"] = validation(words.run, words.data, work / "validation")
         file.write_text(json.dumps(result, indent=1) + "\n")
     if "test" not in result and words.test is not None:
-        result["test"] = test(words.run, words.test, words.work / words.set)
+        result["test"] = test(words.run, words.test, work)
         file.write_text(json.dumps(result, indent=1) + "\n")
 
 

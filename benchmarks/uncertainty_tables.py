@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "uncertainty"
 BASE = "mean_entropy"
 TEXT = """## Uncertainty
 
-`python benchmarks/uncertainty.py` made these figures: one run of UC-Seg for each set, at 96 pixels, with few masks.
+`python benchmarks/uncertainty.py` made these figures: three runs of UC-Seg for each set, with few masks.
+Pictures have 96 pixels. Figures are the mean and the standard deviation over the runs.
 [Predict and evaluate](how-to/predict.md#is-the-uncertainty-worth-something) defines them.
 
 **Which score finds bad masks?** On validation cases. The figure is the excess AURC, and in brackets its share of that
@@ -29,77 +32,82 @@ The goals were an AUROC of .93 and a share of at most .5.
 
 def uncertainty() -> str:
     """The section; empty without files."""
-    found = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(RESULTS.glob("*.json")):
+        one = json.loads(file.read_text())
+        found.setdefault(one["set"], []).append(one)
     if not found:
         return ""
-    tested = [one for one in found if "test" in one]
+    tested = {name: [one["test"] for one in runs if "test" in one] for name, runs in found.items()}
+    tested = {name: tests for name, tests in tested.items() if tests}
     return "\n".join([TEXT, *_scores(found), "", RUNS, *_maps(found), "", TEST, *_worth(tested), ""])
 
 
-def _scores(found: list[dict[str, Any]]) -> list[str]:
-    names = list(dict.fromkeys(name for one in found for name in one["validation"]["scores"]))
-    shares = {name: [_share(one["validation"]["scores"], name) for one in found] for name in names}
-    means = {name: math.exp(sum(map(math.log, own)) / len(own)) for name, own in shares.items()}
-    heads = [f"{one['set']} ({one['validation']['scores'][BASE]['cases']})" for one in found]
+def _scores(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    scores = {name: [one["validation"]["scores"] for one in runs] for name, runs in found.items()}
+    names = list(dict.fromkeys(name for runs in scores.values() for one in runs for name in one))
+    shares = {name: [[_share(one, name) for one in runs] for runs in scores.values()] for name in names}
+    means = {name: math.exp(fmean(math.log(fmean(runs)) for runs in own)) for name, own in shares.items()}
+    heads = [f"{name} ({runs[0][BASE]['cases']})" for name, runs in scores.items()]
     lines = [f"| score | {' | '.join(heads)} | geometric mean of the shares |", f"|{' --- |' * (len(found) + 2)}"]
     for name in sorted(names, key=means.__getitem__):
         cells = [
-            f"{one['validation']['scores'][name]['excess_aurc']:.4f} ({share:.2f})"
-            for one, share in zip(found, shares[name], strict=True)
+            f"{fmean(one[name]['excess_aurc'] for one in runs):.4f} ({_over_seeds(share, '.2f')})"
+            for runs, share in zip(scores.values(), shares[name], strict=True)
         ]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {means[name]:.2f} |")
     return lines
 
 
-def _maps(found: list[dict[str, Any]]) -> list[str]:
+def _maps(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Pooled AUROC of wrong voxels, of the method's own map, of entropy, and of the spread of mirrored passes."""
-    lines = ["| data | run | Dice | AUROC: own map | entropy | mirrored passes | temperature |", f"|{' --- |' * 7}"]
-    for one in found:
-        known = one["validation"]
-        cells = [one["set"], _run(one), f"{known['dice']:.3f}", *(f"{m['auroc']:.3f}" for m in known["maps"].values())]
-        lines.append(f"| {' | '.join([*cells, format(known['calibration']['temperature'], '.2f')])} |")
+    heads = ("data", "runs", "Dice", "AUROC: own map", "entropy", "mirrored passes", "temperature")
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for name, runs in found.items():
+        known = [one["validation"] for one in runs]
+        first = runs[0]
+        cells = [name, f"{len(runs)}, {first['labelled']} masks, {first['steps']} steps"]
+        cells += [_over_seeds([one["dice"] for one in known])]
+        cells += [_over_seeds([one["maps"][kind]["auroc"] for one in known]) for kind in known[0]["maps"]]
+        cells += [_over_seeds([one["calibration"]["temperature"] for one in known], ".2f")]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _run(one: dict[str, Any]) -> str:
-    return f"{one['labelled']} masks, {one['steps']} steps, {one['note']}"
 
 
 def _share(scores: dict[str, Any], name: str) -> float:
     return float(scores[name]["excess_aurc"] / scores[BASE]["excess_aurc"])
 
 
-def _worth(found: list[dict[str, Any]]) -> list[str]:
-    heads = ["data", "test cases", "Dice", "AUROC of wrong voxels", "AUPR", "ECE near", "Brier near"]
-    heads += [
-        "excess AURC",
-        "its share",
-        "Spearman",
-        "AUROC of Dice < .8",
-        "predicted Dice off by",
-        "within 90 %",
-        "width",
-    ]
-    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    for one in found:
-        test, score = one["test"], one["test"]["scores"]["failure_score"]
-        cells = [one["set"], str(test["cases"]), f"{test['dice']:.3f}"]
-        cells += [f"{test['all'][name]:.3f}" for name in ("auroc", "aupr", "ece_near", "brier_near")]
-        cells += [f"{score['excess_aurc']:.4f}", f"{_share(test['scores'], 'failure_score'):.2f}"]
-        cells += [_number(score[name]) for name in ("spearman", "failure_auroc")]
-        covered = test["predicted_dice"]
-        cells += [
-            _number(covered.get("mean_distance")),
-            _percent(covered.get("within")),
-            _number(covered.get("mean_width")),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+WORTH: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "Dice": lambda test: test["dice"],
+    "AUROC of wrong voxels": lambda test: test["all"]["auroc"],
+    "AUPR": lambda test: test["all"]["aupr"],
+    "ECE near": lambda test: test["all"]["ece_near"],
+    "Brier near": lambda test: test["all"]["brier_near"],
+    "excess AURC": lambda test: test["scores"]["failure_score"]["excess_aurc"],
+    "its share": lambda test: _share(test["scores"], "failure_score"),
+    "Spearman": lambda test: test["scores"]["failure_score"]["spearman"],
+    "AUROC of Dice < .8": lambda test: test["scores"]["failure_score"]["failure_auroc"],
+    "predicted Dice off by": lambda test: test["predicted_dice"].get("mean_distance"),
+    "within 90 % interval": lambda test: test["predicted_dice"].get("within"),
+    "width": lambda test: test["predicted_dice"].get("mean_width"),
+}
+
+
+def _worth(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A row a measure, a column a set."""
+    heads = [f"{name} ({tests[0]['cases']})" for name, tests in found.items()]
+    lines = [f"| test cases | {' | '.join(heads)} |", f"|{' --- |' * (len(heads) + 1)}"]
+    for name, value in WORTH.items():
+        lines.append(
+            f"| {name} | {' | '.join(_over_seeds([value(one) for one in tests]) for tests in found.values())} |"
+        )
     return lines
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.0%}"
+def _over_seeds(values: list[float | None], shown: str = ".3f") -> str:
+    """Mean and standard deviation of the values there are."""
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    if not known:
+        return ""
+    return format(fmean(known), shown) + (f" ± {stdev(known):{shown}}" if len(known) > 1 else "")
