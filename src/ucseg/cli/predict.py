@@ -111,7 +111,7 @@ def predict(
     """
     from ucseg.cli import opening
     from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
-    from ucseg.inference.cases import predict_case
+    from ucseg.inference.cases import predict_cases
     from ucseg.inference.exported import is_exported
     from ucseg.inference.outputs import CaseFiles, PredictionFolder
     from ucseg.training.allocator import kept_memory
@@ -168,8 +168,7 @@ def predict(
         with _shown(folder, len(items)) as (done, report):
             if joined is None:
                 with kept_memory(predictor.place == "cpu"):
-                    for item in todo:
-                        done(predict_case(predictor, item, files, report))
+                    predict_cases(predictor, todo, files, done, report)
             else:
                 from ucseg.inference.on_ray import predict_on_ray
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage, optimize, special
+from scipy import ndimage, special
 
 from ucseg.config import Strict, build
 from ucseg.machine.reading import read_json
@@ -180,6 +180,8 @@ def _temperature(probabilities: Array, label: Array) -> float:
         own = np.take_along_axis(scaled, label[None].astype(np.int64), axis=0)[0]
         return float((special.logsumexp(scaled, axis=0) - own).mean())
 
+    from scipy import optimize  # of training alone: it takes half a second to load
+
     found = optimize.minimize_scalar(
         loss, bounds=(-math.log(8), math.log(8)), method="bounded", options={"xatol": 0.01}
     )
@@ -196,6 +198,8 @@ def _platt(uncertainty: Array, wrong: Array) -> tuple[float, float] | None:
         z = sign * (numbers[0] + numbers[1] * odds)
         pull = sign * special.expit(z)
         return float(np.logaddexp(0, z).mean()), np.array([pull.mean(), (pull * odds).mean()])
+
+    from scipy import optimize
 
     found = optimize.minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B")
     intercept, slope = map(float, found.x)

@@ -1,16 +1,20 @@
-"""One scan from its file to its results; what is wrong with it stays with it."""
+"""Scans from their files to their results; what is wrong with one stays with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
+from ucseg.inference.together import at_once
 from ucseg.machine.memory import is_out_of_memory
 from ucseg.scans.content import content_of
-from ucseg.scans.reading import read_scan
+from ucseg.scans.reading import is_dicom_scan, read_header, read_scan
 
 if TYPE_CHECKING:  # an exported model predicts without torch
     from ucseg.inference.ensemble import AnyPredictor
@@ -51,3 +55,46 @@ def predict_case(
             item, f"{item.address}: there is not enough memory for this scan; try --device cpu or a machine with more."
         )
     return files.write(item, scan, prediction, objects, content)
+
+
+def predict_cases(
+    predictor: AnyPredictor,
+    items: Sequence[Input],
+    files: CaseFiles,
+    done: Callable[[Row], None],
+    report: Callable[[float], None],
+) -> None:
+    """Read, predict and write scans, several at a time (`together.py`).
+
+    Args:
+        done: called with the line of each case, in the order in which they end.
+        report: called with the done fractions of the scans at work, summed up.
+
+    Raises:
+        UserError: results cannot be written.
+    """
+    parts: dict[str, float] = defaultdict(float)
+
+    def part_of(case: str, part: float) -> None:
+        parts[case] = part
+        report(sum(list(parts.values())))
+
+    def ended(row: Row) -> None:
+        parts.pop(str(row["case"]), None)
+        done(row)
+
+    def one(item: Input) -> Row:
+        return predict_case(predictor, item, files, partial(part_of, item.case))
+
+    at_once(predictor.each, one, items, ended, _numbers)
+
+
+def _numbers(item: Input) -> float:
+    """How many a scan holds, by its header. Of DICOM infinitely many: a folder's headers take long to read."""
+    if is_dicom_scan(item.address):
+        return math.inf
+    try:
+        shape, _, channels = read_header(item.address)
+    except (UserError, OSError):
+        return 0.0  # reading it will say what is wrong
+    return float(channels * math.prod(shape))

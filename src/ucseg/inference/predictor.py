@@ -73,11 +73,6 @@ class Predictor(ScanPredictor):
         return found
 
     @property
-    def each(self) -> list[Predictor]:
-        """The predictors of single runs that this one consists of."""
-        return [self]
-
-    @property
     def place(self) -> str:
         return self.device.type
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 
@@ -21,6 +21,7 @@ from ucseg.inference.calibration import Calibration
 from ucseg.inference.case_scores import case_scores, missing
 from ucseg.inference.maps import Layout, Maps
 from ucseg.inference.sliding_window import IN_MEMORY, Predict, gathered, predict_slabs
+from ucseg.inference.together import Desk
 from ucseg.method_parts.components import largest_components
 from ucseg.planning.plan import Plan
 from ucseg.scans.scan import Scan
@@ -111,6 +112,7 @@ class ScanPredictor(ABC):
         self.components = components
         self.mirrors = mirrors_of(plan) if mirror else [()]
         self.silent, self.calibration = silent, calibration
+        self._desk: Desk | None = None
 
     precision: str
     """"bf16" or "fp32"."""
@@ -134,9 +136,27 @@ class ScanPredictor(ABC):
     def answer(self, image: Array) -> tuple[Array, Layout]:
         """B x Cin x S float32 -> the mean over the mirrors, B x K x S float32, and what the K channels are."""
 
+    @property
+    def each(self) -> Sequence[ScanPredictor]:
+        """The predictors of single models that this one consists of."""
+        return [self]
+
     def at_work(self) -> AbstractContextManager[object]:
         """Entered while the windows of a scan are predicted."""
         return nullcontext()
+
+    @contextmanager
+    def answers_at(self, desk: Desk) -> Iterator[None]:
+        """While it lasts, threads may predict scans: they ask at the desk, where this thread answers."""
+        with self.at_work():
+            self._desk = desk
+            try:
+                yield
+            finally:
+                self._desk = None
+
+    def _ask(self, image: Array) -> tuple[Array, Layout]:
+        return self.answer(image) if self._desk is None else self._desk.ask(self, image)
 
     def require_window(self) -> None:  # noqa: B027
         """Refuse, before the first scan, where not one window fits into memory. Without torch nothing is measured."""
@@ -212,7 +232,7 @@ class ScanPredictor(ABC):
         """As `predict_prepared`, but all that the networks answer: 1 x C x S probabilities, uncertainty, members."""
         axis = 0 if self.plan.is_stack(image.ndim - 1, self.plan.unit) else self.plan.slice_axis
         if axis is None:
-            return self._windows(image, self.plan.patch, self.answer, report)
+            return self._windows(image, self.plan.patch, self._ask, report)
         # A 2D network on a volume: windows one slice thick, so that slices share batches like any other windows.
         sliced = np.moveaxis(image, 1 + axis, 1)
         prediction = self._windows(sliced, (1, *self.plan.patch), self._slices, report)
@@ -220,13 +240,13 @@ class ScanPredictor(ABC):
         return prediction.each(lambda values: np.moveaxis(values, 2, 2 + axis))
 
     def _windows(self, image: Array, patch: tuple[int, ...], predict: Predict, report: Report | None) -> Maps:
-        with self.at_work():
+        with self.at_work() if self._desk is None else nullcontext():
             windows = {"overlap": self.overlap, "growth": self.growth}
             slabs = predict_slabs(predict, image, patch, batch=self.batch, report=report, **windows)
             return gathered(slabs, image.shape[1:])
 
     def _slices(self, image: Array) -> tuple[Array, Layout]:
-        values, layout = self.answer(image[:, :, 0])
+        values, layout = self._ask(image[:, :, 0])
         return values[:, :, None], layout
 
 

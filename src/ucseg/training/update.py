@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ucseg import ranks
@@ -24,6 +23,9 @@ from ucseg.training.optim import learning_rate, make_optimizer
 from ucseg.training.settings import TrainConfig
 from ucseg.training.small_images import can_be_small, small
 from ucseg.types import Batch, Progress, StepOutput
+
+if TYPE_CHECKING:  # it takes longer to load than torch, and prediction reads this module too
+    from lightning_fabric import Fabric
 
 GRADIENT_NORM = "gradient norm"
 

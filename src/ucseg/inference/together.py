@@ -1,0 +1,173 @@
+"""Several scans at a time: a thread for each, and their windows through the networks as one batch.
+
+Of small scans, reading, resampling and writing take about as long as the networks, and a GPU waits for them. So each
+scan has a thread that does all of its work but one part: it hands windows to the thread of the caller, which alone
+computes networks. Windows of one size that wait there at the same time become one batch.
+
+On a CPU the answers to a batch and to its parts differ by rounding at most. So do the masks, where two classes are
+equally likely.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ucseg.inference.maps import Layout
+from ucseg.machine.cores import cores
+from ucseg.machine.memory import is_out_of_memory
+from ucseg.types import Array
+
+if TYPE_CHECKING:
+    from ucseg.inference.scan_predictor import ScanPredictor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AT_WORK = 2**24
+"""Numbers that the scans at work hold together, at most. A scan that has more is alone."""
+MOST = 64
+"""Scans at work."""
+
+
+@dataclass(eq=False)
+class _Question:
+    """Windows of one scan, B x Cin x S, and where its thread waits for the answer."""
+
+    predictor: ScanPredictor
+    windows: Array
+    answer: Future[tuple[Array, Layout]] = field(default_factory=Future)
+
+    def joins(self, other: _Question) -> bool:
+        """Whether both can be of one batch."""
+        return self.predictor is other.predictor and self.windows.shape[1:] == other.windows.shape[1:]
+
+    @property
+    def voxels(self) -> int:
+        """That a pass through the networks holds, mirrors and all."""
+        return len(self.windows) * math.prod(self.windows.shape[2:]) * len(self.predictor.mirrors)
+
+
+class Desk:
+    """Where the threads of scans ask for answers. One thread, the caller's, gives them."""
+
+    def __init__(self) -> None:
+        self._news: SimpleQueue[Any] = SimpleQueue()
+        self._asked: list[_Question] = []
+        self._closed, self._lock = False, Lock()
+
+    def ask(self, predictor: ScanPredictor, windows: Array) -> tuple[Array, Layout]:
+        """As `ScanPredictor.answer`, but another thread computes it."""
+        question = _Question(predictor, windows)
+        with self._lock:
+            if self._closed:
+                raise CancelledError
+            self._news.put(question)
+        return question.answer.result()
+
+    def tell(self, ended: Future[Any]) -> None:
+        """A thread has ended its scan."""
+        self._news.put(ended)
+
+    def ended(self) -> list[Future[Any]]:
+        """The scans that have ended. While there is none, questions are answered."""
+        while True:
+            found = self._take_in(wait=not self._asked)
+            if found:
+                return found
+            if self._asked:
+                self._answer(self._next_batch())
+
+    def close(self) -> None:
+        """Nobody answers any more: scans that wait for it end with an error."""
+        with self._lock:
+            self._closed = True
+        self._take_in(wait=False)
+        for question in self._asked:
+            question.answer.cancel()
+
+    def _take_in(self, wait: bool) -> list[Future[Any]]:
+        ended: list[Future[Any]] = []
+        try:
+            news = self._news.get(block=wait)
+            while True:
+                (self._asked if isinstance(news, _Question) else ended).append(news)
+                news = self._news.get(block=False)
+        except Empty:
+            return ended
+
+    def _next_batch(self) -> list[_Question]:
+        """The oldest question, and others like it that fit into the same pass."""
+        first, *others = self._asked
+        batch, room = [first], first.predictor.voxels_at_once - first.voxels
+        for one in others:
+            if one.joins(first) and one.voxels <= room:
+                batch.append(one)
+                room -= one.voxels
+        return batch
+
+    def _answer(self, batch: Sequence[_Question]) -> None:
+        try:
+            windows = batch[0].windows if len(batch) == 1 else np.concatenate([one.windows for one in batch])
+            values, layout = batch[0].predictor.answer(windows)
+        except Exception as error:
+            if len(batch) > 1 and is_out_of_memory(error):  # each may fit by itself
+                for one in batch:
+                    self._answer([one])
+                return
+            for one in batch:
+                one.answer.set_exception(error)
+        else:
+            for one in batch:
+                one.answer.set_result((values[: len(one.windows)], layout))
+                values = values[len(one.windows) :]
+        self._asked = [one for one in self._asked if not one.answer.done()]
+
+
+def at_once(
+    predictors: Sequence[ScanPredictor],
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    done: Callable[[Result], None],
+    numbers: Callable[[Item], float],
+) -> None:
+    """`work` of each item in a thread, which may let any of the predictors predict a scan.
+
+    Args:
+        done: called in this thread with each result, in the order in which they end.
+        numbers: how many numbers an item's scan holds, for `AT_WORK`.
+
+    Raises:
+        Exception: the first one of `work` or `done`. What has not begun is dropped, and what waits for networks ends.
+    """
+    desk, waiting, running = Desk(), deque(items), dict[Future[Result], float]()
+    windows = max(max(1, one.batch // len(one.mirrors)) for one in predictors)
+    # As many as the networks take at once, as many again that wait for them, and those that cores work on.
+    most = min(MOST, len(items), 2 * windows + cores())
+    if not items:
+        return
+    with ExitStack() as stack:
+        for one in predictors:
+            stack.enter_context(one.answers_at(desk))
+        pool = ThreadPoolExecutor(most)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        stack.callback(desk.close)
+        following = numbers(waiting[0])
+        while waiting or running:
+            while waiting and len(running) < most and (not running or sum(running.values()) + following <= AT_WORK):
+                begun = pool.submit(work, waiting.popleft())
+                running[begun] = following
+                begun.add_done_callback(desk.tell)
+                following = numbers(waiting[0]) if waiting else 0.0
+            for ended in desk.ended():
+                del running[ended]
+                done(ended.result())

@@ -1,0 +1,88 @@
+"""Scans in threads whose windows pass through the networks together."""
+
+from __future__ import annotations
+
+from threading import Barrier, Lock
+
+import numpy as np
+import pytest
+from threshold_run import plan_2d
+
+from ucseg.inference.maps import Layout
+from ucseg.inference.scan_predictor import ScanPredictor
+from ucseg.inference.together import AT_WORK, at_once
+from ucseg.types import Array
+
+
+class Doubling(ScanPredictor):
+    """Answers twice the windows; `most` windows at once fit into its memory."""
+
+    precision, place, weights, method_name = "fp32", "cpu", "none", "doubling"
+
+    def __init__(self, most: int = 100, stop: bool = False) -> None:
+        super().__init__(plan_2d(), batch=4, mirror=False)
+        self.most, self.stop, self.seen = most, stop, list[int]()
+
+    def answer(self, image: Array) -> tuple[Array, Layout]:
+        if self.stop:
+            raise KeyboardInterrupt
+        self.seen.append(len(image))
+        if len(image) > self.most:
+            raise MemoryError
+        return image * 2, Layout(1, ())
+
+
+def work_of(predictor: Doubling, together: int) -> tuple[list[float], list[float]]:
+    """What each of eight threads got, and expected; so many of them ask at the same time."""
+    barrier, expected = Barrier(together), list[float]()
+
+    def ask(value: float) -> float:
+        barrier.wait(10)
+        assert predictor._desk is not None
+        found, _ = predictor._desk.ask(predictor, np.full((1, 1, 16, 16 + 16 * (value == 3)), value, np.float32))
+        return float(found.max())
+
+    found: list[float] = []
+    at_once([predictor], ask, [float(value) for value in range(8)], found.append, lambda _: 1.0)
+    expected = [2.0 * value for value in range(8)]
+    return sorted(found), expected
+
+
+@pytest.mark.parametrize("most", [100, 1])
+def test_windows_of_several_scans_become_one_batch(most: int) -> None:
+    predictor = Doubling(most)
+    found, expected = work_of(predictor, together=4)
+    assert found == expected
+    assert max(predictor.seen) <= 4, "no more than fit into one pass"
+    done = [count for count in predictor.seen if count <= most]
+    assert sum(done) == 8
+    assert most == 1 or len(done) < 8
+    assert predictor._desk is None
+
+
+def test_what_stops_the_networks_ends_the_threads_that_wait() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        work_of(Doubling(stop=True), together=1)
+
+
+def test_an_error_of_one_scan_reaches_the_caller() -> None:
+    def fail(_: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        at_once([Doubling()], fail, [1, 2, 3], lambda _: None, lambda _: 1.0)
+
+
+def test_large_scans_are_alone() -> None:
+    lock, at_work, most = Lock(), list[int](), list[int]()
+
+    def work(numbers: int) -> None:
+        with lock:
+            at_work.append(numbers)
+            most.append(sum(at_work))
+        with lock:
+            at_work.remove(numbers)
+
+    at_once([Doubling()], work, [AT_WORK * 2, 5, AT_WORK * 3, 5], lambda _: None, float)
+    assert AT_WORK * 2 in most and AT_WORK * 3 in most
+    assert all(sum_ in (5, 10, AT_WORK * 2, AT_WORK * 3) for sum_ in most)
