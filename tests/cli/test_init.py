@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -217,54 +218,69 @@ def test_findings_of_one_kind_are_one_row(tmp_path: Path, capsys: pytest.Capture
     ]
 
 
+def linked(root: Path, folder: Path, files: Iterable[str]) -> Path:
+    """A folder with links to some of the files of a real set: all of them would take many seconds."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).symlink_to(root / file)
+    return folder
+
+
 @pytest.mark.real
 def test_hippocampus(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = ucseg.init(shared_data / "hippocampus", out=tmp_path, test="60", labelled="5%")
-    assert (len(dataset.cases), len(reference_masks(dataset)), len(dataset.test)) == (261, 260, 60)
+    root = shared_data / "hippocampus"
+    names = [file.name for file in sorted((root / "images").iterdir())[:20]]
+    pairs = [f"{folder}/{name}" for name in names for folder in ("images", "labels")]
+    odd = ["images/hippocampus_118.nii.gz", *(f"labels/hippocampus_{number}.nii.gz" for number in ("010", "281"))]
+    data = linked(root, tmp_path / "data", {*pairs, *odd})
+    dataset = ucseg.init(data, out=tmp_path / "set", test="6", labelled="5%")
+    assert (len(dataset.cases), len(reference_masks(dataset)), len(dataset.test)) == (21, 20, 6)
     assert "hippocampus_118" in {case.case for case in dataset.unlabelled} - set(reference_masks(dataset))
     printed = capsys.readouterr().out
     for number in ("010", "281"):
         assert f"labels/hippocampus_{number}.nii.gz: " in printed
     assert (dataset.config.dims, dataset.config.modality, list(dataset.config.classes)) == (3, "mri", [0, 1, 2])
-    (finding,) = ucseg.check(tmp_path)
-    assert (finding.kind, finding.file) == ("left-out", "labels/hippocampus_010.nii.gz")
-    assert "(labels/hippocampus_281.nii.gz)" in finding.finding
+    left_out = [finding for finding in ucseg.check(tmp_path / "set") if finding.kind == "left-out"]
+    assert [finding.file for finding in left_out] == ["labels/hippocampus_010.nii.gz"]
+    assert "(labels/hippocampus_281.nii.gz)" in left_out[0].finding
 
 
 @pytest.mark.real
 def test_kvasir(shared_data: Path, tmp_path: Path) -> None:
-    dataset = ucseg.init(shared_data / "kvasir", out=tmp_path)
-    assert [len(part) for part in (dataset.labelled, dataset.validation, dataset.test)] == [800, 100, 100]
+    some = {"train": (222, *range(1, 20)), "validation": range(1, 6), "test": (16, *range(1, 5))}
+    files = [f"{split}/{kind}/{n}.jpg" for split in some for n in some[split] for kind in ("images", "masks")]
+    data = linked(shared_data / "kvasir", tmp_path / "data", files)
+    dataset = ucseg.init(data, out=tmp_path / "set")
+    assert [len(part) for part in (dataset.labelled, dataset.validation, dataset.test)] == [20, 5, 5]
     assert (dataset.config.mask_threshold, dataset.config.modality) == (127, "rgb")
     assert all(case.image.name == case.mask.name for case in dataset.cases if case.mask is not None)
-    findings = ucseg.check(tmp_path)
-    leaks = [finding.finding for finding in findings if finding.kind == "near-duplicate-leak"]
-    named = {case.image.below(shared_data / "kvasir"): case.case for case in dataset.cases}
-    here, there = named["train/images/222.jpg"], named["test/images/16.jpg"]
-    assert any(here in leak and there in leak for leak in leaks)
-    assert len(leaks) == 6, "each is one polyp in two splits, to the eye"
+    (leak,) = [one.finding for one in ucseg.check(tmp_path / "set") if one.kind == "near-duplicate-leak"]
+    named = {case.image.below(data): case.case for case in dataset.cases}
+    assert named["train/images/222.jpg"] in leak and named["test/images/16.jpg"] in leak
 
 
 @pytest.mark.real
 def test_hc18(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = ucseg.init(shared_data / "hc18", out=tmp_path, modality="ultrasound")
-    assert (len(dataset.cases), len(reference_masks(dataset))) == (248, 247)
+    root = shared_data / "hc18"
+    names = [file.stem for file in sorted(root.glob("*_*HC.png"))]
+    some = [name for name in names if name < "030" or name == "186_HC"]
+    data = linked(root, tmp_path / "data", [f"{name}{end}.png" for name in some for end in ("", "_Annotation")])
+    dataset = ucseg.init(data, out=tmp_path / "set", modality="ultrasound")
+    assert (len(dataset.cases), len(reference_masks(dataset))) == (len(some), len(some) - 1)
     assert dataset.config.fill_outlines
     assert "  186_HC_Annotation.png: " in capsys.readouterr().out
     split = {case.case: case.split for case in dataset.cases}
     assert split["010_HC"] == split["010_2HC"]
-    assert len({case.subject for case in dataset.cases}) == 200
+    assert len({case.subject for case in dataset.cases}) == 31 < len(some)
 
 
 @pytest.mark.real
 def test_isic(shared_data: Path, tmp_path: Path) -> None:
-    # A part of the set, linked: all 800 large masks take half a minute.
-    for name in ("images", "masks"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for file in sorted((shared_data / "isic" / name).iterdir())[:40]:
-            (tmp_path / "data" / name / file.name).symlink_to(file)
-    dataset = ucseg.init(tmp_path / "data", out=tmp_path / "set")
-    assert (len(dataset.cases), len(reference_masks(dataset))) == (40, 40)
+    root = shared_data / "isic"
+    some = [file for name in ("images", "masks") for file in sorted((root / name).iterdir())[:12]]
+    data = linked(root, tmp_path / "data", [str(file.relative_to(root)) for file in some])
+    dataset = ucseg.init(data, out=tmp_path / "set")
+    assert (len(dataset.cases), len(reference_masks(dataset))) == (12, 12)
     assert (dataset.config.mask_threshold, dataset.config.modality) == (127, "rgb")
     assert [finding for finding in ucseg.check(tmp_path / "set") if finding.severity == "error"] == []
 

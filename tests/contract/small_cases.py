@@ -33,6 +33,15 @@ def make_problem(dims: int, classes: int = 3, channels: int = 1, one_component: 
     return Problem(dims, channels, classes, PATCH[dims], TOKEN[dims], one_component)
 
 
+def thin_problem(dims: int, classes: int = 3, channels: int = 1, one_component: tuple[int, ...] = ()) -> Problem:
+    """As thin as a plan may make networks, with a level less in 2D and two less in 3D: for what all methods promise.
+
+    The lowest level has 2 x 2, in 3D 4 x 2 x 2 voxels. UC-Seg has two levels of memories in 2D, and one in 3D.
+    """
+    patch, levels = ((16, 16), 3) if dims == 2 else ((16, 8, 8), 2)
+    return Problem(dims, channels, classes, patch, TOKEN[dims], one_component, ((2,) * dims,) * levels, width=8)
+
+
 def make_method(name: str, problem: Problem, settings: Mapping[str, Any] | None = None, seed: int = 0) -> Method:
     torch.manual_seed(seed)
     return build_method(name, settings or {}, problem).train()

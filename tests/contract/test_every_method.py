@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from safetensors.torch import load, save
-from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem, make_sgd, step, terms_of, update
+from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_sgd, step, terms_of, thin_problem, update
 from torch import Tensor
 
 from refusals import refused
@@ -48,7 +48,7 @@ class Looked:
 def looked(request: pytest.FixtureRequest) -> Iterator[Looked]:
     """After one update: what starts at zero (the fusion's last layer) has left it, and memories have entries."""
     name, dims = request.param
-    problem = make_problem(dims, classes=3 if dims == 2 else 2)
+    problem = thin_problem(dims, classes=3 if dims == 2 else 2)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     count = 2 if dims == 2 else 1
     update(method, make_sgd(method), make_batch(method, problem, count, count, seed=1), Progress(98, 100))
@@ -94,7 +94,7 @@ def test_no_two_tensors_of_the_state_share_storage(looked: Looked) -> None:
 @EVERY_METHOD
 @BOTH_RANKS
 def test_images_labels_and_every_requested_view_change_the_loss(name: str, dims: int) -> None:
-    problem = make_problem(dims)
+    problem = thin_problem(dims)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     count = 2 if dims == 2 else 1
     batch = make_batch(method, problem, count, count)
@@ -127,7 +127,7 @@ def test_a_batch_has_no_place_for_labels_of_unlabelled_images() -> None:
 def test_the_same_seed_gives_the_same_weights_and_a_resumed_run_equals_an_uninterrupted_one(
     name: str, dims: int
 ) -> None:
-    problem = make_problem(dims, classes=2)
+    problem = thin_problem(dims, classes=2)
     count = 2 if dims == 2 else 1
     batches = [make_batch(METHODS[name], problem, count, count, seed=seed) for seed in range(2)]
 
@@ -157,7 +157,7 @@ def test_the_same_seed_gives_the_same_weights_and_a_resumed_run_equals_an_uninte
 def test_predictions_of_any_size_are_distributions_with_uncertainty_and_do_not_change(
     name: str, dims: int, classes: int
 ) -> None:
-    problem = make_problem(dims, classes, channels=3 if dims == 2 else 1)
+    problem = thin_problem(dims, classes, channels=3 if dims == 2 else 1)
     method = make_method(name, problem).eval()
     before = copy.deepcopy(method.state_dict())
     for shape in ((32, 48), (37, 21), (5, 3)) if dims == 2 else ((17, 10, 21), (5, 7, 4)):
@@ -179,7 +179,7 @@ def test_predictions_of_any_size_are_distributions_with_uncertainty_and_do_not_c
 
 @EVERY_METHOD
 def test_an_image_is_predicted_alike_alone_and_in_a_batch(name: str) -> None:
-    problem = make_problem(2)
+    problem = thin_problem(2)
     method = make_method(name, problem).eval()
     images = make_batch(method, problem, 3, 1).labelled
     with torch.no_grad():
@@ -211,7 +211,7 @@ def finite_with_gradients(method: Method, batch: Batch) -> None:
 def test_odd_sizes_and_unequal_halves_work(
     name: str, dims: int, labelled: int, unlabelled: int, shape: tuple[int, ...]
 ) -> None:
-    problem = make_problem(dims, classes=2)
+    problem = thin_problem(dims, classes=2)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     finite_with_gradients(method, make_batch(method, problem, labelled, unlabelled, shape=shape))
 
@@ -223,7 +223,7 @@ def only(value: int, batch: Batch) -> Batch:
 @EVERY_METHOD
 def test_networks_follow_the_plan_s_levels_where_axes_differ(name: str) -> None:
     """Thick slices: three levels, and the first step down leaves the third axis alone."""
-    problem = dataclasses.replace(make_problem(3, 2), patch=(16, 16, 8), strides=((2, 2, 1), (2, 2, 2)))
+    problem = dataclasses.replace(thin_problem(3, 2), patch=(8, 8, 4), token=(4, 4, 4), strides=((2, 2, 1), (2, 2, 2)))
     method = make_method(name, problem)
     output = step(method, make_batch(method, problem, 1, 1))
     output.loss.backward()
@@ -235,7 +235,7 @@ def test_networks_follow_the_plan_s_levels_where_axes_differ(name: str) -> None:
 @EVERY_METHOD
 @pytest.mark.parametrize(("dims", "classes"), [(2, 2), (2, 4), (3, 3)])
 def test_labels_without_foreground_or_with_one_class_alone_work(name: str, dims: int, classes: int) -> None:
-    problem: Problem = make_problem(dims, classes, one_component=(1,))
+    problem: Problem = thin_problem(dims, classes, one_component=(1,))
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 1, 1)
     finite_with_gradients(method, only(0, batch))
@@ -247,7 +247,7 @@ def test_labels_without_foreground_or_with_one_class_alone_work(name: str, dims:
 @BOTH_RANKS
 def test_constant_images_work(name: str, dims: int) -> None:
     """An empty corner of a scan: every norm sees zero variance."""
-    problem = make_problem(dims)
+    problem = thin_problem(dims)
     method = make_method(name, problem)
     batch = make_batch(method, problem, 1, 1)
     blank = {view: torch.zeros_like(image) for view, image in batch.unlabelled.items()}
@@ -263,7 +263,7 @@ def test_bf16_autocast_gives_finite_losses_close_to_those_of_fp32(
     name: str, dims: int, need_bf16: Callable[[int], None]
 ) -> None:
     need_bf16(dims)
-    problem = make_problem(dims)
+    problem = thin_problem(dims)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 1, 1)
     with torch.no_grad():
@@ -284,4 +284,4 @@ def test_bf16_autocast_gives_finite_losses_close_to_those_of_fp32(
 def test_a_view_of_unknown_strength_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(METHODS["fixmatch"], "views", {"weak": "weakly", "strong": "strong"})
     with refused("view-strength", naming=["FixMatch", "'weak'", "'weakly'", "'plan'"]):
-        make_method("fixmatch", make_problem(2))
+        make_method("fixmatch", thin_problem(2))

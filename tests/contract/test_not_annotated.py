@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem, step, terms_of
+from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, step, terms_of, thin_problem
 from torch import Tensor
 
 from ucseg.losses.segmentation import segmentation_loss, supervised_loss
@@ -33,7 +33,7 @@ def other_label(batch: Batch, classes: int) -> Batch:
 @pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.parametrize(("dims", "classes"), [(2, 3), (3, 2)])
 def test_what_stands_under_what_is_not_annotated_changes_no_loss(name: str, dims: int, classes: int) -> None:
-    problem = make_problem(dims, classes)
+    problem = thin_problem(dims, classes)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 2, 2)
     annotated = torch.ones_like(batch.label, dtype=torch.float32)
@@ -49,7 +49,7 @@ def test_what_stands_under_what_is_not_annotated_changes_no_loss(name: str, dims
 @pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.parametrize("images", [1, 2])
 def test_images_without_an_annotated_voxel_have_finite_losses_and_gradients(name: str, images: int) -> None:
-    problem = make_problem(2)
+    problem = thin_problem(2)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 2, 2)
     annotated = torch.ones_like(batch.label, dtype=torch.float32)
@@ -77,7 +77,7 @@ def test_the_supervised_loss_is_that_of_the_annotated_voxels_alone(binary: bool)
 
 
 def test_mixed_images_show_pseudo_labels_where_nothing_is_annotated() -> None:
-    problem = make_problem(2)
+    problem = thin_problem(2)
     method = make_method("uc_seg", problem, ALL_AT_ONCE["uc_seg"])
     assert isinstance(method, UCSeg)
     seen: list[Tensor] = []
@@ -97,7 +97,7 @@ def test_small_images_are_annotated_where_more_than_a_quarter_of_a_window_is() -
     annotated, label = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
     annotated[0, 0, :3] = 1.0  # half of the first window, a quarter of the second
     label[0, 0, 0], label[0, 1] = 1, 2  # the second row is not annotated
-    made = small(Batch(torch.zeros(1, 1, 4, 4), label, {}, annotated=annotated), make_problem(2))
+    made = small(Batch(torch.zeros(1, 1, 4, 4), label, {}, annotated=annotated), thin_problem(2))
     assert made.annotated is not None
     assert made.annotated.tolist() == [[[1.0, 0.0], [0.0, 0.0]]]
     assert int(made.label[0, 0, 0]) == 0

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem
+from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, thin_problem
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -84,7 +84,7 @@ def on_meta(name: str, problem: Problem) -> tuple[Method, Batch]:
 
 @EVERY_METHOD
 def test_labels_that_are_annotated_in_parts_pull_nothing_to_the_host(name: str, far: FarDevice) -> None:
-    method, batch = on_meta(name, make_problem(2))
+    method, batch = on_meta(name, thin_problem(2))
     batch = replace(batch, annotated=torch.ones(batch.label.shape, device=META))
     with far:
         assert all(value.device == META for value in method.step(batch, LATE).whole().terms.values())
@@ -93,7 +93,7 @@ def test_labels_that_are_annotated_in_parts_pull_nothing_to_the_host(name: str, 
 @EVERY_METHOD
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_step_and_a_prediction_pull_nothing_to_the_host(name: str, dims: int, far: FarDevice) -> None:
-    method, batch = on_meta(name, make_problem(dims))
+    method, batch = on_meta(name, thin_problem(dims))
     with far:
         for step in (99, 50) if name == "ad_mt" else (99,):  # its views take turns
             progress = Progress(step, 100)
@@ -134,7 +134,7 @@ def test_an_update_asks_for_figures_once_and_those_are_of_the_step_before(
         updater._watched = None
 
     monkeypatch.setattr(Updater, "check_finite", look)
-    problem = replace(make_problem(2), patch=(64, 64))
+    problem = replace(thin_problem(2), patch=(64, 64))
     method = make_method("uc_seg", problem, ALL_AT_ONCE["uc_seg"])
     updater = Updater(method, cast(Any, FarFabric()), TrainConfig(steps=100))
     average = WeightAverage(method, 0.9)
@@ -156,7 +156,7 @@ def test_what_ucseg_and_bcp_filter_on_the_host_waits_until_the_device_has_work(m
         return label
 
     monkeypatch.setattr(components, "largest_components", filtered)
-    problem = make_problem(2, one_component=(1,))
+    problem = thin_problem(2, one_component=(1,))
     method = make_method("uc_seg", problem, ALL_AT_ONCE["uc_seg"])
     output = method.step(make_batch(method, problem), LATE)
     assert not order, "the labelled images go backward first"
@@ -176,7 +176,7 @@ def test_a_batch_of_windows_is_asked_for_values_once_however_often_it_is_mirrore
 ) -> None:
     looked: list[int] = []
     monkeypatch.setattr(predictor_module, "check_probabilities", lambda _method, seen: looked.append(len(seen)))
-    method, batch = on_meta("uc_seg", make_problem(2))
+    method, batch = on_meta("uc_seg", thin_problem(2))
     plan = Plan.model_validate(
         {
             **{"dims": 2, "unit": "px", "spacing": (1.0, 1.0), "patch": (32, 32), "token": (8, 8), "channels": 1},

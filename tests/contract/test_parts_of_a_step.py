@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_cases import ALL_AT_ONCE, make_batch, make_method, make_problem
+from small_cases import ALL_AT_ONCE, make_batch, make_method, thin_problem
 from torch import Tensor, nn
 
 from refusals import refused
@@ -26,7 +26,7 @@ class InParts(Method):
     """Three parts, of which the first and the last have a term of the same name."""
 
     def __init__(self) -> None:
-        super().__init__(UCSeg.Config(), make_problem(2))
+        super().__init__(UCSeg.Config(), thin_problem(2))
         torch.manual_seed(0)
         self.layer = nn.Conv2d(self.problem.channels, 1, 1)
         self.gradients: list[Tensor | None] = []
@@ -62,7 +62,7 @@ def at_once(method: Method) -> Method:
 
 
 def test_parts_add_up_to_the_step() -> None:
-    batch = make_batch(InParts, make_problem(2))
+    batch = make_batch(InParts, thin_problem(2))
     parts, whole = InParts(), at_once(InParts())
     terms, metrics = update(parts, batch)
     others, _ = update(whole, batch)
@@ -78,7 +78,7 @@ def test_parts_add_up_to_the_step() -> None:
 
 
 def test_parts_of_an_accumulated_update_add_up_to_it() -> None:
-    batches = [make_batch(InParts, make_problem(2), seed=seed) for seed in (0, 1)]
+    batches = [make_batch(InParts, thin_problem(2), seed=seed) for seed in (0, 1)]
     parts, whole = InParts(), at_once(InParts())
     terms, _ = update(parts, *batches)
     others, _ = update(whole, *batches)
@@ -92,14 +92,14 @@ def test_a_part_that_breaks_the_contract_is_named() -> None:
         {"one": method.layer.weight.sum()}, rest=lambda: StepOutput({"two": torch.zeros(3)})
     )
     with refused("step-scalars", naming=["InParts", "term 'two'", "of shape 3"]):
-        update(method, make_batch(InParts, make_problem(2)))
+        update(method, make_batch(InParts, thin_problem(2)))
 
 
 @BOTH_RANKS
 def test_uc_seg_in_parts_is_uc_seg_at_once(dims: int) -> None:
     """All that differs is the order of float32 sums."""
-    batch = make_batch(UCSeg, make_problem(dims))
-    parts, whole = (make_method("uc_seg", make_problem(dims), ALL_AT_ONCE["uc_seg"]) for _ in range(2))
+    batch = make_batch(UCSeg, thin_problem(dims))
+    parts, whole = (make_method("uc_seg", thin_problem(dims), ALL_AT_ONCE["uc_seg"]) for _ in range(2))
     start = {name: value.clone() for name, value in parts.state_dict().items()}
     terms, metrics = update(parts, batch)
     others, other_metrics = update(at_once(whole), batch)
@@ -132,8 +132,8 @@ def test_maps_of_the_plain_images_are_gone_before_the_mixed_ones_are_seen(monkey
         return mix(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(UCSeg, "mix", watched)
-    method = make_method("uc_seg", make_problem(2), ALL_AT_ONCE["uc_seg"])
+    method = make_method("uc_seg", thin_problem(2), ALL_AT_ONCE["uc_seg"])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one.tensor):
-        update(method, make_batch(UCSeg, make_problem(2)))
+        update(method, make_batch(UCSeg, thin_problem(2)))
     assert still == [0]
     assert held
