@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, thin_problem
+from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_problem, thin_problem
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -176,7 +176,7 @@ def test_a_batch_of_windows_is_asked_for_values_once_however_often_it_is_mirrore
 ) -> None:
     looked: list[int] = []
     monkeypatch.setattr(predictor_module, "check_probabilities", lambda _method, seen: looked.append(len(seen)))
-    method, batch = on_meta("uc_seg", thin_problem(2))
+    method, batch = on_meta("uc_seg", make_problem(2))
     plan = Plan.model_validate(
         {
             **{"dims": 2, "unit": "px", "spacing": (1.0, 1.0), "patch": (32, 32), "token": (8, 8), "channels": 1},
