@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,16 @@ import torch
 
 from ucseg.cli import terminal
 from ucseg.training.device import supports_bf16
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _imported_for_good() -> None:
+    """Leaves all modules and tests out of garbage collection.
+
+    Each verb collects at its end. With so much imported, that takes longer than what most tests do.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
