@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts load where they are first used
 
 from ucseg.types import Array
 
@@ -109,7 +109,7 @@ def spearman(score: Array, risk: Array) -> float:
     """Rank correlation (Spearman 1904), ties with their mean rank. NaN where one side is constant."""
     if len(score) < 2 or np.ptp(score) == 0 or np.ptp(risk) == 0:
         return math.nan
-    return float(stats.spearmanr(score, risk).statistic)
+    return float(scipy.stats.spearmanr(score, risk).statistic)
 
 
 def failure_auroc(score: Array, failed: Array) -> float:
@@ -123,5 +123,5 @@ def failure_auroc(score: Array, failed: Array) -> float:
     good = len(failed) - bad
     if not bad or not good:
         return math.nan
-    ranks = stats.rankdata(score)
+    ranks = scipy.stats.rankdata(score)
     return float((ranks[failed].sum() - bad * (bad + 1) / 2) / (bad * good))

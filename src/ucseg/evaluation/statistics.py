@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from ucseg.randomness import numpy_generator
 from ucseg.types import Array
 
 RESAMPLES = 10_000
+_NUMBERS_AT_ONCE = 4_000_000
+"""Bounds memory for thousands of subjects; fewer resamples at a time have no more than 2^16 subjects."""
 ENOUGH_SUBJECTS = 30
 """With fewer, the interval is Student's."""
 NO_LIMITS = (-math.inf, math.inf)
@@ -166,6 +169,27 @@ def _by_subject(table: Array, subjects: Sequence[str] | None) -> tuple[Array, Ar
     return sums, counts, int(counted.sum())
 
 
+def _drawn(seed: int, total: int, n: int) -> Iterator[Array]:
+    """How often each of `total` subjects is drawn in each of `n` resamples: float64, some resamples at a time."""
+    step = max(1, _NUMBERS_AT_ONCE // total)
+    if n <= step:
+        yield _all_drawn(seed, total, n).astype(np.float64)
+        return
+    generator = numpy_generator(seed, "bootstrap")
+    for start in range(0, n, step):
+        yield _resamples(generator, total, min(step, n - start)).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _all_drawn(seed: int, total: int, n: int) -> Array:
+    """Kept, in little memory: all metrics and classes draw the same subjects, which takes longer than all else."""
+    return _resamples(numpy_generator(seed, "bootstrap"), total, n).astype(np.uint16)
+
+
+def _resamples(generator: np.random.Generator, total: int, n: int) -> Array:
+    return generator.multinomial(total, np.full(total, 1 / total), size=n)
+
+
 def _bounds(
     sums: Array, counts: Array, statistic: Statistic, seed: int, n: int, limits: tuple[float, float]
 ) -> tuple[float, float, float]:
@@ -174,12 +198,7 @@ def _bounds(
     mean = float(statistic(sums.sum(axis=0)[None], counts.sum(axis=0)[None])[0])
     if total < 2:
         return mean, math.nan, math.nan
-    generator = numpy_generator(seed, "bootstrap")
-    drawn = []
-    step = max(1, 4_000_000 // total)  # bounds memory for thousands of subjects
-    for start in range(0, n, step):
-        times = generator.multinomial(total, np.full(total, 1 / total), size=min(step, n - start)).astype(np.float64)
-        drawn.append(statistic(times @ sums, times @ counts))
+    drawn = [statistic(times @ sums, times @ counts) for times in _drawn(seed, total, n)]
     means = np.concatenate(drawn)
     means = means[~np.isnan(means)]
     if len(means) == 0:

@@ -170,7 +170,7 @@ def classes_in(
         largest = int(np.bincount(pieces.reshape(-1))[1:].argmax()) + 1
         around = scipy.ndimage.find_objects(pieces, largest)[largest - 1]
         edges = mask.shape if partly else tuple(side.stop - side.start for side in around)
-        planes = [] if slice_axis is None else [plane for plane in np.moveaxis(mask, slice_axis, 0) if plane.any()]
+        slices, single_slices = (0, 0) if slice_axis is None else _slices_of(mask, slice_axis)
         centre = [
             (start.start + (where + 0.5)) / size
             for start, where, size in zip(box, scipy.ndimage.center_of_mass(mask), label.shape, strict=True)
@@ -179,9 +179,18 @@ def classes_in(
         found[value] = ClassFacts(
             voxels=int(np.count_nonzero(mask)),
             components=int(count),
-            slices=len(planes),
-            single_slices=sum(scipy.ndimage.label(plane, near[0])[1] == 1 for plane in planes),
+            slices=slices,
+            single_slices=single_slices,
             extent=tuple(edges[a] for a in order),
             centre=tuple(float(c) for c in centre),
         )
     return found
+
+
+def _slices_of(mask: Array, axis: int) -> tuple[int, int]:
+    """How many slices across an axis show something, and how many of these show one component."""
+    within = np.zeros((3,) * mask.ndim, bool)
+    np.moveaxis(within, axis, 0)[1] = True  # neighbours in a slice are connected, and no others
+    pieces, _ = scipy.ndimage.label(mask, within)
+    components = np.bincount([box[axis].start for box in scipy.ndimage.find_objects(pieces)])
+    return int(np.count_nonzero(components)), int(np.count_nonzero(components == 1))

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import io
 import math
 import re
 import sys
 import zlib
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,9 @@ _SAME_STEPS = 0.01
 """Headers round: to three digits, in files that were seen."""
 _AFTER_VOXELS = 2**24
 """Bytes that may follow the voxels: MGH files have their history there."""
+_PIECE = 2**16
+_KEPT = 512
+"""Headers of a few KiB each."""
 _TABLE_CODES = (0, 30)
 """Of header extensions: without a kind, and those of Caret."""
 _LABEL = re.compile(r'<Label\s[^>]*?\bKey="(\d{1,5})"[^>]*>(?:\s*<!\[CDATA\[(.*?)\]\]>|([^<]*))\s*</Label>', re.DOTALL)
@@ -52,8 +58,10 @@ def read(address: Address) -> Scan:
     refusals.check_size(address, address.said, shape, channels)
     try:
         if address.file.name.lower().endswith((".gz", ".mgz", ".zst")):
-            image = type(image).from_bytes(_unpacked(address.file, image, math.prod(shape) * channels))
-        array = np.asanyarray(image.dataobj)
+            voxels = _voxels(image.dataobj, _unpacked(address.file, image, math.prod(shape) * channels))
+        else:
+            voxels = image.dataobj
+        array = np.asanyarray(voxels)
         array = array.astype(np.float32) if isinstance(image, Minc1Image) else array  # scaled, in twice the width
     except _BROKEN as error:
         raise refusals.damaged(address.path, error) from error
@@ -72,10 +80,18 @@ def _unpacked(path: Path, image: Any, voxels: int) -> bytes:
     """
     expected = voxels * int(image.get_data_dtype().itemsize) + int(image.dataobj.offset)
     with ImageOpener(str(path)) as stream:
-        unpacked = stream.read(expected + _AFTER_VOXELS)
-        if stream.read(1):
+        unpacked = stream.read(expected)
+        # What follows is thrown away, piece by piece: room for all that may follow is more than most scans take.
+        after = iter(lambda: len(stream.read(_PIECE)), 0)
+        if any(so_far > _AFTER_VOXELS for so_far in accumulate(after)):
             raise refusals.damaged(path, "it holds more bytes than its header says")
     return unpacked
+
+
+def _voxels(stored: Any, unpacked: bytes) -> Any:
+    """The voxels of a file that was unpacked, as its header stores them."""
+    spec = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
+    return type(stored)(io.BytesIO(unpacked), spec)
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
@@ -153,6 +169,23 @@ def _one_file(header: Any) -> Any:
 
 
 def _load(path: Path) -> Any:
+    """The header of a file, and where its voxels lie. Those of the last files are kept: one scan is asked for often."""
+    if path.suffix.lower() in (".hdr", ".img"):
+        return _opened(path)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise refusals.damaged(path, error) from error
+    return _kept(path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+
+
+@lru_cache(maxsize=_KEPT)
+def _kept(path: Path, state: tuple[int, ...]) -> Any:
+    """`state`: a file that was written again has another one."""
+    return _opened(path)
+
+
+def _opened(path: Path) -> Any:
     if path.suffix.lower() in (".hdr", ".img"):
         pair = [path.with_suffix(ending) for ending in (".hdr", ".img", ".HDR", ".IMG")]
         if sum(file.is_file() for file in {p.resolve() for p in pair}) < 2:
