@@ -35,7 +35,7 @@ def validation(run: Path, data: Path, work: Path) -> dict[str, Any]:
     from ucseg.evaluation.ranking import ranked_voxels
     from ucseg.evaluation.uncertainty import of_score
     from ucseg.inference.calibration import Keeper, calibrate, record_of
-    from ucseg.inference.case_scores import case_scores, missing
+    from ucseg.inference.case_scores import RunningScores, missing
     from ucseg.inference.class_means import mean_of_class_means
     from ucseg.inference.disagreement import foreground_dice
     from ucseg.inference.predictor import Predictor
@@ -59,7 +59,9 @@ def validation(run: Path, data: Path, work: Path) -> dict[str, Any]:
         label = predictor.keep_components(probabilities.argmax(axis=0).astype(np.uint8))
         dice = mean_of_class_means(foreground_dice(label, true, len(probabilities))[None])
         doubt = found.uncertainty[0, 0]
-        scores = case_scores(found, label, missing(label, plan.always_present), predictor.silent)
+        running = RunningScores(doubt, predictor.silent)
+        running.add(slice(0, len(doubt)), found)
+        scores = running.of(label, missing(label, plan.always_present))
         scores["mean_uncertainty"] = float(doubt.mean())
         rows.append({"case": case.case, "dice": dice, **scores})
         records.append(record_of(probabilities, doubt, (label, true), scores["failure_score"], dice, len(cases)))

@@ -12,7 +12,15 @@ import torch
 from scipy import ndimage
 
 from refusals import refused
-from ucseg.batches.preprocess import from_network_grid, grid_of, label_to_network_grid, resample, to_network_grid
+from ucseg.batches.preprocess import (
+    NetworkImage,
+    from_network_grid,
+    grid_of,
+    label_to_network_grid,
+    resample,
+    to_network_grid,
+)
+from ucseg.machine import room
 from ucseg.planning.plan import Plan, plan_from
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
@@ -206,6 +214,31 @@ def test_scans_that_do_not_fit_the_plan_are_refused() -> None:
     ):
         with refused(kind, naming=SOURCE):
             to_network_grid(scan, plan)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"nonzero": True},
+        {"normalisation": "unit"},
+        {"normalisation": "ct", "ct_window": {"low": -50, "high": 80, "mean": 3, "std": 7}},
+        {"dims": 2, "slice_axis": 1, "spacing": (1.0, 2.0, 0.5)},
+    ],
+)
+def test_a_part_of_an_image_is_that_of_the_whole(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.random.default_rng(0).integers(-100, 100, (2, 9, 20, 13)).astype(np.int16)
+    scan = Scan(array, Geometry(an_affine((2, 0, 1), (1, -1, 1), (2.0, 0.7, 1.0))), SOURCE)
+    plan = a_plan(channels=2, **settings)
+    whole, grid = to_network_grid(scan, plan)
+    image = NetworkImage(scan, plan)
+    for box in ((slice(0, 5), slice(2, 9), slice(1, 2)), (slice(3, 8), slice(0, 1), slice(4, grid.shape[2]))):
+        np.testing.assert_array_equal(image[:, *box], whole[:, *box])
+    moved = image.from_axis(2)
+    assert moved.shape == (2, grid.shape[2], *grid.shape[:2])
+    np.testing.assert_allclose(moved.whole(), np.moveaxis(whole, 3, 1), atol=1e-5)
+    monkeypatch.setattr(room, "AT_A_TIME", 30)
+    np.testing.assert_allclose(NetworkImage(scan, plan).whole(), whole, atol=1e-6)
 
 
 def test_a_wrong_spacing_is_refused_by_arithmetic() -> None:

@@ -7,19 +7,22 @@ grid covers the same physical box as the scan's voxels (scans/resampling.py).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.machine.memory import free_memory, in_gib
+from ucseg.machine.room import pieces
 from ucseg.planning.plan import Plan
 from ucseg.planning.sizing import ENLARGED, network_shape
 from ucseg.scans.address import Address
 from ucseg.scans.channels import missing_channels
 from ucseg.scans.orientation import canonical_axes, from_canonical, to_canonical
-from ucseg.scans.resampling import resample, resample_label
+from ucseg.scans.resampling import made_of, resample, resample_box, resample_label
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
 
@@ -46,6 +49,14 @@ class Grid:
     def canonical_shape(self) -> tuple[int, ...]:
         """S of the scan in canonical axes, before resampling."""
         return tuple(self.source_shape[axis] for axis in self.order)
+
+    def from_axis(self, axis: int) -> Grid:
+        """The same grid with another one of its axes as the first."""
+        axes = (axis, *(other for other in range(len(self.order)) if other != axis))
+        moved = {
+            name: tuple(getattr(self, name)[one] for one in axes) for name in ("order", "flips", "shape", "spacing")
+        }
+        return replace(self, **moved)
 
 
 def grid_of(shape: tuple[int, ...], geometry: Geometry, plan: Plan, source: Path) -> Grid:
@@ -86,25 +97,64 @@ def _refuse_wrong_spacing(
         )
 
 
-def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
-    """An image as the network sees it.
+class NetworkImage:
+    """An image as the network sees it, made part by part: the scan stays in its own type, and no copy is as large.
 
-    Returns:
-        C x S float32, oriented, normalised and linearly resampled (smoothed first if voxels become larger), and the
-        grid for the way back.
+    Each part is C x S float32, oriented, normalised and linearly resampled (smoothed first if voxels become larger):
+    the same numbers whatever the part.
+
+    Attributes:
+        grid: for the way back.
+        shape: C x S on the network's grid.
 
     Raises:
-        UserError: rank, unit or channels differ from the plan's, the image has NaN or infinite values, or there is not
-            enough memory for it.
+        UserError: rank, unit or channels differ from the plan's, or the image has NaN or infinite values.
+    """
+
+    def __init__(self, scan: Scan, plan: Plan) -> None:
+        self.grid = grid_of(scan.array.shape[1:], scan.geometry, plan, scan.source)
+        self.shape = (plan.channels, *self.grid.shape)
+        self._image = to_canonical(_with_channels(scan, plan.channels), self.grid.order, self.grid.flips)
+        self._stack = plan.is_stack(scan.geometry.dims, scan.geometry.unit)
+        # Each slice of a stack is one image, as it was in training.
+        images = [self._image[:, index] for index in range(self._image.shape[1])] if self._stack else [self._image]
+        self._intensities = [Intensities(image, plan, scan.source) for image in images]
+
+    def __getitem__(self, part: tuple[slice, ...]) -> Array:
+        """All channels of a box: `image[:, a:b, c:d]`."""
+        before, after = self.grid.canonical_shape, self.grid.shape
+        box = tuple(slice(*one.indices(n)[:2]) for one, n in zip(part[1:], after, strict=True))
+        old = tuple(made_of(n, m, one) for n, m, one in zip(before, after, box, strict=True))
+        voxels = self._image[:, *old]
+        if self._stack:
+            of_slices = self._intensities[old[0]]
+            seen = np.stack([one(voxels[:, index]) for index, one in enumerate(of_slices)], axis=1)
+        else:
+            seen = self._intensities[0](voxels)
+        return resample_box(seen, before, after, box)
+
+    def from_axis(self, axis: int) -> NetworkImage:
+        """The same image with another one of its axes as the first."""
+        moved = copy(self)
+        moved.grid, moved._image = self.grid.from_axis(axis), np.moveaxis(self._image, 1 + axis, 1)
+        moved.shape = (self.shape[0], *moved.grid.shape)
+        return moved
+
+    def whole(self) -> Array:
+        """All of it at once."""
+        return self[:, *(slice(0, n) for n in self.grid.shape)]
+
+
+def to_network_grid(scan: Scan, plan: Plan) -> tuple[Array, Grid]:
+    """An image as the network sees it, all of it: `NetworkImage`, and the grid for the way back.
+
+    Raises:
+        UserError: as `NetworkImage`, or there is not enough memory for it.
     """
     grid = grid_of(scan.array.shape[1:], scan.geometry, plan, scan.source)
     numbers = math.prod(grid.source_shape) + (math.prod(grid.shape) if grid.shape != grid.canonical_shape else 0)
     require_memory(scan.source, 4.0 * plan.channels * numbers, grid)
-    image = to_canonical(_with_channels(scan, plan.channels), grid.order, grid.flips)
-    if plan.is_stack(scan.geometry.dims, scan.geometry.unit):  # as each slice was in training
-        slices = [normalise(image[:, index], plan, scan.source) for index in range(image.shape[1])]
-        return resample(np.stack(slices, axis=1), grid.shape), grid
-    return resample(normalise(image, plan, scan.source), grid.shape), grid
+    return NetworkImage(scan, plan).whole(), grid
 
 
 def require_memory(source: Path, need: float, grid: Grid) -> None:
@@ -146,31 +196,73 @@ def _with_channels(scan: Scan, channels: int) -> Array:
     )
 
 
+class Intensities:
+    """How intensities become those of the plan: found on a whole image before resampling, applied to any part of it.
+
+    Args:
+        image: C x S of any dtype.
+
+    Raises:
+        UserError: there are NaN or infinite values, or colours out of their range.
+    """
+
+    def __init__(self, image: Array, plan: Plan, source: Path) -> None:
+        unsigned = np.issubdtype(image.dtype, np.unsignedinteger)
+        self._plan, self._full_scale = plan, float(np.iinfo(image.dtype).max) if unsigned else 1.0
+        if image.dtype.kind == "f" and not all(
+            np.isfinite(part).all() for channel in image for part in _parts(channel)
+        ):
+            raise UserError(
+                "voxels-not-finite", f"{source}: has NaN or infinite values; fix the image or leave it out."
+            )
+        self._scales: list[tuple[float, float]] = []
+        if plan.normalisation == "rgb":
+            if image.max(initial=0) > self._full_scale or image.min(initial=0) < 0:
+                raise UserError(
+                    "colour-range",
+                    f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.",
+                )
+        elif plan.normalisation != "ct" or plan.ct_window is None:
+            self._scales = [self._scale(channel) for channel in image]
+
+    def _scale(self, channel: Array) -> tuple[float, float]:
+        if self._plan.normalisation == "unit":
+            low, high = (np.float32(value) for value in (channel.min(), channel.max()))
+            return float(low), float(high - low)
+        nonzero = self._plan.nonzero and channel.any()
+        count, total, squares = 0, 0.0, 0.0
+        for part in _parts(channel):
+            voxels = part[part != 0] if nonzero else part
+            count, total = count + voxels.size, total + float(voxels.sum(dtype=np.float64))
+        for part in _parts(channel):
+            away = (part[part != 0] if nonzero else part) - np.float64(total / count)
+            squares += float(np.square(away, out=away).sum())
+        return total / count, math.sqrt(squares / count)
+
+    def __call__(self, part: Array) -> Array:
+        """C x S of the image's dtype, of any box -> C x S float32."""
+        image = part.astype(np.float32)
+        if self._plan.normalisation == "rgb":
+            return (image / self._full_scale - 0.5) / 0.25
+        if not self._scales:
+            window = self._plan.ct_window
+            assert window is not None
+            return (image.clip(window.low, window.high) - window.mean) / window.std
+        for index, (shift, scale) in enumerate(self._scales):
+            # A constant image becomes zero.
+            image[index] = (image[index] - shift) / (scale if scale > 1e-8 else 1.0)
+        return image
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """S as float32, a few rows at a time."""
+    for rows in pieces(array.shape):
+        yield array[rows].astype(np.float32)
+
+
 def normalise(image: Array, plan: Plan, source: Path) -> Array:
     """Intensities as in the plan, from the scan's voxels before resampling: C x S of any dtype to C x S float32.
 
     A UserError if there are NaN or infinite values.
     """
-    unsigned = np.issubdtype(image.dtype, np.unsignedinteger)
-    full_scale = float(np.iinfo(image.dtype).max) if unsigned else 1.0
-    image = image.astype(np.float32)
-    if not np.isfinite(image).all():
-        raise UserError("voxels-not-finite", f"{source}: has NaN or infinite values; fix the image or leave it out.")
-    if plan.normalisation == "rgb":
-        if image.max(initial=0) > full_scale or image.min(initial=0) < 0:
-            raise UserError(
-                "colour-range",
-                f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.",
-            )
-        return (image / full_scale - 0.5) / 0.25
-    if plan.normalisation == "ct" and plan.ct_window is not None:
-        window = plan.ct_window
-        return (image.clip(window.low, window.high) - window.mean) / window.std
-    for index, channel in enumerate(image):
-        if plan.normalisation == "unit":
-            shift, scale = float(channel.min()), float(np.ptp(channel))
-        else:
-            voxels = channel[channel != 0] if plan.nonzero and channel.any() else channel
-            shift, scale = float(voxels.mean(dtype=np.float64)), float(voxels.std(dtype=np.float64))
-        image[index] = (channel - shift) / (scale if scale > 1e-8 else 1.0)  # a constant image becomes zero
-    return image
+    return Intensities(image, plan, source)(image)

@@ -13,14 +13,16 @@ import numpy as np
 import torch
 
 from ucseg.errors import UserError
-from ucseg.inference.case_scores import case_scores, missing
+from ucseg.inference.case_scores import RunningScores, missing
 from ucseg.inference.disagreement import disagreement
+from ucseg.inference.maps import Maps
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import CasePrediction, Report, ScanPredictor, keep_largest
+from ucseg.machine.room import leave, pieces, room
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.scans.scan import Scan
 from ucseg.training.run_folder import RunFolder
-from ucseg.types import Array, Prediction
+from ucseg.types import Array
 
 
 class Ensemble:
@@ -91,21 +93,35 @@ class Ensemble:
             found = one.predict_scan(scan, probabilities=True, members=False, report=part)
             assert found.probabilities is not None
             masks[name] = found.mask
-            total = found.probabilities if total is None else np.add(total, found.probabilities, out=total)
+            if total is None:
+                total = found.probabilities
+                axis = int(np.argmax(total[0].strides))  # whose rows lie together
+                continue
+            for rows in pieces(np.moveaxis(total, 1 + axis, 1).shape[1:]):
+                part_of_total = np.moveaxis(total, 1 + axis, 1)[:, rows]
+                part_of_total += np.moveaxis(found.probabilities, 1 + axis, 1)[:, rows]
+                leave(total, found.probabilities)
         assert total is not None
-        total /= len(self.each)
-        classes = len(total)
-        mask = total.argmax(axis=0).astype(masks[self.names[0]].dtype)
+        del found
+        moved = np.moveaxis(total, 1 + axis, 1)
+        mask, doubt = np.zeros(total.shape[1:], masks[self.names[0]].dtype), room(moved.shape[1:])
+        running = RunningScores(doubt)
+        for rows in pieces(doubt.shape):
+            mean = moved[:, rows]
+            mean /= len(self.each)
+            tensor = torch.from_numpy(mean)[None]
+            unsure = (entropy(tensor) / math.log(len(total))).clamp(1e-6, 1.0).numpy()
+            doubt[rows] = unsure[0, 0]
+            np.moveaxis(mask, axis, 0)[rows] = running.add(rows, Maps(mean[None], unsure))
+            leave(total, doubt)
         mask = keep_largest(mask, self.plan) if self.each[0].components else mask
         missed = missing(mask, self.plan.always_present)
-        mean = torch.from_numpy(total)[None]
-        uncertainty = (entropy(mean) / math.log(classes)).clamp(1e-6, 1.0)
-        scores = case_scores(Prediction(mean, uncertainty), mask, missed)
-        scores["run_disagreement"] = disagreement(list(masks.values()), classes, missed)
+        scores = running.of(np.moveaxis(mask, axis, 0), missed)
+        scores["run_disagreement"] = disagreement(list(masks.values()), len(total), missed)
         empty = tuple(name for name, one_mask in masks.items() if mask.any() and not one_mask.any())
         return CasePrediction(
             mask=mask,
-            uncertainty=uncertainty[0, 0].numpy(),
+            uncertainty=np.moveaxis(doubt, 0, axis),
             scores=scores,
             probabilities=total if probabilities else None,
             members=masks if members else {},

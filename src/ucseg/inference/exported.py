@@ -12,6 +12,7 @@ Nothing in it is a program: a graph of known operators, and text.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,13 +134,21 @@ class ExportedPredictor(ScanPredictor):
         classes = self._layout.classes
         maps = 1 + classes * (1 + len(self._layout.members))
 
-        def once(images: Array) -> Array:
-            found: Array = np.concatenate(self._session(np.ascontiguousarray(images)), axis=1)
-            if found.shape[1] != maps:
+        def once(images: Array) -> list[Array]:
+            found = self._session(np.ascontiguousarray(images))
+            if sum(part.shape[1] for part in found) != maps:
                 raise UserError(
                     "model-members", f"{self._about}: it names other members than the graph has; export the run again."
                 )
             return found
 
-        values = mirrored_mean(np, once, image, self.mirrors, voxels=self.voxels_at_once, classes=classes)
+        values = mirrored_mean(
+            np,
+            once,
+            image,
+            self.mirrors,
+            empty=partial(np.empty, dtype=np.float32),
+            voxels=self.voxels_at_once,
+            classes=classes,
+        )
         return values, self._layout

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ucseg.types import Array
 
 Values = TypeVar("Values")
@@ -44,6 +46,22 @@ class Layout:
     members: tuple[str, ...]
     spread: bool = False
 
+    @property
+    def summed(self) -> list[int]:
+        """The channels that have to be summed up: the background of each network is one minus its other classes."""
+        backgrounds = {0, *(1 + self.classes * i for i in range(1, len(self.members) + 1))}
+        last = 1 + self.classes * (1 + len(self.members)) + self.spread
+        return [channel for channel in range(last) if channel not in backgrounds]
+
+    def filled(self, values: Array) -> Array:
+        """The `summed` channels x S -> K x S."""
+        full = np.empty((len(values) + 1 + len(self.members), *values.shape[1:]), values.dtype)
+        full[self.summed] = values
+        for start in (0, *(1 + self.classes * i for i in range(1, len(self.members) + 1))):
+            others = full[start + 1 : start + self.classes].sum(axis=0)
+            np.maximum(1 - others, 0, out=full[start])
+        return full
+
     def split(self, values: Any) -> Maps:
         """B x K x S -> maps (views, nothing is copied); tensors stay tensors."""
         c = self.classes
@@ -53,10 +71,11 @@ class Layout:
 
 def mirrored_mean(
     library: Any,
-    once: Callable[[Values], Values],
+    once: Callable[[Any], Sequence[Any]],
     image: Values,
     mirrors: Sequence[tuple[int, ...]],
     *,
+    empty: Callable[[tuple[int, ...]], Values],
     voxels: int,
     classes: int,
 ) -> Values:
@@ -64,9 +83,10 @@ def mirrored_mean(
 
     Args:
         library: numpy or torch, whose functions have the same names.
-        once: B x Cin x S -> B x K x S.
+        once: B x Cin x S -> maps that have K channels together.
         image: B x Cin x S.
         mirrors: axes of S that are turned round; () is the image as it is.
+        empty: gives room of a shape, float32.
         voxels: of images that are seen at once. So the mirrors of few small windows become one batch.
         classes: C; the first channels are probabilities.
 
@@ -77,20 +97,28 @@ def mirrored_mean(
     count = len(size)
     together = max(1, voxels // max(1, count * math.prod(size.shape[2:])))
     mean: Any = None
-    squares: Any = 0.0
     done = 0
     for first in range(0, len(mirrors), together):
-        group = [tuple(2 + axis for axis in axes) for axes in mirrors[first : first + together]]
-        seen: Any = once(library.concatenate([library.flip(image, axes) for axes in group]))
+        group = [tuple(1 + axis for axis in axes) for axes in mirrors[first : first + together]]
+        seen = once(library.concatenate([library.flip(image, [1 + axis for axis in axes]) for axes in group]))
+        if mean is None:
+            channels = sum(part.shape[1] for part in seen)
+            mean = empty((count, channels + (len(mirrors) > 1), *size.shape[2:]))
+            mean[:, channels:] = 0
         for k, axes in enumerate(group):
-            one, done = library.flip(seen[k * count : (k + 1) * count], axes), done + 1
-            if mean is None:
-                mean = one
-                continue
-            away = one - mean  # Welford's way: no difference of two large sums
-            mean = mean + away / done
-            squares = squares + (away * (one - mean))[:, :classes]
-    answer: Values = mean
+            done += 1
+            # A channel at a time, in place: of large windows, all channels once more would be most of the memory.
+            each = (part[k * count : (k + 1) * count, c] for part in seen for c in range(part.shape[1]))
+            for channel, one in enumerate(each):
+                value, so_far = library.flip(one, axes), mean[:, channel]
+                if done == 1:
+                    mean[:, channel] = value
+                    continue
+                away = value - so_far  # Welford's way: no difference of two large sums
+                so_far += away / done
+                if channel < classes:
+                    mean[:, -1] += away * (value - so_far)
     if len(mirrors) > 1:
-        answer = library.concatenate([mean, (squares / done).sum(1)[:, None]], 1)
+        mean[:, -1] /= done
+    answer: Values = mean
     return answer

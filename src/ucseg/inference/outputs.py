@@ -35,6 +35,7 @@ from ucseg.folder.predictions import (
 )
 from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.machine.reading import read_json
+from ucseg.machine.room import pieces
 from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
 from ucseg.pictures.drawing import COLOURS
 from ucseg.planning.plan import Plan
@@ -283,7 +284,9 @@ class PredictionFolder:
 
 def volumes(mask: Array, geometry: Geometry, classes: dict[int, str]) -> Row:
     """Size of each foreground class: ml for scans in mm (their voxels may be oblique), voxels for plain images."""
-    counts = np.bincount(mask.ravel(), minlength=len(classes))
+    counts = np.zeros(len(classes), np.int64)
+    for rows in pieces(mask.shape):  # counting a whole scan at once would take eight times its mask
+        counts += np.bincount(mask[rows].ravel(), minlength=len(classes))
     pixels = geometry.unit == "px"
     one = 1 if pixels else abs(float(np.linalg.det(geometry.affine[:-1, :-1]))) / 1000  # mm^3 -> ml
     columns = _columns(classes, "px" if pixels else "ml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,28 +101,39 @@ class Predictor(ScanPredictor):
                 module.training = mode
 
     def answer(self, image: Array) -> tuple[Array, Layout]:
-        prediction = self.mirrored(torch.from_numpy(image).to(self.device))
-        layout = Layout(prediction.probabilities.shape[1], tuple(prediction.members), prediction.spread is not None)
-        return stacked(prediction).cpu().contiguous().numpy(), layout
+        values, layout = self._mean(torch.from_numpy(image).to(self.device))
+        return values.cpu().contiguous().numpy(), layout
 
     def mirrored(self, image: Tensor) -> Prediction:
         """The mean over all mirrors of a batch; vacuity and members are averaged as probabilities are."""
-        seen: list[Prediction] = []
+        values, layout = self._mean(image)
+        return Prediction(**vars(layout.split(values)))
 
-        def once(images: Tensor) -> Tensor:
-            seen.append(self._predict(images))
-            if self.device.type == "cpu":  # a GPU is asked at the end, once
-                check_probabilities(self.method, seen[-1:])
-                seen[:-1] = []
-            return stacked(seen[-1])
+    def _mean(self, image: Tensor) -> tuple[Tensor, Layout]:
+        unchecked: list[Prediction] = []
+        layouts: list[Layout] = []
+
+        def once(images: Tensor) -> list[Tensor]:
+            found = self._predict(images)
+            layouts[:] = [Layout(found.probabilities.shape[1], tuple(found.members), len(self.mirrors) > 1)]
+            if self.device.type == "cpu":
+                check_probabilities(self.method, [found])
+            else:  # a GPU is asked at the end, once
+                unchecked.append(found)
+            return _parts(found)
 
         values = mirrored_mean(
-            torch, once, image, self.mirrors, voxels=self.voxels_at_once, classes=self.method.problem.classes
+            torch,
+            once,
+            image,
+            self.mirrors,
+            empty=partial(image.new_empty, dtype=torch.float32),
+            voxels=self.voxels_at_once,
+            classes=self.method.problem.classes,
         )
-        if self.device.type != "cpu":
-            check_probabilities(self.method, seen)
-        layout = Layout(seen[0].probabilities.shape[1], tuple(seen[0].members), len(self.mirrors) > 1)
-        return Prediction(**vars(layout.split(values)))
+        if unchecked:
+            check_probabilities(self.method, unchecked)
+        return values, layouts[0]
 
     def _predict(self, image: Tensor) -> Prediction:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -132,9 +144,13 @@ class Predictor(ScanPredictor):
 
 def stacked(prediction: Prediction) -> Tensor:
     """All maps of a prediction as the channels of one tensor, as `Layout` says: B x K x S float32."""
-    parts = [prediction.probabilities, prediction.uncertainty, *prediction.members.values()]
-    parts += [] if prediction.spread is None else [prediction.spread]
-    return torch.cat([part.detach().float() for part in parts], dim=1)
+    parts = [*_parts(prediction), *([] if prediction.spread is None else [prediction.spread])]
+    return torch.cat([part.float() for part in parts], dim=1)
+
+
+def _parts(prediction: Prediction) -> list[Tensor]:
+    maps = [prediction.probabilities, prediction.uncertainty, *prediction.members.values()]
+    return [one.detach() for one in maps]
 
 
 def tensors_of(maps: Maps) -> Prediction:

@@ -10,21 +10,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, combinations
 
 import numpy as np
 
-from ucseg.batches.preprocess import Grid, from_network_grid, require_memory, to_network_grid
+from ucseg.batches.preprocess import Grid, NetworkImage, require_memory
 from ucseg.errors import UserError
 from ucseg.folder.predictions import FAILURE_SCORE
 from ucseg.inference.calibration import Calibration
-from ucseg.inference.case_scores import case_scores, missing
+from ucseg.inference.case_scores import RunningScores, class_dtype, missing, most_probable
 from ucseg.inference.maps import Layout, Maps
-from ucseg.inference.sliding_window import IN_MEMORY, Predict, gathered, predict_slabs
+from ucseg.inference.own_grid import OwnMaps
+from ucseg.inference.sliding_window import gathered, predict_slabs, ring_rows, window_axes
 from ucseg.inference.together import Desk
+from ucseg.machine.room import IN_MEMORY, in_file, leave, pieces, room
 from ucseg.method_parts.components import largest_components
 from ucseg.planning.plan import Plan
 from ucseg.scans.scan import Scan
+from ucseg.training.allocator import give_back
 from ucseg.types import Array
 
 Report = Callable[[float], None]
@@ -32,8 +36,8 @@ PRECISIONS = ("auto", "bf16", "fp32")
 OVERLAP, GROWTH = 0.5, 1.05
 """An axis hardly longer than the patch gets one window, since a second one would see nearly the same."""
 
-MAPS_AT_A_TIME = 3
-"""In the scan's own grid, where the most probable class is found: the best so far, the next, and the better of both."""
+ON_CPU = 2**20
+"""Voxels that are enough for a pass on a CPU: more of them take memory and save no time."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class ScanPredictor(ABC):
         overlap: least overlap of neighbouring windows, as a part of their edges.
         growth: edges of windows are at most so many times those of the training patch; fewer windows compute
             less twice where they overlap. 1: windows of the patch's size.
-        batch: windows of the patch's size at once; by default as many as a training step holds images.
+        batch: windows of the patch's size at once; by default as many as a training step holds images, and on a CPU
+            no more than `ON_CPU` voxels.
         components: keep only the largest component of the plan's `one_component` classes.
         mirror: predict each window also mirrored along every axis that training flips, and take the mean. It takes
             2 to the power of these axes as many passes.
@@ -108,7 +113,7 @@ class ScanPredictor(ABC):
                 "window-growth-range", f"--window-growth {growth} is out of range; give a finite number of at least 1."
             )
         self.overlap, self.growth = overlap, growth
-        self.batch = batch or plan.labelled_batch + plan.unlabelled_batch
+        self._batch = batch
         self.components = components
         self.mirrors = mirrors_of(plan) if mirror else [()]
         self.silent, self.calibration = silent, calibration
@@ -155,11 +160,20 @@ class ScanPredictor(ABC):
             finally:
                 self._desk = None
 
+    def _work_here(self) -> AbstractContextManager[object]:
+        return self.at_work() if self._desk is None else nullcontext()
+
     def _ask(self, image: Array) -> tuple[Array, Layout]:
         return self.answer(image) if self._desk is None else self._desk.ask(self, image)
 
     def require_window(self) -> None:  # noqa: B027
         """Refuse, before the first scan, where not one window fits into memory. Without torch nothing is measured."""
+
+    @property
+    def batch(self) -> int:
+        """Windows of the patch's size at once."""
+        most = max(1, ON_CPU // math.prod(self.plan.patch)) if self.place == "cpu" else math.inf
+        return self._batch or int(min(self.plan.labelled_batch + self.plan.unlabelled_batch, most))
 
     @property
     def voxels_at_once(self) -> int:
@@ -174,7 +188,7 @@ class ScanPredictor(ABC):
         """
         prediction = self.predict_grid(image)
         probabilities = prediction.probabilities[0]
-        return self.keep_components(_label(probabilities)), probabilities
+        return self.keep_components(most_probable(probabilities)), probabilities
 
     def predict_scan(
         self, scan: Scan, *, probabilities: bool = False, members: bool = True, report: Report | None = None
@@ -185,44 +199,72 @@ class ScanPredictor(ABC):
             UserError: the scan's axes, unit or channels are not those of the training scans; it has NaN or infinite
                 values; the network's answer is not finite; there is not enough memory.
         """
-        image, grid = to_network_grid(scan, self.plan)
-        require_memory(scan.source, self._least_memory(grid), grid)
-        prediction = self.predict_grid(image, report)
-        del image
-        if not np.isfinite(prediction.uncertainty).all():
-            raise UserError(
-                "prediction-not-finite",
-                f"{scan.source}: the network's answer is not finite; try --precision fp32, or train again.",
-            )
-        own = {name: member[0] for name, member in prediction.members.items()}
-        fused = prediction.probabilities[0]
-        label = _label(fused)
-        empty = tuple(name for name, member in own.items() if label.any() and not _label(member).any())
-        mask = self.keep_components(_most_probable(fused, grid))
+        image = NetworkImage(scan, self.plan)
+        axis = self._first_axis(image.grid.shape)
+        moved = image.from_axis(axis)
+        grid, classes, known = moved.grid, len(self.plan.classes), self.calibration
+        require_memory(scan.source, self._least_memory(grid, axis), image.grid)
+        own = OwnMaps(grid, classes, probabilities=probabilities, members=members, calibration=known)
+        # Where nothing is resampled, the scan's grid is the network's, and one map serves both.
+        same = grid.shape == grid.canonical_shape
+        label = own.mask if same else np.zeros(image.grid.shape, class_dtype(classes))
+        doubt = own.on_grid(own.uncertainty) if same else room(grid.shape)
+        scores = RunningScores(doubt, self.silent)
+        with self._work_here():
+            for start, values, layout in self._slabs(moved, axis, report):
+                maps, rows = layout.split(values[None]), slice(start, start + values.shape[1])
+                if not np.isfinite(maps.uncertainty).all():
+                    raise UserError(
+                        "prediction-not-finite",
+                        f"{scan.source}: the network's answer is not finite; try --precision fp32, or train again.",
+                    )
+                found = scores.add(rows, maps)
+                own.add(start, maps)
+                if not same:
+                    np.moveaxis(label, axis, 0)[rows], doubt[rows] = found, maps.uncertainty[0, 0]
+                    leave(doubt)
+        if in_file(own.uncertainty):
+            give_back()  # what windows took, before large files are written
+        mask = self.keep_components(own.mask)
         missed = missing(mask, self.plan.always_present)
-        scores = case_scores(prediction, self.keep_components(label), missed, self.silent)
-        del label
-        uncertainty = from_network_grid(prediction.uncertainty[0], grid)[0].astype(np.float32, copy=False)
-        asked = from_network_grid(fused, grid) if probabilities else None
-        known = self.calibration
+        kept = own.on_grid(mask) if same else np.moveaxis(self.keep_components(label), axis, 0)
+        figures = scores.of(kept, missed)
+        del label, kept
+        if known is not None:
+            of_rows = own.on_grid(own.uncertainty)
+            for rows in pieces(of_rows.shape):
+                of_rows[rows] = known.chance_of_error(of_rows[rows])
+                leave(of_rows)
         return CasePrediction(
             mask=mask,
-            uncertainty=uncertainty if known is None else known.chance_of_error(uncertainty),
-            scores=scores,
-            predicted_dice=known.dice.of(scores[FAILURE_SCORE]) if known and known.dice else (math.nan,) * 3,
-            probabilities=asked if asked is None or known is None else known.soften(asked),
-            members={name: self.keep_components(_most_probable(member, grid)) for name, member in own.items()}
-            if members
-            else {},
-            empty_members=empty,
+            uncertainty=own.uncertainty,
+            scores=figures,
+            predicted_dice=known.dice.of(figures[FAILURE_SCORE]) if known and known.dice else (math.nan,) * 3,
+            probabilities=own.probabilities,
+            members={name: self.keep_components(member) for name, member in own.members.items()},
+            empty_members=scores.empty_members,
         )
 
-    def _least_memory(self, grid: Grid) -> float:
+    def _first_axis(self, shape: tuple[int, ...]) -> int:
+        """The axis along which windows go on: across slices, or where they are shortest beside the scan."""
+        if self.plan.is_stack(len(shape), self.plan.unit):
+            return 0
+        if self.plan.slice_axis is not None:
+            return self.plan.slice_axis
+        windows = window_axes(shape, self.plan.patch, self.overlap, self.growth)
+        parts = [ring_rows(axis, size) / size for axis, size in zip(windows, shape, strict=True)]
+        return parts.index(min(parts))
+
+    def _least_memory(self, grid: Grid, axis: int) -> float:
         """Bytes that a scan takes from here on, members apart: known before anything is computed."""
-        own, on_grid = (4.0 * math.prod(shape) for shape in (grid.source_shape, grid.shape))
-        result = on_grid * (len(self.plan.classes) + 1 + (len(self.mirrors) > 1))  # with uncertainty and spread
-        kept = result if result <= IN_MEMORY else 0.0  # beyond that it lies in a file
-        return kept + MAPS_AT_A_TIME * own
+        own, on_grid = math.prod(grid.source_shape), math.prod(grid.shape)
+        rows = window_axes(grid.shape, self._patch(axis, len(grid.shape)), self.overlap, self.growth)[0]
+        channels = len(self.plan.classes) + (len(self.mirrors) > 1)  # but one class, with uncertainty and spread
+        summed = 4.0 * channels * ring_rows(rows, grid.shape[0]) * math.prod(grid.shape[1:])
+        resampled = grid.shape != grid.canonical_shape
+        maps = [4.0 * on_grid, 4.0 * own, *([4.0 * on_grid] if resampled else [])]
+        kept = sum(size for size in maps if size <= IN_MEMORY)  # beyond that they lie in files
+        return summed + kept + own + resampled * on_grid  # with the masks
 
     def keep_components(self, label: Array) -> Array:
         """S class indices with the component filter applied, if it is on."""
@@ -230,24 +272,31 @@ class ScanPredictor(ABC):
 
     def predict_grid(self, image: Array, report: Report | None = None) -> Maps:
         """As `predict_prepared`, but all that the networks answer: 1 x C x S probabilities, uncertainty, members."""
-        axis = 0 if self.plan.is_stack(image.ndim - 1, self.plan.unit) else self.plan.slice_axis
-        if axis is None:
-            return self._windows(image, self.plan.patch, self._ask, report)
-        # A 2D network on a volume: windows one slice thick, so that slices share batches like any other windows.
-        sliced = np.moveaxis(image, 1 + axis, 1)
-        prediction = self._windows(sliced, (1, *self.plan.patch), self._slices, report)
-
+        axis = self._first_axis(image.shape[1:])
+        moved = np.moveaxis(image, 1 + axis, 1)
+        with self._work_here():
+            prediction = gathered(self._slabs(moved, axis, report), moved.shape[1:])
         return prediction.each(lambda values: np.moveaxis(values, 2, 2 + axis))
 
-    def _windows(self, image: Array, patch: tuple[int, ...], predict: Predict, report: Report | None) -> Maps:
-        with self.at_work() if self._desk is None else nullcontext():
-            windows = {"overlap": self.overlap, "growth": self.growth}
-            slabs = predict_slabs(predict, image, patch, batch=self.batch, report=report, **windows)
-            return gathered(slabs, image.shape[1:])
+    def _slabs(
+        self, image: Array | NetworkImage, axis: int, report: Report | None
+    ) -> Iterator[tuple[int, Array, Layout]]:
+        """`predict_slabs` of an image whose first axis is the network's `axis`."""
+        settings = {"overlap": self.overlap, "growth": self.growth}
+        patch = self._patch(axis, len(image.shape) - 1)
+        return predict_slabs(partial(self._answer, axis), image, patch, batch=self.batch, report=report, **settings)
 
-    def _slices(self, image: Array) -> tuple[Array, Layout]:
-        values, layout = self._ask(image[:, :, 0])
-        return values[:, :, None], layout
+    def _patch(self, axis: int, dims: int) -> tuple[int, ...]:
+        """Of windows whose first axis is `axis` of an image: one slice thick, so that slices share batches."""
+        patch = self.plan.patch
+        return (1, *patch) if dims > len(patch) else (patch[axis], *patch[:axis], *patch[axis + 1 :])
+
+    def _answer(self, axis: int, image: Array) -> tuple[Array, Layout]:
+        if image.ndim - 2 > self.plan.dims:
+            values, layout = self._ask(image[:, :, 0])
+            return values[:, :, None], layout
+        values, layout = self._ask(np.moveaxis(image, 2, 2 + axis))
+        return np.moveaxis(values, 2 + axis, 2), layout
 
 
 def require_precision(name: str) -> None:
@@ -262,24 +311,3 @@ def mirrors_of(plan: Plan) -> list[tuple[int, ...]]:
     axes = range(plan.dims) if augmentation.flip_axes is None else augmentation.flip_axes
     free = [axis for axis in axes if axis < plan.dims] if augmentation.flip > 0 else []
     return list(chain.from_iterable(combinations(free, count) for count in range(len(free) + 1)))
-
-
-def _most_probable(probabilities: Array, grid: Grid) -> Array:
-    """argmax over the classes in the scan's own grid; one class at a time, so that only two maps are alive at once."""
-    best = from_network_grid(probabilities[:1], grid)[0]
-    label = _index_dtype(np.zeros(best.shape, np.uint8), len(probabilities))
-    for index in range(1, len(probabilities)):
-        values = from_network_grid(probabilities[index : index + 1], grid)[0]
-        larger = values > best
-        label[larger] = index
-        best = np.where(larger, values, best)
-    return label
-
-
-def _label(probabilities: Array) -> Array:
-    """The most probable class of C x S probabilities, S."""
-    return _index_dtype(probabilities.argmax(axis=0), len(probabilities))
-
-
-def _index_dtype(label: Array, classes: int) -> Array:
-    return label.astype(np.uint8 if classes <= 256 else np.uint16)

@@ -3,10 +3,8 @@
 Windows overlap, so that voxels are computed several times, and a window larger than the patch saves work: an axis that
 fits into `growth` times the patch needs one window, and every voxel of it is computed once.
 
-Memory. Windows are visited along the first axis, and rows that no later window touches are handed on at once. What is
-being summed up is therefore never more than a slab of `edge + (batch - 1) * step` rows, whatever the length of the
-scan. The gathered result is float32 on the CPU, and beyond `in_memory` bytes it lies in a temporary file that the
-operating system pages in and out.
+Memory. Windows are visited along the first axis, and rows that no later window touches are handed on at once, a few at
+a time. What is being summed up is therefore a ring of as many rows as a window has, whatever the length of the scan.
 """
 
 from __future__ import annotations
@@ -14,19 +12,21 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ucseg.batches.preprocess import NetworkImage
 from ucseg.inference.maps import Layout, Maps
+from ucseg.machine.room import pieces, room
 from ucseg.types import Array
 
 Predict = Callable[[Array], tuple[Array, Layout]]
 """B x Cin x window float32 -> B x K x window float32, and what the K channels are."""
 SIGMA = 1 / 8  # of a window's edge: windows count where they see most context around a voxel
 IN_MEMORY = 2**31
+"""Bytes of a gathered result that do not lie in a file."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def axis_windows(size: int, patch: int, overlap: float = 0.5, growth: float = 1.
 
 def predict_slabs(
     predict: Predict,
-    image: Array,
+    image: Array | NetworkImage,
     patch: Sequence[int],
     overlap: float = 0.5,
     batch: int = 4,
@@ -83,11 +83,11 @@ def predict_slabs(
     growth: float = 1.0,
     report: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Array, Layout]]:
-    """Predict an image; finished rows of its first axis are handed on in order, for `gathered`.
+    """Predict an image; finished rows of its first axis are handed on in order, a few at a time.
 
     Args:
         predict: see `Predict`.
-        image: Cin x S, may be a memory map; windows are read one at a time.
+        image: Cin x S; only windows of it are asked for, one at a time.
         patch: least S of a window. Where the image is shorter it is padded with zeros, as in training.
         overlap: least part of a window's edge that the next one covers too.
         batch: windows predicted at once; fewer where they are larger than the patch, down to one.
@@ -98,28 +98,80 @@ def predict_slabs(
         First row, K x rows x S[1:] float32, and what the K channels are.
     """
     shape = image.shape[1:]
-    if len(patch) != len(shape):
-        raise ValueError(f"an image of {len(shape)} axes cannot be cut into windows of {len(patch)}")
-    axes = [axis_windows(n, p, overlap, growth) for n, p in zip(shape, patch, strict=True)]
+    axes = window_axes(shape, patch, overlap, growth)
     windows = list(itertools.product(*axes))
     batch = max(1, batch * math.prod(patch) // math.prod(len(axis[0].weight) for axis in axes))
-    done, pending = 0, np.zeros((0, 0, *shape[1:]), np.float32)
+    ring: _Ring | None = None
     for first in range(0, len(windows), batch):
         group = windows[first : first + batch]
         values, layout = predict(np.stack([_cut(image, window) for window in group]))
-        missing = group[-1][0].inside(shape[0]).stop - done - pending.shape[1]
-        if missing > 0:
-            rows = np.zeros((values.shape[1], missing, *shape[1:]), np.float32)
-            pending = np.concatenate([pending, rows], axis=1) if pending.size else rows
+        if ring is None:
+            ring = _Ring(shape, ring_rows(axes[0], shape[0]), layout)
         for window, value in zip(group, values, strict=True):
-            _add(pending, window, value, shape, done)
-        later = windows[first + batch : first + batch + 1]
-        complete = later[0][0].inside(shape[0]).start if later else shape[0]
-        if complete > done:
-            yield done, pending[:, : complete - done], layout
-            pending, done = pending[:, complete - done :].copy(), complete
+            yield from ring.finished(window[0].inside(shape[0]).start)
+            ring.add(window, value)
+        del values
         if report is not None:
             report(min(1.0, (first + batch) / len(windows)))
+    if ring is not None:
+        yield from ring.finished(shape[0])
+
+
+def window_axes(shape: Sequence[int], patch: Sequence[int], overlap: float, growth: float) -> list[list[AxisWindow]]:
+    """The windows along each axis of an image of S = `shape`."""
+    if len(patch) != len(shape):
+        raise ValueError(f"an image of {len(shape)} axes cannot be cut into windows of {len(patch)}")
+    return [axis_windows(n, p, overlap, growth) for n, p in zip(shape, patch, strict=True)]
+
+
+def ring_rows(windows: Sequence[AxisWindow], size: int) -> int:
+    """Rows that are being summed up at once: those of a window."""
+    return min(size, len(windows[0].weight))
+
+
+class _Ring:
+    """Sums of the rows that windows still add to. Row r lies at r modulo the length of the ring.
+
+    Args:
+        shape: S of the image.
+        rows: of the ring.
+        layout: what the channels of the windows' answers are.
+    """
+
+    def __init__(self, shape: Sequence[int], rows: int, layout: Layout) -> None:
+        self._shape, self._layout, self._done = tuple(shape), layout, 0
+        self._sums = np.zeros((len(layout.summed), rows, *shape[1:]), np.float32)
+
+    def add(self, window: Sequence[AxisWindow], value: Array) -> None:
+        """Add one window's K x patch values, weighted."""
+        inside = [axis.inside(n) for axis, n in zip(window, self._shape, strict=True)]
+        own = [
+            slice(part.start - axis.start, part.stop - axis.start) for axis, part in zip(window, inside, strict=True)
+        ]
+        weights = [axis.weight[part] for axis, part in zip(window, own, strict=True)]
+        weight = functools.reduce(np.multiply.outer, weights)
+        for place, rows in self._places(inside[0]):
+            part = slice(rows.start - inside[0].start, rows.stop - inside[0].start)
+            for sums, channel in zip(self._sums, self._layout.summed, strict=True):
+                sums[(place, *inside[1:])] += value[channel][tuple(own)][part] * weight[part]
+
+    def finished(self, stop: int) -> Iterator[tuple[int, Array, Layout]]:
+        """The rows before `stop` that were not handed on yet, whole: first row, K x rows x S[1:], layout."""
+        for piece in pieces((stop - self._done, *self._shape[1:])):
+            for place, rows in self._places(slice(self._done, self._done + piece.stop - piece.start)):
+                full = self._layout.filled(self._sums[:, place])
+                self._sums[:, place] = 0
+                self._done = rows.stop
+                yield rows.start, full, self._layout
+
+    def _places(self, rows: slice) -> Iterator[tuple[slice, slice]]:
+        """Where rows lie in the ring, and which rows: in two parts where the ring closes."""
+        length, start = self._sums.shape[1], rows.start
+        while start < rows.stop:
+            place = start % length
+            stop = min(rows.stop, start + length - place)
+            yield slice(place, place + stop - start), slice(start, stop)
+            start = stop
 
 
 def gathered(slabs: Iterable[tuple[int, Array, Layout]], shape: tuple[int, ...], in_memory: int = IN_MEMORY) -> Maps:
@@ -133,14 +185,14 @@ def gathered(slabs: Iterable[tuple[int, Array, Layout]], shape: tuple[int, ...],
     layout = Layout(0, ())
     for start, slab, layout in slabs:  # noqa: B007
         if result is None:
-            result = _room((slab.shape[0], *shape), in_memory)
+            result = room((slab.shape[0], *shape), np.float32, in_memory)
         result[:, start : start + slab.shape[1]] = slab
     if result is None:
         raise ValueError(f"an image of shape {shape} has no voxels")
     return layout.split(result[None])
 
 
-def _cut(image: Array, window: Sequence[AxisWindow]) -> Array:
+def _cut(image: Array | NetworkImage, window: Sequence[AxisWindow]) -> Array:
     inside = [axis.inside(n) for axis, n in zip(window, image.shape[1:], strict=True)]
     block = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
     margins = [
@@ -148,18 +200,3 @@ def _cut(image: Array, window: Sequence[AxisWindow]) -> Array:
         for axis, part in zip(window, inside, strict=True)
     ]
     return np.pad(block, [(0, 0), *margins]) if np.any(margins) else block
-
-
-def _add(total: Array, window: Sequence[AxisWindow], value: Array, shape: Sequence[int], done: int) -> None:
-    """Add one window's K x patch values, weighted, to the rows from `done` on."""
-    rows, *others = inside = [axis.inside(n) for axis, n in zip(window, shape, strict=True)]
-    own = [slice(part.start - axis.start, part.stop - axis.start) for axis, part in zip(window, inside, strict=True)]
-    weight = functools.reduce(np.multiply.outer, [axis.weight[part] for axis, part in zip(window, own, strict=True)])
-    total[:, rows.start - done : rows.stop - done, *others] += value[:, *own] * weight
-
-
-def _room(shape: tuple[int, ...], in_memory: int) -> Array:
-    if 4 * math.prod(shape) <= in_memory:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as file:  # the mapping keeps the nameless file alive as long as the array lives
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from ucseg.machine.room import pieces
 from ucseg.randomness import on_device
 from ucseg.types import Array
 
@@ -23,12 +24,22 @@ def largest_components(label: Array, classes: Iterable[int]) -> Array:
     """
     out = label.copy()
     structure = np.ones((3,) * label.ndim, dtype=bool)
+    boxes = scipy.ndimage.find_objects(label)
     for value in classes:
-        pieces, count = scipy.ndimage.label(label == value, structure)
+        box = boxes[value - 1] if value <= len(boxes) else None
+        if box is None:
+            continue
+        found, count = scipy.ndimage.label(label[box] == value, structure)
         if count > 1:
-            sizes = np.bincount(pieces.ravel())
+            # A few rows at a time: counting whole scans would take twice the memory of their numbers.
+            rows = pieces(found.shape)
+            sizes = np.zeros(count + 1, np.int64)
+            for part in rows:
+                sizes += np.bincount(found[part].ravel(), minlength=count + 1)
             sizes[0] = 0
-            out[(pieces > 0) & (pieces != sizes.argmax())] = 0
+            largest = sizes.argmax()
+            for part in rows:
+                out[box][part][(found[part] > 0) & (found[part] != largest)] = 0
     return out
 
 

@@ -19,9 +19,45 @@ def resample(array: Array, shape: tuple[int, ...]) -> Array:
     If an axis becomes coarser, the linear kernel is widened by the same factor, which removes details that the new grid
     cannot hold. If it becomes finer, this is plain linear interpolation.
     """
-    for axis in _changing_axes(array.shape[1:], shape):
-        array = _along(array, 1 + axis, _linear_filter(array.shape[1 + axis], shape[axis]))
+    whole = tuple(slice(0, n) for n in shape)
+    return resample_box(array, array.shape[1:], shape, whole)
+
+
+def resample_box(array: Array, before: tuple[int, ...], after: tuple[int, ...], box: tuple[slice, ...]) -> Array:
+    """A part of what `resample` makes of S = `before`, from those voxels alone that it needs: the same numbers.
+
+    Args:
+        array: C x S; the voxels `made_of` this box.
+        before, after: S of the whole array on the old and on the new grid.
+        box: the part, on the new grid.
+    """
+    for axis in _changing_axes(before, after):
+        old = made_of(before[axis], after[axis], box[axis])
+        rows = _linear_filter(before[axis], after[axis])
+        if (old.start, old.stop, box[axis]) != (0, before[axis], slice(0, after[axis])):
+            rows = rows[box[axis]][:, old]
+        array = _along(array, 1 + axis, rows)
     return np.ascontiguousarray(array)
+
+
+def made_of(before: int, after: int, new: slice) -> slice:
+    """Which of `before` voxels of an axis the voxels `new` of `after` are made of."""
+    if before == after:
+        return slice(new.start, new.stop)
+    first, last = _reach(before, after)
+    return slice(int(first[new.start]), int(last[new.stop - 1]) + 1)
+
+
+def ready(before: int, after: int, known: int) -> int:
+    """How many of `after` voxels of an axis can be made of the first `known` of `before` voxels."""
+    return known if before == after else int(np.searchsorted(_reach(before, after)[1], known))
+
+
+@lru_cache(maxsize=256)
+def _reach(before: int, after: int) -> tuple[Array, Array]:
+    """The first and the last old voxel of each new one."""
+    rows = _linear_filter(before, after)
+    return rows.indices[rows.indptr[:-1]], rows.indices[rows.indptr[1:] - 1]
 
 
 def resample_label(label: Array, shape: tuple[int, ...]) -> Array:

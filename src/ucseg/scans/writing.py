@@ -67,7 +67,7 @@ def write_like(array: Array, like: Scan, path: Path, colours: Sequence[tuple[int
     if ending in _INSTEAD:
         raise UserError("mask-format", f"{path}: masks are not written as '{path.suffix}'; choose {_INSTEAD[ending]}.")
     if np.issubdtype(array.dtype, np.floating):
-        array = array.astype(np.float32)
+        array = array.astype(np.float32, copy=False)
     elif array.dtype.name not in _MASK_DTYPES:
         array = _narrowed(array)
     if ending == ".png" and (array.ndim == 3 or array.dtype == np.float32):

@@ -1,0 +1,81 @@
+"""Room for arrays as large as a scan: in memory, or, beyond that, in a file that vanishes with the array.
+
+A page of such a file counts as the process's own memory only from its use to `leave`. The system keeps it as long as
+it has memory to spare, and writes it to the disk where it has none.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import mmap
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ucseg.errors import UserError
+from ucseg.machine.memory import in_gib
+
+Array = npt.NDArray[Any]
+
+IN_MEMORY = 2**28
+"""Bytes of one array."""
+AT_A_TIME = 2**20
+"""Voxels of what is made and dropped again on the way through a scan."""
+
+
+def room(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, in_memory: int | None = None) -> Array:
+    """An array of any content, its first axis the slowest.
+
+    Args:
+        in_memory: most bytes outside a file; None: `IN_MEMORY`.
+
+    Raises:
+        UserError: the disk has no place for it. Without this check the process would be killed in its midst.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= (IN_MEMORY if in_memory is None else in_memory):
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the mapping keeps the nameless file alive as long as the array lives
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise
+            raise UserError(
+                "no-room-on-disk",
+                f"{tempfile.gettempdir()}: has no place for {in_gib(size)} that a large scan needs for a while; "
+                "set TMPDIR to a folder with more.",
+            ) from None
+        return np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), size))
+
+
+def leave(*arrays: Array) -> None:
+    """Give back the memory in which pages of these arrays lie, if they are of a file. Their values stay."""
+    for array in arrays:
+        if (file := _mapping(array)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+            file.madvise(mmap.MADV_DONTNEED)
+
+
+def in_file(array: Array) -> bool:
+    """Whether an array of `room` lies in a file."""
+    return _mapping(array) is not None
+
+
+def _mapping(array: Array) -> mmap.mmap | None:
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def pieces(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of the first axis, in order, so that a piece has about `AT_A_TIME` voxels."""
+    rows = max(1, AT_A_TIME // max(1, math.prod(shape[1:])))
+    return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
