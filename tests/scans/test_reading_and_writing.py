@@ -487,3 +487,12 @@ def test_real_fixtures_are_read_or_refused_for_the_right_reason(shared_data, tmp
     cannot_read(fixtures / "nifti" / "example4d.nii.gz", "scan-axes", "4D")
     cannot_read(fixtures / "nifti" / "example_nifti2.nii.gz", "scan-axes", "4D")
     cannot_read(fixtures / "nifti" / "test.mgz", "scan-axes", "4D")
+
+
+def test_a_header_is_read_again_when_its_file_was_written_again(tmp_path):
+    file = tmp_path / "a.nii.gz"
+    for edge in (2.0, 3.0):
+        nib.save(nib.Nifti1Image(np.full((4, 5, 6), edge, np.float32), np.diag([edge, 1.0, 1.0, 1.0])), file)
+        scan = read_scan(file)
+        assert scan.geometry.spacing == read_header(file)[1].spacing == (edge, 1.0, 1.0)
+        assert (scan.array == edge).all()

@@ -83,9 +83,16 @@ def mask_offset(mask: Address, image_shape: tuple[int, ...], geometry: Geometry)
 
 def classes_held(label: Array) -> set[int]:
     """The classes of a label, S class indices, without the background and what is not annotated."""
-    flat = label.reshape(-1)  # counted in pieces: a count takes eight bytes a voxel
+    return set(values_held(label).tolist()) - {0, NOT_ANNOTATED}
+
+
+def values_held(values: Array) -> Array:
+    """The different values of a mask, ascending, in its dtype: what `numpy.unique` finds, of uint8 in half the time."""
+    if values.dtype != np.uint8:
+        return np.unique(values)
+    flat = values.reshape(-1)  # counted in pieces: a count takes eight bytes a voxel
     counts = sum(np.bincount(flat[at : at + 2**20], minlength=256) for at in range(0, flat.size, 2**20))
-    return set(np.flatnonzero(counts).tolist()) - {0, NOT_ANNOTATED}
+    return np.flatnonzero(counts).astype(np.uint8)
 
 
 def unknown_in(label: Array) -> Array | None:

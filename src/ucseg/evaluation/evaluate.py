@@ -17,6 +17,7 @@ from ucseg.dataset.masks import (
     nothing_annotated,
     read_label,
     unknown_in,
+    values_held,
 )
 from ucseg.errors import UserError
 from ucseg.evaluation.class_names import agreed_names, as_references, classes_of, require_same_classes
@@ -264,7 +265,7 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
 
 
 def _names(predicted: Array, true: Array, named: Mapping[int, str]) -> dict[int, str]:
-    labels = (int(label) for label in np.union1d(np.unique(predicted), np.unique(true)) if label != 0)
+    labels = (int(label) for label in np.union1d(values_held(predicted), values_held(true)) if label != 0)
     return {label: named.get(label, f"class {label}") for label in labels}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ucseg.dataset.manifest import Dataset
-from ucseg.dataset.masks import by_names, mask_values, names_of_none, numbers_to_classes, renumbered
+from ucseg.dataset.masks import by_names, mask_values, names_of_none, numbers_to_classes, renumbered, values_held
 from ucseg.dataset.outlines import fill_outlines
 from ucseg.errors import UserError, some
 from ucseg.scans.address import Address
@@ -82,7 +82,7 @@ def _class_numbers(path: Address, classes: Mapping[int, str] | None, values: Arr
         values = whole.astype(np.int32)
     if values.dtype == bool:
         values = values.astype(np.uint8)
-    occurring = np.unique(values)
+    occurring = values_held(values)
     if values.dtype == np.uint8 and set(occurring.tolist()) <= {0, 255} and (classes is None or 255 not in classes):
         return (values // 255).astype(np.uint8)
     if classes is None and len(occurring) > _GREY and (path.plain or _is_varied(values)):

@@ -117,10 +117,11 @@ def known_corners(unknown: Array, box: tuple[slice, ...]) -> Array:
 
 def corner_codes(mask: Array) -> Array:
     """Which of the 2^n voxels around every corner point are inside: bit sum_a offset_a 2^a. Shape S + 1, uint8."""
-    code: Array = np.pad(mask, 1).astype(np.uint8)
+    code: Array = np.zeros([edge + 2 for edge in mask.shape], np.uint8)
+    code[(slice(1, -1),) * mask.ndim] = mask
     for axis in range(mask.ndim):
-        ahead = np.moveaxis(code, axis, 0)
-        code = np.moveaxis(ahead[:-1] | (ahead[1:] << (1 << axis)), 0, axis)
+        before = (slice(None),) * axis
+        code = code[(*before, slice(None, -1))] | (code[(*before, slice(1, None))] << (1 << axis))
     return code
 
 

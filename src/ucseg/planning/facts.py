@@ -125,13 +125,30 @@ def facts_in(scan: Scan, label: Array | None, thumbnail: bytes | None, slice_axi
         inside = inside[np.isfinite(inside)]
         if inside.size:
             at = (np.arange(FOREGROUND_POINTS) + 0.5) / FOREGROUND_POINTS
-            facts["foreground"] = np.quantile(inside, at).astype(np.float64).tobytes()
+            facts["foreground"] = quantiles(inside, at).astype(np.float64).tobytes()
     return ScanFacts(
         zero_share=float(np.count_nonzero(scan.array == 0) / max(1, values.size)),
-        intensity=tuple(np.percentile(every, INTENSITY_AT).tolist()) if every.size else (0.0,) * len(INTENSITY_AT),
+        intensity=tuple(
+            quantiles(every, np.array(INTENSITY_AT) / 100).tolist() if every.size else [0.0] * len(INTENSITY_AT)
+        ),
         thumbnail=thumbnail,
         **facts,
     )
+
+
+def quantiles(values: Array, at: Array) -> Array:
+    """What `numpy.quantile` finds, to the last bit, of finite values (N, at least one) at K parts: K float64.
+
+    numpy partitions the values at each place, which takes up to thirty times as long as to sort them.
+    """
+    small = values.dtype.itemsize <= 2 and values.dtype.kind in "iu"
+    ordered = np.sort(values, kind="stable" if small else None)  # a stable sort of small integers counts their digits
+    place = (len(ordered) - 1) * at
+    first = np.floor(place).astype(np.intp)
+    low, high = ordered[first], ordered[np.minimum(first + 1, len(ordered) - 1)]
+    part, apart = place - first, np.subtract(high, low)
+    found: Array = np.where(part < 0.5, low + apart * part, high - apart * (1 - part))
+    return found
 
 
 def round_trip(label: Array, shape: tuple[int, ...]) -> dict[int, float]:

@@ -40,7 +40,7 @@ _SAME_STEPS = 0.01
 _AFTER_VOXELS = 2**24
 """Bytes that may follow the voxels: MGH files have their history there."""
 _PIECE = 2**16
-_KEPT = 512
+_KEPT = 1024
 """Headers of a few KiB each."""
 _TABLE_CODES = (0, 30)
 """Of header extensions: without a kind, and those of Caret."""
@@ -69,7 +69,7 @@ def read(address: Address) -> Scan:
         raise refusals.values(address, image.get_data_dtype())
     array = np.moveaxis(array, 3, 0) if address.part else array[None]
     array = np.ascontiguousarray(native(array)).reshape(channels, *shape)
-    return Scan(array, _geometry(address, image), address.path, _one_file(image.header))
+    return Scan(array, _geometry(image, address.said.geometry), address.path, _one_file(image.header))
 
 
 def _unpacked(path: Path, image: Any, voxels: int) -> bytes:
@@ -97,7 +97,7 @@ def _voxels(stored: Any, unpacked: bytes) -> Any:
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     image = _load(address.file)
     shape, channels = _shape(address, image)
-    return shape, _geometry(address, image), channels
+    return shape, _geometry(image, address.said.geometry), channels
 
 
 def segment_names(path: Path) -> dict[int, str]:
@@ -229,7 +229,8 @@ def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
     return (*shape, 1, 1)[:3], shape[3] if part else 1
 
 
-def _geometry(address: Address, image: Any) -> Geometry:
+@lru_cache(maxsize=_KEPT)
+def _geometry(image: Any, wanted: str | None) -> Geometry:
     """Where the voxels lie. A NIfTI holds sform, qform and edges (pixdim), of which some may be missing.
 
     The sform counts. Where its steps are not the edges that pixdim holds, the qform, whose steps are these, counts: a
@@ -249,7 +250,7 @@ def _geometry(address: Address, image: Any) -> Geometry:
     if not _usable(affine):  # which is refused
         return Geometry(affine)
     edges = _edges(header, _steps(affine))
-    doubt, wanted = "", address.said.geometry
+    doubt = ""
     if wanted is None:
         differ = not np.allclose(_steps(affine), edges, rtol=_SAME_STEPS)
         set_by_hand = not np.array_equal(edges, np.ones(3))
