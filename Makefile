@@ -4,6 +4,8 @@
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 VENV := .venv
 STAMP := $(VENV)/.installed
+# Python compiles what it imports, which is a small part of what is installed.
+PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
 # Threads of the numerical libraries: more than the cores of a small machine only makes tests slower.
 THREADS ?= 2
 THREADS_EACH = $(THREADS)
@@ -15,10 +17,11 @@ demo: $(STAMP)
 	$(ENV) $(VENV)/bin/ucseg demo
 
 # As many tests at once as there are THREADS, each on one: the tensors of tests are too small to share among cores.
+# worksteal: each process gets whole folders, so that what a file's tests share is mostly made once.
 # A test that hangs prints where it stands after five minutes.
 test: THREADS_EACH := 1
 test: lint
-	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) -rs -o faulthandler_timeout=300
+	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) --dist worksteal -rs -o faulthandler_timeout=300
 
 # The wheel by itself, in an environment of its own without what the tests need, runs the demo.
 wheel-test: $(STAMP)
@@ -44,8 +47,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where it is with PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; say where a newer one is with PYTHON=..." >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,monai,imagenet]'
+	$(PIP) -c constraints.txt torch==2.13.0
+	$(PIP) -c constraints.txt -e '.[dev,docs,monai,imagenet]'
 	touch $(STAMP)
 
 clean:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cells import run_here
 from ucseg.cli.main import main
 from ucseg.dataset.manifest import load_dataset
 from ucseg.demonstration.scans import draw_dataset
@@ -18,7 +19,8 @@ from ucseg.training.run_folder import RunFolder
 ROOT = Path(__file__).parents[2]
 # One run in place of a grid: what more methods, amounts and seeds do is tested where they are.
 SMALL_GRID = {"--methods": "supervised", "--labelled": "1", "--seeds": "1", "--steps": "1"}
-SMALL = ["--set", "plan.labelled_batch=1", "--set", "plan.unlabelled_batch=1", "--steps", "2", "--workers", "0"]
+SMALL_PLAN = ("labelled_batch=1", "unlabelled_batch=1", "width=8")
+SMALL = [f"plan.{setting}" for setting in SMALL_PLAN]
 
 
 def blocks(page: str) -> Iterator[tuple[str, str]]:
@@ -32,7 +34,7 @@ def run_page(page: str) -> list[str]:
     verbs = []
     for language, text in blocks(page):
         if language == "python":
-            exec(text.replace("steps=2000", f"steps=2, workers=0, set={SMALL[1:4:2]}"), {})
+            exec(text.replace("steps=2000", f"steps=2, workers=0, set={SMALL}"), {})
             continue
         for line in text.splitlines():
             words = shlex.split(line, comments=True)
@@ -42,16 +44,22 @@ def run_page(page: str) -> list[str]:
     return verbs
 
 
+def settings(of: Iterable[str]) -> list[str]:
+    return [word for setting in of for word in ("--set", setting)]
+
+
 def run_command(words: list[str]) -> None:
     """A command with few steps. typer leaves the process after a verb: only a code other than 0 is a failure."""
     if words[0] in ("train", "pretrain"):
         for option in {"--steps", "--hours"} & {*words}:
             del words[words.index(option) : words.index(option) + 2]
-        words += [] if "--resume" in words else SMALL
+        words += [] if "--resume" in words else [*settings(SMALL), "--steps", "2", "--workers", "0"]
+    if words[0] == "plan" and "--hours" in words:  # measures the steps of networks
+        words += settings(SMALL_PLAN)
     if words[0] == "compare":
         for option, value in SMALL_GRID.items():
             words[words.index(option) + 1] = value
-        words += ["--set", "workers=0"]
+        words += settings(["workers=0", *SMALL])
     try:
         main(words)
     except SystemExit as leaving:
@@ -80,6 +88,7 @@ def test_the_tutorial_of_the_loop_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ucseg.comparison.processes.run_jobs", run_here)
     draw_dataset(tmp_path / "SCANS", "ultrasound", 12, (64, 64), 0)
     for number in range(4):
         (tmp_path / "SCANS" / "masks" / f"synthetic{number:03d}.png").unlink()
