@@ -4,7 +4,7 @@
 
 FOLDER/whole is one run without a stop, FOLDER/killed the other. Half of the kills come at a random time, from
 outside. The others come just before or just after a counted call of fsync or replace: in the middle of saving.
-Runs are forked, so that torch is loaded once; nothing may be computed here before.
+Runs are forked, so that all they import is loaded once; nothing may be computed here before.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def main() -> None:
     config = TrainConfig(
         steps=STEPS, precision=precision, save_every=0, log_every=1, ema=0.9, device="cpu", validate_every=5
     )  # type: ignore[arg-type]
+    for late in ("torch._dynamo", "lightning_fabric"):  # an optimiser and the loop import them where they begin
+        import_module(late)
     assert _wait(forked(lambda: _go(folder / "whole", config, batches()))) == 0
     rng = random.Random(0)
     at = []
