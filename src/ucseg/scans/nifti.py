@@ -249,19 +249,20 @@ def _geometry(image: Any, wanted: str | None) -> Geometry:
     affine = stated.get("sform", stated.get("qform", affine))
     if not _usable(affine):  # which is refused
         return Geometry(affine)
-    edges = _edges(header, _steps(affine))
+    own = _steps(affine)
+    edges = _edges(header, own)
     doubt = ""
     if wanted is None:
-        differ = not np.allclose(_steps(affine), edges, rtol=_SAME_STEPS)
+        differ = bool((np.abs(own - edges) > _SAME_STEPS * edges).any())
         set_by_hand = not np.array_equal(edges, np.ones(3))
         wanted = "pixdim" if differ and set_by_hand else "sform"
         if differ and (set_by_hand or "qform" in stated):
             taken, left = (wanted, "sform") if wanted == "pixdim" else (wanted, "pixdim")
-            steps = {"sform": scale[0] * _steps(affine), "pixdim": scale[0] * edges}
+            steps = {"sform": scale[0] * own, "pixdim": scale[0] * edges}
             doubt = f"{left} says {_words(steps[left])}, {taken} says {_words(steps[taken])}"
     chosen = stated.get(wanted, affine)
     if wanted == "pixdim":
-        chosen = stated["qform"] if "qform" in stated else affine @ np.diag([*(edges / _steps(affine)), 1.0])
+        chosen = stated["qform"] if "qform" in stated else affine @ np.diag([*(edges / own), 1.0])
     others = [(f"the {name} of the header", scale * found) for name, found in stated.items() if found is not chosen]
     if scale[0, 0] != 1:
         others += [(f"the {name} of the header without its unit", found) for name, found in stated.items()]

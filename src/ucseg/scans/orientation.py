@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,17 @@ def canonical_axes(geometry: Geometry, source: Path) -> tuple[tuple[int, ...], t
     if geometry.unit == "px":
         return tuple(range(geometry.dims)), (False,) * geometry.dims
     check_geometry(source, geometry)
+    return _closest(geometry.affine[:-1, :-1].astype(np.float64).tobytes(), geometry.dims)
+
+
+@lru_cache(maxsize=256)
+def _closest(directions: bytes, dims: int) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Order and flips of an affine's directions, dims x dims float64: in most scans of a dataset they are the same."""
     from nibabel.orientations import io_orientation  # of volumes alone: it takes long to load
 
-    orientation = io_orientation(geometry.affine)  # type: ignore[no-untyped-call]
+    affine = np.eye(dims + 1)
+    affine[:-1, :-1] = np.frombuffer(directions).reshape(dims, dims)
+    orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     order = np.argsort(orientation[:, 0])
     return tuple(int(axis) for axis in order), tuple(bool(orientation[axis, 1] < 0) for axis in order)
 
