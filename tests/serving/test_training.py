@@ -83,7 +83,8 @@ def test_a_training_starts_from_the_weights_and_its_weights_answer(served: Any, 
     assert Trainings(folder, folder / "OTHER").current == folder / "OTHER"
 
 
-def test_a_training_keeps_its_place_when_the_server_ends(data: Data) -> None:
+def test_a_training_keeps_its_place_when_the_server_ends(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its second process only waits: what `ucseg train --resume` does is tested there."""
     folder, run = data
     first = Trainings(folder, run.absolute(), ["workers=0", "log_every=1", "save_every=0"], steps=3000)
     first.start()
@@ -93,11 +94,15 @@ def test_a_training_keeps_its_place_when_the_server_ends(data: Data) -> None:
     assert json.loads((folder / "trainings" / "0001" / "job.json").read_text())["status"] == "RUNNING"
     saved = RunFolder(folder / "trainings" / "0001" / "run")
     assert saved.unfinished
+    assert first.progress()["step"] > 1
     second = Trainings(folder, run.absolute())
     assert second.running is not None
+    started, words = [], second._words
+    monkeypatch.setattr(second, "_words", lambda *given: started.append(words(*given)) or ["sleep", "600"])
     second.start()
-    step = first.progress()["step"]
-    wait(lambda: second.progress()["step"] > step)
+    wait(lambda: second._process is not None)
+    assert [one[-1] for one in started] == ["--resume"]
+    assert str(saved.path) in started[0]
     assert second.stop()["id"] == "0001"
     wait(lambda: second._process is None)
     assert second.last["status"] == "STOPPED"
@@ -131,13 +136,20 @@ def test_a_training_of_a_killed_server_is_waited_for(data: Data, monkeypatch: py
     first.close()
 
 
-def test_what_goes_wrong_in_a_training_is_kept(data: Data) -> None:
+def test_what_goes_wrong_in_a_training_is_kept(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, run = data
     trainings = Trainings(folder, run.absolute(), ["nonsense=1"])
+    words = trainings._words
+
+    def failing(*given: Any) -> list[str]:
+        """A process that says its settings and fails, as `ucseg train` does, which takes seconds to begin."""
+        return ["bash", "-c", f"echo 'ucseg: no {words(*given)[-1]}' >&2; exit 2"]
+
+    monkeypatch.setattr(trainings, "_words", failing)
     trainings.start()
     trainings.submit({})
     wait(lambda: trainings.jobs[0]["status"] == "ERROR")
-    assert "nonsense" in trainings.last["error"]
+    assert "no nonsense=1" in trainings.last["error"]
     assert trainings.current == run.absolute()
     with refused("train-steps", naming="0"):
         trainings.submit({"steps": 0})

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +29,25 @@ from ucseg.types import Problem, Progress
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def from_one_import() -> Iterator[None]:
+    """Processes of `launch` are forked from one that has imported what they need; each would take seconds to.
+
+    `train --devices 2` is tested with processes as they are for users.
+    """
+    multiprocessing.set_forkserver_preload(["torch._dynamo", "lightning_fabric", "shared_batches"])
+    spawn = import_module("torch.multiprocessing.spawn")  # the package has a function of this name
+    start = spawn.start_processes
+
+    def forked(*given: Any, **more: Any) -> Any:
+        return start(*given, **{**more, "start_method": "forkserver"})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spawn, "start_processes", forked)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared(from_one_import: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     folder = tmp_path_factory.mktemp("ranks")
     launch(partial(together, folder), 2, 1, "cpu")
@@ -80,7 +102,7 @@ def test_a_script_without_a_guard_hears_what_it_lacks(tmp_path: Path) -> None:
     assert "if __name__ == '__main__':" in done.stderr
 
 
-def test_a_killed_process_ends_the_others_and_is_named() -> None:
+def test_a_killed_process_ends_the_others_and_is_named(from_one_import: None) -> None:
     with refused("process-killed", naming=["process 1", "signal 9", "--resume"]):
         launch(be_killed, 2, 1, "cpu")
 
