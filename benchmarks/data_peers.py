@@ -239,12 +239,12 @@ def main() -> None:
             for program, steps in tasks[task].items():
                 rounds[program].append(measured(work, task, steps))
                 print(task, program, rounds[program][-1], flush=True)
-        kept[task] = {"cores": cores(), **machine(), "programs": {p: medians(found) for p, found in rounds.items()}}
-        if task.startswith("evaluate"):
-            kept[task]["means"] = said(work)
-        command = "OMP_NUM_THREADS=1 python benchmarks/data_peers.py --data SCANS --work WORK --nnunet NNUNET/bin"
-        report = {"command": f"{command} --monai MONAI/bin --rounds {words.rounds}", "tasks": kept}
-        words.out.write_text(json.dumps(report, indent=1) + "\n")
+            kept[task] = {"cores": cores(), **machine(), "programs": {p: medians(found) for p, found in rounds.items()}}
+            if task.startswith("evaluate"):
+                kept[task]["means"] = said(work)
+            command = "OMP_NUM_THREADS=1 python benchmarks/data_peers.py --data SCANS --work WORK --nnunet NNUNET/bin"
+            report = {"command": f"{command} --monai MONAI/bin", "tasks": kept}  # whole after each round
+            words.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

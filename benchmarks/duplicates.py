@@ -6,6 +6,10 @@ SCANS holds the folders kvasir, isic, hc18 and hippocampus. A person must judge 
 the same: `--sheets FOLDER` draws the pairs of 2D images side by side. Every tenth image (every fifth volume) is copied
 in the ways of CHANGES, and the copy is searched for among all originals. Writes benchmarks/results/duplicates.json.
 
+`--exact` measures whether an exact index could replace the comparison of all hashes. If two hashes of 120 bits differ
+in at most R, one of m pieces differs in at most R / m. So an index of pieces finds all pairs within R, and looks at
+the pairs that agree in a piece. Writes benchmarks/results/duplicates_exact.json.
+
 `--growth` measures what comparing all hashes costs, of 1,000 to 30,000 images: the part of the search that grows
 with the square. Writes benchmarks/results/duplicates_growth.json.
 """
@@ -17,6 +21,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +139,80 @@ def cpu_seconds_of_noise() -> dict[int, list[float]]:
     return seconds
 
 
+def exact(data: Path) -> dict[str, Any]:
+    """How many bits lie between images that show the same, and others; and what an index of pieces would look at."""
+    found: dict[str, Any] = {"bits_of_a_hash": BITS, "sets": {}}
+    everything = []
+    for name in ("kvasir", "isic"):
+        arrays = for_each(lambda file: read_scan(file).array, files(data)[name])
+        copies = [thumbnail_of(array) for array in arrays]
+        pixels = np.stack([pixels_of(copy) for copy in copies if copy is not None])
+        hashes = np.stack(duplicates._variants(pixels)[0])
+        same = {(i, j) for i, j, _ in near_duplicates(copies)}
+        nearest = []
+        for row in range(len(pixels)):
+            apart = bits_between(hashes[:, row], hashes[0])
+            apart[[row, *(j for pair in same if row in pair for j in pair)]] = BITS
+            nearest.append(int(apart.min()))
+        found["sets"][name] = {
+            "images": len(pixels),
+            "bits_between_pairs_found": sorted(
+                int(min(bits_between(hashes[:, i], hashes[0, [j]])[0], bits_between(hashes[:, j], hashes[0, [i]])[0]))
+                for i, j in same
+            ),
+            "bits_to_the_nearest_other": dict(
+                zip(map(str, PARTS), np.percentile(nearest, PARTS).tolist(), strict=True)
+            ),
+            "bits_to_copies_of_10_images": {
+                change: sorted(
+                    bits_to_copy(hashes[:, row], hashes[0, row], arrays[row], work) for row in range(0, 100, 10)
+                )
+                for change, work in CHANGES.items()
+            },
+        }
+        print(name, found["sets"][name], flush=True)
+        everything.append(hashes)
+    hashes = np.concatenate(everything, axis=1)
+    found["looked_at"] = [
+        looked_at(hashes, radius, pieces) for radius in (8, 16, 24, 32) for pieces in (4, 6, 8, 10, 12)
+    ]
+    return found
+
+
+BITS = 120
+PARTS = (1, 5, 50, 95)
+
+
+def bits_between(variants: Array, hashes: Array) -> Array:
+    """Of one image in all its variants (V x 2) to others (N x 2): the fewest bits, N."""
+    return np.asarray(np.bitwise_count(variants[:, None] ^ hashes[None]).sum(axis=-1, dtype=np.int64).min(axis=0))
+
+
+def bits_to_copy(variants: Array, plain: Array, array: Array, work: Callable[[Array], Array]) -> int:
+    """Bits between an image and its changed copy, either way round."""
+    copy = thumbnail_of(np.asarray(work(array.mean(axis=0, dtype=np.float32)), np.float32)[None])
+    assert copy is not None
+    changed = np.stack(duplicates._variants(pixels_of(copy)[None])[0])[:, 0]
+    return int(min(bits_between(variants, changed[:1])[0], bits_between(changed, plain[None])[0]))
+
+
+def looked_at(hashes: Array, radius: int, pieces: int, rows: int = 60) -> dict[str, Any]:
+    """The share of comparisons (image, other image, variant) that agree in a piece, and look-ups for one hash."""
+    bits = np.unpackbits(hashes.view(np.uint8), axis=-1)[..., :BITS].reshape(*hashes.shape[:2], pieces, -1)
+    chosen = np.linspace(0, hashes.shape[1] - 1, rows).astype(int)
+    hits = sum(
+        int(np.count_nonzero(((own[:, None] != bits[0][None]).sum(-1, dtype=np.uint8) <= radius // pieces).any(-1)))
+        for own in bits[:, chosen].swapaxes(0, 1)
+    )
+    width = BITS // pieces
+    return {
+        "radius": radius,
+        "pieces": pieces,
+        "share_of_comparisons": round(hits / (rows * bits.shape[0] * bits.shape[1]), 4),
+        "look_ups_of_a_hash": pieces * sum(comb(width, k) for k in range(radius // pieces + 1)),
+    }
+
+
 def growth() -> dict[str, Any]:
     """CPU seconds of comparing all hashes, of so many images."""
     rng = np.random.default_rng(0)
@@ -153,6 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--exact", action="store_true")
     parser.add_argument("--sheets", type=Path)
     given = parser.parse_args()
     if given.growth:
@@ -162,6 +242,11 @@ def main() -> None:
         return
     if given.data is None:
         parser.error("--data or --growth is needed")
+    if given.exact:
+        made_by = {"made_by": "OMP_NUM_THREADS=1 python benchmarks/duplicates.py --data SCANS --exact", **machine()}
+        out = Path(__file__).parent / "results" / "duplicates_exact.json"
+        out.write_text(json.dumps(made_by | exact(given.data), indent=1) + "\n", encoding="utf-8")
+        return
     results: dict[str, Any] = {"made_by": "OMP_NUM_THREADS=1 python benchmarks/duplicates.py --data SCANS", **machine()}
     results["thresholds"] = duplicates.NEARLY_THE_SAME
     results["sets"] = {}
