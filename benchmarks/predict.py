@@ -1,6 +1,9 @@
 """Seconds a volume and an image: our prediction against the plain loop of dense windows, with the same UC-Seg network.
 
     OMP_NUM_THREADS=2 python benchmarks/predict.py
+    OMP_NUM_THREADS=1 python benchmarks/predict.py many RUN SCANS --baseline OTHER/src    # predict_runs.py
+    OMP_NUM_THREADS=1 python benchmarks/predict.py exported RUN SCANS
+    OMP_NUM_THREADS=1 python benchmarks/predict.py peers RUN SCANS --nnunet ENVIRONMENT/bin --nnunet-model MODEL
 
 The loop is written here as the method's authors run it: fp32, contiguous tensors, one window after the other at a
 stride of 18 x 18 x 4 voxels, their probabilities summed up. It runs with the allocator as it comes, and once more with
@@ -142,15 +145,47 @@ def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, repea
     }
 
 
+def whole_calls(words: argparse.Namespace) -> None:
+    """Measure `ucseg predict` as a whole; a row is added to the file of its kind."""
+    import predict_runs
+    from provenance import RESULTS, machine
+
+    scans = sorted(words.scans.iterdir())[: words.scans_most]
+    if words.what == "many":
+        row = predict_runs.many(words.run, scans, words.baseline, words.precision, words.repeats)
+    elif words.what == "peers":
+        row = predict_runs.peers(words.run, scans, words.nnunet, words.nnunet_model, words.repeats)
+    else:
+        row = predict_runs.exported(words.run, scans, words.precision, words.repeats)
+    row = {"data": words.scans.name, **machine(), **row}
+    file = words.out or RESULTS / f"predict_{words.what}.json"
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    more = {"many": " --baseline OTHER/src", "peers": " --nnunet ENVIRONMENT/bin --nnunet-model MODEL"}
+    command = f"OMP_NUM_THREADS=1 python benchmarks/predict.py {words.what} RUN SCANS{more.get(words.what, '')}"
+    file.write_text(json.dumps({"command": command, "rows": [*rows, row]}, indent=1) + "\n")
+    print(json.dumps(row, indent=1))
+
+
 def main() -> None:
     """See the module's docstring."""
     from provenance import RESULTS, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["loop", "many", "exported", "peers"], default="loop")
+    parser.add_argument("run", nargs="?", type=Path)
+    parser.add_argument("scans", nargs="?", type=Path, help="a folder of scans and nothing else")
+    parser.add_argument("--baseline", type=Path, help="many: the folder src of an older version")
+    parser.add_argument("--nnunet", type=Path, help="peers: the folder bin of nnU-Net's environment")
+    parser.add_argument("--nnunet-model", type=Path, help="peers: the folder of a trained model, fold all")
+    parser.add_argument("--scans-most", type=int, default=100)
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--windows", type=int, default=2, help="of the loop that are timed")
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
+    if words.what != "loop":
+        whole_calls(words)
+        return
     rows = []
     for size in SIZES:
         rows.append(measure(*size, words.repeats, words.windows))

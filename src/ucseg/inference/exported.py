@@ -92,6 +92,9 @@ class ExportedPredictor(ScanPredictor):
         UserError: the model is damaged, no runtime is installed, or the device is another one.
     """
 
+    # A runtime prepares itself for each size of a batch, and an image of a larger batch takes no less time.
+    joins_scans = False
+
     def __init__(self, folder: Path | str, device: str = "auto", *, precision: str = "auto", **windows: Any) -> None:
         folder = Path(folder)
         self._about = folder / ABOUT

@@ -107,6 +107,8 @@ def onnxruntime_session(graph: Path) -> Session:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = cores()
     options.log_severity_level = 3  # it warns of shapes that it cannot infer
+    # Between two operators its threads would spin, on cores that read and write other scans meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
     def run(image: Array) -> list[Array]:

@@ -121,6 +121,8 @@ class ScanPredictor(ABC):
 
     precision: str
     """"bf16" or "fp32"."""
+    joins_scans = True
+    """Whether windows of several scans may be one batch (`together.py`)."""
 
     @property
     @abstractmethod

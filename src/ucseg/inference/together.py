@@ -49,7 +49,8 @@ class _Question:
 
     def joins(self, other: _Question) -> bool:
         """Whether both can be of one batch."""
-        return self.predictor is other.predictor and self.windows.shape[1:] == other.windows.shape[1:]
+        alike = self.predictor is other.predictor and self.windows.shape[1:] == other.windows.shape[1:]
+        return alike and self.predictor.joins_scans
 
     @property
     def voxels(self) -> int:
