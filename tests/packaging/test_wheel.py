@@ -24,8 +24,10 @@ def run(*words: str | Path, cwd: Path) -> None:
     subprocess.run([str(word) for word in words], cwd=cwd, env=clean, check=True)
 
 
-def build(tmp_path: Path) -> tuple[Path, list[str]]:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The wheel, and the files of the package that are under version control."""
+    tmp_path = tmp_path_factory.mktemp("built")
     listed = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     sources = [file for file in listed.split() if (ROOT / file).exists()]
     for file in ("pyproject.toml", "README.md", "LICENSE", *sources):  # no build folder with what was there before
@@ -38,8 +40,8 @@ def build(tmp_path: Path) -> tuple[Path, list[str]]:
 
 
 @pytest.mark.wheel
-def test_an_exported_model_predicts_where_torch_is_not_installed(tmp_path: Path) -> None:
-    wheel, _ = build(tmp_path)
+def test_an_exported_model_predicts_where_torch_is_not_installed(built: tuple[Path, list[str]], tmp_path: Path) -> None:
+    wheel, _ = built
     run(sys.executable, "-m", "venv", "alone", cwd=tmp_path)
     python = tmp_path / "alone" / "bin" / "python"
     pins = ("-c", ROOT / "constraints.txt")
@@ -66,8 +68,8 @@ def test_an_exported_model_predicts_where_torch_is_not_installed(tmp_path: Path)
 
 
 @pytest.mark.wheel
-def test_the_wheel_alone_holds_every_file_and_runs_the_demo(tmp_path: Path) -> None:
-    wheel, sources = build(tmp_path)
+def test_the_wheel_alone_holds_every_file_and_runs_the_demo(built: tuple[Path, list[str]], tmp_path: Path) -> None:
+    wheel, sources = built
     lacking = {file.removeprefix("src/") for file in sources} - {*zipfile.ZipFile(wheel).namelist()}
     assert not lacking, "see [tool.setuptools.package-data]"
 

@@ -47,6 +47,12 @@ def page(study: Path) -> Path:
     return ucseg.report([study / "numbers"], out=study / "report.html")
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longest; the page of the whole study has all figures."""
+    monkeypatch.setattr("ucseg.reporting.figures._uri", lambda figure: "data:,")
+
+
 def headings(page: Path) -> list[str]:
     return re.findall(r'<h2 id="(\w+)"', page.read_text())
 
@@ -76,7 +82,7 @@ def test_an_evaluation_leads_to_everything_it_was_made_from(study: Path, page: P
     assert text.count('alt="reliability, or risk over coverage"') == 2
 
 
-def test_sections_appear_as_far_as_the_folders_go(study: Path) -> None:
+def test_sections_appear_as_far_as_the_folders_go(study: Path, no_figures: None) -> None:
     of_run = ucseg.report([study / "run"], out=study / "run.html")
     assert headings(of_run) == ["data", "plan", "training"]
     of_data = ucseg.report([study / "data"], out=study / "data.html")
@@ -108,7 +114,9 @@ def test_a_browser_shows_the_contact_sheet(study: Path, tmp_path: Path) -> None:
         assert any(text.startswith(ODD) for text in seen.bold)
 
 
-def test_what_is_gone_or_broken_costs_its_own_part(study: Path, tmp_path: Path, said: list[tuple[str, str]]) -> None:
+def test_what_is_gone_or_broken_costs_its_own_part(
+    study: Path, tmp_path: Path, said: list[tuple[str, str]], no_figures: None
+) -> None:
     masks = tmp_path / "masks"
     shutil.copytree(study / "masks", masks)
     note = json.loads((masks / "prediction.json").read_text())
