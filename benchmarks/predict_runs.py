@@ -84,12 +84,11 @@ def take_turns(
     found: dict[str, dict[str, Any]] = {}
     more = len(scans) - first
     for name, rounds in taken.items():
-        a_scan = {key: [(many[key] - short[key]) / more for short, many in rounds] for key in ("cpu", "seconds")}
-        starts = [short["cpu"] - first * cpu for (short, _), cpu in zip(rounds, a_scan["cpu"], strict=True)]
+        a_scan = [(many["cpu"] - short["cpu"]) / more for short, many in rounds]
+        starts = [short["cpu"] - first * cpu for (short, _), cpu in zip(rounds, a_scan, strict=True)]
         found[name] = {
-            "cpu_ms_a_scan": [round(1e3 * one, 2) for one in a_scan["cpu"]],
-            "wall_ms_a_scan": [round(1e3 * one, 2) for one in a_scan["seconds"]],
-            "scans_a_cpu_second": round(1 / statistics.median(a_scan["cpu"]), 2),
+            "cpu_ms_a_scan": [round(1e3 * one, 2) for one in a_scan],
+            "scans_a_cpu_second": round(1 / statistics.median(a_scan), 2),
             "start_cpu_seconds": round(statistics.median(starts), 2),
             "all_cpu_seconds": [round(many["cpu"], 2) for _, many in rounds],
             "all_wall_seconds": [round(many["seconds"], 2) for _, many in rounds],
