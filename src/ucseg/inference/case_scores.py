@@ -55,7 +55,7 @@ class RunningScores:
         self._highest = max(self._highest, float(probabilities[1:].max()))
         self._entropy += _entropy_sum(probabilities)
         if maps.spread is not None:
-            self._spread = np.nan_to_num(self._spread) + float(maps.spread.sum(dtype=np.float64))
+            self.add_spread(float(maps.spread.sum(dtype=np.float64)))
         members = {name: most_probable(member[0]) for name, member in maps.members.items()}
         for name, one in {"": label, **members}.items():
             self._found[name] = self._found.get(name, False) or bool(one.any())
@@ -64,6 +64,10 @@ class RunningScores:
             counts = confusion(members[pair[0]], members[pair[1]], classes)
             self._pairs[pair] = self._pairs[pair] + counts if pair in self._pairs else counts
         return label
+
+    def add_spread(self, share: float) -> None:
+        """Of the sum of the spread over all voxels, where it comes without its map."""
+        self._spread = share + (0.0 if math.isnan(self._spread) else self._spread)
 
     @property
     def empty_members(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, combinations
+from typing import Any
 
 import numpy as np
 
@@ -213,7 +214,7 @@ class ScanPredictor(ABC):
         doubt = own.on_grid(own.uncertainty) if same else room(grid.shape)
         scores = RunningScores(doubt, self.silent)
         with self._work_here():
-            for start, values, layout in self._slabs(moved, axis, report):
+            for start, values, layout in self._slabs(moved, axis, report, scores.add_spread):
                 maps, rows = layout.split(values[None]), slice(start, start + values.shape[1])
                 if not np.isfinite(maps.uncertainty).all():
                     raise UserError(
@@ -261,7 +262,7 @@ class ScanPredictor(ABC):
         """Bytes that a scan takes from here on, members apart: known before anything is computed."""
         own, on_grid = math.prod(grid.source_shape), math.prod(grid.shape)
         rows = window_axes(grid.shape, self._patch(axis, len(grid.shape)), self.overlap, self.growth)[0]
-        channels = len(self.plan.classes) + (len(self.mirrors) > 1)  # but one class, with uncertainty and spread
+        channels = len(self.plan.classes)  # but one, and the uncertainty
         summed = 4.0 * channels * ring_rows(rows, grid.shape[0]) * math.prod(grid.shape[1:])
         resampled = grid.shape != grid.canonical_shape
         maps = [4.0 * on_grid, 4.0 * own, *([4.0 * on_grid] if resampled else [])]
@@ -281,12 +282,12 @@ class ScanPredictor(ABC):
         return prediction.each(lambda values: np.moveaxis(values, 2, 2 + axis))
 
     def _slabs(
-        self, image: Array | NetworkImage, axis: int, report: Report | None
+        self, image: Array | NetworkImage, axis: int, report: Report | None, spread: Report | None = None
     ) -> Iterator[tuple[int, Array, Layout]]:
         """`predict_slabs` of an image whose first axis is the network's `axis`."""
-        settings = {"overlap": self.overlap, "growth": self.growth}
+        settings: dict[str, Any] = {"overlap": self.overlap, "growth": self.growth, "report": report, "spread": spread}
         patch = self._patch(axis, len(image.shape) - 1)
-        return predict_slabs(partial(self._answer, axis), image, patch, batch=self.batch, report=report, **settings)
+        return predict_slabs(partial(self._answer, axis), image, patch, batch=self.batch, **settings)
 
     def _patch(self, axis: int, dims: int) -> tuple[int, ...]:
         """Of windows whose first axis is `axis` of an image: one slice thick, so that slices share batches."""

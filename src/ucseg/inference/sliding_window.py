@@ -13,7 +13,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,6 +82,7 @@ def predict_slabs(
     *,
     growth: float = 1.0,
     report: Callable[[float], None] | None = None,
+    spread: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Array, Layout]]:
     """Predict an image; finished rows of its first axis are handed on in order, a few at a time.
 
@@ -93,6 +94,7 @@ def predict_slabs(
         batch: windows predicted at once; fewer where they are larger than the patch, down to one.
         growth: an edge of a window may be so many times that of the patch, where fewer windows are then needed.
         report: called with the done fraction, in (0, 1].
+        spread: called with each window's share of the sum of the spread over all voxels, which then is no map.
 
     Yields:
         First row, K x rows x S[1:] float32, and what the K channels are.
@@ -105,6 +107,10 @@ def predict_slabs(
     for first in range(0, len(windows), batch):
         group = windows[first : first + batch]
         values, layout = predict(np.stack([_cut(image, window) for window in group]))
+        if spread is not None and layout.spread:
+            layout = replace(layout, spread=False)
+            for window, value in zip(group, values[:, -1], strict=True):
+                spread(_weighted_sum(window, value, shape))
         if ring is None:
             ring = _Ring(shape, ring_rows(axes[0], shape[0]), layout)
         for window, value in zip(group, values, strict=True):
@@ -144,12 +150,7 @@ class _Ring:
 
     def add(self, window: Sequence[AxisWindow], value: Array) -> None:
         """Add one window's K x patch values, weighted."""
-        inside = [axis.inside(n) for axis, n in zip(window, self._shape, strict=True)]
-        own = [
-            slice(part.start - axis.start, part.stop - axis.start) for axis, part in zip(window, inside, strict=True)
-        ]
-        weights = [axis.weight[part] for axis, part in zip(window, own, strict=True)]
-        weight = functools.reduce(np.multiply.outer, weights)
+        inside, own, weight = _weighted(window, self._shape)
         for place, rows in self._places(inside[0]):
             part = slice(rows.start - inside[0].start, rows.stop - inside[0].start)
             for sums, channel in zip(self._sums, self._layout.summed, strict=True):
@@ -172,6 +173,19 @@ class _Ring:
             stop = min(rows.stop, start + length - place)
             yield slice(place, place + stop - start), slice(start, stop)
             start = stop
+
+
+def _weighted(window: Sequence[AxisWindow], shape: Sequence[int]) -> tuple[list[slice], list[slice], Array]:
+    """Where a window lies inside an image of S = `shape`, that part in the window's own voxels, and their weights."""
+    inside = [axis.inside(n) for axis, n in zip(window, shape, strict=True)]
+    own = [slice(part.start - axis.start, part.stop - axis.start) for axis, part in zip(window, inside, strict=True)]
+    weights = [axis.weight[part] for axis, part in zip(window, own, strict=True)]
+    return inside, own, functools.reduce(np.multiply.outer, weights)
+
+
+def _weighted_sum(window: Sequence[AxisWindow], value: Array, shape: Sequence[int]) -> float:
+    _, own, weight = _weighted(window, shape)
+    return float((value[tuple(own)] * weight).sum(dtype=np.float64))
 
 
 def gathered(slabs: Iterable[tuple[int, Array, Layout]], shape: tuple[int, ...], in_memory: int = IN_MEMORY) -> Maps:
