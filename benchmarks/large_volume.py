@@ -40,6 +40,7 @@ class Row:
         flips: axes that training mirrors.
         runs: how many are predicted together.
         method: "bands" or a method of ucseg.
+        overlap: of windows. Less than the default, .5, takes less time and the same memory.
         options: further ones.
     """
 
@@ -52,6 +53,7 @@ class Row:
     method: str = "bands"
     width: int = 8
     precision: str = "fp32"
+    overlap: float = 0.25
     options: tuple[str, ...] = ()
 
 
@@ -59,6 +61,7 @@ COARSE = Row(spacing=(1.5, 1.5, 2.0))
 WINDOWS = Row(shape=(134, 134, 200), method="uc_seg")
 """Two windows: what they take does not grow with their number."""
 ROWS: dict[str, dict[str, Row]] = {
+    "small": {"4 classes": Row(shape=(200, 200, 260), patch=96, classes=4)},
     "same": {"2 classes": Row(), "4 classes": Row(classes=4)},
     "resampled": {
         "finer plan": Row(spacing=(0.95, 0.95, 1.0)),
@@ -180,7 +183,15 @@ def child(row: Row, work: Path) -> None:
     runs = [work / f"run{number}" for number in range(row.runs)]
     options = {name.removeprefix("--"): True for name in row.options}
     scan = scan_of(row.shape, work.parent)
-    found = predict(runs[0], [*runs[1:], scan], out=work / "masks", precision=row.precision, device="cpu", **options)
+    found = predict(
+        runs[0],
+        [*runs[1:], scan],
+        out=work / "masks",
+        precision=row.precision,
+        overlap=row.overlap,
+        device="cpu",
+        **options,
+    )
     used = resource.getrusage(resource.RUSAGE_SELF)
     figures = {"gib": (peak_memory() or 0) / 2**30, "cpu_seconds": used.ru_utime + used.ru_stime}
     scores = {name: found.rows[0][name] for name in ("failure_score", "mean_uncertainty", "organ1_ml")}
@@ -206,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="a folder for scans, runs and masks")
     parser.add_argument("--before", type=Path, help="src of a checkout of an earlier commit, measured beside")
-    parser.add_argument("--only", default="same,resampled,options,networks", help=", ".join(ROWS))
+    parser.add_argument("--only", default="small,same,resampled,options,networks", help=", ".join(ROWS))
     parser.add_argument("--rows", help="only rows whose name holds this")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     settings = parser.parse_args(arguments)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ucseg.machine.room import AT_A_TIME
 from ucseg.types import Array
 
 Values = TypeVar("Values")
@@ -83,41 +84,45 @@ def mirrored_mean(
 
     Args:
         library: numpy or torch, whose functions have the same names.
-        once: B x Cin x S -> maps that have K channels together.
+        once: B x Cin x S -> maps that have K channels together, the probabilities first.
         image: B x Cin x S.
         mirrors: axes of S that are turned round; () is the image as it is.
         empty: gives room of a shape, float32.
         voxels: of images that are seen at once. So the mirrors of few small windows become one batch.
-        classes: C; the first channels are probabilities.
+        classes: C.
 
     Returns:
         B x K x S; with several mirrors one channel more, the variance of the probabilities, summed over the classes.
     """
     size: Any = image
     count = len(size)
-    together = max(1, voxels // max(1, count * math.prod(size.shape[2:])))
+    each = max(1, count * math.prod(size.shape[2:]))
+    together, few = max(1, voxels // each), max(1, AT_A_TIME // each)
     mean: Any = None
     done = 0
     for first in range(0, len(mirrors), together):
-        group = [tuple(1 + axis for axis in axes) for axes in mirrors[first : first + together]]
-        seen = once(library.concatenate([library.flip(image, [1 + axis for axis in axes]) for axes in group]))
+        group = [tuple(2 + axis for axis in axes) for axes in mirrors[first : first + together]]
+        seen = once(library.concatenate([library.flip(image, axes) for axes in group]))
         if mean is None:
             channels = sum(part.shape[1] for part in seen)
             mean = empty((count, channels + (len(mirrors) > 1), *size.shape[2:]))
             mean[:, channels:] = 0
         for k, axes in enumerate(group):
             done += 1
-            # A channel at a time, in place: of large windows, all channels once more would be most of the memory.
-            each = (part[k * count : (k + 1) * count, c] for part in seen for c in range(part.shape[1]))
-            for channel, one in enumerate(each):
-                value, so_far = library.flip(one, axes), mean[:, channel]
-                if done == 1:
-                    mean[:, channel] = value
-                    continue
-                away = value - so_far  # Welford's way: no difference of two large sums
-                so_far += away / done
-                if channel < classes:
-                    mean[:, -1] += away * (value - so_far)
+            # In place, and of large windows a channel at a time: all once more would be most of the memory.
+            first_channel = 0
+            for part in seen:
+                for start in range(0, part.shape[1], few):
+                    value = library.flip(part[k * count : (k + 1) * count, start : start + few], axes)
+                    so_far = mean[:, first_channel : first_channel + value.shape[1]]
+                    first_channel += value.shape[1]
+                    if done == 1:
+                        so_far[:] = value
+                        continue
+                    away = value - so_far  # Welford's way: no difference of two large sums
+                    so_far += away / done
+                    if first_channel <= classes:
+                        mean[:, -1] += (away * (value - so_far)).sum(1)
     if len(mirrors) > 1:
         mean[:, -1] /= done
     answer: Values = mean

@@ -208,6 +208,8 @@ class ScanPredictor(ABC):
         grid, classes, known = moved.grid, len(self.plan.classes), self.calibration
         require_memory(scan.source, self._least_memory(grid, axis), image.grid)
         own = OwnMaps(grid, classes, probabilities=probabilities, members=members, calibration=known)
+        if in_file(own.uncertainty):
+            give_back()  # what reading took
         # Where nothing is resampled, the scan's grid is the network's, and one map serves both.
         same = grid.shape == grid.canonical_shape
         label = own.mask if same else np.zeros(image.grid.shape, class_dtype(classes))
