@@ -121,6 +121,11 @@ def other_border(label: Array, rng: np.random.Generator) -> Array:
     return np.where(near, np.argmax(shares, axis=0), 0).astype(np.uint8)
 
 
+def plans_of(work: Path) -> Path:
+    """nnU-Net's plan, which its evaluation asks for."""
+    return work / "planned/Dataset001_hippocampus/nnUNetPlans.json"
+
+
 def ours(source: Path, *words: object) -> Step:
     return [sys.executable, "-m", "ucseg.cli.main", *map(str, words)], {"PYTHONPATH": str(source)}
 
@@ -142,8 +147,7 @@ def steps_of(work: Path, nnunet: Path, monai: Path, sources: dict[str, Path]) ->
         return found | {"nnU-Net": [theirs("nnUNetv2_plan_and_preprocess", *planned)]}
 
     raw = work / "raw/Dataset001_hippocampus"
-    preprocessed = work / "preprocessed/Dataset001_hippocampus"
-    files = ["-djfile", raw / "dataset.json", "-pfile", preprocessed / "nnUNetPlans.json", "-o", work / "summary.json"]
+    files = ["-djfile", raw / "dataset.json", "-pfile", plans_of(work), "-o", work / "summary.json"]
     masks = work / "hippocampus/masks"
     evaluate = {
         program: [ours(source, "evaluate", work / "predictions", masks, "--out", work / "numbers", "--overwrite")]
@@ -231,6 +235,16 @@ def main() -> None:
             subprocess.run(command, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
     if not (work / "predictions").exists():
         write_predictions(work)
+    if not plans_of(work).exists():
+        program = str(words.nnunet / "nnUNetv2_plan_and_preprocess")
+        command = [program, "-d", "1", "--no_pp", "-npfp", "1", "--no_pbar"]
+        folders = {
+            "nnUNet_raw": work / "raw",
+            "nnUNet_preprocessed": work / "planned",
+            "nnUNet_results": work / "results",
+        }
+        environment = os.environ | {name: str(folder) for name, folder in folders.items()}
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     kept = json.loads(words.out.read_text())["tasks"] if words.only and words.out.exists() else {}
     tasks = steps_of(work, words.nnunet, words.monai, sources)
     for task in words.only or tasks:
