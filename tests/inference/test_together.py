@@ -30,7 +30,7 @@ class Doubling(ScanPredictor):
             raise KeyboardInterrupt
         first = not self.seen
         self.seen.append(len(image))
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while first and self._desk is not None and time.monotonic() < until:
             if len(self._desk._asked) + self._desk._news.qsize() >= self.together:
                 break  # the others that ask at the same time have asked
@@ -45,7 +45,7 @@ def work_of(predictor: Doubling, together: int) -> tuple[list[float], list[float
     barrier, expected = Barrier(together), list[float]()
 
     def ask(value: float) -> float:
-        barrier.wait(10)
+        barrier.wait(60)
         assert predictor._desk is not None
         found, _ = predictor._desk.ask(predictor, np.full((1, 1, 16, 16 + 16 * (value == 3)), value, np.float32))
         return float(found.max())
