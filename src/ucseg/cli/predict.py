@@ -167,7 +167,7 @@ def predict(
         todo = [item for item in items if not folder.keep_finished(item)]
         with _shown(folder, len(items)) as (done, report):
             if joined is None:
-                with kept_memory(predictor.place == "cpu"):
+                with kept_memory(predictor.place == "cpu", shared=True):
                     predict_cases(predictor, todo, files, done, report)
             else:
                 from ucseg.inference.on_ray import predict_on_ray
