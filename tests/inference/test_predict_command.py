@@ -356,7 +356,8 @@ def test_freed_memory_is_kept_from_the_first_scan_to_the_last(
     events: list[str] = []
 
     @contextmanager
-    def spy(keep: bool = True) -> Iterator[None]:
+    def spy(keep: bool = True, *, shared: bool = False) -> Iterator[None]:
+        assert shared, "scans are at work in several threads"
         events.append(f"keep {keep}")
         yield
         events.append("give back")
