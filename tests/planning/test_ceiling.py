@@ -19,7 +19,8 @@ from ucseg.cli.plan import plan as plan_verb
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
-from ucseg.inference.scan_predictor import _most_probable
+from ucseg.inference.maps import Maps
+from ucseg.inference.own_grid import OwnMaps
 from ucseg.planning import ceiling, measuring
 from ucseg.planning.ceiling import LEAST_CEILING, NetworkGrid, ceilings
 from ucseg.planning.choosing import plan_with_reasons
@@ -90,7 +91,10 @@ def test_a_ceiling_is_what_comes_back_through_prepare_and_predict(shape: tuple[i
     grid = to_network_grid(scan, plan)[1]
     assert grid.shape == shape
     there = label_to_network_grid(label, grid)
-    back = _most_probable((there == np.arange(4).reshape(4, 1, 1, 1)).astype(np.float32), grid)
+    sure = (there == np.arange(4).reshape(4, 1, 1, 1)).astype(np.float32)
+    made = OwnMaps(grid, 4, probabilities=False, members=False, calibration=None)
+    made.add(0, Maps(sure[None], np.zeros((1, 1, *shape), np.float32)))
+    back = made.mask
     found = round_trip(label, shape)
     assert found.keys() == {1, 2, 3}
     for value, dice in found.items():
@@ -98,6 +102,14 @@ def test_a_ceiling_is_what_comes_back_through_prepare_and_predict(shape: tuple[i
         expected = 2 * (own & seen).sum() / (own.sum() + seen.sum())
         assert dice == (pytest.approx(expected) if (there == value).any() else 0)
     assert round_trip(label, label.shape) == dict.fromkeys((1, 2, 3), 1.0)
+
+
+def test_a_mask_without_any_class_is_no_reason_for_a_finer_grid(tmp_path: Path) -> None:
+    one = np.zeros((300, 300), np.uint8)
+    one[40:200, 50:220] = 1
+    planned = plan_with_reasons(images(tmp_path, [one, np.zeros((300, 300), np.uint8)]))
+    assert planned.plan.size == (224, 224), "what the grid moves is measured"
+    assert planned.ceilings.dice["1"] == {} and planned.ceilings.enough
 
 
 def test_thin_vessels_keep_their_pixels_and_are_seen_in_patches(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def ceilings(dataset: Dataset, seen: Fingerprint, grid: NetworkGrid) -> Ceilings
     moved = {name: shape for name, shape in shapes.items() if shape != seen.headers[name].shape}
     found = measure_round_trips(dataset, moved) if moved else {}
     kept = {name: dict.fromkeys(seen.scans[name].classes or {}, 1.0) for name in shapes if name not in moved}
-    return Ceilings({name: found.get(name) or kept[name] for name in shapes})
+    return Ceilings({name: found[name] if name in found else kept[name] for name in shapes})
 
 
 def fine_enough(dataset: Dataset, seen: Fingerprint, first: NetworkGrid, plane: list[int]) -> NetworkGrid:
