@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,6 +80,19 @@ def test_files_and_table(run: Path, scans: Path, tmp_path: Path) -> None:
     assert float(row["failure_score"]) == pytest.approx(0, abs=1e-6)
     assert row["mirror_variance"] == row["run_disagreement"] == row["predicted_dice"] == ""
     assert [str(one["case"]) for one in folder.rows] == list(table(out))
+
+
+def test_a_scan_whose_package_is_missing_leaves_the_others_alone(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scans / "volume.mha").write_bytes(b"NDims = 3")
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    monkeypatch.delitem(sys.modules, "ucseg.scans.itk", raising=False)
+    with refused("scans-failed", naming="1 of 4 scans"):
+        predict(run, [scans], out=tmp_path / "out", device="cpu")
+    rows = table(tmp_path / "out")
+    assert "pip install SimpleITK" in rows.pop("volume")["reason"]
+    assert {row["status"] for row in rows.values()} == {"ok"}
 
 
 @pytest.mark.parametrize(("always", "score", "named"), [((1,), 1, "holds organ"), ((), 0, "look at these")])

@@ -386,6 +386,15 @@ def test_pairs_and_mgh_are_read_and_written_in_their_place(tmp_path, kind):
         cannot_read(source, "nifti-pair")
 
 
+def test_a_type_of_voxels_that_mgh_does_not_know(tmp_path):
+    source = tmp_path / "image.mgh"
+    nib.save(nib.freesurfer.mghformat.MGHImage(np.zeros(SHAPE, np.float32), np.eye(4)), source)
+    content = bytearray(source.read_bytes())
+    content[20:24] = (99).to_bytes(4, "big")
+    source.write_bytes(content)
+    cannot_read(source, "scan-damaged", 99)
+
+
 def test_plain_masks_and_maps_come_back_as_written(tmp_path):
     Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(tmp_path / "photo.jpg")
     like = read_scan(tmp_path / "photo.jpg")

@@ -90,11 +90,16 @@ def predict_cases(
 
 
 def _numbers(item: Input) -> float:
-    """How many a scan holds, by its header. Of DICOM infinitely many: a folder's headers take long to read."""
+    """How many a scan holds, by its header: infinitely many where nothing says it, so that it is alone.
+
+    A folder of DICOM is not asked: its headers take long to read.
+    """
     if is_dicom_scan(item.address):
         return math.inf
     try:
         shape, _, channels = read_header(item.address)
     except (UserError, OSError):
         return 0.0  # reading it will say what is wrong
+    except Exception:  # as reading it will: a missing package, too little memory
+        return math.inf
     return float(channels * math.prod(shape))

@@ -201,6 +201,8 @@ def _opened(path: Path) -> Any:
         raise refusals.other_content(path, "NIfTI", fix) from error
     except _BROKEN as error:
         raise refusals.damaged(path, error) from error
+    except KeyError as error:  # MGH: no type of voxels has this code
+        raise refusals.damaged(path, f"its header holds an unknown code, {error}") from error
     # All of NIfTI, 1 and 2, are subclasses of its pair; Analyze 7.5 does not say how the patient lies.
     if not isinstance(image, MGHImage | Minc1Image | nib.nifti1.Nifti1Pair):
         fix = "convert it with a program that knows how the scanner's axes lie"
