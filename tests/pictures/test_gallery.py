@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ucseg.pictures.drawing import COLOURS
+from ucseg.pictures.drawing import COLOURS, View
 from ucseg.pictures.gallery import GalleryCase, draw_row, spread
 from ucseg.scans.scan import Geometry
 
@@ -26,6 +26,14 @@ def _pixels(source: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
 
 
+def test_a_slice_has_its_number_in_the_file_also_where_the_file_runs_downwards() -> None:
+    turned = np.diag([1.0, 1.0, -3.0, 1.0])
+    mask = np.zeros((6, 7, 9), np.uint8)
+    mask[2:4, 2:4, 7] = 1
+    assert View.of(Geometry(turned), mask.shape, mask).where == "slice k 7 of 0 to 8"
+    assert View.of(Geometry(turned[[2, 1, 0, 3]]), mask.shape, mask).where == "slice k 7 of 0 to 8"
+
+
 def test_a_volume_is_shown_where_the_reference_is_largest_with_y_upwards() -> None:
     reference = np.zeros((20, 30, 8), dtype=np.uint8)
     reference[2:6, 20:28, 5] = 1  # low x, high y: left and at the top
@@ -34,7 +42,7 @@ def test_a_volume_is_shown_where_the_reference_is_largest_with_y_upwards() -> No
     nothing, half = np.zeros_like(reference), np.full((20, 30, 8), 0.5)
     case = GalleryCase("v", noise, GEOMETRY, reference, {"M": nothing}, {"M": "Dice 0.000"}, half)
     image, shown, predicted, uncertainty = draw_row(case, highest=1.0)
-    assert image.caption == "slice 6 of 8"
+    assert image.caption == "slice k 5 of 0 to 7", "as labelled_slices counts"
     assert predicted.caption == "Dice 0.000"
     assert uncertainty.caption == "mean 0.500"
     picture = _pixels(shown.source)

@@ -208,3 +208,6 @@ def test_a_person_sees_the_patient_from_the_feet(turn: Any) -> None:
         assert (np.diff(up, axis=1) < 0).all()
         assert (np.diff(front, axis=2) > 0).all()
     assert (view.whole(view.slices(world[0])) == world[0]).all()
+    axis, falling = view.numbered
+    own = view.slices(np.indices(shape)["ijk".index(axis)])  # of each voxel, its number along that axis of the file
+    assert (own == np.arange(len(own))[:: -1 if falling else 1, None, None]).all()

@@ -52,9 +52,8 @@ def _tile(folder: Path, row: Mapping[str, Any], case: Case, config: DatasetConfi
     mask = as_class_indices(config, read_mask(folder / str(row["start"])).array[0])
     number = None if row["slice"] == "" else Slices.read(str(row["slice"])).numbers[0]
     view = _view(scan, mask, number, plan)
-    note = view.where if number is None else f"slice {number}"
     picture = overlay(view.canvas(scan.array), view.labels(mask), tint=_TINT)
-    return Tile(f"{row['rank']}. {case.case}", str(row["start"]), note, small_uri(picture))
+    return Tile(f"{row['rank']}. {case.case}", str(row["start"]), view.where, small_uri(picture))
 
 
 def _view(scan: Scan, mask: Array, number: int | None, plan: Plan) -> View:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ucseg.dataset.slices import AXES
 from ucseg.scans.orientation import canonical_axes, to_canonical
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
@@ -71,8 +72,11 @@ class View:
 
     @property
     def where(self) -> str:
-        """Which slice, in words; "" of an image."""
-        return "" if self.axis is None else f"slice {self.index + 1} of {self.slices}"
+        """Which slice, by its number as in `labelled_slices`; "" of an image."""
+        if self.axis is None:
+            return ""
+        number = self.slices - 1 - self.index if self.flips[self.axis] else self.index
+        return f"slice {AXES[self.order[self.axis]]} {number} of 0 to {self.slices - 1}"
 
     def plane(self, array: Array) -> Array:
         """Rows x columns of S."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ucseg.dataset.slices import AXES
 from ucseg.scans.orientation import canonical_axes, from_canonical, to_canonical
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
@@ -96,6 +97,13 @@ class View:
     @property
     def plane(self) -> str:
         return "" if self.across is None else ("sagittal", "coronal", "axial")[self.across]
+
+    @property
+    def numbered(self) -> tuple[str, bool]:
+        """The scan's own axis across the slices, as `labelled_slices` names it, and whether its numbers fall."""
+        if self.across is None:
+            return AXES[0], False
+        return AXES[self.order[self.across]], self.flips[self.across]
 
     def aspect(self, frame: Frame) -> float:
         """How much higher than wide a pixel of a slice is."""

@@ -97,6 +97,7 @@ class Page:
         case, frame, answer = self.session.infer(name)
         view = View.of(frame, case.image.path)
         shape = view.slices(answer.prediction.mask).shape
+        axis, falling = view.numbered
         score = self.session.score(name)
         if score is None:
             score = answer.prediction.failure_score
@@ -106,6 +107,8 @@ class Page:
             "rows": shape[1],
             "columns": shape[2],
             "plane": view.plane,
+            "axis": axis,
+            "falling": falling,
             "aspect": view.aspect(frame),
             "labelled": case.mask is not None,
             "score": score,
