@@ -211,6 +211,10 @@ def test_a_validation_case_needs_a_mask(data: Dataset) -> None:
     data.cases[3] = replace(data.cases[3], mask=None)
     prepared = prepare(data, a_plan(), progress=False)
     assert prepared.validation == [] and prepared.left_out[0][0] == "c3"
+    assert "training case" in prepared.left_out[0][1]
+    data.cases.append(replace(data.cases[1], case="c5", subject=data.cases[3].subject, split="validation"))
+    ((name, reason),) = prepare(data, a_plan(), progress=False).left_out
+    assert name == "c3" and "training case" not in reason, "its subject would be in two splits"
 
 
 def test_an_image_is_never_its_own_mask(data: Dataset) -> None:

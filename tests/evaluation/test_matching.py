@@ -9,7 +9,7 @@ import pytest
 
 from refusals import refused
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset, save_dataset
+from ucseg.dataset.manifest import Dataset, load_dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.evaluation.matching import grid_difference, match
 from ucseg.scans.address import Address
@@ -246,6 +246,28 @@ def test_a_scan_is_known_by_what_it_holds_wherever_it_lies(scanned: Path, tmp_pa
     found = match(predictions, scanned)
     assert {pair.prediction.name: pair.reference.case for pair in found.pairs} == {"x.nii.gz": "y", "y.nii.gz": "x"}
     assert not found.of_other_scans and not found.missing
+
+
+def test_scans_of_the_dataset_without_a_reference_are_not_called_strangers(scanned: Path, tmp_path: Path) -> None:
+    data = load_dataset(scanned)
+    root = data.root
+    for name, split in (("bare", "test"), ("young", "train"), ("edited", "test")):
+        (root / f"{name}.nii.gz").write_text(name)
+        data.cases.append(Case(name, name, root / f"{name}.nii.gz", None, split))
+    save_dataset(data)
+    (root / "away.nii.gz").write_text("away")
+    names = ("x", "bare", "young", "edited", "away")
+    predictions = touch(tmp_path / "p", *(f"{name}.nii.gz" for name in names))
+    files = {f"{name}.nii.gz": root / f"{name}.nii.gz" for name in names}
+    table(predictions, {name: (file, content_of(Address.of(file))) for name, file in files.items()})
+    (root / "edited.nii.gz").write_text("another")
+    found = match(predictions, scanned)
+    assert [pair.reference.case for pair in found.pairs] == ["x"] and not found.of_other_scans
+    why = {file.stem: reason for file, reason in found.unmatched.items()}
+    assert why.keys() == {"bare", "young", "edited", "away"}
+    assert "case bare" in why["bare"] and "no mask" in why["bare"]
+    assert "case young" in why["young"] and "train" in why["young"]
+    assert "case edited" in why["edited"] and "dataset" in why["away"]
 
 
 def test_a_prediction_of_another_scan_of_this_name_is_not_compared(scanned: Path, tmp_path: Path) -> None:

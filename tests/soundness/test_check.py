@@ -24,6 +24,7 @@ from ucseg.scans import nifti
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Geometry
 from ucseg.soundness.check import check_dataset, shear
+from ucseg.soundness.tables import findings_of_tables_and_folders
 from ucseg.types import Array
 
 IMAGE, MASK = "images/c3.nii.gz", "masks/c3.nii.gz"
@@ -237,7 +238,22 @@ def test_a_class_that_no_training_mask_holds(volumes: Dataset) -> None:
 
 def test_cases_to_measure_without_masks_and_no_validation(volumes: Dataset) -> None:
     volumes.cases[6] = replace(volumes.cases[6], split="test", mask=None)
-    assert [finding.kind for finding in check_dataset(volumes)] == ["test-mask-missing", "no-validation-case"]
+    missing, validation = check_dataset(volumes)
+    assert (missing.kind, validation.kind) == ("test-mask-missing", "no-validation-case")
+    assert "'train'" in missing.fix
+
+
+def test_no_advice_brings_a_subject_into_two_splits(volumes: Dataset) -> None:
+    """Of two cases of one subject one has a mask, so the other is no training case."""
+    masked = volumes.cases[6]
+    volumes.cases.append(replace(masked, case="again", mask=None))
+
+    def fix() -> str:
+        return next(one.fix for one in findings_of_tables_and_folders(volumes) if one.kind.endswith("-mask-missing"))
+
+    assert "'train'" not in fix()
+    volumes.cases.append(replace(masked, case="alone", subject="alone", mask=None))
+    assert fix().endswith("'train': alone")
 
 
 def test_a_hidden_mask_is_not_opened(volumes: Dataset) -> None:

@@ -22,6 +22,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CACHE, CASES_FILE, Dataset
 from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.settings import DatasetConfig
+from ucseg.dataset.splits import may_join_training
 from ucseg.errors import UserError
 from ucseg.machine.pool import on_all_cores
 from ucseg.machine.writing import make_folder, whole_file
@@ -98,8 +99,12 @@ def prepare(
     """
     require_fit(plan, dataset, f"{dataset.folder}: the plan")
     folder = (cache or dataset.folder / CACHE) / _deciding_digest(plan, dataset.config)
-    useless = "a validation case needs a mask; give it one, or make it a training case."
-    left_out = [(case.case, useless) for case in dataset.validation if case.mask is None]
+    free = {case.case for case in may_join_training(dataset.validation)}
+    left_out = [
+        (case.case, f"a validation case needs a mask; give it one, or {_instead(case.case in free)}.")
+        for case in dataset.validation
+        if case.mask is None
+    ]
     cases = dataset.training + [case for case in dataset.validation if case.mask is not None]
     make_folder(folder, "--cache")
     tasks = [_Task(case, dataset.config, plan, folder) for case in cases]
@@ -131,6 +136,11 @@ def prepare(
             "nothing-prepared", f"{dataset.folder}: no labelled training case could be prepared.\n{reasons}".strip()
         )
     return prepared
+
+
+def _instead(free: bool) -> str:
+    """Of a mask for a validation case. `free`: no labelled validation case is of its subject."""
+    return "make it a training case" if free else "leave it out (its subject is in validation, so not for training)"
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,12 @@ def _take(order: list[str], subjects: dict[str, list[Case]], wanted: int, option
     return taken
 
 
+def may_join_training(cases: Sequence[Case]) -> list[Case]:
+    """Of the cases of one split: those without a mask that may become training cases and leave no subject in both."""
+    staying = {case.subject for case in cases if case.mask is not None}
+    return [case for case in cases if case.mask is None and case.subject not in staying]
+
+
 def check_amounts(**amounts: Amount | None) -> None:
     """Raise a UserError for amounts that no number of cases could fulfil ("150%"), before any scan is read."""
     for option, amount in amounts.items():

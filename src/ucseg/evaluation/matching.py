@@ -93,7 +93,7 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     pairs, unmatched = _pair([file for file in predicted if file not in strangers], known, certain, made)
     paired = {pair.reference.case for pair in pairs}
     alike, unknown = _pair(strangers, [one for one in known if one.case not in paired], {}, made)
-    unmatched |= dict.fromkeys(unknown, "is of a scan that the dataset does not have")
+    unmatched |= _of_no_reference(list(unknown), dataset, made, split) if dataset is not None and unknown else {}
     of_other_scans = {pair.reference.case: _of_other_scan(pair, made, references) for pair in alike}
     if not pairs and alike:
         raise UserError.together(list(of_other_scans.values()))
@@ -147,10 +147,34 @@ def _by_content(
     return found, [file for file in noted if file not in found]
 
 
+def _of_no_reference(
+    files: list[Address], dataset: Dataset, made: Mapping[str, Made], split: str
+) -> dict[Address, str]:
+    """Why predictions of other scans than those of the references are not compared: the dataset may still have them."""
+    holding = dict(zip(for_each(_content_of, [case.image for case in dataset.cases]), dataset.cases, strict=True))
+    at = {case.image: case for case in dataset.cases}
+    reasons = {}
+    for file in files:
+        case = holding.get(made[file.name].content)
+        if case is not None and split in (case.split, "all"):
+            reasons[file] = f"is of case {case.case}, which has no mask"
+        elif case is not None:
+            reasons[file] = f"is of case {case.case}, whose split is {case.split}"
+        elif (case := at.get(made[file.name].scan)) is not None:
+            reasons[file] = f"is of case {case.case}, whose scan has changed since"
+        else:
+            reasons[file] = "is of a scan that the dataset does not have"
+    return reasons
+
+
 def _content(reference: Reference) -> str:
     """Of its image; "" where that cannot be read."""
+    return _content_of(reference.image) if reference.image is not None else ""
+
+
+def _content_of(image: Address) -> str:
     try:
-        return content_of(reference.image) if reference.image is not None else ""
+        return content_of(image)
     except (OSError, UserError):
         return ""
 

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CASES_FILE, LEFT_OUT_FILE, Dataset, files_left_out
+from ucseg.dataset.splits import may_join_training
 from ucseg.errors import cause, some
 from ucseg.folder.likely_masks import in_words, likely_masks
 from ucseg.planning.origin import cases_changed, differences_from
@@ -55,8 +57,19 @@ def _amounts(dataset: Dataset) -> Iterable[Finding]:
         bare = sum(case.mask is None for case in cases)
         if bare:
             what = f"{bare} of {len(cases)} {split} cases have no mask and cannot be measured"
-            fix = "give them masks, or the split 'train' to use them as unlabelled"
+            fix = _fix_of_bare(cases, bare)
             yield Finding(f"{split}-mask-missing", CASES_FILE, what, fix)
+
+
+def _fix_of_bare(cases: list[Case], bare: int) -> str:
+    """What to do with the cases of a split that have no mask, without bringing a subject into two splits."""
+    free = may_join_training(cases)
+    if len(free) == bare:
+        return "give them masks, or the split 'train' to use them as unlabelled"
+    if not free:
+        return "give them masks, or leave them out (other cases of their subjects are measured)"
+    named = some([case.case for case in free])
+    return f"give them masks, or leave them out; only these may get the split 'train': {named}"
 
 
 def _companion_files(dataset: Dataset) -> Iterable[Finding]:
