@@ -23,8 +23,9 @@ One seed shows little: a difference of a point may be luck.
 
 In the first minutes a supervised U-Net learns more than UC-Seg: it makes three times as many steps or more.
 With six and a half minutes of one core (`uc_seg-today`, `supervised-today`) UC-Seg has the higher mean on isic, and its
-seeds differ less there. On hc18 it was ahead in one run. On kvasir it has not been compared at equal
-time: a supervised run of ten minutes (`supervised-instance@7500`) is ahead of UC-Seg with six and with eight.
+seeds differ less there. On hc18 all three of its runs are above both supervised ones. On kvasir it is behind: a
+supervised run of five minutes (`supervised-today@5000`) is ahead of it. With unlabelled images from .7 of the steps and
+eleven minutes it is ahead of a supervised run of ten (`supervised-instance@7500`); these are single runs.
 Runs with the same settings differ by up to four points on isic, so the 7,000 steps there may have been bad luck.
 
 Tried on kvasir, one seed each, and not kept: a higher learning rate for UC-Seg, AdamW, and ImageNet's encoder as one
