@@ -130,6 +130,40 @@ def test_outlines_are_filled(tmp_path, drawn, whole):
     assert np.array_equal(read_label(save(tmp_path / "m.png", 255 * drawn), SHAPE, config), whole)
 
 
+def circle(outer, inner, shape=(270, 400)):
+    rows, columns = np.indices(shape)
+    distance = np.hypot(rows - shape[0] / 2, columns - shape[1] / 2)
+    return (distance <= outer) & (distance >= inner)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        circle(60, 25),
+        circle(120, 104),
+        circle(8, 3),
+        circle(60, 25) | circle(100, 97),
+        circle(60, 0) & ~((np.indices((270, 400)) % 12 == 0).all(axis=0)),
+        circle(120, 100) & (np.indices((270, 400))[0] > 80),
+        np.where(circle(60, 25), 1, np.where(circle(63, 60), 2, 0)),
+    ],
+    ids=["disc with a hole", "thick ring", "small", "beside a line", "many holes", "open", "with its wall"],
+)
+def test_a_region_among_outlines_keeps_its_holes(tmp_path, drawn):
+    label = read_label(
+        save(tmp_path / "m.png", drawn), drawn.shape, settings(classes=3, not_annotated=[255], fill_outlines=True)
+    )
+    assert np.array_equal(label, drawn)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(120, 111), (120, 117), (40, 38)])
+def test_lines_up_to_ten_pixels_wide_are_filled_a_blot_on_them_too(tmp_path, outer, inner):
+    drawn = circle(outer, inner)
+    drawn[130:140, 200 + inner : 209 + inner] = True
+    label = read_label(save(tmp_path / "m.png", drawn), drawn.shape, settings(fill_outlines=True))
+    assert np.array_equal(label, drawn | circle(outer, 0))
+
+
 def test_a_hollowed_shape_is_filled_though_its_hull_is_far_larger(tmp_path):
     crescent = (ellipse(height=28, width=38) <= 1) & (ellipse(row=22, height=26, width=34) > 1)
     inner = np.zeros(SHAPE, bool)

@@ -240,10 +240,13 @@ def test_a_label_that_would_be_read_as_another_is_refused(served: Any, pictures:
     client, _ = served(data, run)
     ring = np.zeros((20, 24), np.uint8)
     ring[4:16, 4:16] = 1
-    ring[8:12, 8:12] = 0
+    ring[6:14, 6:14] = 0
     reply = client.send("PUT", PUT, {}, label=png(ring))
     assert (reply.status, reply.json["kind"]) == (400, "label-not-kept")
     assert files(data) == []
+    ring[5:15, 5:15] = 1
+    ring[9:11, 9:11] = 0  # a region with a hole is none of the lines
+    assert client.send("PUT", PUT, {}, label=png(ring)).status == 200
 
 
 def test_names_of_cases_with_signs_are_only_names(tmp_path: Path) -> None:
