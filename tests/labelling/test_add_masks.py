@@ -67,9 +67,30 @@ def test_nothing_changes_where_one_mask_does_not_fit(data: Path, tmp_path: Path)
     mask(tmp_path / "done" / "c.png")
     mask(tmp_path / "done" / "d.png", shape=(50, 10))
     mask(tmp_path / "done" / "e.png", value=1)  # class numbers, where the dataset's masks have 255
-    with refused("mask-aspect", "mask-coding", naming=["d.png", "e.png"]):
+    with refused("finished-size", "mask-coding", naming=["d.png", "10 x 50 px", "24 x 20 px", "e.png"]):
         ucseg.add_masks(data, tmp_path / "done")
     assert masks_of(data) == before
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (40, 48)], ids=["square", "twice"])
+def test_a_mask_is_not_stretched_to_its_image(data: Path, tmp_path: Path, shape: tuple[int, int]) -> None:
+    """Public sets may have such masks; what was drawn on this image has its size."""
+    mask(tmp_path / "done" / "c.png", shape=shape)
+    with refused("finished-size", naming=["c.png", f"{shape[1]} x {shape[0]} px", "24 x 20 px"]):
+        ucseg.add_masks(data, tmp_path / "done")
+    assert masks_of(data)["c"] == ""
+
+
+def test_a_mask_without_any_class_is_named_where_all_others_hold_one(
+    data: Path, tmp_path: Path, said: list[tuple[str, str]]
+) -> None:
+    mask(tmp_path / "done" / "c.png", value=0)
+    mask(tmp_path / "done" / "d.png")
+    found = ucseg.add_masks(data, tmp_path / "done")
+    assert (found.added, found.empty) == (["c", "d"], ["c"])
+    assert "(c)" in dict(said)["masks-empty"]
+    mask(tmp_path / "more" / "e.png", value=0)
+    assert ucseg.add_masks(data, tmp_path / "more").empty == [], "another one is empty too"
 
 
 def test_another_mask_needs_overwrite(data: Path, tmp_path: Path) -> None:
@@ -84,6 +105,9 @@ def test_a_folder_without_masks_of_cases(data: Path, tmp_path: Path) -> None:
     mask(tmp_path / "done" / "other.png")
     with refused("no-finished-mask", naming=tmp_path / "done"):
         ucseg.add_masks(data, tmp_path / "done")
+    (tmp_path / "empty").mkdir()
+    with refused("finished-empty", naming=tmp_path / "empty"):
+        ucseg.add_masks(data, tmp_path / "empty")
 
 
 def test_two_masks_of_one_case(data: Path, tmp_path: Path) -> None:
@@ -98,10 +122,11 @@ def test_masks_that_are_still_the_models_own_are_named(data: Path, tmp_path: Pat
     for case, value in (("c", 255), ("d", 255)):
         mask(listed / START / f"{case}.png", value)
         mask(listed / "finished" / f"{case}.png", value)
-    (listed / ABOUT).write_text("{}")
+    (listed / ABOUT).write_text('{"run": "/runs/first"}')
     corrected = np.zeros(SHAPE, np.uint8)
     corrected[2:9, 3:9] = 255
     Image.fromarray(corrected).save(listed / "finished" / "d.png")
     found = ucseg.add_masks(data, listed / "finished")
     assert (found.added, found.uncorrected) == (["c", "d"], ["c"])
     assert "(c)" in dict(said)["masks-uncorrected"]
+    assert dict(said)["next"].endswith(f"ucseg train {data} --out RUN2 --init /runs/first")

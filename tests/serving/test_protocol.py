@@ -113,7 +113,7 @@ def test_ohif_gets_an_uncompressed_nrrd_as_the_whole_body(served: Any, volumes: 
     assert only.json["label_names"] == {"foreground": 1}
 
 
-def test_a_label_without_a_header_is_taken_as_ohif_sends_it(served: Any, volumes: Data) -> None:
+def test_a_label_without_a_header_is_taken_as_ohif_sends_it(served: Any, volumes: Data, tmp_path: Path) -> None:
     data, run = volumes
     client, _ = served(data, run)
     array = np.zeros((16, 17, 18), np.uint16)  # z, y, x
@@ -126,6 +126,10 @@ def test_a_label_without_a_header_is_taken_as_ohif_sends_it(served: Any, volumes
     assert stored.sum() == 1
     short = client.send("PUT", "/datastore/label?image=case1", said, label=("label.bin", b"123"))
     assert (short.status, short.json["kind"]) == (400, "upload-size")
+    large = ("label.nrrd", written(tmp_path / "large.nrrd", np.zeros((17, 17, 18), np.uint8)))
+    reply = client.send("PUT", "/datastore/label?image=case1", said, label=large)
+    assert (reply.status, reply.json["kind"]) == (400, "upload-large")
+    assert "18 x 17 x 16" in reply.json["detail"]
 
 
 def test_a_picture_is_one_slice_for_slicer_and_comes_back_as_it_was_drawn(

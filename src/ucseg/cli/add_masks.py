@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ucseg.cli.calls import typed
 from ucseg.cli.terminal import progress_bar, say
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def add_masks(
     from ucseg.dataset.manifest import load_dataset, save_cases
     from ucseg.errors import some
     from ucseg.labelling.finished import finished_masks
+    from ucseg.labelling.shortlist import run_of_list
+    from ucseg.scans.address import absolute
 
     data = load_dataset(dataset)
     with progress_bar() as bar:
@@ -50,7 +53,7 @@ def add_masks(
     if found.strangers:
         say(
             "masks-of-no-case",
-            f"Left out: {len(found.strangers)} files that have the name of no case ({some(found.strangers)}).",
+            f"Left out, as no case has the name: {_counted(found.strangers, 'file')} ({some(found.strangers)}).",
             "yellow",
         )
     if found.uncorrected:
@@ -60,11 +63,25 @@ def add_masks(
             "A wrong one teaches the model its own mistakes.",
             "yellow",
         )
+    if found.empty:
+        say(
+            "masks-empty",
+            f"Nothing is drawn in {_counted(found.empty, 'mask')} ({some(found.empty)}), and something in all others. "
+            "Is that right?",
+            "yellow",
+        )
     changed = [*found.added, *found.replaced]
-    known = f"; {len(found.kept)} were known" if found.kept else ""
+    known = f"; already known: {len(found.kept)}" if found.kept else ""
     say(
         "masks-added",
-        f"{len(changed)} masks added to {data.folder}{known}. {len(data.labelled)} of {len(data.training)} training "
-        "cases have a mask now.",
+        f"{_counted(changed, 'mask')} added to {data.folder}{known}. {len(data.labelled)} of {len(data.training)} "
+        "training cases have a mask now.",
     )
+    if changed:
+        run = run_of_list(absolute(masks).parent) or "RUN"
+        say("next", f"Next, train again: {typed('train', dataset, out='RUN2', init=run)}")
     return found
+
+
+def _counted(names: list[str], what: str) -> str:
+    return f"{len(names)} {what}" if len(names) == 1 else f"{len(names)} {what}s"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import filecmp
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset
-from ucseg.dataset.masks import read_label
+from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
 from ucseg.folder.listing import list_scans
@@ -32,6 +32,7 @@ class Finished:
         added, replaced, kept: names of cases: without a mask before, with another one, with this one.
         strangers: files of no case.
         uncorrected: those of `added` and `replaced` whose mask is, byte by byte, the model's own of the list.
+        empty: those of `added` and `replaced` whose mask holds no class, where all other masks hold some.
     """
 
     cases: list[Case]
@@ -40,6 +41,7 @@ class Finished:
     kept: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
     uncorrected: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
 
 def finished_masks(
@@ -64,10 +66,39 @@ def finished_masks(
             "masks-are-starts",
             f"{folder}: these are the model's own masks; save those that are corrected into another folder.",
         )
-    listed, _ = list_scans(folder, set())
     names = {case.case: case for case in dataset.cases}
+    found, strangers = _by_case(dataset, names, folder)
+    result = Finished([], strangers=strangers)
+    slices = slices_of_list(folder.parent)
+    problems = []
+    for number, (name, masks) in enumerate(found.items(), start=1):
+        case = names[name]
+        holds_none = False
+        try:
+            names[name], holds_none = _with_mask(dataset, case, masks, slices.get(name), overwrite)
+        except UserError as error:
+            problems.append(error)
+        changed = result.added if case.mask is None else result.replaced
+        (result.kept if names[name] == case else changed).append(name)
+        if names[name] != case and _is_the_models_own(masks[0].path, folder.parent):
+            result.uncorrected.append(name)
+        if holds_none:
+            result.empty.append(name)
+        if report is not None:
+            report(number, len(found))
+    if problems:
+        raise UserError.together(problems)
+    result.cases = list(names.values())
+    if result.empty and not _usual(dataset, result):
+        result.empty.clear()
+    return result
+
+
+def _by_case(dataset: Dataset, names: Collection[str], folder: Path) -> tuple[dict[str, list[Address]], list[str]]:
+    """The masks of a folder by the names of their cases, and the names of files of no case."""
+    listed, _ = list_scans(folder, set())
     found: dict[str, list[Address]] = defaultdict(list)
-    result = Finished([])
+    strangers = []
     for one in listed:
         if one.is_mask is False:
             continue
@@ -75,33 +106,38 @@ def finished_masks(
         match = _MASK_OF.fullmatch(name)
         case = name if name in names else match["case"] if match and match["case"] in names else None
         if case is None:
-            result.strangers.append(one.name)
+            strangers.append(one.name)
         else:
             found[case].append(one.address)
+    if not any(folder.iterdir()):
+        raise UserError(
+            "finished-empty",
+            f"{folder}: the folder holds no file; save the corrected masks into it, each under the name of its case.",
+        )
     if not found:
         raise UserError(
             "no-finished-mask",
             f"{folder}: no file in it has the name of a case of {dataset.folder}; name masks as their cases, e.g. "
             f"{dataset.cases[0].case}.",
         )
-    slices = slices_of_list(folder.parent)
-    problems = []
-    for number, (name, masks) in enumerate(found.items(), start=1):
-        case = names[name]
+    return found, strangers
+
+
+def _usual(dataset: Dataset, result: Finished) -> bool:
+    """Whether all masks of training cases but those of `result.empty` hold a class, and there are some."""
+    read = {*result.added, *result.replaced}
+    others = [case for case in dataset.labelled if case.case not in read]
+    if not others and len(read) == len(result.empty):
+        return False
+    for case in others:
         try:
-            names[name] = _with_mask(dataset, case, masks, slices.get(name), overwrite)
-        except UserError as error:
-            problems.append(error)
-        changed = result.added if case.mask is None else result.replaced
-        (result.kept if names[name] == case else changed).append(name)
-        if names[name] != case and _is_the_models_own(masks[0].path, folder.parent):
-            result.uncorrected.append(name)
-        if report is not None:
-            report(number, len(found))
-    if problems:
-        raise UserError.together(problems)
-    result.cases = list(names.values())
-    return result
+            shape, geometry, _ = read_header(case.image)
+            label = None if case.mask is None else read_label(case.mask, shape, dataset.config, geometry, case.slices)
+        except UserError:
+            continue  # `ucseg check` and training name it; it says nothing of the new masks
+        if label is not None and not classes_held(label):
+            return False
+    return True
 
 
 def _is_the_models_own(mask: Path, next_to: Path) -> bool:
@@ -111,8 +147,13 @@ def _is_the_models_own(mask: Path, next_to: Path) -> bool:
     return there and filecmp.cmp(mask, start, shallow=False)
 
 
-def _with_mask(dataset: Dataset, case: Case, masks: list[Address], slices: Slices | None, overwrite: bool) -> Case:
-    """The case with the one mask that was found for it, read and fit for its image; a UserError says why not."""
+def _with_mask(
+    dataset: Dataset, case: Case, masks: list[Address], slices: Slices | None, overwrite: bool
+) -> tuple[Case, bool]:
+    """The case with the one mask that was found for it, read and fit for its image, and whether it holds no class.
+
+    Of a mask whose case names slices, nobody says that it should hold one. A UserError says why a mask is not taken.
+    """
     if len(masks) > 1:
         found = " and ".join(mask.name for mask in masks)
         raise UserError("masks-of-one-case", f"{masks[0].parent}: {found} are both of {case.case}; keep one.")
@@ -121,11 +162,17 @@ def _with_mask(dataset: Dataset, case: Case, masks: list[Address], slices: Slice
     if case.slices is not None and slices is not None:
         slices = slices.joined(case.slices)
     if case.mask == mask and slices in (None, case.slices):
-        return case
+        return case, False
     if case.mask not in (None, mask) and not (more or overwrite):
         raise UserError(
             "mask-there", f"{mask}: {case.case} already has the mask {case.mask}; add --overwrite to replace it."
         )
     shape, geometry, _ = read_header(case.image)
-    read_label(mask, shape, dataset.config, geometry, slices)
-    return replace(case, mask=mask, slices=slices)
+    own = read_header(mask)[0] if mask.plain and len(shape) == 2 else shape
+    if own != shape:  # public sets come so, and are stretched; what somebody drew on this image has its size
+        sizes = [f"{size[1]} x {size[0]} px" for size in (own, shape)]
+        raise UserError(
+            "finished-size", f"{mask}: has {sizes[0]}, its image {sizes[1]}; save the mask in the size of its image."
+        )
+    label = read_label(mask, shape, dataset.config, geometry, slices)
+    return replace(case, mask=mask, slices=slices), slices is None and not classes_held(label)

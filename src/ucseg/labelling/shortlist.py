@@ -145,6 +145,12 @@ class LabelFolder:
         return found
 
 
+def run_of_list(folder: Path) -> str | None:
+    """The run that made a list; None where there is no list, or it does not say."""
+    run = read_json(folder / ABOUT).get("run") if (folder / ABOUT).is_file() else None
+    return run if isinstance(run, str) else None
+
+
 def slices_of_list(folder: Path) -> dict[str, Slices]:
     """The slices that a list names, by case; empty where it is of whole cases, or where there is no list.
 

@@ -87,7 +87,16 @@ def _voxels(file: Path, frame: Frame, classes: Mapping[int, str]) -> tuple[Array
         _refuse_other_files(file)
     voxels = math.prod(frame.viewer_shape)
     address = Address.of(file).as_said(Said(max_voxels=voxels))
-    read_header(address)  # a small file may claim to be larger than any memory
+    try:
+        read_header(address)  # a small file may claim to be larger than any memory
+    except UserError as error:
+        if error.code != "scan-too-large":
+            raise
+        size = " x ".join(map(str, frame.shape if address.plain else frame.viewer_shape))
+        raise UserError(
+            "upload-large",
+            f"The label does not fit its image: it holds more numbers than {size}; send one a voxel, on that grid.",
+        ) from None
     if address.plain:
         values = only_channel(read_mask(address))
         if values.shape != frame.shape:
