@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ucseg.cli.init import print_splits, print_understood
+from ucseg.cli.init import keep_what_came_back, print_splits, print_understood
 from ucseg.cli.reading_options import (
     Classes,
     Every,
@@ -98,6 +98,7 @@ def import_(
     divided, hidden = divide(found.cases, published, validation, test, labelled, seed)
     title = f"{name} {split}" if split else name
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed, "name": title}), divided)
+    keep_what_came_back(dataset, hidden, found)
     save_dataset(dataset, hidden, found.to_fix)
     output.print(f"cite      {public.citation}", soft_wrap=True)
     output.print(f"licence   {public.licence or 'not known; ask the makers'}", soft_wrap=True)

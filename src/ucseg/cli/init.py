@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +31,7 @@ from ucseg.errors import UserError, cause
 if TYPE_CHECKING:
     from ucseg.dataset.manifest import Dataset
     from ucseg.folder.understanding import Understood
+    from ucseg.scans.address import Address
     from ucseg.scans.said import Said
 
 SHOWN = 3
@@ -87,6 +90,9 @@ def init(
     For one seed, validation and test cases do not depend on --labelled, and the labelled set of 5% lies inside
     that of 10%.
 
+    A dataset that takes the place of another keeps the masks that `add-masks` or `serve` noted there, and
+    labelled_slices, for cases of the same name and image. What cannot be kept is named, and the old table is copied.
+
     Args:
         images, masks: patterns relative to the folder; "*" also crosses folders. '*_{t1,t2}.nii.gz' takes several
             files as the channels of an image, or as a mask of one file a class.
@@ -100,7 +106,8 @@ def init(
         the dataset as training sees it.
 
     Raises:
-        UserError: nothing usable in the folder, an option that cannot be met, or a dataset already in `out`.
+        UserError: nothing usable in the folder, an option that cannot be met, or a dataset already in `out`; or one
+            that may be replaced, but whose masks of experts no longer fit.
     """
     from ucseg.dataset.manifest import Dataset, refuse_to_replace, root_for, save_dataset
     from ucseg.dataset.splits import check_amounts, split_cases
@@ -122,6 +129,7 @@ def init(
     print_understood(folder, found, every)
     cases, hidden = split_cases(found.cases, validation, test, labelled, seed)
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed}), cases)
+    keep_what_came_back(dataset, hidden, found)
     save_dataset(dataset, hidden, found.to_fix)
     print_splits(dataset, len(hidden))
     return dataset
@@ -183,6 +191,38 @@ def print_understood(folder: Path, found: Understood, every: bool = False) -> No
             folded = [*lines[:SHOWN], f"  and {more} more for the same reason (--all)"] if more > 1 else lines
             for line in folded:
                 output.print(line, soft_wrap=True)
+
+
+def keep_what_came_back(dataset: Dataset, hidden: Mapping[str, Address], found: Understood) -> None:
+    """Of a dataset that is replaced, masks that `add-masks` and `serve` noted, and labelled_slices; it says which.
+
+    The old table is copied if something of it is lost. A UserError, before anything is written, if a mask does not fit.
+    """
+    from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, read_dataset
+    from ucseg.errors import some
+    from ucseg.labelling.kept import kept_of
+    from ucseg.machine.writing import whole_file
+
+    table = dataset.folder / CASES_FILE
+    if not (table.is_file() and (dataset.folder / CONFIG_FILE).is_file()):
+        return
+    try:
+        old = read_dataset(dataset.folder, without_root=True)
+    except UserError as error:
+        lost = [f"all of it, since it cannot be read ({error})"]
+    else:
+        kept = kept_of(old, dataset, hidden, {item.file.absolute() for item in found.left_out})
+        dataset.cases = kept.cases
+        amounts = (("masks", kept.masks), ("labelled_slices", kept.slices))
+        if said := [f"{name} of {len(cases)} cases ({some(cases)})" for name, cases in amounts if cases]:
+            say("masks-kept", f"Kept from the dataset before: {', '.join(said)}.")
+        lost = [f"{len(cases)} {why} ({some(cases)})" for why, cases in kept.lost.items()]
+    if not lost:
+        return
+    copy = next(one for n in count(1) if not (one := table.with_name(f"cases.before.{n}.csv")).exists())
+    with whole_file(copy, ".csv") as part:
+        part.write_bytes(table.read_bytes())
+    say("masks-not-kept", f"Not kept from the dataset before, whose table is now {copy}: {'; '.join(lost)}.", "yellow")
 
 
 def print_splits(dataset: Dataset, hidden: int) -> None:

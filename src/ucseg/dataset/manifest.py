@@ -5,6 +5,7 @@
                    A column labelled_slices may say which slices of a volume its mask annotates (see dataset/slices.py)
     hidden.csv     case,mask: masks that exist but that training must not see (studies with known truth)
     left_out.csv   file,reason: images and masks that `ucseg init` found and could not use
+    cases.before.1.csv   an older cases.csv with masks that a new one does not have; nothing reads it
     contact_sheet.html   small pictures of cases with their masks; `ucseg init` and `ucseg check` make it, for people
 
 `load_dataset` never opens hidden.csv. Only `reference_masks` does, for `evaluate`, `compare`, `demo` and
@@ -109,8 +110,18 @@ def load_dataset(path: Path | str) -> Dataset:
             "dataset-not-made",
             f"{path}: there is no {CONFIG_FILE} here; if these are scans, run ucseg init {path} --out DATASET.",
         )
+    return read_dataset(folder)
+
+
+def read_dataset(folder: Path, *, without_root: bool = False) -> Dataset:
+    """What the two files of a dataset say; a UserError as in `load_dataset`.
+
+    Args:
+        without_root: the folder of the scans may be gone.
+    """
+    config_file = folder / CONFIG_FILE
     dataset = Dataset(folder, build(DatasetConfig, read_yaml(config_file), str(config_file)), [])
-    if not dataset.root.is_dir():
+    if not dataset.root.is_dir() and not without_root:
         raise UserError(
             "dataset-root",
             f"{config_file}: the data root {dataset.root} is not there; set 'root' to where the scans are.",
