@@ -46,6 +46,15 @@ def written(path: Path, array: Array, like: Any = None) -> bytes:
     return path.read_bytes()
 
 
+def test_the_page_of_serve_names_every_address(packages: None) -> None:
+    from ucseg.serving.protocol import Protocol
+
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "serve.md").read_text()
+    named = {(method, path) for method, path in re.findall(r"(GET|POST|PUT|DELETE) (/[a-z/{}]*)", page)}
+    routes = Protocol.routes.fget(object.__new__(Protocol))  # type: ignore[attr-defined]
+    assert named == {(method, route.path) for route in routes for method in route.methods - {"HEAD"}}
+
+
 def test_info_says_what_the_plug_ins_need(served: Any, pictures: Data) -> None:
     client, _ = served(*pictures)
     info = client("GET", "/info/").json
