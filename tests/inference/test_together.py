@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from threading import Barrier, Lock
 
 import numpy as np
 import pytest
-from threshold_run import plan_2d
+from threshold_run import plan_2d, plan_3d
 
+from ucseg.batches.preprocess import grid_of
 from ucseg.inference.maps import Layout
 from ucseg.inference.scan_predictor import ScanPredictor
-from ucseg.inference.together import AT_WORK, at_once
+from ucseg.inference.together import AT_WORK, Lacking, at_once
+from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
 
@@ -95,3 +98,34 @@ def test_large_scans_are_alone() -> None:
     at_once([Doubling()], work, [AT_WORK * 2, 5, AT_WORK * 3, 5], lambda _: None, float)
     assert AT_WORK * 2 in most and AT_WORK * 3 in most
     assert all(sum_ in (5, 10, AT_WORK * 2, AT_WORK * 3) for sum_ in most)
+
+
+def test_what_memory_did_not_suffice_for_is_tried_again_alone() -> None:
+    together, tried, done = Barrier(3), list[int](), list[str]()
+
+    def work(item: int) -> str | Lacking[str]:
+        tried.append(item)
+        if len(tried) <= 3:
+            together.wait(60)
+        return "done" if item == 0 or (item == 1 and len(tried) > 3) else Lacking(f"{item} failed")
+
+    at_once([Doubling()], work, [0, 1, 2], done.append, lambda _: 1.0)
+    assert sorted(tried) == [0, 1, 1, 2, 2]
+    assert sorted(done) == ["2 failed", "done", "done"]
+
+    at_once([Doubling()], work, [4], done.append, lambda _: 1.0)
+    assert (tried[5:], done[3:]) == ([4], ["4 failed"]), "it was alone"
+
+
+def test_classes_count_and_the_grid_of_the_network() -> None:
+    def memory(spacing: float, classes: int = 2, probabilities: bool = False) -> float:
+        plan = plan_3d(spacing=(1.0, 1.0, 1.0), classes={value: f"c{value}" for value in range(classes)})
+        predictor = Doubling()
+        ScanPredictor.__init__(predictor, plan, batch=1)
+        grid = grid_of((24, 24, 24), Geometry(np.diag([spacing] * 3 + [1.0])), plan, Path("scan.nii"))
+        return predictor.memory_of(grid, probabilities)
+
+    assert memory(1, classes=65) > 65 * 4 * 24**3
+    assert memory(1, classes=65) > 20 * memory(1)
+    assert memory(2) > 6 * memory(1)
+    assert memory(1, probabilities=True) - memory(1) == 2 * 4 * 24**3

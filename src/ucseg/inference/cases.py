@@ -8,16 +8,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ucseg.batches.preprocess import grid_of
 from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
-from ucseg.inference.together import at_once
+from ucseg.inference.together import Lacking, at_once
 from ucseg.machine.memory import is_out_of_memory
 from ucseg.scans.content import content_of
 from ucseg.scans.reading import is_dicom_scan, read_header, read_scan
 
 if TYPE_CHECKING:  # an exported model predicts without torch
     from ucseg.inference.ensemble import AnyPredictor
+
+_LACKING = (("scan-needs-memory",), ("no-room-on-disk",))
+"""Kinds of what may be enough for a scan that is alone."""
 
 
 def predict_case(
@@ -34,6 +38,14 @@ def predict_case(
     Raises:
         UserError: results cannot be written; no later scan could be written either.
     """
+    found = _predict_case(predictor, item, files, report)
+    return found.result if isinstance(found, Lacking) else found
+
+
+def _predict_case(
+    predictor: AnyPredictor, item: Input, files: CaseFiles, report: Callable[[float], None] | None
+) -> Row | Lacking[Row]:
+    """As `predict_case`, but it says where a failed line is one of memory."""
     try:
         scan = read_scan(item.address)
         content = content_of(item.address)
@@ -43,7 +55,8 @@ def predict_case(
         )
         objects = files.dicom_objects(scan, source, prediction) if source else {}
     except UserError as error:
-        return failed_row(item, str(error))
+        row = failed_row(item, str(error))
+        return Lacking(row) if error.codes in _LACKING else row
     except ModuleNotFoundError as error:  # where only what `ucseg-predict` needs is installed
         return failed_row(item, f"{item.address}: it needs the package {error.name}; pip install {error.name}.")
     except OSError as error:
@@ -51,8 +64,11 @@ def predict_case(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return failed_row(
-            item, f"{item.address}: there is not enough memory for this scan; try --device cpu or a machine with more."
+        return Lacking(
+            failed_row(
+                item,
+                f"{item.address}: there is not enough memory for this scan; try --device cpu or a machine with more.",
+            )
         )
     return files.write(item, scan, prediction, objects, content)
 
@@ -83,23 +99,29 @@ def predict_cases(
         parts.pop(str(row["case"]), None)
         done(row)
 
-    def one(item: Input) -> Row:
-        return predict_case(predictor, item, files, partial(part_of, item.case))
+    def one(item: Input) -> Row | Lacking[Row]:
+        return _predict_case(predictor, item, files, partial(part_of, item.case))
 
-    at_once(predictor.each, one, items, ended, _numbers)
+    at_once(predictor.each, one, items, ended, partial(_size, predictor, files))
 
 
-def _numbers(item: Input) -> float:
-    """How many a scan holds, by its header: infinitely many where nothing says it, so that it is alone.
+def _size(predictor: AnyPredictor, files: CaseFiles, item: Input) -> float:
+    """About how many bytes a scan takes, by its header: infinitely many where nothing says it, so that it is alone.
 
     A folder of DICOM is not asked: its headers take long to read.
     """
     if is_dicom_scan(item.address):
         return math.inf
+    several = len(predictor.each) > 1  # whose probabilities are summed up
     try:
-        shape, _, channels = read_header(item.address)
+        shape, geometry, channels = read_header(item.address)
+        found = [
+            one.memory_of(grid_of(shape, geometry, one.plan, item.address.path), files.probabilities or several)
+            for one in predictor.each
+        ]
     except (UserError, OSError):
         return 0.0  # reading it will say what is wrong
     except Exception:  # as reading it will: a missing package, too little memory
         return math.inf
-    return float(channels * math.prod(shape))
+    own = 4.0 * math.prod(shape)
+    return max(found) + own * channels + several * own * len(files.plan.classes)

@@ -23,9 +23,10 @@ from ucseg.inference.calibration import Calibration
 from ucseg.inference.case_scores import RunningScores, class_dtype, missing, most_probable
 from ucseg.inference.maps import Layout, Maps
 from ucseg.inference.own_grid import OwnMaps
-from ucseg.inference.sliding_window import gathered, predict_slabs, ring_rows, window_axes
+from ucseg.inference.scan_memory import least_memory, likely_memory
+from ucseg.inference.sliding_window import AxisWindow, gathered, predict_slabs, ring_rows, window_axes
 from ucseg.inference.together import Desk
-from ucseg.machine.room import IN_MEMORY, in_file, leave, pieces, room
+from ucseg.machine.room import in_file, leave, pieces, room
 from ucseg.method_parts.components import largest_components
 from ucseg.planning.plan import Plan
 from ucseg.scans.scan import Scan
@@ -119,6 +120,7 @@ class ScanPredictor(ABC):
         self.mirrors = mirrors_of(plan) if mirror else [()]
         self.silent, self.calibration = silent, calibration
         self._desk: Desk | None = None
+        self._channels = 2 + 3 * len(plan.classes)  # of two members, until an answer shows how many there are
 
     precision: str
     """"bf16" or "fp32"."""
@@ -167,7 +169,9 @@ class ScanPredictor(ABC):
         return self.at_work() if self._desk is None else nullcontext()
 
     def _ask(self, image: Array) -> tuple[Array, Layout]:
-        return self.answer(image) if self._desk is None else self._desk.ask(self, image)
+        values, layout = self.answer(image) if self._desk is None else self._desk.ask(self, image)
+        self._channels = values.shape[1]
+        return values, layout
 
     def require_window(self) -> None:  # noqa: B027
         """Refuse, before the first scan, where not one window fits into memory. Without torch nothing is measured."""
@@ -206,7 +210,7 @@ class ScanPredictor(ABC):
         axis = self._first_axis(image.grid.shape)
         moved = image.from_axis(axis)
         grid, classes, known = moved.grid, len(self.plan.classes), self.calibration
-        require_memory(scan.source, self._least_memory(grid, axis), image.grid)
+        require_memory(scan.source, least_memory(grid, self._windows(grid, axis), classes), image.grid)
         own = OwnMaps(grid, classes, probabilities=probabilities, members=members, calibration=known)
         if in_file(own.uncertainty):
             give_back()  # what reading took
@@ -260,16 +264,14 @@ class ScanPredictor(ABC):
         parts = [ring_rows(axis, size) / size for axis, size in zip(windows, shape, strict=True)]
         return parts.index(min(parts))
 
-    def _least_memory(self, grid: Grid, axis: int) -> float:
-        """Bytes that a scan takes from here on, members apart: known before anything is computed."""
-        own, on_grid = math.prod(grid.source_shape), math.prod(grid.shape)
-        rows = window_axes(grid.shape, self._patch(axis, len(grid.shape)), self.overlap, self.growth)[0]
-        channels = len(self.plan.classes)  # but one, and the uncertainty
-        summed = 4.0 * channels * ring_rows(rows, grid.shape[0]) * math.prod(grid.shape[1:])
-        resampled = grid.shape != grid.canonical_shape
-        maps = [4.0 * on_grid, 4.0 * own, *([4.0 * on_grid] if resampled else [])]
-        kept = sum(size for size in maps if size <= IN_MEMORY)  # beyond that they lie in files
-        return summed + kept + own + resampled * on_grid  # with the masks
+    def memory_of(self, grid: Grid, probabilities: bool) -> float:
+        """About how many bytes a scan takes beside its voxels, with all members."""
+        axis = self._first_axis(grid.shape)
+        grid, counts = grid.from_axis(axis), (len(self.plan.classes), self._channels, self.voxels_at_once)
+        return likely_memory(grid, self._windows(grid, axis), *counts, probabilities)
+
+    def _windows(self, grid: Grid, axis: int) -> list[list[AxisWindow]]:
+        return window_axes(grid.shape, self._patch(axis, len(grid.shape)), self.overlap, self.growth)
 
     def keep_components(self, label: Array) -> Array:
         """S class indices with the component filter applied, if it is on."""

@@ -18,13 +18,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from ucseg.inference.maps import Layout
 from ucseg.machine.cores import cores
-from ucseg.machine.memory import is_out_of_memory
+from ucseg.machine.memory import free_memory, is_out_of_memory
 from ucseg.types import Array
 
 if TYPE_CHECKING:
@@ -33,10 +33,17 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AT_WORK = 2**24
-"""Numbers that the scans at work hold together, at most. A scan that has more is alone."""
+AT_WORK = 2**30
+"""Bytes that the scans at work take together, at most. A scan that takes more is alone."""
 MOST = 64
 """Scans at work."""
+
+
+@dataclass(frozen=True)
+class Lacking(Generic[Result]):
+    """What stands for an item that memory did not suffice for, if it does not suffice either when it is alone."""
+
+    result: Result
 
 
 @dataclass(eq=False)
@@ -136,39 +143,59 @@ class Desk:
 
 def at_once(
     predictors: Sequence[ScanPredictor],
-    work: Callable[[Item], Result],
+    work: Callable[[Item], Result | Lacking[Result]],
     items: Sequence[Item],
     done: Callable[[Result], None],
-    numbers: Callable[[Item], float],
+    size: Callable[[Item], float],
 ) -> None:
     """`work` of each item in a thread, which may let any of the predictors predict a scan.
 
+    What is `Lacking` beside others is tried again when all else has ended, alone.
+
     Args:
         done: called in this thread with each result, in the order in which they end.
-        numbers: how many numbers an item's scan holds, for `AT_WORK`.
+        size: about how many bytes the work takes, for `AT_WORK`.
 
     Raises:
         Exception: the first one of `work` or `done`. What has not begun is dropped, and what waits for networks ends.
     """
-    desk, waiting, running = Desk(), deque(items), dict[Future[Result], float]()
+    desk, waiting = Desk(), deque(items)
+    running, crowded, again = dict[Future[Any], tuple[Item, float]](), set[Future[Any]](), deque[Item]()
     windows = max(max(1, one.batch // len(one.mirrors)) for one in predictors)
     # As many as the networks take at once, as many again that wait for them, and those that cores work on.
     most = min(MOST, len(items), 2 * windows + cores())
     if not items:
         return
+    room = min(AT_WORK, free_memory())
     with ExitStack() as stack:
         for one in predictors:
             stack.enter_context(one.answers_at(desk))
         pool = ThreadPoolExecutor(most)
         stack.callback(pool.shutdown, cancel_futures=True)
         stack.callback(desk.close)
-        following = numbers(waiting[0])
-        while waiting or running:
-            while waiting and len(running) < most and (not running or sum(running.values()) + following <= AT_WORK):
-                begun = pool.submit(work, waiting.popleft())
-                running[begun] = following
-                begun.add_done_callback(desk.tell)
-                following = numbers(waiting[0]) if waiting else 0.0
+
+        def begin(item: Item, takes: float) -> None:
+            begun: Future[Any] = pool.submit(work, item)
+            running[begun] = item, takes
+            if len(running) > 1:
+                crowded.update(running)
+            begun.add_done_callback(desk.tell)
+
+        following = size(waiting[0])
+        while waiting or running or again:
+            while waiting and len(running) < most:
+                if running and sum(takes for _, takes in running.values()) + following > room:
+                    break
+                begin(waiting.popleft(), following)
+                following = size(waiting[0]) if waiting else 0.0
+            if again and not running:
+                begin(again.popleft(), math.inf)
             for ended in desk.ended():
-                del running[ended]
-                done(ended.result())
+                (item, _), result = running.pop(ended), ended.result()
+                if not isinstance(result, Lacking):
+                    done(result)
+                elif ended in crowded:
+                    again.append(item)
+                else:
+                    done(result.result)
+                crowded.discard(ended)
