@@ -250,3 +250,14 @@ def test_a_wrong_spacing_is_refused_by_arithmetic() -> None:
     assert grid_of((40, 40, 40), Geometry(np.eye(4)), plan, SOURCE).shape == (40, 40, 40)
     assert grid_of((40, 40, 40), Geometry(np.diag([1.5, 1.5, 1.5, 1])), plan, SOURCE).shape == (60, 60, 60)
     assert grid_of((4, 4, 4), Geometry(np.diag([5.0, 5, 5, 1])), a_plan(), SOURCE).shape == (20, 20, 20)
+
+
+def test_voxels_count_as_float32() -> None:
+    """What rounds to the ends of the colours, or to nothing, is not more than that."""
+    flat = Geometry(np.eye(3), "px")
+    colours = np.array([[np.nextafter(1, 2), -1e-300]] * 3)[:, None]
+    seen, _ = to_network_grid(Scan(colours, flat, SOURCE), a_plan(dims=2, unit="px", channels=3, normalisation="rgb"))
+    assert seen.min() == -2 and seen.max() == 2
+    tiny = np.full((1, 2, 2, 2), 1e-300)
+    seen, _ = to_network_grid(Scan(tiny, Geometry(np.eye(4)), SOURCE), a_plan(nonzero=True))
+    assert not seen.any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,30 @@ def test_a_scan_takes_a_small_part_of_the_memory_of_its_maps(monkeypatch: pytest
     voxels = 32 * 256 * 32
     # The ring of sums, and of each voxel the number of its component, the mask, its copy and what is asked of it.
     assert used < 4 * 16 * 32 * 32 * (3 * 2 + 1) + (4 + 5) * voxels
+
+
+def test_no_temporary_folder_is_not_the_fault_of_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unusable() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(room, "IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "TemporaryFile", unusable)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", "/gone")
+    with refused("no-temporary-file", naming=["/gone", "TMPDIR"]):
+        room.room((2, 3))
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_that_promises_no_room_is_used(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def cannot(*_: object) -> None:
+        raise OSError(number, "not supported")
+
+    monkeypatch.setattr(room, "IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    array = room.room((2, 3))
+    array[:] = 1
+    assert room.in_file(array) and array.sum() == 6
 
 
 def test_a_full_disk_is_named_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,7 +217,8 @@ class Intensities:
             )
         self._scales: list[tuple[float, float]] = []
         if plan.normalisation == "rgb":
-            if image.max(initial=0) > self._full_scale or image.min(initial=0) < 0:
+            low, high, most = np.array([image.min(initial=0), image.max(initial=0), self._full_scale], np.float32)
+            if high > most or low < 0:  # as they are used: rounded
                 raise UserError(
                     "colour-range",
                     f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.",
@@ -229,7 +230,7 @@ class Intensities:
         if self._plan.normalisation == "unit":
             low, high = (np.float32(value) for value in (channel.min(), channel.max()))
             return float(low), float(high - low)
-        nonzero = self._plan.nonzero and channel.any()
+        nonzero = self._plan.nonzero and any(part.any() for part in _parts(channel))
         count, total, squares = 0, 0.0, 0.0
         for part in _parts(channel):
             voxels = part[part != 0] if nonzero else part

@@ -34,26 +34,46 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, in_memory: i
         in_memory: most bytes outside a file; None: `IN_MEMORY`.
 
     Raises:
-        UserError: the disk has no place for it. Without this check the process would be killed in its midst.
+        UserError: the disk has no place for it, or the temporary folder takes no file. Without this check the process
+            would be killed in its midst.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= (IN_MEMORY if in_memory is None else in_memory):
         return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # the mapping keeps the nameless file alive as long as the array lives
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise
+    try:
+        with tempfile.TemporaryFile() as file:  # the mapping keeps the nameless file alive as long as the array lives
+            _claim(file.fileno(), size)
+            return np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), size))
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from error
+        # Python looks through several folders, and has none where it finds no usable one.
+        folder = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise UserError(
                 "no-room-on-disk",
-                f"{tempfile.gettempdir()}: has no place for {in_gib(size)} that a large scan needs for a while; "
+                f"{folder}: has no place for {in_gib(size)} that a large scan needs for a while; "
                 "set TMPDIR to a folder with more.",
             ) from None
-        return np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), size))
+        raise UserError(
+            "no-temporary-file",
+            f"{folder}: takes no temporary file for a large scan ({error.strerror}); set TMPDIR to another folder.",
+        ) from None
+
+
+def _claim(file: int, size: int) -> None:
+    """Give a file so many bytes of the disk; only their number where the file system cannot promise more."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                raise
+            disk = os.fstatvfs(file)
+            if disk.f_bavail * disk.f_frsize < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+    os.truncate(file, size)
 
 
 def leave(*arrays: Array) -> None:
