@@ -14,6 +14,7 @@ from PIL import Image
 from chromium import Browser
 from small_scans import save
 from ucseg.dataset.manifest import load_dataset
+from ucseg.pictures.drawing import COLOURS
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.serving.frame import Frame, View
 
@@ -85,6 +86,12 @@ def test_a_person_labels_with_the_keyboard_alone(served: Any, pictures: Data, br
     assert browser.run(
         "document.documentElement.scrollWidth <= innerWidth && document.body.scrollHeight <= innerHeight"
     )
+    assert browser.run("COLOURS") == [list(colour) for colour in COLOURS], "a class has one colour on all pages"
+    browser("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=False)
+    browser.wait("innerWidth === 390 && document.querySelector('main').clientWidth > 350")
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    browser.wait("view.getBoundingClientRect().width > 300")
+    assert browser.run("document.getElementById('accept').getBoundingClientRect().right") < 390
     assert not browser.complaints
     assert {url.split("/")[2] for url in browser.requests if url.startswith("http")} == {f"127.0.0.1:{client.port}"}
 
