@@ -27,9 +27,9 @@ from ucseg.cli.predict import predict
 from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted
 from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
-from ucseg.inference.cases import predict_case
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import CasePrediction
+from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
 
 
@@ -378,10 +378,10 @@ def test_freed_memory_is_kept_from_the_first_scan_to_the_last(
 
     def one(*arguments: Any) -> Any:
         events.append("scan")
-        return predict_case(*arguments)
+        return read_scan(*arguments)
 
     monkeypatch.setattr("ucseg.training.allocator.kept_memory", spy)
-    monkeypatch.setattr("ucseg.inference.cases.predict_case", one)
+    monkeypatch.setattr("ucseg.inference.cases.read_scan", one)
     predict(run, [scans], out=tmp_path / "out", device="cpu")
     assert events == ["keep True", *["scan"] * (len(events) - 2), "give back"]
     assert len(events) > 3
