@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ import numpy as np
 from ucseg.inference.maps import Layout
 from ucseg.machine.cores import cores
 from ucseg.machine.memory import free_memory, is_out_of_memory
+from ucseg.training.allocator import give_back
 from ucseg.types import Array
 
 if TYPE_CHECKING:
@@ -170,9 +171,13 @@ def at_once(
     with ExitStack() as stack:
         for one in predictors:
             stack.enter_context(one.answers_at(desk))
-        pool = ThreadPoolExecutor(most)
+        pool, started = ThreadPoolExecutor(most), Event()
         stack.callback(pool.shutdown, cancel_futures=True)
         stack.callback(desk.close)
+        stack.callback(started.set)
+        for _ in range(most):  # all threads start now: later there may be no memory for one
+            pool.submit(started.wait)
+        started.set()
 
         def begin(item: Item, takes: float) -> None:
             begun: Future[Any] = pool.submit(work, item)
@@ -189,6 +194,7 @@ def at_once(
                 begin(waiting.popleft(), following)
                 following = size(waiting[0]) if waiting else 0.0
             if again and not running:
+                give_back()  # errors, their frames and questions hold each other, and with them all maps of a scan
                 begin(again.popleft(), math.inf)
             for ended in desk.ended():
                 (item, _), result = running.pop(ended), ended.result()
