@@ -158,7 +158,7 @@ def at_once(
         size: about how many bytes the work takes, for `AT_WORK`.
 
     Raises:
-        Exception: the first one of `work` or `done`. What has not begun is dropped, and what waits for networks ends.
+        Exception: the first one of `work` or `done`. What has not started is dropped, and what waits for networks ends.
     """
     desk, waiting = Desk(), deque(items)
     running, crowded, again = dict[Future[Any], tuple[Item, float]](), set[Future[Any]](), deque[Item]()
