@@ -505,3 +505,13 @@ def test_a_header_is_read_again_when_its_file_was_written_again(tmp_path):
         scan = read_scan(file)
         assert scan.geometry.spacing == read_header(file)[1].spacing == (edge, 1.0, 1.0)
         assert (scan.array == edge).all()
+
+
+def test_what_a_caller_changes_is_not_in_the_next_reading(tmp_path: Path) -> None:
+    path = tmp_path / "x.nii.gz"
+    nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.diag([1.0, 2.0, 3.0, 1.0])).to_filename(path)
+    first = read_scan(path)
+    first.header["descrip"] = b"mine"
+    first.geometry.affine[0, 0] = 9
+    again = read_scan(path)
+    assert again.header["descrip"].item() == b"" and again.geometry.spacing == (1.0, 2.0, 3.0)

@@ -15,6 +15,7 @@ import math
 import re
 import sys
 import zlib
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -69,7 +70,10 @@ def read(address: Address) -> Scan:
         raise refusals.values(address, image.get_data_dtype())
     array = np.moveaxis(array, 3, 0) if address.part else array[None]
     array = np.ascontiguousarray(native(array)).reshape(channels, *shape)
-    return Scan(array, _geometry(image, address.said.geometry), address.path, _one_file(image.header))
+    geometry = _geometry(image, address.said.geometry)
+    # What is kept for the next reading is not the caller's to change.
+    own = replace(geometry, affine=geometry.affine.copy())
+    return Scan(array, own, address.path, _one_file(image.header.copy()))
 
 
 def _unpacked(path: Path, image: Any, voxels: int) -> bytes:
