@@ -95,9 +95,9 @@ def margins(size: int, edge: int) -> tuple[int, int]:
 
 def seconds(work: Callable[[], Any]) -> float:
     """Of one call."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def measure(size: tuple[int, ...], window: tuple[int, ...], channels: int, repeats: int, most: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def timed(python: str, source: Path, words: Sequence[str | Path], first: str = "
 
 def called(command: Sequence[str | Path], source: Path) -> dict[str, float]:
     """Wall seconds, CPU seconds and peak memory (MiB) of one command; of its processes, that of the largest one."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             [*map(str, command)],
@@ -46,7 +46,7 @@ def called(command: Sequence[str | Path], source: Path) -> dict[str, float]:
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{command}: {said.read().decode()[-2000:]}")
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     return {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss / 2**10}
 
 
@@ -130,10 +130,10 @@ def floor(run: Path, precision: str, repeats: int) -> dict[str, Any]:
             batch = torch.randn(images * mirrors, plan.channels, *plan.patch)
             taken = []
             for _ in range(repeats + 1):
-                begun = time.process_time()
+                started = time.process_time()
                 with torch.autocast("cpu", torch.bfloat16, enabled=predictor.precision == "bf16"):
                     method.predict(batch)
-                taken.append((time.process_time() - begun) / images)
+                taken.append((time.process_time() - started) / images)
             found[f"cpu_ms, {images} at once"] = round(1e3 * min(taken[1:]), 2)
     return found
 
@@ -172,12 +172,12 @@ class Shares:
 
     def _watched(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*words: Any, **options: Any) -> Any:
-            before, begun = getattr(self._inner, "seconds", 0.0), time.thread_time()
+            before, started = getattr(self._inner, "seconds", 0.0), time.thread_time()
             self._inner.seconds = 0.0
             try:
                 return function(*words, **options)
             finally:
-                whole = time.thread_time() - begun
+                whole = time.thread_time() - started
                 with self._lock:
                     self.seconds[stage] += whole - self._inner.seconds
                 self._inner.seconds = before + whole
@@ -199,9 +199,9 @@ def shares(run: Path, scans: Path, out: Path, options: Mapping[str, Any]) -> dic
 
     def timed_cases(*words: Any) -> None:
         nonlocal whole
-        begun = time.process_time()
+        started = time.process_time()
         inner(*words)
-        whole += time.process_time() - begun
+        whole += time.process_time() - started
 
     cases.predict_cases = timed_cases
     count = len(predict(run, [scans], out=out, device="cpu", **options).rows)

@@ -180,11 +180,11 @@ def at_once(
         started.set()
 
         def begin(item: Item, takes: float) -> None:
-            begun: Future[Any] = pool.submit(work, item)
-            running[begun] = item, takes
+            future: Future[Any] = pool.submit(work, item)
+            running[future] = item, takes
             if len(running) > 1:
                 crowded.update(running)
-            begun.add_done_callback(desk.tell)
+            future.add_done_callback(desk.tell)
 
         following = size(waiting[0])
         while waiting or running or again:
