@@ -5,11 +5,15 @@
 The dataset, all its masks visible, is made in WORK with `ucseg init`. Finished cells are copied to
 benchmarks/results/compare/STUDY as they come, and taken from there when the command is given again, on this machine or
 another one: a study of hours can be done in pieces. WORK holds the report (index.html).
+
+In a study of equal time (NAME_time) every run has the same CPU seconds, and its validation curve is kept in
+curves/RUN.json as [CPU seconds, step, Dice].
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -59,6 +63,13 @@ HIPPOCAMPUS_PLAN = (
 HIPPOCAMPUS_TRAINING = "--set lr=0.03 --set validate_every=200"
 FLAT_PLAN = ("size=112", "strides=null", "labelled_batch=4", "unlabelled_batch=4")
 
+TIME_PLAN = ("size=96", *FLAT_PLAN[1:])
+ALL_TIME = "uc_seg,unimatch,bcp,cps,mean_teacher,mc_net,ua_mt,ad_mt"
+TIME_VARIANTS = "supervised:method.networks=[unet,unet_strided],uc_seg:method.preset=published"
+ENCODER = "supervised:method.networks=[effnet_lite0],uc_seg:method.subnets=[unet,effnet_lite0]"
+EQUAL_TIME = f"--methods {ALL_TIME} --variants {TIME_VARIANTS}"
+EQUAL_TIME_FLAT = f"{EQUAL_TIME},{ENCODER} --hours-each 0.11 --seeds 3 --set precision=fp32 --set workers=0"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -97,6 +108,11 @@ STUDIES = {
         FLAT_PLAN,
         f"--methods {FEW} --variants {PARTS} --labelled 5% --seeds 2 --steps 600 --set validate_every=200",
     ),
+    "hc18_time": Study(
+        ("--fill-outlines", "--validation", "25%", "--test", "20%"), TIME_PLAN, f"{EQUAL_TIME_FLAT} --labelled 5%"
+    ),
+    "isic_time": Study(("--validation", "80", "--test", "120"), TIME_PLAN, f"{EQUAL_TIME_FLAT} --labelled 5%"),
+    "kvasir_time": Study((), TIME_PLAN, f"{EQUAL_TIME_FLAT} --labelled 10%"),
 }
 
 
@@ -114,6 +130,22 @@ def copy_new(source: Path, target: Path, old: str, new: str) -> None:
             copy.write_text(file.read_text().replace(old, new))
 
 
+def keep_curves(runs: Path, target: Path) -> None:
+    """The validation curves of the runs whose cells are kept: [CPU seconds, step, Dice] of each validation."""
+    for cell in (target / "cells").glob("*.json"):
+        log, curve = runs / cell.stem / "metrics.jsonl", target / "curves" / cell.name
+        if log.exists() and not curve.exists():
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
+            points = [
+                [line["work"], line["step"], round(line["validation"]["dice"], 5)]
+                for line in lines
+                if "validation" in line and "work" in line
+            ]
+            if points:
+                curve.parent.mkdir(parents=True, exist_ok=True)
+                curve.write_text(json.dumps(points) + "\n")
+
+
 def run_and_keep(command: list[str], out: Path, kept: Path, work: Path) -> int:
     """Run a comparison into `out`, copying finished cells to `kept` as they come; its exit code."""
     with subprocess.Popen(command) as running:
@@ -121,9 +153,11 @@ def run_and_keep(command: list[str], out: Path, kept: Path, work: Path) -> int:
             while running.poll() is None:
                 time.sleep(20)
                 copy_new(out, kept, str(work), "WORK")
+                keep_curves(out / "runs", kept)
         except KeyboardInterrupt:
             running.wait()  # it has been interrupted too, and saves
     copy_new(out, kept, str(work), "WORK")
+    keep_curves(out / "runs", kept)
     return running.returncode
 
 
@@ -135,7 +169,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the dataset and the runs")
     parser.add_argument("--jobs", default="2", help="runs at once")
     parser.add_argument("--methods", help="only these of the study's, to have them first; the others can follow")
+    parser.add_argument("--variants", help="only these variants, or none; the others can follow")
     parser.add_argument("--labelled", help="only these amounts, to have them first; the others can follow")
+    parser.add_argument("--seeds", help="only so many seeds, to have them first; the others can follow")
     words = parser.parse_args()
     study, work = STUDIES[words.study], words.work.absolute()
     dataset, out, kept = work / "data", work / "comparison", RESULTS / words.study
@@ -144,8 +180,11 @@ def main() -> None:
     if not out.exists() and kept.exists():
         copy_new(kept, out, "WORK", str(work))
     compared = [*study.compare.split(), *(word for setting in study.plan for word in ("--set", f"plan.{setting}"))]
-    for option, value in (("--methods", words.methods), ("--labelled", words.labelled)):
-        if value:
+    asked = {f"--{name}": getattr(words, name) for name in ("methods", "variants", "labelled", "seeds")}
+    for option, value in asked.items():
+        if value == "none":
+            del compared[compared.index(option) : compared.index(option) + 2]
+        elif value:
             compared[compared.index(option) + 1] = value
     command = [
         sys.executable,

@@ -34,6 +34,15 @@ def test_a_variant_has_its_settings_and_the_baseline_is_always_there() -> None:
     assert check_settings(variants[1], ["lr=0.03"]).lr == 0.03
 
 
+def test_with_equal_time_the_baseline_is_one_network_that_has_all_of_it() -> None:
+    both = "supervised:method.networks=[unet,unet_strided]"
+    (baseline, mean_of_two), _ = parse_variants([both], alone=True)
+    assert baseline.all_settings == () and not baseline.members
+    assert mean_of_two.all_settings == ("method.networks=[unet,unet_strided]",) and mean_of_two.members
+    (with_steps,), _ = parse_variants([])
+    assert with_steps.all_settings == mean_of_two.all_settings and with_steps.members
+
+
 @pytest.mark.parametrize(
     ("text", "code", "named"),
     [

@@ -75,9 +75,9 @@ def compare(
 ) -> Summary:
     """Compare methods on the same cases: every method at every labelled amount with every seed.
 
-    Supervised training at the same labels (U-Net, V-Net and their mean) and with all labels, the ceiling, is always
-    there. OUT gets index.html, table.csv, cases.csv and summary.json, written again after every finished run. The last
-    and the best-on-validation weights are measured on the dataset's test cases.
+    Supervised training is always there, at the same labels and with all labels, the ceiling: both networks and their
+    mean, or U-Net alone with --hours-each. OUT gets index.html, table.csv, cases.csv and summary.json, written again
+    after every finished run. The last and the best-on-validation weights are measured on the dataset's test cases.
 
     Ctrl-C saves; the same command goes on. More methods, amounts, seeds or test sets keep what is done. Other steps,
     time, settings, plan or cases are refused. A run that fails is reported at the end with exit code 2, and the others

@@ -18,7 +18,7 @@ ALL = "all"
 """The labelled amount of the ceiling."""
 BASELINE = "supervised"
 # Both networks in one run, which do not see each other: the fair baseline of a method with one network is U-Net
-# alone, that of a method with two networks their mean.
+# alone, that of a method with two networks their mean. In a run of equal time each of them would have half of it.
 BASELINE_SETTINGS = ("method.networks=[unet,unet_strided]",)
 COMMON = ("steps", "hours", "clock", "seed", "plan")
 """What is the same for every variant, or nothing would be compared."""
@@ -33,21 +33,26 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with its settings; `text` is how the user wrote it, e.g. "uc_seg:method.mixing=false"."""
+    """A method with its settings; `text` is how the user wrote it, e.g. "uc_seg:method.mixing=false".
+
+    `alone`: the baseline is U-Net alone, as in comparisons of equal time.
+    """
 
     text: str
     method: str
     settings: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def all_settings(self) -> tuple[str, ...]:
         """With those that every baseline has; the user's own come last and win."""
-        return (*BASELINE_SETTINGS, *self.settings) if self.method == BASELINE else self.settings
+        both = self.method == BASELINE and not self.alone
+        return (*BASELINE_SETTINGS, *self.settings) if both else self.settings
 
     @property
     def members(self) -> bool:
         """Whether its single networks are reported too."""
-        return self.method == BASELINE
+        return self.method == BASELINE and bool(self.all_settings)
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,12 @@ def split_list(texts: str | Iterable[str]) -> list[str]:
     return [word.strip() for word in _split(whole, ",") if word.strip()]
 
 
-def parse_variants(texts: Sequence[str]) -> tuple[list[Variant], list[UserError]]:
+def parse_variants(texts: Sequence[str], alone: bool = False) -> tuple[list[Variant], list[UserError]]:
     """Variants, the baseline first whether it was named or not; and what is wrong with the others."""
-    variants, problems = [Variant(BASELINE, BASELINE)], []
+    variants, problems = [Variant(BASELINE, BASELINE, alone=alone)], []
     for text in dict.fromkeys(texts):
         method, *settings = [part.strip() for part in _split(text, ":")]
-        variant = Variant(":".join([method, *settings]), method, tuple(settings))
+        variant = Variant(":".join([method, *settings]), method, tuple(settings), alone)
         try:
             check_settings(variant, [])
         except UserError as error:

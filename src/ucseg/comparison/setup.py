@@ -84,7 +84,7 @@ def set_up(wanted: Wanted) -> Setup:
     config: TrainConfig | None = tried(check_common, wanted.settings, wanted.options)
     if config is not None:
         tried(choose_device, config.device)
-    variants, wrong = parse_variants(wanted.variants)
+    variants, wrong = parse_variants(wanted.variants, alone=wanted.hours is not None)
     problems += wrong
     if not 1 <= wanted.seeds <= MOST_SEEDS:
         problems.append(UserError("no-seed", f"--seeds {wanted.seeds}: give at least 1, and at most {MOST_SEEDS}."))

@@ -23,9 +23,10 @@ RULES = (
     "noise. p: Wilcoxon's signed-rank test on the Dice of each subject, with Holm's correction. The correction is over "
     "all comparisons with the reference at one labelled amount and one kind of weights. With one seed each the spread "
     "is not known and counts for nothing.",
-    "Supervised U-Net and V-Net are trained in one run without seeing each other: 'supervised' is their mean, "
-    "'supervised/unet' and 'supervised/vnet' each alone. Gap closed: the share of the way from the best supervised row "
-    "at this amount to the best one with all labels.",
+    "With --steps the two networks of the baseline are trained in one run without seeing each other: 'supervised' is "
+    "their mean, 'supervised/unet' and 'supervised/unet_strided' each alone. With --hours-each 'supervised' is a U-Net "
+    "that has all of the time. Gap closed: the share of the way from the best supervised row at this amount to the "
+    "best one with all labels.",
 )
 NOTHING = 0.01
 """A Dice below it means that nothing was learned."""
