@@ -225,6 +225,7 @@ def _gallery_case(out: Path, data: Dataset, name: str, scores: dict[str, dict[st
         name,
         image.array,
         image.geometry,
+        case.image,
         read_label(reference_masks(data)[name], image.array.shape[1:], data.config, image.geometry),
         {METHODS[m]: read_scan(out / f"{m}-masks" / f"{name}{mask_ending(case.image)}").array[0] for m in METHODS},
         {METHODS[method]: f"Dice {scores[method][name]:.3f}" for method in METHODS},

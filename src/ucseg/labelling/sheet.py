@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ucseg import __version__
 from ucseg.dataset.case import Case
@@ -18,10 +15,9 @@ from ucseg.labelling.shortlist import SHEET, as_class_indices
 from ucseg.pictures.contact_sheet import Tile
 from ucseg.pictures.drawing import View, legend, overlay
 from ucseg.pictures.page import small_uri, write_page
+from ucseg.pictures.planes import Planes
 from ucseg.planning.plan import Plan
 from ucseg.scans.reading import read_mask, read_scan
-from ucseg.scans.scan import Scan
-from ucseg.types import Array
 
 _TINT = 0.12
 """Little: what is under the mask must be seen."""
@@ -51,20 +47,7 @@ def _tile(folder: Path, row: Mapping[str, Any], case: Case, config: DatasetConfi
     scan = read_scan(case.image)
     mask = as_class_indices(config, read_mask(folder / str(row["start"])).array[0])
     number = None if row["slice"] == "" else Slices.read(str(row["slice"])).numbers[0]
-    view = _view(scan, mask, number, plan)
-    picture = overlay(view.canvas(scan.array), view.labels(mask), tint=_TINT)
+    planes = Planes.of(scan.geometry, mask.shape, case.image, None if number is None else slice_axis(scan, plan))
+    view = View(planes, planes.fullest(mask) if number is None else planes.number(number))
+    picture = view.lettered(overlay(view.canvas(scan.array), view.labels(mask), tint=_TINT))
     return Tile(f"{row['rank']}. {case.case}", str(row["start"]), view.where, small_uri(picture))
-
-
-def _view(scan: Scan, mask: Array, number: int | None, plan: Plan) -> View:
-    """That of the slice `number` of the scan's own order, else of the slice with most of the mask."""
-    view = View.of(scan.geometry, mask.shape, mask)
-    if number is None:
-        return view
-    own = slice_axis(scan, plan)
-    axis = view.order.index(own)
-    edges = [scan.geometry.spacing[each] for each in view.order]
-    right, up = (edge for each, edge in enumerate(edges) if each != axis)
-    count = mask.shape[own]
-    index = count - 1 - number if view.flips[axis] else number
-    return replace(view, axis=axis, index=index, slices=count, stretch=float(np.divide(up, right)))

@@ -121,14 +121,14 @@ class ContactSheet:
             unknown = None if label is None else unknown_in(label)
             if label is not None and unknown is not None:  # drawn as background; the slice is an annotated one
                 label = np.where(unknown, 0, label).astype(label.dtype)
-            view = View.of(scan.geometry, scan.array.shape[1:], label)
+            view = View.of(scan.geometry, scan.array.shape[1:], case.image, label)
         except UserError as error:
             return Tile(case.case, files, "", problem=str(error))
         canvas = view.canvas(scan.array)
         state = "no mask" if label is None else "" if label.any() else "empty mask"
         state = state if unknown is None else f"{state or 'mask'}, annotated in parts"
         drawn = canvas if label is None else overlay(canvas, view.labels(label), tint=_TINT)
-        return Tile(case.case, files, ", ".join(filter(None, (view.where, state))), small_uri(drawn))
+        return Tile(case.case, files, ", ".join(filter(None, (view.where, state))), small_uri(view.lettered(drawn)))
 
 
 def few(dataset: Dataset) -> int:

@@ -1,16 +1,15 @@
-"""A case as a picture: which slice of a scan is shown, how it is turned, and masks and maps laid over it."""
+"""A case as a picture: a slice of a scan, masks and maps laid over it, and letters that say where its sides are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from ucseg.dataset.slices import AXES
-from ucseg.scans.orientation import canonical_axes, to_canonical
+from ucseg.pictures.planes import Planes
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -18,6 +17,10 @@ WIDTH = 220
 """Of a picture, in pixels."""
 TALLEST = 1.6
 """Height of a picture in widths; a longer one gets narrower."""
+LETTER = 12
+"""Height of the letters at the edges of a picture, in pixels."""
+LETTER_COLOUR = (255, 225, 120)
+_MARGIN = 3
 # Foreground classes 1, 2, ..., different to colour-blind eyes too (after Okabe & Ito 2008); more classes start again.
 COLOURS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0))
 _SAMPLED = 200
@@ -26,69 +29,39 @@ _SAMPLED = 200
 
 @dataclass(frozen=True)
 class View:
-    """How S becomes a picture: which slice, turned how, enlarged to pixels of equal width and height.
+    """A slice of a scan as a picture, enlarged to pixels of equal width and height.
 
     Attributes:
-        order, flips: to canonical axes.
-        axis: across the slices, canonical; None: an image.
+        planes: all slices of the scan.
         index: of the slice.
-        slices: how many there are.
-        stretch: height of a voxel in its widths.
-        turned: the first axis of a slice runs right and the other upwards; else as stored, rows and columns.
     """
 
-    order: tuple[int, ...]
-    flips: tuple[bool, ...]
-    axis: int | None
+    planes: Planes
     index: int
-    slices: int
-    stretch: float
-    turned: bool = False
 
     @classmethod
-    def of(cls, geometry: Geometry, shape: tuple[int, ...], mask: Array | None = None) -> View:
+    def of(cls, geometry: Geometry, shape: tuple[int, ...], image: Address, mask: Array | None = None) -> View:
         """The view of a scan of S = `shape`: of a volume the slice that holds most of the mask, else the middle one.
-
-        Slices lie across the axis of the largest spacing, or of the fewest voxels where none is known.
 
         Raises:
             UserError: the affine does not span the space.
         """
-        if len(shape) == 2:
-            return cls((0, 1), (False, False), None, 0, 1, geometry.spacing[0] / geometry.spacing[1])
-        order, flips = canonical_axes(geometry, Path("scan"))
-        edges = [geometry.spacing[axis] for axis in order]
-        if geometry.unit == "px":
-            axis = int(np.argmin(shape))
-        else:
-            axis = int(np.argmax(edges))
-            axis = axis if edges[axis] > 1.05 * max(edge for a, edge in enumerate(edges) if a != axis) else 2
-        index = shape[order[axis]] // 2
-        if mask is not None and (mask > 0).any():
-            index = int(np.argmax((mask > 0).sum(axis=tuple(a for a in range(3) if a != order[axis]))))
-            index = shape[order[axis]] - 1 - index if flips[axis] else index
-        right, up = (edge for a, edge in enumerate(edges) if a != axis)
-        return cls(order, flips, axis, index, shape[order[axis]], up / right, turned=geometry.unit != "px")
+        planes = Planes.of(geometry, shape, image)
+        return cls(planes, planes.fullest(mask))
 
     @property
     def where(self) -> str:
         """Which slice, by its number as in `labelled_slices`; "" of an image."""
-        if self.axis is None:
-            return ""
-        number = self.slices - 1 - self.index if self.flips[self.axis] else self.index
-        return f"slice {AXES[self.order[self.axis]]} {number} of 0 to {self.slices - 1}"
+        return self.planes.where(self.index)
 
     def plane(self, array: Array) -> Array:
         """Rows x columns of S."""
-        if self.axis is None:
-            return array
-        cut = np.take(to_canonical(array[None], self.order, self.flips)[0], self.index, axis=self.axis)
-        return np.rot90(cut) if self.turned else cut
+        return np.asarray(self.planes.slices(array)[self.index])
 
     def enlarge(self, plane: Array, how: Image.Resampling = Image.Resampling.NEAREST) -> Array:
         """A plane (uint8, also with colours) at the size of the picture."""
         rows, columns = plane.shape[:2]
-        tall = rows / columns * self.stretch
+        tall = rows / columns * self.planes.stretch
         width = WIDTH if tall <= TALLEST else max(1, round(WIDTH * TALLEST / tall))
         height = max(1, round(width * tall))
         picture = Image.fromarray(np.ascontiguousarray(plane))
@@ -110,6 +83,25 @@ class View:
     def heat(self, values: Array, highest: float) -> Array:
         """A map, S from 0, as a picture in the colours of `colour_scale`; `highest` is the bright end."""
         return self.enlarge(_heat(np.clip(np.nan_to_num(self.plane(values)) / max(highest, 1e-12), 0, 1)))
+
+    def lettered(self, picture: Array) -> Array:
+        """The picture with letters at its edges (R, L, A, P, S, I), where the file says what lies there."""
+        letters = self.planes.letters
+        if letters is None:
+            return picture
+        bottom, right = (edge - _MARGIN for edge in picture.shape[:2])
+        places = (
+            (_MARGIN, bottom / 2, "lm"),
+            (right, bottom / 2, "rm"),
+            (right / 2, _MARGIN, "mt"),
+            (right / 2, bottom, "mb"),
+        )
+        drawn = Image.fromarray(np.ascontiguousarray(picture))
+        pen = ImageDraw.Draw(drawn)
+        font = ImageFont.load_default(LETTER)
+        for letter, (x, y, anchor) in zip(letters, places, strict=True):
+            pen.text((x, y), letter, LETTER_COLOUR, font, anchor, stroke_width=1, stroke_fill=(0, 0, 0))
+        return np.asarray(drawn)
 
 
 def overlay(canvas: Array, mask: Array, outline: Array | None = None, tint: float = 0.35) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ucseg.pictures.drawing import View, overlay
 from ucseg.pictures.page import exact_uri
+from ucseg.scans.address import Address
 from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
@@ -19,6 +20,7 @@ class GalleryCase:
 
     Attributes:
         image: C x S as read; C = 3 is shown in colour.
+        source: where the image came from.
         reference: S class indices; None: not known.
         predictions: heading -> S class indices.
         captions: heading -> what stands below ("Dice 0.912").
@@ -28,6 +30,7 @@ class GalleryCase:
     case: str
     image: Array
     geometry: Geometry
+    source: Address
     reference: Array | None = None
     predictions: Mapping[str, Array] = field(default_factory=dict)
     captions: Mapping[str, str] = field(default_factory=dict)
@@ -62,18 +65,22 @@ def draw_row(case: GalleryCase, highest: float, uri: Callable[[Array], str] = ex
         UserError: the geometry does not span the space.
     """
     leads = [mask for mask in (case.reference, *case.predictions.values()) if mask is not None and mask.any()]
-    view = View.of(case.geometry, case.image.shape[1:], leads[0] if leads else None)
+    view = View.of(case.geometry, case.image.shape[1:], case.source, leads[0] if leads else None)
     canvas = view.canvas(case.image)
-    pictures = [Picture("Image", view.where, uri(canvas))]
+
+    def drawn(picture: Array) -> str:
+        return uri(view.lettered(picture))
+
+    pictures = [Picture("Image", view.where, drawn(canvas))]
     reference = None
     if case.reference is not None:
         reference = view.labels(case.reference)
-        pictures.append(Picture("Reference", "", uri(overlay(canvas, reference))))
+        pictures.append(Picture("Reference", "", drawn(overlay(canvas, reference))))
     for heading, prediction in case.predictions.items():
-        drawn = overlay(canvas, view.labels(prediction), outline=None if reference is None else reference > 0)
-        pictures.append(Picture(heading, case.captions.get(heading, ""), uri(drawn)))
+        shown = overlay(canvas, view.labels(prediction), outline=None if reference is None else reference > 0)
+        pictures.append(Picture(heading, case.captions.get(heading, ""), drawn(shown)))
     if case.uncertainty is not None:
         mean = float(case.uncertainty.mean())
-        heat = uri(view.heat(case.uncertainty, highest))
+        heat = drawn(view.heat(case.uncertainty, highest))
         pictures.append(Picture("Uncertainty", f"mean {mean:.3f}", heat))
     return pictures

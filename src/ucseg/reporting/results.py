@@ -187,7 +187,8 @@ class Pictures:
         if row is None or not row.get("mask"):
             raise UserError("report-no-mask", f"{self._masks}: there is no mask of {name} here; predict it again.")
         case = self._cases.get(name)
-        image = read_scan(case.image if case is not None else Address.of(row["file"]))
+        source = case.image if case is not None else Address.of(row["file"])
+        image = read_scan(source)
         uncertainty = self._masks / "uncertainty" / f"{name}{map_ending(Address.of(row['file']))}"
         heat = read_scan(Address.of(uncertainty)).array[0] if uncertainty.is_file() else None
         mask = read_mask(Address.of(self._masks / row["mask"]))
@@ -198,7 +199,8 @@ class Pictures:
             slices = None if case is None else case.slices
             reference = read_label(known, image.array.shape[1:], self._data.config, image.geometry, slices)
             reference[reference == NOT_ANNOTATED] = 0  # drawn as background
-        return GalleryCase(name, image.array, image.geometry, reference, {"Prediction": mask.array[0]}, {}, heat)
+        masks = {"Prediction": mask.array[0]}
+        return GalleryCase(name, image.array, image.geometry, source, reference, masks, {}, heat)
 
     def _require_same(self, image: Scan, others: list[Array], name: str) -> None:
         if any(one.shape != image.array.shape[1:] for one in others):

@@ -26,6 +26,8 @@ from ucseg.scans.deadly_headers import refuse_deadly
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 
+_SPACES = ("space:", "space dimension:", "space directions:")
+"""A NRRD header without one of these fields says how large voxels are, but not where they lie."""
 _MILLIMETRES = {"": 1.0, "?": 1.0, "pixel": 1.0, "none": 1.0, "???": 1.0} | {
     name: scale
     for scale, names in (
@@ -218,12 +220,13 @@ def _geometry(path: Path, reader: sitk.ImageFileReader, dims: int) -> Geometry:
     affine[:dims, :dims] = LPS[:dims][:, None] * vectors
     affine[:dims, dims] = LPS[:dims] * np.array(reader.GetOrigin())[:dims]
     world, along = _units(path, dims)
+    placed = not _is_nrrd(path) or any(line.lower().startswith(_SPACES) for line in _header_lines(path))
     if (world == 1).all() and (along == 1).all():
-        return Geometry(affine)
+        return Geometry(affine, placed=placed)
     scaled = affine.copy()
     scaled[:dims, :dims] *= world[:, None] * along
     scaled[:dims, dims] *= world
-    return Geometry(scaled, others=(("the header without its units", affine),))
+    return Geometry(scaled, placed=placed, others=(("the header without its units", affine),))
 
 
 def _units(path: Path, dims: int) -> tuple[Array, Array]:

@@ -16,10 +16,11 @@ from starlette.routing import Route
 
 from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
+from ucseg.pictures.planes import Planes
 from ucseg.scans.reading import read_scan
 from ucseg.serving import pictures
 from ucseg.serving.bodies import count
-from ucseg.serving.frame import Frame, View
+from ucseg.serving.frame import Frame
 from ucseg.serving.guard import COOKIE
 from ucseg.serving.labels import FINAL, Version
 from ucseg.serving.queue import STATES
@@ -95,9 +96,8 @@ class Page:
 
     def _case(self, name: str) -> dict[str, Any]:
         case, frame, answer = self.session.infer(name)
-        view = View.of(frame, case.image.path)
-        shape = view.slices(answer.prediction.mask).shape
-        axis, falling = view.numbered
+        planes = Planes.of(frame.geometry, frame.shape, case.image)
+        shape = planes.slices(answer.prediction.mask).shape
         score = self.session.score(name)
         if score is None:
             score = answer.prediction.failure_score
@@ -106,10 +106,9 @@ class Page:
             "slices": shape[0],
             "rows": shape[1],
             "columns": shape[2],
-            "plane": view.plane,
-            "axis": axis,
-            "falling": falling,
-            "aspect": view.aspect(frame),
+            "where": [planes.where(index) for index in range(shape[0])],
+            "letters": planes.letters,
+            "aspect": planes.stretch,
             "labelled": case.mask is not None,
             "score": score,
         }
@@ -123,14 +122,14 @@ class Page:
 
     def _slice(self, name: str, number: str, what: str) -> bytes:
         case, frame, answer = self.session.infer(name)
-        view = View.of(frame, case.image.path)
+        planes = Planes.of(frame.geometry, frame.shape, case.image)
         index = count(number)
-        if index is None or index >= len(view.slices(answer.prediction.mask)):
+        if index is None or index >= len(planes.slices(answer.prediction.mask)):
             raise HTTPException(404, "There is no such slice.")
         if what == "uncertainty":
-            return pictures.map_png(answer.prediction.uncertainty, view, index)
+            return pictures.map_png(answer.prediction.uncertainty, planes, index)
         array = answer.scan.array
-        return pictures.image_png(array, view, index, pictures.window(array))
+        return pictures.image_png(array, planes, index, pictures.window(array))
 
     async def mask(self, request: Request) -> Response:
         query = request.query_params
@@ -148,7 +147,7 @@ class Page:
             mask = np.where(label == NOT_ANNOTATED, mask, label)  # to correct: the model's where nobody has said
         if mask.max(initial=0) > 255:
             raise UserError("page-classes", "The page shows up to 255 classes; use 3D Slicer.")
-        seen = View.of(frame, case.image.path).slices(mask)
+        seen = Planes.of(frame.geometry, frame.shape, case.image).slices(mask)
         return zlib.compress(np.ascontiguousarray(seen, np.uint8).tobytes(), 1), answer.origin["weights"]
 
     async def label(self, request: Request) -> Response:
@@ -164,11 +163,11 @@ class Page:
         case = self.session.case(name)
         scan = read_scan(case.image)
         frame = Frame.of(scan, case.image.plain)
-        view = View.of(frame, case.image.path)
-        shape = view.slices(np.broadcast_to(np.uint8(0), frame.shape)).shape
+        planes = Planes.of(frame.geometry, frame.shape, case.image)
+        shape = planes.slices(np.broadcast_to(np.uint8(0), frame.shape)).shape
         if len(content) != int(np.prod(shape)):
             raise HTTPException(400, "The mask does not have the size of its image.")
-        label = np.ascontiguousarray(view.whole(np.frombuffer(content, np.uint8).reshape(shape)))
+        label = np.ascontiguousarray(planes.whole(np.frombuffer(content, np.uint8).reshape(shape)))
         if label.max(initial=0) >= len(self.session.dataset.config.classes):
             raise HTTPException(400, "The mask holds a number that is no class.")
         note: dict[str, Any] = {"how": f"page, {'corrected' if edited else 'accepted'}", "client": who or None}

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ucseg.serving.frame import View
+from ucseg.pictures.planes import Planes
 from ucseg.types import Array
 
 LOW, HIGH = 0.5, 99.5
@@ -25,21 +25,21 @@ def window(array: Array) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def image_png(array: Array, view: View, index: int, shown: tuple[float, float]) -> bytes:
+def image_png(array: Array, planes: Planes, index: int, shown: tuple[float, float]) -> bytes:
     """A slice of C x S: colours of three channels, else the first one in grey.
 
     Raises:
         IndexError: there is no such slice.
     """
     channels = 3 if len(array) == 3 else 1
-    seen = np.stack([view.slices(array[channel])[index] for channel in range(channels)], axis=-1).astype(np.float32)
+    seen = np.stack([planes.slices(array[channel])[index] for channel in range(channels)], axis=-1).astype(np.float32)
     grey = np.nan_to_num((seen - shown[0]) / (shown[1] - shown[0])).clip(0, 1) * 255
     return _png(np.rint(grey).astype(np.uint8))
 
 
-def map_png(array: Array, view: View, index: int) -> bytes:
+def map_png(array: Array, planes: Planes, index: int) -> bytes:
     """A slice of S values from 0 to 1, as grey."""
-    return _png(np.rint(view.slices(array)[index].clip(0, 1) * 255).astype(np.uint8))
+    return _png(np.rint(planes.slices(array)[index].clip(0, 1) * 255).astype(np.uint8))
 
 
 def _png(array: Array) -> bytes:
