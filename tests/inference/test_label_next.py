@@ -83,7 +83,7 @@ def test_unlabelled_training_cases_are_listed_with_masks(
     assert {"labels-wanted", "correct-and-add"} <= {kind for kind, _ in said}
 
 
-def test_a_corrected_mask_comes_back(run: Path, data: Path, tmp_path: Path) -> None:
+def test_a_corrected_mask_comes_back(run: Path, data: Path, tmp_path: Path, said: list[tuple[str, str]]) -> None:
     out = tmp_path / "out"
     first, *_ = ucseg.label_next(run, data, out=out, n=2, device="cpu")
     with refused("masks-are-starts", naming=out / "start"):
@@ -91,8 +91,10 @@ def test_a_corrected_mask_comes_back(run: Path, data: Path, tmp_path: Path) -> N
     shutil.copy(out / first["start"], out / "finished")
     assert ucseg.add_masks(data, out / "finished").added == [first["case"]]
     assert first["case"] in [case.case for case in load_dataset(data).labelled]
-    again = ucseg.label_next(run, data, out=tmp_path / "next", n=20, device="cpu")
+    assert "nearly-chance" not in [kind for kind, _ in said]
+    again = ucseg.label_next(run, data, out=tmp_path / "next", n=20, strategy="class-entropy", device="cpu")
     assert first["case"] not in [row["case"] for row in again]
+    assert "nearly-chance" in [kind for kind, _ in said]
 
 
 def test_slices_of_volumes_and_their_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

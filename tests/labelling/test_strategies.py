@@ -11,7 +11,7 @@ import pytest
 from refusals import refused
 from ucseg.labelling.measures import APART, Measure
 from ucseg.labelling.names import STRATEGIES
-from ucseg.labelling.strategies import choose
+from ucseg.labelling.strategies import NEARLY_CHANCE, choose, likeliest
 
 
 def case(name: str, **figures: Any) -> Measure:
@@ -83,6 +83,13 @@ def test_class_entropy_takes_the_classes_in_turn_and_then_all() -> None:
         assert {*found[:2]} == {"one", "two"}
         assert found[2] == "all"
     assert len({tuple(names("class-entropy", cases, 3, seed=seed, power=0.01)) for seed in range(5)}) > 1
+
+
+def test_how_near_to_chance_class_entropy_is_follows_from_scores_and_power() -> None:
+    cases = [case(f"c{n}", class_entropy=(0.1 + 0.01 * n, 0.0), entropy=0.1) for n in range(10)]
+    assert likeliest(cases, 1) == pytest.approx(0.19 / 0.145)
+    assert likeliest(cases, 1) < NEARLY_CHANCE < likeliest(cases, 100) < 10
+    assert likeliest([case("a", class_entropy=(0.0, 0.0), entropy=0.0)] * 3, 1) == 1
 
 
 def test_diversity_takes_the_farthest_from_what_is_labelled_and_chosen() -> None:

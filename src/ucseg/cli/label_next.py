@@ -33,7 +33,7 @@ def label_next(
     ] = DEFAULT,
     slices: Annotated[bool, typer.Option("--slices", help="Rank single slices of volumes.")] = False,
     power: Annotated[
-        float, typer.Option(help="Of class-entropy: 1 is mostly chance, 100 mostly score. Raise it with each round.")
+        float, typer.Option(help="Of class-entropy: 1 is nearly chance, 100 mostly score. Raise it with each round.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of every random draw. Change it with each round.")] = 0,
     checkpoint: Annotated[str, typer.Option(help="Weights: last, best (on validation cases) or ema.")] = "last",
@@ -104,6 +104,8 @@ def label_next(
         labelled = [one for case in data.labelled for one in measured.get(case.case, [])]
         if not candidates:
             raise UserError.together(problems)
+        if strategy == "class-entropy":
+            _say_if_chance(candidates, power)
         choices = choose(strategy, candidates, n, seed=seed, labelled=labelled, power=power)
         chosen = list(dict.fromkeys(choice.measure.case for choice in choices))
         careful = Predictor(quick.method, quick.plan, quick.device, precision=quick.precision)
@@ -128,6 +130,23 @@ def label_next(
             "scans-not-ranked", f"{len(problems)} scans are not in the list (named above); fix or remove them."
         )
     return rows
+
+
+def _say_if_chance(candidates: list[Measure], power: float) -> None:
+    from ucseg.labelling.strategies import NEARLY_CHANCE, likeliest
+
+    enough = min(NEARLY_CHANCE, len(candidates) / 2)
+    times = likeliest(candidates, power)
+    if times >= enough:
+        return
+    better = next((p for p in (3, 10, 30, 100, 300) if p > power and likeliest(candidates, p) >= enough), None)
+    advice = "The scores are nearly equal." if better is None else f"Give --power {better} or more."
+    say(
+        "nearly-chance",
+        f"At --power {power:g}, class-entropy is nearly chance: the likeliest is {times:.1f} times as likely as an "
+        f"average one. {advice}",
+        "yellow",
+    )
 
 
 def _measured(

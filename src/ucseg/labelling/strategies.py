@@ -27,6 +27,9 @@ from ucseg.types import Array
 
 PURPOSE = "label next"
 
+NEARLY_CHANCE = 3.0
+"""Where the likeliest candidate is less than so many times as likely as an average one, chance decides more."""
+
 Key = Callable[[int, list[int]], Array]
 """The place in the list, and what is chosen -> a key for each candidate; -inf: not by this rule."""
 
@@ -85,6 +88,17 @@ def choose(
                 if other.case == one.case and other.slice is not None and abs(other.slice - one.slice) <= near:
                     free[index] = False
     return found
+
+
+def likeliest(candidates: Sequence[Measure], power: float) -> float:
+    """How many times as likely as an average one the likeliest candidate of "class-entropy" is; 1: chance alone.
+
+    Of the scores of each class and of all, that which decides most.
+    """
+    scores = np.array([[one.entropy, *one.class_entropy] for one in candidates])
+    high = scores.max(axis=0)
+    shares = (scores[:, high > 0] / high[high > 0]) ** power
+    return float((1 / shares.mean(axis=0)).max(initial=1.0))
 
 
 def _rule(

@@ -28,6 +28,8 @@ STRATEGIES = {
 """As of `ucseg label-next`; the first is the default of viewers."""
 RANKED = 200
 """So many are ranked; the others follow by chance."""
+POWER = 10.0
+"""Of the score in "class-entropy": at 1 it would be chance."""
 GIVEN_FOR = 1800.0
 """Seconds for which a case that one client has got is not given to another."""
 STATES = ("rejected", "sent")
@@ -79,6 +81,7 @@ class Queue:
             RANKED,
             seed=number,
             labelled=[known[case.case] for case in labelled if case.case in known],
+            power=POWER,
         )
         ranked = [one.measure.case for one in chosen]
         chance = {name: numpy_generator(number, f"serve {name}").random() for name in cases}
