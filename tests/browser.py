@@ -31,6 +31,8 @@ addEventListener("load", () => {
           if (page.defaultView.getComputedStyle(box).overflowX === "auto") return false;
         return one.getBoundingClientRect().right > frame.clientWidth + 1;
       }).length,
+      above_fold: [...page.querySelectorAll("h1, p, th, td")]
+        .filter(one => one.getBoundingClientRect().bottom <= frame.clientHeight).map(one => one.innerText).join(" "),
       bold: [...page.querySelectorAll("b")].map(one => one.textContent),
     };
   });
@@ -49,6 +51,7 @@ class Seen:
         images, broken: how many there are, and how many of them show nothing.
         outside: elements that load something from elsewhere.
         cut: tables, figures and code that leave the window and cannot be scrolled.
+        above_fold: text that is seen without scrolling.
         bold: texts in bold.
     """
 
@@ -59,6 +62,7 @@ class Seen:
     broken: int
     outside: int
     cut: int
+    above_fold: str
     bold: list[str]
 
 

@@ -16,8 +16,9 @@ import ucseg
 from browser import require_sound
 from refusals import refused
 from small_scans import blob, picture, save
+from ucseg.folder.predictions import rows_of
 from ucseg.planning.plan import read_reasons
-from ucseg.reporting.results import chosen, queue_section
+from ucseg.reporting.results import case_scores, chosen, queue_section
 from ucseg.reporting.sources import find_sources
 
 ODD = '<b>x<b>&"'
@@ -58,7 +59,7 @@ def headings(page: Path) -> list[str]:
 
 
 def test_an_evaluation_leads_to_everything_it_was_made_from(study: Path, page: Path) -> None:
-    assert headings(page) == ["data", "plan", "training", "numbers", "cases", "queue"]
+    assert headings(page) == ["numbers", "queue", "cases", "uncertainty", "training", "plan", "data", "made"]
     assert find_sources([study / "numbers"]) == find_sources(
         [study / name for name in ("data", "run", "masks", "numbers")]
     )
@@ -66,6 +67,11 @@ def test_an_evaluation_leads_to_everything_it_was_made_from(study: Path, page: P
     measured = json.loads((study / "numbers" / "metrics.json").read_text())["by_class"][0]["metrics"]
     assert f"{measured['dice']['mean']:.3f} [{measured['dice']['low']:.3f}, {measured['dice']['high']:.3f}]" in text
     assert f"{measured['hd95']['mean']:.2f}" in text
+    worst = min(case_scores(study / "numbers").items(), key=lambda one: (one[1], one[0]))
+    first = queue_section(rows_of(study / "masks"))["lines"][0][0]
+    top = html.unescape(text[: text.index("<nav>")])
+    assert f"Dice {measured['dice']['mean']:.3f} [" in top and "4 cases of 4 subjects" in top
+    assert f"{worst[0]} (Dice {worst[1]:.3f})" in top and first in top
     for line in (study / "run" / "metrics.jsonl").read_text().splitlines():
         assert all(
             f"<b>{name}</b>" in text for name in json.loads(line) if name not in ("step", "seconds", "validation")
@@ -84,11 +90,11 @@ def test_an_evaluation_leads_to_everything_it_was_made_from(study: Path, page: P
 
 def test_sections_appear_as_far_as_the_folders_go(study: Path, no_figures: None) -> None:
     of_run = ucseg.report([study / "run"], out=study / "run.html")
-    assert headings(of_run) == ["data", "plan", "training"]
+    assert headings(of_run) == ["training", "plan", "data", "made"]
     of_data = ucseg.report([study / "data"], out=study / "data.html")
-    assert headings(of_data) == ["data", "plan"]
+    assert headings(of_data) == ["plan", "data", "made"]
     of_masks = ucseg.report([study / "masks"], out=study / "masks.html")
-    assert headings(of_masks) == ["data", "plan", "training", "queue"]
+    assert headings(of_masks) == ["queue", "training", "plan", "data", "made"]
 
 
 def test_names_of_others_are_text_and_nothing_is_loaded(page: Path) -> None:
@@ -104,6 +110,7 @@ def test_names_of_others_are_text_and_nothing_is_loaded(page: Path) -> None:
 
 def test_a_browser_shows_it_whole_on_a_screen_and_on_a_phone(page: Path, tmp_path: Path) -> None:
     for seen in require_sound(page, tmp_path):
+        assert seen.above_fold.count("Dice") >= 2 and "Look first" in seen.above_fold
         assert ODD in seen.text and CLASS in seen.text
         assert "x" not in seen.bold
 
@@ -129,9 +136,9 @@ def test_what_is_gone_or_broken_costs_its_own_part(
     ucseg.report([masks], out=tmp_path / "masks.html")
     assert [kind for kind, _ in said if kind == "report-missing"] == ["report-missing"]
     text = (tmp_path / "masks.html").read_text()
-    assert headings(tmp_path / "masks.html") == ["queue"]
+    assert headings(tmp_path / "masks.html") == ["queue", "made"]
     assert text.count('class="problem"') == 2
-    assert headings(page)[-1] == "queue"
+    assert headings(page)[:2] == ["numbers", "queue"]
 
 
 def test_a_folder_of_something_else_is_refused(study: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ucseg.errors import UserError
 from ucseg.pictures.drawing import colour_scale, legend
 from ucseg.pictures.page import exact_uri, write_page
 from ucseg.reporting.data import data_section
-from ucseg.reporting.results import Pictures, case_scores, chosen, numbers_section, queue_section
+from ucseg.reporting.results import EACH, Pictures, case_scores, chosen, numbers_section, queue_section
 from ucseg.reporting.run import plan_section, training_section
 from ucseg.reporting.sources import Sources, named
 
@@ -52,6 +52,7 @@ def write_report(out: Path, sources: Sources, done: Done | None = None) -> list[
         "cases": [],
         "queue": None,
         "first": [],
+        "worst": [],
         "classes": [] if data is None else legend(data.config.classes),
         "scale": exact_uri(colour_scale()),
     }
@@ -67,6 +68,6 @@ def write_report(out: Path, sources: Sources, done: Done | None = None) -> list[
         if sources.numbers is not None:
             scores = case_scores(sources.numbers)
             notes = {case: f"{what}: Dice {scores[case]:.3f}" for case, what in chosen(scores)}
-            values["cases"] = pictures.draw(notes)
+            values |= {"cases": pictures.draw(notes), "worst": [(case, scores[case]) for case in list(notes)[:EACH]]}
     write_page(out, "report.html.j2", values, __package__)
     return missing

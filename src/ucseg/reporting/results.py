@@ -98,6 +98,7 @@ def numbers_section(folder: Path) -> dict[str, Any]:
         figures.boxes(values["hd95"], f"HD95 of each case ({found.unit})", bounded=False),
     ]
     return {
+        "dice": _text((summaries or [found.all])[-1].metrics.get("dice"), "dice"),
         "cases": found.cases,
         "subjects": found.subjects,
         "unit": found.unit,
