@@ -69,11 +69,21 @@ def test_each_label_is_a_new_version_with_its_origin(served: Any, pictures: Data
     notes = [json.loads((data / "labels" / f"case0.v000{number}.json").read_text()) for number in (1, 2)]
     assert [note["client"] for note in notes] == ["expert1", "expert2"]
     assert notes[0]["model"]["run"] == str(run)
+    assert reply.json["warnings"] == []
     assert notes[0]["replaces"].endswith("masks/case0.png")
     assert notes[1]["replaces"].endswith("case0.v0001.png")
     assert mask_of(data, "case0").name == "case0.v0002.png"
     assert (data / "labels" / "cases.before.csv").read_text() == table
     assert before == {path: path.read_bytes() for path in before}, "files of the user have changed"
+
+
+def test_an_empty_label_is_kept_with_a_warning(served: Any, pictures: Data) -> None:
+    client, _ = served(*pictures)
+    reply = client.send("PUT", PUT, label=png(np.zeros((20, 24), np.uint8)))
+    assert (reply.status, reply.json["label"], len(reply.json["warnings"])) == (200, "case4", 1)
+    assert mask_of(pictures[0]).name == "case4.v0001.png"
+    page = client("PUT", "/page/label?image=case4", bytes(480)).json
+    assert (page["version"], page["warnings"]) == (2, reply.json["warnings"])
 
 
 def test_a_label_for_another_use_is_kept_but_not_trained(served: Any, pictures: Data) -> None:
@@ -94,7 +104,7 @@ def test_results_are_not_measured_against_what_a_model_proposed(served: Any, pic
     client, _ = served(*pictures)
     reference = mask_of(pictures[0], "case0")
     reply = client.send("PUT", "/datastore/label?image=case0", label=png(drawn()))
-    assert (reply.status, reply.json["tag"]) == (200, "beside")
+    assert (reply.status, reply.json["tag"], len(reply.json["warnings"])) == (200, "beside", 1)
     assert mask_of(pictures[0], "case0") == reference
     assert "case0.v0001.png" in files(pictures[0]), "no label is lost"
     for number in (1, 2):  # it had no mask, so its own ones follow each other

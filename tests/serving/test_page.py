@@ -123,6 +123,27 @@ def test_a_person_draws_with_the_mouse_and_a_full_disk_loses_nothing(
     assert (mask_of(data, name).ravel() == np.array(drawn) * 255).all()
 
 
+def test_a_mask_without_anything_drawn_is_saved_at_the_second_try(
+    served: Any, pictures: Data, browser: Browser
+) -> None:
+    data, run = pictures
+    client, _ = served(data, run)
+    browser.open(at(client))
+    name = browser.wait("now && !busy && now.case")
+    browser.run("now.mask.fill(0)")
+    browser.press("a")
+    assert browser.run("[now.case, document.getElementById('says').className]") == [name, "bad"]
+    browser.press(" ")
+    browser.press("z")
+    browser.press("a")
+    assert browser.run("now.case") == name, "it asks again after each change"
+    assert mask_of(data, name) is None
+    browser.press("a")
+    browser.wait(f"!busy && now.case !== '{name}'")
+    assert not mask_of(data, name).any()
+    assert "version 1" in browser.run("document.getElementById('says').textContent")
+
+
 def full(*given: Any) -> Any:
     raise OSError(28, "No space left on device")
 

@@ -63,6 +63,16 @@ class Version:
     def tag(self) -> str:
         return str(self.note["tag"])
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the person who sent it should know, in sentences."""
+        found = []
+        if self.note.get("empty"):
+            found.append("Nothing is drawn in this label: training takes the scan for one without any class.")
+        if self.tag == BESIDE:
+            found.append("The case is not for training, so it keeps its own mask, and this label is kept beside it.")
+        return found
+
 
 class Labels:
     """The labels of a dataset. One process at a time has them; its threads may share the object.
@@ -129,6 +139,7 @@ class Labels:
                     "case": case.case,
                     "version": number,
                     "mask": mask.name,
+                    "empty": not label.any(),
                     "saved": datetime.now(UTC).isoformat(timespec="milliseconds"),
                     "replaces": self._cell(case.case),
                 }

@@ -157,7 +157,7 @@ class Page:
         version = await run_in_threadpool(
             self._label, query.get("image", ""), content, edited, of_label, query.get("who", "")
         )
-        return JSONResponse({"case": version.case, "version": version.number})
+        return JSONResponse({"case": version.case, "version": version.number, "warnings": version.warnings})
 
     def _label(self, name: str, content: bytes, edited: bool, of_label: bool, who: str) -> Version:
         case = self.session.case(name)

@@ -191,7 +191,7 @@ class Protocol:
             params,
         )
         about = {"image": version.case, "label": version.case, "version": version.number, "tag": version.tag}
-        return JSONResponse(about)
+        return JSONResponse(about | {"warnings": version.warnings})
 
     async def next_sample(self, request: Request) -> Response:
         strategy = request.path_params["strategy"]

@@ -19,7 +19,7 @@ from ucseg.scans.address import Address
 from ucseg.scans.dicom.series import read_file
 from ucseg.scans.reading import files_of, is_dicom_scan, read_scan
 from ucseg.serving.frame import Frame
-from ucseg.serving.labels import BESIDE, FINAL, TAG, Labels, Version
+from ucseg.serving.labels import FINAL, TAG, Labels, Version
 from ucseg.serving.model import Answer, Model
 from ucseg.serving.queue import STRATEGIES, Queue
 from ucseg.serving.training import Trainings
@@ -200,8 +200,8 @@ class Session:
         about.setdefault("model", self.model.last_said(case.case))
         version = self.labels.save(case, label, scan, self.dataset.config, about)
         log.info("label %s of %s saved, from %s", version.mask.name, case.case, about["client"])
-        if version.tag == BESIDE:
-            log.warning("%s is for %s and has a mask: the label is kept beside, cases.csv stays", case.case, case.split)
+        for warning in version.warnings:
+            log.warning("%s: %s", case.case, warning)
         return version
 
     def say(self, case: Case, what: str, who: str) -> None:
