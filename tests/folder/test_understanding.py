@@ -143,6 +143,23 @@ def test_outlines_are_recognised_and_an_open_one_is_left_out(tmp_path: Path) -> 
     assert all(case.mask is not None for case in lines.cases)
 
 
+def test_small_rings_keep_their_holes_unless_outlines_are_asked_for(tmp_path: Path) -> None:
+    def ring(across: int) -> np.ndarray:
+        rows, columns = np.indices((20, 24)) - 9.5
+        return np.abs(np.hypot(rows, columns) - across / 2 + 0.5) < 0.5
+
+    assert [is_outline(ring(across)) for across in (8, 10, 12, 16)] == [False, False, True, True]
+    for i in range(5):
+        picture(tmp_path / "images" / f"{i}.png")
+        save(tmp_path / "masks" / f"{i}.png", (ring(10) * 255).astype(np.uint8))
+    found = understood(tmp_path)
+    assert not found.config.fill_outlines
+    assert any("--fill-outlines" in note for note in found.notes)
+    asked = understood(tmp_path, fill_outlines=True)
+    assert asked.config.fill_outlines
+    assert not any("--fill-outlines" in note for note in asked.notes)
+
+
 def test_vessels_that_cross_are_no_outlines() -> None:
     rows, columns = np.indices((80, 80))
     rings = np.abs(np.hypot(rows - 40, columns - 40) - 30) < 2

@@ -25,6 +25,8 @@ MANY = 256
 
 _OUTLINE_SAMPLE = 40
 _OUTLINE_SHARE = 0.8
+SMALLEST_OUTLINE = 12
+"""Pixels across. A smaller ring may be one by nature, such as the wall of a vessel, and not a drawn line."""
 _FEW_VALUES = 4
 
 
@@ -47,6 +49,7 @@ class MaskFacts:
         whole: all values are whole numbers.
         lossy: the format (JPEG) does not keep values.
         outline: whether the mask is a thin closed contour; None when not looked at.
+        small_ring: it would be one, but for its size.
         names: value -> name, of files that name their segments.
         odd: how it shows something else than it stores.
         pieces: value -> connected pieces, of foreground in whole numbers; None when not looked at.
@@ -66,6 +69,7 @@ class MaskFacts:
     odd: frozenset[str] = frozenset()
     pieces: dict[int, int] | None = None
     unknown: int = 0
+    small_ring: bool = False
 
     def without(self, none: Iterable[float]) -> MaskFacts | None:
         """The same mask without the values that mean "not annotated"; None if it holds no other."""
@@ -145,10 +149,13 @@ def reason_of(error: UserError, address: Address) -> str:
     return str(error).removeprefix(f"{address}: ")
 
 
-def is_outline(foreground: Array) -> bool:
+def is_outline(foreground: Array, smallest: int = SMALLEST_OUTLINE) -> bool:
     """Whether a 2D mask (H x W bool) is a closed line, at most ten pixels thick, around as much area again.
 
     Vessels are thin too and cross each other. So each connected line must be around one region for the most part.
+
+    Args:
+        smallest: lines that are shorter and narrower than so many pixels do not count.
     """
     area = int(foreground.sum())
     if area == 0 or area > 0.25 * foreground.size:
@@ -160,12 +167,14 @@ def is_outline(foreground: Array) -> bool:
         return False
     regions, _ = scipy.ndimage.label(inside)
     lines, _ = scipy.ndimage.label(cut, np.ones((3, 3)))
+    extents = [max(side.stop - side.start for side in box) for box in scipy.ndimage.find_objects(lines)]
     largest: dict[int, int] = {}
     for number, box in enumerate(scipy.ndimage.find_objects(regions), start=1):
         region = regions[box] == number
         row, column = np.argwhere(region)[0] + (box[0].start, box[1].start)
         line = int(lines[row - 1, column])  # the one around it, even if it has other lines inside
-        largest[line] = max(largest.get(line, 0), int(region.sum()))
+        if extents[line - 1] >= smallest:
+            largest[line] = max(largest.get(line, 0), int(region.sum()))
     if sum(largest.values()) < _OUTLINE_SHARE * int(inside.sum()):
         return False
     return bool(scipy.ndimage.distance_transform_edt(cut).max() <= 5)
@@ -175,6 +184,12 @@ def are_outlines(masks: Sequence[Address]) -> bool:
     """Whether nearly all of a sample of masks are outlines. Only plain images can be."""
     plain = [mask for mask in masks if mask.plain]
     return nearly_all_outlines(for_each(lambda mask: _mask_facts(mask, True), plain[:: _step(plain)]))
+
+
+def small_rings(masks: Iterable[MaskFacts | str | None]) -> bool:
+    """Whether most masks would be outlines if they were not so small, of those that were looked at."""
+    looked_at = [one for one in masks if isinstance(one, MaskFacts) and one.outline is not None]
+    return 2 * sum(one.small_ring for one in looked_at) > len(looked_at)
 
 
 def nearly_all_outlines(masks: Iterable[MaskFacts | str | None]) -> bool:
@@ -208,9 +223,11 @@ def _mask_facts(
         whole = bool(np.abs(values - rounded).max() <= 1e-3)
         values = rounded if whole else values
     found, counts = _distinct(values)
-    outline = None
+    outline, small_ring = None, False
     if closely and values.ndim == 2 and len(found) > 1:
-        outline = is_outline(values > (found[0] + found[-1]) / 2)
+        foreground = values > (found[0] + found[-1]) / 2
+        outline = is_outline(foreground)
+        small_ring = not outline and is_outline(foreground, 0)
     return MaskFacts(
         mask=address,
         shape=values.shape,
@@ -221,6 +238,7 @@ def _mask_facts(
         whole=whole,
         lossy=is_lossy(address),
         outline=outline,
+        small_ring=small_ring,
         names=names,
         odd=oddities(address, mask=True),
         pieces=_pieces(values, found) if whole and closely and not is_lossy(address) else None,
