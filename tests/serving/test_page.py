@@ -91,6 +91,11 @@ def test_a_person_labels_with_the_keyboard_alone(served: Any, pictures: Data, br
     assert browser.run("document.documentElement.scrollWidth") <= 390
     browser.wait("view.getBoundingClientRect().width > 300")
     assert browser.run("document.getElementById('accept').getBoundingClientRect().right") < 390
+    browser.press("k")
+    browser.wait("!busy")
+    browser.press("k")
+    browser.wait("!busy")
+    assert browser.run("scrollY") == 0, "the scan stays in sight"
     assert not browser.complaints
     assert {url.split("/")[2] for url in browser.requests if url.startswith("http")} == {f"127.0.0.1:{client.port}"}
 
@@ -182,8 +187,12 @@ def test_slices_of_a_volume(served: Any, volumes: Data, browser: Browser) -> Non
     assert (about["slices"], about["rows"], about["columns"], about["aspect"]) == (16, 17, 18, 1)
     assert browser.run("now.letters") == ["R", "L", "A", "P"]
     assert browser.run("$('where').textContent") == f"axial slice k {about['index']} of 0 to 15"
-    browser.press("ArrowRight")
+    browser.run("$('forth').click(); $('forth').click(); $('back').click()")
     assert browser.run("now.index") == about["index"] + 1
+    size = browser.run("brush.radius")
+    browser.run("$('larger').click()")
+    assert browser.run("brush.radius") == size + 1
+    browser.run("$('smaller').click()")
     browser.press(" ")
     drawn = np.array(browser.run("Array.from(now.mask)"), np.uint8).reshape(16, 17, 18)
     browser.press("a")
