@@ -217,18 +217,18 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
 def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
     """Masks of another size than their images: right in some public sets, a mistake in others (see masks.py)."""
     masks = [one.case.mask for one in examined if one.case.mask is not None]
-    named = []
+    named: dict[str, list[str]] = defaultdict(list)
     for one in examined:
         if one.sizes is not None and one.case.mask is not None:
             image, mask = (f"{size[1]} x {size[0]}" for size in one.sizes)
-            named.append((name_in_root(one.case.mask, dataset), f"({mask} px, its image {image} px)"))
+            named[f"{mask} px on {image} px"].append(name_in_root(one.case.mask, dataset))
     if named:
-        listed = some([" ".join(one) for one in named])
-        what = (
-            f"{len(named)} of {len(masks)} masks differ from their images in size; they are stretched to fit: {listed}"
-        )
+        often = sorted(named.items(), key=lambda item: -len(item[1]))
+        listed = some([f"{len(names)} of {sizes} (e.g. {names[0]})" for sizes, names in often])
+        count = sum(map(len, named.values()))
+        what = f"{count} of {len(masks)} masks differ from their images in size; they are stretched to fit: {listed}"
         fix = f"check that they fit their images; if not, name the right masks in {CASES_FILE} or resize them"
-        yield Finding("mask-size", named[0][0], what, fix)
+        yield Finding("mask-size", often[0][1][0], what, fix)
 
 
 def _contradictions(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
