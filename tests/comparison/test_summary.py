@@ -139,6 +139,13 @@ def test_the_gap_is_that_to_the_best_supervised_rows() -> None:
     gaps = {(row.labelled, row.variant): row.gap_closed for row in found.rows}
     assert gaps["5%", "uc_seg"] == pytest.approx((0.65 - 0.6) / (0.8 - 0.6))
     assert all(math.isnan(gap) for place, gap in gaps.items() if place != ("5%", "uc_seg"))
+    alone = Variant("supervised", "supervised", alone=True)  # of equal time: a U-Net, without members
+    same_time = {
+        Cell(alone, "5%", 0): cell(mean=0.6),
+        Cell(alone, "all", 0): cell(mean=0.8),
+        Cell(UC_SEG, "5%", 0): done[Cell(UC_SEG, "5%", 0)],
+    }
+    assert {row.gap_closed for row in summary_of(same_time).rows if row.variant == "uc_seg"} == {gaps["5%", "uc_seg"]}
     done[Cell(SUPERVISED, "all", 0)] = cell(mean=0.55, unet=0.5, vnet=0.6)
     below = summary_of(done)
     assert all(math.isnan(row.gap_closed) for row in below.rows)

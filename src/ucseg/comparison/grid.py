@@ -50,9 +50,13 @@ class Variant:
         return (*BASELINE_SETTINGS, *self.settings) if both else self.settings
 
     @property
+    def baseline(self) -> bool:
+        return self.method == BASELINE
+
+    @property
     def members(self) -> bool:
         """Whether its single networks are reported too."""
-        return self.method == BASELINE and bool(self.all_settings)
+        return self.baseline and bool(self.all_settings)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def case_table(done: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
             names = [f"{cell.variant.text}/{network}".rstrip("/") for network in part.pop("network")]
             part.insert(2, "variant", names)
             part.insert(3, "seed", cell.seed)
-            part["baseline"] = cell.variant.members
+            part["baseline"] = cell.variant.baseline
             parts.append(part)
     if not parts:
         return pd.DataFrame(columns=[*KEYS, "seed", *COLUMNS[2:], "baseline"])
