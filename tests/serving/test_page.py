@@ -184,6 +184,13 @@ def test_slices_of_a_volume(served: Any, volumes: Data, browser: Browser) -> Non
     assert (about["slices"], about["rows"], about["columns"], about["aspect"]) == (16, 17, 18, 1)
     assert browser.run("now.letters") == ["R", "L", "A", "P"]
     assert browser.run("$('where').textContent") == f"axial slice k {about['index']} of 0 to 15"
+    lines = browser.run("""(() => {
+        const canvas = $('view'), at = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        let found = 0;
+        for (let i = 0; i < at.length; i += 4) found += String([at[i], at[i + 1], at[i + 2]]) === String(COLOURS[0]);
+        return found / (part(now).filter(Boolean).length * canvas.width * canvas.height / (now.rows * now.columns));
+    })()""")
+    assert 0 < lines < 0.2, "edges are thin, however large a voxel is shown"
     browser.run("$('forth').click(); $('forth').click(); $('back').click()")
     assert browser.run("now.index") == about["index"] + 1
     size = browser.run("brush.radius")
