@@ -71,6 +71,7 @@ def test_an_evaluation_leads_to_everything_it_was_made_from(study: Path, page: P
     first = queue_section(rows_of(study / "masks"))["lines"][0][0]
     top = html.unescape(text[: text.index("<nav>")])
     assert f"Dice {measured['dice']['mean']:.3f} [" in top and "4 cases of 4 subjects" in top
+    assert "<th>surface Dice at 2 px</th>" in text
     assert f"{worst[0]} (Dice {worst[1]:.3f})" in top and first in top
     for line in (study / "run" / "metrics.jsonl").read_text().splitlines():
         assert all(

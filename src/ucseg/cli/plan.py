@@ -120,7 +120,7 @@ def _show(planned: Planned, explain: bool) -> None:
         value = getattr(chosen, key)
         if value in (None, ()) and not (explain and key in planned.reasons):
             continue
-        output.print(f"{key:<16} {_text(key, value)}", soft_wrap=True)
+        output.print(f"{key:<16} {_text(key, value, chosen.classes)}", soft_wrap=True)
         if explain and key in planned.reasons:
             output.print(f"{'':<16} {planned.reasons[key]}", style="dim", soft_wrap=True)
     if not planned.ceilings.enough:
@@ -134,13 +134,15 @@ def _show(planned: Planned, explain: bool) -> None:
         say("left-out", f"left out {case}: {reason}", style="yellow")
 
 
-def _text(key: str, value: object) -> str:
+def _text(key: str, value: object, classes: dict[int, str]) -> str:
+    if key in LISTED and isinstance(value, tuple):
+        return ", ".join(f"{number} {classes[number]}" for number in value) or "none"
     if key == "augmentation":
         return ", ".join(f"{name} {vars(value)[name]:g}" for name in CHANCES if vars(value)[name])
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return ", ".join("x".join(map(str, step)) for step in value)
     if isinstance(value, tuple):
-        return (", " if key in LISTED else " x ").join(map(str, value))
+        return " x ".join(map(str, value))
     return str(value) if value is not None else "not set"
 
 

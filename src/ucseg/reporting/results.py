@@ -76,6 +76,7 @@ class _Metrics(Strict):
     all: _Summary = _Summary()
     by_class: list[_Summary] = Field(default_factory=list, max_length=256)
     failed: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
     uncertainty: _Uncertainty | None = None
 
 
@@ -97,13 +98,15 @@ def numbers_section(folder: Path) -> dict[str, Any]:
         figures.boxes(values["dice"], "Dice of each case", bounded=True),
         figures.boxes(values["hd95"], f"HD95 of each case ({found.unit})", bounded=False),
     ]
+    tolerance = found.settings.get("tolerance")
+    within = f" at {tolerance:g} {found.unit}" if isinstance(tolerance, int | float) else ""
     return {
         "dice": _text((summaries or [found.all])[-1].metrics.get("dice"), "dice"),
         "cases": found.cases,
         "subjects": found.subjects,
         "unit": found.unit,
         "command": found.command,
-        "heads": ["Dice", "Jaccard", f"HD95 ({found.unit})", f"ASSD ({found.unit})", "surface Dice"],
+        "heads": ["Dice", "Jaccard", f"HD95 ({found.unit})", f"ASSD ({found.unit})", f"surface Dice{within}"],
         "rows": rows,
         "plots": plots if found.by_class else [],
         "classes": [(one.label, one.name) for one in found.by_class],
