@@ -1,7 +1,7 @@
 """Peak memory and processor seconds of `ucseg predict` on one large CT, before and after slabs.
 
     OMP_NUM_THREADS=1 python benchmarks/large_volume.py --work WORK --before OTHER/src
-    OMP_NUM_THREADS=1 python benchmarks/large_volume.py --work WORK --only networks
+    OMP_NUM_THREADS=1 python benchmarks/large_volume.py --work WORK --only networks,whole
 
 The CT is made up: int16, smooth blobs and noise. Each row is one `ucseg predict` in a process of its own, with mask and
 uncertainty out and components filtered; its memory is the peak of what is resident (VmHWM, Linux). `--before` names the
@@ -9,7 +9,8 @@ uncertainty out and components filtered; its memory is the peak of what is resid
 
 What a scan takes does not depend on the network's width, what a window takes does. So most rows have a stand-in for
 the networks, which costs little time: bands of intensity, with two members as UC-Seg has them, and mirrored along one
-axis. `networks` has UC-Seg itself, on a scan of two windows. Writes benchmarks/results/large_volume.json.
+axis. `networks` has UC-Seg itself, on a scan of two windows. `whole` has it on the whole CT, with random weights: they
+take as much memory and time as trained ones. Writes benchmarks/results/large_volume.json.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Row:
 COARSE = Row(spacing=(1.5, 1.5, 2.0))
 WINDOWS = Row(shape=(134, 134, 200), method="uc_seg")
 """Two windows: what they take does not grow with their number."""
+WHOLE = Row(method="uc_seg", flips=(), overlap=0.0)
+"""As few passes as there can be: hours would be needed for more, and the memory is the same but for one set of maps."""
 ROWS: dict[str, dict[str, Row]] = {
     "small": {"4 classes": Row(shape=(200, 200, 260), patch=96, classes=4)},
     "same": {"2 classes": Row(), "4 classes": Row(classes=4)},
@@ -76,6 +79,13 @@ ROWS: dict[str, dict[str, Row]] = {
         f"UC-Seg, width {width}, {precision}": replace(WINDOWS, width=width, precision=precision)
         for width in (8, 16)
         for precision in ("fp32", "bf16")
+    },
+    "whole": {
+        f"UC-Seg, width 16, {classes} classes, {precision}": replace(
+            WHOLE, classes=classes, width=16, precision=precision
+        )
+        for precision in ("bf16", "fp32")
+        for classes in (4, 2)
     },
 }
 
@@ -217,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="a folder for scans, runs and masks")
     parser.add_argument("--before", type=Path, help="src of a checkout of an earlier commit, measured beside")
-    parser.add_argument("--only", default="small,same,resampled,options,networks", help=", ".join(ROWS))
+    parser.add_argument("--only", default="small,same,resampled,options,networks,whole", help=", ".join(ROWS))
     parser.add_argument("--rows", help="only rows whose name holds this")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     settings = parser.parse_args(arguments)

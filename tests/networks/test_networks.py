@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ucseg.networks.blocks import (
     up_sample,
 )
 from ucseg.networks.cpu import Dropout, VolumeConv, max_pool
+from ucseg.networks.levels import concatenate
 from ucseg.types import Problem
 
 EVERY_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
@@ -157,11 +159,38 @@ def test_vnet_adds_its_skips() -> None:
     """With everything below cut off, the decoder sees the encoder's features themselves."""
     network = make("vnet", 2).eval()
     seen: list[Tensor] = []
-    network.decoder[-1].register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    network.decoder[-1][0].register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
     with torch.no_grad():
         nn.init.zeros_(network.up[-1][0].weight)
         _, features = network(torch.randn(1, 2, 32, 32))
     torch.testing.assert_close(seen[0], features[0])
+
+
+@pytest.mark.parametrize("name", ["unet", "unet_strided"])
+def test_in_prediction_a_joined_map_is_free_after_its_first_convolution(name: str) -> None:
+    network = make(name, 3).eval()
+    image = torch.randn(1, 2, 32, 16, 16)
+    seen, freed = [], []
+    layers, finest = list(network.modules()), (2 * WIDTHS[0], WIDTHS[0], (3, 3, 3))
+    first = next(
+        m for m in layers if isinstance(m, VolumeConv) and (m.in_channels, m.out_channels, m.kernel_size) == finest
+    )
+    norm = layers[layers.index(first) + 1]
+    first.register_forward_pre_hook(lambda _module, inputs: seen.append(weakref.ref(inputs[0])))
+    norm.register_forward_pre_hook(lambda *_: freed.append(seen[0]() is None))
+    with torch.inference_mode():
+        alone, _ = network(image)
+    assert freed == [True]
+    torch.testing.assert_close(alone, network(image)[0])
+
+
+def test_in_prediction_a_joined_map_lies_as_convolutions_read_it() -> None:
+    skip = torch.randn(1, 2, 4, 4, 4).to(memory_format=CHANNELS_LAST[3])
+    below = torch.randn(1, 3, 4, 4, 4)
+    with torch.inference_mode():
+        joined = concatenate(below, skip)
+    assert joined.is_contiguous(memory_format=CHANNELS_LAST[3])
+    assert torch.equal(joined, torch.cat([skip, below], dim=1))
 
 
 @BOTH_RANKS

@@ -123,6 +123,7 @@ def mirrored_mean(
                     so_far += away / done
                     if first_channel <= classes:
                         mean[:, -1] += (away * (value - so_far)).sum(1)
+        del seen  # before the next pass
     if len(mirrors) > 1:
         mean[:, -1] /= done
     answer: Values = mean

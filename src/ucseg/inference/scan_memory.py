@@ -18,7 +18,7 @@ Axes = Sequence[Sequence[AxisWindow]]
 def least_memory(grid: Grid, axes: Axes, classes: int) -> float:
     """Bytes that a scan takes in any case beside its voxels, members apart."""
     own, on_grid = math.prod(grid.source_shape), math.prod(grid.shape)
-    summed = 4.0 * classes * _ring(grid, axes)  # all classes but one, and the uncertainty
+    summed = _summed(grid, axes, classes)  # all classes but one, and the uncertainty
     resampled = grid.shape != grid.canonical_shape
     maps = [4.0 * on_grid, 4.0 * own, *([4.0 * on_grid] if resampled else [])]
     kept = sum(size for size in maps if size <= IN_MEMORY)  # beyond that they lie in files
@@ -36,11 +36,16 @@ def likely_memory(grid: Grid, axes: Axes, classes: int, channels: int, at_once: 
     window = math.prod(len(one[0].weight) for one in axes)
     answered = min(math.prod(map(len, axes)), max(1, at_once // window)) * window
     # A piece of all maps is there twice: as it was summed up, and as it goes to the scan's own grid.
-    maps = 4.0 * channels * (_ring(grid, axes) + answered + 2 * min(AT_A_TIME, math.prod(grid.shape)))
+    maps = 4.0 * channels * (answered + 2 * min(AT_A_TIME, math.prod(grid.shape)))
     kept = 4.0 * probabilities * classes * math.prod(grid.source_shape)
-    return least_memory(grid, axes, classes) + maps + (kept if kept <= IN_MEMORY else 0.0)
+    summed = _summed(grid, axes, channels)
+    return least_memory(grid, axes, classes) + summed + maps + (kept if kept <= IN_MEMORY else 0.0)
 
 
-def _ring(grid: Grid, axes: Axes) -> int:
-    """Voxels that are being summed up."""
-    return ring_rows(axes[0], grid.shape[0]) * math.prod(grid.shape[1:])
+def _summed(grid: Grid, axes: Axes, channels: int) -> float:
+    """Bytes of what is being summed up: all of it, or, where it lies in a file, what one line of windows adds to."""
+    rows = ring_rows(axes[0], grid.shape[0])
+    whole = 4.0 * channels * rows * math.prod(grid.shape[1:])
+    if whole <= IN_MEMORY or len(grid.shape) < 3:
+        return whole
+    return whole * min(1.0, len(axes[1][0].weight) / grid.shape[1])

@@ -5,6 +5,7 @@ fits into `growth` times the patch needs one window, and every voxel of it is co
 
 Memory. Windows are visited along the first axis, and rows that no later window touches are handed on at once, a few at
 a time. What is being summed up is therefore a ring of as many rows as a window has, whatever the length of the scan.
+A large ring lies in a file (`machine/room.py`). Of it, memory holds the part that one line of windows adds to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 
 from ucseg.batches.preprocess import NetworkImage
 from ucseg.inference.maps import Layout, Maps
-from ucseg.machine.room import pieces, room
+from ucseg.machine.room import in_file, leave, pieces, room
+from ucseg.training.allocator import give_back
 from ucseg.types import Array
 
 Predict = Callable[[Array], tuple[Array, Layout]]
@@ -146,10 +148,15 @@ class _Ring:
 
     def __init__(self, shape: Sequence[int], rows: int, layout: Layout) -> None:
         self._shape, self._layout, self._done = tuple(shape), layout, 0
-        self._sums = np.zeros((len(layout.summed), rows, *shape[1:]), np.float32)
+        self._sums = room((len(layout.summed), rows, *shape[1:]), scattered=True)
+        self._line: list[int] = []
 
     def add(self, window: Sequence[AxisWindow], value: Array) -> None:
         """Add one window's K x patch values, weighted."""
+        line = [axis.start for axis in window[:-1]]
+        if self._line != line:  # windows of one line touch the same pages
+            leave(self._sums)
+            self._line = line
         inside, own, weight = _weighted(window, self._shape)
         for place, rows in self._places(inside[0]):
             part = slice(rows.start - inside[0].start, rows.stop - inside[0].start)
@@ -158,10 +165,13 @@ class _Ring:
 
     def finished(self, stop: int) -> Iterator[tuple[int, Array, Layout]]:
         """The rows before `stop` that were not handed on yet, whole: first row, K x rows x S[1:], layout."""
+        if stop > self._done and in_file(self._sums):
+            give_back()  # pieces that windows have left
         for piece in pieces((stop - self._done, *self._shape[1:])):
             for place, rows in self._places(slice(self._done, self._done + piece.stop - piece.start)):
                 full = self._layout.filled(self._sums[:, place])
                 self._sums[:, place] = 0
+                leave(self._sums)
                 self._done = rows.stop
                 yield rows.start, full, self._layout
 

@@ -27,11 +27,18 @@ AT_A_TIME = 2**20
 """Voxels of what is made and dropped again on the way through a scan."""
 
 
-def room(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, in_memory: int | None = None) -> Array:
-    """An array of any content, its first axis the slowest.
+def room(
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike = np.float32,
+    in_memory: int | None = None,
+    *,
+    scattered: bool = False,
+) -> Array:
+    """An array of zeros, its first axis the slowest.
 
     Args:
         in_memory: most bytes outside a file; None: `IN_MEMORY`.
+        scattered: what is used at a time lies in many places. Pages beside them are not fetched.
 
     Raises:
         UserError: the disk has no place for it, or the temporary folder takes no file. Without this check the process
@@ -39,11 +46,14 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, in_memory: i
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= (IN_MEMORY if in_memory is None else in_memory):
-        return np.empty(shape, dtype)
+        return np.zeros(shape, dtype)
     try:
         with tempfile.TemporaryFile() as file:  # the mapping keeps the nameless file alive as long as the array lives
             _claim(file.fileno(), size)
-            return np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), size))
+            mapped = mmap.mmap(file.fileno(), size)
+            if scattered and hasattr(mmap, "MADV_RANDOM"):
+                mapped.madvise(mmap.MADV_RANDOM)
+            return np.ndarray(shape, dtype, buffer=mapped)
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise MemoryError from error

@@ -357,7 +357,8 @@ class UCSeg(Method):
 
     def predict(self, image: Tensor) -> Prediction:
         """The method predicts z_p; the two subnets are members."""
-        z, _ = self.forward_both(image, self.averaged)
+        subnets = cast(nn.ModuleList, self.teacher[0]) if self.averaged else self.subnets
+        z = [subnet(image)[0] for subnet in subnets]  # without the maps of the first, while the second works
         z_p, binary = self.fuse(z, self.averaged), self.problem.binary
         names = member_names(self.config.subnets)
         members = {name: normalised_probabilities(z_k, binary) for name, z_k in zip(names, z, strict=True)}

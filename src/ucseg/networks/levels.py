@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from ucseg.networks.blocks import crop_to, pad_to_multiple
+from ucseg.networks.blocks import CHANNELS_LAST, crop_to, pad_to_multiple
 from ucseg.types import Problem, Strides
 
 MOST_LEVELS = 5
@@ -27,7 +27,11 @@ def steps_of(problem: Problem) -> Strides:
 
 def concatenate(x: Tensor, skip: Tensor) -> Tensor:
     """The channels of the encoder's map, then those from below."""
-    return torch.cat([skip, x.to(skip.dtype)], dim=1)
+    x = x.to(skip.dtype)
+    layout = CHANNELS_LAST[x.ndim - 2]
+    if not torch.is_grad_enabled() and skip.is_contiguous(memory_format=layout):
+        x = x.contiguous(memory_format=layout)  # or the next convolution would copy all channels
+    return torch.cat([skip, x], dim=1)
 
 
 def go_up(
@@ -44,9 +48,18 @@ def go_up(
     """
     x, maps = features[-1], []
     for step, block, skip in zip(steps, blocks, features[-2::-1], strict=True):
-        x = block(join(step(x), skip))
+        x = join(step(x), skip)
+        for part in _parts(block):  # one by one: the joined map, twice as wide, is free after the first
+            x = part(x)
         maps.append(x)
     return maps
+
+
+def _parts(block: nn.Module) -> list[Callable[[Tensor], Tensor]]:
+    """What a block does with a map, one after the other: its `parts` if it names them."""
+    if isinstance(block, nn.Sequential):
+        return [part for inside in block for part in _parts(inside)]
+    return list(getattr(block, "parts", [block]))
 
 
 class Levels(nn.Module, ABC):

@@ -7,6 +7,7 @@ among them those trained on the 114,000 volumes of OpenMind (Wald et al. 2024, a
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,9 +42,17 @@ class NormedConv(nn.Module):
         self.norm = InstanceNorm(outputs)
         self.active = active
 
+    @property
+    def parts(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """What it does, one after the other; see `levels.py`."""
+        return self.conv, self._normed
+
     def forward(self, x: Tensor) -> Tensor:
         """B x inputs x S -> B x outputs x (S over the step)."""
-        out: Tensor = self.norm(self.conv(x))
+        return self._normed(self.conv(x))
+
+    def _normed(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x)
         return F.leaky_relu_(out, 0.01) if self.active else out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ class DoubleConv(nn.Module):
             CONV[dims](outputs, outputs, 3, padding=1, bias=False),
             *norm_and_activation(),
         )
+
+    @property
+    def parts(self) -> Iterable[nn.Module]:
+        """Its layers; see `levels.py`."""
+        return self.layers.children()
 
     def forward(self, x: Tensor) -> Tensor:
         """B x inputs x S -> B x outputs x S."""
