@@ -7,6 +7,7 @@ import gzip
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,7 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
+from ucseg.evaluation import evaluate as evaluate_module
 from ucseg.evaluation.evaluate import Settings, evaluate_folder
 from ucseg.evaluation.metrics import case_metrics
 from ucseg.scans.address import Address
@@ -143,6 +145,21 @@ def test_a_broken_case_is_named_and_the_others_go_on(
     rows = table(tmp_path / "out")
     assert [row["status"] for row in rows if row["case"] != "e"] == ["failed"] * 4
     assert all(row["note"] for row in rows if row["status"] == "failed")
+
+
+def test_memory_that_runs_out_costs_one_case(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a runtime says so with an error of no kind of Python's."""
+    compared, lacking = evaluate_module._compare, type("Fail", (Exception,), {"__module__": "onnxruntime.capi"})
+
+    def compare(pair: Any, *further: Any) -> Any:
+        if pair.reference.case == "b":
+            raise lacking("Failed to allocate memory for requested buffer of size 9")
+        return compared(pair, *further)
+
+    monkeypatch.setattr(evaluate_module, "_compare", compare)
+    result = evaluate_folder(*folders)
+    assert list(result.failed) == ["b"] and len(result.cases) == 4
+    assert "b_seg.nii.gz" in result.failed["b"] and "memory" in result.failed["b"]
 
 
 def test_when_no_case_can_be_compared_nothing_is_written(folders: tuple[Path, Path], tmp_path: Path) -> None:

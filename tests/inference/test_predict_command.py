@@ -27,8 +27,10 @@ from ucseg.cli.predict import predict
 from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted
 from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
+from ucseg.inference import outputs
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import CasePrediction
+from ucseg.machine.writing import PART
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
 
@@ -185,6 +187,40 @@ def test_a_broken_scan_is_named_and_the_others_are_done(
     for case in ("scans_a", "more_a", "b"):
         assert rows[case]["status"] == "ok"
         assert (out / f"{case}.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "at", "named"),
+    [
+        (MemoryError(), "mask", "other programs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "map", "programs"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."), "windows", "--device cpu"),
+    ],
+)
+def test_memory_that_runs_out_costs_one_scan_and_leaves_nothing_of_it(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, at: str, named: str
+) -> None:
+    written, predicted = outputs.write_like, Predictor.predict_scan
+
+    def write_like(array: np.ndarray, like: Scan, path: Path, colours: Any = None) -> None:
+        if path.stem == "b" and at == {"organ": "map", "out": "mask"}.get(path.parent.name):
+            raise failure
+        written(array, like, path, colours)
+
+    def predict_scan(self: Predictor, scan: Scan, **options: Any) -> CasePrediction:
+        if at == "windows" and scan.source.name == "b.tif":
+            raise failure
+        return predicted(self, scan, **options)
+
+    monkeypatch.setattr(outputs, "write_like", write_like)
+    monkeypatch.setattr(Predictor, "predict_scan", predict_scan)
+    out = tmp_path / "out"
+    with refused("scans-failed", naming="1 of 3 scans"):
+        predict(run, [scans], out=out, device="cpu", probabilities=True)
+    rows = table(out)
+    assert [rows[case]["status"] for case in ("scans_a", "b", "more_a")] == ["ok", "failed", "ok"]
+    assert str(scans / "b.tif") in rows["b"]["reason"] and named in rows["b"]["reason"]
+    assert not list(out.rglob("b.*")) and not list(out.rglob(PART))
 
 
 def test_an_input_without_scans_is_named_and_the_others_are_done(run: Path, scans: Path, tmp_path: Path) -> None:

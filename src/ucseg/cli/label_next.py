@@ -13,6 +13,7 @@ from ucseg.cli.calls import typed
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.errors import Interrupted, UserError, some
 from ucseg.labelling.names import DEFAULT, STRATEGIES
+from ucseg.machine.memory import memory_for
 
 if TYPE_CHECKING:
     from ucseg.dataset.case import Case
@@ -163,18 +164,19 @@ def _measured(
         for number, case in enumerate(cases):
             bar.update(task, completed=number)
             try:
-                content = content_of(case.image)
-                if (case.case, content) not in folder.measured:
-                    scan = read_scan(case.image)
+                with memory_for(case.image):
+                    content = content_of(case.image)
+                    if (case.case, content) not in folder.measured:
+                        scan = read_scan(case.image)
 
-                    def report(part: float, number: int = number) -> None:
-                        bar.update(task, completed=number + part)
+                        def report(part: float, number: int = number) -> None:
+                            bar.update(task, completed=number + part)
 
-                    folder.add(
-                        case.case, content, measure_scan(predictor, case.case, scan, slices=slices, report=report)
-                    )
-                found[case.case] = folder.measured[case.case, content]
-            except (UserError, OSError, MemoryError) as error:
+                        folder.add(
+                            case.case, content, measure_scan(predictor, case.case, scan, slices=slices, report=report)
+                        )
+                    found[case.case] = folder.measured[case.case, content]
+            except (UserError, OSError) as error:
                 problems.append(_problem(case, error))
         bar.update(task, completed=len(cases))
     return found
@@ -186,17 +188,20 @@ def _write_starts(
     with progress_bar() as bar:
         for case in bar.track(cases, description="masks to start from"):
             try:
-                folder.write_start(case, predictor, config)
-            except (OSError, MemoryError) as error:
+                with memory_for(case.image):
+                    folder.write_start(case, predictor, config)
+            except OSError as error:
                 problems.append(_problem(case, error))
+            except UserError as error:
+                if error.code != "memory-ran-out":  # it cannot be written, and neither can the others
+                    raise
+                problems.append(error)
 
 
-def _problem(case: Case, error: Exception) -> UserError:
+def _problem(case: Case, error: UserError | OSError) -> UserError:
     if isinstance(error, UserError):
         return error
-    if isinstance(error, OSError):
-        return UserError("scan-unreadable", f"{case.image}: cannot be read ({error.strerror}); restore the file.")
-    return UserError("scan-memory", f"{case.image}: there is not enough memory for it; use a machine with more.")
+    return UserError("scan-unreadable", f"{case.image}: cannot be read ({error.strerror}); restore the file.")
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from ucseg.evaluation.results import CaseResult, Evaluation, uncertainty_of
 from ucseg.evaluation.uncertainty_maps import UncertaintySettings, WrittenMaps
 from ucseg.folder.predictions import note_of
 from ucseg.folder.survey import are_outlines
+from ucseg.machine.memory import memory_for
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.content import content_of
@@ -115,7 +116,8 @@ def evaluate_folder(
 
     def tried(pair: Pair) -> CaseResult | UserError:
         try:
-            return _compare(pair, reading, settings, maps)
+            with memory_for(pair.reference.mask):
+                return _compare(pair, reading, settings, maps)
         except UserError as error:
             return error
 

@@ -13,14 +13,14 @@ from ucseg.errors import UserError
 from ucseg.folder.inputs import Input
 from ucseg.inference.outputs import CaseFiles, Row, failed_row
 from ucseg.inference.together import Lacking, at_once
-from ucseg.machine.memory import is_out_of_memory
+from ucseg.machine.memory import memory_for
 from ucseg.scans.content import content_of
 from ucseg.scans.reading import is_dicom_scan, read_header, read_scan
 
 if TYPE_CHECKING:  # an exported model predicts without torch
     from ucseg.inference.ensemble import AnyPredictor
 
-_LACKING = (("scan-needs-memory",), ("no-room-on-disk",))
+_LACKING = (("scan-needs-memory",), ("no-room-on-disk",), ("memory-ran-out",))
 """Kinds of what may be enough for a scan that is alone."""
 
 
@@ -47,13 +47,14 @@ def _predict_case(
 ) -> Row | Lacking[Row]:
     """As `predict_case`, but it says where a failed line is one of memory."""
     try:
-        scan = read_scan(item.address)
-        content = content_of(item.address)
-        source = files.dicom_source(scan)  # it may be refused: before the work
-        prediction = predictor.predict_scan(
-            scan, probabilities=files.probabilities, members=files.members, report=report
-        )
-        objects = files.dicom_objects(scan, source, prediction) if source else {}
+        with memory_for(item.address):
+            scan = read_scan(item.address)
+            content = content_of(item.address)
+            source = files.dicom_source(scan)  # it may be refused: before the work
+            prediction = predictor.predict_scan(
+                scan, probabilities=files.probabilities, members=files.members, report=report
+            )
+            objects = files.dicom_objects(scan, source, prediction) if source else {}
     except UserError as error:
         row = failed_row(item, str(error))
         return Lacking(row) if error.codes in _LACKING else row
@@ -61,16 +62,13 @@ def _predict_case(
         return failed_row(item, f"{item.address}: it needs the package {error.name}; pip install {error.name}.")
     except OSError as error:
         return failed_row(item, f"{item.address}: cannot be read ({error.strerror}); restore the file.")
-    except Exception as error:
-        if not is_out_of_memory(error):
+    try:
+        with memory_for(item.address):
+            return files.write(item, scan, prediction, objects, content)
+    except UserError as error:
+        if error.codes not in _LACKING:
             raise
-        return Lacking(
-            failed_row(
-                item,
-                f"{item.address}: there is not enough memory for this scan; try --device cpu or a machine with more.",
-            )
-        )
-    return files.write(item, scan, prediction, objects, content)
+        return Lacking(failed_row(item, str(error)))
 
 
 def predict_cases(

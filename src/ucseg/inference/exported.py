@@ -25,6 +25,7 @@ from ucseg.inference.calibration import kept_for
 from ucseg.inference.maps import Layout, mirrored_mean
 from ucseg.inference.runtimes import open_session
 from ucseg.inference.scan_predictor import ScanPredictor, require_precision
+from ucseg.machine.memory import memory_for
 from ucseg.machine.reading import read_json
 from ucseg.planning.plan import read_plan
 from ucseg.types import Array
@@ -110,7 +111,8 @@ class ExportedPredictor(ScanPredictor):
             self.growth = 1.0  # windows of the patch alone
         example = (1, plan.channels, *plan.patch)
         try:
-            self._session, self.precision = open_session(folder / GRAPH, precision, example)
+            with memory_for(folder / GRAPH):
+                self._session, self.precision = open_session(folder / GRAPH, precision, example)
         except UserError:
             raise
         except Exception as error:  # each runtime has its own errors; what they say is long and of their insides

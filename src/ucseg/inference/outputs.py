@@ -13,8 +13,9 @@ prediction.json                          which weights and settings made this fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,21 +131,45 @@ class CaseFiles:
 
         Args:
             content: digest of the scan's files.
+
+        Raises:
+            Exception: a file could not be written. Then those before it are gone too.
         """
-        for folder, found in (objects or {}).items():
-            dicom_results.write(found, self.path / folder / f"{item.case}.dcm")
+        written: list[Path] = []
+        try:
+            for file, write in self._writers(item, scan, prediction, objects or {}):
+                write(file)
+                written.append(file)
+        except Exception:
+            for file in written:
+                file.unlink(missing_ok=True)
+            raise
+        return self._row(item, scan, prediction, content)
+
+    def _writers(
+        self, item: Input, scan: Scan, prediction: CasePrediction, objects: DicomObjects
+    ) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+        """The files of a case, and what writes each, in order."""
+        for folder, found in objects.items():
+            yield self.path / folder / f"{item.case}.dcm", partial(dicom_results.write, found)
         maps = f"{item.case}{map_ending(item.address)}"
         mask = self.mask_file(item)
         colours = COLOURS if self.colour else None
-        write_like(prediction.uncertainty, scan, self.path / "uncertainty" / maps)
+        yield self.path / "uncertainty" / maps, partial(write_like, prediction.uncertainty, scan)
         if prediction.probabilities is not None:
             folders = file_names(self.plan.classes.values())
             for index, name in self.plan.classes.items():
-                write_like(prediction.probabilities[index], scan, self.path / "probabilities" / folders[name] / maps)
+                values = prediction.probabilities[index]
+                yield self.path / "probabilities" / folders[name] / maps, partial(write_like, values, scan)
         folders = file_names(prediction.members)
         for name, member in prediction.members.items():
-            write_like(member, scan, self.path / "members" / folders[name] / mask.name, colours)
-        write_like(prediction.mask, scan, mask, colours)
+            file = self.path / "members" / folders[name] / mask.name
+            yield file, partial(write_like, member, scan, colours=colours)
+        yield mask, partial(write_like, prediction.mask, scan, colours=colours)
+
+    def _row(self, item: Input, scan: Scan, prediction: CasePrediction, content: str) -> Row:
+        """The line of a case whose files are written."""
+        mask = self.mask_file(item)
         row: Row = {"case": item.case, "file": str(item.address), "content": content, "status": "ok", "reason": ""}
         row["mask"] = mask.name
         row |= volumes(prediction.mask, scan.geometry, self.plan.classes)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from ucseg.errors import UserError
 
 _CONTROL_GROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
@@ -22,11 +26,37 @@ _SIGNS = ("OutOfMemoryError", "can't allocate memory", "out of memory", "bad_all
 """How torch and the runtimes of exported models say it, on a GPU and on a CPU. They take seconds to import."""
 
 
+_OF_GPUS = ("CUDA", "HIP", "MPS", "XPU")
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in repr(error) for sign in _SIGNS)
+    # Errors of ONNX Runtime are of no kind of Python's.
+    runtime = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
+    return isinstance(error, MemoryError) or (runtime and any(sign in repr(error) for sign in _SIGNS))
+
+
+@contextmanager
+def memory_for(what: object) -> Iterator[None]:
+    """Work on a file, `what`. Where memory runs out, the error names it.
+
+    Raises:
+        UserError: memory ran out, the machine's or a GPU's.
+    """
+    try:
+        yield
+        return
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        of_gpu = isinstance(error, RuntimeError) and any(name in str(error) for name in _OF_GPUS)
+    # Outside: the first error would keep the frames of the work, and with them all its arrays.
+    lacks, more = (
+        ("the GPU has too little memory for it", "add --device cpu, or use a larger GPU")
+        if of_gpu
+        else ("there is not enough memory for it", "end other programs, or use a machine with more memory")
     )
+    raise UserError("memory-ran-out", f"{what}: {lacks}; {more}.")
 
 
 def free_memory() -> float:

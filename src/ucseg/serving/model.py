@@ -13,6 +13,7 @@ from ucseg.dataset.case import Case
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.labelling.measures import Measure, measure_scan
+from ucseg.machine.memory import memory_for
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
 from ucseg.training.checkpoint import weights_digest
@@ -73,7 +74,8 @@ class Model:
         """
         with self._busy:
             if case.case not in self._kept:
-                self._kept[case.case] = self._predict(read_scan(case.image))
+                with memory_for(case.image):
+                    self._kept[case.case] = self._predict(read_scan(case.image))
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(case.case)
@@ -82,7 +84,7 @@ class Model:
 
     def answer_scan(self, scan: Scan) -> Answer:
         """The prediction of a scan that a client sent."""
-        with self._busy:
+        with self._busy, memory_for(scan.source):
             return self._predict(scan)
 
     def look(self, case: Case) -> None:
@@ -91,7 +93,7 @@ class Model:
         Raises:
             UserError: its scan cannot be read or predicted.
         """
-        with self._busy:
+        with self._busy, memory_for(case.image):
             self.measures[case.case] = measure_scan(self._quick, case.case, read_scan(case.image))[0]
 
     def last_said(self, case: str) -> dict[str, str] | None:

@@ -247,6 +247,6 @@ class Session:
                 continue
             try:
                 self.model.look(todo)
-            except (UserError, OSError, MemoryError) as error:
+            except (UserError, OSError) as error:
                 log.warning("%s", error)
                 failed.add((todo.case, weights))
