@@ -1,11 +1,17 @@
-"""What `ucseg train` shows while it trains."""
+"""What `ucseg train` and `ucseg predict` show while they work."""
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from rich.progress import Progress
 
+from ucseg.cli.predict import _shown
 from ucseg.cli.terminal import progress_bar
 from ucseg.cli.training_bar import Display
 from ucseg.training.trainer import StepReport
@@ -27,6 +33,25 @@ def test_the_loss_shown_is_a_mean_in_which_the_first_one_counts_no_more_than_oth
         assert losses(Display(bar, "run", tmp_path), [5.0] + [1.0] * 80)[-1] == pytest.approx(1.0, abs=0.01)
 
 
+def test_the_time_left_follows_the_recent_pace_with_its_validations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with progress_bar(own_estimate=True) as bar:
+        display = Display(bar, "run")
+        for done in range(1, 61):
+            now += 1.0 if done <= 20 else 4.0
+            measured = None
+            if done % 10 == 0:
+                now += 20.0
+                measured = {"step": done, "dice": 0.5}
+            display.show(StepReport(done, 100, {"supervised": 1.0}, measured))
+        # Ten steps of 4 s and a validation of 20 s, four times.
+        assert bar.tasks[0].fields["left"] == "left 0:04:00"
+    assert [text.rpartition("; ")[2] for kind, text in said if kind == "validated"][-1] == "0:04:00 left"
+
+
 def test_validation_has_a_bar_while_it_lasts(tmp_path: Path) -> None:
     with progress_bar() as bar:
         display = Display(bar, "run", tmp_path)
@@ -36,3 +61,20 @@ def test_validation_has_a_bar_while_it_lasts(tmp_path: Path) -> None:
             assert [(task.description, task.completed) for task in bar.tasks[1:]] == [("validating", done)]
         display.show_validation(3, 3)
         assert len(bar.tasks) == 1
+
+
+def test_no_part_of_a_scan_counts_twice_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scans are at work at a time, and one ends every 5 s."""
+    now, rows = 0, list[dict[str, str]]()
+    bar = Progress(get_time=lambda: float(now), disable=True, speed_estimate_period=100)
+    monkeypatch.setattr(sys.modules["ucseg.cli.predict"], "progress_bar", lambda: bar)
+    folder: Any = SimpleNamespace(rows=rows, add=rows.append, save_table=lambda: None)
+    with _shown(folder, 20) as (done, report):
+        for now in range(1, 51):
+            if now % 5 == 0 and now >= 10:
+                done({"status": "ok"})
+            parts = [(now - begun) / 10 for begun in range(0, now, 5)]
+            report(sum(part for part in parts if part < 1))
+        assert len(rows) == 9
+        assert bar.tasks[0].completed == pytest.approx(9.5)
+        assert bar.tasks[0].speed == pytest.approx(0.2, rel=0.1)

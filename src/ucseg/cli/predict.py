@@ -258,9 +258,12 @@ def _shown(folder: PredictionFolder, total: int) -> Iterator[tuple[Callable[[Row
     try:
         with progress_bar() as bar:
             task = bar.add_task("predicting", total=total, completed=len(folder.rows))
+            most = 0.0
 
             def report(part: float) -> None:
-                bar.update(task, completed=len(folder.rows) + part)
+                nonlocal most  # a step back would count twice for the pace
+                most = max(most, len(folder.rows) + part)
+                bar.update(task, completed=most)
 
             def done(row: Row) -> None:
                 folder.add(row)

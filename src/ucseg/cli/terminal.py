@@ -30,6 +30,9 @@ console = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_
 output = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
+RECENT = 180.0
+"""Seconds whose pace gives the time left. A window of a large scan may take a minute."""
+
 hear: Callable[[str, str], None] | None = None
 """Called with (kind, text) of every message that `say` prints: tests rely on kinds, not on words."""
 
@@ -91,4 +94,5 @@ def progress_bar(own_estimate: bool = False) -> Progress:
         TextColumn("gone"),
         *left,
         console=console,
+        speed_estimate_period=RECENT,
     )

@@ -224,7 +224,7 @@ def _train(
     precision = run.first_precision(config.precision) if resume else config.precision
     last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
     keeper = Keeper(run.path, ranks.rank() == 0)
-    with progress_bar() as bar:
+    with progress_bar(own_estimate=True) as bar:
         display = Display(bar, name, None if resume or config.hours is not None else data.folder)
         result = fit(
             model,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LONG_RUN = 12.0
 """Hours; of a longer run a message says how to fit it to the time."""
+UNVALIDATED = 0.05
+"""Share of the steps after which the pace is measured again where nothing is validated."""
 STEPS_TIMED = 5
 """Steps after which that is known."""
 
@@ -29,6 +31,7 @@ class Display:
     def __init__(self, bar: Any, name: str, dataset: Path | None = None) -> None:
         self.bar, self.name, self.untimed = bar, name, dataset
         self.first: tuple[float, int] | None = None
+        self.marks: list[tuple[float, int]] = []
         self.task: Any = None
         self.total = 0
         self.smooth: dict[str, float] = {}
@@ -53,35 +56,47 @@ class Display:
         wide = console.width >= 90 + len(losses)
         text = f"{self.name}  {losses if wide else f'loss {sum(self.smooth.values()):.3f}'}{dice}"
         if self.task is None:
-            self.task = self.bar.add_task(text, total=report.total, completed=report.done)
+            self.task = self.bar.add_task(text, total=report.total, completed=report.done, left="")
+            self.marks = [(time.monotonic(), report.done)]
         elif report.total != self.total:
             say("steps-changed", f"{report.total} steps fit into the time, judged by the {report.done} so far.")
         self.total = report.total
-        self.bar.update(self.task, completed=report.done, total=report.total, description=text)
+        left = self._left(report)
+        said = f"left {left}" if left else ""
+        self.bar.update(self.task, completed=report.done, total=report.total, description=text, left=said)
         if measured and measured["step"] != self.validated:
             self.validated = int(measured["step"])
             if self.validated == report.done:
                 line = f"step {report.done} of {report.total}: {losses}; validation Dice {measured['dice']:.4f}"
                 mirrored = f", mirrored {measured[MIRRORED]:.4f}" if MIRRORED in measured else ""
-                say("validated", line + mirrored + self._left(report))
+                say("validated", line + mirrored + (f"; {left} left" if left else ""))
+                self._mark(report)
+        elif not measured and report.done - self.marks[-1][1] >= UNVALIDATED * report.total:
+            self._mark(report)
 
     def show_validation(self, done: int, total: int) -> None:
         """A separate bar for the cases that are being validated; it goes when all are."""
         if self.validating is None:
-            self.validating = self.bar.add_task("validating", total=total)
+            self.validating = self.bar.add_task("validating", total=total, left="")
         self.bar.update(self.validating, completed=done)
         if done == total:
             self.bar.remove_task(self.validating)
             self.validating = None
 
+    def _mark(self, report: StepReport) -> None:
+        """The pace is of the time from the last mark but one."""
+        self.marks = [self.marks[-1], (time.monotonic(), report.done)]
+
     def _left(self, report: StepReport) -> str:
-        """The time to the end at the pace since the first report, validations included: a log file has no bar."""
-        assert self.first is not None
-        begun, before = self.first
+        """The time to the end at the pace since the last validation but one: later steps may be slower than the first.
+
+        The bar's own pace would leave validations out.
+        """
+        begun, before = self.marks[0]
         if not before < report.done < report.total:
             return ""
         seconds = (time.monotonic() - begun) / (report.done - before) * (report.total - report.done)
-        return f"; {timedelta(seconds=round(seconds))} left"
+        return str(timedelta(seconds=round(seconds)))
 
     def _say_if_long(self, report: StepReport) -> None:
         now = time.monotonic()

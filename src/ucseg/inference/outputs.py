@@ -36,7 +36,7 @@ from ucseg.folder.predictions import (
 )
 from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.machine.reading import read_json
-from ucseg.machine.room import pieces
+from ucseg.machine.room import leave, pieces
 from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
 from ucseg.pictures.drawing import COLOURS
 from ucseg.planning.plan import Plan
@@ -156,11 +156,13 @@ class CaseFiles:
         mask = self.mask_file(item)
         colours = COLOURS if self.colour else None
         yield self.path / "uncertainty" / maps, partial(write_like, prediction.uncertainty, scan)
+        leave(prediction.uncertainty)
         if prediction.probabilities is not None:
             folders = file_names(self.plan.classes.values())
             for index, name in self.plan.classes.items():
                 values = prediction.probabilities[index]
                 yield self.path / "probabilities" / folders[name] / maps, partial(write_like, values, scan)
+                leave(values)  # memory would hold the maps of all classes
         folders = file_names(prediction.members)
         for name, member in prediction.members.items():
             file = self.path / "members" / folders[name] / mask.name
