@@ -89,7 +89,7 @@ def plan(
     output.print(f"written  {path}")
     replaced = [key for key, value in before.items() if value != getattr(planned.plan, key) and key not in overrides]
     if replaced:
-        was = "; ".join(f"{key} was {_text(key, before[key])}" for key in replaced)
+        was = "; ".join(f"{key} was {_text(key, before[key], planned.plan.classes)}" for key in replaced)
         say(
             "plan-changed",
             f"The old plan had other values: {was}. To keep one, --set it again: each new plan starts from the data.",
@@ -136,7 +136,7 @@ def _show(planned: Planned, explain: bool) -> None:
 
 def _text(key: str, value: object, classes: dict[int, str]) -> str:
     if key in LISTED and isinstance(value, tuple):
-        return ", ".join(f"{number} {classes[number]}" for number in value) or "none"
+        return ", ".join(f"{number} {classes.get(number, '')}".strip() for number in value) or "none"
     if key == "augmentation":
         return ", ".join(f"{name} {vars(value)[name]:g}" for name in CHANCES if vars(value)[name])
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
