@@ -11,10 +11,12 @@ from typing import Any
 from numpy import nanmean
 
 from choice_tables import choices
+from choices import SETS
 from compare import STUDIES
 from label_tables import labels
 from partly_labelled_table import partly_labelled
-from ucseg.comparison.grid import cells, file_name, parse_variants
+from time_to_dice import time_to_dice
+from ucseg.comparison.grid import BASELINE, cells, file_name, parse_variants
 from ucseg.evaluation.statistics import paired_difference
 from uncertainty_tables import uncertainty
 
@@ -29,11 +31,13 @@ COSTS = (
     ("parameters", "million parameters", 1e6, 2),
 )
 STEP = ("seconds", "over_floor", "over_floor_of_our_layers", "over_own_floor", "peak_gib", "peak_over_authors")
-CAVEATS = """\
-**These comparisons are of earlier defaults**, with the paper's augmentation for all methods.
-How today's defaults compare with them on validation cases stands [below](#how-the-defaults-were-chosen).
-Comparisons of equal time with today's defaults have not been made yet.
+EARLIER_DEFAULTS = """\
+## Comparisons of earlier defaults
 
+Equal steps, and the paper's augmentation for all methods. How today's defaults compare with those of then, on
+validation cases, stands [above](#how-the-defaults-were-chosen).
+"""
+CAVEATS = """\
 ## What does not follow from it
 
 - The runs are short, and made on small CPUs. They compare methods. None of them is the best that a method can do.
@@ -47,7 +51,7 @@ Comparisons of equal time with today's defaults have not been made yet.
 
 `python benchmarks/tables.py` makes this page from the files in `benchmarks/results`.
 Each file holds the command, the commit, the machine and every run.
-All models of a comparison have the same labelled cases, steps, labelled images and augmentation.
+All models of a comparison have the same labelled cases, steps (or CPU seconds), labelled images and augmentation.
 No training and no choice sees a test case.
 
 - **Dice:** mean of the class means over test cases, its 95 % interval in brackets, the standard deviation over seeds.
@@ -78,9 +82,75 @@ OLDER = (
     "over the patients' own means here, all intervals are percentiles, and verdicts did not look at the interval."
 )
 REFERENCE = "uc_seg"
+CEILING = "ceiling"
+NAMES = {
+    "supervised": "supervised U-Net",
+    CEILING: "ceiling: supervised U-Net with all masks",
+    "supervised:method.networks=[unet,unet_strided]": "mean of both networks of UC-Seg, supervised",
+    "uc_seg:method.preset=published": "uc_seg with the paper's settings of the method",
+    "supervised:method.networks=[effnet_lite0]": "supervised, encoder that knows ImageNet",
+    "uc_seg:method.subnets=[unet,effnet_lite0]": "uc_seg, one encoder that knows ImageNet",
+}
+"""Rows of the first table."""
 PYMIC_SUPERVISED = ("mean_teacher", "ua_mt")
 """What is plain supervised training in PyMIC 0.6.2: see findings/pymic_mean_teacher.sh."""
 SUPERVISED = ("supervised", "supervised/unet", "supervised/vnet")
+
+
+def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
+    """The first section: who has the highest Dice in the same time, and what the others are worth beside UC-Seg."""
+    columns: dict[str, dict[str, Any]] = {}  # title -> variant -> row
+    verdicts: dict[tuple[str, str], str] = {}
+    for name, result in comparisons.items():
+        last = [row for row in result["rows"] if row["weights"] == "last" and "/" not in row["variant"]]
+        shown = next(row["labelled"] for row in last if row["labelled"] != "all")
+        title = f"{name.removesuffix('_time')}, {shown}"
+        tops = [row for row in last if (row["labelled"], row["variant"]) == ("all", BASELINE)]
+        columns[title] = {row["variant"]: row for row in last if row["labelled"] == shown}
+        if tops:
+            columns[title][CEILING] = tops[0]
+        verdicts |= {
+            (title, one["variant"]): one["verdict"]
+            for one in result["comparisons"]
+            if (one["labelled"], one["weights"]) == (shown, "last")
+        }
+
+    def dice(row: dict[str, Any]) -> float:
+        return float(row["metrics"]["dice"]["mean"])
+
+    def best(column: dict[str, Any]) -> str:
+        return max((one for one in column if one != CEILING), key=lambda one: dice(column[one]))
+
+    first = [title for title, column in columns.items() if best(column) == REFERENCE]
+    seconds = {round(result["settings"]["train"]["hours"] * 3600) for result in comparisons.values()}
+    variants = list(dict.fromkeys(one for column in columns.values() for one in column))
+    variants.sort(key=lambda one: (one == CEILING, ":" in one))
+    lines = [
+        f"**With {' or '.join(map(str, sorted(seconds)))} CPU seconds for every run, training alone, "
+        f"UC-Seg has the highest mean Dice of all methods on {len(first)} of {len(columns)} sets"
+        f"{': ' + ', '.join(one.split(',')[0] for one in first) if first else ''}.**",
+        "",
+        f"| test Dice ± seeds (seeds) | {' | '.join(columns)} |",
+        f"| --- |{' --- |' * len(columns)}",
+    ]
+    for variant in variants:
+        cells = []
+        for title, column in columns.items():
+            row = column.get(variant)
+            if row is None:
+                cells.append("")
+                continue
+            value = row["metrics"]["dice"]
+            text = f"{value['mean']:.3f}" + ("" if value["spread"] is None else f" ± {value['spread']:.3f}")
+            text = f"**{text}**" if variant == best(column) else text
+            verdict = verdicts.get((title, variant), "")
+            cells.append(f"{text} ({len(row['seeds'])})" + (f", {verdict}" if verdict in ("better", "worse") else ""))
+        lines.append(f"| {NAMES.get(variant) or name_of(variant)} | {' | '.join(cells)} |")
+    words = (
+        "Bold: the highest mean of a column, without the ceiling. *better* and *worse* are beside `uc_seg`, by the "
+        "rules [below](#how-to-read-the-sections); without a word the difference is within noise, or there is one seed."
+    )
+    return "\n".join([*lines, "", words, ""])
 
 
 def answer(comparisons: dict[str, dict[str, Any]]) -> str:
@@ -229,8 +299,8 @@ def comparison(name: str, result: dict[str, Any]) -> str:
             lines.append(f"| {' | '.join([*cells, verdicts.get((test, labelled, variant), '')])} |")
     command = f"OMP_NUM_THREADS=1 python benchmarks/compare.py {name} --data SCANS --work WORK"
     whole, part = STUDIES[name].compare.split(), result["command"].split()
-    for option in ("--methods", "--labelled"):  # what was asked for, if it was less than the study
-        asked = part[part.index(option) + 1]
+    for option in ("--methods", "--variants", "--labelled", "--seeds"):  # what was asked for, if less than the study
+        asked = part[part.index(option) + 1] if option in part else "none"
         command += "" if asked == whole[whole.index(option) + 1] else f" {option} {asked}"
     return "\n".join([*lines, "", f"    {command}", ""])
 
@@ -414,10 +484,15 @@ def page() -> str:
     files = sorted(RESULTS.glob("compare/*/summary.json"))
     comparisons = {path.parent.name: json.loads(path.read_text()) for path in files}
     ours = [row for row in comparisons["hippocampus"]["rows"] if row["labelled"] == "5%"]
-    parts = ["# Results\n", answer(comparisons), CAVEATS, choices(), labels(), uncertainty()]
+    timed = {name: result for name, result in comparisons.items() if name.endswith("_time")}
+    earlier = {name: result for name, result in comparisons.items() if name not in timed}
+    sections = {}
     for path, (name, result) in zip(files, comparisons.items(), strict=True):
         note = path.with_name("note.md")
-        parts.append(comparison(name, result) + ("\n" + note.read_text() if note.exists() else ""))
+        sections[name] = comparison(name, result) + ("\n" + note.read_text() if note.exists() else "")
+    parts = ["# Results\n", *([equal_time(timed)] if timed else []), time_to_dice(list(SETS)), CAVEATS]
+    parts += [choices(), labels(), uncertainty(), *(sections[name] for name in timed)]
+    parts += [EARLIER_DEFAULTS, answer(earlier), *(sections[name] for name in earlier)]
     parts += [outside_check(result, ours) for result in results if "outside_check" in result]
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("nnunet/*.json"))]
     parts += [section] if (section := beside_nnunet(runs, comparisons)) else []

@@ -1,0 +1,67 @@
+"""How long an earlier version of ucseg takes to a Dice: one run of its `uc_seg` with its own defaults.
+
+    git worktree add --detach EARLIER 918fd4a
+    OMP_NUM_THREADS=1 python benchmarks/earlier_build.py kvasir --build EARLIER --work WORK --cpu-seconds 1200 --seed 0
+
+WORK is that of `benchmarks/compare.py kvasir_time`: cases, masks and image size are those of that study. All else is
+the earlier version's own: networks, augmentation, learning rate, schedule. Its clock is replaced by the CPU seconds of
+its process. Its validation curve goes to results/time_to_dice/SET, as [CPU seconds, step, Dice].
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from provenance import RESULTS, machine
+
+FIRST_GUESS = 1000
+"""Steps; corrected at every tenth of the run."""
+
+
+def curve(build: Path, study: Path, labelled: str, run: Path, seconds: float, seed: int) -> list[list[Any]]:
+    """Train with the package in `build`; its validations."""
+    sys.path.insert(0, str(build / "src"))
+    package = importlib.import_module("ucseg")
+    if not Path(package.__file__ or "").is_relative_to(build):
+        sys.exit(f"{package.__file__}: is not the ucseg of {build}; start python without another one on its path.")
+    trainer = importlib.import_module("ucseg.training.trainer")
+    vars(trainer)["time"] = SimpleNamespace(monotonic=time.process_time, perf_counter=time.perf_counter)
+    shutil.rmtree(run, ignore_errors=True)
+    package.train(
+        study / "datasets" / labelled, out=run, steps=FIRST_GUESS, hours=seconds / 3600, seed=seed, workers=0,
+        precision="fp32",
+        set=["plan.size=96", "plan.strides=null", "plan.labelled_batch=4", "plan.unlabelled_batch=4"],
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [[one["seconds"], one["step"], round(one["validation"]["dice"], 5)] for one in lines if "validation" in one]
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=("hc18", "isic", "kvasir"))
+    parser.add_argument("--build", type=Path, required=True, help="checkout of the earlier version")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the study of equal time")
+    parser.add_argument("--cpu-seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    words = parser.parse_args()
+    labelled = "10pct" if words.set == "kvasir" else "5pct"
+    work, build = words.work.absolute(), words.build.absolute()
+    name = f"earlier-{words.seed}"
+    found = curve(build, work / "comparison", labelled, work / name, words.cpu_seconds, words.seed)
+    file = RESULTS / "time_to_dice" / words.set / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = {"build": build.name, "seed": words.seed, "cpu_seconds": words.cpu_seconds, **machine()}
+    file.write_text(json.dumps(known | {"curve": found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
