@@ -109,9 +109,14 @@ VARIANTS["supervised-unet_strided"] = (
     ["method.networks=[unet_strided]", "plan.norm=instance", "lr=0.03"],
 )
 VARIANTS = {name: (method, ["small_first=0", *settings]) for name, (method, settings) in VARIANTS.items()}
-# Today's defaults, of any method.
-VARIANTS |= {f"{name}-today": (name, ["plan.norm=instance"]) for name in ("uc_seg", "supervised", "unimatch", "bcp")}
+# Today's defaults, of any method; of UC-Seg those before its second network was thin.
+VARIANTS |= {f"{name}-today": (name, ["plan.norm=instance"]) for name in ("supervised", "unimatch", "bcp", "cps")}
 VARIANTS["both-today"] = ("supervised", ["plan.norm=instance", "method.networks=[unet,unet_strided]"])
+VARIANTS["uc_seg-today"] = (
+    "uc_seg",
+    ["plan.norm=instance", "method.subnets=[unet,unet_strided]", "method.ic_weight=0.1"],
+)
+VARIANTS["uc_seg-thin"] = ("uc_seg", ["plan.norm=instance"])
 
 
 def settings_of(name: str) -> tuple[str, list[str]]:

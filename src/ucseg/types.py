@@ -43,6 +43,7 @@ class Problem:
         strides: from one encoder level of the networks to the next. None: five levels, each half of the one above.
         width: channels of the finest level; each level has twice as many as the one above.
         norm: of the networks in 2D. In 3D, where batches are small, it is always "instance".
+        dropout: whether U-Nets and encoders have the dropout of the paper.
     """
 
     dims: int
@@ -54,6 +55,7 @@ class Problem:
     strides: Strides | None = None
     width: int = 16
     norm: Norm = "batch"
+    dropout: bool = True
 
     @property
     def binary(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,12 @@ def test_r_drop_compares_two_dropout_masks_on_all_images(classes: int) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     assert terms_of(method, batch)["agreement"] == pytest.approx(0.0, abs=1e-6), "only dropout differs"
+
+
+@pytest.mark.parametrize("name", ["r_drop", "ua_mt"])
+def test_what_dropout_is_a_part_of_has_it_whatever_the_plan_says(name: str) -> None:
+    method = make_method(name, replace(make_problem(2), dropout=False), {})
+    assert any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in method.modules())
 
 
 def test_r_drop_refuses_a_network_without_dropout() -> None:

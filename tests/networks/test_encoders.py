@@ -144,10 +144,10 @@ def test_the_encoder_sees_a_photograph_as_its_weights_know_it(timm: list[dict[st
         torch.testing.assert_close(seen.pop(), expected)
 
 
-@pytest.mark.parametrize("settings", [{"subnets": [RANDOM, "vnet"]}, {"subnets": ["unet", RANDOM]}])
-def test_uc_seg_compares_its_maps_with_those_of_other_networks(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("subnets", [[RANDOM, "vnet"], ["unet", RANDOM]])
+def test_uc_seg_compares_its_maps_with_those_of_other_networks(subnets: list[str]) -> None:
     torch.manual_seed(0)
-    built = build_method("uc_seg", settings, problem()).train()
+    built = build_method("uc_seg", {"subnets": subnets, "ic_weight": 0.1}, problem()).train()
     image, label = torch.randn(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32))
     output = built.step(Batch(image, label, dict.fromkeys(built.views, image)), Progress(99, 100)).whole()
     output.loss.backward()

@@ -31,6 +31,13 @@ from ucseg.types import Problem
 EVERY_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
 BOTH_RANKS = pytest.mark.parametrize("dims", [2, 3])
 WIDTHS = (16, 32, 64, 128, 256)
+
+
+def widths(name: str, width: int = WIDTHS[0]) -> tuple[int, ...]:
+    """Channels of a network's levels: those of the problem, or half of them."""
+    return tuple(width * 2**level // (2 if name == "unet_thin" else 1) for level in range(len(WIDTHS)))
+
+
 CONVOLUTION = (nn.Conv2d, nn.Conv3d)
 SOURCE = Path(ucseg.__file__).parent
 
@@ -56,9 +63,9 @@ def test_logits_on_the_images_grid_and_five_feature_maps_each_half_of_the_one_ab
         logits, features = network(torch.randn(1, 2, *shape))
     assert logits.shape == (1, 3, *shape) and logits.dtype == torch.float32
     assert [tuple(f.shape) for f in features] == [
-        (1, width, *(size // 2**level for size in shape)) for level, width in enumerate(WIDTHS)
+        (1, width, *(size // 2**level for size in shape)) for level, width in enumerate(widths(name))
     ]
-    assert network.widths == WIDTHS
+    assert network.widths == widths(name)
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "resenc"])  # its checkpoints have their widths
@@ -68,7 +75,7 @@ def test_a_problem_says_how_wide_networks_are(name: str, dims: int) -> None:
     with torch.no_grad():
         logits, features = network(torch.randn(1, 1, *(32,) * dims))
     assert logits.shape[1] == 2
-    assert tuple(one.shape[1] for one in features) == network.widths == (24, 48, 96, 192, 384)
+    assert tuple(one.shape[1] for one in features) == network.widths == widths(name, 24)
 
 
 @EVERY_NETWORK
@@ -79,7 +86,7 @@ def test_strides_say_how_many_levels_there_are_and_which_axes_each_step_shrinks(
         logits, features = network(torch.randn(1, 1, 16, 32, 7))
     assert logits.shape == (1, 2, 16, 32, 7)
     grids = [(16, 32, 8), (8, 16, 8), (4, 8, 4), (4, 4, 4)]
-    assert [tuple(f.shape[1:]) for f in features] == [(w, *g) for w, g in zip(WIDTHS, grids, strict=False)]
+    assert [tuple(f.shape[1:]) for f in features] == [(w, *g) for w, g in zip(widths(name), grids, strict=False)]
 
 
 @pytest.mark.parametrize("name", ["unet", "vnet"])
@@ -136,6 +143,8 @@ def test_unet_has_two_normed_convolutions_a_level_and_the_published_dropout(dims
     rates = [next(m.p for m in block.modules() if isinstance(m, nn.Dropout)) for block in network.encoder]
     assert rates == ([0.05, 0.1, 0.2, 0.3, 0.5] if dims == 2 else [0.0, 0.0, 0.0, 0.0, 0.3])
     assert network.decoder.head_dropout.p == (0.0 if dims == 2 else 0.3)
+    without = build_network("unet", Problem(dims, 2, 3, (32,) * dims, (8,) * dims, dropout=False))
+    assert {m.p for m in without.modules() if isinstance(m, nn.Dropout)} == {0.0}
     assert not any(isinstance(m, StepUp) for m in network.modules())
 
 

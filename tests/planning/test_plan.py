@@ -136,6 +136,7 @@ def test_plan_of_volumes(tmp_path: Path) -> None:
     assert (plan.patch, plan.token) == ((40, 56, 40), (8, 8, 8))
     assert (plan.normalisation, plan.nonzero, plan.ct_window) == ("zscore", False, None)
     assert plan.one_component == (1,)
+    assert plan.problem.dropout and not make_plan(data, overrides={"dropout": False}).problem.dropout
     assert plan.problem.classes == 3 and plan.problem.patch == plan.patch and plan.problem.one_component == (1,)
     assert plan.augmentation.flip > 0
     few = volumes(tmp_path / "few", [mri(seed) for seed in range(5)], [two_class_label()] * 4)

@@ -122,7 +122,7 @@ def test_networks_learn_to_fill_in(dims: int) -> None:
         output.loss.backward()
         optimizer.step()
     terms = {name: float(value.detach()) for name, value in output.terms.items()}
-    assert terms.keys() == {"reconstruction_unet", "reconstruction_unet_strided"}
+    assert terms.keys() == {"reconstruction_unet_strided", "reconstruction_unet_thin"}
     assert max(terms.values()) < 0.75
 
 
@@ -134,16 +134,16 @@ def test_all_but_the_heads_goes_to_every_network_of_its_kind(scans: Path, tmp_pa
     assert config["cases"]["images"] == [f"scan{number}" for number in range(8)]  # of training, with a mask or without
     learned = load_file(tmp_path / "pre/weights.safetensors")
     problem = RunFolder(tmp_path / "pre")
-    assert {name.split(".")[0] for name in learned} == {"unet", "unet_strided"}
+    assert {name.split(".")[0] for name in learned} == {"unet_strided", "unet_thin"}
     method = build_method("uc_seg", {}, Problem(2, 1, 2, (32, 32), (8, 8), strides=((2, 2),) * 2, norm="instance"))
     fit = start_from(method, find_start(problem.path))
     new = {name for name in fit.missing if name.startswith("subnets")}
     assert new == {
-        "subnets.0.decoder.head.weight", "subnets.0.decoder.head.bias", "subnets.1.head.weight", "subnets.1.head.bias"
+        "subnets.0.head.weight", "subnets.0.head.bias", "subnets.1.decoder.head.weight", "subnets.1.decoder.head.bias"
     }  # fmt: skip
     ucseg.train(
         scans, tmp_path / "run", method="mean_teacher", init=tmp_path / "pre", steps=1, workers=0, device="cpu",
-        set=SMALL[:-1],
+        set=[*SMALL[:-1], "method.network=unet_strided"],
     )  # fmt: skip
     assert "started-from" in [kind for kind, _ in said]
     with refused("run-of-pretraining", naming=[tmp_path / "pre", "--init"]):

@@ -96,7 +96,7 @@ def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method
     assert config["cases"]["unlabelled"] == ["scan4", "scan5", "scan6", "scan7"]
     assert config["cases"]["validation"] == ["scan8", "scan9", "scan10"]
     assert [x["step"] for x in RunFolder(tmp_path / "run").metrics() if "validation" in x] == [2, 4]
-    members = {"supervised": {"dice_unet"}, "uc_seg": {"dice_unet", "dice_unet_strided"}}[method]
+    members = {"supervised": {"dice_unet"}, "uc_seg": {"dice_unet_strided", "dice_unet_thin"}}[method]
     assert set(result.last) == {"step", "dice", "mirrored dice"} | members
     trained, plan, _ = load_method(result.run, "best")
     assert plan.patch == (32, 32)
@@ -127,7 +127,7 @@ def test_stop_and_resume_without_repeating_the_words(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder knows method, plan and settings; only words that contradict it are refused."""
-    settings = [*SMALL, "method.ic_weight=0.3", "accumulate=2"]
+    settings = [*SMALL, "method.ife_weight=0.3", "accumulate=2"]
     whole = train(scans, tmp_path / "whole", method="uc_seg", set=settings)
     with monkeypatch.context() as patch:
         from ucseg.methods.uc_seg import UCSeg
@@ -144,7 +144,7 @@ def test_stop_and_resume_without_repeating_the_words(
             train(scans, tmp_path / "run", method="uc_seg", set=settings)
     for words, names in (
         ({"steps": 8}, ["'train.steps'", 4, 8]),
-        ({"set": ["method.ic_weight=0.2"]}, ["'method.config.ic_weight'", 0.3, 0.2]),
+        ({"set": ["method.ife_weight=0.1"]}, ["'method.config.ife_weight'", 0.3, 0.1]),
         ({"set": ["plan.labelled_batch=4"]}, ["'plan.labelled_batch'", 2, 4]),
     ):
         with refused("resume-setting", naming=names):

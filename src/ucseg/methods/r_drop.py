@@ -9,6 +9,8 @@ Labelled and unlabelled images count in the agreement. The paper has many labels
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -33,7 +35,7 @@ class RDrop(OneNetwork):
     config: RDropConfig
 
     def __init__(self, config: RDropConfig, problem: Problem) -> None:
-        super().__init__(config, problem)
+        super().__init__(config, replace(problem, dropout=True))
         if not any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.network.modules()):
             raise UserError(
                 "network-without-dropout",

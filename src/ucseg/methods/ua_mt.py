@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -24,7 +25,7 @@ from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import StudentAndTeacher
-from ucseg.types import Batch, Progress, StepOutput, Strength
+from ucseg.types import Batch, Problem, Progress, StepOutput, Strength
 
 _Share = Annotated[float, Field(ge=0, le=10)]
 
@@ -46,6 +47,9 @@ class UAMT(StudentAndTeacher):
     Config = UAMTConfig
     config: UAMTConfig
     views: Mapping[str, Strength] = {"student": "plan", "teacher": "plan"}
+
+    def __init__(self, config: UAMTConfig, problem: Problem) -> None:
+        super().__init__(config, replace(problem, dropout=True))  # its K passes differ by dropout
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         config, binary, n = self.config, self.problem.binary, len(batch.labelled)

@@ -47,6 +47,7 @@ Terms = dict[str, Tensor]
 
 PUBLISHED: dict[str, Any] = {
     "subnets": ("unet", "vnet"),
+    "ic_weight": 0.1,
     "residual": False,
     "calibration_detached": False,
     "lambda_max": 15.0,
@@ -67,8 +68,9 @@ class UCSegConfig(Strict):
     """Defaults are the published ones unless a comment says otherwise. A weight of zero: without it."""
 
     preset: Literal["default", "published"] = "default"  # published: the paper's values where nothing else is set
-    # DEVIATION: published unet, vnet. The V-Net learns at a fraction of the U-Net's pace.
-    subnets: tuple[str, str] = ("unet", "unet_strided")
+    # DEVIATION: published unet, vnet. The V-Net learns at a fraction of the U-Net's pace. A thin second network costs
+    # little
+    subnets: tuple[str, str] = ("unet_strided", "unet_thin")
     upg: bool = True  # false: the mean of the two subnets' logits instead
     gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
     residual: bool = True  # DEVIATION: see PseudoLabelGenerator
@@ -87,7 +89,8 @@ class UCSegConfig(Strict):
     lambda_ramp: float = Field(0.2, ge=0, le=1)  # share of the steps. DEVIATION: published 0.6, of 50,000 steps
     consistency_weight: float = Field(0.5, ge=0, le=1000)
     ife_weight: float = Field(0.2, ge=0, le=1000)
-    ic_weight: float = Field(0.1, ge=0, le=1000)
+    # DEVIATION: published 0.1. It compares maps channel by channel, so both networks must have as many
+    ic_weight: float = Field(0.0, ge=0, le=1000)
     levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((3, 4, 5), min_length=1, max_length=5)  # of CCP
     temperature: float = Field(TEMPERATURE, gt=0, le=1000)
     memory_entries: int | None = Field(None, ge=1, le=65536)  # null: 1,440 in 2D, 144 in 3D

@@ -16,13 +16,14 @@ from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
 from ucseg.networks.resenc import ResEnc
 from ucseg.networks.strided_unet import StridedUNet
 from ucseg.networks.swin_unet import SwinUNet
-from ucseg.networks.unet import UNet
+from ucseg.networks.unet import ThinUNet, UNet
 from ucseg.networks.vnet import NormedVNet, VNet
 from ucseg.types import Problem
 
 Network = UNet | StridedUNet | VNet | SwinUNet | ResEnc | MonaiNetwork | EncoderUNet
 NETWORKS: dict[str, type[UNet | StridedUNet | VNet | SwinUNet | ResEnc]] = {
     "unet": UNet,
+    "unet_thin": ThinUNet,
     "unet_strided": StridedUNet,
     "vnet": VNet,
     "vnet_norm": NormedVNet,

@@ -18,7 +18,7 @@ from ucseg.networks.cpu import Dropout, max_pool
 from ucseg.networks.effnet_lite0 import EffNetLite0
 from ucseg.networks.levels import Levels
 from ucseg.networks.timm_encoder import TimmEncoder
-from ucseg.networks.unet import DROPOUT_2D, DoubleConv, UNetDecoder
+from ucseg.networks.unet import DoubleConv, UNetDecoder, encoder_dropout
 from ucseg.types import Norm, Problem
 
 EFFNET, TIMM, RANDOM = "effnet_lite0", "timm:", "random"
@@ -86,7 +86,7 @@ class EncoderUNet(Levels):
         for index, reduction in enumerate(self.backbone.reductions):
             self.sources[max(level for level, factor in enumerate(factors) if factor <= reduction)].append(index)
         blocks: list[nn.Module] = []
-        for level, (width, dropout) in enumerate(zip(self.widths, DROPOUT_2D, strict=False)):
+        for level, (width, dropout) in enumerate(zip(self.widths, encoder_dropout(problem), strict=False)):
             inputs = sum(self.backbone.channels[index] for index in self.sources[level])
             before = self.widths[level - 1] if level else problem.channels
             blocks.append(

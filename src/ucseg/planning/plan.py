@@ -85,6 +85,10 @@ class Plan(Strict):
         default="batch",
         description="norms of unet, vnet_norm and swin_unet in 2D; `ucseg plan` chooses instance, as always in 3D",
     )
+    dropout: bool = Field(
+        default=True,
+        description="whether U-Nets and encoders have the dropout of the paper; ua_mt and r_drop always have it",
+    )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, le=MOST_BATCH, description="labelled patches a step")
     unlabelled_batch: int = Field(ge=1, le=MOST_BATCH, description="unlabelled patches a step")
@@ -242,7 +246,7 @@ class Plan(Strict):
     @property
     def problem(self) -> Problem:
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
-        return Problem(*known, self.strides, self.width, self.norm)
+        return Problem(*known, self.strides, self.width, self.norm, self.dropout)
 
 
 def require_trainable(plan: Plan, where: str) -> Plan:

@@ -86,7 +86,8 @@ def start_from(method: Method, start: Start) -> Fit:
             "init-nothing-fits",
             f"--init {start.path}: no tensor fits a network of this method by name and shape "
             f"(the file has {some(sorted(weights))}; the method has {some(sorted(method.state_dict()))}). "
-            "Train with the network and the width that the weights are for, e.g. --set method.networks=[resenc].",
+            "Train with the network and the width that the weights are for, e.g. --set method.networks=[resenc], or "
+            "pretrain the networks of this method.",
         )
     own = method.state_dict()
     if whole := [name for name, one in fit.taken.items() if one.is_floating_point() != own[name].is_floating_point()]:
