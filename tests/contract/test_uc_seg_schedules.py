@@ -84,7 +84,7 @@ def test_the_total_is_the_papers(classes: int) -> None:
 
 @pytest.mark.parametrize(("dims", "entries"), [(2, 1440), (3, 144)])
 def test_the_memory_has_the_published_entries_of_levels_three_to_five(dims: int, entries: int) -> None:
-    method = cast(UCSeg, make_method("uc_seg", make_problem(dims)))
+    method = cast(UCSeg, make_method("uc_seg", make_problem(dims), {"subnets": ("unet", "vnet")}))
     for k in (0, 1):
         assert [(m.entries, m.values.shape[2]) for m in method.memory(k).levels()] == [
             (entries, 64),
@@ -170,7 +170,8 @@ def contrast_to_supervision(dims: int, classes: int) -> dict[str, float]:
     """Norm of each weighted contrast term's gradient in an encoder, over the supervised one's, at the second step."""
     # In 3D a larger patch: over the two voxels of the smallest one's lowest level, instance norm says nothing.
     problem = dataclasses.replace(make_problem(dims, classes), patch=(32, 32) if dims == 2 else (32, 32, 32))
-    method = cast(UCSeg, make_method("uc_seg", problem, {**ALL_AT_ONCE["uc_seg"], "mixing": False, "upg": False}))
+    alike = {"subnets": ("unet", "unet_strided"), "ic_weight": 0.1, "mixing": False, "upg": False}
+    method = cast(UCSeg, make_method("uc_seg", problem, {**ALL_AT_ONCE["uc_seg"], **alike}))
     count = 2 if dims == 2 else 1
     with torch.no_grad():
         step(method, make_batch(UCSeg, problem, count, count, seed=1), Progress(0, 100))

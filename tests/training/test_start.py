@@ -82,8 +82,9 @@ def test_a_run_of_the_same_method_goes_on_without_the_schedule_for_random_weight
     train(scans, tmp_path / "given", method="uc_seg", init=tmp_path / "two", set=given)
     kept = settings_of(tmp_path / "given")
     assert (kept["lr"], kept["small_first"], kept["unlabelled_start"], kept["mixing_start"]) == (0.02, 0.5, 0.3, 0.0)
-    train(scans, tmp_path / "other", method="uc_seg", init=earlier)  # of another method: from the start
-    assert {key for key, value in settings_of(tmp_path / "other").items() if value != fresh[key]} == {"init"}
+    alike = [*SMALL, "method.subnets=[unet,unet_thin]"]
+    train(scans, tmp_path / "other", method="uc_seg", init=earlier, set=alike)  # of another method: from the start
+    assert {key for key, value in settings_of(tmp_path / "other").items() if value != fresh[key]} == {"init", "subnets"}
 
 
 def test_whole_numbers_do_not_become_weights(tmp_path: Path, earlier: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_run_of_another_method_goes_to_every_network_of_its_kind(earlier: Path
     old = first_weights(earlier, "networks.unet.encoder.0.layers.0.weight")
     teacher = build_method("mean_teacher", {}, problem)
     assert start_from(teacher, find_start(earlier)).missing == []
-    two = build_method("uc_seg", {}, problem)
+    two = build_method("uc_seg", {"subnets": ("unet", "unet_thin")}, problem)
     start_from(two, find_start(earlier))
     for method, name in ((teacher, "student"), (teacher, "teacher"), (two, "subnets.0")):
         assert torch.equal(method.state_dict()[f"{name}.encoder.0.layers.0.weight"], old)
@@ -199,7 +200,7 @@ def test_memories_start_empty(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     weights = uc_seg(2).state_dict()
-    weights["subnets.0.decoder.head.bias"][0] = torch.nan
+    weights["subnets.0.head.bias"][0] = torch.nan
     save_file(weights, tmp_path / "w.safetensors")
-    with refused("init-not-finite", naming=[tmp_path / "w.safetensors", "subnets.0.decoder.head.bias"]):
+    with refused("init-not-finite", naming=[tmp_path / "w.safetensors", "subnets.0.head.bias"]):
         start_from(uc_seg(2), Start(tmp_path, tmp_path / "w.safetensors", True, ""))

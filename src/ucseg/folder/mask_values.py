@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ucseg.dataset.masks import coded_otherwise, other_coding
@@ -12,7 +12,7 @@ from ucseg.errors import UserError, some
 from ucseg.folder.classes import BACKGROUND
 from ucseg.folder.not_annotated import annotated_parts, ignored_values
 from ucseg.folder.objects import are_objects
-from ucseg.folder.survey import MaskFacts, nearly_all_outlines, small_rings
+from ucseg.folder.survey import MaskFacts, outlines_noted
 from ucseg.scans.address import Address
 from ucseg.types import NOT_ANNOTATED
 
@@ -101,18 +101,9 @@ def choose_reading(
         otherwise = {case: coded_otherwise(one.high, threshold, one.lossy) for case, one in masks.items()}
         rejected |= {case: why for case, why in otherwise.items() if why is not None}
     if fill_outlines is None:
-        fill_outlines = _are_outlines(masks.values(), notes)
+        fill_outlines = outlines_noted(masks.values(), notes)
     found = replace(found, not_annotated=sorted(not_annotated), rejected=rejected, notes=notes)
     return replace(found, fill_outlines=fill_outlines)
-
-
-def _are_outlines(masks: Collection[MaskFacts], notes: list[str]) -> bool:
-    if nearly_all_outlines(masks):
-        notes.append("masks are thin closed outlines; their inside is filled (--no-fill-outlines keeps the lines).")
-        return True
-    if small_rings(masks):
-        notes.append("masks are small rings, which keep their holes; if they are outlines, give --fill-outlines.")
-    return False
 
 
 def _numbered(named: Mapping[int, str]) -> Reading:

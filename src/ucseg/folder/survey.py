@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -196,6 +196,16 @@ def nearly_all_outlines(masks: Iterable[MaskFacts | str | None]) -> bool:
     """Whether four of five masks are outlines, of those that were looked at and are not empty."""
     looked_at = [one.outline for one in masks if isinstance(one, MaskFacts) and one.outline is not None]
     return bool(looked_at) and sum(looked_at) >= _OUTLINE_SHARE * len(looked_at)
+
+
+def outlines_noted(masks: Collection[MaskFacts], notes: list[str]) -> bool:
+    """Whether masks are outlines, to be filled; what a user should know about it goes to `notes`."""
+    lines = nearly_all_outlines(masks)
+    if lines:
+        notes.append("masks are thin closed outlines; their inside is filled (--no-fill-outlines keeps the lines).")
+    elif small_rings(masks):
+        notes.append("masks are small rings, which keep their holes; if they are outlines, give --fill-outlines.")
+    return lines
 
 
 def _step(masks: Sequence[object]) -> int:
