@@ -16,7 +16,7 @@ from refusals import refused
 from ucseg.errors import Interrupted
 from ucseg.methods import build_method
 from ucseg.methods.supervised import Supervised
-from ucseg.methods.uc_seg import UCSeg
+from ucseg.methods.uc_seg import UCSeg, UCSegConfig
 from ucseg.planning.plan import read_plan
 from ucseg.training.checkpoint import restore_weights
 from ucseg.training.run_folder import RunFolder
@@ -87,6 +87,21 @@ def test_a_run_of_the_same_method_goes_on_without_the_schedule_for_random_weight
     assert {key for key, value in settings_of(tmp_path / "other").items() if value != fresh[key]} == {"init", "subnets"}
 
 
+def test_a_run_goes_on_with_its_own_networks_whatever_the_default_is(
+    scans: Path, tmp_path: Path, said: list[tuple[str, str]]
+) -> None:
+    old = [*SMALL, "method.subnets=[unet,unet_strided]", "method.fusion_widths=[4]"]
+    train(scans, tmp_path / "old", method="uc_seg", set=old)
+    train(scans, tmp_path / "on", method="uc_seg", init=tmp_path / "old")
+    kept = settings_of(tmp_path / "on")
+    assert (kept["subnets"], kept["fusion_widths"], kept["unlabelled_start"]) == (["unet", "unet_strided"], [4], 0.0)
+    (text,) = [text for kind, text in said if kind == "goes-on"]
+    assert 'method.subnets=["unet","unet_strided"], method.fusion_widths=[4]' in text
+    other = [*SMALL, "method.subnets=[unet_strided,unet_thin]"]
+    train(scans, tmp_path / "other", method="uc_seg", init=tmp_path / "old", set=other)
+    assert settings_of(tmp_path / "other")["unlabelled_start"] == UCSegConfig().unlabelled_start
+
+
 def test_whole_numbers_do_not_become_weights(tmp_path: Path, earlier: Path) -> None:
     rounded = {k: v.round().to(torch.int32) for k, v in load_file(earlier / "last.safetensors").items()}
     save_file(rounded, tmp_path / "whole.safetensors")
@@ -111,6 +126,8 @@ def test_a_run_of_another_method_goes_to_every_network_of_its_kind(earlier: Path
     old = first_weights(earlier, "networks.unet.encoder.0.layers.0.weight")
     teacher = build_method("mean_teacher", {}, problem)
     assert start_from(teacher, find_start(earlier)).missing == []
+    with refused("init-nothing-fits", naming="are for (unet), e.g."):
+        start_from(build_method("uc_seg", {}, problem), find_start(earlier))
     two = build_method("uc_seg", {"subnets": ("unet", "unet_thin")}, problem)
     start_from(two, find_start(earlier))
     for method, name in ((teacher, "student"), (teacher, "teacher"), (two, "subnets.0")):

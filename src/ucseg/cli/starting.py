@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,26 +20,35 @@ def going_on(
 ) -> tuple[TrainConfig, Mapping[str, Any]]:
     """Settings of training and of the method, without the schedule for random weights where the weights are not random.
 
-    Those that the user gives stay. A resumed run has its settings already, and a preset is taken as it is.
+    The networks are those of the earlier run, whose defaults may have been others.
+    Settings that the user gives stay. A resumed run has its settings already, and a preset is taken as it is.
 
     Args:
         overrides: settings of the method that are not its defaults.
         asked: settings of training that the user gives.
     """
-    from ucseg.methods import METHODS
+    from ucseg.methods import METHODS, settings_of
     from ucseg.training.settings import GOING_ON
-    from ucseg.training.start import goes_on
+    from ucseg.training.start import earlier_networks
 
-    if resume or config.init is None or method not in METHODS or not goes_on(Path(config.init), method):
+    if resume or config.init is None or method not in METHODS:
         return config, overrides
+    known = earlier_networks(Path(config.init), method)
+    if known is None:
+        return config, overrides
+    now = settings_of(method, overrides).model_dump(mode="json")
+    others = {key: value for key, value in known.items() if now[key] != value}
+    if others and not overrides.keys().isdisjoint({*others, "preset"}):
+        return config, overrides  # the user wants networks that the run does not have
     of_training = {key: value for key, value in GOING_ON.items() if key not in asked}
     own = {} if "preset" in overrides else METHODS[method].going_on
     of_method = {key: value for key, value in own.items() if key not in overrides}
     texts = [f"{key}={value:g}" for key, value in of_training.items()]
     texts += [f"method.{key}={value:g}" for key, value in of_method.items()]
+    texts += [f"method.{key}={json.dumps(value, separators=(',', ':'))}" for key, value in others.items()]
     if texts:
         say("goes-on", f"A run of this method goes on, so {', '.join(texts)}; --set changes it.")
-    return config.model_copy(update=of_training), {**of_method, **overrides}
+    return config.model_copy(update=of_training), {**of_method, **others, **overrides}
 
 
 def load_start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:

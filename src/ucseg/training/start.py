@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ucseg.errors import UserError, some
 from ucseg.methods.base import Method
 from ucseg.networks.weights import Fit, fit_by_names, fit_networks, load, read_weights
 from ucseg.training.checkpoint import find_weights
 from ucseg.training.run_folder import RunFolder
+
+OF_NETWORKS = ("network", "networks", "subnets", "upg", "gate", "fusion_widths")
+"""Settings of methods that decide which tensors there are."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,13 @@ def find_start(path: Path) -> Start:
     return Start(path, run.pretrained_file, False, _digest(run.pretrained_file))
 
 
-def goes_on(path: Path, method: str) -> bool:
-    """Whether the weights are those of a training run of this method, and not of another one or of a pretraining."""
+def earlier_networks(path: Path, method: str) -> dict[str, Any] | None:
+    """Settings of the networks of a training run of this method; None of another one's, or of a pretraining's."""
     run = RunFolder(path)
-    return path.is_dir() and run.started and run.verb == "train" and run.method[0] == method
+    if not path.is_dir() or not run.started or run.verb != "train":
+        return None
+    name, config = run.method
+    return {key: config[key] for key in OF_NETWORKS if key in config} if name == method else None
 
 
 def start_from(method: Method, start: Start) -> Fit:
@@ -86,8 +93,8 @@ def start_from(method: Method, start: Start) -> Fit:
             "init-nothing-fits",
             f"--init {start.path}: no tensor fits a network of this method by name and shape "
             f"(the file has {some(sorted(weights))}; the method has {some(sorted(method.state_dict()))}). "
-            "Train with the network and the width that the weights are for, e.g. --set method.networks=[resenc], or "
-            "pretrain the networks of this method.",
+            f"Train with the network and the width that the weights are for{_networks_of(start.path)}, "
+            "e.g. --set method.networks=[resenc], or pretrain the networks of this method.",
         )
     own = method.state_dict()
     if whole := [name for name, one in fit.taken.items() if one.is_floating_point() != own[name].is_floating_point()]:
@@ -98,6 +105,14 @@ def start_from(method: Method, start: Start) -> Fit:
         )
     load(method, fit)
     return fit
+
+
+def _networks_of(path: Path) -> str:
+    """The networks of a run, in brackets; "" of a file."""
+    run = RunFolder(path)
+    config = run.method[1] if path.is_dir() and run.started else {}
+    found = [config[key] for key in ("network", "networks", "subnets") if key in config]
+    return "".join(f" ({one if isinstance(one, str) else ', '.join(one)})" for one in found)
 
 
 def _digest(path: Path) -> str:
