@@ -48,7 +48,7 @@ def data(trained: Data, tmp_path: Path) -> Data:
     return made, trained[1]
 
 
-def wait(until: Callable[[], Any], seconds: float = 120) -> Any:
+def wait(until: Callable[[], Any], seconds: float = 480) -> Any:
     end = time.monotonic() + seconds
     while not (found := until()):
         assert time.monotonic() < end, "it took too long"
