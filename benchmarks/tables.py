@@ -92,6 +92,7 @@ NAMES = {
     "uc_seg:method.subnets=[unet,effnet_lite0]": "uc_seg, one encoder that knows ImageNet",
 }
 """Rows of the first table."""
+FIRST_RUNS = "**These are the first runs: some rows have one seed, and methods and sets are still to come.**"
 PYMIC_SUPERVISED = ("mean_teacher", "ua_mt")
 """What is plain supervised training in PyMIC 0.6.2: see findings/pymic_mean_teacher.sh."""
 SUPERVISED = ("supervised", "supervised/unet", "supervised/vnet")
@@ -123,12 +124,17 @@ def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
 
     first = [title for title, column in columns.items() if best(column) == REFERENCE]
     seconds = {round(result["settings"]["train"]["hours"] * 3600) for result in comparisons.values()}
+    seeds = min(len(row["seeds"]) for column in columns.values() for row in column.values())
     variants = list(dict.fromkeys(one for column in columns.values() for one in column))
     variants.sort(key=lambda one: (one == CEILING, ":" in one))
     lines = [
         f"**With {' or '.join(map(str, sorted(seconds)))} CPU seconds for every run, training alone, "
         f"UC-Seg has the highest mean Dice of all methods on {len(first)} of {len(columns)} sets"
         f"{': ' + ', '.join(one.split(',')[0] for one in first) if first else ''}.**",
+        *(
+            ["**These are the first runs: some rows have one seed, and methods and sets are still to come.**"]
+            * (seeds < 2)
+        ),
         "",
         f"| test Dice ± seeds (seeds) | {' | '.join(columns)} |",
         f"| --- |{' --- |' * len(columns)}",
@@ -148,7 +154,7 @@ def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {NAMES.get(variant) or name_of(variant)} | {' | '.join(cells)} |")
     words = (
         "Bold: the highest mean of a column, without the ceiling. *better* and *worse* are beside `uc_seg`, by the "
-        "rules [below](#how-to-read-the-sections); without a word the difference is within noise, or there is one seed."
+        "rules [below](#how-to-read-the-sections). Without a word the difference is within noise. One seed has no spread."
     )
     return "\n".join([*lines, "", words, ""])
 
