@@ -154,7 +154,8 @@ def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {NAMES.get(variant) or name_of(variant)} | {' | '.join(cells)} |")
     words = (
         "Bold: the highest mean of a column, without the ceiling. *better* and *worse* are beside `uc_seg`, by the "
-        "rules [below](#how-to-read-the-sections). Without a word the difference is within noise. One seed has no spread."
+        "rules [below](#how-to-read-the-sections). Without a word the difference is within noise. One seed has no "
+        "spread."
     )
     return "\n".join([*lines, "", words, ""])
 
