@@ -14,6 +14,7 @@ from provenance import RESULTS
 
 SHARE = 0.97
 CEILING = "supervised-all"
+UC_SEG = {"uc_seg-5pct", "uc_seg-10pct"}
 WORDS = """\
 ## Time to a Dice
 
@@ -53,8 +54,9 @@ def said(runs: dict[int, Curve], goal: float) -> str:
 
 
 def time_to_dice(names: list[str]) -> str:
-    """The section; "" without curves of a ceiling."""
-    columns = {name: found for name in names if CEILING in (found := curves(name))}
+    """The section, of the sets with curves of a ceiling and of UC-Seg; "" without any."""
+    found_in = {name: curves(name) for name in names}
+    columns = {name: found for name, found in found_in.items() if CEILING in found and UC_SEG & found.keys()}
     if not columns:
         return ""
     goals = {name: SHARE * fmean(one[-1][2] for one in found[CEILING].values()) for name, found in columns.items()}
