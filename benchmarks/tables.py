@@ -86,7 +86,7 @@ CEILING = "ceiling"
 NAMES = {
     "supervised": "supervised U-Net",
     CEILING: "ceiling: supervised U-Net with all masks",
-    "supervised:method.networks=[unet,unet_strided]": "mean of both networks of UC-Seg, supervised",
+    "supervised:method.networks=[unet,unet_strided]": "mean of U-Net and strided U-Net, supervised",
     "uc_seg:method.preset=published": "uc_seg with the paper's settings of the method",
     "supervised:method.networks=[effnet_lite0]": "supervised, encoder that knows ImageNet",
     "uc_seg:method.subnets=[unet,effnet_lite0]": "uc_seg, one encoder that knows ImageNet",
@@ -129,12 +129,9 @@ def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
     variants.sort(key=lambda one: (one == CEILING, ":" in one))
     lines = [
         f"**With {' or '.join(map(str, sorted(seconds)))} CPU seconds for every run, training alone, "
-        f"UC-Seg has the highest mean Dice of all methods on {len(first)} of {len(columns)} sets"
+        f"UC-Seg has the highest mean Dice of the rows below on {len(first)} of {len(columns)} sets"
         f"{': ' + ', '.join(one.split(',')[0] for one in first) if first else ''}.**",
-        *(
-            ["**These are the first runs: some rows have one seed, and methods and sets are still to come.**"]
-            * (seeds < 2)
-        ),
+        *([FIRST_RUNS] if seeds < 2 else []),
         "",
         f"| test Dice ± seeds (seeds) | {' | '.join(columns)} |",
         f"| --- |{' --- |' * len(columns)}",

@@ -73,7 +73,7 @@ def test_no_part_of_a_scan_counts_twice_for_the_pace(monkeypatch: pytest.MonkeyP
         for now in range(1, 51):
             if now % 5 == 0 and now >= 10:
                 done({"status": "ok"})
-            parts = [(now - begun) / 10 for begun in range(0, now, 5)]
+            parts = [(now - start) / 10 for start in range(0, now, 5)]
             report(sum(part for part in parts if part < 1))
         assert len(rows) == 9
         assert bar.tasks[0].completed == pytest.approx(9.5)

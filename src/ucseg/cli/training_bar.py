@@ -92,20 +92,20 @@ class Display:
 
         The bar's own pace would leave validations out.
         """
-        begun, before = self.marks[0]
+        started, before = self.marks[0]
         if not before < report.done < report.total:
             return ""
-        seconds = (time.monotonic() - begun) / (report.done - before) * (report.total - report.done)
+        seconds = (time.monotonic() - started) / (report.done - before) * (report.total - report.done)
         return str(timedelta(seconds=round(seconds)))
 
     def _say_if_long(self, report: StepReport) -> None:
         now = time.monotonic()
         if self.first is None:
             self.first = (now, report.done)
-        begun, before = self.first
+        started, before = self.first
         if self.untimed is None or report.done < before + STEPS_TIMED:
             return
-        seconds = (now - begun) / (report.done - before)
+        seconds = (now - started) / (report.done - before)
         hours = seconds * (report.total - report.done) / 3600
         if hours > LONG_RUN:
             say(

@@ -20,7 +20,7 @@ from ucseg.networks.pretrained import load_pretrained
 from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
 from ucseg.training.settings import TrainConfig, sort_settings
-from ucseg.training.start import Start, find_start, start_from
+from ucseg.training.start import Start, earlier_networks, find_start, start_from
 
 MOST_SEEDS = 1000
 DEFAULT_REFERENCE = "uc_seg"
@@ -175,7 +175,10 @@ def _build(variant: Variant, wanted: Wanted, plan: Plan) -> Start | None:
         init = check_settings(variant, wanted.settings, wanted.options).init
         if not variant.settings and init is None:
             return None
-        method = build_method(variant.method, sort_settings(list(variant.all_settings), {})["method"], plan.problem)
+        overrides = sort_settings(list(variant.all_settings), {})["method"]
+        if init is not None:  # as `train` does
+            overrides = {**(earlier_networks(Path(init), variant.method) or {}), **overrides}
+        method = build_method(variant.method, overrides, plan.problem)
         load_pretrained(method)
         if init is None:
             return None
