@@ -48,7 +48,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; say where a newer one is with PYTHON=..." >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(PIP) -c constraints.txt torch==2.13.0
-	$(PIP) -c constraints.txt -e '.[dev,docs,monai,imagenet]'
+	$(PIP) -c constraints.txt -e '.[dev,docs,monai]'
 	touch $(STAMP)
 
 clean:

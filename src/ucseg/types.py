@@ -44,6 +44,7 @@ class Problem:
         width: channels of the finest level; each level has twice as many as the one above.
         norm: of the networks in 2D. In 3D, where batches are small, it is always "instance".
         dropout: whether U-Nets and encoders have the dropout of the paper.
+        encoder: what "unet" and "unet_strided" are built on, e.g. "effnet_lite0"; None: encoders of their own.
     """
 
     dims: int
@@ -56,6 +57,7 @@ class Problem:
     width: int = 16
     norm: Norm = "batch"
     dropout: bool = True
+    encoder: str | None = None
 
     @property
     def binary(self) -> bool:

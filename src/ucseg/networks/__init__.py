@@ -32,11 +32,22 @@ NETWORKS: dict[str, type[UNet | StridedUNet | VNet | SwinUNet | ResEnc]] = {
 }
 
 
+ON_ENCODER = ("unet", "unet_strided")
+
+
 def build_network(name: str, problem: Problem) -> Network:
     """The network called `name` for this problem, with random weights. An unknown name is a UserError.
 
-    `monai:NAME` is one of MONAI's. `effnet_lite0` and `timm:NAME` get their weights from `load_pretrained`.
+    `monai:NAME` is one of MONAI's. `effnet_lite0` and `timm:NAME` get their weights from `load_pretrained`; so does the
+    encoder of the problem, on which the U-Nets of whole width are built.
     """
+    if problem.encoder is not None and name in ON_ENCODER:
+        if not is_encoder(problem.encoder):
+            raise UserError(
+                "encoder-unknown",
+                f"plan.encoder '{problem.encoder}' is none; give {EFFNET}, {TIMM}NAME, either with :FILE, or null.",
+            )
+        return EncoderUNet(problem.encoder, problem)
     if name.startswith(PREFIX):
         return MonaiNetwork(name.removeprefix(PREFIX), problem)
     if is_encoder(name):

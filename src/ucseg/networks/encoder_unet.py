@@ -1,5 +1,7 @@
 """A U-Net on an encoder that was trained on photographs: `effnet_lite0` and `timm:NAME`. For 2D networks.
 
+Either a network of this name, or what `unet` is where the plan has an encoder.
+
 The encoder's maps are brought to the widths of `unet` by a convolution of one pixel. So the decoder is that of `unet`,
 and the terms of UC-Seg that compare the maps of two networks work with `unet` and `vnet`.
 """

@@ -31,6 +31,8 @@ from ucseg.planning.sizing import (
 
 NORMALISATION = {"ct": "ct", "rgb": "rgb"}
 """By modality; every other is z-scored: the scale of MRI and ultrasound differs from scan to scan."""
+ENCODER = "effnet_lite0"
+"""Its ImageNet weights come with a package that is always installed."""
 ZERO_SHARE = 0.2
 """MRI in which so large a part of the voxels is exactly zero is normalised without them."""
 
@@ -153,6 +155,9 @@ class _Planner:
         if seen.unit == "mm":
             spacing = spacing_that_fits(spacing.value, np.array(seen.structure), self.plane) or spacing
         self.images = seen.unit == "px" and self.dims == 2
+        knows = "weights that know photographs learn plain images from fewer masks"
+        encoder = Choice(ENCODER, knows) if self.images and not published else Choice(None, "")
+        self.settle("encoder", encoder)
         size: Choice[Any] = whole_size(seen.shapes[:, self.plane]) if self.images else Choice(None, "")
         finer, size = self._fine_enough(spacing, size)
         spacing = spacing if self.given.get("size") is not None else finer  # to a size, spacing does nothing

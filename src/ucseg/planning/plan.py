@@ -89,6 +89,10 @@ class Plan(Strict):
         default=True,
         description="whether U-Nets and encoders have the dropout of the paper; ua_mt and r_drop always have it",
     )
+    encoder: str | None = Field(
+        default=None,
+        description="2D: the pretrained encoder on which unet and unet_strided are built; null: encoders of their own",
+    )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, le=MOST_BATCH, description="labelled patches a step")
     unlabelled_batch: int = Field(ge=1, le=MOST_BATCH, description="unlabelled patches a step")
@@ -158,6 +162,13 @@ class Plan(Strict):
             raise ValueError(f"numbers must be at most {MOST_EDGE}")
         if value is not None and info.field_name in ("size", "patch") and math.prod(value) > MOST_VOXELS:
             raise ValueError(f"has more than {MOST_VOXELS} voxels, which no memory holds with what training needs")
+        return value
+
+    @field_validator("encoder")
+    @classmethod
+    def _flat(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("dims") == 3:
+            raise ValueError("is only for 2D networks")
         return value
 
     @field_validator("size", "patch")
@@ -246,7 +257,7 @@ class Plan(Strict):
     @property
     def problem(self) -> Problem:
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
-        return Problem(*known, self.strides, self.width, self.norm, self.dropout)
+        return Problem(*known, self.strides, self.width, self.norm, self.dropout, self.encoder)
 
 
 def require_trainable(plan: Plan, where: str) -> Plan:
