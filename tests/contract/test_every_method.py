@@ -10,12 +10,24 @@ from dataclasses import dataclass
 import pytest
 import torch
 from safetensors.torch import load, save
-from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, make_sgd, step, terms_of, thin_problem, update
+from small_cases import (
+    ALL_AT_ONCE,
+    LATE,
+    make_batch,
+    make_method,
+    make_problem,
+    make_sgd,
+    step,
+    terms_of,
+    thin_problem,
+    update,
+)
 from torch import Tensor
 
 from refusals import refused
 from ucseg.methods import METHODS
 from ucseg.methods.base import Method
+from ucseg.networks.encoder_unet import EncoderUNet
 from ucseg.types import Batch, Problem, Progress
 
 BOTH_RANKS = pytest.mark.parametrize("dims", [2, 3])
@@ -285,3 +297,16 @@ def test_a_view_of_unknown_strength_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(METHODS["fixmatch"], "views", {"weak": "weakly", "strong": "strong"})
     with refused("view-strength", naming=["FixMatch", "'weak'", "'weakly'", "'plan'"]):
         make_method("fixmatch", thin_problem(2))
+
+
+@EVERY_METHOD
+def test_a_plan_with_an_encoder_gives_every_method_one_that_it_trains_and_predicts_with(name: str) -> None:
+    problem = dataclasses.replace(make_problem(2, channels=3), encoder="effnet_lite0:random")
+    method = make_method(name, problem, ALL_AT_ONCE.get(name))
+    encoders = [one for one in method.modules() if isinstance(one, EncoderUNet)]
+    before = copy.deepcopy(encoders[0].backbone.state_dict())
+    update(method, make_sgd(method), make_batch(method, problem), LATE)
+    assert any(not torch.equal(value, before[key]) for key, value in encoders[0].backbone.state_dict().items())
+    with torch.no_grad():
+        probabilities = method.eval().predict(torch.randn(1, 3, *problem.patch)).probabilities
+    assert probabilities.shape == (1, 3, *problem.patch) and torch.isfinite(probabilities).all()

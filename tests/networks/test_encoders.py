@@ -234,9 +234,17 @@ def test_the_plans_encoder_is_that_of_the_u_nets_of_whole_width_and_not_of_the_p
     assert not isinstance(build_network("unet_thin", known), EncoderUNet)
     first, second = build_method("uc_seg", {}, known).subnets
     assert isinstance(first, EncoderUNet) and not isinstance(second, EncoderUNet)
-    assert not any(isinstance(one, EncoderUNet) for one in build_method("uc_seg", {"preset": "published"}, known).subnets)
+    pair = build_method("uc_seg", {"preset": "published"}, known).subnets
+    assert not any(isinstance(one, EncoderUNet) for one in pair)
     with refused("encoder-unknown", naming=["vgg", "effnet_lite0", "null"]):
         build_network("unet", dataclasses.replace(problem(), encoder="vgg"))
+
+
+def test_one_image_of_one_value_at_the_lowest_level_is_learned_from() -> None:
+    ours = network(edge=32).train()
+    z, _ = ours(torch.randn(1, 3, 32, 32))
+    z.logsumexp(dim=1).mean().backward()
+    assert torch.isfinite(z).all()
 
 
 def test_the_packages_weights_all_fit_and_know_what_they_see() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -63,3 +65,8 @@ def test_images_that_would_be_too_small_keep_their_size(
     patch: tuple[int, ...], strides: Strides | None, can: bool
 ) -> None:
     assert can_be_small(problem(patch, strides)) is can
+
+
+def test_an_encoder_sees_no_images_far_smaller_than_those_it_knows() -> None:
+    for edge, can in ((96, False), (192, True)):
+        assert can_be_small(dataclasses.replace(problem((edge, edge)), encoder="effnet_lite0")) is can

@@ -102,6 +102,21 @@ def test_a_run_goes_on_with_its_own_networks_whatever_the_default_is(
     assert settings_of(tmp_path / "other")["unlabelled_start"] == UCSegConfig().unlabelled_start
 
 
+def test_a_run_goes_on_with_its_own_encoder_whatever_the_plan_has(
+    scans: Path, tmp_path: Path, said: list[tuple[str, str]]
+) -> None:
+    """The plan of the data set has none."""
+    train(scans, tmp_path / "old", set=[*SMALL, "plan.encoder=effnet_lite0:random"])
+    train(scans, tmp_path / "on", init=tmp_path / "old")
+    assert [text for kind, text in said if kind == "goes-on-encoder"] == [
+        f"Plan: encoder = effnet_lite0:random, as in {tmp_path / 'old'}; --set plan.encoder changes it."
+    ]
+    train(scans, tmp_path / "given", init=tmp_path / "old", set=[*SMALL, "plan.encoder=effnet_lite0"])
+    found = [read_plan(tmp_path / name / "plan.yaml").encoder for name in ("on", "given")]
+    assert found == ["effnet_lite0:random", "effnet_lite0"]
+    assert (settings_of(tmp_path / "old")["optimizer"], settings_of(tmp_path / "old")["lr"]) == ("adamw", 0.001)
+
+
 def test_whole_numbers_do_not_become_weights(tmp_path: Path, earlier: Path) -> None:
     rounded = {k: v.round().to(torch.int32) for k, v in load_file(earlier / "last.safetensors").items()}
     save_file(rounded, tmp_path / "whole.safetensors")

@@ -12,6 +12,7 @@ from ucseg.cli.training_words import say_where_it_starts
 
 if TYPE_CHECKING:
     from ucseg.methods.base import Method
+    from ucseg.planning.plan import Plan
     from ucseg.training.settings import TrainConfig
 
 
@@ -49,6 +50,25 @@ def going_on(
     if texts:
         say("goes-on", f"A run of this method goes on, so {', '.join(texts)}; --set changes it.")
     return config.model_copy(update=of_training), {**of_method, **others, **overrides}
+
+
+def with_earlier_encoder(plan: Plan, init: str | None, method: str, given: Mapping[str, Any]) -> Plan:
+    """The plan with the encoder of the run of this method that goes on.
+
+    Args:
+        given: settings of the method and of the plan; with the encoder, or networks, among them the plan stays.
+    """
+    from ucseg.planning.plan import read_plan
+    from ucseg.training.run_folder import RunFolder
+    from ucseg.training.start import earlier_networks
+
+    known = None if init is None else earlier_networks(Path(init), method)
+    if init is None or known is None or not given.keys().isdisjoint({*known, "preset", "encoder"}):
+        return plan
+    encoder = read_plan(RunFolder(Path(init)).plan_file).encoder
+    if encoder != plan.encoder:
+        say("goes-on-encoder", f"Plan: encoder = {encoder or 'null'}, as in {init}; --set plan.encoder changes it.")
+    return plan.model_copy(update={"encoder": encoder})
 
 
 def load_start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:

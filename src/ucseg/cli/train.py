@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ucseg.cli.starting import going_on, load_start
+from ucseg.cli.starting import going_on, load_start, with_earlier_encoder
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.cli.training_words import (
     say_how_it_ended,
@@ -184,8 +184,9 @@ def _train(
         settings_of(name, overrides)  # wrong ones are refused before all scans are read
         fresh_hours = None if resume else config.hours  # a resumed run keeps its steps
         machine = None if fresh_hours is None else ThisMachine(name, overrides, config, len(data.validation))
-        chosen = find_plan(
-            data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours
+        chosen = with_earlier_encoder(
+            find_plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], machine, fresh_hours),
+            *(None if resume else config.init, name, {**given, **asked["plan"]}),
         )
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = build_method(name, overrides, chosen.problem)
@@ -201,7 +202,7 @@ def _train(
         complete = {
             "dataset": str(data.folder),
             "method": {"name": name, "config": model.config.model_dump(mode="json")},
-            "train": config.model_dump(mode="json"),
+            "train": config.settled(model.problem).model_dump(mode="json"),
             "problem": vars(chosen.problem),
             "plan": chosen.model_dump(mode="json", exclude={"made_of"}),
             "data": reading_of(data),

@@ -13,7 +13,7 @@ Early b is large: unsure voxels must become sure, and need hardly agree. Later a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from ucseg.method_parts.perturbation import gaussian_noise
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.methods.base import StudentAndTeacher
+from ucseg.networks import build_network
 from ucseg.networks.blocks import ADAPTIVE_MEAN, crop_to, pad_to_multiple
 from ucseg.networks.unet import UNet
 from ucseg.randomness import on_device
@@ -58,7 +59,7 @@ class ProjectedUNet(nn.Module):
 
     def __init__(self, problem: Problem, width: int) -> None:
         super().__init__()
-        self.network = UNet(problem)
+        self.network = cast(UNet, build_network("unet", problem))
         coarse = self.network.widths[-2]
         self.project = nn.Sequential(nn.Linear(coarse, coarse), nn.ReLU(), nn.Linear(coarse, width))
 

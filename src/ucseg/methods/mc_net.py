@@ -9,6 +9,8 @@ On all images each decoder is drawn to the sharpened predictions of the others:
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -19,7 +21,7 @@ from ucseg.losses.consistency import sharpen
 from ucseg.losses.segmentation import class_probabilities, supervised_loss
 from ucseg.method_parts.schedules import sigmoid_ramp
 from ucseg.methods.base import Method, mean_prediction
-from ucseg.networks import member_names
+from ucseg.networks import build_network, member_names
 from ucseg.networks.blocks import crop_to
 from ucseg.networks.unet import UNet, UNetDecoder, UpSampling
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput
@@ -39,7 +41,8 @@ class MCNet(Method):
     def __init__(self, config: MCNetConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         first, *others = config.decoders
-        self.network = UNet(problem, first)
+        self.network = cast(UNet, build_network("unet", problem))
+        self.network.decoder = UNetDecoder(problem, first)
         self.others = nn.ModuleList(UNetDecoder(problem, up) for up in others)
 
     def decode(self, image: Tensor) -> list[Tensor]:

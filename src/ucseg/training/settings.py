@@ -13,6 +13,7 @@ from ucseg.machine.pool import MOST_WORKERS
 from ucseg.methods import METHODS
 from ucseg.planning.plan import MOST_STEPS, Plan
 from ucseg.training.optim import OptimizerName, Schedule
+from ucseg.types import Problem
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 GOING_ON: Mapping[str, Any] = {"small_first": 0.0}
 """Settings of a run that goes on from one of the same method, where the user gives no other: weights that know the
 images need no small ones first. A lower learning rate was no better (benchmarks/warm_start.py)."""
+
+
+RATES: Mapping[OptimizerName, float] = {"sgd": 0.03, "adamw": 0.001}
 
 
 class TrainConfig(Strict):
@@ -39,13 +43,15 @@ class TrainConfig(Strict):
         compile: have torch.compile make the networks' passes, in training. For GPUs; the first steps take longer.
             Methods that use parts of a network gain nothing: `unimatch`, `urpc`, `ss_net`, `cct`, `dycon`.
         keep_memory: on a CPU, keep freed memory for the next step (see allocator.py): quicker, with a higher peak.
-        optimizer: "sgd", or "adamw" (then lr about 1e-3).
-        lr: learning rate at the first step. Published: 0.01, with which short runs learn less.
+        optimizer: "sgd" or "adamw"; null: "adamw" where the plan has an encoder and no lr is given, else "sgd".
+        lr: learning rate at the first step; null: 0.03 with "sgd", 0.001 with "adamw". Published: 0.01 with "sgd", with
+            which short runs learn less.
         schedule: how it decays to 0 at T.
         momentum: momentum of the optimiser.
         weight_decay: weight decay of the optimiser.
         small_first: share of the steps, the first ones, whose images have half the size; 0 as published. Images that
-            would have fewer than 32 pixels an edge keep their size, and so do volumes of one voxel on the lowest level.
+            would have fewer than 32 pixels an edge (96 with an encoder of the plan) keep their size, and so do volumes
+            of one voxel on the lowest level.
         clip_grad_norm: upper bound of the gradient's norm; null does not clip. 12 is nnU-Net's.
         ema: decay of the averaged weights; 0 keeps none.
         validate_every: steps between validations; null means a tenth of `steps`. The last step is always validated.
@@ -68,8 +74,8 @@ class TrainConfig(Strict):
     channels_last: bool = True
     compile: bool = False
     keep_memory: bool = True
-    optimizer: OptimizerName = "sgd"
-    lr: float = Field(0.03, gt=0, le=1000)
+    optimizer: OptimizerName | None = None
+    lr: float | None = Field(None, gt=0, le=1000)
     schedule: Schedule = "linear"
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-5, ge=0, le=1000)
@@ -84,6 +90,11 @@ class TrainConfig(Strict):
     nodes: int = Field(1, ge=1, le=4096)
     init: str | None = None
     accumulate: int = Field(1, ge=1, le=4096)
+
+    def settled(self, problem: Problem) -> TrainConfig:
+        """With the optimiser and the learning rate that are right for the problem, where none is given."""
+        name = self.optimizer or ("sgd" if problem.encoder is None or self.lr is not None else "adamw")
+        return self.model_copy(update={"optimizer": name, "lr": self.lr or RATES[name]})
 
     @property
     def tenth(self) -> int:

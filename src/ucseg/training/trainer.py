@@ -198,7 +198,7 @@ class _Loop:
                 self._fit_to(3600 * config.hours)
             at_end = self.done == self.config.steps
             if at_end or measured or self.done % config.log_every == 0:
-                self._log(terms, metrics, learning_rate(config.lr, config.schedule, step, config.steps), measured)
+                self._log(terms, metrics, learning_rate(self.updater.lr, config.schedule, step, config.steps), measured)
             if self.on_step is not None and (at_end or measured or time.monotonic() - shown > REPORT_EVERY):
                 self.on_step(StepReport(self.done, self.config.steps, _to_floats(terms), self.notes.get("last")))
                 shown = time.monotonic()

@@ -79,10 +79,12 @@ class Updater:
 
     Attributes:
         optimizer: torch's own, for its state.
+        lr: learning rate at the first step.
         small_first: share of the steps whose images have half the size.
     """
 
     def __init__(self, method: Method, fabric: Fabric, config: TrainConfig) -> None:
+        config = config.settled(method.problem)
         self.method, self.fabric, self.config = method, fabric, config
         method.to(fabric.device)
         self._layout = CHANNELS_LAST[method.problem.dims] if config.channels_last else None
@@ -92,6 +94,8 @@ class Updater:
             compile_networks(method)
         if ranks.size() > 1:
             norms_over_ranks(method, fabric.device)
+        assert config.optimizer is not None and config.lr is not None
+        self.lr = config.lr
         self.optimizer = make_optimizer(method, config.optimizer, config.lr, config.momentum, config.weight_decay)
         self._module, self._wrapped = fabric.setup(_TrainingStep(method), self.optimizer)
         self._watched: _Watched | None = None
@@ -118,7 +122,7 @@ class Updater:
         config = self.config
         self.method.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config.lr, config.schedule, progress.step, progress.total)
+            group["lr"] = learning_rate(self.lr, config.schedule, progress.step, progress.total)
         outputs = []
         for part, batch in enumerate(batches):
             # The gradients of ranks are exchanged with those of the last batch alone, once for each part of its step:
