@@ -26,8 +26,8 @@ times as many steps or more. A second network of half the channels takes a quart
 more on kvasir (two seeds, 413 and 447 CPU seconds beside 381 to 410) and .008 more on hippocampus (one seed, 400
 seconds beside 330). It has .016 less on isic and .002 less on hc18 (two seeds each, 394 to 430 seconds beside 376 to
 427). So it has .793 on kvasir, where supervised runs on the same busy machine have .785 in 309 seconds and .793 in
-597. On a quieter one, a supervised run has .803 in 434 seconds (`compare/kvasir_time`), so kvasir is not won yet. On
-hippocampus it is .003 below a supervised run of 350 seconds, on isic and hc18 above those of 380 to 420. The wide
+597. On a quieter one, a supervised run has .803 in 434 seconds (`compare/kvasir_time_plain`), so kvasir is not won
+yet. On hippocampus it is .003 below a supervised run of 350 seconds, on isic and hc18 above those of 380 to 420. The wide
 pair, `method.subnets=[unet,unet_strided]`, is about .02 and .01 below them on kvasir and hippocampus. Therefore the
 thin network is the default. With its networks exchanged, a whole `unet` and a thin `unet_strided`, kvasir gets less.
 

@@ -6,8 +6,8 @@ The dataset, all its masks visible, is made in WORK with `ucseg init`. Finished 
 benchmarks/results/compare/STUDY as they come, and taken from there when the command is given again, on this machine or
 another one: a study of hours can be done in pieces. WORK holds the report (index.html).
 
-In a study of equal time (NAME_time) every run has the same CPU seconds, and its validation curve is kept in
-curves/RUN.json as [CPU seconds, step, Dice].
+In a study of equal time (NAME_time, NAME_time_plain) every run has the same CPU seconds, and its validation curve is
+kept in curves/RUN.json as [CPU seconds, step, Dice].
 """
 
 from __future__ import annotations
@@ -64,11 +64,10 @@ HIPPOCAMPUS_TRAINING = "--set lr=0.03 --set validate_every=200"
 FLAT_PLAN = ("size=112", "strides=null", "labelled_batch=4", "unlabelled_batch=4")
 
 TIME_PLAN = ("size=96", *FLAT_PLAN[1:])
+PLAIN_PLAN = (*TIME_PLAN, "encoder=null")
 ALL_TIME = "uc_seg,unimatch,bcp,cps,mean_teacher,mc_net,ua_mt,ad_mt"
-TIME_VARIANTS = "supervised:method.networks=[unet,unet_strided],uc_seg:method.preset=published"
-ENCODER = "supervised:method.networks=[effnet_lite0],uc_seg:method.subnets=[unet,effnet_lite0]"
-EQUAL_TIME = f"--methods {ALL_TIME} --variants {TIME_VARIANTS}"
-EQUAL_TIME_FLAT = f"{EQUAL_TIME},{ENCODER} --hours-each 0.11 --seeds 3 --set precision=fp32 --set workers=0"
+EQUAL_TIME = f"--methods {ALL_TIME} --variants supervised:method.networks=[unet,unet_strided]"
+EQUAL_TIME += ",uc_seg:method.preset=published --seeds 3 --set precision=fp32 --set workers=0 --hours-each 0.11"
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,17 @@ STUDIES = {
         FLAT_PLAN,
         f"--methods {FEW} --variants {PARTS} --labelled 5% --seeds 2 --steps 600 --set validate_every=200",
     ),
-    "hc18_time": Study(
-        ("--fill-outlines", "--validation", "25%", "--test", "20%"), TIME_PLAN, f"{EQUAL_TIME_FLAT} --labelled 5%"
-    ),
-    "isic_time": Study(("--validation", "80", "--test", "120"), TIME_PLAN, f"{EQUAL_TIME_FLAT} --labelled 5%"),
-    "kvasir_time": Study((), TIME_PLAN, f"{EQUAL_TIME_FLAT} --labelled 10%"),
+    # Equal time. Photographs and ultrasound with the encoder of their plans, and without it (NAME_time_plain).
+    **{
+        f"{name}_time{kind}": Study(init, plan, f"{EQUAL_TIME} --labelled {labelled}")
+        for name, init, labelled in (
+            ("hc18", ("--fill-outlines", "--validation", "25%", "--test", "20%"), "5%"),
+            ("isic", ("--validation", "80", "--test", "120"), "5%"),
+            ("kvasir", (), "10%"),
+        )
+        for kind, plan in (("", TIME_PLAN), ("_plain", PLAIN_PLAN))
+    },
+    "hippocampus_time": Study(HIPPOCAMPUS, HIPPOCAMPUS_PLAN, f"{EQUAL_TIME} --labelled 5%,10%"),
 }
 
 

@@ -11,11 +11,10 @@ from typing import Any
 from numpy import nanmean
 
 from choice_tables import choices
-from choices import SETS
 from compare import STUDIES
 from label_tables import labels
 from partly_labelled_table import partly_labelled
-from time_to_dice import time_to_dice
+from time_to_dice import TIMED, short_name, time_to_dice
 from ucseg.comparison.grid import BASELINE, cells, file_name, parse_variants
 from ucseg.evaluation.statistics import paired_difference
 from uncertainty_tables import uncertainty
@@ -88,8 +87,6 @@ NAMES = {
     CEILING: "ceiling: supervised U-Net with all masks",
     "supervised:method.networks=[unet,unet_strided]": "mean of U-Net and strided U-Net, supervised",
     "uc_seg:method.preset=published": "uc_seg with the paper's settings of the method",
-    "supervised:method.networks=[effnet_lite0]": "supervised, encoder that knows ImageNet",
-    "uc_seg:method.subnets=[unet,effnet_lite0]": "uc_seg, one encoder that knows ImageNet",
 }
 """Rows of the first table."""
 FIRST_RUNS = "**These are the first runs: some rows have one seed, and methods and sets are still to come.**"
@@ -105,7 +102,7 @@ def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
     for name, result in comparisons.items():
         last = [row for row in result["rows"] if row["weights"] == "last" and "/" not in row["variant"]]
         shown = next(row["labelled"] for row in last if row["labelled"] != "all")
-        title = f"{name.removesuffix('_time')}, {shown}"
+        title = f"{short_name(name)}, {shown}"
         tops = [row for row in last if (row["labelled"], row["variant"]) == ("all", BASELINE)]
         columns[title] = {row["variant"]: row for row in last if row["labelled"] == shown}
         if tops:
@@ -129,8 +126,8 @@ def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
     variants.sort(key=lambda one: (one == CEILING, ":" in one))
     lines = [
         f"**With {' or '.join(map(str, sorted(seconds)))} CPU seconds for every run, training alone, "
-        f"UC-Seg has the highest mean Dice of the rows below on {len(first)} of {len(columns)} sets"
-        f"{': ' + ', '.join(one.split(',')[0] for one in first) if first else ''}.**",
+        f"UC-Seg has the highest mean Dice of the rows below in {len(first)} of {len(columns)} columns"
+        f"{': ' + '; '.join(first) if first else ''}.**",
         *([FIRST_RUNS] if seeds < 2 else []),
         "",
         f"| test Dice ± seeds (seeds) | {' | '.join(columns)} |",
@@ -488,13 +485,17 @@ def page() -> str:
     files = sorted(RESULTS.glob("compare/*/summary.json"))
     comparisons = {path.parent.name: json.loads(path.read_text()) for path in files}
     ours = [row for row in comparisons["hippocampus"]["rows"] if row["labelled"] == "5%"]
-    timed = {name: result for name, result in comparisons.items() if name.endswith("_time")}
-    earlier = {name: result for name, result in comparisons.items() if name not in timed}
+    timed = {
+        name: result
+        for name, result in comparisons.items()
+        if name.endswith(TIMED) and any(row["variant"] == REFERENCE for row in result["rows"])
+    }
+    earlier = {name: result for name, result in comparisons.items() if not name.endswith(TIMED)}
     sections = {}
     for path, (name, result) in zip(files, comparisons.items(), strict=True):
         note = path.with_name("note.md")
         sections[name] = comparison(name, result) + ("\n" + note.read_text() if note.exists() else "")
-    parts = ["# Results\n", *([equal_time(timed)] if timed else []), time_to_dice(list(SETS)), CAVEATS]
+    parts = ["# Results\n", *([equal_time(timed)] if timed else []), time_to_dice(), CAVEATS]
     parts += [choices(), labels(), uncertainty(), *(sections[name] for name in timed)]
     parts += [EARLIER_DEFAULTS, answer(earlier), *(sections[name] for name in earlier)]
     parts += [outside_check(result, ours) for result in results if "outside_check" in result]

@@ -25,16 +25,18 @@ Curves are of the runs of equal time, whose learning rate falls to the end of th
 `earlier build` is UC-Seg of commit 918fd4a with the defaults of that time, in `benchmarks/earlier_build.py`.
 """
 
+TIMED = ("_time", "_time_plain")
+"""How the names of studies of equal time end."""
 Curve = list[tuple[float, int, float]]
 
 
-def curves(name: str) -> dict[str, dict[int, Curve]]:
+def curves(study: str) -> dict[str, dict[int, Curve]]:
     """Run without its seed -> seed -> [CPU seconds, step, Dice]; "earlier build" among them."""
     found: dict[str, dict[int, Curve]] = {}
-    for file in sorted((RESULTS / "compare" / f"{name}_time" / "curves").glob("*.json")):
+    for file in sorted((RESULTS / "compare" / study / "curves").glob("*.json")):
         run, seed = file.stem.rsplit("-seed", 1)
         found.setdefault(run, {})[int(seed)] = json.loads(file.read_text())
-    for file in sorted((RESULTS / "time_to_dice" / name).glob("earlier-*.json")):
+    for file in sorted((RESULTS / "time_to_dice" / study.partition("_time")[0]).glob("earlier-*.json")):
         held = json.loads(file.read_text())
         found.setdefault("earlier build", {})[held["seed"]] = held["curve"]
     return found
@@ -53,9 +55,15 @@ def said(runs: dict[int, Curve], goal: float) -> str:
     return f"{text} ({sum(reached is not None for reached, _ in times)} of {len(times)})"
 
 
-def time_to_dice(names: list[str]) -> str:
+def short_name(study: str) -> str:
+    """Of a study of equal time: "isic_time_plain" -> "isic without encoder"."""
+    return study.replace("_time", "").replace("_plain", " without encoder")
+
+
+def time_to_dice() -> str:
     """The section, of the sets with curves of a ceiling and of UC-Seg; "" without any."""
-    found_in = {name: curves(name) for name in names}
+    studies = sorted(path.name for path in (RESULTS / "compare").iterdir() if path.name.endswith(TIMED))
+    found_in = {short_name(study): curves(study) for study in studies}
     columns = {name: found for name, found in found_in.items() if CEILING in found and UC_SEG & found.keys()}
     if not columns:
         return ""

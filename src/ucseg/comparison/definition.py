@@ -100,7 +100,8 @@ def define(
     starts: dict[str, str],
 ) -> Definition:
     """The definition of a comparison; reads every file of the dataset once."""
-    train = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
+    settled = config.settled(plan.problem).model_dump(mode="json")
+    train = {key: value for key, value in settled.items() if key not in FREE}
     fixed = {
         "train": train,
         "plan": json.loads(plan.model_dump_json(exclude={"made_of"})),
