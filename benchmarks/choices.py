@@ -22,20 +22,22 @@ from provenance import machine
 
 RESULTS = Path(__file__).parent / "results" / "choices"
 FLAT_STEPS = 240
+# Variants name their encoder.
+FLAT = ("size=96", *FLAT_PLAN[1:], "encoder=null")
 SETS: dict[str, dict[str, Any]] = {
     "hc18": {
         "init": ("--fill-outlines", "--validation", "25%", "--test", "20%"),
-        "plan": ("size=96", *FLAT_PLAN[1:]),
+        "plan": FLAT,
         "labelled": "5%",
         "steps": FLAT_STEPS,
     },
     "isic": {
         "init": ("--validation", "80", "--test", "120"),
-        "plan": ("size=96", *FLAT_PLAN[1:]),
+        "plan": FLAT,
         "labelled": "5%",
         "steps": FLAT_STEPS,
     },
-    "kvasir": {"init": (), "plan": ("size=96", *FLAT_PLAN[1:]), "labelled": "10%", "steps": FLAT_STEPS},
+    "kvasir": {"init": (), "plan": FLAT, "labelled": "10%", "steps": FLAT_STEPS},
     "hippocampus": {
         "init": ("--classes", "1=anterior,2=posterior", "--modality", "mri", "--validation", "40", "--test", "60"),
         "plan": HIPPOCAMPUS_PLAN,

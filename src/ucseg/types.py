@@ -44,7 +44,7 @@ class Problem:
         width: channels of the finest level; each level has twice as many as the one above.
         norm: of the networks in 2D. In 3D, where batches are small, it is always "instance".
         dropout: whether U-Nets and encoders have the dropout of the paper.
-        encoder: what "unet" and "unet_strided" are built on, e.g. "effnet_lite0"; None: encoders of their own.
+        encoder: what "unet" and "unet_strided" are built on, e.g. "effnet_lite0"; None: on none.
     """
 
     dims: int

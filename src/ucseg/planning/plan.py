@@ -91,7 +91,7 @@ class Plan(Strict):
     )
     encoder: str | None = Field(
         default=None,
-        description="2D: the pretrained encoder on which unet and unet_strided are built; null: encoders of their own",
+        description="2D: the pretrained encoder on which unet and unet_strided are built; null: none",
     )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, le=MOST_BATCH, description="labelled patches a step")
