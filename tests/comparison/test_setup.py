@@ -283,4 +283,4 @@ def test_a_variant_starts_from_a_run_with_that_runs_networks(root: Path, tmp_pat
     variant = f"mean_teacher:init={tmp_path / 'run'}"
     assert list(prepared(root, variants=[variant], out=tmp_path / "out").definition.starts) == [variant]
     with refused("init-nothing-fits", naming="unet_strided"):
-        prepared(root, variants=[f"{variant}:method.network=unet"], out=tmp_path / "other")
+        prepared(root, variants=[f"{variant}:method.network=vnet"], out=tmp_path / "other")

@@ -115,12 +115,12 @@ def test_resuming_a_finished_run_does_nothing_and_says_so(tmp_path: Path) -> Non
     ("change", "names"),
     [
         ({"steps": 12}, ["'train.steps'", 10, 12]),
-        ({"lr": 0.5}, ["'train.lr'", 0.03, 0.5]),
+        ({"lr": 0.5}, ["'train.lr'", 0.02, 0.5]),
         ({"seed": 1}, ["'train.seed'", 0, 1]),
     ],
 )
 def test_resuming_with_another_setting_names_it(tmp_path: Path, change: dict[str, Any], names: list[Any]) -> None:
-    settings = {"steps": 10, **FP32}
+    settings = {"steps": 10, "lr": 0.02, **FP32}
     with pytest.raises(Interrupted):
         train(tmp_path / "run", TrainConfig(**settings), loader=stopping_at(3, signal.SIGINT))
     with refused("resume-setting", naming=names):

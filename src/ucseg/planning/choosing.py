@@ -13,7 +13,8 @@ from ucseg.dataset.manifest import Dataset
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.budget import WIDE, WIDE_STEPS, Cost, Machine, batch_that_fits, halve_to_fit, pixels_in, steps_in
 from ucseg.planning.ceiling import Ceilings, NetworkGrid, bound_of, ceilings, fine_enough
-from ucseg.planning.fingerprint import ONE_COMPONENT_MASKS, ONE_COMPONENT_SHARE, Fingerprint, take_fingerprint
+from ucseg.planning.expected import always_present, components
+from ucseg.planning.fingerprint import Fingerprint, take_fingerprint
 from ucseg.planning.given import check_overrides, levels_of, numbers_of, refuse_one_voxel, whole_numbers
 from ucseg.planning.origin import origin_of
 from ucseg.planning.plan import Plan, plan_from, require_trainable
@@ -31,8 +32,7 @@ from ucseg.planning.sizing import (
 
 NORMALISATION = {"ct": "ct", "rgb": "rgb"}
 """By modality; every other is z-scored: the scale of MRI and ultrasound differs from scan to scan."""
-ENCODER = "effnet_lite0"
-"""Its ImageNet weights come with a package that is always installed."""
+ENCODER = "effnet_lite0"  # its ImageNet weights come with a package that is always installed
 ZERO_SHARE = 0.2
 """MRI in which so large a part of the voxels is exactly zero is normalised without them."""
 
@@ -155,9 +155,8 @@ class _Planner:
         if seen.unit == "mm":
             spacing = spacing_that_fits(spacing.value, np.array(seen.structure), self.plane) or spacing
         self.images = seen.unit == "px" and self.dims == 2
-        knows = "weights that know photographs learn plain images from fewer masks"
-        encoder = Choice(ENCODER, knows) if self.images and not published else Choice(None, "")
-        self.settle("encoder", encoder)
+        encoder = Choice(ENCODER, "weights that know photographs learn plain images from fewer masks")
+        self.settle("encoder", encoder if self.images and not published else Choice(None, ""))
         size: Choice[Any] = whole_size(seen.shapes[:, self.plane]) if self.images else Choice(None, "")
         finer, size = self._fine_enough(spacing, size)
         spacing = spacing if self.given.get("size") is not None else finer  # to a size, spacing does nothing
@@ -207,8 +206,8 @@ class _Planner:
         patch = whole_numbers("patch", self.settle("patch", chosen), self.dims)
         self.settle("strides", strides_for(patch, self.edges if self.size is None else (1.0,) * self.dims))
         self.settle("token", token_for(patch))
-        self.settle("one_component", _components(self.seen, self.sliced))
-        self.settle("always_present", _always_present(self.seen))
+        self.settle("one_component", components(self.seen, self.sliced))
+        self.settle("always_present", always_present(self.seen))
         self.paper = batch_for(patch)
 
     def batch(self, machine: Machine | None, hours: float | None) -> None:
@@ -311,24 +310,6 @@ class _Planner:
         if why:
             names = ", ".join(given) if isinstance(given, Mapping) else ""
             self.reasons[key] = f"{why}; set by you: {names}" if names else why
-
-
-def _components(seen: Fingerprint, sliced: bool) -> Choice[tuple[int, ...]]:
-    single = seen.one_component(sliced)
-    what = "slices and masks" if sliced else "masks"
-    share = f"{ONE_COMPONENT_SHARE:.0%} of the labelled {what}"
-    if single:
-        return Choice(single, f"each is one piece in at least {share}, so smaller pieces are mistakes")
-    return Choice((), f"no class is one piece in {share}, of at least {ONE_COMPONENT_MASKS} masks")
-
-
-def _always_present(seen: Fingerprint) -> Choice[tuple[int, ...]]:
-    masks, shown = len(seen.whole), [seen.scans[name].classes or {} for name in seen.whole]
-    always = tuple(value for value in range(1, seen.classes) if shown and all(value in one for one in shown))
-    kind = "labelled masks" if masks == len(seen.labelled) else "masks that are annotated everywhere"
-    if always:
-        return Choice(always, f"all {masks} {kind} have them, so a prediction without them has probably failed")
-    return Choice((), f"no class is in all {masks} {kind}, so an empty prediction may be right")
 
 
 def _short(value: Any) -> str:
