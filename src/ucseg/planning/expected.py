@@ -1,4 +1,4 @@
-"""What a prediction should look like, by the labelled masks: classes in one piece, and classes that are always there."""
+"""What a prediction should look like, by the labelled masks: which classes are in one piece, which always there."""
 
 from __future__ import annotations
 
