@@ -60,7 +60,7 @@ def test_the_page_of_settings_is_made_from_the_settings() -> None:
     made = load(ROOT / "docs" / "make_settings.py")
     page = made.page()
     assert made.PAGE.read_text() == page, "make it again: python docs/make_settings.py"
-    assert "| `lr` | 0.03 | number, > 0, <= 1000 | " in page
+    assert "| `lr` | null | number or null, > 0, <= 1000 | " in page
     assert "student's; UA-MT's code" in page  # what the name means in all methods, then the comment on the line
     assert "| `dropout_boxes` | [5, 8] | [whole, whole] | " in page
     assert "| `patch` | from the data |" in page
