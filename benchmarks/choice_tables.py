@@ -44,8 +44,8 @@ most on photographs, and is the default there. On kvasir and hc18 UC-Seg is .003
 - Batch norms of the encoder that keep the statistics of ImageNet: -.024 on kvasir (SGD, supervised).
 - Pseudo-labels without dropout, and batch norms that do not follow mixed images (`still_norms`): hc18 +.001, kvasir
   -.001. Without the consistency of the two networks: +.001 and .000. Without IFE: kvasir +.001. A thin `unet_strided`
-  as second network: kvasir -.015. None is taken. On kvasir the networks do not yet fit the labelled images in this time:
-  their Dice there is .86 at the end, so images without labels can add little.
+  as second network: kvasir -.015. None is taken. On kvasir the networks do not yet fit the labelled images in this
+  time: their Dice there is .86 at the end, so images without labels can add little.
 
 **Unlabelled images from .7 of the steps**, not .4: kvasir gains a point with each of two seeds, isic loses .008 ±
 .005 over three. So .4 stays.
