@@ -18,7 +18,7 @@ from threshold_run import Threshold, make_run, plan_2d, plan_3d
 
 import ucseg
 from refusals import refused
-from ucseg.inference import runtimes
+from ucseg.inference import exported, runtimes
 from ucseg.inference.export import export_run, write_graph
 from ucseg.inference.exported import ExportedPredictor, checksum
 from ucseg.inference.predictor import Predictor, stacked
@@ -180,6 +180,18 @@ def test_a_graph_that_no_runtime_loads_is_refused(model: Path) -> None:
     (model / "model.json").write_text(json.dumps(record))
     with refused("model-not-loaded", naming=["model.onnx"]):
         ExportedPredictor(model)
+
+
+def test_a_model_too_large_for_memory_is_refused(
+    model: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_session(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(exported, "open_session", open_session)
+    with refused("memory-ran-out", naming=[model, "other programs"]):
+        ucseg.predict(model, [scans], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_model_does_not_have_is_refused(model: Path, scans: Path, tmp_path: Path) -> None:

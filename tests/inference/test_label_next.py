@@ -172,6 +172,30 @@ def test_a_broken_scan_is_named_and_the_others_are_listed(run: Path, data: Path,
     assert sorted(row["case"] for row in listed(tmp_path / "out")) == ["d", "e", "f", "j"]
 
 
+@pytest.mark.parametrize("at", ["figures", "mask"])
+def test_memory_that_runs_out_costs_one_scan(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured, written = measures.measure_scan, LabelFolder.write_start
+
+    def measure_scan(predictor: Any, case: str, *rest: Any, **words: Any) -> Any:
+        if (at, case) == ("figures", "c"):
+            raise MemoryError
+        return measured(predictor, case, *rest, **words)
+
+    def write_start(self: LabelFolder, case: Any, *rest: Any) -> None:
+        if (at, case.case) == ("mask", "c"):
+            raise MemoryError
+        written(self, case, *rest)
+
+    monkeypatch.setattr(measures, "measure_scan", measure_scan)
+    monkeypatch.setattr(LabelFolder, "write_start", write_start)
+    with refused("scans-not-ranked", naming="1"):
+        ucseg.label_next(run, data, out=tmp_path / "out", n=20, strategy="entropy", device="cpu")
+    assert {row["case"] for row in listed(tmp_path / "out")} >= {"d", "e", "f", "j"}
+    assert "c.png: there is not enough memory for it" in " ".join(capsys.readouterr().err.split())
+
+
 def test_mistakes_before_any_work(run: Path, data: Path, tmp_path: Path) -> None:
     with refused("strategy-unknown", naming=["best", "foreground-random"]):
         ucseg.label_next(run, data, out=tmp_path / "out", strategy="best")

@@ -15,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 from PIL import Image
 
 from ucseg.dataset.manifest import load_dataset
+from ucseg.inference.predictor import Predictor
 from ucseg.types import Array
 
 Data = tuple[Path, Path]
@@ -173,6 +174,21 @@ def test_an_image_that_a_client_brings_is_predicted(served: Any, pictures: Data,
     reply = client.send("POST", "/infer/ucseg?image=&output=image", {"result_extension": ".png"}, file=sent)
     (tmp_path / "mask.png").write_bytes(reply.body)
     assert np.asarray(Image.open(tmp_path / "mask.png"))[6, 10] == 1
+
+
+def test_memory_that_runs_out_is_an_answer_and_the_server_goes_on(
+    served: Any, pictures: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = served(*pictures)
+
+    def predict_scan(self: Predictor, scan: Any, **options: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr(Predictor, "predict_scan", predict_scan)
+        reply = client.send("POST", "/infer/ucseg?image=case0&output=image", {"result_extension": ".png"})
+    assert (reply.status, reply.json["kind"]) == (503, "memory-ran-out") and "case0.png" in reply.json["detail"]
+    assert client.send("POST", "/infer/ucseg?image=case0&output=image", {"result_extension": ".png"}).status == 200
 
 
 def test_segments_count_by_their_names(served: Any, volumes: Data, tmp_path: Path) -> None:

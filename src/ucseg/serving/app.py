@@ -18,6 +18,7 @@ from ucseg.serving.page import Page
 from ucseg.serving.protocol import Protocol
 from ucseg.serving.session import NotFoundError, Session
 
+OF_THE_MACHINE = {"not-written": 507, "memory-ran-out": 503}
 log = logging.getLogger("ucseg.serve")
 
 
@@ -54,9 +55,9 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _user_error(request: Request, error: Exception) -> Response:
-    """What a person can fix: in the request (400, 404), or on this machine (507: no room to write)."""
+    """What a person can fix: in the request (400, 404), or on this machine (507: no room to write, 503: no memory)."""
     assert isinstance(error, UserError)
-    status = 404 if isinstance(error, NotFoundError) else 507 if error.code == "not-written" else 400
+    status = 404 if isinstance(error, NotFoundError) else OF_THE_MACHINE.get(error.code, 400)
     log.warning("%s: %s", request.url.path, error)
     return JSONResponse({"detail": str(error), "kind": error.code}, status)
 
