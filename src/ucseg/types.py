@@ -23,6 +23,8 @@ Strength = Literal["weak", "plan", "strong"]
 
 
 Norm = Literal["batch", "instance"]
+EFFNET, TIMM = "effnet_lite0", "timm:"
+"""How the names of encoders begin."""
 NOT_ANNOTATED = 255
 """What a label holds where nobody has said what is there. It is no class: those end at 254."""
 LEAST_ANNOTATED = 0.25
@@ -165,3 +167,8 @@ class Prediction:
     uncertainty: Tensor
     members: dict[str, Tensor] = field(default_factory=dict)
     spread: Tensor | None = None
+
+
+def is_encoder(name: str) -> bool:
+    """Whether this is the name of an encoder that photographs were learned with: alone, or with a file."""
+    return name.startswith(TIMM) or name.partition(":")[0] == EFFNET

@@ -236,8 +236,6 @@ def test_the_plans_encoder_is_that_of_the_u_nets_of_whole_width_and_not_of_the_p
     assert isinstance(first, EncoderUNet) and not isinstance(second, EncoderUNet)
     pair = build_method("uc_seg", {"preset": "published"}, known).subnets
     assert not any(isinstance(one, EncoderUNet) for one in pair)
-    with refused("encoder-unknown", naming=["vgg", "effnet_lite0", "null"]):
-        build_network("unet", dataclasses.replace(problem(), encoder="vgg"))
 
 
 def test_one_image_of_one_value_at_the_lowest_level_is_learned_from() -> None:

@@ -263,6 +263,8 @@ def test_plain_images_get_an_encoder_that_knows_photographs_and_volumes_and_the_
     assert plan_with_reasons(volumes).plan.encoder is plan_with_reasons(volumes, dims=2).plan.encoder is None
     with refused("setting-value", naming=["encoder", "2D"]):
         plan_with_reasons(volumes, overrides={"encoder": "effnet_lite0"})
+    with refused("setting-value", naming=["encoder", "vgg", "effnet_lite0", "null"]):
+        plan_with_reasons(images, overrides={"encoder": "vgg"})
 
 
 @pytest.mark.parametrize(

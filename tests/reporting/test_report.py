@@ -35,7 +35,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if i < 10:
             save(folder / "scans" / "masks" / f"{name}.png", blob(255, i))
     ucseg.init(folder / "scans", out=folder / "data", classes=f"background,{CLASS}", validation="2", test="4")
-    settings = ["size=[32,32]", "width=8", "strides=[[2,2],[2,2]]", "labelled_batch=2", "unlabelled_batch=2"]
+    settings = [
+        "encoder=null",
+        "size=[32,32]",
+        "width=8",
+        "strides=[[2,2],[2,2]]",
+        "labelled_batch=2",
+        "unlabelled_batch=2",
+    ]
     ucseg.plan(folder / "data", set=settings)
     ucseg.train(folder / "data", out=folder / "run", steps=4, set=["log_every=1", "validate_every=2"])
     ucseg.predict(folder / "run", [folder / "data"], out=folder / "masks", probabilities=True)

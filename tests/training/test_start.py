@@ -141,7 +141,7 @@ def test_a_run_of_another_method_goes_to_every_network_of_its_kind(earlier: Path
     old = first_weights(earlier, "networks.unet.encoder.0.layers.0.weight")
     teacher = build_method("mean_teacher", {}, problem)
     assert start_from(teacher, find_start(earlier)).missing == []
-    with refused("init-nothing-fits", naming="are for (unet), e.g."):
+    with refused("init-nothing-fits", naming="are for (unet, plan.encoder=null), e.g."):
         start_from(build_method("uc_seg", {}, problem), find_start(earlier))
     two = build_method("uc_seg", {"subnets": ("unet", "unet_thin")}, problem)
     start_from(two, find_start(earlier))

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from torch import nn
 
 from ucseg.errors import UserError
-from ucseg.networks.encoder_unet import EFFNET, TIMM, EncoderUNet, is_encoder
+from ucseg.networks.encoder_unet import EncoderUNet
 from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
 from ucseg.networks.resenc import ResEnc
 from ucseg.networks.strided_unet import StridedUNet
 from ucseg.networks.swin_unet import SwinUNet
 from ucseg.networks.unet import ThinUNet, UNet
 from ucseg.networks.vnet import NormedVNet, VNet
-from ucseg.types import Problem
+from ucseg.types import EFFNET, TIMM, Problem, is_encoder
 
 Network = UNet | StridedUNet | VNet | SwinUNet | ResEnc | MonaiNetwork | EncoderUNet
 NETWORKS: dict[str, type[UNet | StridedUNet | VNet | SwinUNet | ResEnc]] = {
@@ -42,11 +42,6 @@ def build_network(name: str, problem: Problem) -> Network:
     encoder of the problem, on which the U-Nets of whole width are built.
     """
     if problem.encoder is not None and name in ON_ENCODER:
-        if not is_encoder(problem.encoder):
-            raise UserError(
-                "encoder-unknown",
-                f"plan.encoder '{problem.encoder}' is none; give {EFFNET}, {TIMM}NAME, either with :FILE, or null.",
-            )
         return EncoderUNet(problem.encoder, problem)
     if name.startswith(PREFIX):
         return MonaiNetwork(name.removeprefix(PREFIX), problem)

@@ -21,9 +21,9 @@ from ucseg.networks.effnet_lite0 import EffNetLite0
 from ucseg.networks.levels import Levels
 from ucseg.networks.timm_encoder import TimmEncoder
 from ucseg.networks.unet import DoubleConv, UNetDecoder, encoder_dropout
-from ucseg.types import Norm, Problem
+from ucseg.types import TIMM, Norm, Problem
 
-EFFNET, TIMM, RANDOM = "effnet_lite0", "timm:", "random"
+RANDOM = "random"
 COLOURS = 3
 CENTRE, SPREAD = 0.5, 0.25
 """What 0 and 1 of a plan's intensities are on a photograph's scale of 0 to 1: exactly with normalisation `rgb`.
@@ -117,8 +117,3 @@ class EncoderUNet(Levels):
     def decode(self, features: list[Tensor]) -> Tensor:
         logits: Tensor = self.decoder(features)
         return logits
-
-
-def is_encoder(name: str) -> bool:
-    """Whether a network of this name is an `EncoderUNet`."""
-    return name.startswith(TIMM) or name.partition(":")[0] == EFFNET

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ucseg.errors import UserError, some
 from ucseg.networks.effnet_lite0 import packaged_weights
-from ucseg.networks.encoder_unet import RANDOM, TIMM, EncoderUNet
+from ucseg.networks.encoder_unet import RANDOM, EncoderUNet
 from ucseg.networks.weights import read_weights, shaped
+from ucseg.types import TIMM
 
 ENOUGH = 0.5
 """Part of an encoder's tensors that has to fit; less is another encoder."""
@@ -58,7 +59,7 @@ def _load(network: EncoderUNet) -> str:
     said = f"{network.name} starts from {source}: {len(taken)} of its {len(own)} tensors"
     if missing:
         said += f"; random: {some(missing)}"
-    if given:
+    if given and network.start:  # what the package's file has more is the head for photographs
         said += f"; in the file, but not in the encoder: {some([name for name, _ in given.values()])}"
     return f"{said}."
 

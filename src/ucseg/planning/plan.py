@@ -18,7 +18,7 @@ from ucseg.machine.writing import whole_file
 from ucseg.planning.augmentation import AugmentationConfig
 from ucseg.planning.origin import Origin
 from ucseg.planning.sizing import LEVELS, multiples
-from ucseg.types import Norm, Problem, Strides
+from ucseg.types import EFFNET, TIMM, Norm, Problem, Strides, is_encoder
 
 MOST_EDGE = 10**5
 MOST_VOXELS = 2**26
@@ -169,6 +169,8 @@ class Plan(Strict):
     def _flat(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("dims") == 3:
             raise ValueError("is only for 2D networks")
+        if value is not None and not is_encoder(value):
+            raise ValueError(f"is no encoder: give {EFFNET} or {TIMM}NAME, either with :FILE, or null")
         return value
 
     @field_validator("size", "patch")

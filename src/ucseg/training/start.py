@@ -10,6 +10,7 @@ from typing import Any
 from ucseg.errors import UserError, some
 from ucseg.methods.base import Method
 from ucseg.networks.weights import Fit, fit_by_names, fit_networks, load, read_weights
+from ucseg.planning.plan import read_plan
 from ucseg.training.checkpoint import find_weights
 from ucseg.training.run_folder import RunFolder
 
@@ -93,7 +94,7 @@ def start_from(method: Method, start: Start) -> Fit:
             "init-nothing-fits",
             f"--init {start.path}: no tensor fits a network of this method by name and shape "
             f"(the file has {some(sorted(weights))}; the method has {some(sorted(method.state_dict()))}). "
-            f"Train with the network and the width that the weights are for{_networks_of(start.path)}, "
+            f"Train with the network, encoder and width that the weights are for{_networks_of(start.path)}, "
             "e.g. --set method.networks=[resenc], or pretrain the networks of this method.",
         )
     own = method.state_dict()
@@ -108,11 +109,16 @@ def start_from(method: Method, start: Start) -> Fit:
 
 
 def _networks_of(path: Path) -> str:
-    """The networks of a run, in brackets; "" of a file."""
+    """The networks of a run and the encoder of its plan, in brackets; "" of a file."""
     run = RunFolder(path)
-    config = run.method[1] if path.is_dir() and run.started else {}
-    found = [config[key] for key in ("network", "networks", "subnets") if key in config]
-    return "".join(f" ({one if isinstance(one, str) else ', '.join(one)})" for one in found)
+    if not path.is_dir() or not run.started:
+        return ""
+    found = [run.method[1][key] for key in ("network", "networks", "subnets") if key in run.method[1]]
+    texts = [one if isinstance(one, str) else ", ".join(one) for one in found]
+    plan = read_plan(run.plan_file)
+    if plan.dims == 2:
+        texts.append(f"plan.encoder={plan.encoder or 'null'}")
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _digest(path: Path) -> str:
