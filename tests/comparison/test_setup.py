@@ -274,11 +274,11 @@ def test_weights_to_start_from_are_part_of_what_may_not_change(root: Path, tmp_p
 
 
 def test_a_variant_starts_from_a_run_with_that_runs_networks(root: Path, tmp_path: Path) -> None:
-    """As its training will, whatever the method's default is."""
+    """As its training will, whatever the method's default and the plan's encoder are."""
     small = ["plan.size=[16, 16]", "plan.patch=[16, 16]", "plan.token=[8, 8]", "plan.strides=[2]"]
     ucseg.train(
         root / "data", out=tmp_path / "run", method="mean_teacher", steps=1, workers=0, device="cpu",
-        set=[*small, "method.network=unet_strided"], cache=tmp_path / "cache",
+        set=[*small, "plan.encoder=null", "method.network=unet_strided"], cache=tmp_path / "cache",
     )  # fmt: skip
     variant = f"mean_teacher:init={tmp_path / 'run'}"
     assert list(prepared(root, variants=[variant], out=tmp_path / "out").definition.starts) == [variant]

@@ -53,22 +53,18 @@ def going_on(
 
 
 def with_earlier_encoder(plan: Plan, init: str | None, method: str, given: Mapping[str, Any]) -> Plan:
-    """The plan with the encoder of the run of this method that goes on.
+    """As `plan_going_on`, which `say`s what changed."""
+    from ucseg.training.start import plan_going_on
 
-    Args:
-        given: settings of the method and of the plan; with the encoder, or networks, among them the plan stays.
-    """
-    from ucseg.planning.plan import read_plan
-    from ucseg.training.run_folder import RunFolder
-    from ucseg.training.start import earlier_networks
-
-    known = None if init is None else earlier_networks(Path(init), method)
-    if init is None or known is None or not given.keys().isdisjoint({*known, "preset", "encoder"}):
+    if init is None:
         return plan
-    encoder = read_plan(RunFolder(Path(init)).plan_file).encoder
-    if encoder != plan.encoder:
-        say("goes-on-encoder", f"Plan: encoder = {encoder or 'null'}, as in {init}; --set plan.encoder changes it.")
-    return plan.model_copy(update={"encoder": encoder})
+    chosen = plan_going_on(plan, Path(init), method, given)
+    if chosen.encoder != plan.encoder:
+        say(
+            "goes-on-encoder",
+            f"Plan: encoder = {chosen.encoder or 'null'}, as in {init}; --set plan.encoder changes it.",
+        )
+    return chosen
 
 
 def load_start(model: Method, init: str | None, before: Any, kept: bool, resume: bool) -> dict[str, str] | None:

@@ -20,7 +20,7 @@ from ucseg.networks.pretrained import load_pretrained
 from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
 from ucseg.training.settings import TrainConfig, sort_settings
-from ucseg.training.start import Start, earlier_networks, find_start, start_from
+from ucseg.training.start import Start, earlier_networks, find_start, plan_going_on, start_from
 
 MOST_SEEDS = 1000
 DEFAULT_REFERENCE = "uc_seg"
@@ -177,6 +177,7 @@ def _build(variant: Variant, wanted: Wanted, plan: Plan) -> Start | None:
             return None
         overrides = sort_settings(list(variant.all_settings), {})["method"]
         if init is not None:  # as `train` does
+            plan = plan_going_on(plan, Path(init), variant.method, overrides)
             overrides = {**(earlier_networks(Path(init), variant.method) or {}), **overrides}
         method = build_method(variant.method, overrides, plan.problem)
         load_pretrained(method)

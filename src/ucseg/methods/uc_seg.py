@@ -161,12 +161,14 @@ class UCSeg(Method):
         # With a plan of small patches there are fewer levels than the setting names.
         levels = [level for level in config.levels if level <= min(map(len, widths))]
         needed = min(config.levels)
-        lacking = [name for name, shown in zip(config.subnets, widths, strict=True) if len(shown) < needed]
+        shown = dict(zip(config.subnets, map(len, widths), strict=True))
+        lacking = [name for name, count in shown.items() if count < needed]
         if lacking and (config.ife_weight or config.ic_weight):
             raise UserError(
                 "subnet-without-maps",
-                f"method uc_seg: network '{lacking[0]}' does not show its encoder maps, which the terms ife and ic "
-                "compare. Choose another network, or set ife_weight=0 and ic_weight=0.",
+                f"method uc_seg: the terms ife and ic compare encoder maps of level {needed}, and network "
+                f"'{lacking[0]}' shows {shown[lacking[0]]} levels; set ife_weight=0 and ic_weight=0, or choose another "
+                "network or plan.strides.",
             )
         if config.ic_weight and any(widths[0][level - 1] != widths[1][level - 1] for level in levels):
             one, other = config.subnets

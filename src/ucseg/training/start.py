@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ucseg.errors import UserError, some
 from ucseg.methods.base import Method
 from ucseg.networks.weights import Fit, fit_by_names, fit_networks, load, read_weights
-from ucseg.planning.plan import read_plan
+from ucseg.planning.plan import Plan, read_plan
 from ucseg.training.checkpoint import find_weights
 from ucseg.training.run_folder import RunFolder
 
@@ -73,6 +74,19 @@ def earlier_networks(path: Path, method: str) -> dict[str, Any] | None:
         return None
     name, config = run.method
     return {key: config[key] for key in OF_NETWORKS if key in config} if name == method else None
+
+
+def plan_going_on(plan: Plan, init: Path, method: str, given: Container[str]) -> Plan:
+    """The plan with the encoder of the training run of this method that goes on.
+
+    Args:
+        given: names of settings of the method and of the plan; with the encoder, or networks, among them the plan
+            stays.
+    """
+    known = earlier_networks(init, method)
+    if known is None or any(name in given for name in (*known, "preset", "encoder")):
+        return plan
+    return plan.model_copy(update={"encoder": read_plan(RunFolder(init).plan_file).encoder})
 
 
 def start_from(method: Method, start: Start) -> Fit:
