@@ -1,11 +1,11 @@
 """How long an earlier version of ucseg takes to a Dice: one run of its `uc_seg` with its own defaults.
 
     git worktree add --detach EARLIER 918fd4a
-    OMP_NUM_THREADS=1 python benchmarks/earlier_build.py kvasir --build EARLIER --work WORK --cpu-seconds 1200 --seed 0
+    OMP_NUM_THREADS=1 python benchmarks/earlier_build.py kvasir --build EARLIER --work WORK --steps 800 --seed 0
 
-WORK is that of `benchmarks/compare.py kvasir_time`: cases, masks and image size are those of that study. All else is
-the earlier version's own: networks, augmentation, learning rate, schedule. Its clock is replaced by the CPU seconds of
-its process. Its validation curve goes to results/time_to_dice/SET, as [CPU seconds, step, Dice].
+WORK is that of `benchmarks/compare.py kvasir_time` after its first run: cases, masks and image size are those of that
+study. All else is the earlier version's own: networks, augmentation, learning rate, schedule. Its clock is replaced by
+the CPU seconds of its process. Its validation curve goes to results/time_to_dice/SET, as [CPU seconds, step, Dice].
 """
 
 from __future__ import annotations
@@ -20,13 +20,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
 from provenance import RESULTS, machine
 
-FIRST_GUESS = 1000
-"""Steps; corrected at every tenth of the run."""
+KNOWN = ("channels", "classes", "dims", "fill_outlines", "mask_threshold", "modality", "name", "root", "seed")
+"""What the earlier version knows of dataset.yaml."""
 
 
-def curve(build: Path, study: Path, labelled: str, run: Path, seconds: float, seed: int) -> list[list[Any]]:
+def as_then(dataset: Path, copy: Path) -> Path:
+    """A copy of a data set whose dataset.yaml has only what the earlier version knows."""
+    shutil.copytree(dataset, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("cache", "plan.yaml"))
+    settings = yaml.safe_load((dataset / "dataset.yaml").read_text())
+    (copy / "dataset.yaml").write_text(yaml.safe_dump({key: settings[key] for key in KNOWN}))
+    return copy
+
+
+def curve(build: Path, study: Path, labelled: str, run: Path, steps: int, seed: int) -> list[list[Any]]:
     """Train with the package in `build`; its validations."""
     sys.path.insert(0, str(build / "src"))
     package = importlib.import_module("ucseg")
@@ -35,9 +45,9 @@ def curve(build: Path, study: Path, labelled: str, run: Path, seconds: float, se
     trainer = importlib.import_module("ucseg.training.trainer")
     vars(trainer)["time"] = SimpleNamespace(monotonic=time.process_time, perf_counter=time.perf_counter)
     shutil.rmtree(run, ignore_errors=True)
+    data = as_then(study / "datasets" / labelled, run.with_name(f"{run.name}-data"))
     package.train(
-        study / "datasets" / labelled, out=run, steps=FIRST_GUESS, hours=seconds / 3600, seed=seed, workers=0,
-        precision="fp32",
+        data, out=run, steps=steps, seed=seed, workers=0, precision="fp32",
         set=["plan.size=96", "plan.strides=null", "plan.labelled_batch=4", "plan.unlabelled_batch=4"],
     )  # fmt: skip
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -50,16 +60,16 @@ def main() -> None:
     parser.add_argument("set", choices=("hc18", "isic", "kvasir"))
     parser.add_argument("--build", type=Path, required=True, help="checkout of the earlier version")
     parser.add_argument("--work", type=Path, required=True, help="folder of the study of equal time")
-    parser.add_argument("--cpu-seconds", type=float, required=True)
+    parser.add_argument("--steps", type=int, required=True, help="that take as long as the study's runs")
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
     labelled = "10pct" if words.set == "kvasir" else "5pct"
     work, build = words.work.absolute(), words.build.absolute()
     name = f"earlier-{words.seed}"
-    found = curve(build, work / "comparison", labelled, work / name, words.cpu_seconds, words.seed)
+    found = curve(build, work / "comparison", labelled, work / name, words.steps, words.seed)
     file = RESULTS / "time_to_dice" / words.set / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    known = {"build": build.name, "seed": words.seed, "cpu_seconds": words.cpu_seconds, **machine()}
+    known = {"build": build.name, "seed": words.seed, "steps": words.steps, **machine()}
     file.write_text(json.dumps(known | {"curve": found}, indent=1) + "\n", encoding="utf-8")
 
 
