@@ -236,3 +236,18 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "w.safetensors")
     with refused("init-not-finite", naming=[tmp_path / "w.safetensors", "subnets.0.head.bias"]):
         start_from(uc_seg(2), Start(tmp_path, tmp_path / "w.safetensors", True, ""))
+
+
+def test_what_a_network_knows_decides_the_optimiser_not_the_plan(scans: Path, tmp_path: Path) -> None:
+    """The plan of the data set has no encoder."""
+    for name, settings in {
+        "named": ["method.networks=[effnet_lite0]"],
+        "none": ["plan.encoder=effnet_lite0", "method.networks=[vnet]"],
+        "rate": ["plan.encoder=effnet_lite0", "lr=0.02"],
+    }.items():
+        train(scans, tmp_path / name, set=[*SMALL, *settings])
+    found = [
+        (settings_of(tmp_path / name)["optimizer"], settings_of(tmp_path / name)["lr"])
+        for name in ("named", "none", "rate")
+    ]
+    assert found == [("adamw", 0.001), ("sgd", 0.03), ("sgd", 0.02)]

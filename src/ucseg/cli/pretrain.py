@@ -102,7 +102,7 @@ def _pretrain(
         chosen = find_plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], None, None)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = MaskedImages(method, chosen.problem)
-        config = config.settled(model.problem)
+        config = config.settled(model.has_encoder)
         start = load_start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
         require_batch(partial(MaskedImages, method), chosen, config, model.views, masks=False)
         prepared = prepare(data, chosen, cache, config.workers, progress=ranks.rank() == 0)

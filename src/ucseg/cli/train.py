@@ -202,7 +202,7 @@ def _train(
         complete = {
             "dataset": str(data.folder),
             "method": {"name": name, "config": model.config.model_dump(mode="json")},
-            "train": config.settled(model.problem).model_dump(mode="json"),
+            "train": config.settled(model.has_encoder).model_dump(mode="json"),
             "problem": vars(chosen.problem),
             "plan": chosen.model_dump(mode="json", exclude={"made_of"}),
             "data": reading_of(data),

@@ -100,7 +100,7 @@ def define(
     starts: dict[str, str],
 ) -> Definition:
     """The definition of a comparison; reads every file of the dataset once."""
-    settled = config.settled(plan.problem).model_dump(mode="json")
+    settled = config.settled(plan.encoder is not None).model_dump(mode="json")
     train = {key: value for key, value in settled.items() if key not in FREE}
     fixed = {
         "train": train,

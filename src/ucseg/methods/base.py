@@ -18,6 +18,7 @@ from ucseg.losses.segmentation import normalised_probabilities
 from ucseg.method_parts.teacher import follow, make_teacher
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.networks import build_network, build_networks
+from ucseg.networks.encoder_unet import EncoderUNet
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 
@@ -48,6 +49,11 @@ class Method(nn.Module, ABC):
     def steady_from(self) -> float:
         """Share of the steps after which all of them cost the same; before, they may be quicker."""
         return 0.0
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether a network has an encoder for photographs."""
+        return any(isinstance(one, EncoderUNet) for one in self.modules())
 
     @abstractmethod
     def step(self, batch: Batch, progress: Progress) -> StepOutput:

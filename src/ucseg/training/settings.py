@@ -13,7 +13,6 @@ from ucseg.machine.pool import MOST_WORKERS
 from ucseg.methods import METHODS
 from ucseg.planning.plan import MOST_STEPS, Plan
 from ucseg.training.optim import OptimizerName, Schedule
-from ucseg.types import Problem
 
 if TYPE_CHECKING:
     import torch
@@ -43,14 +42,15 @@ class TrainConfig(Strict):
         compile: have torch.compile make the networks' passes, in training. For GPUs; the first steps take longer.
             Methods that use parts of a network gain nothing: `unimatch`, `urpc`, `ss_net`, `cct`, `dycon`.
         keep_memory: on a CPU, keep freed memory for the next step (see allocator.py): quicker, with a higher peak.
-        optimizer: "sgd" or "adamw"; null: "adamw" where the plan has an encoder and no lr is given, else "sgd".
+        optimizer: "sgd" or "adamw"; null: "adamw" where a network has an encoder for photographs and no
+            lr is given, else "sgd".
         lr: learning rate at the first step; null: 0.03 with "sgd", 0.001 with "adamw". Published: 0.01 with "sgd", with
             which short runs learn less.
         schedule: how it decays to 0 at T.
         momentum: momentum of the optimiser.
         weight_decay: weight decay of the optimiser.
         small_first: share of the steps, the first ones, whose images have half the size; 0 as published. Images that
-            would have fewer than 32 pixels an edge (96 with an encoder of the plan) keep their size, and so do volumes
+            would have fewer than 32 pixels an edge (96 with such an encoder) keep their size, and so do volumes
             of one voxel on the lowest level.
         clip_grad_norm: upper bound of the gradient's norm; null does not clip. 12 is nnU-Net's.
         ema: decay of the averaged weights; 0 keeps none.
@@ -91,9 +91,9 @@ class TrainConfig(Strict):
     init: str | None = None
     accumulate: int = Field(1, ge=1, le=4096)
 
-    def settled(self, problem: Problem) -> TrainConfig:
-        """With the optimiser and the learning rate that are right for the problem, where none is given."""
-        name = self.optimizer or ("sgd" if problem.encoder is None or self.lr is not None else "adamw")
+    def settled(self, encoder: bool) -> TrainConfig:
+        """With optimiser and learning rate where none is given. `encoder`: a network has one for photographs."""
+        name = self.optimizer or ("adamw" if encoder and self.lr is None else "sgd")
         return self.model_copy(update={"optimizer": name, "lr": self.lr or RATES[name]})
 
     @property

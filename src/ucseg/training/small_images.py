@@ -21,16 +21,16 @@ LEAST_EDGE_OF_ENCODER = 96
 """Encoders know images of 224 pixels: on ones of 48 they learned less (benchmarks/choices.py, kvasir)."""
 
 
-def can_be_small(problem: Problem) -> bool:
+def can_be_small(problem: Problem, encoder: bool) -> bool:
     """Whether a small image still has 32 pixels an edge, or a small volume two voxels on the lowest level.
 
-    Encoders step down to one of 32, and a norm over one voxel would pass nothing on. Where the plan has a pretrained
-    encoder, a small image has 96 pixels an edge.
+    Encoders step down to one of 32, and a norm over one voxel would pass nothing on. Where a network has an encoder
+    for photographs, a small image has 96 pixels an edge.
     """
     steps = steps_of(problem)
     edges = [-(-edge // step) for edge, step in zip(problem.patch, steps[0], strict=True)]
     if problem.dims == 2:
-        return min(edges) >= (LEAST_EDGE if problem.encoder is None else LEAST_EDGE_OF_ENCODER)
+        return min(edges) >= (LEAST_EDGE_OF_ENCODER if encoder else LEAST_EDGE)
     return math.prod(-(-edge // math.prod(step[axis] for step in steps)) for axis, edge in enumerate(edges)) > 1
 
 

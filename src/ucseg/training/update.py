@@ -84,7 +84,7 @@ class Updater:
     """
 
     def __init__(self, method: Method, fabric: Fabric, config: TrainConfig) -> None:
-        config = config.settled(method.problem)
+        config = config.settled(method.has_encoder)
         self.method, self.fabric, self.config = method, fabric, config
         method.to(fabric.device)
         self._layout = CHANNELS_LAST[method.problem.dims] if config.channels_last else None
@@ -99,7 +99,8 @@ class Updater:
         self.optimizer = make_optimizer(method, config.optimizer, config.lr, config.momentum, config.weight_decay)
         self._module, self._wrapped = fabric.setup(_TrainingStep(method), self.optimizer)
         self._watched: _Watched | None = None
-        self.small_first = config.small_first if method.small_images and can_be_small(method.problem) else 0.0
+        can = method.small_images and can_be_small(method.problem, method.has_encoder)
+        self.small_first = config.small_first if can else 0.0
 
     @property
     def step_module(self) -> nn.Module:
