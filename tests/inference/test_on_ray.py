@@ -202,10 +202,15 @@ def test_a_cluster_that_has_lost_all_its_machines_is_not_waited_for() -> None:
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="the extra ucseg[ray] is not installed")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    """Without looking for one: that of a test in another process would be found."""
+    ray = pytest.importorskip("ray", reason="the extra ucseg[ray] is not installed")
+
+    def init(address: str, **_: Any) -> None:
+        raise ConnectionError(f"no running Ray instance at {address}")
+
+    monkeypatch.setattr(ray, "init", init)
     with (
-        refused("ray-unreachable", naming=["--ray auto", "--ray local"]),
+        refused("ray-unreachable", naming=["--ray auto", "--ray local", "no running Ray instance"]),
         cluster("auto"),
     ):
         pass
