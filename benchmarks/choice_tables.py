@@ -16,9 +16,10 @@ On validation cases. The figure is Dice with mirrored prediction, mean ± standa
 number of seeds. `@N` is the number of steps; the files of the cells have the CPU seconds. `before` is UC-Seg with the
 defaults of earlier versions: the paper's, with a schedule for short runs. `new` is UC-Seg with today's settings, but
 for small images at first (`small_first`), a thin fusion and unlabelled images in every second step. `new-X` is `new`
-with one other setting; `+KEY=VALUE` is another one. `X-today` is a method with today's defaults, but UC-Seg with two
-networks of one width. `uc_seg-thin` has today's: the second network is `unet_thin`. `plan.dropout=false` is without
-the dropout of the U-Nets. `batch` and `instance` are the norms of the other methods, whose learning rate is 0.03 too.
+with one other setting; `+KEY=VALUE` is another one. `X-today` is a method with today's defaults but for the encoder,
+and UC-Seg with two networks of one width. `uc_seg-thin` is UC-Seg with its thin second network, `unet_thin`.
+Variants without `effnet` or `encoder` in their name have no pretrained encoder. `plan.dropout=false` is without the
+dropout of the U-Nets. `batch` and `instance` are the norms of the other methods, whose learning rate is 0.03 too.
 One seed shows little: a difference of a point may be luck.
 
 **The thin network.** In the first minutes a supervised U-Net learns more than two networks of UC-Seg: it makes three
@@ -58,7 +59,7 @@ stays with it.
 not above .789 and .797 (one seed each).
 
 Also tried on kvasir, one seed each, and not kept: steps of mixed images without their labelled ones (`in_turn`), a
-higher learning rate for UC-Seg, AdamW, ImageNet's encoder as one subnet without its own learning rate. Small images
+higher learning rate for UC-Seg, AdamW, ImageNet's encoder as one subnet beside a whole U-Net, with SGD. Small images
 until .85 of the steps gain on kvasir and lose on hippocampus, both by less than runs differ.
 """
 
