@@ -284,3 +284,13 @@ def test_a_variant_starts_from_a_run_with_that_runs_networks(root: Path, tmp_pat
     assert list(prepared(root, variants=[variant], out=tmp_path / "out").definition.starts) == [variant]
     with refused("init-nothing-fits", naming="unet_strided"):
         prepared(root, variants=[f"{variant}:method.network=vnet"], out=tmp_path / "other")
+
+
+def test_naming_the_optimiser_that_an_encoder_has_anyway_changes_nothing(root: Path) -> None:
+    flat = {"settings": SMALL, "variants": ["uc_seg", "uc_seg:optimizer=adamw"]}
+    with refused("variants-same", naming=["'uc_seg:optimizer=adamw'", "'uc_seg'"]):
+        prepared(root, **flat)
+    prepared(root, **flat | {"variants": ["uc_seg", "uc_seg:optimizer=sgd"]})
+    prepared(root, **flat | {"settings": [*SMALL, "plan.encoder=null"]})
+    with refused("variants-same"):
+        prepared(root, **flat | {"settings": [*SMALL, "plan.encoder=null"], "variants": ["bcp", "bcp:optimizer=sgd"]})

@@ -267,6 +267,16 @@ def test_a_method_that_is_not_there_is_named_before_a_run_starts(scans: Path, tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_rate_that_changes_the_optimiser_is_reported(scans: Path, tmp_path: Path, said: Said) -> None:
+    encoder = [*SMALL, "plan.encoder=effnet_lite0"]
+    for number, settings in enumerate((encoder, [*encoder, "lr=0.01", "optimizer=adamw"], [*SMALL, "lr=0.01"])):
+        train(scans, tmp_path / str(number), steps=1, set=settings)
+    assert "optimizer-follows" not in kinds(said)
+    train(scans, tmp_path / "run", steps=1, set=[*encoder, "lr=0.01"])
+    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["optimizer"] == "sgd"
+    assert "SGD" in dict(said)["optimizer-follows"]
+
+
 def test_cases_left_out_are_named_at_the_end(scans: Path, tmp_path: Path, said: Said) -> None:
     data = load_dataset(scans)
     broken = tmp_path / "broken.png"

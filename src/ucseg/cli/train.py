@@ -15,6 +15,7 @@ from ucseg.cli.training_words import (
     say_how_it_ended,
     say_what_is_missing,
     say_what_was_found,
+    say_which_optimizer,
 )
 from ucseg.errors import UserError
 from ucseg.machine.cores import cores
@@ -198,6 +199,7 @@ def _train(
             planned = _steps(machine, chosen, prepared, fresh_hours)
             config = config.model_copy(update={"steps": planned or config.steps})
         say_what_is_missing(prepared, bool(model.views))
+        say_which_optimizer(config, model)
 
         complete = {
             "dataset": str(data.folder),
@@ -223,14 +225,17 @@ def _train(
             run.begin(complete, lambda path: write_plan(chosen, path), hold=True)
             save_codes(data.config.codes, chosen.classes, run.path)
     precision = run.first_precision(config.precision) if resume else config.precision
-    last = config.steps if config.hours is None else None  # with a time, more may fit than it seems now
     keeper = Keeper(run.path, ranks.rank() == 0)
     with progress_bar(own_estimate=True) as bar:
         display = Display(bar, name, None if resume or config.hours is not None else data.folder)
         result = fit(
             model,
             lambda start: loader(
-                stream, start, last, _loaders(config), range(ranks.rank(), stream.pieces, ranks.size())
+                stream,
+                start,
+                config.steps if config.hours is None else None,  # with a time, more may fit than it seems now
+                _loaders(config),
+                range(ranks.rank(), stream.pieces, ranks.size()),
             ),
             run,
             config,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ucseg.inference.calibration import Calibration
     from ucseg.methods.base import Method
     from ucseg.networks.weights import Fit
+    from ucseg.training.settings import TrainConfig
     from ucseg.training.trainer import FitResult
 
 MOST_PAIRS = 3
@@ -61,6 +62,15 @@ def say_what_is_missing(prepared: Prepared, semi_supervised: bool) -> None:
         say(
             "no-validation",
             "There are no validation cases: only the last weights are kept, no best ones, and nothing is calibrated.",
+        )
+
+
+def say_which_optimizer(config: TrainConfig, model: Method) -> None:
+    """That a rate by itself means another optimiser than the default."""
+    if config.optimizer is None and config.lr is not None and model.has_encoder:
+        say(
+            "optimizer-follows",
+            "Trains with SGD, because lr is set and optimizer is not. For AdamW, add --set optimizer=adamw.",
         )
 
 

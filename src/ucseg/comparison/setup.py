@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,11 +104,11 @@ def set_up(wanted: Wanted) -> Setup:
     cohorts = [own_cohort(dataset), *cohorts]
     given = sort_settings(wanted.settings, {})["plan"]
     plan, plan_from = choose_plan(amounts[0], given, before)
-    starts = {variant.text: tried(_build, variant, wanted, plan) for variant in variants}
-    problems = problems or _twins(variants, wanted)
+    built = {variant.text: tried(_build, variant, wanted, plan) for variant in variants}
+    problems = problems or _twins(variants, wanted, {text: one.encoder for text, one in built.items()})
     if problems:
         raise UserError.together(problems)
-    started = {text: start for text, start in starts.items() if start is not None}
+    started = {text: one.start for text, one in built.items() if one.start is not None}
     digests = {text: start.digest for text, start in started.items()}
     how = (wanted.tolerance, wanted.mirror)
     now = define(dataset, amounts, cohorts, plan, plan_from, config, *how, digests)
@@ -155,12 +155,16 @@ def _unusable(dataset: Dataset) -> list[UserError]:
     return found
 
 
-def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[UserError]:
-    """Variants with the same settings: hours of training that would show nothing."""
+def _twins(variants: Sequence[Variant], wanted: Wanted, encoder: Mapping[str, bool]) -> list[UserError]:
+    """Variants with the same settings: hours of training that would show nothing.
+
+    Args:
+        encoder: for each variant, whether a network has an encoder for photographs.
+    """
     first: dict[tuple[str, str, str], str] = {}
     problems = []
     for variant in variants:
-        train = check_settings(variant, wanted.settings, wanted.options)
+        train = check_settings(variant, wanted.settings, wanted.options).settled(encoder[variant.text])
         method = settings_of(variant.method, sort_settings(list(variant.all_settings), {})["method"])
         twin = first.setdefault((variant.method, repr(train), repr(method)), variant.text)
         if twin != variant.text:
@@ -169,25 +173,32 @@ def _twins(variants: Sequence[Variant], wanted: Wanted) -> list[UserError]:
     return problems
 
 
-def _build(variant: Variant, wanted: Wanted, plan: Plan) -> Start | None:
-    """Refuse settings that only the plan or a network can refuse; the weights that the variant starts from."""
+@dataclass(frozen=True)
+class _Built:
+    """What the networks of a variant say: the weights that it starts from, and `Method.has_encoder`."""
+
+    start: Start | None
+    encoder: bool
+
+
+def _build(variant: Variant, wanted: Wanted, plan: Plan) -> _Built:
+    """Refuse settings that only the plan or a network can refuse."""
     try:
         init = check_settings(variant, wanted.settings, wanted.options).init
-        if not variant.settings and init is None:
-            return None
         overrides = sort_settings(list(variant.all_settings), {})["method"]
         if init is not None:  # as `train` does
             plan = plan_going_on(plan, Path(init), variant.method, overrides)
             overrides = {**(earlier_networks(Path(init), variant.method) or {}), **overrides}
         method = build_method(variant.method, overrides, plan.problem)
-        load_pretrained(method)
+        if variant.settings or init is not None:
+            load_pretrained(method)
         if init is None:
-            return None
+            return _Built(None, method.has_encoder)
         start = find_start(Path(init))
         start_from(method, start)
     except UserError as error:
         raise of_variant(variant.text, error) from None
-    return start
+    return _Built(start, method.has_encoder)
 
 
 def _study(
