@@ -114,6 +114,8 @@ def test_a_larger_patch_makes_a_smaller_batch() -> None:
         ([(540, 800), (800, 540), (600, 600)], (224, 224)),  # several: square
         ([(100, 100)] * 3, (96, 96)),  # small images are not enlarged
         ([(20, 30)] * 3, (32, 32)),  # but no smaller than the network can halve
+        ([(16, 600)] * 3, (32, 592)),  # narrow ones keep their long edge
+        ([(5000, 20)] * 3, (1568, 32)),  # as far as the pixels allow
     ],
 )
 def test_size_of_plain_images(shapes: list[tuple[int, int]], size: tuple[int, int]) -> None:

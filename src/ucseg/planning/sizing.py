@@ -156,8 +156,11 @@ def whole_size(shapes: Array, most: float = IMAGE_PIXELS) -> Choice[tuple[int, .
     fits = [(r, c) for r in _sixteenths(rows) for c in _sixteenths(columns) if r * c <= pixels]
     limit = "at most the 224^2 pixels of the paper" if most == IMAGE_PIXELS else f"at most {most:.0f} pixels"
     why = f"{seen}; {limit if pixels == most else 'never enlarged'}"
-    if not fits:
-        return Choice((32, 32), f"{seen}; too small for the networks, so enlarged")
+    if not fits:  # an edge is below the least, which would make more pixels than allowed
+        edges = [max(32, int(edge / 16) * 16) for edge in (rows, columns)]
+        long = int(np.argmax(edges))
+        edges[long] = max(32, min(edges[long], int(most / edges[1 - long] / 16) * 16))
+        return Choice((edges[0], edges[1]), f"{seen}; too small for the networks, so enlarged")
     best = min(fits, key=lambda edges: (abs(np.log(edges[0] / edges[1] * columns / rows)), -edges[0] * edges[1]))
     return Choice(best, why)
 
