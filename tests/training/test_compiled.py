@@ -37,6 +37,7 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     [
         *((name, replace(FLAT, width=16 if name == "swin_unet" else 4)) for name in NETWORKS),
         *((name, VOLUME) for name in ("unet", "unet_strided")),
+        ("unet", replace(FLAT, patch=(32, 32), encoder="effnet_lite0")),
     ],
     ids=str,
 )
@@ -60,6 +61,17 @@ def test_a_compiled_method_computes_the_same_and_predicts_without_the_compiler()
     torch.testing.assert_close(network.train()(image)[0], plain)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1
     assert list(method.state_dict()) == names
+
+
+def test_many_sizes_of_images_stay_compiled() -> None:
+    torch._dynamo.reset()
+    method = build_method("supervised", {"networks": ("vnet", "vnet_norm")}, FLAT)
+    compile_networks(method, backend="eager")
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for network in method.train().networks.values():  # type: ignore[union-attr, operator]
+        for count in range(1, 7):
+            network(torch.randn(count, 1, 16, 16))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 12
 
 
 def test_where_nothing_can_be_compiled_a_sentence_says_so() -> None:

@@ -13,6 +13,11 @@ from ucseg.networks.levels import Levels
 from ucseg.networks.monai_networks import MonaiNetwork
 
 OF_TORCH = ("torch._dynamo", "torch._inductor")
+MOST_GRAPHS = 64
+"""Of all networks together: one for each network, size of images, number of images, and whether there are gradients.
+
+Torch compiles eight, and then goes back to what is not compiled.
+"""
 
 
 def compile_networks(module: nn.Module, backend: str = "inductor") -> None:
@@ -20,6 +25,7 @@ def compile_networks(module: nn.Module, backend: str = "inductor") -> None:
 
     Only in training mode: there images have few sizes, and each new size is compiled again. Prediction sees any size.
     """
+    torch._dynamo.config.recompile_limit = max(MOST_GRAPHS, torch._dynamo.config.recompile_limit)
     for network in module.modules():
         if isinstance(network, Levels | MonaiNetwork):
             setattr(network, "forward", _in_training(network, network.forward, backend))  # noqa: B010
