@@ -106,7 +106,7 @@ CASES = [
 def test_attention_is_the_literal_one(patch: Site, token: Site, shape: Site) -> None:
     outputs = 2
     torch.manual_seed(0)
-    module = UncertaintyAttention(len(patch), patch, token, outputs).double().eval()
+    module = UncertaintyAttention(len(patch), patch, token, outputs, 96).double().eval()
     with torch.no_grad():
         module.position.mul_(20)  # large enough to tell where each token is
     u_1, u_2 = vacuities(*shape, seed=1), vacuities(*shape, seed=2)
@@ -116,9 +116,11 @@ def test_attention_is_the_literal_one(patch: Site, token: Site, shape: Site) -> 
     np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("dims", "embedding", "head"), [(2, 96, 64), (3, 1024, 128)])
-def test_widths_are_the_published_ones(dims: int, embedding: int, head: int) -> None:
-    module = UncertaintyAttention(dims, (8,) * dims, (4,) * dims, 2)
+@pytest.mark.parametrize(
+    ("dims", "width", "embedding", "head"), [(2, None, 96, 64), (3, None, 1024, 128), (3, 96, 96, 64)]
+)
+def test_widths_are_the_published_ones_unless_given(dims: int, width: int | None, embedding: int, head: int) -> None:
+    module = PseudoLabelGenerator(dims, 2, (8,) * dims, (4,) * dims, "softmax", True, attention=width).attention
     assert module.embed_query.out_features == module.embed_context.out_features == embedding
     assert module.position.shape == (1, embedding, *(2,) * dims)
     assert module.query.out_features == module.key.out_features == module.value.out_features == 8 * head

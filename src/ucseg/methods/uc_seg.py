@@ -58,6 +58,7 @@ PUBLISHED: dict[str, Any] = {
     "unlabelled_start": 0.0,
     "unlabelled_steps": 1.0,
     "fusion_widths": FUSION_WIDTHS,
+    "attention_width": None,
 }
 """Values of the paper where the defaults are others."""
 
@@ -76,6 +77,8 @@ class UCSegConfig(Strict):
     residual: bool = True  # DEVIATION: see PseudoLabelGenerator
     # Channels of the fusion. DEVIATION: published 16, 32, 64, 32, 16, which costs nearly as much as a subnet in 3D
     fusion_widths: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((8, 16, 8), min_length=1, max_length=16)
+    # Of a token of the uncertainty maps; null: the published one, 96 in 2D and 1,024 in 3D. DEVIATION: 96
+    attention_width: int | None = Field(96, ge=1, le=4096)
     pseudo_label_mode: Literal["train", "evaluation"] = "train"  # dropout and batch statistics on, or off
     component_filter: bool = True  # largest component of pseudo-labels, for the plan's one_component classes
     # Weight of a pseudo-label at a voxel: 1, or 1 - vacuity of the fused prediction, divided by its mean
@@ -138,7 +141,7 @@ class UCSeg(Method):
         if config.upg:
             self.upg = PseudoLabelGenerator(
                 *(problem.dims, problem.classes, problem.patch, problem.token, config.gate, config.residual),
-                config.fusion_widths,
+                *(config.fusion_widths, config.attention_width),
             )
         entries = config.memory_entries or (1440 if flat else 144)
         self.memories = nn.ModuleList(

@@ -17,9 +17,10 @@ from ucseg.networks.blocks import BATCH_NORM, CONV, LINEAR, crop_to, cut_windows
 
 Gate = Literal["softmax", "published", "none"]
 FUSION_WIDTHS = (16, 32, 64, 32, 16)
-EMBEDDING = {2: 96, 3: 1024}
+PUBLISHED_ATTENTION = {2: 96, 3: 1024}
+"""How wide tokens are."""
 HEADS = 8
-HEAD_WIDTH = {2: 64, 3: 128}
+HEAD_WIDTH = 64
 MLP_WIDTH = 384
 DROPOUT = 0.1
 
@@ -32,12 +33,14 @@ class UncertaintyAttention(nn.Module):
         patch: image size S of the learned position embedding; it is interpolated for other sizes.
         token: edge lengths of the patches that become tokens.
         outputs: maps to return.
+        width: of a token.
     """
 
-    def __init__(self, dims: int, patch: tuple[int, ...], token: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, dims: int, patch: tuple[int, ...], token: tuple[int, ...], outputs: int, width: int) -> None:
         super().__init__()
-        width = EMBEDDING[dims]
-        self.dims, self.token, self.heads, self.head_width = dims, token, HEADS, HEAD_WIDTH[dims]
+        # 64 in 2D and 128 in 3D, as in the paper.
+        head_width = HEAD_WIDTH if width < PUBLISHED_ATTENTION[3] else 2 * HEAD_WIDTH
+        self.dims, self.token, self.heads, self.head_width = dims, token, HEADS, head_width
         grid = [-(-size // edge) for size, edge in zip(patch, token, strict=True)]
         voxels = math.prod(token)
         self.embed_query = nn.Linear(voxels, width)
@@ -85,6 +88,7 @@ class PseudoLabelGenerator(nn.Module):
             starting at zero the module starts as the mean of the two subnets instead of as noise. So
             pseudo-labels are useful from the first steps on.
         widths: channels between the convolutions.
+        attention: how wide the tokens of the attention are; None: as in the paper.
     """
 
     def __init__(
@@ -96,12 +100,14 @@ class PseudoLabelGenerator(nn.Module):
         gate: Gate,
         residual: bool,
         widths: tuple[int, ...] = FUSION_WIDTHS,
+        attention: int | None = None,
     ) -> None:
         super().__init__()
         self.gate = gate
         self.residual = residual
         if gate != "none":
-            self.attention = UncertaintyAttention(dims, patch, token, outputs=2 if gate == "softmax" else 1)
+            outputs = 2 if gate == "softmax" else 1
+            self.attention = UncertaintyAttention(dims, patch, token, outputs, attention or PUBLISHED_ATTENTION[dims])
         layers: list[nn.Module] = []
         for inputs, outputs in zip((2 * classes, *widths), widths, strict=False):
             layers += [

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from ucseg.losses.segmentation import one_hot
+from ucseg.losses.segmentation import most_likely, one_hot
 from ucseg.networks.levels import steps_of
 from ucseg.types import LEAST_ANNOTATED, Batch, Problem
 
@@ -51,6 +51,6 @@ def small(batch: Batch, problem: Problem) -> Batch:
         if annotated is not None:
             classes = classes * annotated.unsqueeze(1)
             annotated = (mean(annotated.unsqueeze(1)).squeeze(1) > LEAST_ANNOTATED).float()
-        label = mean(classes).argmax(dim=1)
+        label = most_likely(mean(classes))
     views = {view: mean(image) for view, image in batch.unlabelled.items()}
     return replace(batch, labelled=mean(batch.labelled), label=label, unlabelled=views, annotated=annotated)

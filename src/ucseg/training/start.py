@@ -15,7 +15,7 @@ from ucseg.planning.plan import Plan, read_plan
 from ucseg.training.checkpoint import find_weights
 from ucseg.training.run_folder import RunFolder
 
-OF_NETWORKS = ("network", "networks", "subnets", "upg", "gate", "fusion_widths")
+OF_NETWORKS = ("network", "networks", "subnets", "upg", "gate", "fusion_widths", "attention_width")
 """Settings of methods that decide which tensors there are."""
 
 
