@@ -72,6 +72,7 @@ NEW = {
     "method.calibration_detached": "true",
     "method.unlabelled_steps": "1",
     "method.fusion_widths": "[16,32,64,32,16]",
+    "method.attention_width": "null",
     "lr": "0.03",
 }
 # What the new settings would be without one of them, or with one more.
@@ -116,9 +117,16 @@ VARIANTS |= {f"{name}-today": (name, ["plan.norm=instance"]) for name in ("super
 VARIANTS["both-today"] = ("supervised", ["plan.norm=instance", "method.networks=[unet,unet_strided]"])
 VARIANTS["uc_seg-today"] = (
     "uc_seg",
-    ["plan.norm=instance", "method.subnets=[unet,unet_strided]", "method.ic_weight=0.1"],
+    [
+        *("plan.norm=instance", "method.subnets=[unet,unet_strided]", "method.ic_weight=0.1"),
+        "method.attention_width=null",
+    ],
 )
-VARIANTS["uc_seg-thin"] = ("uc_seg", ["plan.norm=instance"])
+# Its second network thin in 3D too, and wide tokens there.
+VARIANTS["uc_seg-thin"] = (
+    "uc_seg",
+    ["plan.norm=instance", "method.subnets=[unet_strided,unet_thin]", "method.attention_width=null"],
+)
 
 
 def settings_of(name: str) -> tuple[str, list[str]]:

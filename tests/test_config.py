@@ -79,7 +79,7 @@ def test_what_a_training_setting_has_to_be_is_said(settings: dict[str, object], 
 @pytest.mark.parametrize("given", [[], ["unet"], ["unet", "vnet", "unet"]])
 def test_a_pair_needs_both_of_its_values(given: list[str]) -> None:
     with refused(
-        "setting-value", naming=["method uc_seg", f"'subnets' = {given}", "2 values", "[unet_strided, unet_thin]"]
+        "setting-value", naming=["method uc_seg", f"'subnets' = {given}", "2 values", "[unet_strided, unet_light]"]
     ):
         build_method("uc_seg", {"subnets": given}, PROBLEM)
 
@@ -137,7 +137,7 @@ def test_methods_and_their_settings_are_held_to_the_same() -> None:
         build_method("xyz", {}, PROBLEM)
     with refused("setting-unknown", naming=["method uc_seg", "'lamda_max'", "'lambda_max'"]):
         build_method("uc_seg", {"lamda_max": 2}, PROBLEM)
-    with pytest.raises(UserError, match=r"'resnet'.*unet, unet_thin, unet_strided, vnet"):
+    with pytest.raises(UserError, match=r"'resnet'.*unet, unet_coarse, unet_thin, unet_strided, vnet"):
         build_method("supervised", {"networks": ["resnet"]}, PROBLEM)
 
 

@@ -232,6 +232,7 @@ def test_the_plans_encoder_is_that_of_the_u_nets_of_whole_width_and_not_of_the_p
     known = dataclasses.replace(problem(), encoder=RANDOM)
     assert [isinstance(build_network(name, known), EncoderUNet) for name in ("unet", "unet_strided")] == [True] * 2
     assert not isinstance(build_network("unet_thin", known), EncoderUNet)
+    assert build_network("unet_coarse", known).network.backbone.channels
     first, second = build_method("uc_seg", {}, known).subnets
     assert isinstance(first, EncoderUNet) and not isinstance(second, EncoderUNet)
     pair = build_method("uc_seg", {"preset": "published"}, known).subnets

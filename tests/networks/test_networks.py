@@ -24,17 +24,21 @@ from ucseg.networks.blocks import (
     pad_to_multiple,
     up_sample,
 )
+from ucseg.networks.coarse_unet import CoarseUNet
 from ucseg.networks.cpu import Dropout, VolumeConv, max_pool
 from ucseg.networks.levels import concatenate
-from ucseg.types import Problem
+from ucseg.networks.unet import ThinUNet
+from ucseg.types import Problem, Strides
 
 EVERY_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
 BOTH_RANKS = pytest.mark.parametrize("dims", [2, 3])
 WIDTHS = (16, 32, 64, 128, 256)
 
 
-def widths(name: str, width: int = WIDTHS[0]) -> tuple[int, ...]:
-    """Channels of a network's levels: those of the problem, or half of them."""
+def widths(name: str, width: int = WIDTHS[0], channels: int = 2) -> tuple[int, ...]:
+    """Channels of a network's levels: those of the problem, or half of them; first the image where it is coarse."""
+    if name == "unet_coarse":
+        return (channels, *(width * 2**level for level in range(len(WIDTHS) - 1)))
     return tuple(width * 2**level // (2 if name == "unet_thin" else 1) for level in range(len(WIDTHS)))
 
 
@@ -75,7 +79,7 @@ def test_a_problem_says_how_wide_networks_are(name: str, dims: int) -> None:
     with torch.no_grad():
         logits, features = network(torch.randn(1, 1, *(32,) * dims))
     assert logits.shape[1] == 2
-    assert tuple(one.shape[1] for one in features) == network.widths == widths(name, 24)
+    assert tuple(one.shape[1] for one in features) == network.widths == widths(name, 24, 1)
 
 
 @EVERY_NETWORK
@@ -86,7 +90,9 @@ def test_strides_say_how_many_levels_there_are_and_which_axes_each_step_shrinks(
         logits, features = network(torch.randn(1, 1, 16, 32, 7))
     assert logits.shape == (1, 2, 16, 32, 7)
     grids = [(16, 32, 8), (8, 16, 8), (4, 8, 4), (4, 4, 4)]
-    assert [tuple(f.shape[1:]) for f in features] == [(w, *g) for w, g in zip(widths(name), grids, strict=False)]
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (w, *g) for w, g in zip(widths(name, channels=1), grids, strict=False)
+    ]
 
 
 @pytest.mark.parametrize("name", ["unet", "vnet"])
@@ -429,3 +435,28 @@ def test_only_one_file_of_the_networks_depends_on_the_device_being_a_cpu() -> No
 def test_an_unknown_network_is_refused_with_the_known_ones() -> None:
     with refused("network-unknown", naming=["resnet", *NETWORKS]):
         make("resnet", 2)
+
+
+@pytest.mark.parametrize(("dims", "kind"), [(2, ThinUNet), (3, CoarseUNet)])
+def test_the_light_network_is_what_costs_little_in_its_rank(dims: int, kind: type[nn.Module]) -> None:
+    assert type(make("unet_light", dims)) is kind
+
+
+@pytest.mark.parametrize("strides", [(), ((1, 2, 2),), ((1, 2, 2), (2, 2, 2))], ids=str)
+def test_a_coarse_network_has_the_levels_of_the_plan(strides: Strides) -> None:
+    problem = Problem(3, 1, 2, (8, 16, 16), (4, 4, 4), strides=strides, width=4)
+    network = build_network("unet_coarse", problem)
+    logits, features = network(torch.randn(1, 1, 7, 15, 16))
+    logits.sum().backward()
+    assert logits.shape == (1, 2, 7, 15, 16)
+    whole = build_network("unet", problem)(torch.randn(1, 1, 7, 15, 16))[1]
+    assert [one.shape[2:] for one in features][: len(whole)] == [one.shape[2:] for one in whole]
+
+
+def test_a_coarse_network_sees_means_and_is_the_networks_below_them() -> None:
+    network = make("unet_coarse", 2).eval()
+    image = torch.randn(1, 2, 32, 48)
+    means = image.reshape(1, 2, 16, 2, 24, 2).mean(dim=(3, 5))
+    with torch.no_grad():
+        expected = F.interpolate(network.network(means)[0], scale_factor=2, mode="bilinear")
+        torch.testing.assert_close(network(image)[0], expected)

@@ -122,7 +122,7 @@ def test_networks_learn_to_fill_in(dims: int) -> None:
         output.loss.backward()
         optimizer.step()
     terms = {name: float(value.detach()) for name, value in output.terms.items()}
-    assert terms.keys() == {"reconstruction_unet_strided", "reconstruction_unet_thin"}
+    assert terms.keys() == {"reconstruction_unet_strided", "reconstruction_unet_light"}
     assert max(terms.values()) < 0.75
 
 
@@ -134,7 +134,7 @@ def test_all_but_the_heads_goes_to_every_network_of_its_kind(scans: Path, tmp_pa
     assert config["cases"]["images"] == [f"scan{number}" for number in range(8)]  # of training, with a mask or without
     learned = load_file(tmp_path / "pre/weights.safetensors")
     problem = RunFolder(tmp_path / "pre")
-    assert {name.split(".")[0] for name in learned} == {"unet_strided", "unet_thin"}
+    assert {name.split(".")[0] for name in learned} == {"unet_strided", "unet_light"}
     method = build_method("uc_seg", {}, Problem(2, 1, 2, (32, 32), (8, 8), strides=((2, 2),) * 2, norm="instance"))
     fit = start_from(method, find_start(problem.path))
     new = {name for name in fit.missing if name.startswith("subnets")}

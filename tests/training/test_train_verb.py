@@ -96,7 +96,7 @@ def test_a_run_holds_everything_and_predicts(scans: Path, tmp_path: Path, method
     assert config["cases"]["unlabelled"] == ["scan4", "scan5", "scan6", "scan7"]
     assert config["cases"]["validation"] == ["scan8", "scan9", "scan10"]
     assert [x["step"] for x in RunFolder(tmp_path / "run").metrics() if "validation" in x] == [2, 4]
-    members = {"supervised": {"dice_unet"}, "uc_seg": {"dice_unet_strided", "dice_unet_thin"}}[method]
+    members = {"supervised": {"dice_unet"}, "uc_seg": {"dice_unet_strided", "dice_unet_light"}}[method]
     assert set(result.last) == {"step", "dice", "mirrored dice"} | members
     trained, plan, _ = load_method(result.run, "best")
     assert plan.patch == (32, 32)

@@ -69,9 +69,9 @@ class UCSegConfig(Strict):
     """Defaults are the published ones unless a comment says otherwise. A weight of zero: without it."""
 
     preset: Literal["default", "published"] = "default"  # published: the paper's values where nothing else is set
-    # DEVIATION: published unet, vnet. The V-Net learns at a fraction of the U-Net's pace. A thin second network costs
+    # DEVIATION: published unet, vnet. The V-Net learns at a fraction of the U-Net's pace. A light second network costs
     # little
-    subnets: tuple[str, str] = ("unet_strided", "unet_thin")
+    subnets: tuple[str, str] = ("unet_strided", "unet_light")
     upg: bool = True  # false: the mean of the two subnets' logits instead
     gate: Gate = "softmax"  # "published": one unbounded map; "none": plain fusion without uncertainty
     residual: bool = True  # DEVIATION: see PseudoLabelGenerator

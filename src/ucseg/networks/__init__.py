@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ucseg.errors import UserError
+from ucseg.networks.coarse_unet import CoarseUNet
 from ucseg.networks.encoder_unet import EncoderUNet
 from ucseg.networks.monai_networks import PREFIX, MonaiNetwork
 from ucseg.networks.resenc import ResEnc
@@ -20,9 +21,10 @@ from ucseg.networks.unet import ThinUNet, UNet
 from ucseg.networks.vnet import NormedVNet, VNet
 from ucseg.types import EFFNET, TIMM, Problem, is_encoder
 
-Network = UNet | StridedUNet | VNet | SwinUNet | ResEnc | MonaiNetwork | EncoderUNet
-NETWORKS: dict[str, type[UNet | StridedUNet | VNet | SwinUNet | ResEnc]] = {
+Network = UNet | CoarseUNet | StridedUNet | VNet | SwinUNet | ResEnc | MonaiNetwork | EncoderUNet
+NETWORKS: dict[str, type[UNet | CoarseUNet | StridedUNet | VNet | SwinUNet | ResEnc]] = {
     "unet": UNet,
+    "unet_coarse": CoarseUNet,
     "unet_thin": ThinUNet,
     "unet_strided": StridedUNet,
     "vnet": VNet,
@@ -33,6 +35,9 @@ NETWORKS: dict[str, type[UNet | StridedUNet | VNet | SwinUNet | ResEnc]] = {
 
 
 ON_ENCODER = ("unet", "unet_strided")
+LIGHT = "unet_light"
+OF_LITTLE_WORK = {2: "unet_thin", 3: "unet_coarse"}
+"""What LIGHT is. In 3D half of the channels is half of the work on a CPU, and a coarser volume a sixth."""
 
 
 def build_network(name: str, problem: Problem) -> Network:
@@ -41,6 +46,8 @@ def build_network(name: str, problem: Problem) -> Network:
     `monai:NAME` is one of MONAI's. `effnet_lite0` and `timm:NAME` get their weights from `load_pretrained`; so does the
     encoder of the problem, on which the U-Nets of whole width are built.
     """
+    if name == LIGHT:
+        name = OF_LITTLE_WORK[problem.dims]
     if problem.encoder is not None and name in ON_ENCODER:
         return EncoderUNet(problem.encoder, problem)
     if name.startswith(PREFIX):
@@ -48,7 +55,7 @@ def build_network(name: str, problem: Problem) -> Network:
     if is_encoder(name):
         return EncoderUNet(name, problem)
     if name not in NETWORKS:
-        known = f"known networks: {', '.join(NETWORKS)}, {EFFNET}, {TIMM}NAME, {PREFIX}NAME."
+        known = f"known networks: {', '.join(NETWORKS)}, {LIGHT}, {EFFNET}, {TIMM}NAME, {PREFIX}NAME."
         raise UserError("network-unknown", f"there is no network '{name}'; {known}")
     return NETWORKS[name](problem)
 

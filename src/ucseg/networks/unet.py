@@ -90,7 +90,7 @@ class UNetDecoder(nn.Module):
         return logits.float()
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        return self.logits(self.maps(features)[-1])
+        return self.logits([features[-1], *self.maps(features)][-1])
 
 
 class UNet(Levels):

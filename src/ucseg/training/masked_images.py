@@ -34,7 +34,7 @@ LEAST_BLOCKS = 4
 
 class MaskedImagesConfig(Strict):
     # those of uc_seg; each learns by itself
-    networks: tuple[str, ...] = Field(("unet_strided", "unet_thin"), min_length=1)
+    networks: tuple[str, ...] = Field(("unet_strided", "unet_light"), min_length=1)
     hidden: float = Field(0.75, gt=0, lt=1)  # share of the blocks that is hidden; nnssl's
     block: int = Field(16, ge=1, le=1024)  # most voxels along the edge of a block; nnssl's
 
