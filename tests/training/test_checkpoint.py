@@ -204,6 +204,24 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     assert read_json(tmp_path / "x.json") == {"dice": None, "far": [None, 1.5], "path": "a", "t": [1]}
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("weights", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_any_layout_move_the_right_weights(name: Any, weights: torch.memory_format) -> None:
+    """`--set compile=true` can give gradients that lie otherwise in memory than their weights."""
+    torch.manual_seed(0)
+    modules = [nn.Conv2d(4, 8, 3, bias=False).to(memory_format=weights) for _ in range(2)]
+    modules[1].load_state_dict(modules[0].state_dict())
+    optimizers = [make_optimizer(module, name, 0.1, 0.9, 1e-3) for module in modules]
+    for _ in range(3):
+        gradient = torch.randn(8, 4, 3, 3)
+        modules[0].weight.grad = torch.empty_like(modules[0].weight).copy_(gradient)
+        other = torch.channels_last if weights == torch.contiguous_format else torch.contiguous_format
+        modules[1].weight.grad = gradient.contiguous(memory_format=other)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(modules[1].weight, modules[0].weight)
+
+
 def test_the_optimiser_goes_on_as_if_never_saved() -> None:
     """Momentum comes back with the parameter's memory layout and for the right parameter."""
 

@@ -21,9 +21,24 @@ def make_optimizer(
     Short runs need that where a network has no norm layers. Its first beta is `momentum`.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
-    if name == "adamw":
-        return torch.optim.AdamW(trained, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay)
-    return torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    # One pass over each weight takes a third of the time on a CPU. On a GPU torch's choice is quick.
+    fused = True if all(p.device.type == "cpu" for p in trained) else None
+    optimizer: torch.optim.Optimizer = (
+        torch.optim.AdamW(trained, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
+        if name == "adamw"
+        else torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+    )
+    if fused:
+        optimizer.register_step_pre_hook(_lay_out_gradients)
+    return optimizer
+
+
+def _lay_out_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Each gradient in the order of its weights in memory; on a CPU, torch's one pass does not look at that."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if weight.grad is not None and weight.grad.stride() != weight.stride():
+                weight.grad = torch.empty_like(weight, requires_grad=False).copy_(weight.grad)
 
 
 def learning_rate(lr: float, schedule: Schedule, step: int, total: int) -> float:
