@@ -27,6 +27,18 @@ from provenance import RESULTS, machine
 KNOWN = ("channels", "classes", "dims", "fill_outlines", "mask_threshold", "modality", "name", "root", "seed")
 """What the earlier version knows of dataset.yaml."""
 
+FLAT_PLAN = ("plan.size=96", "plan.strides=null", "plan.labelled_batch=4", "plan.unlabelled_batch=4")
+SETS = {
+    "hc18": ("5pct", FLAT_PLAN),
+    "isic": ("5pct", FLAT_PLAN),
+    "kvasir": ("10pct", FLAT_PLAN),
+    "hippocampus": (
+        "5pct",
+        ("plan.patch=[32,48,32]", "plan.strides=null", "plan.labelled_batch=2", "plan.unlabelled_batch=2"),
+    ),
+}
+"""Amount of labels and plan of the studies."""
+
 
 def as_then(dataset: Path, copy: Path) -> Path:
     """A copy of a data set whose dataset.yaml has only what the earlier version knows."""
@@ -36,8 +48,9 @@ def as_then(dataset: Path, copy: Path) -> Path:
     return copy
 
 
-def curve(build: Path, study: Path, labelled: str, run: Path, steps: int, seed: int) -> list[list[Any]]:
+def curve(build: Path, study: Path, name: str, run: Path, steps: int, seed: int) -> list[list[Any]]:
     """Train with the package in `build`; its validations."""
+    labelled, plan = SETS[name]
     sys.path.insert(0, str(build / "src"))
     package = importlib.import_module("ucseg")
     if not Path(package.__file__ or "").is_relative_to(build):
@@ -46,10 +59,7 @@ def curve(build: Path, study: Path, labelled: str, run: Path, steps: int, seed: 
     vars(trainer)["time"] = SimpleNamespace(monotonic=time.process_time, perf_counter=time.perf_counter)
     shutil.rmtree(run, ignore_errors=True)
     data = as_then(study / "datasets" / labelled, run.with_name(f"{run.name}-data"))
-    package.train(
-        data, out=run, steps=steps, seed=seed, workers=0, precision="fp32",
-        set=["plan.size=96", "plan.strides=null", "plan.labelled_batch=4", "plan.unlabelled_batch=4"],
-    )  # fmt: skip
+    package.train(data, out=run, steps=steps, seed=seed, workers=0, precision="fp32", set=list(plan))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [[one["seconds"], one["step"], round(one["validation"]["dice"], 5)] for one in lines if "validation" in one]
 
@@ -57,16 +67,15 @@ def curve(build: Path, study: Path, labelled: str, run: Path, steps: int, seed: 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=("hc18", "isic", "kvasir"))
+    parser.add_argument("set", choices=SETS)
     parser.add_argument("--build", type=Path, required=True, help="checkout of the earlier version")
     parser.add_argument("--work", type=Path, required=True, help="folder of the study of equal time")
     parser.add_argument("--steps", type=int, required=True, help="that take as long as the study's runs")
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
-    labelled = "10pct" if words.set == "kvasir" else "5pct"
     work, build = words.work.absolute(), words.build.absolute()
     name = f"earlier-{words.seed}"
-    found = curve(build, work / "comparison", labelled, work / name, words.steps, words.seed)
+    found = curve(build, work / "comparison", words.set, work / name, words.steps, words.seed)
     file = RESULTS / "time_to_dice" / words.set / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     known = {"build": build.name, "seed": words.seed, "steps": words.steps, **machine()}
