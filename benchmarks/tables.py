@@ -432,6 +432,26 @@ def steps() -> str:
     return "\n".join([*lines, "", *commands, ""])
 
 
+def over_supervised(found: dict[str, Any]) -> str:
+    """What a step of each method costs over a supervised one (step_over_supervised.json)."""
+    rows = found["rows"]
+    lines = [
+        "## A training step over a supervised one",
+        "",
+        "CPU seconds of forward and backward, in brackets how often a supervised step of the same labelled images fits.",
+        "Means over 20 steps that are spread over a run of whole images, so that schedules count. Data and optimiser do",
+        f"not. Medians over {found['rounds']} rounds, in which all took turns on one core of a busy machine. `earlier` is",
+        f"the code of commit `{found['earlier'][:10]}`. It and `preset=published` have no encoder.",
+        "",
+        f"| method | {' | '.join(rows)} |",
+        f"| --- |{' --- |' * len(rows)}",
+    ]
+    for name in next(iter(rows.values())):
+        cells = (f"{of[name]['cpu_seconds']:.3f} ({of[name]['over_supervised']:.2f})" for of in rows.values())
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def growth(sizes: dict[str, dict[str, Any]]) -> str:
     """What UC-Seg's step costs over patch sizes and classes (step_growth.json)."""
     lines = [
@@ -503,6 +523,7 @@ def page() -> str:
     parts += [section] if (section := beside_nnunet(runs, comparisons)) else []
     parts += [section] if (section := partly_labelled()) else []
     parts += [EARLIER, *(table(result) for result in results if "study" in result)]
+    parts.append(over_supervised(json.loads((RESULTS / "step_over_supervised.json").read_text())))
     parts.append(steps())
     parts.append(growth(json.loads((RESULTS / "step_growth.json").read_text())["sizes"]))
     parts.append(preparing(json.loads((RESULTS / "scale.json").read_text())["kinds"]))
