@@ -222,6 +222,27 @@ def test_gradients_of_any_layout_move_the_right_weights(name: Any, weights: torc
     torch.testing.assert_close(modules[1].weight, modules[0].weight)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_weight_may_get_its_first_gradient_later_than_others(name: Any) -> None:
+    """As the weights of a part that a method uses from a later step on."""
+
+    def trained(make: Any) -> nn.Module:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        optimizer = make(module)
+        for step in range(3):
+            (module if step else module[0])(torch.ones(1, 2)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return module
+
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]
+    also = {"sgd": {"momentum": 0.9}, "adamw": {"betas": (0.9, 0.999)}}[name]
+    whole = trained(lambda module: kind(module.parameters(), lr=0.1, weight_decay=1e-3, foreach=False, **also))
+    found = trained(lambda module: make_optimizer(module, name, 0.1, 0.9, 1e-3))
+    torch.testing.assert_close(list(found.parameters()), list(whole.parameters()))
+
+
 def test_the_optimiser_goes_on_as_if_never_saved() -> None:
     """Momentum comes back with the parameter's memory layout and for the right parameter."""
 

@@ -29,16 +29,24 @@ def make_optimizer(
         else torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
     )
     if fused:
-        optimizer.register_step_pre_hook(_lay_out_gradients)
+        optimizer.register_step_pre_hook(_make_ready)
     return optimizer
 
 
-def _lay_out_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Each gradient in the order of its weights in memory; on a CPU, torch's one pass does not look at that."""
+def _make_ready(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """What torch's one pass does not look at on a CPU.
+
+    Each gradient comes into the order of its weights in memory. A weight whose first gradient comes later than that of
+    others, as those of a part of a method may, gets a momentum of zero.
+    """
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            if weight.grad is not None and weight.grad.stride() != weight.stride():
+            if weight.grad is None:
+                continue
+            if weight.grad.stride() != weight.stride():
                 weight.grad = torch.empty_like(weight, requires_grad=False).copy_(weight.grad)
+            if group.get("momentum") and "momentum_buffer" not in optimizer.state[weight]:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight, requires_grad=False)
 
 
 def learning_rate(lr: float, schedule: Schedule, step: int, total: int) -> float:
