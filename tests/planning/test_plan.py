@@ -122,6 +122,12 @@ def test_size_of_plain_images(shapes: list[tuple[int, int]], size: tuple[int, in
     assert whole_size(np.array(shapes, float)).value == size
 
 
+@pytest.mark.parametrize(("shape", "limited"), [((20, 30), False), ((16, 600), False), ((64, 5000), True)])
+def test_a_least_edge_is_not_said_to_enlarge_what_the_limit_shrinks(shape: tuple[int, int], limited: bool) -> None:
+    why = whole_size(np.array([shape] * 3, float)).why
+    assert "32 pixels" in why and ("at most" in why) == limited
+
+
 def test_target_spacing() -> None:
     assert target_spacing(np.array([[1, 1, 1], [1.2, 1, 1], [1.2, 1, 2]])).value == (1.2, 1, 1)
     coarse = np.array([[0.5, 0.5, z] for z in (2, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5)])

@@ -160,7 +160,8 @@ def whole_size(shapes: Array, most: float = IMAGE_PIXELS) -> Choice[tuple[int, .
         edges = [max(32, int(edge / 16) * 16) for edge in (rows, columns)]
         long = int(np.argmax(edges))
         edges[long] = max(32, min(edges[long], int(most / edges[1 - long] / 16) * 16))
-        return Choice((edges[0], edges[1]), f"{seen}; too small for the networks, so enlarged")
+        least = f"{seen}; no edge is below the 32 pixels that the networks need"
+        return Choice((edges[0], edges[1]), f"{least}; {limit}" if pixels == most else least)
     best = min(fits, key=lambda edges: (abs(np.log(edges[0] / edges[1] * columns / rows)), -edges[0] * edges[1]))
     return Choice(best, why)
 
