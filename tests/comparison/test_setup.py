@@ -294,3 +294,10 @@ def test_naming_the_optimiser_that_an_encoder_has_anyway_changes_nothing(root: P
     prepared(root, **flat | {"settings": [*SMALL, "plan.encoder=null"]})
     with refused("variants-same"):
         prepared(root, **flat | {"settings": [*SMALL, "plan.encoder=null"], "variants": ["bcp", "bcp:optimizer=sgd"]})
+
+
+def test_the_light_network_is_the_one_that_it_stands_for(root: Path) -> None:
+    thin, coarse = (f"uc_seg:method.subnets=[unet_strided,{name}]" for name in ("unet_thin", "unet_coarse"))
+    with refused("variants-same", naming=[f"'{thin}'", "'uc_seg'"]):
+        prepared(root, settings=SMALL, variants=["uc_seg", thin])
+    prepared(root, settings=SMALL, variants=["uc_seg", coarse])

@@ -16,6 +16,7 @@ from ucseg.dataset.manifest import Dataset, load_dataset, reference_masks
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import check_tolerance
 from ucseg.methods import build_method, settings_of
+from ucseg.networks import LIGHT, OF_LITTLE_WORK
 from ucseg.networks.pretrained import load_pretrained
 from ucseg.planning.plan import Plan
 from ucseg.training.device import choose_device
@@ -105,7 +106,7 @@ def set_up(wanted: Wanted) -> Setup:
     given = sort_settings(wanted.settings, {})["plan"]
     plan, plan_from = choose_plan(amounts[0], given, before)
     built = {variant.text: tried(_build, variant, wanted, plan) for variant in variants}
-    problems = problems or _twins(variants, wanted, {text: one.encoder for text, one in built.items()})
+    problems = problems or _twins(variants, wanted, plan.dims, {text: one.encoder for text, one in built.items()})
     if problems:
         raise UserError.together(problems)
     started = {text: one.start for text, one in built.items() if one.start is not None}
@@ -155,10 +156,11 @@ def _unusable(dataset: Dataset) -> list[UserError]:
     return found
 
 
-def _twins(variants: Sequence[Variant], wanted: Wanted, encoder: Mapping[str, bool]) -> list[UserError]:
+def _twins(variants: Sequence[Variant], wanted: Wanted, dims: int, encoder: Mapping[str, bool]) -> list[UserError]:
     """Variants with the same settings: hours of training that would show nothing.
 
     Args:
+        dims: of the networks.
         encoder: for each variant, whether a network has an encoder for photographs.
     """
     first: dict[tuple[str, str, str], str] = {}
@@ -166,7 +168,8 @@ def _twins(variants: Sequence[Variant], wanted: Wanted, encoder: Mapping[str, bo
     for variant in variants:
         train = check_settings(variant, wanted.settings, wanted.options).settled(encoder[variant.text])
         method = settings_of(variant.method, sort_settings(list(variant.all_settings), {})["method"])
-        twin = first.setdefault((variant.method, repr(train), repr(method)), variant.text)
+        own = repr(method).replace(repr(LIGHT), repr(OF_LITTLE_WORK[dims]))
+        twin = first.setdefault((variant.method, repr(train), own), variant.text)
         if twin != variant.text:
             said = f"variant '{variant.text}': has the settings of '{twin}' and would train the same; leave one out."
             problems.append(UserError("variants-same", said))
