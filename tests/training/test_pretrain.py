@@ -209,6 +209,12 @@ def test_hours_become_steps_by_measuring_one(
     assert "steps-chosen" in [kind for kind, _ in said]
 
 
+def test_a_rate_that_changes_the_optimiser_is_reported(scans: Path, tmp_path: Path, said: list[Any]) -> None:
+    encoder = "method.networks=['effnet_lite0:random']"
+    pretrain(scans, tmp_path / "pre", steps=1, set=[*SMALL, encoder, "lr=0.01"])
+    assert "SGD" in dict(said)["optimizer-follows"]
+
+
 def test_on_the_command_line(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "pre"
     words = [word for setting in SMALL for word in ("--set", setting)]

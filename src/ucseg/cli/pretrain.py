@@ -11,6 +11,7 @@ import typer
 from ucseg.cli.starting import load_start
 from ucseg.cli.terminal import console, progress_bar, say
 from ucseg.cli.train import find_plan, holding, keeping_memory, settings_for
+from ucseg.cli.training_words import say_which_optimizer
 from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def _pretrain(
         chosen = find_plan(data, run.plan_file if resume and plan is None else plan, asked["plan"], None, None)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = MaskedImages(method, chosen.problem)
+        say_which_optimizer(config, model)
         config = config.settled(model.has_encoder)
         start = load_start(model, config.init, before.get("init"), resume and "init" not in asked["train"], resume)
         require_batch(partial(MaskedImages, method), chosen, config, model.views, masks=False)
