@@ -301,3 +301,13 @@ def test_the_light_network_is_the_one_that_it_stands_for(root: Path) -> None:
     with refused("variants-same", naming=[f"'{thin}'", "'uc_seg'"]):
         prepared(root, settings=SMALL, variants=["uc_seg", thin])
     prepared(root, settings=SMALL, variants=["uc_seg", coarse])
+
+
+def test_an_optimiser_that_is_new_to_networks_without_an_encoder_is_refused(root: Path, tmp_path: Path) -> None:
+    """For the others it is the default, so it may be named."""
+    vnet = "supervised:method.networks=[vnet]"
+    prepared(root, out=tmp_path, settings=SMALL, variants=["uc_seg", vnet]).definition.save(tmp_path)
+    named = [*SMALL, "optimizer=adamw"]
+    prepared(root, out=tmp_path, settings=named, variants=["uc_seg"])
+    with refused("comparison-changed", naming=[f"'optimizer of {vnet}'", "sgd", "adamw"]):
+        prepared(root, out=tmp_path, settings=named, variants=["uc_seg", vnet])

@@ -38,9 +38,10 @@ class Definition:
     """All that cells have in common, as plain values.
 
     `fixed` may not change: training settings, plan, how test cases are measured, content of the splits. `labelled`
-    (amount -> cases) and `tests` (test set -> content) may grow, and so may `starts` (variant -> content of the weights
-    that it starts from). `plan_from` says in words where the plan came from. `precision` is that of every cell: "auto"
-    of a cell by itself would be timed for each; "" in comparisons of earlier versions.
+    (amount -> cases) and `tests` (test set -> content) may grow. So may `starts` (variant -> content of the weights
+    that it starts from) and `optimizers` (variant -> its optimiser and learning rate). `plan_from` says in words where
+    the plan came from. `precision` is that of every cell: "auto" of a cell by itself would be timed for each; "" in
+    comparisons of earlier versions.
     """
 
     fixed: dict[str, Any]
@@ -49,6 +50,7 @@ class Definition:
     plan_from: str
     starts: dict[str, str] = field(default_factory=dict)
     precision: str = ""
+    optimizers: dict[str, str] = field(default_factory=dict)
 
     def save(self, out: Path) -> None:
         write_json(out / FILE, vars(self))
@@ -98,6 +100,7 @@ def define(
     tolerance: float,
     mirror: bool,
     starts: dict[str, str],
+    optimizers: dict[str, str],
 ) -> Definition:
     """The definition of a comparison; reads every file of the dataset once."""
     settled = config.settled(plan.encoder is not None).model_dump(mode="json")
@@ -115,7 +118,7 @@ def define(
     labelled = {amount.text: amount.labelled for amount in amounts}
     precision = choose_precision(config.precision, choose_device(config.device))
     tests_now = {test.key: digest(test.cases) for test in tests}
-    return Definition(fixed, labelled, tests_now, plan_from, starts, precision)
+    return Definition(fixed, labelled, tests_now, plan_from, starts, precision, optimizers)
 
 
 def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
@@ -154,6 +157,8 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         ("labelled cases of", before.labelled, now.labelled),
         ("content of the cases of", before.tests, now.tests),
         ("content of the first weights of", before.starts, now.starts),
+        # A default that depends on a variant's networks. Where it is another one for all, one line is enough.
+        ("optimizer of", before.optimizers if _one_optimizer(old, new) else {}, now.optimizers),
     ):
         old |= {f"{what} {key}": then[key] for key in here if key in then}
         new |= {f"{what} {key}": here[key] for key in here if key in then}
@@ -170,7 +175,12 @@ def agree(before: Definition | None, now: Definition, out: Path) -> Definition:
         raise UserError.together(wrong + twins)
     starts = before.starts | now.starts
     grown = (before.labelled | now.labelled, before.tests | now.tests)
-    return Definition(now.fixed, *grown, before.plan_from, starts, before.precision)
+    optimizers = before.optimizers | now.optimizers
+    return Definition(now.fixed, *grown, before.plan_from, starts, before.precision, optimizers)
+
+
+def _one_optimizer(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return all(old.get(name) == new.get(name) for name in ("train.optimizer", "train.lr"))
 
 
 def _changed(old: Any, new: Any) -> str:

@@ -106,13 +106,16 @@ def set_up(wanted: Wanted) -> Setup:
     given = sort_settings(wanted.settings, {})["plan"]
     plan, plan_from = choose_plan(amounts[0], given, before)
     built = {variant.text: tried(_build, variant, wanted, plan) for variant in variants}
-    problems = problems or _twins(variants, wanted, plan.dims, {text: one.encoder for text, one in built.items()})
     if problems:
+        raise UserError.together(problems)
+    settled = {one.text: _settled(one, wanted, built[one.text].encoder) for one in variants}
+    if problems := _twins(variants, settled, plan.dims):
         raise UserError.together(problems)
     started = {text: one.start for text, one in built.items() if one.start is not None}
     digests = {text: start.digest for text, start in started.items()}
     how = (wanted.tolerance, wanted.mirror)
-    now = define(dataset, amounts, cohorts, plan, plan_from, config, *how, digests)
+    optimizers = {text: f"{train.optimizer}, lr {train.lr:g}" for text, train in settled.items()}
+    now = define(dataset, amounts, cohorts, plan, plan_from, config, *how, digests, optimizers)
     definition = agree(before, now, wanted.out)
     asked = [amount.text for amount in amounts if amount.text != ALL or ALL in wanted.labelled]
     grid = cells(variants, asked, wanted.seeds)
@@ -156,20 +159,24 @@ def _unusable(dataset: Dataset) -> list[UserError]:
     return found
 
 
-def _twins(variants: Sequence[Variant], wanted: Wanted, dims: int, encoder: Mapping[str, bool]) -> list[UserError]:
+def _settled(variant: Variant, wanted: Wanted, encoder: bool) -> TrainConfig:
+    """What the variant trains with. `encoder`: a network has one for photographs."""
+    return check_settings(variant, wanted.settings, wanted.options).settled(encoder)
+
+
+def _twins(variants: Sequence[Variant], settled: Mapping[str, TrainConfig], dims: int) -> list[UserError]:
     """Variants with the same settings: hours of training that would show nothing.
 
     Args:
+        settled: what each variant trains with.
         dims: of the networks.
-        encoder: for each variant, whether a network has an encoder for photographs.
     """
     first: dict[tuple[str, str, str], str] = {}
     problems = []
     for variant in variants:
-        train = check_settings(variant, wanted.settings, wanted.options).settled(encoder[variant.text])
         method = settings_of(variant.method, sort_settings(list(variant.all_settings), {})["method"])
         own = repr(method).replace(repr(LIGHT), repr(OF_LITTLE_WORK[dims]))
-        twin = first.setdefault((variant.method, repr(train), own), variant.text)
+        twin = first.setdefault((variant.method, repr(settled[variant.text]), own), variant.text)
         if twin != variant.text:
             said = f"variant '{variant.text}': has the settings of '{twin}' and would train the same; leave one out."
             problems.append(UserError("variants-same", said))
