@@ -378,6 +378,8 @@ def test_written_and_read_again(tmp_path: Path) -> None:
         read_plan(path)
     with pytest.raises(UserError, match=r"slice_axis"):
         plan_from({**plan.model_dump(), "slice_axis": 1}, "plan")
+    with refused("setting-value", naming="'strides'"):  # and not the patch, which fits those of before
+        plan_from({**plan.model_dump(), "strides": [[4, 4, 4]]}, "plan")
 
 
 def test_the_verb(

@@ -91,7 +91,7 @@ class Plan(Strict):
     )
     encoder: str | None = Field(
         default=None,
-        description="2D: the pretrained encoder on which unet and unet_strided are built; null: none",
+        description="2D: the pretrained encoder on which unet, unet_strided and unet_coarse are built; null: none",
     )
     token: tuple[int, ...] = Field(description="patches into which the pseudo-label generator cuts uncertainty maps")
     labelled_batch: int = Field(ge=1, le=MOST_BATCH, description="labelled patches a step")
@@ -176,8 +176,8 @@ class Plan(Strict):
     @field_validator("size", "patch")
     @classmethod
     def _divisible(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
-        if value is not None and "dims" in info.data:
-            divide = multiples(info.data.get("strides"), info.data["dims"])
+        if value is not None and {"dims", "strides"} <= info.data.keys():  # wrong strides say nothing about an edge
+            divide = multiples(info.data["strides"], info.data["dims"])
             pairs = list(zip(value, divide, strict=False))
             if any(edge < by or edge % by for edge, by in pairs):
                 said = divide[0] if len(set(divide)) == 1 else list(divide)
