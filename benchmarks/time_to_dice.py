@@ -8,7 +8,8 @@ steps.
 from __future__ import annotations
 
 import json
-from statistics import fmean, median
+import math
+from statistics import fmean
 
 from provenance import RESULTS
 
@@ -48,11 +49,11 @@ def seconds_to(curve: Curve, dice: float) -> float | None:
 
 
 def said(runs: dict[int, Curve], goal: float) -> str:
-    """The median time of the runs, with how many there are."""
-    times = [(seconds_to(curve, goal), curve[-1][0]) for curve in runs.values()]
-    middle = median(reached if reached is not None else 1e6 + end for reached, end in times)
-    text = f"{middle:.0f}" if middle < 1e6 else f"> {middle - 1e6:.0f}"
-    return f"{text} ({sum(reached is not None for reached, _ in times)} of {len(times)})"
+    """The median time of the runs, with how many there are; of two in the middle the later one, if it has no time."""
+    times = sorted((seconds_to(curve, goal) or math.inf, curve[-1][0]) for curve in runs.values())
+    (low, _), (high, end) = times[(len(times) - 1) // 2], times[len(times) // 2]
+    text = f"> {end:.0f}" if math.isinf(high) else f"{(low + high) / 2:.0f}"
+    return f"{text} ({sum(math.isfinite(reached) for reached, _ in times)} of {len(times)})"
 
 
 def short_name(study: str) -> str:
