@@ -37,8 +37,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(root: Path, **change: Any) -> Wanted:
     values: dict[str, Any] = {
         "dataset": root / "data", "out": root / "out", "labelled": ["2"], "variants": ["uc_seg"], "seeds": 1,
-        "steps": 5, "hours": None, "reference": None, "settings": ["lr=0.02", *SMALL], "test_on": [], "tolerance": 2.0,
-        "mirror": True, "command": "again",
+        "steps": 5, "hours": None, "reference": None, "settings": ["lr=0.02", "optimizer=sgd", *SMALL], "test_on": [],
+        "tolerance": 2.0, "mirror": True, "command": "again",
     }  # fmt: skip
     return Wanted(**values | change)
 
@@ -63,7 +63,7 @@ def test_the_grid_the_amounts_and_the_facts_are_those_asked_for(root: Path) -> N
     assert list(setup.study.tests) == ["test", str((root / "other").resolve())]
     assert (setup.config.steps, setup.config.lr, setup.plan.labelled_batch) == (5, 0.02, 1)
     assert "2 masks of --labelled 2" in setup.study.facts["Plan"]
-    assert setup.common == ["lr=0.02"]  # the rest is in the plan
+    assert setup.common == ["lr=0.02", "optimizer=sgd"]  # the rest is in the plan
     assert "6 with a mask" in setup.study.facts["Training"]
     assert setup.study.notes == []
     assert files(root) == before  # nothing is written
@@ -311,3 +311,9 @@ def test_an_optimiser_that_is_new_to_networks_without_an_encoder_is_refused(root
     prepared(root, out=tmp_path, settings=named, variants=["uc_seg"])
     with refused("comparison-changed", naming=[f"'optimizer of {vnet}'", "sgd", "adamw"]):
         prepared(root, out=tmp_path, settings=named, variants=["uc_seg", vnet])
+
+
+def test_a_common_rate_that_means_sgd_is_noted(root: Path) -> None:
+    assert any("SGD" in note and "uc_seg" in note for note in prepared(root, settings=["lr=0.02", *SMALL]).study.notes)
+    assert prepared(root, settings=["lr=0.02", "optimizer=adamw", *SMALL]).study.notes == []
+    assert prepared(root, settings=["lr=0.02", "plan.encoder=null", *SMALL]).study.notes == []

@@ -13,6 +13,7 @@ from ucseg.dataset.splits import share_or_cases, subjects_in_two_splits
 from ucseg.errors import some
 from ucseg.planning.plan import Plan, read_plan
 from ucseg.training.run_folder import RunFolder
+from ucseg.training.settings import TrainConfig
 from ucseg.training.start import Start
 
 NOT_COMPARED = {"steps", "always_present", "made_of"}
@@ -61,6 +62,17 @@ def plan_not_used(dataset: Dataset, plan: Plan) -> list[str]:
     return [
         f"{file} is not used: it may know masks that the runs must not see. The plan of this comparison differs in "
         f"{', '.join(differ)}. To give a value, write --set plan.KEY=VALUE."
+    ]
+
+
+def sgd_follows(config: TrainConfig, encoders: Mapping[str, bool]) -> list[str]:
+    """That a common learning rate by itself means SGD for variants whose networks have an encoder for photographs."""
+    on_encoder = [text for text, encoder in encoders.items() if encoder]
+    if config.lr is None or config.optimizer is not None or not on_encoder:
+        return []
+    return [
+        f"{some(on_encoder)} train with SGD, because lr is set and optimizer is not; for AdamW, give --set "
+        "optimizer=adamw too."
     ]
 
 

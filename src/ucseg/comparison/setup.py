@@ -122,6 +122,7 @@ def set_up(wanted: Wanted) -> Setup:
     study = _study(wanted, dataset, amounts, cohorts, grid, reference, config, definition)
     study.notes.extend(about.masks_seen(dataset, amounts, started))
     study.notes.extend(about.plan_not_used(dataset, plan) + about.plan_saw_more(before, amounts[0]))
+    study.notes.extend(about.sgd_follows(config, {text: one.encoder for text, one in built.items()}))
     common = [one for one in wanted.settings if one.partition("=")[0].strip().split(".")[0] != "plan"]
     return Setup(study, dataset, plan, config, definition, {one.text: one for one in amounts}, common)
 
