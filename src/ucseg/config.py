@@ -138,10 +138,10 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     return did_you_mean(str(location[-1]), fields) or f"known settings: {', '.join(sorted(fields))}."
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "did you mean 'X'?", X being the nearest known name; "" where none is near."""
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """ "did you mean 'X'?", X being `before` and the nearest known name; "" where none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean '{close[0]}'?" if close else ""
+    return f"did you mean '{before}{close[0]}'?" if close else ""
 
 
 def parse_overrides(settings: str | Iterable[str]) -> dict[str, Any]:

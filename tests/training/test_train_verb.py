@@ -236,6 +236,8 @@ def test_a_run_does_not_go_on_where_masks_are_read_in_another_way(scans: Path, t
         ({"set": ["stepz=3"]}, "setting-unknown", ["'stepz'", "'steps'"]),
         ({"set": ["mixing=false"]}, "set-elsewhere", "--set method.mixing="),
         ({"set": ["patch=32"]}, "set-elsewhere", "--set plan.patch="),
+        ({"set": ["labeled_batch=4"]}, "set-elsewhere", "'plan.labelled_batch'"),
+        ({"set": ["mixin=false"]}, "set-elsewhere", "'method.mixing'"),
         ({"set": ["method.lamda_max=1"], "method": "uc_seg"}, "setting-unknown", ["'lamda_max'", "'lambda_max'"]),
         ({"set": ["plan.pach=32"]}, "setting-unknown", ["'pach'", "'patch'", "ucseg plan DATASET --set"]),
         ({"set": ["plan.preset=published"]}, "plan-preset", ["plan.preset=published", "ucseg plan DATASET --set"]),

@@ -162,7 +162,8 @@ def say_how_it_ended(
         if calibrated.dice and calibrated.dice.width is None:
             lacking = "; too few of them for an interval of the predicted Dice"
         how = f"at temperature {calibrated.temperature:.2f}{lacking}"
-        say("calibrated", f"Calibrated on {calibrated.cases} validation cases, {how}.")
+        plural = "s" * (calibrated.cases != 1)
+        say("calibrated", f"Calibrated on {calibrated.cases} validation case{plural}, {how}.")
     if result.silent:
         say(
             "silent-terms",

@@ -65,6 +65,8 @@ def find_sources(given: Sequence[Path]) -> Sources:
     """
     found = Sources()
     for folder in given:
+        if not folder.exists():
+            raise UserError("report-not-there", f"{folder}: there is no such folder; check the path.")
         kind = next((kind for kind, mark in _MARKS.items() if (folder / mark).is_file()), None)
         if kind is None:
             raise UserError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ucseg.config import Strict, parse_overrides
+from ucseg.config import Strict, did_you_mean, parse_overrides
 from ucseg.errors import UserError
 from ucseg.machine.pool import MOST_WORKERS
 from ucseg.methods import METHODS
@@ -137,6 +137,10 @@ def sort_settings(texts: list[str], options: Mapping[str, Any]) -> dict[str, dic
         home = next((room for room, keys in homes.items() if key in keys and key not in TrainConfig.model_fields), None)
         if home:
             raise UserError("set-elsewhere", f"'{key}' is a setting of the {home}; write --set {home}.{key}=VALUE.")
+        if key not in TrainConfig.model_fields and not did_you_mean(key, TrainConfig.model_fields):
+            near = [hint for room, keys in homes.items() if (hint := did_you_mean(key, keys, f"{room}."))]
+            if near:
+                raise UserError("set-elsewhere", f"training has no setting '{key}'; {near[0]}")
         if key in options and options[key] != value:
             raise UserError(
                 "set-contradicts", f"--{key} {options[key]} and --set {key}={value} contradict each other; give one."
