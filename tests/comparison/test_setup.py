@@ -255,8 +255,8 @@ def test_weights_to_start_from_are_part_of_what_may_not_change(root: Path, tmp_p
     """Their content, not only their place; and a run that has seen hidden masks gets a note."""
     small = ["plan.size=[16, 16]", "plan.patch=[16, 16]", "plan.token=[8, 8]", "plan.strides=[2]"]
     ucseg.train(
-        root / "data", out=tmp_path / "run", method="supervised", steps=1, set=small, workers=0, device="cpu",
-        cache=tmp_path / "cache",
+        root / "data", out=tmp_path / "run", method="supervised", steps=1, set=[*small, "precision=fp32"],
+        workers=0, device="cpu", cache=tmp_path / "cache",
     )  # fmt: skip
     variant = f"supervised:init={tmp_path / 'run'}"
     options = {"variants": ["supervised", variant], "out": tmp_path / "out"}
