@@ -37,7 +37,11 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "n": 4,
     },
 }  # fmt: skip
-TODAY = ("supervised", "uc_seg", "uc_seg preset=published", "mean_teacher", "cps", "unimatch", "bcp")
+TODAY = (
+    *("supervised", "supervised networks=[unet_thin]", "supervised networks=[unet_coarse]"),
+    *("uc_seg", "uc_seg subnets=[unet_strided,unet_thin]", "uc_seg attention_width=null", "uc_seg preset=published"),
+    *("mean_teacher", "cps", "unimatch", "bcp"),
+)
 EARLIER = ("uc_seg",)
 
 
@@ -45,6 +49,7 @@ def seconds(name: str, title: str) -> float:
     """CPU seconds of a step, with the package that is first on the path."""
     import torch
 
+    from ucseg.config import parse_overrides
     from ucseg.methods import build_method
     from ucseg.types import Batch, Problem, Progress
 
@@ -54,7 +59,7 @@ def seconds(name: str, title: str) -> float:
     known = {field.name for field in dataclasses.fields(Problem)}
     problem = Problem(**{key: value for key, value in ({"norm": "instance"} | given).items() if key in known})
     word, *settings = name.split()
-    method = build_method(word, dict(one.split("=") for one in settings), problem).train()
+    method = build_method(word, parse_overrides(settings), problem).train()
     image, label = torch.randn(n, problem.channels, *problem.patch), torch.zeros(n, *problem.patch, dtype=torch.long)
     label[..., : problem.patch[-1] // 3] = 1
     views = {view: torch.randn_like(image) for view in method.views}
@@ -76,7 +81,7 @@ def seconds(name: str, title: str) -> float:
 
 
 def measured(build: Path, name: str, title: str) -> float:
-    """`seconds` in a process of its own, with the package in `build`."""
+    """`seconds` in a new process, with the package in `build`."""
     environment = os.environ | {"PYTHONPATH": str(build / "src"), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--of", name, title]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

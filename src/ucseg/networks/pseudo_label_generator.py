@@ -20,7 +20,7 @@ FUSION_WIDTHS = (16, 32, 64, 32, 16)
 PUBLISHED_ATTENTION = {2: 96, 3: 1024}
 """How wide tokens are."""
 HEADS = 8
-HEAD_WIDTH = 64
+LEAST_HEAD_WIDTH = 64
 MLP_WIDTH = 384
 DROPOUT = 0.1
 
@@ -38,8 +38,8 @@ class UncertaintyAttention(nn.Module):
 
     def __init__(self, dims: int, patch: tuple[int, ...], token: tuple[int, ...], outputs: int, width: int) -> None:
         super().__init__()
-        # 64 in 2D and 128 in 3D, as in the paper.
-        head_width = HEAD_WIDTH if width < PUBLISHED_ATTENTION[3] else 2 * HEAD_WIDTH
+        # At the published widths 64 in 2D and 128 in 3D, as in the paper.
+        head_width = max(LEAST_HEAD_WIDTH, width // HEADS)
         self.dims, self.token, self.heads, self.head_width = dims, token, HEADS, head_width
         grid = [-(-size // edge) for size, edge in zip(patch, token, strict=True)]
         voxels = math.prod(token)
