@@ -8,6 +8,10 @@ another one: a study of hours can be done in pieces. WORK holds the report (inde
 
 In a study of equal time (NAME_time, NAME_time_plain) every run has the same CPU seconds, and its validation curve is
 kept in curves/RUN.json as [CPU seconds, step, Dice].
+
+Runs of one study may be made on several machines. Where a step of supervised training takes R times the CPU seconds
+that it takes in the kept runs, `--slower R` gives each run R times the seconds. Its curve is kept divided by R; note.md
+of the study names such runs.
 """
 
 from __future__ import annotations
@@ -126,23 +130,26 @@ def ucseg(*words: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "ucseg.cli.main", *map(str, words)], check=True)
 
 
-def copy_new(source: Path, target: Path, old: str, new: str) -> None:
-    """Cells and summaries that `target` has not, or older ones; `old` in them, a path, becomes `new`."""
+def copy_new(source: Path, target: Path, changes: dict[str, str]) -> None:
+    """Cells and summaries that `target` has not, or older ones, with words in them replaced: old -> new."""
     for file in [*(source / "cells").glob("*.json"), *(source / name for name in KEPT)]:
         copy = target / file.relative_to(source)
         if file.exists() and (not copy.exists() or copy.stat().st_mtime_ns < file.stat().st_mtime_ns):
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(file.read_text().replace(old, new))
+            text = file.read_text()
+            for old, new in changes.items():
+                text = text.replace(old, new)
+            copy.write_text(text)
 
 
-def keep_curves(runs: Path, target: Path) -> None:
-    """The validation curves of the runs whose cells are kept: [CPU seconds, step, Dice] of each validation."""
+def keep_curves(runs: Path, target: Path, slower: float) -> None:
+    """The validation curves of the runs whose cells are kept: [CPU seconds / slower, step, Dice] of each validation."""
     for cell in (target / "cells").glob("*.json"):
         log, curve = runs / cell.stem / "metrics.jsonl", target / "curves" / cell.name
         if log.exists() and not curve.exists():
             lines = [json.loads(line) for line in log.read_text().splitlines()]
             points = [
-                [line["work"], line["step"], round(line["validation"]["dice"], 5)]
+                [line["work"] / slower, line["step"], round(line["validation"]["dice"], 5)]
                 for line in lines
                 if "validation" in line and "work" in line
             ]
@@ -151,18 +158,18 @@ def keep_curves(runs: Path, target: Path) -> None:
                 curve.write_text(json.dumps(points) + "\n")
 
 
-def run_and_keep(command: list[str], out: Path, kept: Path, work: Path) -> int:
+def run_and_keep(command: list[str], out: Path, kept: Path, changes: dict[str, str], slower: float) -> int:
     """Run a comparison into `out`, copying finished cells to `kept` as they come; its exit code."""
     with subprocess.Popen(command) as running:
         try:
             while running.poll() is None:
                 time.sleep(20)
-                copy_new(out, kept, str(work), "WORK")
-                keep_curves(out / "runs", kept)
+                copy_new(out, kept, changes)
+                keep_curves(out / "runs", kept, slower)
         except KeyboardInterrupt:
             running.wait()  # it has been interrupted too, and saves
-    copy_new(out, kept, str(work), "WORK")
-    keep_curves(out / "runs", kept)
+    copy_new(out, kept, changes)
+    keep_curves(out / "runs", kept, slower)
     return running.returncode
 
 
@@ -177,13 +184,12 @@ def main() -> None:
     parser.add_argument("--variants", help="only these variants, or none; the others can follow")
     parser.add_argument("--labelled", help="only these amounts, to have them first; the others can follow")
     parser.add_argument("--seeds", help="only so many seeds, to have them first; the others can follow")
+    parser.add_argument("--slower", type=float, default=1.0, help="how many times as long a supervised step takes here")
     words = parser.parse_args()
     study, work = STUDIES[words.study], words.work.absolute()
     dataset, out, kept = work / "data", work / "comparison", RESULTS / words.study
     if not (dataset / "cases.csv").exists():
         ucseg("init", words.data, "--out", dataset, *study.init, "--seed", "0", "--overwrite")
-    if not out.exists() and kept.exists():
-        copy_new(kept, out, "WORK", str(work))
     compared = [*study.compare.split(), *(word for setting in study.plan for word in ("--set", f"plan.{setting}"))]
     asked = {f"--{name}": getattr(words, name) for name in ("methods", "variants", "labelled", "seeds")}
     for option, value in asked.items():
@@ -191,6 +197,13 @@ def main() -> None:
             del compared[compared.index(option) : compared.index(option) + 2]
         elif value:
             compared[compared.index(option) + 1] = value
+    changes = {str(work): "WORK"}
+    if words.slower != 1:
+        place = compared.index("--hours-each") + 1
+        hours, compared[place] = compared[place], f"{float(compared[place]) * words.slower:g}"
+        changes[f'"hours": {compared[place]}'] = f'"hours": {hours}'
+    if not out.exists() and kept.exists():
+        copy_new(kept, out, {new: old for old, new in changes.items()})
     command = [
         sys.executable,
         "-m",
@@ -201,7 +214,7 @@ def main() -> None:
         str(out),
         *compared,
     ]
-    sys.exit(run_and_keep([*command, "--jobs", words.jobs], out, kept, work))
+    sys.exit(run_and_keep([*command, "--jobs", words.jobs], out, kept, changes, words.slower))
 
 
 if __name__ == "__main__":
