@@ -44,9 +44,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ucseg' has no attribute '{name}'")
     # The module and its function share a name (ucseg.cli.train.train), so the function is asked of the module and is
     # kept here only: in `ucseg.cli` that name stays the module's.
-    from ucseg.cli.calls import with_paths
+    from ucseg.cli.calls import as_python_call
 
-    verb = with_paths(getattr(import_module(f"ucseg.cli.{name}"), name))
+    verb = as_python_call(getattr(import_module(f"ucseg.cli.{name}"), name))
     globals()[name] = verb
     return verb
 

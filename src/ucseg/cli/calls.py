@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from ucseg.errors import UserError
+from ucseg.machine.cores import let_threads_sleep
 
 
 def without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,13 +26,14 @@ def without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
     return copy
 
 
-def with_paths(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, its arguments of type Path (or list of Path) taken as text too."""
+def as_python_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb `function` for Python: its arguments of type Path (or list of Path) are taken as text too."""
     hints = typing.get_type_hints(without_return_type(function))
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        let_threads_sleep()
         given = signature.bind(*args, **kwargs)
         for name, value in given.arguments.items():
             refuse_empty(value, f"{name} = ''")

@@ -15,6 +15,7 @@ from ucseg import __all__ as VERBS
 from ucseg import __version__
 from ucseg.cli.calls import refuse_empty, without_return_type
 from ucseg.errors import Interrupted, UserError
+from ucseg.machine.cores import let_threads_sleep
 from ucseg.machine.memory import is_out_of_memory
 from ucseg.machine.writing import NO_ROOM
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     words = sys.argv[1:] if arguments is None else arguments
     _stop_on_sigterm()
+    let_threads_sleep()
     try:
         for before, word in zip(["ucseg", *words], words, strict=False):
             name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
