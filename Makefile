@@ -4,7 +4,9 @@
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 VENV := .venv
 STAMP := $(VENV)/.installed
-# Python compiles what it imports, which is a small part of what is installed.
+# Python compiles what it imports, which is a small part of what is installed, and keeps it. Images of containers often
+# forbid that with this variable; then every start would compile again, which takes longer than the start itself.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
 # Threads of the numerical libraries: more than the cores of a small machine only makes tests slower.
 THREADS ?= 2

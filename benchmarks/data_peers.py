@@ -10,7 +10,8 @@ are all of isic and kvasir, and some of them again under other names, as PNG: nn
 masks that are the references with another border: `ucseg evaluate` with all its metrics, `nnUNetv2_evaluate_folder`
 with Dice and voxel counts, MONAI with Dice, HD95 and surface Dice (monai_agent.py).
 
-The programs take turns; their starts and imports count. CPU seconds are of all its processes (user and
+The programs take turns; their starts and imports count. Each runs the small tasks once before, so that all of them find
+their libraries compiled, as on any machine where they were used before. CPU seconds are of all its processes (user and
 system). Peak memory is that of all of them at one moment, with shared pages counted once (PSS, Linux), sampled every
 250 ms. Figures are medians of --rounds. `--earlier SRC` also measures another copy of the package, as "earlier".
 Writes benchmarks/results/data_peers.json.
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "data_peers.json")
     words = parser.parse_args()
     work = words.work.absolute()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # set in many containers: each start would compile again
     sources = {"ucseg": Path(__file__).parent.parent / "src"}
     sources |= {"earlier": words.earlier.absolute()} if words.earlier else {}
     makers: dict[str, Callable[[Path, Path], None]] = {
@@ -249,6 +251,9 @@ def main() -> None:
     tasks = steps_of(work, words.nnunet, words.monai, sources)
     for task in words.only or tasks:
         rounds: dict[str, list[dict[str, float]]] = {program: [] for program in tasks[task]}
+        if "photographs" not in task:
+            for steps in tasks[task].values():
+                measured(work, task, steps)
         for _ in range(words.rounds):
             for program, steps in tasks[task].items():
                 rounds[program].append(measured(work, task, steps))

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ucseg.cli.check import check
 from ucseg.dataset.case import Case
-from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.errors import UserError
@@ -189,6 +190,17 @@ def test_all_problems_come_at_once_errors_first(volumes: Dataset) -> None:
         ("masks/c3.nii.gz", "error"),
         ("images/._*", "warning"),
     ]
+
+
+def test_the_next_command_is_named_where_nothing_stops_it(volumes: Dataset, said: list[tuple[str, str]]) -> None:
+    save_dataset(volumes)
+    check(volumes.folder)
+    assert dict(said)["next"] == f"Next: ucseg train {volumes.folder} --out RUN"
+    said.clear()
+    volumes.cases[0].image.file.write_bytes(b"")
+    with pytest.raises(UserError):
+        check(volumes.folder)
+    assert "next" not in dict(said)
 
 
 def test_each_file_is_read_once_and_its_facts_are_kept(volumes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ucseg.cli.training_words import what_was_not_learned
+from ucseg.cli.training_words import head_of, what_was_not_learned
 
 
 def said(last: dict[str, float], steps: int) -> tuple[str, str]:
@@ -37,3 +37,8 @@ def test_a_class_that_is_never_found_is_named() -> None:
 def test_one_weak_network_or_a_class_without_cases_is_no_finding() -> None:
     assert what_was_not_learned({"dice": 0.4, "dice_vnet": 0.0, "dice_class_rare": float("nan")}, 900) is None
     assert what_was_not_learned({"dice": float("nan")}, 900) is None
+
+
+def test_a_class_without_a_name_is_called_as_everywhere() -> None:
+    figures = ("dice", "dice_unet_strided", "dice_class_liver", "dice_class_class_1")
+    assert [head_of(one) for one in figures] == ["prediction", "unet_strided", "liver", "class_1"]

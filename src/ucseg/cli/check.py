@@ -12,6 +12,7 @@ from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.errors import cause
 
 if TYPE_CHECKING:
+    from ucseg.dataset.manifest import Dataset
     from ucseg.soundness.finding import Finding
 
 SHOWN = 3
@@ -47,6 +48,7 @@ def check(
     if not findings:
         say("sound", f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to fix.")
         show_contact_sheet(sheet)
+        _say_what_comes_next(loaded)
         return findings
     rows = folded(findings, every)
     table = Table("", Column("file", overflow="fold"), "finding", "fix", show_lines=len(rows) < 40)
@@ -62,7 +64,12 @@ def check(
         raise UnsoundDatasetError(f"{summary}; fix the errors before training.", findings)
     say("only-warnings", f"{summary}.")
     show_contact_sheet(sheet)
+    _say_what_comes_next(loaded)
     return findings
+
+
+def _say_what_comes_next(dataset: Dataset) -> None:
+    say("next", f"Next: ucseg train {dataset.folder} --out RUN")
 
 
 def folded(findings: list[Finding], every: bool) -> list[tuple[str, str, str, str]]:

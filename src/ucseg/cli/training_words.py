@@ -125,6 +125,11 @@ def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, st
     )
 
 
+def head_of(figure: str) -> str:
+    """Head of a column: of the prediction, a network or a class."""
+    return "prediction" if figure == "dice" else figure.removeprefix("dice_").removeprefix("class_")
+
+
 def say_how_it_ended(
     result: FitResult, data: Dataset, prepared: Prepared, calibrated: Calibration | None = None
 ) -> None:
@@ -139,7 +144,7 @@ def say_how_it_ended(
     rows = {name: row for name, row in (("last", result.last), ("best", result.best)) if row}
     if rows:
         kinds = [key for key in rows["last"] if key.startswith("dice")]
-        heads = ["prediction" if key == "dice" else key.removeprefix("dice_").replace("class_", "") for key in kinds]
+        heads = [head_of(key) for key in kinds]
         if MIRRORED in rows["last"]:  # of the last step alone
             kinds.insert(1, MIRRORED)
             heads.insert(1, "mirrored")
