@@ -23,6 +23,7 @@ CPU seconds until the Dice on validation cases is 97 % of what a supervised U-Ne
 They are those of one process: training, making batches, and a validation at every tenth of the run.
 The figure is the median over the seeds. A run that does not get there counts as longer than its end, written as `>`.
 Curves are of the runs of equal time, whose learning rate falls to the end of that time.
+Seconds of runs on a slower machine are divided by the factor that the note of their study gives.
 `earlier build` is UC-Seg of commit 918fd4a with the defaults of that time, in `benchmarks/earlier_build.py`.
 """
 
