@@ -97,7 +97,7 @@ def demo(
         seconds[method], evaluations[method] = _train_and_test(method, out, dataset, steps, seed)
         if method == "supervised":
             minutes = (time.monotonic() - begun) / 60
-            say("half-done", f"\nSupervised: {minutes:.1f} min. UC-Seg, which follows, takes two to three times as long.")
+            say("half-done", f"\nSupervised took {minutes:.1f} min. UC-Seg follows, and takes two to three times that.")
 
     first, second = (evaluations[method].case_means("dice") for method in METHODS)
     difference = paired_difference(
