@@ -89,7 +89,10 @@ NAMES = {
     "uc_seg:method.preset=published": "uc_seg with the paper's settings of the method",
 }
 """Rows of the first table."""
-FIRST_RUNS = "**These are the first runs: some rows have one seed, and methods and sets are still to come.**"
+FIRST_RUNS = (
+    "**These are the first runs: some rows have one seed, and methods and sets are still to come.** "
+    "Runs on a slower machine had more seconds, for about as many steps: the notes of hc18 and kvasir name them."
+)
 PYMIC_SUPERVISED = ("mean_teacher", "ua_mt")
 """What is plain supervised training in PyMIC 0.6.2: see findings/pymic_mean_teacher.sh."""
 SUPERVISED = ("supervised", "supervised/unet", "supervised/vnet")

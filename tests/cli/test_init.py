@@ -44,6 +44,7 @@ def test_a_folder_becomes_a_dataset_that_is_printed(
     assert [line.split(":")[0].strip() for line in lines] == [f"notes{i}.docx" for i in range(3)]
     assert "  and 5 more for the same reason (--all)" in printed
     assert [(kind, str(tmp_path / "set") in text) for kind, text in said] == [
+        ("few-held-out", False),
         ("written", True),
         ("contact-sheet", True),
     ]

@@ -12,7 +12,7 @@ import pytest
 from rich.progress import Progress
 
 from ucseg.cli.predict import _shown
-from ucseg.cli.terminal import progress_bar
+from ucseg.cli.terminal import console, progress_bar
 from ucseg.cli.training_bar import Display
 from ucseg.training.trainer import StepReport
 
@@ -50,6 +50,21 @@ def test_the_time_left_follows_the_recent_pace_with_its_validations(
         # Ten steps of 4 s and a validation of 20 s, four times.
         assert bar.tasks[0].fields["left"] == "left 0:04:00"
     assert [text.rpartition("; ")[2] for kind, text in said if kind == "validated"][-1] == "0:04:00 left"
+
+
+def test_without_a_terminal_the_time_is_reported_after_the_first_steps(
+    monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for terminal in (True, False):
+        monkeypatch.setattr(console, "_force_terminal", terminal)
+        with progress_bar(own_estimate=True) as bar:
+            display = Display(bar, "run")
+            for done in range(1, 21):
+                now += 2.0
+                display.show(StepReport(done, 3606, {"supervised": 1.0}, None))
+    assert said == [("pace", "At 2 s per step, the 3600 steps left take 2:00:00.")]
 
 
 def test_validation_has_a_bar_while_it_lasts(tmp_path: Path) -> None:

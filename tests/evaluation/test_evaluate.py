@@ -442,6 +442,31 @@ def test_the_subjects_of_two_folders_are_said(tmp_path: Path, said: list[tuple[s
     assert content["subject_rule"] in text
 
 
+def test_references_like_the_masks_of_training_are_read_like_them(tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    """Training masks held 2 and 3, which are classes 1 and 2, and 255, which is not annotated."""
+    for case in "ab":
+        predicted = ball(3) + ball(9, label=2)
+        true = np.array([0, 2, 3], np.uint8)[predicted]
+        true[0] = 255
+        predicted[0, 0, 0] = 1  # wrong, where nothing is known
+        save(predicted, tmp_path / "p" / f"{case}.nii.gz")
+        save(true, tmp_path / "r" / f"{case}.nii.gz")
+    about = {"classes": {0: "background", 1: "organ", 2: "lesion"}, "values": {2: 1, 3: 2}, "not_annotated": [255]}
+    (tmp_path / "p/prediction.json").write_text(json.dumps(about))
+    result = evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out")
+    assert result.classes == {1: "organ", 2: "lesion"} and result.mean("dice") == 1
+    text = dict(said)["references-as-in-training"]
+    assert all(part in text for part in ("2 is class 1", "3 is class 2", "255 is not annotated"))
+    assert "classes-by-number" not in dict(said)
+
+    for case in "ab":  # class indices: of another source
+        save(ball(3) + ball(9, label=2), tmp_path / "r" / f"{case}.nii.gz")
+    assert evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "other").mean("dice") > 0.98
+    save(ball(3, label=2) + ball(9, label=3), tmp_path / "named" / "a.nii.gz")
+    found = evaluate(tmp_path / "p", tmp_path / "named", out=tmp_path / "by-name", classes="2=organ,3=lesion")
+    assert found.mean("dice") > 0.98 and found.classes == {2: "organ", 3: "lesion"}
+
+
 def test_the_file_knows_what_it_was_made_of(folders: tuple[Path, Path], tmp_path: Path) -> None:
     predictions = folders[0]
     about = {"run": "/runs/one", "weights": "abc", "classes": {"0": "background", "1": "organ", "2": "lesion"}}

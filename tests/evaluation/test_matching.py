@@ -50,6 +50,16 @@ def test_a_prediction_finds_its_reference_under_every_usual_name(tmp_path: Path,
     assert named(predictions, references) == {"a.nii.gz": Path(reference).name}
 
 
+def test_an_image_named_as_nnunet_does_finds_its_mask(tmp_path: Path) -> None:
+    predictions = touch(tmp_path / "p", "a_0000.nii.gz", "b_0000.nii.gz", "c_0000.nii.gz")
+    references = touch(tmp_path / "r", "a.nii.gz", "b_seg.nii.gz", "c_0000.nii.gz", "c.nii.gz")
+    assert named(predictions, references) == {
+        "a_0000.nii.gz": "a.nii.gz",
+        "b_0000.nii.gz": "b_seg.nii.gz",
+        "c_0000.nii.gz": "c_0000.nii.gz",
+    }
+
+
 def test_names_may_be_longer_on_either_side(tmp_path: Path) -> None:
     predictions = touch(tmp_path / "p", "a_seg.nii.gz", "b.nii.gz", "c_mask.nii.gz")
     references = touch(tmp_path / "r", "a.nii.gz", "b_seg.nii.gz", "c_seg.nii.gz")
@@ -164,6 +174,10 @@ def test_mistakes_are_refused(tmp_path: Path, dataset: Path) -> None:
     predictions = touch(tmp_path / "p", "x.nii.gz")
     with refused("no-pairs", naming=[predictions, tmp_path / "r", "x.nii.gz", "y.nii.gz"]):
         match(predictions, touch(tmp_path / "r", "y.nii.gz"))
+    with refused("no-pairs", naming=["case_e.nii.gz", "case case_e", "split is train", "--split"]):
+        match(touch(tmp_path / "trained", "case_e.nii.gz"), dataset)
+    with refused("no-pairs", naming=["case_c.nii.gz", "has no mask"]):
+        match(touch(tmp_path / "bare", "case_c.nii.gz"), dataset)
     with refused("references-same-name", naming=[tmp_path / "r", "'y'"]):
         match(predictions, touch(tmp_path / "r", "images/y.nii.gz"))
     with refused("masks-missing", naming=tmp_path / "nowhere"):

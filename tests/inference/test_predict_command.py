@@ -23,7 +23,7 @@ from threshold_run import BRIGHT, DARK, make_run, plan_2d, plan_3d
 import ucseg
 from refusals import refused
 from ucseg.cli.main import main
-from ucseg.cli.predict import predict
+from ucseg.cli.predict import _coded, predict
 from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted
 from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
@@ -31,6 +31,7 @@ from ucseg.inference import outputs
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.machine.writing import PART
+from ucseg.planning.origin import Origin
 from ucseg.scans.reading import read_scan
 from ucseg.scans.scan import Scan
 
@@ -382,6 +383,21 @@ def test_classes_whose_names_make_one_folder_get_two(
     predict(run, [scans / "b.tif"], out=tmp_path / "out", device="cpu", probabilities=True)
     maps = [np.array(Image.open(tmp_path / "out/probabilities" / name / "b.tif")) for name in ("a_b", "A_b_2")]
     assert np.allclose(maps[0] + maps[1], 1) and not np.allclose(*maps)
+
+
+def test_how_masks_of_training_are_coded_is_noted_where_they_hold_no_class_indices() -> None:
+    said: dict[str, Any] = {
+        "dims": 2,
+        "modality": "other",
+        "channels": 1,
+        "classes": {0: "background", 1: "a"},
+        "cases": "",
+    }
+    said |= {"mask_threshold": None, "fill_outlines": False, "labelled": 1, "unlabelled": 0}
+    plan = plan_2d()
+    assert _coded(plan.model_copy(update={"made_of": Origin(**said)})) == {}
+    other = Origin(**said, values={2: 1}, not_annotated=[255])
+    assert _coded(plan.model_copy(update={"made_of": other})) == {"values": {"2": 1}, "not_annotated": [255]}
 
 
 def test_resuming_with_another_model_is_refused(

@@ -232,9 +232,12 @@ def test_a_subject_in_two_splits_is_a_leak(volumes: Dataset) -> None:
 
 def test_too_few_labelled_cases(volumes: Dataset) -> None:
     volumes.cases[:5] = [replace(case, mask=None) for case in volumes.cases[:5]]
+    assert check_dataset(volumes) == []  # only a plan has a batch
+    write_plan(make_plan(volumes, overrides={"labelled_batch": 2}), volumes.folder / "plan.yaml")
     (finding,) = check_dataset(volumes)
     assert (finding.kind, finding.severity) == ("few-labelled-cases", "warning")
     assert "labelled_batch=1" in finding.fix
+    (volumes.folder / "plan.yaml").unlink()
     volumes.cases[5] = replace(volumes.cases[5], mask=None)
     (finding,) = check_dataset(volumes)
     assert (finding.kind, finding.severity) == ("no-labelled-case", "error")

@@ -117,7 +117,7 @@ def evaluate(
     _say_what_is_not_in_it(result)
     cases = "case" if len(result.cases) == 1 else "cases"
     done = f"{len(result.cases)} {cases} evaluated; {out / 'metrics.json'} and {out / 'cases.csv'} are written."
-    say("evaluated", done)
+    say("evaluated", f"{done} Next: ucseg report {out} --out report.html")
     if result.failed:
         reasons, total = list(result.failed.values()), len(result.failed) + len(result.cases)
         more = [f"... and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
@@ -178,13 +178,19 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
         )
     for note in result.notes:
         say("subjects-to-check", f"note: {note}", "yellow")
+    values, none = (result.provenance.get(key) or {} for key in ("values", "not_annotated"))
+    meant = [f"{value} is class {index}" for value, index in dict(values).items()]
+    meant += [f"{value} is not annotated" for value in none]
+    if meant:
+        say("references-as-in-training", f"The references are read as the masks of training: {', '.join(meant)}.")
     if result.unit == "mixed":
         said = "Some cases are in mm and some in px, so distances have no mean; evaluate them separately."
         say("units-mixed", said, "yellow")
     if result.labels_apart is not None:
         true, predicted = (", ".join(map(str, labels)) for labels in result.labels_apart)
         said = f"The references hold class {true}, the predictions class {predicted}, so nothing agrees."
-        say("labels-apart", f"{said} If they mean the same, renumber one of them; --classes only names.", "yellow")
+        named = "name the classes of the references as the predictions name them: --classes 4=liver,7=spleen"
+        say("labels-apart", f"{said} If they mean the same, {named}, or renumber one of them.", "yellow")
     numbered = [case.case for case in result.cases if case.by_number]
     if numbered:
         said = "Cases whose classes are matched by number, as neither their files nor --classes name them"

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ucseg.scans.address import Address
     from ucseg.scans.said import Said
 
+FEW = 3
+"""Fewer validation or test cases are reported."""
 SHOWN = 3
 """Lines for files that are left out for one reason."""
 
@@ -243,6 +245,10 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
             f"{hidden} training masks are hidden: listed in hidden.csv, "
             "which only evaluate, compare, demo and report read."
         )
+    found = {"validation": len(dataset.validation), "test": len(dataset.test)}
+    if scarce := [f"{number} {split} case{'s' * (number != 1)}" for split, number in found.items() if 0 < number < FEW]:
+        said = f"{' and '.join(scarce)} can show little; with more masks, give more: --validation N, --test N."
+        say("few-held-out", said)
     _say_if_plan_is_outdated(dataset)
     say("written", f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")
     show_contact_sheet(ContactSheet(dataset, few(dataset)))

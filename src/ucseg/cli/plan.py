@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ucseg.cli.terminal import output, progress_bar, say
+from ucseg.cli.training_words import MEASURING
 
 if TYPE_CHECKING:
     from ucseg.planning.choosing import Planned
@@ -82,6 +83,8 @@ def plan(
     with progress_bar() as bar:
         task = bar.add_task("looking at the scans", total=len(data.training))
         seen = take_fingerprint(data, lambda: bar.advance(task))
+    if machine is not None:
+        say("measuring", MEASURING)
     planned = plan_with_reasons(data, None, overrides, seen, machine, hours)
     path = out or data.folder / "plan.yaml"
     before = _earlier(path)

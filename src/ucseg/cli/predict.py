@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ucseg.folder.inputs import Input
     from ucseg.inference.ensemble import AnyPredictor
     from ucseg.inference.outputs import DicomOutput, PredictionFolder, Row
+    from ucseg.planning.plan import Plan
     from ucseg.scans.said import Said
 
 
@@ -158,6 +159,7 @@ def predict(
         "geometry": how.geometry,
         "spacing": list(how.spacing),
         "classes": {str(index): name for index, name in predictor.plan.classes.items()},
+        **_coded(predictor.plan),
     }
     dicom = _dicom_output(run, predictor, dicom_seg, labelmap, rtstruct)
     files = CaseFiles(out if ray is None else out.absolute(), predictor.plan, probabilities, members, dicom, colour)
@@ -194,6 +196,12 @@ def predict(
     cases = "case" if len(items) == 1 else "cases"
     say("predicted", f"{len(items)} {cases} predicted into {out}{where} in {predictor.precision}.")
     return folder
+
+
+def _coded(plan: Plan) -> dict[str, Any]:
+    """How the masks of training are coded, where not by class indices: `evaluate` reads such masks alike."""
+    coded = {} if plan.made_of is None else plan.made_of.model_dump(mode="json", include={"values", "not_annotated"})
+    return {key: value for key, value in coded.items() if value}
 
 
 def _connected(address: str, workers: int | None) -> AbstractContextManager[Any]:

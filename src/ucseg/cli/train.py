@@ -12,6 +12,7 @@ import typer
 from ucseg.cli.starting import going_on, load_start, with_earlier_encoder
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.cli.training_words import (
+    MEASURING,
     say_how_it_ended,
     say_what_is_missing,
     say_what_was_found,
@@ -291,6 +292,7 @@ def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float
 
     if machine is None or hours is None:
         return plan.steps
+    say("measuring", MEASURING)
     shapes = sorted(case.shape for case in prepared.validation or prepared.labelled)
     cost = machine.step(plan.problem, max(1, (plan.labelled_batch + plan.unlabelled_batch + 1) // 2))
     chosen = steps_in(hours, cost, machine.validation_seconds(plan, shapes[len(shapes) // 2]))

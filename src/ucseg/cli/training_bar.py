@@ -37,6 +37,7 @@ class Display:
         self.smooth: dict[str, float] = {}
         self.weight = 0.0
         self.validated = 0
+        self.timed = False
         self.validating: Any = None
 
     def show(self, report: StepReport) -> None:
@@ -103,11 +104,12 @@ class Display:
         if self.first is None:
             self.first = (now, report.done)
         started, before = self.first
-        if self.untimed is None or report.done < before + STEPS_TIMED:
+        if self.timed or report.done < before + STEPS_TIMED:
             return
+        self.timed = True
         seconds = (now - started) / (report.done - before)
         hours = seconds * (report.total - report.done) / 3600
-        if hours > LONG_RUN:
+        if hours > LONG_RUN and self.untimed is not None:
             say(
                 "long-run",
                 f"At {seconds:.2g} s per step, the {report.total} steps take {hours:.0f} h more. "
@@ -115,4 +117,6 @@ class Display:
                 f"'ucseg plan {self.untimed} --measure' fits batch and patch to this machine's memory.",
                 "yellow",
             )
-        self.untimed = None
+        elif not console.is_terminal:  # no bar is seen, and the first validation may be an hour away
+            left = timedelta(seconds=round(3600 * hours))
+            say("pace", f"At {seconds:.2g} s per step, the {report.total - report.done} steps left take {left}.")

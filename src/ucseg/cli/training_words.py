@@ -98,6 +98,9 @@ def say_what_was_lost(prepared: Prepared) -> None:
         )
 
 
+MEASURING = "Measuring what a step takes on this machine. That can take some minutes."
+
+
 def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, str] | None:
     """Kind and text of a message, if the last weights find nothing on the validation cases or nothing of some class."""
     from ucseg.training.read_back import NOTHING_LEARNED

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.masks import mask_values, values_held
 from ucseg.errors import UserError
 from ucseg.folder.predictions import note_of
 from ucseg.scans.address import Address
@@ -16,6 +18,25 @@ def classes_of(predictions: Path) -> dict[int, str]:
     """Class names that `ucseg predict` noted beside its masks; empty where it did not make them."""
     note = note_of(predictions) if predictions.is_dir() else None
     return note.classes if note is not None else {}
+
+
+def as_in_training(predictions: Path, references: Sequence[Address]) -> tuple[dict[int, int] | None, list[int]]:
+    """How references are read like the masks of training: value -> class index, and the values that are no class.
+
+    `ucseg predict` noted both beside its masks. The mapping is None where there is none, or where the references hold
+    other values or names. A reference that cannot be read decides nothing: reading it again says what is wrong.
+    """
+    note = note_of(predictions) if predictions.is_dir() else None
+    if note is None or not note.values:
+        return None, [] if note is None else note.not_annotated
+    held = {0}
+    for mask in references:
+        with suppress(UserError, OSError):
+            if segment_names(mask):
+                return None, note.not_annotated
+            held |= set(values_held(mask_values(mask)).tolist())
+    known = {0, *note.values, *note.not_annotated}
+    return (note.values if held <= known else None), note.not_annotated
 
 
 def require_same_classes(predictions: Path, dataset: Dataset) -> None:

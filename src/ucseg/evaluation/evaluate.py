@@ -20,7 +20,7 @@ from ucseg.dataset.masks import (
     values_held,
 )
 from ucseg.errors import UserError
-from ucseg.evaluation.class_names import agreed_names, as_references, classes_of, require_same_classes
+from ucseg.evaluation.class_names import agreed_names, as_in_training, as_references, classes_of, require_same_classes
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.reading import Reading, by_number, class_indices
@@ -111,7 +111,12 @@ def evaluate_folder(
     own = classes_of(predictions)
     predicted = as_references(own, classes) if found.dataset is None else None
     named = classes or own or agreed_names([pair.reference.mask for pair in found.pairs])
-    reading = Reading(found.dataset, classes, named, *filled, unnamed, predicted, bool(own), settings.mask_threshold)
+    trained: tuple[dict[int, int] | None, list[int]] = (None, [])
+    if found.dataset is None and settings.classes is None and settings.mask_threshold is None:
+        trained = as_in_training(predictions, [pair.reference.mask for pair in found.pairs])
+    reading = Reading(
+        *(found.dataset, classes, named, *filled, unnamed, predicted, bool(own)), *trained, settings.mask_threshold
+    )
     maps = WrittenMaps.of(predictions, settings.uncertainty) if settings.uncertainty else None
 
     def tried(pair: Pair) -> CaseResult | UserError:
@@ -162,6 +167,8 @@ def evaluate_folder(
             "subject_rule": found.subjects.rule if found.subjects is not None else "as the dataset says",
             "fill_outlines": settings.fill_outlines,
             "mask_threshold": settings.mask_threshold,
+            "values": reading.values,
+            "not_annotated": list(reading.not_annotated),
             "made_of": {
                 "predictions": _content([pair.prediction for pair in found.pairs]),
                 "references": _content([pair.reference.mask for pair in found.pairs]),
@@ -230,7 +237,10 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
         unknown = unknown_in(true)
     else:
         true, unknown = class_indices(
-            reference.mask, reading, reading.filled_references, (grid_shape, grid), above=reading.threshold
+            *(reference.mask, reading, reading.filled_references, (grid_shape, grid)),
+            numbers=reading.values,
+            above=reading.threshold,
+            none=reading.not_annotated,
         )
         if unknown is not None and unknown.all():
             raise nothing_annotated(reference.mask)

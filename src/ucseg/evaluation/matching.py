@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import CONFIG_FILE, Dataset, load_dataset
 from ucseg.errors import UserError
 from ucseg.evaluation.references import MASK_ENDING, Reference, joined, masks_in, of_dataset, of_folder
@@ -93,10 +94,21 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     pairs, unmatched = _pair([file for file in predicted if file not in strangers], known, certain, made)
     paired = {pair.reference.case for pair in pairs}
     alike, unknown = _pair(strangers, [one for one in known if one.case not in paired], {}, made)
-    unmatched |= _of_no_reference(list(unknown), dataset, made, split) if dataset is not None and unknown else {}
+    elsewhere = _of_no_reference(list(unknown), dataset, made, split) if dataset is not None and unknown else {}
+    unmatched |= elsewhere
     of_other_scans = {pair.reference.case: _of_other_scan(pair, made, references) for pair in alike}
     if not pairs and alike:
         raise UserError.together(list(of_other_scans.values()))
+    if not pairs and dataset is not None:
+        named = {name: case for case in dataset.cases for name in (case.case, case.image.stem)}
+        elsewhere |= {file: _why_not(named[file.stem], split) for file in predicted if file.stem in named}
+    if not pairs and elsewhere:
+        file, why = next(iter(elsewhere.items()))
+        raise UserError(
+            "no-pairs",
+            f"{predictions}: holds no prediction for the masks of split '{split}' of {references} ({file.name} {why}); "
+            "choose another --split, or predict the cases of that one.",
+        )
     if not pairs:
         examples = f"e.g. {predicted[0].name} and {known[0].mask.name}" if known else "there is no mask"
         raise UserError(
@@ -156,15 +168,19 @@ def _of_no_reference(
     reasons = {}
     for file in files:
         case = holding.get(made[file.name].content)
-        if case is not None and split in (case.split, "all"):
-            reasons[file] = f"is of case {case.case}, which has no mask"
-        elif case is not None:
-            reasons[file] = f"is of case {case.case}, whose split is {case.split}"
+        if case is not None:
+            reasons[file] = _why_not(case, split)
         elif (case := at.get(made[file.name].scan)) is not None:
             reasons[file] = f"is of case {case.case}, whose scan has changed since"
         else:
             reasons[file] = "is of a scan that the dataset does not have"
     return reasons
+
+
+def _why_not(case: Case, split: str) -> str:
+    """Why this case of the dataset is not among the references of a split."""
+    in_it = split in (case.split, "all")
+    return f"is of case {case.case}, " + ("which has no mask" if in_it else f"whose split is {case.split}")
 
 
 def _content(reference: Reference) -> str:
@@ -213,9 +229,10 @@ def _pair(
     for file in sorted(predicted, key=order):
         found = [certain[file]] if file in certain else []
         for name in names[file]:
-            reduced = MASK_ENDING.sub("", name)
-            found = found or ([by_name[name]] if name in by_name else by_alias[name] or by_alias[reduced])
-            found = found or [by_name[key] for key in (reduced,) if key in by_name]
+            found = found or ([by_name[name]] if name in by_name else by_alias[name])
+            # nnU-Net calls the image of a mask X "X_0000".
+            for reduced in (MASK_ENDING.sub("", name), name.removesuffix("_0000")):
+                found = found or by_alias[reduced] or [by_name[key] for key in (reduced,) if key in by_name]
         if not found:
             unmatched[file] = "has no reference"
         elif len(found) > 1:

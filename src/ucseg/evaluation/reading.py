@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,10 @@ class Reading:
     """Number in the predictions -> number in the references, where their names agree and the numbers do not."""
     predictions_say: bool = False
     """What the numbers of the predictions mean: `ucseg predict` wrote it beside them."""
+    values: Mapping[int, int] | None = None
+    """Value in the references -> class index, as in the masks of training; None: they hold class indices."""
+    not_annotated: Collection[int] = ()
+    """Values of the references that are no class, as in the masks of training."""
     threshold: float | None = None
     """Foreground of the references is where they are greater; None: they hold class numbers."""
 
@@ -49,6 +53,7 @@ def class_indices(
     grid: tuple[tuple[int, ...], Geometry],
     numbers: Mapping[int, int] | None = None,
     above: float | None = None,
+    none: Collection[int] = (),
 ) -> tuple[Array, Array | None]:
     """S, whole numbers, and where they mean "not annotated" (S bool; None: nowhere). There they are 0.
 
@@ -56,10 +61,11 @@ def class_indices(
         filled: with the inside of outlines.
         numbers: those that stand for others.
         above: foreground, 1, is where the mask is greater.
+        none: values that mean "not annotated", beside those that a name says it of.
     """
     wanted = [name for index, name in reading.named.items() if index] or None
     values = mask_values(path, grid, wanted)
-    none = {number for names in (segment_names(path), reading.unnamed) for number in names_of_none(names)}
+    none = {*none, *(number for names in (segment_names(path), reading.unnamed) for number in names_of_none(names))}
     unknown: Array | None = np.isin(values, sorted(none)) if none else None
     if unknown is not None:
         values = np.where(unknown, values.dtype.type(0), values)
@@ -110,5 +116,5 @@ def _is_varied(values: Array) -> bool:
 def by_number(mask: Address, reading: Reading) -> bool:
     """Whether nobody says that the numbers of a mask are those of the classes: no name of a segment, and no user."""
     names = segment_names(mask)
-    said = reading.dataset is not None or reading.classes is not None or reading.threshold is not None
+    said = any(one is not None for one in (reading.dataset, reading.classes, reading.threshold, reading.values))
     return numbers_to_classes(mask, names, reading.named, held=()) is None and (bool(names) or not said)

@@ -39,6 +39,8 @@ class Note(Strict):
     Attributes:
         precision: in which it was predicted; None: an earlier version did not say.
         classes: class index -> name.
+        values: value -> class index in the masks of training, where they are not the same.
+        not_annotated: values of those masks that are no class.
         run, weights: the folder and the digest of what predicted.
     """
 
@@ -46,6 +48,8 @@ class Note(Strict):
 
     precision: Literal["bf16", "fp32"] | None = None
     classes: dict[int, str] = Field(default_factory=dict, max_length=256)
+    values: dict[int, int] = Field(default_factory=dict, max_length=256)
+    not_annotated: list[int] = Field(default_factory=list, max_length=256)
     run: str | None = None
     weights: str | None = None
 

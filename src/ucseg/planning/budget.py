@@ -86,7 +86,7 @@ def batch_that_fits(
         if timely < half:
             steps = 3600 * hours / cost(timely).seconds
             fewer = f"fewer, so that {FEWEST_STEPS} steps fit into {hours:g} h"
-            why.append(fewer if enough else f"the fewest, and still only about {steps:.0f} steps fit into {hours:g} h")
+            why = [fewer if enough else f"the fewest, and still only about {steps:.0f} steps fit into {hours:g} h"]
             half = timely
     found = cost(half)
     if not found.measured and found.seconds <= SLOW_STEP and found.bytes <= machine.memory:

@@ -16,8 +16,6 @@ from ucseg.planning.plan import read_plan
 from ucseg.soundness.finding import Finding, name_in_root
 
 PLAN_FILE = "plan.yaml"
-PUBLISHED_LABELLED_BATCH = {2: 12, 3: 2}
-"""Labelled half of a batch in the paper, by dims; a plan.yaml beside dataset.yaml says what it really is."""
 
 
 def findings_of_tables_and_folders(dataset: Dataset) -> list[Finding]:
@@ -40,9 +38,7 @@ def _plan(dataset: Dataset) -> Iterable[Finding]:
 def _amounts(dataset: Dataset) -> Iterable[Finding]:
     labelled = len(dataset.labelled)
     plan_file = dataset.folder / PLAN_FILE
-    batch = (
-        read_plan(plan_file).labelled_batch if plan_file.is_file() else PUBLISHED_LABELLED_BATCH[dataset.config.dims]
-    )
+    batch = read_plan(plan_file).labelled_batch if plan_file.is_file() else 0
     if labelled == 0:
         fix = "give some training cases their masks"
         yield Finding("no-labelled-case", CASES_FILE, "no training case has a mask", fix, "error")
