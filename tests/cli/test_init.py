@@ -50,6 +50,15 @@ def test_a_folder_becomes_a_dataset_that_is_printed(
     ]
 
 
+def test_a_pattern_that_makes_all_cases_one_subject_is_reported(tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    pictures(tmp_path / "data", 6)
+    ucseg.init(tmp_path / "data", out=tmp_path / "set", subject="g")
+    assert "6 cases" in dict(said)["one-subject"] and "--subject" in dict(said)["one-subject"]
+    said.clear()
+    ucseg.init(tmp_path / "data", out=tmp_path / "other")
+    assert "one-subject" not in dict(said)
+
+
 def test_hidden_masks_are_kept_from_training(tmp_path: Path) -> None:
     pictures(tmp_path / "data", 20)
     every = ucseg.init(tmp_path / "data", out=tmp_path / "all")

@@ -312,6 +312,12 @@ def test_an_impossible_override_is_named(tmp_path: Path, setting: str, named: st
         make_plan(pictures(tmp_path, [(300, 300)]), overrides=parse_overrides([setting]))
 
 
+@pytest.mark.parametrize("size", ["96 x 128", "96x128", "[96,128]"])
+def test_a_value_may_be_given_as_plans_print_it(tmp_path: Path, size: str) -> None:
+    plan = make_plan(pictures(tmp_path, [(300, 300)]), overrides=parse_overrides([f"size={size}"]))
+    assert plan.size == (96, 128)
+
+
 @pytest.mark.parametrize(
     ("setting", "kind"),
     [

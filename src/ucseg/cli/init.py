@@ -245,6 +245,10 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
             f"{hidden} training masks are hidden: listed in hidden.csv, "
             "which only evaluate, compare, demo and report read."
         )
+    subjects = {case.subject for case in dataset.cases}
+    if len(subjects) == 1 < len(dataset.cases):
+        said = f"All {len(dataset.cases)} cases are of one subject, so validation and test have none"
+        say("one-subject", f"{said}; if that is wrong, give --subject.", "yellow")
     found = {"validation": len(dataset.validation), "test": len(dataset.test)}
     if scarce := [f"{number} {split} case{'s' * (number != 1)}" for split, number in found.items() if 0 < number < FEW]:
         said = f"{' and '.join(scarce)} can show little; with more masks, give more: --validation N, --test N."

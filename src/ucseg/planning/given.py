@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, 
 
     A UserError if a plan has no such key, or the rank does not fit the scans.
     """
-    given = dict(overrides or {})
+    given = {key: _as_printed(value) for key, value in (overrides or {}).items()}
     dims = given.pop("dims", dims)
     if dims is not None:
         given["dims"] = rank_of(dims, dataset.config.dims)
@@ -25,6 +26,13 @@ def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, 
     if "made_of" in given:
         raise UserError("plan-made-of", "plan: 'made_of' says what the plan was made of; it cannot be set.")
     return given
+
+
+def _as_printed(value: Any) -> Any:
+    """ "64 x 96", as a plan prints it, is [64, 96]."""
+    if not isinstance(value, str) or not re.fullmatch(r"\d+(\.\d+)?( ?x ?\d+(\.\d+)?)+", value):
+        return value
+    return [float(edge) if "." in edge else int(edge) for edge in value.split("x")]
 
 
 def rank_of(dims: Any, native: int) -> Literal[2, 3]:
