@@ -47,8 +47,8 @@ def check(
         findings = check_dataset(loaded, lambda: bar.advance(task), sheet.see)
     if not findings:
         say("sound", f"{loaded.config.name}: {len(loaded.cases)} cases, nothing to fix.")
-        show_contact_sheet(sheet)
         _say_what_comes_next(loaded)
+        show_contact_sheet(sheet)
         return findings
     rows = folded(findings, every)
     table = Table("", Column("file", overflow="fold"), "finding", "fix", show_lines=len(rows) < 40)
@@ -63,8 +63,8 @@ def check(
         show_contact_sheet(sheet)
         raise UnsoundDatasetError(f"{summary}; fix the errors before training.", findings)
     say("only-warnings", f"{summary}.")
-    show_contact_sheet(sheet)
     _say_what_comes_next(loaded)
+    show_contact_sheet(sheet)
     return findings
 
 
