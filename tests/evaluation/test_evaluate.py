@@ -458,6 +458,8 @@ def test_references_like_the_masks_of_training_are_read_like_them(tmp_path: Path
     text = dict(said)["references-as-in-training"]
     assert all(part in text for part in ("2 is class 1", "3 is class 2", "255 is not annotated"))
     assert "classes-by-number" not in dict(said)
+    single = evaluate(tmp_path / "p/a.nii.gz", tmp_path / "r/a.nii.gz", out=tmp_path / "single")
+    assert single.classes == {1: "organ", 2: "lesion"} and single.mean("dice") == 1
 
     for case in "ab":  # class indices: of another source
         save(ball(3) + ball(9, label=2), tmp_path / "r" / f"{case}.nii.gz")

@@ -9,14 +9,19 @@ from pathlib import Path
 from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import mask_values, values_held
 from ucseg.errors import UserError
-from ucseg.folder.predictions import note_of
+from ucseg.folder.predictions import Note, note_of
 from ucseg.scans.address import Address
 from ucseg.scans.reading import segment_names
 
 
+def note_beside(predictions: Path) -> Note | None:
+    """What `ucseg predict` noted in a folder of masks, or beside one mask; None where it did not make them."""
+    return note_of(predictions if predictions.is_dir() else predictions.parent)
+
+
 def classes_of(predictions: Path) -> dict[int, str]:
     """Class names that `ucseg predict` noted beside its masks; empty where it did not make them."""
-    note = note_of(predictions) if predictions.is_dir() else None
+    note = note_beside(predictions)
     return note.classes if note is not None else {}
 
 
@@ -26,7 +31,7 @@ def as_in_training(predictions: Path, references: Sequence[Address]) -> tuple[di
     `ucseg predict` noted both beside its masks. The mapping is None where there is none, or where the references hold
     other values or names. A reference that cannot be read decides nothing: reading it again says what is wrong.
     """
-    note = note_of(predictions) if predictions.is_dir() else None
+    note = note_beside(predictions)
     if note is None or not note.values:
         return None, [] if note is None else note.not_annotated
     held = {0}

@@ -20,14 +20,20 @@ from ucseg.dataset.masks import (
     values_held,
 )
 from ucseg.errors import UserError
-from ucseg.evaluation.class_names import agreed_names, as_in_training, as_references, classes_of, require_same_classes
+from ucseg.evaluation.class_names import (
+    agreed_names,
+    as_in_training,
+    as_references,
+    classes_of,
+    note_beside,
+    require_same_classes,
+)
 from ucseg.evaluation.matching import Pair, grid_difference, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.reading import Reading, by_number, class_indices
 from ucseg.evaluation.references import drawn_in
 from ucseg.evaluation.results import CaseResult, Evaluation, uncertainty_of
 from ucseg.evaluation.uncertainty_maps import UncertaintySettings, WrittenMaps
-from ucseg.folder.predictions import note_of
 from ucseg.folder.survey import are_outlines
 from ucseg.machine.memory import memory_for
 from ucseg.machine.pool import for_each
@@ -133,7 +139,7 @@ def evaluate_folder(
         pair.reference.case: one for pair, one in zip(found.pairs, found_of, strict=True) if isinstance(one, UserError)
     }
     failed |= found.of_other_scans
-    note = note_of(predictions if predictions.is_dir() else predictions.parent)
+    note = note_beside(predictions)
     if not ordered:
         drawn = drawn_in(references) if found.dataset is None else None
         hint = f" What is drawn in {drawn.name} is compared by a dataset: ucseg init {references}." if drawn else ""
