@@ -303,6 +303,23 @@ def test_nearly_the_same_picture_saved_again(tmp_path: Path, monkeypatch: pytest
     assert not any("near-duplicate" in one.kind for one in check_dataset(dataset))
 
 
+def test_single_slices_of_different_directions_are_no_plan(tmp_path: Path) -> None:
+    cases = []
+    for i, split in enumerate(SPLIT):
+        shape = (1, 40, 40) if i % 2 else (40, 40, 1)
+        image, mask = tmp_path / "images" / f"c{i}.nii.gz", tmp_path / "masks" / f"c{i}.nii.gz"
+        label = np.zeros(shape, np.uint8)
+        label[label.shape[0] // 3 :, 8:20] = 1
+        save(np.random.default_rng(i).normal(label, 0.5).astype(np.float32), image)
+        save(label, mask)
+        cases.append(Case(f"c{i}", f"s{i}", image, mask, split))
+    config = DatasetConfig(
+        name="v", root=".", dims=3, modality="mri", channels=1, classes={0: "background", 1: "front"}
+    )
+    (found,) = (one for one in check_dataset(Dataset(tmp_path, config, cases)) if one.severity == "error")
+    assert found.kind == "mixed-slices" and "c1.nii.gz" in found.finding and "dataset of each" in found.fix
+
+
 def test_shear_is_the_cosine_between_axes() -> None:
     straight = np.diag([2.0, 2.0, 5.0, 1.0])
     turned = np.eye(4)

@@ -51,7 +51,7 @@ def findings_before_training(
 
 def _of_all(error: UserError, dataset: Dataset) -> Iterable[Finding]:
     """Why no plan can be made of the scans together; what is wrong with one of them is reported of it."""
-    if error.code in ("masks-all-empty", "mixed-units"):
+    if error.code in ("masks-all-empty", "mixed-units", "mixed-slices"):
         what, _, fix = str(error).removeprefix(f"{dataset.folder}: ").rstrip(".").rpartition("; ")
         yield Finding(error.code, CASES_FILE, what, fix, "error")
 
