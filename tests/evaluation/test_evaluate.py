@@ -461,6 +461,15 @@ def test_references_like_the_masks_of_training_are_read_like_them(tmp_path: Path
     single = evaluate(tmp_path / "p/a.nii.gz", tmp_path / "r/a.nii.gz", out=tmp_path / "single")
     assert single.classes == {1: "organ", 2: "lesion"} and single.mean("dice") == 1
 
+    whole = np.array([0, 255], np.uint8)[np.minimum(ball(3), 1)]  # 255 is the one class of another source
+    save(whole, tmp_path / "white" / "a.nii.gz")
+    assert [
+        row["status"] for row in evaluate(tmp_path / "p", tmp_path / "white", out=tmp_path / "w").cases[0].rows
+    ] == [
+        "ok",
+        "false positive",
+    ]
+
     for case in "ab":  # class indices: of another source
         save(ball(3) + ball(9, label=2), tmp_path / "r" / f"{case}.nii.gz")
     assert evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "other").mean("dice") > 0.98

@@ -284,6 +284,18 @@ def test_scans_of_the_dataset_without_a_reference_are_not_called_strangers(scann
     assert "case edited" in why["edited"] and "dataset" in why["away"]
 
 
+def test_what_a_scan_holds_says_more_than_its_name(scanned: Path, tmp_path: Path) -> None:
+    data = load_dataset(scanned)
+    (data.root / "young.nii.gz").write_text("young")
+    data.cases.append(Case("young", "young", data.root / "young.nii.gz", None, "train"))
+    save_dataset(data)
+    (tmp_path / "away.nii.gz").write_text("away")
+    predictions = touch(tmp_path / "p", "young.nii.gz")
+    table(predictions, {"young.nii.gz": (tmp_path / "away.nii.gz", content_of(Address.of(tmp_path / "away.nii.gz")))})
+    with refused("no-pairs", naming=["young.nii.gz", "a scan that the dataset does not have"]):
+        match(predictions, scanned)
+
+
 def test_a_prediction_of_another_scan_of_this_name_is_not_compared(scanned: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     before = {name: content_of(Address.of(data / f"{name}.nii.gz")) for name in ("x", "y")}

@@ -337,6 +337,7 @@ def test_hours_are_turned_into_steps_by_what_a_step_takes_here(scans: Path, tmp_
     assert texts["steps-chosen"].startswith(f"33 steps: {hours} h at") and "10 validations" in texts["steps-chosen"]
     assert texts["few-steps"].startswith("33 steps") and "500" in texts["few-steps"]
     assert "ucseg plan" not in texts["few-steps"]  # its batch and images are as small as that would make them
+    assert kinds(said).index("measuring") < kinds(said).index("steps-chosen")
     assert kinds(said).index("few-steps") < kinds(said).index("steps-changed") < kinds(said).index("run-ended")
     assert json.loads((tmp_path / "run/last.json").read_text())["of"] == result.steps == 36
     assert result.seconds == pytest.approx(3600 * hours)

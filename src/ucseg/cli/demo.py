@@ -93,10 +93,10 @@ def demo(
     _do(prepare, dataset)
     seconds, evaluations = {}, {}
     for method in METHODS:
-        begun = time.monotonic()
+        since = time.monotonic()
         seconds[method], evaluations[method] = _train_and_test(method, out, dataset, steps, seed)
         if method == "supervised":
-            minutes = (time.monotonic() - begun) / 60
+            minutes = (time.monotonic() - since) / 60
             say("half-done", f"\nSupervised took {minutes:.1f} min. UC-Seg follows, and takes two to three times that.")
 
     first, second = (evaluations[method].case_means("dice") for method in METHODS)

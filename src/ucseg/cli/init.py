@@ -246,7 +246,7 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
             "which only evaluate, compare, demo and report read."
         )
     subjects = {case.subject for case in dataset.cases}
-    if len(subjects) == 1 < len(dataset.cases):
+    if len(subjects) == 1 < len(dataset.cases) and not (dataset.validation or dataset.test):
         said = f"All {len(dataset.cases)} cases are of one subject, so validation and test have none"
         say("one-subject", f"{said}; if that is wrong, give --subject.", "yellow")
     found = {"validation": len(dataset.validation), "test": len(dataset.test)}

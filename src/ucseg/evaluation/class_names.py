@@ -29,19 +29,22 @@ def as_in_training(predictions: Path, references: Sequence[Address]) -> tuple[di
     """How references are read like the masks of training: value -> class index, and the values that are no class.
 
     `ucseg predict` noted both beside its masks. The mapping is None where there is none, or where the references hold
-    other values or names. A reference that cannot be read decides nothing: reading it again says what is wrong.
+    other values or names. Where they hold nothing but what was "not annotated", they are coded in another way.
+    A reference that cannot be read decides nothing: reading it again says what is wrong.
     """
     note = note_beside(predictions)
-    if note is None or not note.values:
-        return None, [] if note is None else note.not_annotated
+    if note is None or not (note.values or note.not_annotated):
+        return None, []
     held = {0}
     for mask in references:
         with suppress(UserError, OSError):
             if segment_names(mask):
                 return None, note.not_annotated
             held |= set(values_held(mask_values(mask)).tolist())
+    if held <= {0, *note.not_annotated}:
+        return None, []
     known = {0, *note.values, *note.not_annotated}
-    return (note.values if held <= known else None), note.not_annotated
+    return (note.values if note.values and held <= known else None), note.not_annotated
 
 
 def require_same_classes(predictions: Path, dataset: Dataset) -> None:

@@ -101,7 +101,8 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
         raise UserError.together(list(of_other_scans.values()))
     if not pairs and dataset is not None:
         named = {name: case for case in dataset.cases for name in (case.case, case.image.stem)}
-        elsewhere |= {file: _why_not(named[file.stem], split) for file in predicted if file.stem in named}
+        by_name = {file: _why_not(named[file.stem], split) for file in predicted if file.stem in named}
+        elsewhere = by_name | elsewhere  # what a scan holds says more than its name
     if not pairs and elsewhere:
         file, why = next(iter(elsewhere.items()))
         raise UserError(

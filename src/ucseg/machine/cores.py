@@ -14,7 +14,7 @@ def let_threads_sleep() -> None:
     """Have threads of GNU OpenMP, torch's on Linux, sleep soon where one waits for another, unless the user chose.
 
     By themselves they spin for milliseconds. On free cores a step of small images gains nothing by that. Beside other
-    work it holds the core that the other thread waits for: steps took twice as long, some twenty times (threads.json).
+    work it holds the core that the other thread waits for: steps took twice as long (benchmarks/results/threads.json).
     Call it before torch is loaded; processes started later have the setting too.
     """
     if "OMP_WAIT_POLICY" not in os.environ:

@@ -29,7 +29,7 @@ def check_overrides(dataset: Dataset, dims: int | None, overrides: Mapping[str, 
 
 
 def _as_printed(value: Any) -> Any:
-    """ "64 x 96", as a plan prints it, is [64, 96]."""
+    """A value as plans print it: "64 x 96" is [64, 96]."""
     if not isinstance(value, str) or not re.fullmatch(r"\d+(\.\d+)?( ?x ?\d+(\.\d+)?)+", value):
         return value
     return [float(edge) if "." in edge else int(edge) for edge in value.split("x")]
