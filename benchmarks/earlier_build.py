@@ -6,6 +6,7 @@
 WORK is that of `benchmarks/compare.py kvasir_time` after its first run: cases, masks and image size are those of that
 study. All else is the earlier version's own: networks, augmentation, learning rate, schedule. Its clock is replaced by
 the CPU seconds of its process. Its validation curve goes to results/time_to_dice/SET, as [CPU seconds, step, Dice].
+On a slower machine than that of the study's runs, `--slower R` divides the seconds by R, as in `compare.py`.
 """
 
 from __future__ import annotations
@@ -72,13 +73,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the study of equal time")
     parser.add_argument("--steps", type=int, required=True, help="that take as long as the study's runs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--slower", type=float, default=1.0, help="how many times as long a supervised step takes here")
     words = parser.parse_args()
     work, build = words.work.absolute(), words.build.absolute()
     name = f"earlier-{words.seed}"
     found = curve(build, work / "comparison", words.set, work / name, words.steps, words.seed)
     file = RESULTS / "time_to_dice" / words.set / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    known = {"build": build.name, "seed": words.seed, "steps": words.steps, **machine()}
+    found = [[seconds / words.slower, step, dice] for seconds, step, dice in found]
+    known = {"build": build.name, "seed": words.seed, "steps": words.steps, "slower": words.slower, **machine()}
     file.write_text(json.dumps(known | {"curve": found}, indent=1) + "\n", encoding="utf-8")
 
 
