@@ -168,7 +168,9 @@ def test_the_cases_are_the_worst_the_middle_and_the_best() -> None:
     scores = {f"c{i}": i / 10 for i in range(11)}
     assert [case for case, _ in chosen(scores)] == ["c0", "c1", "c4", "c5", "c9", "c10"]
     assert [what.split()[-1] for _, what in chosen(scores)] == ["worst", "worst", "middle", "middle", "best", "best"]
-    assert len(chosen({"a": 0.1, "b": 0.2, "c": 0.3})) == 3
+    assert [what.split()[-1] for _, what in chosen({"a": 0.1, "b": 0.2, "c": 0.3})] == ["worst", "middle", "best"]
+    assert [what.split()[-1] for _, what in chosen({"a": 0.1, "b": 0.2})] == ["worst", "best"]
+    assert [case for case, _ in chosen({"a": 0.1})] == ["a"]
     assert chosen({}) == []
 
 

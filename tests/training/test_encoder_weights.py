@@ -37,6 +37,12 @@ def test_weights_of_a_file_are_loaded_before_training_and_only_then(
     ucseg.train(scans, run, resume=True)
     assert "encoder-weights" not in [kind for kind, _ in said]
     torch.testing.assert_close(load_method(run)[0].state_dict()[f"networks.effnet_lite0.{STEM}"], trained)
+    said.clear()
+    more = {**words, "init": str(run)}
+    save_file({name: value.contiguous() for name, value in network.backbone.state_dict().items()}, file)
+    ucseg.train(scans, tmp_path / "more", set=settings, **more)  # the run's weights replace those of the file
+    assert [kind for kind, _ in said if kind in ("encoder-weights", "started-from")] == ["started-from"]
+    file.unlink()
     with refused("init-missing", naming=file):
         ucseg.train(scans, tmp_path / "again", set=settings, **words)
     assert not (tmp_path / "again").exists()

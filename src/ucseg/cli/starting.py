@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ucseg.planning.plan import Plan
     from ucseg.training.settings import TrainConfig
 
+ENCODER = ".backbone."
+"""Part of the names of an encoder's tensors."""
+
 
 def going_on(
     config: TrainConfig, method: str, overrides: Mapping[str, Any], asked: Mapping[str, Any], resume: bool
@@ -75,12 +78,16 @@ def load_start(model: Method, init: str | None, before: Any, kept: bool, resume:
     from ucseg.networks.pretrained import load_pretrained
     from ucseg.training.start import find_start, start_from
 
-    if not resume:
-        for line in load_pretrained(model):
+    encoders = [] if resume else load_pretrained(model)
+    fit = start = None
+    if init is not None and not kept:
+        start = find_start(Path(init))
+        fit = None if resume else start_from(model, start)
+    if fit is None or any(ENCODER in name for name in fit.missing):
+        for line in encoders:
             say("encoder-weights", line)
-    if init is None or kept:
+    if start is None:
         return dict(before) if before else None
-    start = find_start(Path(init))
-    if not resume:
-        say_where_it_starts(start.path, start_from(model, start), model)
+    if fit is not None:
+        say_where_it_starts(start.path, fit, model)
     return start.record

@@ -128,10 +128,11 @@ def case_scores(folder: Path) -> dict[str, float]:
 def chosen(scores: Mapping[str, float]) -> list[tuple[str, str]]:
     """Case and what it is: the worst, those in the middle and the best; each case once."""
     ranked = sorted(scores, key=lambda case: (scores[case], case))
+    each = min(EACH, len(ranked) // 2)  # a case is not among the worst and among the best
     middle = max(0, (len(ranked) - EACH) // 2)
-    places = [(i, "among the worst") for i in range(EACH)]
+    places = [(i, "among the worst") for i in range(each)]
+    places += [(i, "among the best") for i in range(len(ranked) - each, len(ranked))]
     places += [(i, "in the middle") for i in range(middle, middle + EACH)]
-    places += [(i, "among the best") for i in range(len(ranked) - EACH, len(ranked))]
     found: dict[str, str] = {}
     for place, what in places:
         if 0 <= place < len(ranked):
