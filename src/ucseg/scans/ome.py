@@ -134,11 +134,12 @@ def _opened_tiff(address: Address) -> Iterator[_Stored]:
                 f"{address}: names pages in files that are not there; copy all its files, or save it as one.",
             )
         yield _Stored(
-            series.shape, series.axes.lower(), _edges(file.ome_metadata or ""), lambda: _pages(address, series)
+            series.shape, series.axes.lower(), _edges(file.ome_metadata or ""), lambda: stored_pages(address, series)
         )
 
 
-def _pages(address: Address, series: Any) -> Array:
+def stored_pages(address: Address, series: Any) -> Array:
+    """The pages of a TIFF as one array."""
     try:
         array: Array = series.asarray()
     except ValueError as error:

@@ -1,4 +1,5 @@
-"""PNG, JPEG, TIFF and GIF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK.
+"""PNG, JPEG, TIFF and GIF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK, and what
+neither reads by tifffile (`other_tiff`).
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns. As nnU-Net has it, CASE.json
 beside CASE.tif or CASE_0000.tif may hold its spacing in mm, in the order of these axes. Stacks of ImageJ say their
@@ -22,7 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ucseg.errors import UserError
-from ucseg.scans import imagej, ome, refusals
+from ucseg.scans import imagej, ome, other_tiff, picture_tags, refusals
 from ucseg.scans.address import Address
 from ucseg.scans.palette import shows_colours_of
 from ucseg.scans.scan import Geometry, Scan, native
@@ -38,7 +39,6 @@ _EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
 _GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_MODES = (*_GREY_PAGES, "LA", "La")
 _ALPHA_MODES = ("LA", "RGBA")
-_ORIENTATION, _PHOTOMETRIC = 274, 262
 _WIDTH, _HEIGHT = 256, 257
 _PARTS_OF_BYTE = {";2": 85, ";4": 17}
 """Grey levels of 2 and 4 bits are spread over a byte when they are read: by this factor."""
@@ -47,6 +47,8 @@ _PARTS_OF_BYTE = {";2": 85, ";4": 17}
 def read(address: Address, mask: bool = False) -> Scan:
     """C x H x W: grey C = 1, colour C = 3. Alpha is dropped, a palette resolved, a 1-bit image is 0 and 1."""
     path = address.file
+    if other_tiff.holds(path):
+        return _other(address, mask)
     with _opened(path) as image:
         if _says_ome(image):
             return ome.read(address)
@@ -66,12 +68,19 @@ def read(address: Address, mask: bool = False) -> Scan:
     return Scan(array, _geometry(path, array.ndim - 1), path)
 
 
+def _other(address: Address, mask: bool) -> Scan:
+    array = other_tiff.read(address, mask)
+    return Scan(array, _geometry(address.file, array.ndim - 1), address.file)
+
+
 def read_mask(address: Address) -> Scan:
     """As `read`, but numbers count as they are stored: indices of a palette, and 0 where white is zero.
 
     A mask that is of one colour everywhere and lies in the alpha channel is read from there. Where the user says what
     colours mean, those of an indexed picture count, if one of them but black is among them.
     """
+    if other_tiff.holds(address.file):
+        return _other(address, mask=True)
     with _opened(address.file) as image:
         shown = shows_colours_of(image, address.said.palette)
     return read(address, mask=not shown)
@@ -81,10 +90,13 @@ def oddities(address: Address, mask: bool) -> frozenset[str]:
     """How an image or a mask shows something else than it stores; empty where it does not, or cannot be read."""
     found = set()
     try:
+        if other_tiff.holds(address.file):
+            turned, white_is_zero = other_tiff.shown(address)
+            return frozenset([TURNED] * (turned != 1) + [WHITE_IS_ZERO] * white_is_zero)
         with _opened(address.file) as image:
-            if _orientation(address.file, image) != 1 and not address.part:
+            if picture_tags.orientation_of(address.file, image) != 1 and not address.part:
                 found.add(TURNED)
-            if image.format == "TIFF" and _photometric(image) == 0:
+            if image.format == "TIFF" and picture_tags.photometric(image) == 0:
                 found.add(WHITE_IS_ZERO)
             if mask and image.mode in ("P", "PA") and _grey_palette(image):
                 used = np.unique(np.asarray(image.getchannel(0)))
@@ -109,7 +121,7 @@ def _geometry(path: Path, dims: int) -> Geometry:
     """In px, or of a stack with CASE.json in mm."""
     file = spacing_file(path) if dims == 3 else None
     stated: object = None
-    if dims == 3 and file is None:
+    if dims == 3 and file is None and not other_tiff.holds(path):
         with _opened(path) as image:
             stated = imagej.spacing_of(image)
     elif file is not None:
@@ -154,10 +166,13 @@ def is_stack(path: Path) -> bool:
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, identity geometry in px, and channels."""
     path = address.file
+    if other_tiff.holds(path):
+        shape, channels = other_tiff.read_header(address)
+        return shape, _geometry(path, len(shape)), channels
     with _opened(path) as image:
         if _says_ome(image):
             return ome.read_header(address)
-        pages, turned = _pages(path, image), _orientation(path, image) > 4 and not address.part
+        pages, turned = _pages(path, image), picture_tags.orientation_of(path, image) > 4 and not address.part
         grey = _grey_palette(image) if image.mode in ("P", "PA") else image.mode in _GREY_MODES
         size = image.height, image.width
         if image.format == "TIFF":  # in versions of pillow its size is turned already, or not yet
@@ -218,8 +233,8 @@ def _no_stack(path: Path, pages: int) -> UserError:
 
 def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
     """H x W x C of the page that is shown; turned by its orientation tag unless `stored`."""
-    orientation = _orientation(path, image)
-    white_is_zero = image.format == "TIFF" and _photometric(image) == 0
+    orientation = picture_tags.orientation_of(path, image)
+    white_is_zero = image.format == "TIFF" and picture_tags.photometric(image) == 0
     tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
     image.load()
     turned_already = image.format == "TIFF"
@@ -239,7 +254,7 @@ def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
         return array
     if turned_already:
         orientation = {6: 8, 8: 6}.get(orientation, orientation)
-    return _turned(array, orientation)
+    return picture_tags.turned(array, orientation)
 
 
 def _values(path: Path, image: Image.Image, tiles: str, mask: bool) -> Array:
@@ -275,42 +290,6 @@ def _contradicts_alpha(array: Array) -> bool:
     """Whether H x W x C, alpha last, is transparent in parts, and these are not where it is black."""
     alpha = array[..., -1]
     return bool((alpha != alpha[0, 0]).any() and (array[..., :-1].any(axis=-1) != (alpha > 0)).any())
-
-
-def _orientation(path: Path, image: Image.Image) -> int:
-    """The orientation tag of the page that is shown: 1 (as stored) to 8."""
-    if image.format == "TIFF":
-        found = image.tag_v2.get(_ORIENTATION, 1)  # type: ignore[attr-defined]
-    elif image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys() and not _late_exif(path):
-        return 1  # without this, pillow would decode the pixels to look behind them
-    else:
-        found = image.getexif().get(_ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
-
-
-def _late_exif(path: Path) -> bool:
-    """Whether a PNG has EXIF behind its pixels: its chunks are skipped, not read."""
-    with path.open("rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            if head[4:] == b"eXIf":
-                return True
-            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
-    return False
-
-
-def _photometric(image: Image.Image) -> int | None:
-    """What the numbers of a TIFF's page mean; 0: the greatest is black."""
-    found: int | None = image.tag_v2.get(_PHOTOMETRIC)  # type: ignore[attr-defined]
-    return found
-
-
-def _turned(array: Array, orientation: int) -> Array:
-    """H x W x C, turned as an orientation tag says (TIFF 6.0, page 36)."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return np.ascontiguousarray(array[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
 def _deep(path: Path, image: Image.Image) -> Array:
