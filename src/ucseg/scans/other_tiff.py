@@ -93,10 +93,7 @@ def _opened(path: Path) -> Iterator[TiffPageSeries]:
     try:
         with tifffile.TiffFile(path) as file:
             if len(file.series) != 1:
-                pages = len(file.pages)
-                raise UserError(
-                    "image-pages", f"{path}: its {pages} pages are no stack of one size; save each as a file."
-                )
+                raise refusals.no_stack(path, len(file.pages))
             yield file.series[0]
     except (UserError, MemoryError):
         raise

@@ -60,7 +60,7 @@ def read(address: Address, mask: bool = False) -> Scan:
     array = np.ascontiguousarray(np.moveaxis(pages[0], -1, 0))
     if len(pages) > 1:
         if any(page.shape[-1] > 1 for page in pages):
-            raise _no_stack(path, len(pages))
+            raise refusals.no_stack(path, len(pages))
         array = np.stack([page[..., 0] for page in pages])
         # ImageJ keeps the channels of a slice one after the other.
         array = np.ascontiguousarray(np.moveaxis(array.reshape(-1, channels, *array.shape[1:]), 1, 0))
@@ -214,21 +214,15 @@ def _pages(path: Path, image: Image.Image) -> int:
     if pages == 1:
         return 1
     if image.format != "TIFF":
-        raise _no_stack(path, pages)
+        raise refusals.no_stack(path, pages)
     kinds = set()
     for page in range(pages):
         image.seek(page)
         kinds.add((image.mode, image.size))
     image.seek(0)
     if len(kinds) > 1 or image.mode not in (*_GREY_PAGES, "P"):
-        raise _no_stack(path, pages)
+        raise refusals.no_stack(path, pages)
     return pages
-
-
-def _no_stack(path: Path, pages: int) -> UserError:
-    return UserError(
-        "image-pages", f"{path}: its {pages} pages are no stack of grey slices of one size; save each as a file."
-    )
 
 
 def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:

@@ -48,6 +48,12 @@ def film(place: object, times: int) -> UserError:
     return UserError("image-times", f"{place}: is a film of {times} times; save each time as a file.")
 
 
+def no_stack(path: Path, pages: int) -> UserError:
+    return UserError(
+        "image-pages", f"{path}: its {pages} pages are no stack of grey slices of one size; save each as a file."
+    )
+
+
 def values(place: object, kind: object) -> UserError:
     """Voxels that are no real numbers."""
     return UserError("scan-values", f"{place}: voxels of type {kind} are not supported; export one real channel.")
