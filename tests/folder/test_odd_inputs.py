@@ -25,7 +25,8 @@ from ucseg.folder.survey import survey_cases
 from ucseg.scans.reading import read_header, read_mask, read_scan
 
 VOLUME = np.random.default_rng(0).integers(0, 200, (20, 18, 16)).astype(np.uint8)
-ENDINGS = (".nii", ".nii.gz", ".mgz", ".nrrd", ".mha", ".png", ".jpg", ".tif", ".h5", ".npy", ".npz", ".dcm")
+PICTURES = (".png", ".jpg", ".tif", ".bmp", ".webp", ".pgm")
+ENDINGS = (".nii", ".nii.gz", ".mgz", ".nrrd", ".mha", *PICTURES, ".h5", ".npy", ".npz", ".dcm")
 # What is in the sentence on these files.
 KNOWN = {
     "example4d.nii.gz": "4D", "functional.nii": "4D", "analyze.hdr": "belong together", "nifti1.hdr": "belong together",
@@ -102,7 +103,7 @@ def whole(tmp_path_factory):
     nib.save(nib.freesurfer.mghformat.MGHImage(VOLUME, np.eye(4)), folder / "a.mgz")
     for ending in (".nrrd", ".mha"):
         sitk.WriteImage(sitk.GetImageFromArray(VOLUME), str(folder / f"a{ending}"), useCompression=True)
-    for ending in (".png", ".jpg", ".tif"):
+    for ending in PICTURES:
         Image.fromarray(VOLUME[0]).save(folder / f"a{ending}")
     with h5py.File(folder / "a.h5", "w") as file:
         file.create_dataset("image", data=VOLUME, compression="gzip")

@@ -40,7 +40,7 @@ def with_tag(path: Path, array: Array, orientation: int) -> Path:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".webp"])
 def test_one_rule_turns_pictures_of_all_formats(tmp_path, ending, orientation):
     with_tag(tmp_path / f"plain{ending}", 80 * LABEL, 1)
     stored = read_scan(tmp_path / f"plain{ending}").array[0]  # JPEG changes values
@@ -137,3 +137,27 @@ def test_alpha_that_agrees_is_dropped_and_one_that_does_not_is_refused(tmp_path)
     Image.fromarray(np.dstack([LABEL, 255 * (LABEL > 1).astype(np.uint8)])).save(tmp_path / "other.png")
     with refused("mask-alpha", naming="other.png"):
         read_mask(tmp_path / "other.png")
+
+
+@pytest.mark.parametrize("ending", [".bmp", ".webp", ".ppm"])
+def test_pictures_of_rarer_formats(tmp_path, ending):
+    colours = np.random.default_rng(0).integers(0, 255, (10, 16, 3), dtype=np.uint8)
+    grey = colours[..., 0]
+    for array, name in ((colours, f"c{ending}"), (grey, f"g{ending if ending == '.bmp' else '.pgm'}")):
+        Image.fromarray(array).save(tmp_path / name, **({"lossless": True} if ending == ".webp" else {}))
+        wanted = np.moveaxis(np.atleast_3d(array), -1, 0)
+        np.testing.assert_array_equal(read_scan(tmp_path / name).array, wanted)
+        assert read_header(tmp_path / name)[::2] == ((10, 16), len(wanted))
+
+
+@pytest.mark.parametrize("greatest", [1, 2, 3, 100, 255, 256, 1000, 4095, 65534, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+def test_numbers_of_a_pgm_are_those_that_it_holds(tmp_path, greatest, plain):
+    """Its header says which number is white: the greatest of a mask's classes, or of the detector."""
+    array = np.random.default_rng(0).integers(0, greatest + 1, (10, 16))
+    numbers = array.astype(">u2" if greatest > 255 else "u1").tobytes()
+    text = " ".join(map(str, array.ravel())).encode()
+    path = tmp_path / "x.pgm"
+    path.write_bytes(b"P%d\n# by hand\n16 10\n%d\n" % (2 if plain else 5, greatest) + (text if plain else numbers))
+    for read in (read_scan, read_mask):
+        np.testing.assert_array_equal(read(path).array[0], array)

@@ -36,7 +36,7 @@ FORMATS = {
         "nifti": (".nii.gz", ".nii.zst", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
         "itk": (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"),
         "ome": (".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"),
-        "plain_images": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif"),
+        "plain_images": tuple(".png .jpg .jpeg .tif .tiff .gif .bmp .webp .pgm .ppm .pbm .pnm".split()),
         "arrays": (".h5", ".hdf5", ".npy", ".npz"),
         "dicom": DICOM_ENDINGS,
     }.items()
@@ -47,7 +47,7 @@ FORMATS = {
 ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(
-    r"(.+?\.(?:h5|hdf5|npz|json|xml|roi|zip))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
+    r"(.+?\.(?:h5|hdf5|npz|json|xml|roi|zip))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?|webp))#(stored)",
     re.IGNORECASE,
 )
 CLASSES = "#classes"

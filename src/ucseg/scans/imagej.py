@@ -25,7 +25,7 @@ DESCRIPTION, _PIXELS_A_UNIT = 270, (282, 283)
 _MOST = 100_000
 _MOST_BYTES = 2**24
 _SET = re.compile(r"^(roi[ _-]?set|rois?)([ _.-]+|$)|(^|[ _.-]+)(roi[ _-]?set|rois?)$", re.IGNORECASE)
-_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".gif")
+_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".gif", ".bmp")
 # What the ROI Manager calls a region that nobody named: places of its centre, and of its slice.
 _UNNAMED = re.compile(r"|\d+(-\d+)*|F\d+-\w+")
 _MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4, "nm": 1e-6} | dict.fromkeys(

@@ -1,5 +1,5 @@
-"""PNG, JPEG, TIFF and GIF: images without a geometry, in pixels. Read by pillow, 16-bit colour by SimpleITK, and what
-neither reads by tifffile (`other_tiff`).
+"""PNG, JPEG, TIFF, GIF, BMP, WebP and PGM: images without a geometry, in pixels. Read by pillow, 16-bit colour by
+SimpleITK, and what neither reads by tifffile (`other_tiff`).
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns. As nnU-Net has it, CASE.json
 beside CASE.tif or CASE_0000.tif may hold its spacing in mm, in the order of these axes. Stacks of ImageJ say their
@@ -35,11 +35,15 @@ TURNED, WHITE_IS_ZERO, ALPHA, PALETTE = "turned", "white-is-zero", "alpha", "pal
 # What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError, a page of TIFF without a
 # size is a TypeError).
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, TypeError, KeyError, zlib.error, struct.error)
+_FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM")
+_NAMES = "PNG, JPEG, TIFF, GIF, BMP, WebP or PGM"
 _EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
 _GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_MODES = (*_GREY_PAGES, "LA", "La")
 _ALPHA_MODES = ("LA", "RGBA")
 _WIDTH, _HEIGHT = 256, 257
+_GREATEST = re.compile(r"codec_name='ppm(?:_plain)?'.*args=\('(?:L|I|RGB)', (\d+)\)")
+"""How pillow says which number is white in a PGM or PPM, where that is neither 255 nor 65,535."""
 _PARTS_OF_BYTE = {";2": 85, ";4": 17}
 """Grey levels of 2 and 4 bits are spread over a byte when they are read: by this factor."""
 
@@ -194,16 +198,14 @@ def write(array: Array, like: Scan, part: Path) -> None:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         # Given a path, pillow maps pixels of TIFF into memory, and scrambles those that a tag turns by a quarter.
-        with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG", "TIFF", "GIF")) as image:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             yield image
     except Image.DecompressionBombError as error:
         raise UserError(
             "image-size", f"{path}: the image is too large to open ({error}); cut it into tiles."
         ) from error
     except UnidentifiedImageError as error:
-        raise refusals.other_content(
-            path, "PNG, JPEG, TIFF or GIF, or damaged at its start", "copy it again"
-        ) from error
+        raise refusals.other_content(path, f"{_NAMES}, or damaged at its start", "copy it again") from error
     except _BROKEN as error:
         raise refusals.damaged(path, error) from error
 
@@ -244,6 +246,9 @@ def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
     if mask:
         parts = next((parts for bits, parts in _PARTS_OF_BYTE.items() if f"'L{bits}" in tiles), 1)
         array = array // parts if parts > 1 else array
+    if (greatest := _GREATEST.search(tiles)) and not (image.mode == "RGB" and int(greatest[1]) > 255):
+        most = 65535 if image.mode == "I" else 255  # pillow has scaled the numbers to it
+        array = np.rint(array * (int(greatest[1]) / most)).astype(array.dtype)
     if orientation == 1 or turned_already != stored:
         return array
     if turned_already:
