@@ -30,13 +30,14 @@ from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
 from ucseg.scans.dicom.series import is_dicom
 from ucseg.scans.said import NOTHING, Said
 
+NETPBM = (".pgm", ".ppm", ".pbm", ".pnm")
 FORMATS = {
     ending: name
     for name, endings in {
         "nifti": (".nii.gz", ".nii.zst", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
         "itk": (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"),
         "ome": (".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"),
-        "plain_images": tuple(".png .jpg .jpeg .tif .tiff .gif .bmp .webp .pgm .ppm .pbm .pnm".split()),
+        "plain_images": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", *NETPBM),
         "arrays": (".h5", ".hdf5", ".npy", ".npz"),
         "dicom": DICOM_ENDINGS,
     }.items()
