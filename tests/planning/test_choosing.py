@@ -197,6 +197,9 @@ def test_the_batch_fits_memory_and_time() -> None:
     assert half.value == 9 and "10000 steps" in half.why and "2.5 h" in half.why
     half, _ = batch_that_fits(FakeMachine(size=1), problem, wanted, hours=0.01)
     assert half.value == 2 and "180 steps" in half.why and "0.01 h" in half.why
+    photographs = Problem(2, 3, 2, (32, 32), (8, 8), encoder="effnet_lite0")  # whose encoder has batch norms
+    assert batch_that_fits(FakeMachine(seconds=3, size=1), photographs, wanted, hours=0.01)[0].value == 4
+    assert batch_that_fits(FakeMachine(size=100e9), photographs, wanted, hours=0.01)[0].value < 4  # all that fits
     slow, cost = batch_that_fits(FakeMachine(seconds=30), problem, wanted)
     assert not cost.measured and cost.seconds == 30 * slow.value
 

@@ -24,7 +24,9 @@ WIDE = 32
 WIDE_STEPS = 20_000
 FEW_STEPS = 500
 """Fewer are reported: 330 steps on hc18 were far worse than 1,200, 470 on hippocampus little worse than 600."""
-LEAST_BATCH = 2
+LEAST_BATCH, LEAST_BATCH_WITH_ENCODER = 2, 4
+"""Labelled images of a step. An encoder of photographs has batch norms: with two images it learns far less in the same
+time (benchmarks/results/choices, `plan.labelled_batch=2`)."""
 LEAST_PIXELS = 112**2
 """Plain images are not made smaller for any time: half the paper's edge. Multiples of 16 may be a bit less."""
 SLOW_STEP = 10.0
@@ -81,8 +83,9 @@ def batch_that_fits(
     if half < wanted.value:
         why.append(f"{half} of them fit into {_gib(machine.memory)} of {machine.name}")
     if hours is not None:
-        enough = [n for n in range(LEAST_BATCH, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
-        timely = max(enough, default=min(half, LEAST_BATCH))
+        least = LEAST_BATCH if problem.encoder is None else LEAST_BATCH_WITH_ENCODER
+        enough = [n for n in range(least, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
+        timely = max(enough, default=min(half, least))
         if timely < half:
             steps = 3600 * hours / cost(timely).seconds
             fewer = f"fewer, so that {FEWEST_STEPS} steps fit into {hours:g} h"
