@@ -26,9 +26,10 @@ FEW_STEPS = 500
 """Fewer are reported: 330 steps on hc18 were far worse than 1,200, 470 on hippocampus little worse than 600."""
 LEAST_BATCH, LEAST_BATCH_WITH_ENCODER = 2, 4
 """Labelled images of a step. An encoder of photographs has batch norms: with two images it learns far less in the same
-time (benchmarks/results/choices, `plan.labelled_batch=2`)."""
-LEAST_PIXELS = 112**2
-"""Plain images are not made smaller for any time: half the paper's edge. Multiples of 16 may be a bit less."""
+time (`plan.labelled_batch=2` in benchmarks/results/choices)."""
+LEAST_PIXELS, LEAST_PIXELS_WITH_ENCODER = 112**2, 96**2
+"""Plain images are not made smaller for any time: half the paper's edge, and what an encoder of photographs needs.
+Multiples of 16 may be a bit less."""
 SLOW_STEP = 10.0
 """In seconds: a longer step is estimated from smaller batches instead of measured."""
 
@@ -99,18 +100,19 @@ def batch_that_fits(
     return Choice(half, "; ".join(why)), found
 
 
-def pixels_in(hours: float, pixels: int, step: Cost) -> Choice[float] | None:
-    """Pixels of an image or a patch at which FEWEST_STEPS fit, at least LEAST_PIXELS; None if they fit at `pixels`.
+def pixels_in(hours: float, pixels: int, step: Cost, encoder: str | None) -> Choice[float] | None:
+    """Pixels of an image or a patch at which FEWEST_STEPS fit, not below the least; None if they fit at `pixels`.
 
     The time of a step grows with the pixels. Few updates at full size teach less than more at half of it: see
     benchmarks/results/short_runs.json.
     """
     share = hours * 3600 / (FEWEST_STEPS * step.seconds)
-    if share >= 1 or pixels <= LEAST_PIXELS:
+    least = LEAST_PIXELS if encoder is None else LEAST_PIXELS_WITH_ENCODER
+    if share >= 1 or pixels <= least:
         return None
-    if share * pixels >= LEAST_PIXELS:
+    if share * pixels >= least:
         return Choice(share * pixels, f"so that {FEWEST_STEPS} steps fit into {hours:.3g} h")
-    return Choice(LEAST_PIXELS, f"the least, and still fewer than {FEWEST_STEPS} steps fit into {hours:.3g} h")
+    return Choice(least, f"the least, and still fewer than {FEWEST_STEPS} steps fit into {hours:.3g} h")
 
 
 def halve_to_fit(
