@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from refusals import refused
 from ucseg.batches.preprocess import (
+    Intensities,
     NetworkImage,
     from_network_grid,
     grid_of,
@@ -210,10 +211,23 @@ def test_scans_that_do_not_fit_the_plan_are_refused() -> None:
         (Scan(volume, Geometry(np.eye(4)), SOURCE), a_plan(dims=2), "scan-not-plan-rank"),
         (Scan(colours[:1], flat, SOURCE), a_plan(dims=2), "scan-not-plan-unit"),
         (Scan(colours, flat, SOURCE), a_plan(dims=2, unit="px"), "scan-channels"),
-        (Scan(colours * 1.0, flat, SOURCE), a_plan(dims=2, unit="px", channels=3, normalisation="rgb"), "colour-range"),
+        *(
+            (Scan(colours.astype(kind), flat, SOURCE), a_plan(dims=2, unit="px", channels=3, normalisation="rgb"), code)
+            for kind, code in (("float64", "colour-range"), ("uint32", "colour-range"), ("int16", "colour-range"))
+        ),
     ):
         with refused(kind, naming=SOURCE):
             to_network_grid(scan, plan)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+def test_intensities_of_any_unit_are_normalised_alike(unit: float) -> None:
+    """Diffusion in m^2/s is about 1e-9."""
+    values = np.random.default_rng(0).random((1, 8, 8, 8))
+    seen = Intensities(values * unit, a_plan(), SOURCE)(values * unit)
+    np.testing.assert_allclose([seen.mean(), seen.std()], [0, 1], atol=1e-5)
+    constant = np.full_like(values, unit)
+    assert not Intensities(constant, a_plan(), SOURCE)(constant).any()
 
 
 @pytest.mark.parametrize(

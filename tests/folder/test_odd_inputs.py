@@ -25,7 +25,7 @@ from ucseg.folder.survey import survey_cases
 from ucseg.scans.reading import read_header, read_mask, read_scan
 
 VOLUME = np.random.default_rng(0).integers(0, 200, (20, 18, 16)).astype(np.uint8)
-PICTURES = (".png", ".jpg", ".tif", ".bmp", ".webp", ".pgm")
+PICTURES = (".png", ".jpg", ".tif", ".bmp", ".pgm")
 ENDINGS = (".nii", ".nii.gz", ".mgz", ".nrrd", ".mha", *PICTURES, ".h5", ".npy", ".npz", ".dcm")
 # What is in the sentence on these files.
 KNOWN = {

@@ -40,7 +40,7 @@ def with_tag(path: Path, array: Array, orientation: int) -> Path:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
 def test_one_rule_turns_pictures_of_all_formats(tmp_path, ending, orientation):
     with_tag(tmp_path / f"plain{ending}", 80 * LABEL, 1)
     stored = read_scan(tmp_path / f"plain{ending}").array[0]  # JPEG changes values
@@ -62,8 +62,7 @@ def test_deep_turned_and_paged_tiffs(tmp_path):
     assert np.array_equal(read_scan(tmp_path / "pages.tif").array[0, 1], TURNS[5](deep // 2))
     assert read_header(tmp_path / "pages.tif")[0] == (2, 16, 10)
     tifffile.imwrite(tmp_path / "colour.tif", np.dstack([deep] * 3), photometric="rgb", extratags=tag)
-    with refused("image-deep-turned", naming="colour.tif"):
-        read_scan(tmp_path / "colour.tif")
+    assert np.array_equal(read_scan(tmp_path / "colour.tif").array[2], TURNS[5](deep))
 
 
 def test_a_tag_behind_the_pixels_of_a_png_counts(tmp_path):
@@ -139,12 +138,12 @@ def test_alpha_that_agrees_is_dropped_and_one_that_does_not_is_refused(tmp_path)
         read_mask(tmp_path / "other.png")
 
 
-@pytest.mark.parametrize("ending", [".bmp", ".webp", ".ppm"])
+@pytest.mark.parametrize("ending", [".bmp", ".ppm"])
 def test_pictures_of_rarer_formats(tmp_path, ending):
     colours = np.random.default_rng(0).integers(0, 255, (10, 16, 3), dtype=np.uint8)
     grey = colours[..., 0]
     for array, name in ((colours, f"c{ending}"), (grey, f"g{ending if ending == '.bmp' else '.pgm'}")):
-        Image.fromarray(array).save(tmp_path / name, **({"lossless": True} if ending == ".webp" else {}))
+        Image.fromarray(array).save(tmp_path / name)
         wanted = np.moveaxis(np.atleast_3d(array), -1, 0)
         np.testing.assert_array_equal(read_scan(tmp_path / name).array, wanted)
         assert read_header(tmp_path / name)[::2] == ((10, 16), len(wanted))
@@ -161,3 +160,10 @@ def test_numbers_of_a_pgm_are_those_that_it_holds(tmp_path, greatest, plain):
     path.write_bytes(b"P%d\n# by hand\n16 10\n%d\n" % (2 if plain else 5, greatest) + (text if plain else numbers))
     for read in (read_scan, read_mask):
         np.testing.assert_array_equal(read(path).array[0], array)
+
+
+def test_deep_colours_of_a_ppm_are_refused(tmp_path):
+    path = tmp_path / "x.ppm"
+    path.write_bytes(b"P6\n16 10\n4095\n" + np.zeros((10, 16, 3), ">u2").tobytes())
+    with refused("image-deep-ppm", naming=path):
+        read_scan(path)

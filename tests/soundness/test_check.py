@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from ucseg.cli.check import check
@@ -276,6 +277,21 @@ def test_a_hidden_mask_is_not_opened(volumes: Dataset) -> None:
     (volumes.root / "hidden.csv").write_text("case,mask\nc3,masks/c3.nii.gz\n")
     (volumes.root / "masks" / "c3.nii.gz").write_bytes(b"broken")
     assert check_dataset(volumes) == []
+
+
+def test_colours_that_training_refuses_are_reported(tmp_path: Path) -> None:
+    cases = []
+    for i in range(5):
+        colours = np.random.default_rng(i).integers(0, 256, (64, 64, 3))
+        file = tmp_path / f"{i}.tif"
+        tifffile.imwrite(file, colours.astype("float64" if i == 1 else "uint8"), photometric="rgb")
+        Image.fromarray((np.indices((64, 64)).sum(0) > 40 + i).astype(np.uint8)).save(tmp_path / f"{i}_mask.png")
+        split = "train" if i < 3 else ["validation", "test"][i - 3]
+        cases.append(Case(str(i), str(i), file, tmp_path / f"{i}_mask.png", split))
+    config = DatasetConfig(name="p", root=".", dims=2, modality="rgb", channels=3, classes={0: "background", 1: "x"})
+    (finding,) = check_dataset(Dataset(tmp_path, config, cases))
+    assert (finding.kind, finding.severity, finding.file) == ("image-colours", "error", "1.tif")
+    assert "0 to 255" in finding.finding and "float64" in finding.finding
 
 
 def test_nearly_the_same_picture_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from ucseg.planning.plan import Plan
 from ucseg.planning.sizing import ENLARGED, network_shape
 from ucseg.scans.address import Address
 from ucseg.scans.channels import missing_channels
+from ucseg.scans.colours import are_colours, brightest
 from ucseg.scans.orientation import canonical_axes, from_canonical, to_canonical
 from ucseg.scans.resampling import made_of, resample, resample_box, resample_label
 from ucseg.scans.scan import Geometry, Scan
@@ -207,8 +208,7 @@ class Intensities:
     """
 
     def __init__(self, image: Array, plan: Plan, source: Path) -> None:
-        unsigned = np.issubdtype(image.dtype, np.unsignedinteger)
-        self._plan, self._full_scale = plan, float(np.iinfo(image.dtype).max) if unsigned else 1.0
+        self._plan, self._full_scale = plan, brightest(image)
         if image.dtype.kind == "f" and not all(
             np.isfinite(part).all() for channel in image for part in _parts(channel)
         ):
@@ -217,11 +217,10 @@ class Intensities:
             )
         self._scales: list[tuple[float, float]] = []
         if plan.normalisation == "rgb":
-            low, high, most = np.array([image.min(initial=0), image.max(initial=0), self._full_scale], np.float32)
-            if high > most or low < 0:  # as they are used: rounded
+            if not are_colours(image):
                 raise UserError(
                     "colour-range",
-                    f"{source}: colours are neither unsigned integers nor within 0..1; convert the image.",
+                    f"{source}: colours are neither whole numbers of 8 or 16 bits nor within 0..1; convert the image.",
                 )
         elif plan.normalisation != "ct" or plan.ct_window is None:
             self._scales = [self._scale(channel) for channel in image]
@@ -250,8 +249,8 @@ class Intensities:
             assert window is not None
             return (image.clip(window.low, window.high) - window.mean) / window.std
         for index, (shift, scale) in enumerate(self._scales):
-            # A constant image becomes zero.
-            image[index] = (image[index] - shift) / (scale if scale > 1e-8 else 1.0)
+            # A constant image becomes zero: of others the scale is above what float32 keeps of the mean.
+            image[index] = (image[index] - shift) / (scale if scale > 1e-7 * abs(shift) else 1.0)
         return image
 
 

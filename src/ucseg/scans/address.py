@@ -30,14 +30,14 @@ from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
 from ucseg.scans.dicom.series import is_dicom
 from ucseg.scans.said import NOTHING, Said
 
-NETPBM = (".pgm", ".ppm", ".pbm", ".pnm")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".pgm", ".ppm", ".pbm", ".pnm")
 FORMATS = {
     ending: name
     for name, endings in {
         "nifti": (".nii.gz", ".nii.zst", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".mnc"),
         "itk": (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"),
         "ome": (".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"),
-        "plain_images": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", *NETPBM),
+        "plain_images": PICTURES,
         "arrays": (".h5", ".hdf5", ".npy", ".npz"),
         "dicom": DICOM_ENDINGS,
     }.items()
@@ -48,7 +48,7 @@ FORMATS = {
 ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(
-    r"(.+?\.(?:h5|hdf5|npz|json|xml|roi|zip))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?|webp))#(stored)",
+    r"(.+?\.(?:h5|hdf5|npz|json|xml|roi|zip))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
     re.IGNORECASE,
 )
 CLASSES = "#classes"

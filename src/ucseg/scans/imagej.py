@@ -17,6 +17,7 @@ from PIL import Image
 
 from ucseg.errors import UserError
 from ucseg.scans import refusals
+from ucseg.scans.address import PICTURES
 from ucseg.types import Array
 
 ENDINGS = (".roi", ".zip")
@@ -25,7 +26,6 @@ DESCRIPTION, _PIXELS_A_UNIT = 270, (282, 283)
 _MOST = 100_000
 _MOST_BYTES = 2**24
 _SET = re.compile(r"^(roi[ _-]?set|rois?)([ _.-]+|$)|(^|[ _.-]+)(roi[ _-]?set|rois?)$", re.IGNORECASE)
-_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".gif", ".bmp")
 # What the ROI Manager calls a region that nobody named: places of its centre, and of its slice.
 _UNNAMED = re.compile(r"|\d+(-\d+)*|F\d+-\w+")
 _MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4, "nm": 1e-6} | dict.fromkeys(
@@ -84,7 +84,7 @@ def picture_of(path: Path) -> str:
         UserError: it is called as no picture, and not exactly one lies beside it.
     """
     key = _SET.sub("", path.stem)
-    beside = [one for one in sorted(path.parent.iterdir()) if one.suffix.lower() in _PICTURES]
+    beside = [one for one in sorted(path.parent.iterdir()) if one.suffix.lower() in PICTURES]
     if not key:
         if len(beside) != 1:
             raise UserError(

@@ -111,13 +111,8 @@ def _header(address: Address, stored: _Stored) -> tuple[tuple[int, ...], Geometr
 @contextmanager
 def _opened(address: Address) -> Iterator[_Stored]:
     opened = _opened_zarr if address.file.is_dir() else _opened_tiff
-    try:
-        with opened(address) as stored:
-            yield stored
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # of damaged files the libraries raise whatever their parts do
-        raise refusals.damaged(address.file, error) from error
+    with refusals.reading(address.file), opened(address) as stored:
+        yield stored
 
 
 @contextmanager
@@ -142,11 +137,11 @@ def stored_pages(address: Address, series: Any) -> Array:
     """The pages of a TIFF as one array."""
     try:
         array: Array = series.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
             raise
         raise UserError(
-            "ome-needs-library", f"{address}: its compression needs a library; pip install 'ucseg[ome]'."
+            "ome-needs-library", f"{address}: how it is stored needs a library; pip install 'ucseg[ome]'."
         ) from None
     return array
 

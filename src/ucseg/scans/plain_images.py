@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF, GIF, BMP, WebP and PGM: images without a geometry, in pixels. Read by pillow, 16-bit colour by
+"""PNG, JPEG, TIFF, GIF, BMP and PGM: images without a geometry, in pixels. Read by pillow, 16-bit colour by
 SimpleITK, and what neither reads by tifffile (`other_tiff`).
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns. As nnU-Net has it, CASE.json
@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from ucseg.errors import UserError
 from ucseg.scans import imagej, ome, other_tiff, picture_tags, refusals
 from ucseg.scans.address import Address
+from ucseg.scans.alpha import lies_in_alpha, mask_in_alpha
 from ucseg.scans.palette import shows_colours_of
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
@@ -35,8 +36,8 @@ TURNED, WHITE_IS_ZERO, ALPHA, PALETTE = "turned", "white-is-zero", "alpha", "pal
 # What pillow raises on damaged files of these formats (broken PNG chunks are a SyntaxError, a page of TIFF without a
 # size is a TypeError).
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, TypeError, KeyError, zlib.error, struct.error)
-_FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM")
-_NAMES = "PNG, JPEG, TIFF, GIF, BMP, WebP or PGM"
+_FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "PPM")
+_NAMES = "PNG, JPEG, TIFF, GIF, BMP or PGM"
 _EIGHT_BIT_MODES = ("LA", "RGB", "RGBA", "RGBX")
 _GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_MODES = (*_GREY_PAGES, "LA", "La")
@@ -95,8 +96,8 @@ def oddities(address: Address, mask: bool) -> frozenset[str]:
     found = set()
     try:
         if other_tiff.holds(address.file):
-            turned, white_is_zero = other_tiff.shown(address)
-            return frozenset([TURNED] * (turned != 1) + [WHITE_IS_ZERO] * white_is_zero)
+            turn, white_is_zero, in_alpha = other_tiff.shown(address, mask)
+            return frozenset([TURNED] * (turn != 1) + [WHITE_IS_ZERO] * white_is_zero + [ALPHA] * in_alpha)
         with _opened(address.file) as image:
             if picture_tags.orientation_of(address.file, image) != 1 and not address.part:
                 found.add(TURNED)
@@ -106,7 +107,7 @@ def oddities(address: Address, mask: bool) -> frozenset[str]:
                 used = np.unique(np.asarray(image.getchannel(0)))
                 greys = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)[used, 0].astype(int)
                 found |= {PALETTE} if (np.diff(greys) < 0).any() else set()
-            if mask and image.mode in _ALPHA_MODES and _lies_in_alpha(np.asarray(image.convert("RGBA"))):
+            if mask and image.mode in _ALPHA_MODES and lies_in_alpha(np.asarray(image.convert("RGBA"))):
                 found.add(ALPHA)
     except (UserError, IndexError):
         return frozenset()  # reading it will report what is wrong
@@ -246,7 +247,12 @@ def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
     if mask:
         parts = next((parts for bits, parts in _PARTS_OF_BYTE.items() if f"'L{bits}" in tiles), 1)
         array = array // parts if parts > 1 else array
-    if (greatest := _GREATEST.search(tiles)) and not (image.mode == "RGB" and int(greatest[1]) > 255):
+    if greatest := _GREATEST.search(tiles):
+        if image.mode == "RGB" and int(greatest[1]) > 255:
+            raise UserError(  # pillow cuts it down to 8 bits
+                "image-deep-ppm",
+                f"{path}: has colours of 16 bits, not read from PPM; save it as PNG or TIFF.",
+            )
         most = 65535 if image.mode == "I" else 255  # pillow has scaled the numbers to it
         array = np.rint(array * (int(greatest[1]) / most)).astype(array.dtype)
     if orientation == 1 or turned_already != stored:
@@ -265,30 +271,13 @@ def _values(path: Path, image: Image.Image, tiles: str, mask: bool) -> Array:
     deep = image.mode in _EIGHT_BIT_MODES and ";16" in tiles
     if mask and image.mode in _ALPHA_MODES:
         every = _deep(path, image) if deep else np.asarray(image)
-        if _lies_in_alpha(every):
-            return every[..., -1:]
-        if _contradicts_alpha(every):
-            raise UserError(
-                "mask-alpha",
-                f"{path}: its colours and its transparent parts show two different masks; save it without alpha.",
-            )
+        if (found := mask_in_alpha(path, every)) is not None:
+            return found
     if deep:
         return _deep(path, image)[..., : 1 if grey else 3]
     if image.mode in _GREY_MODES:
         return np.asarray(image.getchannel(0) if image.mode in ("LA", "La") else image)[..., None]
     return np.asarray(image.convert("RGB"))[..., : 1 if grey else 3]
-
-
-def _lies_in_alpha(array: Array) -> bool:
-    """Whether H x W x C, alpha last, is of one colour everywhere, and transparent in parts."""
-    colours, alpha = array[..., :-1], array[..., -1]
-    return bool((alpha != alpha[0, 0]).any() and (colours == colours[0, 0]).all())
-
-
-def _contradicts_alpha(array: Array) -> bool:
-    """Whether H x W x C, alpha last, is transparent in parts, and these are not where it is black."""
-    alpha = array[..., -1]
-    return bool((alpha != alpha[0, 0]).any() and (array[..., :-1].any(axis=-1) != (alpha > 0)).any())
 
 
 def _deep(path: Path, image: Image.Image) -> Array:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 
@@ -52,6 +53,21 @@ def no_stack(path: Path, pages: int) -> UserError:
     return UserError(
         "image-pages", f"{path}: its {pages} pages are no stack of grey slices of one size; save each as a file."
     )
+
+
+def one_bit_channels(path: Path) -> UserError:
+    return UserError("image-bits", f"{path}: has several channels of one bit; save them with 8 bits each.")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Of a damaged file a library raises whatever its parts do: all of it becomes one refusal."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        raise damaged(path, error) from error
 
 
 def values(place: object, kind: object) -> UserError:

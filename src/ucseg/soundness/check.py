@@ -20,6 +20,7 @@ from ucseg.machine.pool import for_each
 from ucseg.planning.facts import ScanFacts, facts_in
 from ucseg.planning.thumbnail import thumbnail_of
 from ucseg.scans.address import Address
+from ucseg.scans.colours import are_colours
 from ucseg.scans.reading import oddities, read_header, read_scan, segment_names
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.soundness.before_training import alike, findings_before_training
@@ -183,6 +184,10 @@ def _of_image(name: str, scan: Scan, case: Case, config: DatasetConfig) -> Itera
             fix = "replace them, for example by the background's value, or remove the case"
             yield Finding("image-not-finite", name, what, fix, "error")
             array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0) if broken < array.size else array
+    if config.modality == "rgb" and not are_colours(array):
+        what = f"its colours are from {array.min():g} to {array.max():g}, in {array.dtype}"
+        fix = "save it with whole numbers of 8 or 16 bits, or within 0..1"
+        yield Finding("image-colours", name, what, fix, "error")
     if array.min() == array.max():
         what = f"the image is constant: every voxel is {array.flat[0]:g}"
         yield Finding("image-constant", name, what, "export it again, or remove the case", "error")
