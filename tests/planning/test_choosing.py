@@ -275,13 +275,13 @@ def test_plain_images_get_an_encoder_that_knows_photographs_and_volumes_and_the_
     [
         *((None, 20, (256, 176), 2, 10000), (None, 3, (224, 144), 2, 10000), (None, 0.1, (128, 96), 2, 770)),
         *(("effnet_lite0", 30, (256, 176), 4, 10000), ("effnet_lite0", 3, (144, 96), 4, 10000)),
-        ("effnet_lite0", 0.1, (112, 80), 4, 520),
+        ("effnet_lite0", 0.1, (128, 96), 4, 380),
     ],
 )
 def test_a_short_time_sees_smaller_images_rather_than_few_steps(
     tmp_path: Path, encoder: str | None, hours: float, size: tuple[int, int], batch: int, steps: int
 ) -> None:
-    """Not below half the paper's edge, or what an encoder needs; the aspect stays. An encoder sees four at a time."""
+    """Not below half the paper's edge; the aspect stays. An encoder sees four at a time."""
     data = plain_images(tmp_path, (540, 376))
     planned = plan_with_reasons(data, None, {"encoder": encoder}, machine=FakeMachine(seconds=0.5), hours=hours)
     assert planned.plan.size == planned.plan.patch == size

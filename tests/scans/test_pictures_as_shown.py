@@ -160,6 +160,7 @@ def test_numbers_of_a_pgm_are_those_that_it_holds(tmp_path, greatest, plain):
     path.write_bytes(b"P%d\n# by hand\n16 10\n%d\n" % (2 if plain else 5, greatest) + (text if plain else numbers))
     for read in (read_scan, read_mask):
         np.testing.assert_array_equal(read(path).array[0], array)
+        assert read(path).array.dtype == (np.uint16 if greatest > 255 else np.uint8)
 
 
 def test_deep_colours_of_a_ppm_are_refused(tmp_path):

@@ -27,9 +27,8 @@ FEW_STEPS = 500
 LEAST_BATCH, LEAST_BATCH_WITH_ENCODER = 2, 4
 """Labelled images of a step. An encoder of photographs has batch norms: with two images it learns far less in the same
 time (`plan.labelled_batch=2` in benchmarks/results/choices)."""
-LEAST_PIXELS, LEAST_PIXELS_WITH_ENCODER = 112**2, 96**2
-"""Plain images are not made smaller for any time: half the paper's edge, and what an encoder of photographs needs.
-Multiples of 16 may be a bit less."""
+LEAST_PIXELS = 112**2
+"""Plain images are not made smaller for any time: half the paper's edge. Multiples of 16 may be a bit less."""
 SLOW_STEP = 10.0
 """In seconds: a longer step is estimated from smaller batches instead of measured."""
 
@@ -84,7 +83,7 @@ def batch_that_fits(
     if half < wanted.value:
         why.append(f"{half} of them fit into {_gib(machine.memory)} of {machine.name}")
     if hours is not None:
-        least = LEAST_BATCH if problem.encoder is None else LEAST_BATCH_WITH_ENCODER
+        least = _least_batch(problem.encoder)
         enough = [n for n in range(least, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
         timely = max(enough, default=min(half, least))
         if timely < half:
@@ -100,19 +99,18 @@ def batch_that_fits(
     return Choice(half, "; ".join(why)), found
 
 
-def pixels_in(hours: float, pixels: int, step: Cost, encoder: str | None) -> Choice[float] | None:
-    """Pixels of an image or a patch at which FEWEST_STEPS fit, not below the least; None if they fit at `pixels`.
+def pixels_in(hours: float, pixels: int, step: Cost) -> Choice[float] | None:
+    """Pixels of an image or a patch at which FEWEST_STEPS fit, at least LEAST_PIXELS; None if they fit at `pixels`.
 
     The time of a step grows with the pixels. Few updates at full size teach less than more at half of it: see
     benchmarks/results/short_runs.json.
     """
     share = hours * 3600 / (FEWEST_STEPS * step.seconds)
-    least = LEAST_PIXELS if encoder is None else LEAST_PIXELS_WITH_ENCODER
-    if share >= 1 or pixels <= least:
+    if share >= 1 or pixels <= LEAST_PIXELS:
         return None
-    if share * pixels >= least:
+    if share * pixels >= LEAST_PIXELS:
         return Choice(share * pixels, f"so that {FEWEST_STEPS} steps fit into {hours:.3g} h")
-    return Choice(least, f"the least, and still fewer than {FEWEST_STEPS} steps fit into {hours:.3g} h")
+    return Choice(LEAST_PIXELS, f"the least, and still fewer than {FEWEST_STEPS} steps fit into {hours:.3g} h")
 
 
 def halve_to_fit(
@@ -161,13 +159,17 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     )
 
 
+def _least_batch(encoder: str | None) -> int:
+    return LEAST_BATCH if encoder is None else LEAST_BATCH_WITH_ENCODER
+
+
 def few_steps(steps: int, hours: float, plan: Plan) -> str | None:
     """What to expect and to do if too few steps fit into the time; None if enough do."""
     if steps >= FEW_STEPS:
         return None
     images = plan.dims == 2 and plan.unit == "px" and np.prod(plan.patch) > LEAST_PIXELS
     fix = "give it more time"
-    if images or plan.labelled_batch > LEAST_BATCH:
+    if images or plan.labelled_batch > _least_batch(plan.encoder):
         fix += f", or change the plan: 'ucseg plan DATASET --hours {hours:g}' makes a plan of quicker steps"
     return f"{steps} steps are few: below {FEW_STEPS}, often little or nothing is learned; {fix}"
 

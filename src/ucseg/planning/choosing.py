@@ -220,7 +220,7 @@ class _Planner:
                 if cost.bytes <= machine.memory or "patch" in self.given or self.size is not None:
                     break
             if hours is not None and self.images and not {"size", "patch"} & self.given.keys():
-                most = pixels_in(hours, int(np.prod(self.values["patch"])), cost, self.values["encoder"])
+                most = pixels_in(hours, int(np.prod(self.values["patch"])), cost)
                 if most is not None:
                     self._smaller(most)
                     half, cost = self._fitting(machine, wanted, hours)

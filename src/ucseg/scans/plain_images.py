@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -43,8 +44,6 @@ _GREY_PAGES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _GREY_MODES = (*_GREY_PAGES, "LA", "La")
 _ALPHA_MODES = ("LA", "RGBA")
 _WIDTH, _HEIGHT = 256, 257
-_GREATEST = re.compile(r"codec_name='ppm(?:_plain)?'.*args=\('(?:L|I|RGB)', (\d+)\)")
-"""How pillow says which number is white in a PGM or PPM, where that is neither 255 nor 65,535."""
 _PARTS_OF_BYTE = {";2": 85, ";4": 17}
 """Grey levels of 2 and 4 bits are spread over a byte when they are read: by this factor."""
 
@@ -66,16 +65,31 @@ def read(address: Address, mask: bool = False) -> Scan:
     if len(pages) > 1:
         if any(page.shape[-1] > 1 for page in pages):
             raise refusals.no_stack(path, len(pages))
-        array = np.stack([page[..., 0] for page in pages])
-        # ImageJ keeps the channels of a slice one after the other.
-        array = np.ascontiguousarray(np.moveaxis(array.reshape(-1, channels, *array.shape[1:]), 1, 0))
-        array = array[:, 0] if len(pages) == channels else array
+        array = _as_stack(np.stack([page[..., 0] for page in pages]), channels)
     return Scan(array, _geometry(path, array.ndim - 1), path)
 
 
 def _other(address: Address, mask: bool) -> Scan:
-    array = other_tiff.read(address, mask)
-    return Scan(array, _geometry(address.file, array.ndim - 1), address.file)
+    path, pages = address.file, other_tiff.read(address, mask)
+    array = pages[0] if len(pages) == 1 else _as_stack(pages[:, 0], _channels_of_other(path, len(pages)))
+    return Scan(np.ascontiguousarray(array), _geometry(path, array.ndim - 1), path)
+
+
+def _channels_of_other(path: Path, pages: int) -> int:
+    """How many pages are the channels of one slice, as ImageJ says it."""
+    try:
+        with _opened(path) as image:
+            return imagej.channels_of(path, image) if pages > 1 else 1
+    except UserError as error:
+        if "scan-content" in error.codes or "scan-damaged" in error.codes:
+            return 1  # pillow does not read it, and ImageJ has not written it
+        raise
+
+
+def _as_stack(pages: Array, channels: int) -> Array:
+    """Pages x H x W -> C x slices x H x W, or C x H x W of one slice: ImageJ keeps channels one after the other."""
+    array = np.moveaxis(pages.reshape(-1, channels, *pages.shape[1:]), 1, 0)
+    return np.ascontiguousarray(array[:, 0] if len(pages) == channels else array)
 
 
 def read_mask(address: Address) -> Scan:
@@ -126,9 +140,12 @@ def _geometry(path: Path, dims: int) -> Geometry:
     """In px, or of a stack with CASE.json in mm."""
     file = spacing_file(path) if dims == 3 else None
     stated: object = None
-    if dims == 3 and file is None and not other_tiff.holds(path):
-        with _opened(path) as image:
-            stated = imagej.spacing_of(image)
+    if dims == 3 and file is None:
+        try:
+            with _opened(path) as image:
+                stated = imagej.spacing_of(image)
+        except UserError:
+            stated = None  # pillow does not read it, and ImageJ has not written it
     elif file is not None:
         stated = _stated(file)
     if stated is None:
@@ -172,8 +189,10 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape, identity geometry in px, and channels."""
     path = address.file
     if other_tiff.holds(path):
-        shape, channels = other_tiff.read_header(address)
-        return shape, _geometry(path, len(shape)), channels
+        size, pages, channels = other_tiff.read_header(address)
+        each = _channels_of_other(path, pages)
+        shape = size if pages == each else (pages // each, *size)
+        return shape, _geometry(path, len(shape)), channels * each
     with _opened(path) as image:
         if _says_ome(image):
             return ome.read_header(address)
@@ -222,6 +241,8 @@ def _pages(path: Path, image: Image.Image) -> int:
     for page in range(pages):
         image.seek(page)
         kinds.add((image.mode, image.size))
+    if getattr(image.tag_v2, "next", 0):  # type: ignore[attr-defined]
+        raise refusals.damaged(path, "pages are missing")
     image.seek(0)
     if len(kinds) > 1 or image.mode not in (*_GREY_PAGES, "P"):
         raise refusals.no_stack(path, pages)
@@ -232,7 +253,7 @@ def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
     """H x W x C of the page that is shown; turned by its orientation tag unless `stored`."""
     orientation = picture_tags.orientation_of(path, image)
     white_is_zero = image.format == "TIFF" and picture_tags.photometric(image) == 0
-    tiles = str(getattr(image, "tile", ""))  # how the pixels are stored; gone once they are loaded
+    greatest, tiles = _greatest(image), str(getattr(image, "tile", ""))  # how pixels are stored; gone once loaded
     image.load()
     turned_already = image.format == "TIFF"
     if turned_already and orientation != 1 and image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
@@ -247,19 +268,28 @@ def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
     if mask:
         parts = next((parts for bits, parts in _PARTS_OF_BYTE.items() if f"'L{bits}" in tiles), 1)
         array = array // parts if parts > 1 else array
-    if greatest := _GREATEST.search(tiles):
-        if image.mode == "RGB" and int(greatest[1]) > 255:
+    if turned_already:
+        array = other_tiff.stored_values(image, array)
+    if greatest is not None:
+        if image.mode == "RGB" and greatest > 255:
             raise UserError(  # pillow cuts it down to 8 bits
-                "image-deep-ppm",
-                f"{path}: has colours of 16 bits, not read from PPM; save it as PNG or TIFF.",
+                "image-deep-ppm", f"{path}: has colours of 16 bits, not read from PPM; save it as PNG or TIFF."
             )
         most = 65535 if image.mode == "I" else 255  # pillow has scaled the numbers to it
-        array = np.rint(array * (int(greatest[1]) / most)).astype(array.dtype)
+        array = np.rint(array * (greatest / most)).astype(array.dtype)
+    if image.format == "PPM" and image.mode == "I":
+        array = array.astype(np.uint16)
     if orientation == 1 or turned_already != stored:
         return array
     if turned_already:
         orientation = {6: 8, 8: 6}.get(orientation, orientation)
     return picture_tags.turned(array, orientation)
+
+
+def _greatest(image: Image.Image) -> int | None:
+    """Which number is white in a PGM or PPM, where that is neither 255 nor 65,535."""
+    tile: tuple[Any, ...] = next(iter(getattr(image, "tile", ())), ("",))
+    return int(tile[3][1]) if tile[0] in ("ppm", "ppm_plain") and len(tile[3]) > 1 and tile[3][0] != "1;I" else None
 
 
 def _values(path: Path, image: Image.Image, tiles: str, mask: bool) -> Array:

@@ -11,7 +11,7 @@ from PIL import Image
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
 from ucseg.scans import plain_images
-from ucseg.scans.address import FORMATS, Address, ending_of
+from ucseg.scans.address import FORMATS, PICTURES, Address, ending_of
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
 from ucseg.scans.reading import format_module
@@ -19,9 +19,10 @@ from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
 _INSTEAD = {
-    ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii", ".img": ".nii", ".jpg": ".png", ".jpeg": ".png", ".gif": ".png",
+    ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii", ".img": ".nii",
     ".mnc": ".nii.gz", ".ome.tiff": ".ome.tif", ".ome.zarr": ".ome.tif", ".zarr": ".ome.tif",
     **dict.fromkeys(("", *DICOM_ENDINGS), ".nii.gz"),
+    **dict.fromkeys(set(PICTURES) - {".png", ".tif", ".tiff"}, ".png"),
 }  # fmt: skip
 """Endings that masks are not written with -> what they get instead: JPEG would change their values."""
 
