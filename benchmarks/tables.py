@@ -91,7 +91,7 @@ NAMES = {
 """Rows of the first table."""
 FIRST_RUNS = (
     "**These are the first runs: some rows have one seed, and methods and sets are still to come.** "
-    "Runs on a slower machine had more seconds, for about as many steps: the notes of hc18 and kvasir name them."
+    "Runs on a slower machine had more seconds, for about as many steps: the notes of the studies name them."
 )
 PYMIC_SUPERVISED = ("mean_teacher", "ua_mt")
 """What is plain supervised training in PyMIC 0.6.2: see findings/pymic_mean_teacher.sh."""
@@ -104,17 +104,17 @@ def equal_time(comparisons: dict[str, dict[str, Any]]) -> str:
     verdicts: dict[tuple[str, str], str] = {}
     for name, result in comparisons.items():
         last = [row for row in result["rows"] if row["weights"] == "last" and "/" not in row["variant"]]
-        shown = next(row["labelled"] for row in last if row["labelled"] != "all")
-        title = f"{short_name(name)}, {shown}"
         tops = [row for row in last if (row["labelled"], row["variant"]) == ("all", BASELINE)]
-        columns[title] = {row["variant"]: row for row in last if row["labelled"] == shown}
-        if tops:
-            columns[title][CEILING] = tops[0]
-        verdicts |= {
-            (title, one["variant"]): one["verdict"]
-            for one in result["comparisons"]
-            if (one["labelled"], one["weights"]) == (shown, "last")
-        }
+        for shown in dict.fromkeys(row["labelled"] for row in last if row["labelled"] != "all"):
+            title = f"{short_name(name)}, {shown}"
+            columns[title] = {row["variant"]: row for row in last if row["labelled"] == shown}
+            if tops:
+                columns[title][CEILING] = tops[0]
+            verdicts |= {
+                (title, one["variant"]): one["verdict"]
+                for one in result["comparisons"]
+                if (one["labelled"], one["weights"]) == (shown, "last")
+            }
 
     def dice(row: dict[str, Any]) -> float:
         return float(row["metrics"]["dice"]["mean"])
