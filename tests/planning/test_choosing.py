@@ -197,9 +197,6 @@ def test_the_batch_fits_memory_and_time() -> None:
     assert half.value == 9 and "10000 steps" in half.why and "2.5 h" in half.why
     half, _ = batch_that_fits(FakeMachine(size=1), problem, wanted, hours=0.01)
     assert half.value == 2 and "180 steps" in half.why and "0.01 h" in half.why
-    photographs = Problem(2, 3, 2, (32, 32), (8, 8), encoder="effnet_lite0")  # whose encoder has batch norms
-    assert batch_that_fits(FakeMachine(seconds=3, size=1), photographs, wanted, hours=0.01)[0].value == 4
-    assert batch_that_fits(FakeMachine(size=100e9), photographs, wanted, hours=0.01)[0].value < 4  # all that fits
     slow, cost = batch_that_fits(FakeMachine(seconds=30), problem, wanted)
     assert not cost.measured and cost.seconds == 30 * slow.value
 
@@ -271,21 +268,17 @@ def test_plain_images_get_an_encoder_that_knows_photographs_and_volumes_and_the_
 
 
 @pytest.mark.parametrize(
-    ("encoder", "hours", "size", "batch", "steps"),
-    [
-        *((None, 20, (256, 176), 2, 10000), (None, 3, (224, 144), 2, 10000), (None, 0.1, (128, 96), 2, 770)),
-        *(("effnet_lite0", 30, (256, 176), 4, 10000), ("effnet_lite0", 3, (144, 96), 4, 10000)),
-        ("effnet_lite0", 0.1, (128, 96), 4, 380),
-    ],
+    ("hours", "size", "steps"),
+    [(20, (256, 176), 10000), (3, (224, 144), 10000), (0.1, (128, 96), 770)],
 )
 def test_a_short_time_sees_smaller_images_rather_than_few_steps(
-    tmp_path: Path, encoder: str | None, hours: float, size: tuple[int, int], batch: int, steps: int
+    tmp_path: Path, hours: float, size: tuple[int, int], steps: int
 ) -> None:
-    """Not below half the paper's edge; the aspect stays. An encoder sees four at a time."""
+    """Not below half the paper's edge; the aspect stays."""
     data = plain_images(tmp_path, (540, 376))
-    planned = plan_with_reasons(data, None, {"encoder": encoder}, machine=FakeMachine(seconds=0.5), hours=hours)
+    planned = plan_with_reasons(data, machine=FakeMachine(seconds=0.5), hours=hours)
     assert planned.plan.size == planned.plan.patch == size
-    assert planned.plan.labelled_batch >= batch and (planned.plan.steps or 0) >= 0.9 * steps
+    assert planned.plan.labelled_batch >= 2 and (planned.plan.steps or 0) >= 0.9 * steps
     assert ("10000 steps" in planned.reasons["size"]) == (size != (256, 176))
     asked = plan_with_reasons(data, overrides={"size": [256, 176]}, machine=FakeMachine(seconds=0.5), hours=0.1)
     assert asked.plan.size == (256, 176)

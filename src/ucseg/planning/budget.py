@@ -24,9 +24,7 @@ WIDE = 32
 WIDE_STEPS = 20_000
 FEW_STEPS = 500
 """Fewer are reported: 330 steps on hc18 were far worse than 1,200, 470 on hippocampus little worse than 600."""
-LEAST_BATCH, LEAST_BATCH_WITH_ENCODER = 2, 4
-"""Labelled images of a step. An encoder of photographs has batch norms: with two images it learns far less in the same
-time (`plan.labelled_batch=2` in benchmarks/results/choices)."""
+LEAST_BATCH = 2
 LEAST_PIXELS = 112**2
 """Plain images are not made smaller for any time: half the paper's edge. Multiples of 16 may be a bit less."""
 SLOW_STEP = 10.0
@@ -83,9 +81,8 @@ def batch_that_fits(
     if half < wanted.value:
         why.append(f"{half} of them fit into {_gib(machine.memory)} of {machine.name}")
     if hours is not None:
-        least = _least_batch(problem.encoder)
-        enough = [n for n in range(least, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
-        timely = max(enough, default=min(half, least))
+        enough = [n for n in range(LEAST_BATCH, half + 1) if hours * 3600 >= FEWEST_STEPS * cost(n).seconds]
+        timely = max(enough, default=min(half, LEAST_BATCH))
         if timely < half:
             steps = 3600 * hours / cost(timely).seconds
             fewer = f"fewer, so that {FEWEST_STEPS} steps fit into {hours:g} h"
@@ -159,17 +156,13 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     )
 
 
-def _least_batch(encoder: str | None) -> int:
-    return LEAST_BATCH if encoder is None else LEAST_BATCH_WITH_ENCODER
-
-
 def few_steps(steps: int, hours: float, plan: Plan) -> str | None:
     """What to expect and to do if too few steps fit into the time; None if enough do."""
     if steps >= FEW_STEPS:
         return None
     images = plan.dims == 2 and plan.unit == "px" and np.prod(plan.patch) > LEAST_PIXELS
     fix = "give it more time"
-    if images or plan.labelled_batch > _least_batch(plan.encoder):
+    if images or plan.labelled_batch > LEAST_BATCH:
         fix += f", or change the plan: 'ucseg plan DATASET --hours {hours:g}' makes a plan of quicker steps"
     return f"{steps} steps are few: below {FEW_STEPS}, often little or nothing is learned; {fix}"
 
