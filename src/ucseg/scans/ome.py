@@ -111,7 +111,7 @@ def _header(address: Address, stored: _Stored) -> tuple[tuple[int, ...], Geometr
 @contextmanager
 def _opened(address: Address) -> Iterator[_Stored]:
     opened = _opened_zarr if address.file.is_dir() else _opened_tiff
-    with refusals.reading(address.file), opened(address) as stored:
+    with refusals.damage_of(address.file), opened(address) as stored:
         yield stored
 
 

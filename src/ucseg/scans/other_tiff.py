@@ -149,7 +149,7 @@ def _opened(path: Path) -> Iterator[list[Any]]:
     """The pages of a file: all of one size and kind, and of one channel if they are several."""
     import tifffile
 
-    with refusals.reading(path), tifffile.TiffFile(path) as file:
+    with refusals.damage_of(path), tifffile.TiffFile(path) as file:
         pages = [page.aspage() for page in file.pages]
         if not pages or _offset_of_next(file, pages[-1]):
             raise refusals.damaged(path, "pages are missing")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -60,14 +60,14 @@ def one_bit_channels(path: Path) -> UserError:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Of a damaged file a library raises whatever its parts do: all of it becomes one refusal."""
+def damage_of(path: Path, refuse: Callable[[Path, Exception], UserError] = damaged) -> Iterator[None]:
+    """Whatever a library raises in this block is reported as damage of a file: a broken one can break it anywhere."""
     try:
         yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        raise damaged(path, error) from error
+        raise refuse(path, error) from error
 
 
 def values(place: object, kind: object) -> UserError:

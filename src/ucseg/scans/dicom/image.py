@@ -16,9 +16,9 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
-from ucseg.scans.dicom.series import DicomFile, Slice, damage_of, dataset, files_in, read_file, series_of
+from ucseg.scans.dicom.series import DicomFile, Slice, dataset, files_in, read_file, series_of
 from ucseg.scans.dicom.volume import in_order
-from ucseg.scans.refusals import check_size, damaged
+from ucseg.scans.refusals import check_size, damage_of, damaged
 from ucseg.scans.scan import Geometry, Scan, native
 from ucseg.types import Array
 

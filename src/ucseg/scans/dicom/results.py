@@ -25,8 +25,8 @@ from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
 from ucseg.scans.dicom.codes import UNKNOWN, Code, SegmentCodes
 from ucseg.scans.dicom.image import DicomHeader
-from ucseg.scans.dicom.series import damage_of, dataset, quiet_pydicom
-from ucseg.scans.refusals import first_line
+from ucseg.scans.dicom.series import dataset, quiet_pydicom
+from ucseg.scans.refusals import damage_of, first_line
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.scans.dicom.image import stored_frames
-from ucseg.scans.dicom.series import DicomFile, Slice, damage_of, dataset, read_file
+from ucseg.scans.dicom.series import DicomFile, Slice, dataset, read_file
 from ucseg.scans.dicom.volume import geometry_of
-from ucseg.scans.refusals import segments_overlap
+from ucseg.scans.refusals import damage_of, segments_overlap
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 

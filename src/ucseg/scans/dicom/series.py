@@ -11,8 +11,7 @@ import logging
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -115,20 +114,9 @@ def quiet_pydicom() -> Any:
     return pydicom
 
 
-@contextmanager
-def damage_of(path: Path, refuse: Callable[[Path, Exception], UserError] = refusals.damaged) -> Iterator[None]:
-    """Whatever pydicom raises in this block is reported as damage of a file: a broken one can break it anywhere."""
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        raise refuse(path, error) from error
-
-
 def dataset(path: Path, tags: Sequence[str] | None = None, pixels: bool = False) -> Any:
     """A file as pydicom has it: all of it or some tags, with or without its pixels; a UserError if it is damaged."""
-    with damage_of(path):
+    with refusals.damage_of(path):
         wanted = None if tags is None else list(tags)
         return quiet_pydicom().dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted, force=True)
 
@@ -159,7 +147,7 @@ def read_file(path: Path) -> DicomFile:
 def _read_file(path: Path, size: int, changed: int) -> DicomFile:
     if size == 0:
         raise refusals.empty(path)
-    with damage_of(path):
+    with refusals.damage_of(path):
         return _understood(path, dataset(path, _TAGS))
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.scans.dicom.series import damage_of, dataset, read_file
+from ucseg.scans.dicom.series import dataset, read_file
 from ucseg.scans.polygons import filled
+from ucseg.scans.refusals import damage_of
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 
