@@ -188,7 +188,7 @@ def _all_drawn(seed: int, total: int, n: int) -> Array:
 
 
 def _resamples(generator: np.random.Generator, total: int, n: int) -> Array:
-    """n x total; in pieces that stay in a processor's cache, a tenth of the time of drawing multinomial numbers."""
+    """n x total, in pieces that stay in a processor's cache; drawing multinomial numbers takes much longer."""
     drawn = np.zeros((n, total), np.int64)
     step = max(1, _NUMBERS_IN_CACHE // total)
     for start in range(0, n, step):

@@ -1,5 +1,5 @@
-"""PNG, JPEG, TIFF, GIF, BMP and PGM: images without a geometry, in pixels. Read by pillow, 16-bit colour by
-SimpleITK, and what neither reads by tifffile (`other_tiff`).
+"""PNG, JPEG, TIFF, GIF, BMP and PGM: images without a geometry, in pixels. Read by pillow, 16-bit colour of PNG by
+SimpleITK, and TIFF that pillow does not read right by tifffile (`other_tiff`).
 
 A TIFF of several grey pages of one size is a stack of slices: pages x rows x columns. As nnU-Net has it, CASE.json
 beside CASE.tif or CASE_0000.tif may hold its spacing in mm, in the order of these axes. Stacks of ImageJ say their
@@ -257,7 +257,7 @@ def _pixels(path: Path, image: Image.Image, mask: bool, stored: bool) -> Array:
     image.load()
     turned_already = image.format == "TIFF"
     if turned_already and orientation != 1 and image.mode in _EIGHT_BIT_MODES and ";16" in tiles:
-        raise UserError(  # pillow and SimpleITK would cut it down to 8 bits
+        raise UserError(  # LZW, which tifffile leaves to others: they would cut it down to 8 bits
             "image-deep-turned", f"{path}: has 16-bit colours and an orientation tag; save it without the tag."
         )
     array = _values(path, image, tiles, mask)
