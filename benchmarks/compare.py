@@ -7,7 +7,7 @@ benchmarks/results/compare/STUDY as they come, and taken from there when the com
 another one: a study of hours can be done in pieces. WORK holds the report (index.html).
 
 In a study of equal time (NAME_time, NAME_time_plain) every run has the same CPU seconds, and its validation curve is
-kept in curves/RUN.json as [CPU seconds, step, Dice].
+kept in curves/RUN.json as [CPU seconds, step, Dice]. NAME_time_triple is NAME_time with three times the seconds.
 
 Runs of one study may be made on several machines. Where a step of supervised training takes R times the CPU seconds
 that it takes in the kept runs, `--slower R` gives each run R times the seconds. Its curve is kept divided by R; note.md
@@ -71,7 +71,7 @@ TIME_PLAN = ("size=96", *FLAT_PLAN[1:])
 PLAIN_PLAN = (*TIME_PLAN, "encoder=null")
 ALL_TIME = "uc_seg,unimatch,bcp,cps,mean_teacher,mc_net,ua_mt,ad_mt"
 EQUAL_TIME = f"--methods {ALL_TIME} --variants supervised:method.networks=[unet,unet_strided]"
-EQUAL_TIME += ",uc_seg:method.preset=published --seeds 3 --set precision=fp32 --set workers=0 --hours-each 0.11"
+EQUAL_TIME += ",uc_seg:method.preset=published --seeds 3 --set precision=fp32 --set workers=0 --hours-each "
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,21 @@ STUDIES = {
         f"--methods {FEW} --variants {PARTS} --labelled 5% --seeds 2 --steps 600 --set validate_every=200",
     ),
     # Equal time. Photographs and ultrasound with the encoder of their plans, and without it (NAME_time_plain).
+    # Do unlabelled images give more in longer runs (NAME_time_triple)?
     **{
-        f"{name}_time{kind}": Study(init, plan, f"{EQUAL_TIME} --labelled {labelled}")
+        f"{name}_time{kind}": Study(init, plan, f"{EQUAL_TIME}{hours} --labelled {labelled}")
         for name, init, labelled in (
             ("hc18", ("--fill-outlines", "--validation", "25%", "--test", "20%"), "5%"),
             ("isic", ("--validation", "80", "--test", "120"), "5%"),
             ("kvasir", (), "10%"),
         )
-        for kind, plan in (("", TIME_PLAN), ("_plain", PLAIN_PLAN))
+        for kind, plan, hours in (
+            ("", TIME_PLAN, 0.11),
+            ("_plain", PLAIN_PLAN, 0.11),
+            ("_triple", TIME_PLAN, 0.33),
+        )
     },
-    "hippocampus_time": Study(HIPPOCAMPUS, HIPPOCAMPUS_PLAN, f"{EQUAL_TIME} --labelled 5%,10%"),
+    "hippocampus_time": Study(HIPPOCAMPUS, HIPPOCAMPUS_PLAN, f"{EQUAL_TIME}0.11 --labelled 5%,10%"),
 }
 
 

@@ -27,7 +27,7 @@ Seconds of runs on a slower machine are divided by the factor that the note of t
 `earlier build` is UC-Seg of commit 918fd4a with the defaults of that time, in `benchmarks/earlier_build.py`.
 """
 
-TIMED = ("_time", "_time_plain")
+TIMED = ("_time", "_time_plain", "_time_triple")
 """How the names of studies of equal time end."""
 Curve = list[tuple[float, int, float]]
 
@@ -59,7 +59,7 @@ def said(runs: dict[int, Curve], goal: float) -> str:
 
 def short_name(study: str) -> str:
     """Of a study of equal time: "isic_time_plain" -> "isic without encoder"."""
-    return study.replace("_time", "").replace("_plain", " without encoder")
+    return study.replace("_time", "").replace("_plain", " without encoder").replace("_triple", ", three times the time")
 
 
 def time_to_dice() -> str:
