@@ -207,6 +207,7 @@ def main() -> None:
         place = compared.index("--hours-each") + 1
         hours, compared[place] = compared[place], f"{float(compared[place]) * words.slower:g}"
         changes[f'"hours": {compared[place]}'] = f'"hours": {hours}'
+        changes[f"fit into {compared[place]} h"] = f"fit into {hours} h"
     if not out.exists() and kept.exists():
         copy_new(kept, out, {new: old for old, new in changes.items()})
     command = [

@@ -88,9 +88,17 @@ def test_few_cases_give_no_interval_and_fewer_no_line() -> None:
     assert line is not None and line.width is None
     assert line.of(0.2)[0] == pytest.approx(0.8)
     assert math.isnan(line.of(0.2)[1]) and math.isnan(line.of(math.nan)[0])
-    assert of_scores(np.array([0.1, 0.3, 0.2, math.nan]), np.ones(4)) is None
-    flat = of_scores(np.linspace(0.1, 0.5, 8), np.linspace(0.1, 0.5, 8))
-    assert flat is not None and flat.slope == 0, "a score that ranks the wrong way round predicts the mean"
+    assert of_scores(np.array([0.1, 0.3, math.nan]), np.ones(3)) is None
+
+
+def test_the_predicted_dice_has_the_mean_of_the_cases_and_is_whole_without_doubt() -> None:
+    scores, dice = np.array([0.8, 0.9, 0.85]), np.array([0.62, 0.5, 0.59])
+    line = of_scores(scores, dice)
+    assert line is not None
+    assert np.mean([line.of(score)[0] for score in scores]) == pytest.approx(dice.mean())
+    assert line.of(0.0)[0] == 1
+    sure = of_scores(np.zeros(3), np.ones(3))
+    assert sure is not None and sure.of(0.0)[0] == 1
 
 
 def test_what_is_kept_of_a_case_lies_near_its_structure() -> None:

@@ -1,0 +1,53 @@
+"""Which line from failure score to Dice predicts new cases best, after N validation cases?
+
+    python benchmarks/predicted_dice.py
+
+From the scores that are kept: of each run in results/uncertainty N validation cases are drawn, many times, and the
+others are predicted. Figures are mean absolute errors of the Dice: of a free line, of a line through Dice 1 at score 0,
+of the mean Dice, and of 1 - failure score itself.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from provenance import RESULTS
+
+NUMBERS = (1, 2, 3, 5, 8, 12, 18, 30, 50)
+DRAWS = 400
+
+
+def errors(score: np.ndarray, dice: np.ndarray, number: int, random: np.random.Generator) -> dict[str, float]:
+    """Mean absolute errors on the cases that were not drawn."""
+    found: dict[str, list[float]] = {"free line": [], "line through 1": [], "mean": []}
+    for _ in range(DRAWS):
+        order = random.permutation(len(score))
+        known, new = order[:number], order[number:]
+        said = {"mean": np.full(len(new), dice[known].mean())}
+        said["line through 1"] = 1 - (1 - dice[known]).sum() / max(1e-9, score[known].sum()) * score[new]
+        if number > 2:
+            slope, intercept = np.polyfit(1 - score[known], dice[known], 1)
+            said["free line"] = intercept + slope * (1 - score[new]) if slope > 0 else said["mean"]
+        for name, values in said.items():
+            found[name].append(float(np.abs(np.clip(values, 0, 1) - dice[new]).mean()))
+    return {name: round(float(np.mean(values)), 4) for name, values in found.items() if values}
+
+
+def main() -> None:
+    """See the module's docstring."""
+    table = {}
+    for file in sorted((RESULTS / "uncertainty").glob("*.json")):
+        rows = json.loads(file.read_text())["validation"]["cases"]
+        pairs = np.array([(row["failure_score"], row["dice"]) for row in rows], float)
+        score, dice = pairs[~np.isnan(pairs).any(axis=1)].T
+        random = np.random.default_rng(0)
+        table[file.stem] = {"1 - failure score": round(float(np.abs(1 - score - dice).mean()), 4)} | {
+            str(number): errors(score, dice, number, random) for number in NUMBERS if number < len(score) - 5
+        }
+    (RESULTS / "predicted_dice.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
