@@ -29,13 +29,13 @@ ECE and Brier are near the structure, of calibrated probabilities. The share of 
 The goals were an AUROC of .93 and a share of at most .5. The predicted Dice was a line with a free intercept then.
 """
 LINE = """**The line of the predicted Dice.** `python benchmarks/predicted_dice.py` predicts the Dice of validation
-cases from the failure scores of a few others. The figure is the mean absolute error over many draws and three runs. A line
-through Dice 1 at score 0 is better than a free one nearly everywhere, so it is the default, from three cases on.
+cases from the failure scores of a few others. The figure is the mean absolute error over many draws and three runs.
+A line through Dice 1 at score 0 is better than a free one nearly everywhere. So it is the default, from three cases on.
 A temperature in the failure score was tried on hc18, hippocampus and kvasir, and not kept: on kvasir it ranks worse.
 """
 FEW = """**A calibration of few cases.** `python benchmarks/few_validation_cases.py` calibrates one run of each set on a
-few of its validation cases, and measures on half of the others. The figure is the log loss of the chance that a voxel near
-the structure is wrong. On two sets one case is much better than none, on kvasir it takes two.
+few of its validation cases, and measures on half of the others. The figure is the log loss of the chance that a voxel
+near the structure is wrong. On two sets one case is much better than none, on kvasir it takes two.
 """
 
 
