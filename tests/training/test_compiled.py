@@ -15,8 +15,8 @@ from ucseg.networks import NETWORKS, build_network
 from ucseg.training.compiled import compile_networks
 from ucseg.types import Problem
 
-FLAT = Problem(2, 1, 2, (16, 16), (8, 8), strides=((2, 2), (2, 2)), width=4, norm="instance")
-VOLUME = Problem(3, 1, 2, (8, 8, 8), (4, 4, 4), strides=((2, 2, 2), (2, 2, 2)), width=4)
+FLAT = Problem(2, 1, 2, (16, 16), (8, 8), strides=((2, 2),), width=4, norm="instance")
+VOLUME = Problem(3, 1, 2, (8, 8, 8), (4, 4, 4), strides=((2, 2, 2),), width=4)
 
 
 @pytest.fixture
