@@ -48,5 +48,5 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="discs", root=str(root), dims=2, modality="ultrasound", channels=1, classes={0: "background", 1: "disc"}
     )
     save_dataset(Manifest(root / "dataset", config, cases))
-    ucseg.plan(root / "dataset", set=["encoder=null"])  # quicker
+    ucseg.plan(root / "dataset", set=["encoder=null", "width=8"])  # quicker
     return root / "dataset"

@@ -1,10 +1,10 @@
 """Kills training runs with SIGKILL, again and again until they get through, and reports how often it did.
 
-    python killed_runs.py FOLDER PRECISION    -> {"kills": n, "at": [steps saved at each kill]}
+    python killed_runs.py FOLDER PRECISION...    -> {PRECISION: {"kills": n, "at": [steps saved at each kill]}}
 
-FOLDER/whole is one run without a stop, FOLDER/killed the other. Half of the kills come at a random time, from
-outside. The others come just before or just after a counted call of fsync or replace: in the middle of saving.
-Runs are forked, so that all they import is loaded once; nothing may be computed here before.
+FOLDER/PRECISION/whole is one run without a stop, FOLDER/PRECISION/killed the other. Half of the kills come at a random
+time, from outside. The others come just before or just after a counted call of fsync or replace: in the middle of
+saving. Runs are forked, so that all they import is loaded once; nothing may be computed here before.
 """
 
 from __future__ import annotations
@@ -69,12 +69,17 @@ def die_at(call: int, after: bool) -> None:
 
 
 def main() -> None:
-    folder, precision = Path(sys.argv[1]), sys.argv[2]
+    for late in ("torch._dynamo", "lightning_fabric"):  # an optimiser and the loop import them where they begin
+        import_module(late)
+    folder = Path(sys.argv[1])
+    print(json.dumps({precision: killed(folder / precision, precision) for precision in sys.argv[2:]}))
+
+
+def killed(folder: Path, precision: str) -> dict[str, Any]:
+    """Both runs of one precision."""
     config = TrainConfig(
         steps=STEPS, precision=precision, save_every=0, log_every=1, ema=0.9, device="cpu", validate_every=5
     )  # type: ignore[arg-type]
-    for late in ("torch._dynamo", "lightning_fabric"):  # an optimiser and the loop import them where they begin
-        import_module(late)
     assert _wait(forked(lambda: _go(folder / "whole", config, batches()))) == 0
     rng = random.Random(0)
     at = []
@@ -93,7 +98,7 @@ def main() -> None:
             break
         assert code == -signal.SIGKILL, f"the run failed by itself: {code}"
         at.append(_saved(folder / "killed"))
-    print(json.dumps({"kills": len(at), "at": at}))
+    return {"kills": len(at), "at": at}
 
 
 def _wait(child: int) -> int:
