@@ -67,6 +67,9 @@ def launch(work: Callable[[], T], devices: int, nodes: int, device: str) -> T:
         )
     if devices == 1:
         return work()
+    # multiprocessing sets this while a new process reads the main module. Seen before torch is imported, for seconds.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(UNGUARDED)
     _require_devices(devices, device)
     return _spawn(work, devices, device)
 
@@ -151,9 +154,6 @@ def _leave() -> None:
 
 def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
     """A process for each device of this machine, watched until all have ended."""
-    # multiprocessing sets this while a new process reads the main module.
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        sys.exit(UNGUARDED)
     from lightning_fabric.plugins.environments.lightning import find_free_network_port
     from torch.multiprocessing import get_context
     from torch.multiprocessing.spawn import ProcessExitedException, start_processes
