@@ -19,7 +19,7 @@ from ucseg.serving.training import Trainings
 from ucseg.training.run_folder import RunFolder
 
 Data = tuple[Path, Path]
-SMALL = ["workers=0", "plan.encoder=null", "plan.labelled_batch=1", "plan.unlabelled_batch=1"]
+SMALL = ["workers=0", "plan.encoder=null", "plan.labelled_batch=1", "plan.unlabelled_batch=1", "plan.width=8"]
 
 
 @pytest.fixture(scope="module")
