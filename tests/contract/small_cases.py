@@ -29,8 +29,10 @@ ALL_AT_ONCE: dict[str, dict[str, Any]] = {
 PAPER = {"preset": "published", "residual": True, "lambda_max": 1.0, "lambda_ramp": 0.2, "mixing_start": 0.1}
 
 
-def make_problem(dims: int, classes: int = 3, channels: int = 1, one_component: tuple[int, ...] = ()) -> Problem:
-    return Problem(dims, channels, classes, PATCH[dims], TOKEN[dims], one_component)
+def make_problem(
+    dims: int, classes: int = 3, channels: int = 1, one_component: tuple[int, ...] = (), width: int = 8
+) -> Problem:
+    return Problem(dims, channels, classes, PATCH[dims], TOKEN[dims], one_component, width=width)
 
 
 def thin_problem(dims: int, classes: int = 3, channels: int = 1, one_component: tuple[int, ...] = ()) -> Problem:

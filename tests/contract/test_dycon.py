@@ -101,7 +101,7 @@ def test_no_more_pairs_than_those_of_the_sample_are_held() -> None:
     method.student.project.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].shape))
     for t in (98, 99):
         step(method, batch, Progress(t, 100))
-    assert seen == [(4, 5, 128)] * 2
+    assert seen == [(4, 5, 64)] * 2
     assert terms_of(method, batch, Progress(98, 100))["contrast"] != terms_of(method, batch, LATE)["contrast"]
 
 

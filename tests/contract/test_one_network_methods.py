@@ -87,7 +87,7 @@ def test_cct_draws_each_auxiliary_decoder_to_the_main_one(name: str) -> None:
 
 
 def test_ss_net_remembers_rightly_predicted_labelled_foreground_alone() -> None:
-    method = make_method("ss_net", make_problem(2, 3), {"voxels": 4})
+    method = make_method("ss_net", make_problem(2, 3, width=16), {"voxels": 4})
     assert isinstance(method, SSNet)
     label = torch.zeros(1, 4, 4, dtype=torch.long)
     label[0, 0, :3] = 1
@@ -104,7 +104,7 @@ def test_ss_net_remembers_rightly_predicted_labelled_foreground_alone() -> None:
 
 
 def test_ss_net_draws_foreground_voxels_to_their_own_class_in_the_memory() -> None:
-    method = make_method("ss_net", make_problem(2, 3))
+    method = make_method("ss_net", make_problem(2, 3, width=16))
     assert isinstance(method, SSNet)
     features, label = torch.randn(2, 16, 6, 5), torch.randint(0, 3, (2, 6, 5))
     assert float(method.separation(features, label, LATE).detach()) == 0.0, "the memory is empty"

@@ -40,7 +40,7 @@ def test_cross_pseudo_supervision_is_ramped_up_and_nothing_else_is(ramp: float) 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_total_is_the_papers(classes: int) -> None:
     """0.5 sum_k [L_sup + lambda L_pseudo + 0.5 L_cons + 0.2 L_IFE] + L_sup(z_p) + 0.1 L_IC, from its parts by hand."""
-    problem, binary = make_problem(2, classes), classes == 2
+    problem, binary = make_problem(2, classes, width=16), classes == 2
     # Without dropout, and with the mean for UPG, every part can be had from outside.
     settings = {
         **ALL_AT_ONCE["uc_seg"],
@@ -84,7 +84,7 @@ def test_the_total_is_the_papers(classes: int) -> None:
 
 @pytest.mark.parametrize(("dims", "entries"), [(2, 1440), (3, 144)])
 def test_the_memory_has_the_published_entries_of_levels_three_to_five(dims: int, entries: int) -> None:
-    method = cast(UCSeg, make_method("uc_seg", make_problem(dims), {"subnets": ("unet", "vnet")}))
+    method = cast(UCSeg, make_method("uc_seg", make_problem(dims, width=16), {"subnets": ("unet", "vnet")}))
     for k in (0, 1):
         assert [(m.entries, m.values.shape[2]) for m in method.memory(k).levels()] == [
             (entries, 64),
@@ -121,7 +121,7 @@ def logits_of_dice(overlap: int, voxels: int, shape: tuple[int, ...]) -> tuple[T
 def test_the_memory_fills_once_the_labelled_dice_is_above_the_rising_threshold(
     dims: int, fraction: float, dice: float, fills: bool
 ) -> None:
-    problem = make_problem(dims, classes=2)
+    problem = make_problem(dims, classes=2, width=16)
     config = UCSegConfig(subnets=("unet", "unet"), levels=(1,), upg=False)
     method = UCSeg(config, problem)
     shape = (20, 20) if dims == 2 else (20, 5, 4)

@@ -93,6 +93,6 @@ def test_coarse_maps_are_perturbed_by_the_steps_own_draws_and_the_finest_is_not(
 @pytest.mark.parametrize("scales", [2, 3])
 def test_fewer_scales_are_the_finest_ones(scales: int) -> None:
     method = make(scales=scales)
-    assert [head.in_channels for head in method.heads] == [64, 32][-(scales - 1) :]
+    assert [head.in_channels for head in method.heads] == [32, 16][-(scales - 1) :]
     with torch.no_grad():
         assert len(method.pyramid(torch.randn(1, 1, 32, 32), LATE)) == scales
