@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 SHORT = ("--steps", "2", "--labelled", "2", "--unlabelled", "4")
 
 
@@ -34,19 +34,25 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         copy = tmp_path / "checkout" / file
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, copy)
-    run(sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", tmp_path, "./checkout", cwd=tmp_path)
+    run(*PIP, "wheel", "--no-deps", "--wheel-dir", tmp_path, "./checkout", cwd=tmp_path)
     (wheel,) = tmp_path.glob("ucseg-*.whl")
     return wheel, sources
+
+
+def environment(folder: Path, *packages: str | Path) -> Path:
+    """The Python of a new environment with these packages alone; pip of this one fills it, which is quicker."""
+    run(sys.executable, "-m", "venv", "--without-pip", "alone", cwd=folder)
+    python = folder / "alone" / "bin" / "python"
+    pins = ("-c", ROOT / "constraints.txt")
+    run(*PIP, "--python", python, "install", "--no-compile", *pins, *packages, cwd=folder)
+    return python
 
 
 @pytest.mark.wheel
 def test_an_exported_model_predicts_where_torch_is_not_installed(built: tuple[Path, list[str]], tmp_path: Path) -> None:
     wheel, _ = built
-    run(sys.executable, "-m", "venv", "alone", cwd=tmp_path)
-    python = tmp_path / "alone" / "bin" / "python"
-    pins = ("-c", ROOT / "constraints.txt")
-    run(python, *PIP, "install", "--no-compile", *pins, "-r", ROOT / "requirements-predict.txt", cwd=tmp_path)
-    run(python, *PIP, "install", "--no-compile", "--no-deps", wheel, cwd=tmp_path)
+    python = environment(tmp_path, "-r", ROOT / "requirements-predict.txt")
+    run(*PIP, "--python", python, "install", "--no-compile", "--no-deps", wheel, cwd=tmp_path)
     packages = next((tmp_path / "alone" / "lib").glob("python*")) / "site-packages"
     assert not (packages / "torch").exists()
     own = [entry for entry in packages.iterdir() if not entry.name.startswith(("pip", "setuptools", "pkg_resources"))]
@@ -73,10 +79,8 @@ def test_the_wheel_alone_holds_every_file_and_runs_the_demo(built: tuple[Path, l
     lacking = {file.removeprefix("src/") for file in sources} - {*zipfile.ZipFile(wheel).namelist()}
     assert not lacking, "see [tool.setuptools.package-data]"
 
-    run(sys.executable, "-m", "venv", "alone", cwd=tmp_path)
-    python, pins = tmp_path / "alone" / "bin" / "python", ROOT / "constraints.txt"
     # As the Makefile does: an exact pin of torch is what lets an index offer its CPU build.
-    run(python, *PIP, "install", "--no-compile", "-c", pins, "torch==2.13.0", wheel, cwd=tmp_path)
+    python = environment(tmp_path, "torch==2.13.0", wheel)
     run(python.with_name("ucseg"), "demo", "--out", "demo", *SHORT, cwd=tmp_path)
     report, picture = tmp_path / "demo" / "report.html", tmp_path / "demo.png"
     run(sys.executable, ROOT / "docs" / "make_picture.py", report, picture, cwd=tmp_path)
