@@ -135,7 +135,9 @@ def test_all_but_the_heads_goes_to_every_network_of_its_kind(scans: Path, tmp_pa
     learned = load_file(tmp_path / "pre/weights.safetensors")
     problem = RunFolder(tmp_path / "pre")
     assert {name.split(".")[0] for name in learned} == {"unet_strided", "unet_light"}
-    method = build_method("uc_seg", {}, Problem(2, 1, 2, (32, 32), (8, 8), strides=((2, 2),) * 2, width=8, norm="instance"))
+    method = build_method(
+        "uc_seg", {}, Problem(2, 1, 2, (32, 32), (8, 8), strides=((2, 2),) * 2, width=8, norm="instance")
+    )
     fit = start_from(method, find_start(problem.path))
     new = {name for name in fit.missing if name.startswith("subnets")}
     assert new == {
