@@ -1,4 +1,4 @@
-# make demo | test | wheel-test | every-test | docs | bench | lint | install | clean. Needs only Python 3.11 or newer, git and make; everything else goes into .venv.
+# make demo | test | wheel-test | docs | bench | lint | install | clean. Needs only Python 3.11 or newer, git and make; everything else goes into .venv.
 # Another interpreter: make test PYTHON=/path/to/python3.12.  Another package index: pip's own variables (PIP_INDEX_URL, ...).
 
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -13,22 +13,20 @@ THREADS ?= 2
 THREADS_EACH = $(THREADS)
 ENV = OMP_NUM_THREADS=$(THREADS_EACH) MKL_NUM_THREADS=$(THREADS_EACH) OPENBLAS_NUM_THREADS=$(THREADS_EACH)
 
-.PHONY: demo test wheel-test every-test docs bench lint install clean
+.PHONY: demo test pytest wheel-test docs bench lint install clean
 
 demo: $(STAMP)
 	$(ENV) $(VENV)/bin/ucseg demo
 
+# Lint, then the tests; with make's --jobs both at once. WHEEL=1: with those of the wheel among them.
+test: lint pytest
+
 # As many tests at once as there are THREADS, each on one: the tensors of tests are too small to share among cores.
 # worksteal: each process gets whole folders, so that what a file's tests share is mostly made once.
 # A test that hangs prints where it stands after five minutes.
-SHARED = $(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) --dist worksteal -rs -o faulthandler_timeout=300
-test every-test: THREADS_EACH := 1
-test: lint
-	$(SHARED)
-
-# With those of the wheel among them, so that no core waits for it. Continuous integration has lint beside it.
-every-test: $(STAMP)
-	$(SHARED) -m ''
+pytest: THREADS_EACH := 1
+pytest: $(STAMP)
+	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) --dist worksteal -rs -o faulthandler_timeout=300 $(if $(WHEEL),-m '')
 
 # The wheel by itself, in an environment of its own without what the tests need, runs the demo.
 wheel-test: $(STAMP)

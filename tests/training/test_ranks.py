@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from joined import by_srun, joined
 from shared_batches import JOBS, PATCH, Outcome, batch, be_killed, piece, together, updates
 from test_resume import assert_same_run
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from refusals import refused
 from ucseg.cli.launch import Lost, _outcome, launch
@@ -36,7 +34,7 @@ def from_one_import() -> Iterator[None]:
 
     `train --devices 2` is tested with processes as they are for users.
     """
-    multiprocessing.set_forkserver_preload(["torch._dynamo", "lightning_fabric", "shared_batches", "joined"])
+    multiprocessing.set_forkserver_preload(["torch._dynamo", "lightning_fabric", "shared_batches"])
     spawn = import_module("torch.multiprocessing.spawn")  # the package has a function of this name
     start = spawn.start_processes
 
@@ -153,28 +151,26 @@ def test_one_process_in_a_job_of_several_tasks_looks_for_no_others(monkeypatch: 
     assert make_fabric(torch.device("cpu"), "fp32").world_size == 1
 
 
-def test_processes_that_torchrun_began_find_each_other(from_one_import: None) -> None:
-    """Two processes of one machine, from torchrun's agent: it gives a function what it gives a script."""
-    agent = LaunchConfig(1, 1, 2, run_id="joined", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
-    agent.start_method = "forkserver"
-    assert elastic_launch(agent, joined)(2, 1) == {0: [0, 1], 1: [0, 1]}
-
-
-def test_processes_that_srun_began_find_each_other(from_one_import: None) -> None:
-    """One process on each of two machines, by srun's variables."""
+def test_processes_that_torchrun_or_srun_began_find_each_other() -> None:
+    """torchrun: two processes of one machine; srun, by its variables: one on each of two."""
+    script = str(Path(__file__).parent / "joined.py")
     slurm = {"JOB_ID": str(20000 + os.getpid() % 10000), "NTASKS": "2", "STEP_NUM_TASKS": "2", "NNODES": "2"}
     slurm |= {"NTASKS_PER_NODE": "1", "LOCALID": "0", "NODELIST": "localhost,other", "JOB_NODELIST": "localhost,other"}
-    context, begun = multiprocessing.get_context("forkserver"), []
-    for rank in "01":
-        here, there = context.Pipe(duplex=False)
-        begun.append((here, context.Process(target=by_srun, args=(slurm | {"PROCID": rank, "NODEID": rank}, there))))
-        begun[-1][1].start()
-        there.close()
-    said = [here.recv() for here, _ in begun]
-    for _, process in begun:
-        process.join(900)
-    assert [process.exitcode for _, process in begun] == [0, 0]
-    assert said == [[0, 1], [0, 1]]
+    begun = [[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, "2", "1"]]
+    begun += [[sys.executable, script, "1", "2"]] * 2
+    told: list[dict[str, str]] = [{}] + [slurm | {"PROCID": rank, "NODEID": rank} for rank in "01"]
+    processes = [
+        subprocess.Popen(
+            words,
+            env=os.environ | {f"SLURM_{name}": value for name, value in variables.items()},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for words, variables in zip(begun, told, strict=True)
+    ]
+    said = [process.communicate(timeout=900)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [one.count("[0, 1]") for one in said] == [2, 1, 1]
 
 
 def test_accumulated_gradients_are_the_mean_over_the_smaller_batches() -> None:
