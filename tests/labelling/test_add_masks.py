@@ -67,18 +67,21 @@ def test_nothing_changes_where_one_mask_does_not_fit(data: Path, tmp_path: Path)
     mask(tmp_path / "done" / "c.png")
     mask(tmp_path / "done" / "d.png", shape=(50, 10))
     mask(tmp_path / "done" / "e.png", value=1)  # class numbers, where the dataset's masks have 255
-    with refused("finished-size", "mask-coding", naming=["d.png", "10 x 50 px", "24 x 20 px", "e.png"]):
+    with refused("mask-aspect", "mask-coding", naming=["d.png", "10 x 50 px", "24 x 20 px", "e.png"]):
         ucseg.add_masks(data, tmp_path / "done")
     assert masks_of(data) == before
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (40, 48)], ids=["square", "twice"])
-def test_a_mask_is_not_stretched_to_its_image(data: Path, tmp_path: Path, shape: tuple[int, int]) -> None:
-    """Public sets may have such masks; what was drawn on this image has its size."""
+def test_a_mask_of_another_size_fits_as_in_init_and_is_named(
+    data: Path, tmp_path: Path, said: list[tuple[str, str]], shape: tuple[int, int]
+) -> None:
     mask(tmp_path / "done" / "c.png", shape=shape)
-    with refused("finished-size", naming=["c.png", f"{shape[1]} x {shape[0]} px", "24 x 20 px"]):
-        ucseg.add_masks(data, tmp_path / "done")
-    assert masks_of(data)["c"] == ""
+    mask(tmp_path / "done" / "d.png")
+    found = ucseg.add_masks(data, tmp_path / "done")
+    sizes = f"{shape[1]} x {shape[0]} px on 24 x 20 px"
+    assert (found.added, found.stretched) == (["c", "d"], {"c.png": sizes})
+    assert f"1 of {sizes} (e.g. c.png)" in dict(said)["masks-stretched"]
 
 
 def test_a_mask_without_any_class_is_named_where_all_others_hold_one(

@@ -33,6 +33,7 @@ def add_masks(
     Raises:
         UserError: the folder holds no mask of a case, or masks that do not fit.
     """
+    from ucseg.dataset.fitting import stretched_in_words
     from ucseg.dataset.manifest import load_dataset, save_cases
     from ucseg.errors import some
     from ucseg.labelling.finished import finished_masks
@@ -63,6 +64,9 @@ def add_masks(
             "A wrong one teaches the model its own mistakes.",
             "yellow",
         )
+    changed = [*found.added, *found.replaced]
+    if found.stretched:
+        say("masks-stretched", f"{stretched_in_words(found.stretched, len(changed))}. Is that right?", "yellow")
     if found.empty:
         say(
             "masks-empty",
@@ -70,7 +74,6 @@ def add_masks(
             "Is that right?",
             "yellow",
         )
-    changed = [*found.added, *found.replaced]
     known = f"; already known: {len(found.kept)}" if found.kept else ""
     say(
         "masks-added",

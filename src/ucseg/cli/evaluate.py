@@ -172,6 +172,8 @@ def _cells(row: ClassSummary) -> list[str]:
 
 
 def _say_what_is_not_in_it(result: Evaluation) -> None:
+    from ucseg.dataset.fitting import stretched_in_words
+
     if result.provenance["dataset"] is None and len(result.cases) > 1:
         say(
             "subjects", f"{len({case.subject for case in result.cases})} subjects: {result.provenance['subject_rule']}."
@@ -195,6 +197,9 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
     if numbered:
         said = "Cases whose classes are matched by number, as neither their files nor --classes name them"
         _list("classes-by-number", said, numbered)
+    if stretched := {case.case: case.stretched for case in result.cases if case.stretched}:
+        said = stretched_in_words(stretched, len(result.cases), "references", "predictions")
+        say("references-stretched", f"{said}. If that is wrong, check that they belong together.", "yellow")
     for only_by in sorted({case.only_by for case in result.cases if case.only_by}):
         cases = [case.case for case in result.cases if case.only_by == only_by]
         _list("geometry-otherwise", f"Prediction and reference agree only by {only_by}", cases)

@@ -1,4 +1,4 @@
-"""From a mask file to class indices on the image's grid: thresholds, drawn outlines, masks of another size."""
+"""From a mask file to class indices on the image's grid: thresholds, drawn outlines, names and values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ucseg.dataset.fitting import fitted
 from ucseg.dataset.outlines import fill_outlines
 from ucseg.dataset.settings import DatasetConfig, means_not_annotated
 from ucseg.dataset.slices import Slices
@@ -57,9 +58,9 @@ def read_label(
         unknown = drawn == NOT_ANNOTATED
         filled = fill_outlines(np.where(unknown, 0, drawn), mask)
         filled[unknown] = NOT_ANNOTATED
-        label = _on_grid(filled, image_shape, mask)
+        label = fitted(filled, image_shape, mask)
     else:
-        label = _classes(_on_grid(values, image_shape, mask), mask, config, mapping)
+        label = _classes(fitted(values, image_shape, mask), mask, config, mapping)
     if slices is not None:
         label = slices.mark(label, mask)
     if (slices is not None or config.not_annotated or mapping) and (label == NOT_ANNOTATED).all():
@@ -278,35 +279,3 @@ def _no_classes(mask: Address, held: Array, known: Collection[int], what: str, f
     unknown = [int(value) for value in held if int(value) not in known]
     listed = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
     return UserError("mask-not-classes", f"{mask}: the mask holds values that {what} ({listed}); {fix}, or correct it.")
-
-
-def _on_grid(label: Array, shape: tuple[int, ...], mask: Address) -> Array:
-    if label.shape == tuple(shape):
-        return label
-    if not mask.plain or len(shape) != 2:
-        raise UserError(
-            "mask-shape",
-            f"{mask}: has shape {label.shape}, its image {tuple(shape)}; resample it to its image or pair them again.",
-        )
-    if not _aspect_allows(label.shape, shape):
-        sizes = ", ".join(f"{width} x {height} px" for height, width in (label.shape, shape))
-        raise UserError(
-            "mask-aspect",
-            f"{mask}: the aspect ratios of mask and image differ ({sizes}); check that they belong together.",
-        )
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(shape, label.shape, strict=True)
-    )
-    return label[np.ix_(rows, columns)]
-
-
-def _aspect_allows(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
-    """Whether a mask and an image of different size may show the same field.
-
-    They do when their aspect ratios agree within 2 %. A square image or mask may also be a picture that was squeezed
-    into a square for a network (public dermoscopy and endoscopy sets are distributed so): then up to 2:1 is allowed.
-    """
-    mask_aspect, image_aspect = mask[1] / mask[0], image[1] / image[0]
-    if abs(np.log(mask_aspect / image_aspect)) <= 0.02:
-        return True
-    return 1.0 in (mask_aspect, image_aspect) and 0.5 <= mask_aspect / image_aspect <= 2.0

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ucseg import __version__
+from ucseg.dataset.fitting import fitted, stretch
 from ucseg.dataset.masks import (
     mask_offset,
     names_of_none,
@@ -231,8 +232,7 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
         raise UserError(
             "grids-differ",
             f"{pair.prediction}: cannot be compared with {(reference.image or reference.mask).name}: {difference}. "
-            "Resample the prediction to the grid of its scan. If masks and images differ in size, give the dataset "
-            "instead of the folder of masks.",
+            f"Bring {'it' if reference.image else 'both'} to the grid of its scan.",
         )
     predicted, _ = class_indices(
         pair.prediction, reading, reading.filled_predictions, (grid_shape, grid), reading.predicted
@@ -250,6 +250,8 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
         )
         if unknown is not None and unknown.all():
             raise nothing_annotated(reference.mask)
+        true = fitted(true, grid_shape, reference.mask)
+        unknown = None if unknown is None else fitted(unknown, grid_shape, reference.mask)
     if true.shape != predicted.shape:
         raise UserError(
             "reference-shape", f"{reference.mask}: its shape is not that of its image; check that they belong together."
@@ -264,12 +266,14 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
     unsaid = unsaid or (not reading.predictions_say and by_number(pair.prediction, reading))
     partly = unknown is not None and bool(unknown.any())
     about = (reference.case, reference.subject, grid.unit, worst)
-    return CaseResult(*about, rows, unsaid, only_by, stem, measured, partly)
+    stretched = stretch(reference.mask, grid_shape) if reading.dataset is None else ""
+    return CaseResult(*about, rows, unsaid, only_by, stem, measured, partly, stretched)
 
 
 def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
     """S and geometry to compare on. In a dataset the image has it: its mask may be a plain image of another size.
 
+    Without an image, of two pictures the prediction has the size of its image.
     Segmentations of DICOM and of 3D Slicer have no grid, only places; two of them get a grid that holds both.
     """
     place = pair.reference.image or pair.reference.mask
@@ -279,6 +283,9 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
         if is_segmentation(place) or read_header(place)[0] != read_header(pair.prediction)[0]:
             place = pair.prediction
     shape, geometry, _ = read_header(place)
+    if place is pair.reference.mask and place.plain and pair.prediction.plain:
+        own, its_geometry, _ = read_header(pair.prediction)
+        return (own, its_geometry) if len(own) == 2 else (shape, geometry)
     return shape, geometry
 
 

@@ -42,7 +42,7 @@ class CaseResult:
     `by_number`: classes are matched by their numbers alone, since names are missing or differ. `only_by`: how the grids
     of prediction and reference agree, where it is not by their geometries as they are read; "" where it is.
     `prediction` is the name of its mask without the ending. `uncertainty` is measured on request, where there is a map.
-    `partly`: the reference is not annotated everywhere.
+    `partly`: the reference is not annotated everywhere. `stretched`: how it is stretched to the prediction; "": not.
     """
 
     case: str
@@ -55,6 +55,7 @@ class CaseResult:
     prediction: str = ""
     uncertainty: VoxelUncertainty | None = None
     partly: bool = False
+    stretched: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ class Evaluation:
         for case in self.cases:
             about = {key: getattr(case, key) for key in ("case", "subject", "unit", "worst_distance")}
             about["note"] = f"grids agree only by {case.only_by}" if case.only_by else ""
+            about["note"] = f"reference stretched, {case.stretched}" if case.stretched else about["note"]
             for row in case.rows:
                 values: dict[str, Any] = dict(row)
                 rows.append({**about, "class": values.pop("label"), **values})

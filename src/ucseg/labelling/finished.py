@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ucseg.dataset.case import Case
+from ucseg.dataset.fitting import stretch
 from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.slices import Slices
@@ -33,6 +34,7 @@ class Finished:
         strangers: files of no case.
         uncorrected: those of `added` and `replaced` whose mask is, byte by byte, the model's own of the list.
         empty: those of `added` and `replaced` whose mask holds no class, where all other masks hold some.
+        stretched: new masks of another size than their images -> how they are stretched to fit.
     """
 
     cases: list[Case]
@@ -42,6 +44,7 @@ class Finished:
     strangers: list[str] = field(default_factory=list)
     uncorrected: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    stretched: dict[str, str] = field(default_factory=dict)
 
 
 def finished_masks(
@@ -82,6 +85,8 @@ def finished_masks(
         (result.kept if names[name] == case else changed).append(name)
         if names[name] != case and _is_the_models_own(masks[0].path, folder.parent):
             result.uncorrected.append(name)
+        if names[name] != case and masks[0].plain and (sizes := stretch(masks[0], read_header(case.image)[0])):
+            result.stretched[masks[0].name] = sizes
         if holds_none:
             result.empty.append(name)
         if report is not None:
@@ -168,11 +173,5 @@ def _with_mask(
             "mask-there", f"{mask}: {case.case} already has the mask {case.mask}; add --overwrite to replace it."
         )
     shape, geometry, _ = read_header(case.image)
-    own = read_header(mask)[0] if mask.plain and len(shape) == 2 else shape
-    if own != shape:  # public sets come so, and are stretched; what somebody drew on this image has its size
-        sizes = [f"{size[1]} x {size[0]} px" for size in (own, shape)]
-        raise UserError(
-            "finished-size", f"{mask}: has {sizes[0]}, its image {sizes[1]}; save the mask in the size of its image."
-        )
     label = read_label(mask, shape, dataset.config, geometry, slices)
     return replace(case, mask=mask, slices=slices), slices is None and not classes_held(label)

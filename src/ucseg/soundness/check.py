@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ucseg.dataset.case import Case
+from ucseg.dataset.fitting import stretch, stretched_in_words
 from ucseg.dataset.manifest import CASES_FILE, CONFIG_FILE, Dataset
 from ucseg.dataset.masks import mask_offset, read_label
 from ucseg.dataset.settings import DatasetConfig
@@ -52,8 +53,8 @@ class _Examined:
     findings: list[Finding] = field(default_factory=list)
     image_digest: str | None = None
     label_digest: str | None = None
-    sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    """Of image and mask, where they differ."""
+    stretch: str = ""
+    """How the mask is stretched to its image."""
     thumbnail: bytes | None = None
     names: dict[int, str] | None = None
     """Of the segments of the mask, by its header."""
@@ -153,8 +154,7 @@ def _examine_mask(
     out.odd.append((name, True, oddities(mask, mask=True)))
     shows = bool(((label > 0) & (label != NOT_ANNOTATED)).any())
     out.names = segment_names(mask) if shows else None
-    if shape is not None and mask.plain and (own := read_header(mask)[0]) != shape:
-        out.sizes = shape, own
+    out.stretch = "" if shape is None else stretch(mask, shape)
     if not shows:
         fix = f"if there is something to see, draw it, or empty its field in {CASES_FILE}"
         out.findings.append(Finding("mask-empty", name, "the mask is empty: all that is annotated is background", fix))
@@ -220,20 +220,12 @@ def _duplicates(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding
 
 
 def _stretched(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
-    """Masks of another size than their images: right in some public sets, a mistake in others (see masks.py)."""
-    masks = [one.case.mask for one in examined if one.case.mask is not None]
-    named: dict[str, list[str]] = defaultdict(list)
-    for one in examined:
-        if one.sizes is not None and one.case.mask is not None:
-            image, mask = (f"{size[1]} x {size[0]}" for size in one.sizes)
-            named[f"{mask} px on {image} px"].append(name_in_root(one.case.mask, dataset))
-    if named:
-        often = sorted(named.items(), key=lambda item: -len(item[1]))
-        listed = some([f"{len(names)} of {sizes} (e.g. {names[0]})" for sizes, names in often])
-        count = sum(map(len, named.values()))
-        what = f"{count} of {len(masks)} masks differ from their images in size; they are stretched to fit: {listed}"
+    """Masks of another size than their images: right in some public sets, a mistake in others (see fitting.py)."""
+    masks = [(one.case.mask, one.stretch) for one in examined if one.case.mask is not None]
+    stretched = {name_in_root(mask, dataset): sizes for mask, sizes in masks if sizes}
+    if stretched:
         fix = f"check that they fit their images; if not, name the right masks in {CASES_FILE} or resize them"
-        yield Finding("mask-size", often[0][1][0], what, fix)
+        yield Finding("mask-size", next(iter(stretched)), stretched_in_words(stretched, len(masks)), fix)
 
 
 def _contradictions(examined: list[_Examined], dataset: Dataset) -> Iterable[Finding]:
