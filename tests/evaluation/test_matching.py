@@ -132,6 +132,9 @@ def test_subjects_of_a_folder_are_found_as_init_finds_them(tmp_path: Path) -> No
     )
     assert scans.subjects is not None
     assert "--subject" in scans.subjects.notes[0]  # proposed, since the names alone are no proof
+    pattern = scans.subjects.notes[0].split("--subject '")[1].split("'")[0]
+    again = match(tmp_path / "q", tmp_path / "s", subject=pattern)
+    assert [pair.reference.subject for pair in again.pairs] == ["v1", "v1", "v2"]
 
 
 @pytest.fixture

@@ -78,6 +78,26 @@ def test_a_pattern_is_proposed_where_names_look_like_slices(
         assert set(find_subjects(names, pattern).of.values()) == set(scans)
 
 
+@pytest.mark.parametrize(
+    ("names", "subjects"),
+    [
+        (["p01_left", "p01_right", "P03-L", "P03-R", "x_OD", "x_OS"], 3),
+        (["12-right", "12-left", "14-R", "14-L", "15-L"], 3),
+        (["Image_01L", "Image_01R", "Image_02L", "Image_02R", "control"], 3),
+        (["a_left", "a_right", "b_left", "c_left"], 0),  # one pair proves nothing
+        (["a_left", "a_right", "b_left", "b_right", *(f"scan{n}x" for n in range(5))], 0),  # few of many
+        (["liver", "kidnel", "cell", "colour"], 0),
+    ],
+)
+def test_a_pattern_is_proposed_where_names_look_like_left_and_right(names: list[str], subjects: int) -> None:
+    found = find_subjects(named(*names))
+    assert found.of == {name: name for name in names}  # only proposed
+    assert len(found.notes) == (subjects > 0)
+    if subjects:
+        pattern = found.notes[0].split("--subject '")[1].split("'")[0]
+        assert len(set(find_subjects(named(*names), pattern).of.values())) == subjects
+
+
 def test_a_subject_pattern_of_the_user() -> None:
     names = named("x7/a", "x7/b", "x8/c")
     assert list(find_subjects(names, r"x(\d)/").of.values()) == ["7", "7", "8"]

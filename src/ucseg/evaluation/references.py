@@ -122,7 +122,7 @@ def _named(
     names = {}
     for case, file in zip(cases, files, strict=True):
         below = file.below(folder) if folder.is_dir() else file.name
-        names[case] = (case if subject is None else file.stem, below)  # the user sees names of files
+        names[case] = (case, below, file.stem)  # a pattern that ends in $ also fits X_mask; the user sees X_mask too
     subjects = find_subjects(names, subject)
     count = Counter(file.stem for file in files)
     known = [

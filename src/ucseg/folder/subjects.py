@@ -18,6 +18,7 @@ _NAMED_RULES = (
     ),
 )
 _BEFORE_NUMBER = r"^(.+)[ _.-][A-Za-z]{0,5}(\d+)$"  # case12_034, TCGA_CS_4941_12, vol3-z7
+_BEFORE_SIDE = r"(?i)^(.+?)(?:[ _.-]?(left|right|od|os|l|r))?$"  # p01_left, P03-R, 12_OD, Image_07L
 _LEADING_DIGITS = re.compile(r"(\d+)_")
 _OWN = "each file counts as one subject; if several show the same person, give --subject a pattern of their names"
 
@@ -32,13 +33,13 @@ class Subjects:
 
 
 def find_subjects(
-    names: Mapping[str, tuple[str, str]], regex: str | None = None, stated: Mapping[str, str] | None = None
+    names: Mapping[str, tuple[str, ...]], regex: str | None = None, stated: Mapping[str, str] | None = None
 ) -> Subjects:
     """Find the subject of each case.
 
     Args:
-        names: case -> (name of its image without the ending, its path below the data root).
-        regex: searched in the name, then in the path; group 1, or the whole match when it has no group.
+        names: case -> (name of its image without the ending, its path below the data root, other names if any).
+        regex: searched in these, in their order; group 1, or the whole match when it has no group.
             None: BIDS `sub-`, `patientNNN`, `X_slice_N`, `X_visit_N`, then leading digits that several files share
             (`010_HC`, `010_2HC`), whichever fits first; otherwise every case is its own subject.
         stated: case -> subject by the file itself (DICOM); goes before the rules if all cases state it.
@@ -55,7 +56,7 @@ def find_subjects(
         # Anonymised sets often give everybody one id.
         notes = ["all DICOM files state the same patient id, so subjects are found by names instead."]
     for words, pattern in _NAMED_RULES:
-        matches = {case: pattern.search(name) or pattern.search(path) for case, (name, path) in names.items()}
+        matches = {case: pattern.search(name) or pattern.search(path) for case, (name, path, *_) in names.items()}
         found = {case: match.group(1) for case, match in matches.items() if match}
         first: dict[str, str] = {}  # Patient_1 and patient_1 are one
         fitting = {case: first.setdefault(subject.casefold(), subject) for case, subject in found.items()}
@@ -64,11 +65,11 @@ def find_subjects(
         shared = Counter(fitting.values())
         if alike := [case for case, subject in fitting.items() if shared[subject] > 1]:
             notes.append(f"{len(alike)} names share a subject {words} ({some(alike)}); say it for all with --subject.")
-    digits = {case: _LEADING_DIGITS.match(name) for case, (name, _) in names.items()}
+    digits = {case: _LEADING_DIGITS.match(name) for case, (name, *_) in names.items()}
     of = {case: match.group(1) if match else case for case, match in digits.items()}
     sizes = Counter(of.values())
     if len(sizes) == len(names):
-        return Subjects({case: case for case in names}, _OWN, [*notes, *_proposal(names)])
+        return Subjects({case: case for case in names}, _OWN, [*notes, *_slices(names), *_sides(names)])
     # One year before all names ("2018_0001") is not one subject.
     if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4):
         rule = "by the leading digits of the name, which several files share; if that is wrong, give --subject"
@@ -77,13 +78,13 @@ def find_subjects(
     return Subjects({case: case for case in names}, _OWN, [*notes, note])
 
 
-def _proposal(names: Mapping[str, tuple[str, str]]) -> list[str]:
+def _slices(names: Mapping[str, tuple[str, ...]]) -> list[str]:
     """A pattern to choose, if names look like numbered slices or visits of several scans; empty if not.
 
     Only proposed: groups of such names can also be organs or kinds of a disease.
     """
     numbers = defaultdict(list)
-    for name, _ in names.values():
+    for name, *_ in names.values():
         if (match := re.match(_BEFORE_NUMBER, name)) is None:
             return []
         numbers[match.group(1)].append(int(match.group(2)))
@@ -96,7 +97,21 @@ def _proposal(names: Mapping[str, tuple[str, str]]) -> list[str]:
     return [f"{said}; if they are, give --subject '{pattern}', or one subject is in several splits."]
 
 
-def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
+def _sides(names: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """A pattern to choose, if most names are pairs of left and right, as of eyes; empty if not."""
+    sides = defaultdict(set)
+    for name, *_ in names.values():
+        if (match := re.match(_BEFORE_SIDE, name)) and match.group(2):
+            sides[match.group(1)].add(match.group(2).lower() in ("left", "os", "l"))
+    both = [subject for subject, found in sides.items() if len(found) == 2]
+    if len(both) < 2 or 4 * len(both) < len(names):
+        return []
+    pattern = _BEFORE_SIDE.replace("(left", "(?:left")
+    said = f"the names look like left and right of {len(both)} subjects ({some(both)})"
+    return [f"{said}; if they are, give --subject '{pattern}', or one subject is in several splits."]
+
+
+def _by_regex(names: Mapping[str, tuple[str, ...]], regex: str) -> Subjects:
     try:
         pattern = re.compile(regex)
     except re.error as error:
@@ -105,13 +120,13 @@ def _by_regex(names: Mapping[str, tuple[str, str]], regex: str) -> Subjects:
         ) from None
     of: dict[str, str] = {}
     missed = []
-    for case, (name, path) in names.items():
-        match = pattern.search(name) or pattern.search(path)
+    for case, places in names.items():
+        match = next(filter(None, map(pattern.search, places)), None)
         subject = match.group(1 if pattern.groups else 0) if match else None
         if subject:
             of[case] = subject
         else:
-            missed.append(path)
+            missed.append(places[1])
     if missed:
         raise UserError(
             "subject-not-found",
