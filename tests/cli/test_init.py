@@ -154,8 +154,10 @@ def test_check_repeats_what_was_left_out_until_it_is_fixed(tmp_path: Path) -> No
 
 
 def test_no_image_and_no_folder(tmp_path: Path) -> None:
-    with refused("no-image", naming=tmp_path):
+    (tmp_path / "sub").mkdir()
+    with refused("no-image", naming=[tmp_path, "is empty"]) as caught:
         ucseg.init(tmp_path, out=tmp_path / "set")
+    assert ".nii.gz" not in str(caught.value)
     with refused("folder-missing", naming="gone"):
         ucseg.init(tmp_path / "gone", out=tmp_path / "set")
     for i in range(3):

@@ -187,6 +187,10 @@ def test_mistakes_are_refused(tmp_path: Path, dataset: Path) -> None:
         match(tmp_path / "nowhere", tmp_path / "r")
     with refused("no-masks", naming=[tmp_path / "empty", ".nii.gz"]):
         match(touch(tmp_path / "empty", "cases.csv"), tmp_path / "r")
+    (tmp_path / "nothing").mkdir()
+    with refused("no-masks", naming=[tmp_path / "nothing", "is empty"]) as caught:
+        match(tmp_path / "nothing", tmp_path / "r")
+    assert ".nii.gz" not in str(caught.value)
     with refused("split-unknown", naming=["--split tests", "validation"]):
         match(predictions, dataset, split="tests")
     with refused("split-no-mask", naming=[dataset, "'validation'"]):

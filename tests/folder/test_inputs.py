@@ -91,7 +91,7 @@ def test_paths_that_are_not_there_and_empty_folders(tmp_path: Path) -> None:
     with refused("input-missing", naming=tmp_path / "nowhere.png"):
         find_inputs([tmp_path / "nowhere.png"], tmp_path / "out")
     touch(tmp_path, "notes.txt")
-    with refused("no-scan", naming=tmp_path):
+    with refused("no-scan", naming=[tmp_path, ".nii.gz"]):
         find_inputs([tmp_path], tmp_path / "out")
 
 
@@ -102,8 +102,9 @@ def test_inputs_that_give_nothing_do_not_stop_the_others_and_are_reported_togeth
     found = find_inputs(paths, tmp_path / "out")
     assert [item.address.path for item in found.scans] == [scan]
     assert [problem.code for problem in found.problems] == ["no-scan", "input-missing"]
-    with refused("no-scan", "input-missing", naming=[paths[0], paths[2]]):
+    with refused("no-scan", "input-missing", naming=[paths[0], "is empty", paths[2]]) as caught:
         find_inputs([paths[0], paths[2]], tmp_path / "out")
+    assert ".nii.gz" not in str(caught.value)
 
 
 def test_what_is_missing_of_a_series_is_reported(tmp_path: Path) -> None:

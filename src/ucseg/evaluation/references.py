@@ -12,7 +12,7 @@ from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import Dataset, reference_masks
 from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
-from ucseg.folder.listing import is_ome_zarr
+from ucseg.folder.listing import is_empty, is_ome_zarr
 from ucseg.folder.predictions import made_in
 from ucseg.folder.roles import MASK_WORDS, whole_of_part
 from ucseg.folder.subjects import Subjects, find_subjects
@@ -154,7 +154,12 @@ def masks_in(path: Path, deep: bool) -> list[Address]:
     found = (Address.of(file) for file in _inside(path, deep) if not file.name.startswith("."))
     files = sorted(file for file in found if _may_be_mask(file))
     if not files:
-        raise UserError("no-masks", f"{path}: there is no mask here; readable are {', '.join(sorted(ENDINGS))}.")
+        why = (
+            "the folder is empty; name the folder that holds the masks"
+            if is_empty(path)
+            else f"there is no mask here; readable are {', '.join(sorted(ENDINGS))}"
+        )
+        raise UserError("no-masks", f"{path}: {why}.")
     return files
 
 

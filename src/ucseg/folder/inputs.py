@@ -12,7 +12,7 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.listing import is_ome_zarr, list_scans, readable
+from ucseg.folder.listing import is_empty, is_ome_zarr, list_scans, readable
 from ucseg.folder.predictions import is_prediction
 from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
@@ -119,10 +119,12 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
             f"{masks[0].below(folder)}); {HOW_TO_PREDICT_MASKS}.",
         )
     if not scans:
-        raise UserError(
-            "no-scan",
-            f"{folder}: there is no scan in this folder; name one with DICOM files or {', '.join(sorted(ENDINGS))}.",
+        why = (
+            "the folder is empty; name the folder that holds the scans"
+            if is_empty(folder)
+            else f"there is no scan in this folder; name one with DICOM files or {', '.join(sorted(ENDINGS))}"
         )
+        raise UserError("no-scan", f"{folder}: {why}.")
     result.masks += masks
     names = {
         one.address: without_ending(one.name) if one.place.is_file() or is_ome_zarr(one.place) else one.name

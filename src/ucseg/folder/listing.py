@@ -141,6 +141,11 @@ def _files_in(
                 yield from _files_in(path, skip, left_out, entered, links)
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but folders and hidden files."""
+    return all(path.name.startswith(".") or (path.is_dir() and not path.is_symlink()) for path in folder.rglob("*"))
+
+
 def is_ome_zarr(path: Path) -> bool:
     """Whether a folder is one scan: an OME-Zarr."""
     return path.suffix.lower() == ".zarr" and path.is_dir()

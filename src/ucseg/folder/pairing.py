@@ -24,7 +24,7 @@ from ucseg.folder.candidates import (
     settle,
 )
 from ucseg.folder.case_folders import pair_in_case_folders
-from ucseg.folder.listing import LeftOut
+from ucseg.folder.listing import LeftOut, is_empty
 from ucseg.folder.parts import join_parts, join_second_parts
 from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
 from ucseg.folder.subjects import find_subjects
@@ -88,11 +88,13 @@ def find_cases(
     settle(folder, candidates, pairs, said, left_out)
     named = _named(images, folder, left_out)
     if not named:
-        raise UserError(
-            "no-image",
-            f"{folder}: no image was found among {len(files) + len(left_out)} files (images end in "
-            f"{', '.join(sorted(ENDINGS))}); say with --images and --masks which files are which.",
+        why = (
+            "the folder is empty; name the folder that holds the scans"
+            if is_empty(folder)
+            else f"no image was found among {len(files) + len(left_out)} files (images end in "
+            f"{', '.join(sorted(ENDINGS))}); say with --images and --masks which files are which"
         )
+        raise UserError("no-image", f"{folder}: {why}.")
     subjects = find_subjects(
         {name: (image.address.stem, image.address.below(folder)) for name, image in named.items()},
         subject_regex,

@@ -15,7 +15,7 @@ from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
-from ucseg.folder.listing import list_scans
+from ucseg.folder.listing import is_empty, list_scans
 from ucseg.folder.roles import MASK_WORDS
 from ucseg.labelling.shortlist import ABOUT, START, slices_of_list
 from ucseg.scans.address import Address, absolute, without_ending
@@ -114,7 +114,7 @@ def _by_case(dataset: Dataset, names: Collection[str], folder: Path) -> tuple[di
             strangers.append(one.name)
         else:
             found[case].append(one.address)
-    if not any(folder.iterdir()):
+    if is_empty(folder):
         raise UserError(
             "finished-empty",
             f"{folder}: the folder holds no file; save the corrected masks into it, each under the name of its case.",
