@@ -165,6 +165,27 @@ def test_volumes_are_in_millilitres(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert float(table(tmp_path / "out")["scan"]["organ_ml"]) == pytest.approx(100 * 30 / 1000)
 
 
+def test_scans_that_are_all_of_another_kind_than_the_runs_are_refused_once(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]]
+) -> None:
+    volumes, out = tmp_path / "volumes", tmp_path / "out"
+    volumes.mkdir()
+    for name in "xyz":
+        nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), volumes / f"{name}.nii")
+    other = make_run(tmp_path / "other", plan_3d(), monkeypatch)
+    flat = make_run(tmp_path / "flat", plan_2d(unit="mm"), monkeypatch)
+    for made, given, naming in (
+        (run, volumes, ["2D scans in px", "all 3 scans", "x.nii", "3D in mm"]),
+        (run, volumes / "x.nii", ["2D scans in px", "x.nii is 3D in mm"]),
+        (other, scans, ["3D scans in mm", "all 3 scans", "2D in px"]),
+        (flat, scans, ["2D scans in mm", "all 3 scans", "2D in px", "--spacing"]),
+    ):
+        with refused("scans-not-of-run", naming=[made, *naming]):
+            predict(made, [given], out=out, device="cpu")
+    assert not out.exists()
+    assert "scan-failed" not in dict(said)
+
+
 def test_a_broken_scan_is_named_and_the_others_are_done(
     run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,7 +112,7 @@ def predict(
     """
     from ucseg.cli import opening
     from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
-    from ucseg.inference.cases import predict_cases
+    from ucseg.inference.cases import predict_cases, require_kind
     from ucseg.inference.exported import is_exported
     from ucseg.inference.outputs import CaseFiles, PredictionFolder
     from ucseg.training.allocator import kept_memory
@@ -131,6 +131,7 @@ def predict(
         items = _dicom_series(items, problems, "--dicom-seg" if dicom_seg else "--rtstruct")
     for problem in problems:
         say(problem.code, str(problem), "red")
+    require_kind(opened.runs, predictor, items)
     say_doubts(items)
     if found.masks:
         say(
@@ -138,13 +139,12 @@ def predict(
             f"Left out as masks, by folder or name: {len(found.masks)} "
             f"({some([file.name for file in found.masks])}); {HOW_TO_PREDICT_MASKS}.",
         )
-    weights = predictor.weights
     settings = {
         "run": str(run.absolute()),
         "runs": [str(one.absolute()) for one in opened.runs],
         "calibrated": predictor.calibration is not None,
         "checkpoint": checkpoint,
-        "weights": weights,
+        "weights": predictor.weights,
         "components": components,
         "precision": predictor.precision,
         "overlap": overlap,
@@ -178,7 +178,9 @@ def predict(
                     make, [one.absolute() for one in opened.runs], device=device, precision=predictor.precision
                 )
                 warn = partial(say, style="yellow")
-                predict_on_ray(joined, again, weights, files, todo, done, warn, device=device, workers=workers)
+                predict_on_ray(
+                    joined, again, predictor.weights, files, todo, done, warn, device=device, workers=workers
+                )
     say_which_are_empty(folder)
     say_what_did_not_learn(folder, predictor.silent)
     say_which_to_look_at(folder, found.of_dataset)

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucseg.batches.preprocess import grid_of
@@ -22,6 +23,37 @@ if TYPE_CHECKING:  # an exported model predicts without torch
 
 _LACKING = (("scan-needs-memory",), ("no-room-on-disk",), ("memory-ran-out",))
 """Kinds of what may be enough for a scan that is alone."""
+
+
+def require_kind(runs: Sequence[Path], predictor: AnyPredictor, items: Sequence[Input]) -> None:
+    """Refuse scans that all have other axes or another unit than those of a run, at once, by their headers.
+
+    One that fits is enough, and ends the look: each of the others is refused by itself.
+
+    Raises:
+        UserError: no scan is of the kind that a run predicts.
+    """
+    plans, kinds = [one.plan for one in predictor.each], set[tuple[int, str]]()
+    for item in items:
+        try:
+            geometry = read_header(item.address)[1]
+        except Exception:  # predicting it says what is wrong
+            return
+        kinds.add((geometry.dims, geometry.unit))
+        if all(plan.takes(geometry.dims, geometry.unit) for plan in plans):
+            return
+    for run, plan in zip(runs, plans, strict=True):
+        if items and not any(plan.takes(*kind) for kind in kinds):
+            which = (
+                f"all {len(items)} scans (e.g. {items[0].address}) are" if len(items) > 1 else f"{items[0].address} is"
+            )
+            found = " and ".join(f"{dims}D in {unit}" for dims, unit in sorted(kinds))
+            fix = "give their --spacing" if kinds == {(len(plan.spacing), "px")} else "give scans of that kind"
+            raise UserError(
+                "scans-not-of-run",
+                f"{run}: predicts {len(plan.spacing)}D scans in {plan.unit}, and {which} {found}; {fix}, or name a run "
+                "that was trained on such scans.",
+            )
 
 
 def predict_case(

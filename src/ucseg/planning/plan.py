@@ -256,6 +256,10 @@ class Plan(Strict):
         """
         return (dims, unit, self.unit, len(self.spacing)) == (3, "px", "px", 2)
 
+    def takes(self, dims: int, unit: str) -> bool:
+        """Whether scans of so many axes and of this unit are of the kind that the plan is for."""
+        return (dims, unit) == (len(self.spacing), self.unit) or self.is_stack(dims, unit)
+
     @property
     def problem(self) -> Problem:
         known = (self.dims, self.channels, len(self.classes), self.patch, self.token, self.one_component)
