@@ -262,8 +262,8 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
     measured = maps.measure(stem, (predicted, true), grid.spacing, reading.predicted, unknown) if maps else None
     worst = worst_distance(grid_shape, grid.spacing)
     only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by
-    unsaid = by_number(reference.mask, reading)
-    unsaid = unsaid or (not reading.predictions_say and by_number(pair.prediction, reading))
+    held = [int(value) for values in (predicted, true) for value in values_held(values)]
+    unsaid = by_number(reference.mask, pair.prediction, reading, held)
     partly = unknown is not None and bool(unknown.any())
     about = (reference.case, reference.subject, grid.unit, worst)
     stretched = stretch(reference.mask, grid_shape) if reading.dataset is None else ""

@@ -113,7 +113,23 @@ def _is_varied(values: Array) -> bool:
     return bool(shown.any() and (one != other)[shown].mean() > _VARIED)
 
 
-def by_number(mask: Address, reading: Reading) -> bool:
+def by_number(reference: Address, prediction: Address, reading: Reading, held: Collection[int]) -> bool:
+    """Whether classes are matched by number, and names could differ: a header names them, or there are several.
+
+    Where `ucseg predict` named the classes of its masks, references without names are of these classes.
+
+    Args:
+        held: the numbers in both masks.
+    """
+    if not (segment_names(reference) or segment_names(prediction)):
+        known = {0, *reading.named} if reading.predictions_say else {0, 1}
+        if known.issuperset(held):
+            return False
+    masks = [reference] if reading.predictions_say else [reference, prediction]
+    return any(_is_unsaid(mask, reading) for mask in masks)
+
+
+def _is_unsaid(mask: Address, reading: Reading) -> bool:
     """Whether nobody says that the numbers of a mask are those of the classes: no name of a segment, and no user."""
     names = segment_names(mask)
     said = any(one is not None for one in (reading.dataset, reading.classes, reading.threshold, reading.values))
