@@ -94,7 +94,7 @@ def _slices(names: Mapping[str, tuple[str, ...]]) -> list[str]:
         return []
     pattern = _BEFORE_NUMBER.replace("(\\d+)", "\\d+")
     said = f"the names look like numbered slices or visits of {len(numbers)} scans ({some(list(numbers))})"
-    return [f"{said}; if they are, give --subject '{pattern}', or one subject counts as several, in several splits too."]
+    return [f"{said}; if they are, give --subject '{pattern}', else a subject may be in two splits."]
 
 
 def _sides(names: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -108,7 +108,7 @@ def _sides(names: Mapping[str, tuple[str, ...]]) -> list[str]:
         return []
     pattern = _BEFORE_SIDE.replace("(left", "(?:left")
     said = f"the names look like left and right of {len(both)} subjects ({some(both)})"
-    return [f"{said}; if they are, give --subject '{pattern}', or one subject counts as several, in several splits too."]
+    return [f"{said}; if they are, give --subject '{pattern}', else a subject may be in two splits."]
 
 
 def _by_regex(names: Mapping[str, tuple[str, ...]], regex: str) -> Subjects:
