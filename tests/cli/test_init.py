@@ -50,6 +50,31 @@ def test_a_folder_becomes_a_dataset_that_is_printed(
     ]
 
 
+def test_what_helps_where_masks_are_few_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: list[tuple[str, str]]
+) -> None:
+    pictures(tmp_path / "data", 8)
+    for i in range(8):
+        save(tmp_path / "data" / "masks" / f"{i}.png", 255 * (blob(where=i) > 0).astype(np.uint8))
+    dataset = ucseg.init(tmp_path / "data", out=tmp_path / "set")
+    assert repr(dataset).endswith("set: 5 training cases (5 labelled), 1 validation, 2 test>")
+    assert "--validation N, --test N. " in dict(said)["few-held-out"] and "--test 0" in dict(said)["few-held-out"]
+    assert capsys.readouterr().out.count("foreground is above") == 1
+    said.clear()
+    kept = ucseg.init(tmp_path / "data", out=tmp_path / "kept", test="0")
+    assert (len(kept.labelled), len(kept.test)) == (7, 0) and "--test" not in dict(said)["few-held-out"]
+    capsys.readouterr()
+    ucseg.init(tmp_path / "data", out=tmp_path / "cut", mask_threshold=50)
+    assert capsys.readouterr().out.count("foreground is above") == 1
+
+
+def test_splits_of_the_folder_are_not_advised_to_grow(tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    for split, count in (("train", 8), ("test", 1)):
+        pictures(tmp_path / "data" / split, count)
+    ucseg.init(tmp_path / "data", out=tmp_path / "set")
+    assert "1 test case" in dict(said)["few-held-out"] and "--test" not in dict(said)["few-held-out"]
+
+
 def test_a_pattern_that_makes_all_cases_one_subject_is_reported(tmp_path: Path, said: list[tuple[str, str]]) -> None:
     pictures(tmp_path / "data", 6)
     ucseg.init(tmp_path / "data", out=tmp_path / "set", subject="g")

@@ -295,7 +295,7 @@ def test_the_time_left_is_whole_in_a_narrow_terminal(width: int, monkeypatch: py
     seen = io.StringIO()
     monkeypatch.setattr(terminal, "console", Console(file=seen, width=width, force_terminal=True))
     with progress_bar(own_estimate=True) as bar:
-        bar.add_task(f"[1] {'a long name ' * 10}", total=4000, completed=1200, left="about 1 h 20 min left")
+        bar.add_task(f"[1] {'a long name ' * 10}", total=4000, completed=1200, left="about 1 h 20 min")
     assert "about 1 h 20 min left" in seen.getvalue()
     assert seen.getvalue().count("\n") == 1
     assert "[1] a" in seen.getvalue()
@@ -307,7 +307,19 @@ def test_progress_bar_counts(capsys: pytest.CaptureFixture[str]) -> None:
             pass
     shown = capsys.readouterr().err
     assert "case[1]" in shown
-    assert "4/4" in shown
+    assert "4/4 in 0:00:00" in shown and "gone" not in shown and "left" not in shown
+
+
+def test_times_are_one_phrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seen = 0.0, io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=seen, width=120))
+    with progress_bar() as bar:
+        bar.get_time = lambda: now
+        task = bar.add_task("predicting", total=4)
+        for _ in range(3):
+            now += 5.0
+            bar.advance(task)
+    assert "3/4 0:00:15 gone, 0:00:05 left" in seen.getvalue()
 
 
 def test_images_are_prepared_without_the_libraries_of_volumes(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_time_left_follows_the_recent_pace_with_its_validations(
                 measured = {"step": done, "dice": 0.5}
             display.show(StepReport(done, 100, {"supervised": 1.0}, measured))
         # Ten steps of 4 s and a validation of 20 s, four times.
-        assert bar.tasks[0].fields["left"] == "left 0:04:00"
+        assert bar.tasks[0].fields["left"] == "0:04:00"
     assert [text.rpartition("; ")[2] for kind, text in said if kind == "validated"][-1] == "0:04:00 left"
 
 
@@ -65,6 +65,21 @@ def test_without_a_terminal_the_time_is_reported_after_the_first_steps(
                 now += 2.0
                 display.show(StepReport(done, 3606, {"supervised": 1.0}, None))
     assert said == [("pace", "At 2 s per step, the 3600 steps left take 2:00:00.")]
+
+
+@pytest.mark.parametrize("total", [5, 11])
+def test_no_line_says_that_nearly_nothing_is_left(
+    total: int, monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(console, "_force_terminal", False)
+    with progress_bar(own_estimate=True) as bar:
+        display = Display(bar, "run")
+        for done in range(total + 1):
+            display.show(StepReport(done, total, {"supervised": 1.0}, None))
+            now += 12.0
+    assert said == []
 
 
 def test_validation_has_a_bar_while_it_lasts(tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def ball(centre: int, label: int = 1) -> Array:
     return mask
 
 
+def test_distances_that_are_penalties_are_reported(
+    folders: tuple[Path, Path], tmp_path: Path, said: list[tuple[str, str]]
+) -> None:
+    result = evaluate(*folders, out=tmp_path / "out")
+    assert "2 of 10" in dict(said)["distances-are-penalties"] and "33.47 mm" in dict(said)["distances-are-penalties"]
+    assert repr(result) == f"<Evaluation: 5 cases, mean Dice {result.mean():.3f}, 0 failed, 0 missing>"
+    said.clear()
+    evaluate(folders[1], folders[1], out=tmp_path / "same")
+    assert "distances-are-penalties" not in dict(said)
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Five cases: good, off by one, one class missed, one class invented, and one class that nobody has."""

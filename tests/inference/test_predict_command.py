@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -24,10 +25,12 @@ import ucseg
 from refusals import refused
 from ucseg.cli.main import main
 from ucseg.cli.predict import _coded, predict
+from ucseg.cli.prediction_words import say_what_did_not_learn
 from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted
 from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
 from ucseg.inference import outputs
+from ucseg.inference.outputs import PredictionFolder
 from ucseg.inference.predictor import Predictor
 from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.machine.writing import PART
@@ -268,6 +271,15 @@ def test_python_call_takes_plain_text(run: Path, scans: Path, tmp_path: Path) ->
     folder = ucseg.predict(str(run), str(scans / "b.tif"), out=str(tmp_path / "out"), device="cpu")
     assert [row["case"] for row in folder.rows] == ["b"]
     assert folder.failed == []
+    assert repr(folder) == f"<PredictionFolder {tmp_path / 'out'}: 1 cases, 0 failed>"
+
+
+def test_networks_with_empty_masks_everywhere_are_named(said: list[tuple[str, str]]) -> None:
+    for silent, text in (("a", "network a are empty in all 2 cases: it has"), ("a b", "networks a, b are")):
+        rows = [{"case": case, "status": "ok", "empty_networks": silent} for case in "xy"]
+        say_what_did_not_learn(cast(PredictionFolder, SimpleNamespace(rows=rows, empty=[])), [])
+        assert text in dict(said)["network-not-learned"]
+    assert "they have not learned" in dict(said)["network-not-learned"]
 
 
 def test_no_components_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,8 +120,9 @@ def test_thin_vessels_keep_their_pixels_and_are_seen_in_patches(tmp_path: Path) 
     assert planned.ceilings.by_class() == {1: 1.0} and planned.ceilings.enough
     shrunk = ceilings(data, planned.seen, NetworkGrid((1.0, 1.0), (224, 224), None))
     assert shrunk.by_class()[1] < 0.85
-    assert f"organ {shrunk.by_class()[1]:.3f}"[:-1] in planned.reasons["size"]
-    assert "ceilings: organ 1.000" in planned.reasons["spacing"]
+    assert f"organ {shrunk.by_class()[1]:.3f}"[:-1] in planned.reasons["spacing"]
+    assert "(ceiling): organ 1.000" in planned.reasons["spacing"]
+    assert "organ" not in planned.reasons["size"], "once is enough"
 
     prepared = prepare(Dataset(data.folder, data.config, data.training), plan, progress=False)
     assert [case.shape for case in prepared.labelled] == [(600, 600), (500, 640), (180, 700)]
@@ -132,7 +133,7 @@ def test_thin_vessels_keep_their_pixels_and_are_seen_in_patches(tmp_path: Path) 
 def test_a_large_structure_is_still_resized(tmp_path: Path) -> None:
     planned = plan_with_reasons(images(tmp_path, [disc((540, 800), 200), disc((540, 800), 150)]))
     assert planned.plan.size == planned.plan.patch == (176, 272)
-    assert LEAST_CEILING < planned.ceilings.by_class()[1] < 1 and "ceilings: organ 0.99" in planned.reasons["size"]
+    assert LEAST_CEILING < planned.ceilings.by_class()[1] < 1 and "(ceiling): organ 0.99" in planned.reasons["size"]
 
 
 def test_images_become_no_finer_than_their_masks_need(tmp_path: Path) -> None:

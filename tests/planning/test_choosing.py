@@ -22,7 +22,7 @@ from ucseg.planning.budget import Cost, batch_that_fits, halve_to_fit, steps_in
 from ucseg.planning.choosing import plan_with_reasons
 from ucseg.planning.fingerprint import take_fingerprint
 from ucseg.planning.plan import Plan, read_plan, require_trainable, write_plan
-from ucseg.planning.sizing import Choice, network_rank, patch_for, spacing_that_fits, strides_for
+from ucseg.planning.sizing import Choice, batch_for, network_rank, patch_for, spacing_that_fits, strides_for, whole_size
 from ucseg.soundness.before_training import alike, thumbnails_before_training
 from ucseg.types import Problem
 
@@ -282,3 +282,17 @@ def test_a_short_time_sees_smaller_images_rather_than_few_steps(
     assert ("10000 steps" in planned.reasons["size"]) == (size != (256, 176))
     asked = plan_with_reasons(data, overrides={"size": [256, 176]}, machine=FakeMachine(seconds=0.5), hours=0.1)
     assert asked.plan.size == (256, 176)
+
+
+def test_reasons_say_what_the_numbers_are() -> None:
+    alike = network_rank(3, np.array([40, 56, 35]), np.array([1.0, 1.0, 1.0]), 2)
+    assert "35 slices, as thick as wide" in alike.why
+    assert "3 times as thick as wide" in network_rank(3, np.array([40, 56, 35]), np.array([1.0, 1.0, 3.0]), 2).why
+    assert "median 256 x 256 pixels" in whole_size(np.array([[256, 256]] * 3)).why
+    assert (
+        batch_for((112, 112)).why == "the upper limit; as many pixels as the paper's 12 of 256^2 would take 63 patches"
+    )
+    pictures = patch_for(np.array([300, 400]), (1.0, 1.0), np.array([289, 287]))
+    assert "289 x 287 pixels" in pictures.why and "voxels" not in pictures.why
+    volumes = patch_for(np.array([300, 400, 300]), (1.0, 1.0, 1.0), np.array([80, 87, 60]))
+    assert "80 x 87 x 60 voxels" in volumes.why

@@ -105,6 +105,18 @@ def test_cores_that_no_process_uses_are_named(monkeypatch: pytest.MonkeyPatch) -
     assert "(--devices 4)" in best_change(shares, "bf16", cpu, (10, 10), (0.5, 120), processes=8)
 
 
+def test_cores_that_others_keep_busy_are_no_advice_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr("ucseg.training.time_shares.cores", lambda: 4)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    shares, cpu = TimeShares(0.01, 0.3, 0.2, 0.45, 0.02, 0.01, 0.0, 0.01), torch.device("cpu")
+    for load, said in ((6.5, True), (1.0, False)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load,) * 3, raising=False)
+        assert ("other programs" in best_change(shares, "bf16", cpu, (10, 10), (0.5, 120))) is said
+    monkeypatch.delattr("os.getloadavg")
+    assert "other programs" not in best_change(shares, "bf16", cpu, (10, 10), (0.5, 120))
+
+
 def test_what_cannot_be_rarer_is_not_advised() -> None:
     """A single validation is the one at the end; saves that the clock did not ask for come with validations."""
     cpu = torch.device("cpu")

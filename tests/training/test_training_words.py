@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ucseg.cli.training_words import head_of, what_was_not_learned
+import pytest
+
+from ucseg.cli.training_words import found_nothing, head_of, what_was_not_learned, why_silent
+from ucseg.methods import settings_of
 
 
 def said(last: dict[str, float], steps: int) -> tuple[str, str]:
@@ -42,3 +45,35 @@ def test_one_weak_network_or_a_class_without_cases_is_no_finding() -> None:
 def test_a_class_without_a_name_is_called_as_everywhere() -> None:
     figures = ("dice", "dice_unet_strided", "dice_class_liver", "dice_class_class_1")
     assert [head_of(one) for one in figures] == ["prediction", "unet_strided", "liver", "class_1"]
+
+
+def test_one_network_has_not_learned_and_several_have_not() -> None:
+    assert "network a found" in found_nothing(["a"]) and "it has not learned, and does not" in found_nothing(["a"])
+    assert "networks a, b found" in found_nothing(["a", "b"])
+    assert "they have not learned, and do not" in found_nothing(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "terms", "text"),
+    [
+        ("uc_seg", {}, ["ife_1", "ife_2"], "ife_1, ife_2 (too few steps to reach them)"),
+        ("bcp", {}, ["copy_paste"], "copy_paste (too few steps to reach them)"),
+        ("bcp", {"unlabelled_weight": 0}, ["copy_paste"], "copy_paste (turned off by unlabelled_weight=0)"),
+        (
+            "mean_teacher",
+            {"consistency_weight": 0},
+            ["consistency"],
+            "consistency (turned off by consistency_weight=0)",
+        ),
+        (
+            "unimatch",
+            {"strong_weight": 0},
+            ["strong_1", "strong_2", "feature"],
+            "strong_1, strong_2 (turned off by strong_weight=0); feature (too few steps to reach them)",
+        ),
+    ],
+)
+def test_only_the_reason_that_holds_is_given_for_a_term_that_trained_nothing(
+    method: str, settings: dict[str, float], terms: list[str], text: str
+) -> None:
+    assert why_silent(terms, settings_of(method, settings)) == text

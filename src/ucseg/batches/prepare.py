@@ -77,6 +77,12 @@ class Prepared:
     left_out: list[tuple[str, str]]
     made: int = 0
 
+    def __repr__(self) -> str:
+        return (
+            f"<Prepared: {len(self.labelled)} labelled, {len(self.unlabelled)} unlabelled and {len(self.validation)} "
+            f"validation cases, {len(self.left_out)} left out>"
+        )
+
     @property
     def lost(self) -> list[tuple[str, str]]:
         """Each case whose mask lost a class on the network's grid, with the class's name."""

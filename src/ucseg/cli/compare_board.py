@@ -120,5 +120,5 @@ class Board:
             self.task,
             completed=cells_done(len(self.done) + len(self.failed), now),
             description=said,
-            left="" if left is None else f"left about {timedelta(seconds=round(left))}",
+            left="" if left is None else f"about {timedelta(seconds=round(left))}",
         )

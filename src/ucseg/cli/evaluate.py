@@ -188,6 +188,7 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
     if result.unit == "mixed":
         said = "Some cases are in mm and some in px, so distances have no mean; evaluate them separately."
         say("units-mixed", said, "yellow")
+    _say_if_distances_are_penalties(result)
     if result.labels_apart is not None:
         true, predicted = (", ".join(map(str, labels)) for labels in result.labels_apart)
         said = f"The references hold class {true}, the predictions class {predicted}, so nothing agrees."
@@ -207,6 +208,27 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
     _list("missing-predictions", "References without a prediction, not in the means", result.missing)
     _list("without-reference", "Cases without a reference", result.unreferenced)
     _list("unused-predictions", "Predictions that were not used", unused)
+
+
+def _say_if_distances_are_penalties(result: Evaluation) -> None:
+    """A class that only one of two masks has is at no distance: what stands there is as large as the image allows."""
+    from ucseg.evaluation.metrics import FALSE_POSITIVE, MISSED
+
+    alone = result.overall.missed + result.overall.false_positives
+    if not alone or result.unit == "mixed":
+        return
+    worst = [
+        f"{case.worst_distance:.2f}"
+        for case in sorted(result.cases, key=lambda case: case.worst_distance)
+        if {MISSED, FALSE_POSITIVE} & {row["status"] for row in case.rows}
+    ]
+    diagonal = worst[0] if worst[0] == worst[-1] else f"{worst[0]} to {worst[-1]}"
+    say(
+        "distances-are-penalties",
+        f"In {alone} of {result.overall.evaluated} pairs of case and class only one of the two masks has the class "
+        f"(missed, false positive). HD95 and ASSD are then a penalty, the image's diagonal ({diagonal} {result.unit}), "
+        "and count in the means.",
+    )
 
 
 def _list(kind: str, what: str, names: list[str]) -> None:

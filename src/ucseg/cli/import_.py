@@ -102,5 +102,5 @@ def import_(
     save_dataset(dataset, hidden, found.to_fix)
     output.print(f"cite      {public.citation}", soft_wrap=True)
     output.print(f"licence   {public.licence or 'not known; ask the makers'}", soft_wrap=True)
-    print_splits(dataset, len(hidden))
+    print_splits(dataset, len(hidden), {case.split for case in found.cases})
     return dataset

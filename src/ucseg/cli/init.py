@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -133,7 +133,7 @@ def init(
     dataset = Dataset(out.absolute(), found.config.model_copy(update={"seed": seed}), cases)
     keep_what_came_back(dataset, hidden, found)
     save_dataset(dataset, hidden, found.to_fix)
-    print_splits(dataset, len(hidden))
+    print_splits(dataset, len(hidden), {case.split for case in found.cases})
     return dataset
 
 
@@ -175,7 +175,7 @@ def print_understood(folder: Path, found: Understood, every: bool = False) -> No
         meant = {value: f"class {config.values.get(value, value)}" for value in range(len(config.palette))}
         meant |= dict.fromkeys(config.not_annotated, "not annotated")
         facts.add_row("colours", ", ".join(f"{colour} is {meant[at]}" for at, colour in enumerate(config.palette)))
-    if config.mask_threshold is not None:
+    if config.mask_threshold is not None and not any("foreground is above" in note for note in found.notes):
         facts.add_row("masks", f"foreground is above {config.mask_threshold:g}")
     if config.fill_outlines:
         facts.add_row("", "outlines are filled")
@@ -227,8 +227,13 @@ def keep_what_came_back(dataset: Dataset, hidden: Mapping[str, Address], found: 
     say("masks-not-kept", f"Not kept from the dataset before, whose table is now {copy}: {'; '.join(lost)}.", "yellow")
 
 
-def print_splits(dataset: Dataset, hidden: int) -> None:
-    """How many cases went where, what to do next, and where the contact sheet is."""
+def print_splits(dataset: Dataset, hidden: int, brought: Collection[str]) -> None:
+    """How many cases went where, what to do next, and where the contact sheet is.
+
+    Args:
+        hidden: how many training masks are.
+        brought: splits that the data came in, of which no option draws more.
+    """
     from rich.table import Table
 
     from ucseg.cli.contact_sheet import show_contact_sheet
@@ -250,9 +255,12 @@ def print_splits(dataset: Dataset, hidden: int) -> None:
         said = f"All {len(dataset.cases)} cases are of one subject, so validation and test have none"
         say("one-subject", f"{said}; if that is wrong, give --subject.", "yellow")
     found = {"validation": len(dataset.validation), "test": len(dataset.test)}
-    if scarce := [f"{number} {split} case{'s' * (number != 1)}" for split, number in found.items() if 0 < number < FEW]:
-        said = f"{' and '.join(scarce)} can show little; with more masks, give more: --validation N, --test N."
-        say("few-held-out", said)
+    if scarce := {split: number for split, number in found.items() if 0 < number < FEW}:
+        few_cases = " and ".join(f"{number} {split} case{'s' * (number != 1)}" for split, number in scarce.items())
+        options = ", ".join(f"--{split} N" for split in scarce if split not in brought)
+        more = f"; with more masks, give more: {options}" if options else ""
+        elsewhere = " With a test folder elsewhere, --test 0 keeps these masks for training."
+        say("few-held-out", f"{few_cases} can show little{more}.{elsewhere if '--test' in options else ''}")
     _say_if_plan_is_outdated(dataset)
     say("written", f"Wrote {dataset.folder}. Next: ucseg check {dataset.folder}")
     show_contact_sheet(ContactSheet(dataset, few(dataset)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucseg.cli.terminal import say
+from ucseg.cli.training_words import found_nothing
 from ucseg.errors import UserError, some
 
 if TYPE_CHECKING:
@@ -43,13 +44,7 @@ def say_how_it_counts(runs: list[Path], unfinished: dict[Path, str], predictor: 
     for run, why in unfinished.items():
         say("not-final", f"{run}: {why}", "yellow")
     if predictor.silent:
-        names = ", ".join(predictor.silent)
-        say(
-            "network-not-learned",
-            f"{runs[0]}: network {names} found nothing of the validation cases: it has not learned, and does not count "
-            "in the disagreement; train longer.",
-            "yellow",
-        )
+        say("network-not-learned", f"{runs[0]}: {found_nothing(predictor.silent)}", "yellow")
     if len(runs) > 1:
         say("runs-together", f"{len(runs)} runs together: uncertainty is of their mean, and no Dice is predicted.")
     elif predictor.calibration is None:
@@ -65,10 +60,11 @@ def say_what_did_not_learn(folder: PredictionFolder, known: Sequence[str]) -> No
     found = [row for row in folder.rows if row["status"] == "ok" and str(row["case"]) not in folder.empty]
     always = [set(str(row.get("empty_networks", "")).split()) for row in found]
     if len(found) >= ENOUGH and (names := sorted(set.intersection(*always) - set(known))):
+        networks, have = ("network", "it has") if len(names) == 1 else ("networks", "they have")
         say(
             "network-not-learned",
-            f"The masks of network {', '.join(names)} are empty in all {len(found)} cases: it has not learned, so the "
-            "disagreement says nothing; train longer.",
+            f"The masks of {networks} {', '.join(names)} are empty in all {len(found)} cases: {have} not learned, so "
+            "the disagreement says nothing; train longer.",
             "yellow",
         )
 

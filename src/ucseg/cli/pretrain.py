@@ -117,7 +117,7 @@ def _pretrain(
             if config.hours is not None:
                 step = StepsOfPretraining(method, config).step(chosen.problem, stream.patches)
                 planned = steps_in(config.hours, step, 0.0).value
-                why = f"a step takes {step.seconds:.3g} s. The number is corrected at each tenth of the run"
+                why = f"a step takes {step.seconds:.3g} s. The number is corrected during the run"
                 say("steps-chosen", f"{planned} steps in {config.hours:g} h: {why}.")
             config = config.model_copy(update={"steps": planned or config.steps})
         complete = {

@@ -8,17 +8,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column
 from rich.text import Text
@@ -80,19 +80,34 @@ class _Description(TextColumn):
         return text
 
 
+class _Times(ProgressColumn):
+    """ "0:00:02 gone, 0:00:10 left", and at the end "in 0:00:12"."""
+
+    def __init__(self, own_estimate: bool) -> None:
+        super().__init__(Column(no_wrap=True))
+        self.own_estimate = own_estimate
+
+    def render(self, task: Task) -> Text:
+        if task.finished_time is not None:
+            return Text(f"in {_clock(task.finished_time)}")
+        left = task.fields["left"] if self.own_estimate else _clock(task.time_remaining)
+        return Text(f"{_clock(task.elapsed or 0)} gone" + (f", {left} left" if left else ""))
+
+
+def _clock(seconds: float | None) -> str:
+    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
 def progress_bar(own_estimate: bool = False) -> Progress:
     """A progress display on stderr: description, bar, n/m, time gone, time left. Use as a context manager.
 
     With `own_estimate`, tasks give the time left in their field `left`; otherwise the speed of the bar gives it.
     """
-    left = [TextColumn("{task.fields[left]}")] if own_estimate else [TextColumn("left"), TimeRemainingColumn()]
     return _Progress(
         _Description(),
         BarColumn(bar_width=28 if console.width >= 110 else 10),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("gone"),
-        *left,
+        _Times(own_estimate),
         console=console,
         speed_estimate_period=RECENT,
     )

@@ -243,7 +243,7 @@ def _train(
             watching(chosen, prepared.validation, precision, display.show_validation, keeper),
             on_step=display.show,
         )
-    say_how_it_ended(result, data, prepared, next(iter(keeper.found), None))
+    say_how_it_ended(result, data, prepared, model, next(iter(keeper.found), None))
     return result
 
 
@@ -296,7 +296,7 @@ def _steps(machine: Machine | None, plan: Plan, prepared: Prepared, hours: float
     shapes = sorted(case.shape for case in prepared.validation or prepared.labelled)
     cost = machine.step(plan.problem, max(1, (plan.labelled_batch + plan.unlabelled_batch + 1) // 2))
     chosen = steps_in(hours, cost, machine.validation_seconds(plan, shapes[len(shapes) // 2]))
-    say("steps-chosen", f"{chosen.value} steps: {chosen.why}. The number is corrected at each tenth of the run.")
+    say("steps-chosen", f"{chosen.value} steps: {chosen.why}. The number is corrected during the run.")
     if found := few_steps(chosen.value, hours, plan):
         say("few-steps", f"{found}.", "yellow")
     return chosen.value

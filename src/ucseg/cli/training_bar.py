@@ -17,6 +17,8 @@ LONG_RUN = 12.0
 """Hours; of a longer run a message says how to fit it to the time."""
 UNVALIDATED = 0.05
 """Share of the steps after which the pace is measured again where nothing is validated."""
+WORTH_SAYING = 300.0
+"""Seconds: with less left, the first validation says soon enough how long it takes."""
 STEPS_TIMED = 5
 """Steps after which that is known."""
 
@@ -63,8 +65,7 @@ class Display:
             say("steps-changed", f"{report.total} steps fit into the time, judged by the {report.done} so far.")
         self.total = report.total
         left = self._left(report)
-        said = f"left {left}" if left else ""
-        self.bar.update(self.task, completed=report.done, total=report.total, description=text, left=said)
+        self.bar.update(self.task, completed=report.done, total=report.total, description=text, left=left)
         if measured and measured["step"] != self.validated:
             self.validated = int(measured["step"])
             if self.validated == report.done:
@@ -117,6 +118,7 @@ class Display:
                 f"'ucseg plan {self.untimed} --measure' fits batch and patch to this machine's memory.",
                 "yellow",
             )
-        elif not console.is_terminal:  # no bar is seen, and the first validation may be an hour away
+        elif not console.is_terminal and 3600 * hours >= WORTH_SAYING:
+            # No bar is seen, and the first validation may be an hour away.
             left = timedelta(seconds=round(3600 * hours))
             say("pace", f"At {seconds:.2g} s per step, the {report.total - report.done} steps left take {left}.")

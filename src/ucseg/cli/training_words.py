@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from ucseg.errors import some
 
 if TYPE_CHECKING:
     from ucseg.batches.prepare import Prepared
+    from ucseg.config import Strict
     from ucseg.dataset.manifest import Dataset
     from ucseg.inference.calibration import Calibration
     from ucseg.methods.base import Method
@@ -112,7 +113,7 @@ def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, st
         members = [
             f"{key.removeprefix('dice_')} by itself has Dice {value:.2f}"
             for key, value in last.items()
-            if key.startswith("dice_") and not key.startswith(start) and value >= NOTHING_LEARNED
+            if is_network(key) and value >= NOTHING_LEARNED
         ]
         if members:
             kind = "prediction-empty"
@@ -128,43 +129,78 @@ def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, st
     )
 
 
+def found_nothing(networks: Sequence[str]) -> str:
+    """A sentence on networks that the validation cases show to have learned nothing."""
+    s, have, do = ("", "it has", "does") if len(networks) == 1 else ("s", "they have", "do")
+    return (
+        f"network{s} {', '.join(networks)} found nothing of the validation cases: {have} not learned, and {do} not "
+        "count in the disagreement of predictions; train longer."
+    )
+
+
+def why_silent(terms: Sequence[str], settings: Strict) -> str:
+    """Loss terms that were always 0, and why: a setting turns them off, or the steps were too few to reach them.
+
+    Args:
+        settings: of the method. The weight of a term has its name ("strong_1": strong_weight). Where a term has no such
+            setting, it may be any weight that is 0 and is not so by default.
+    """
+    weights = {key: value for key, value in settings.model_dump().items() if key.endswith("_weight")}
+    changed = [key for key in weights if type(settings).model_fields[key].default != 0]
+    reasons: dict[str, list[str]] = {}
+    for term in terms:
+        own = f"{term.split('_')[0]}_weight"
+        off = [key for key in ([own] if own in weights else changed) if weights[key] == 0]
+        why = f"turned off by {' and '.join(f'{key}=0' for key in off)}" if off else "too few steps to reach them"
+        reasons.setdefault(why, []).append(term)
+    return "; ".join(f"{', '.join(found)} ({why})" for why, found in reasons.items())
+
+
+def is_network(figure: str) -> bool:
+    """Whether a figure is the Dice of a single network."""
+    return figure.startswith("dice_") and not figure.startswith("dice_class_")
+
+
 def head_of(figure: str) -> str:
     """Head of a column: of the prediction, a network or a class."""
     return "prediction" if figure == "dice" else figure.removeprefix("dice_").removeprefix("class_")
 
 
-def say_how_it_ended(
-    result: FitResult, data: Dataset, prepared: Prepared, calibrated: Calibration | None = None
-) -> None:
-    """The figures, the time, what was calibrated, and the commands that come next."""
+def _say_dice(result: FitResult, cases: int) -> None:
+    """The table of the validation, and what was not learned."""
     from rich.table import Table
 
     from ucseg.inference.validation import MIRRORED
     from ucseg.training.read_back import networks_not_learned
 
+    rows = {name: row for name, row in (("last", result.last), ("best", result.best)) if row}
+    if not rows:
+        return
+    kinds = [key for key in rows["last"] if key.startswith("dice")]
+    heads = [head_of(key) for key in kinds]
+    if MIRRORED in rows["last"]:  # of the last step alone
+        kinds.insert(1, MIRRORED)
+        heads.insert(1, "mirrored")
+    title = f"Dice on {cases} validation case{'s' * (cases != 1)}"
+    if networks := [head_of(key) for key in kinds if is_network(key)]:
+        title += f" (prediction: the mask of the method; {', '.join(networks)}: by themselves)"
+    table = Table("weights", "step", *heads, title=title)
+    for name, row in rows.items():
+        table.add_row(name, str(row["step"]), *(f"{row[key]:.4f}" if key in row else "" for key in kinds))
+    output.print(table)
+    if missed := what_was_not_learned(rows["last"], result.steps):
+        say(*missed, "yellow")
+    elif silent := networks_not_learned(rows["last"]):
+        say("network-not-learned", f"The {found_nothing(silent)}", "yellow")
+
+
+def say_how_it_ended(
+    result: FitResult, data: Dataset, prepared: Prepared, model: Method, calibrated: Calibration | None = None
+) -> None:
+    """The figures, the time, what was calibrated, and the commands that come next."""
     if result.already_finished:
         say("run-finished", f"{result.run}: this run has already ended, at step {result.steps}; nothing was done.")
-    rows = {name: row for name, row in (("last", result.last), ("best", result.best)) if row}
-    if rows:
-        kinds = [key for key in rows["last"] if key.startswith("dice")]
-        heads = [head_of(key) for key in kinds]
-        if MIRRORED in rows["last"]:  # of the last step alone
-            kinds.insert(1, MIRRORED)
-            heads.insert(1, "mirrored")
-        count = len(prepared.validation)
-        table = Table("weights", "step", *heads, title=f"Dice on {count} validation case{'s' * (count != 1)}")
-        for name, row in rows.items():
-            table.add_row(name, str(row["step"]), *(f"{row[key]:.4f}" if key in row else "" for key in kinds))
-        output.print(table)
-        if missed := what_was_not_learned(rows["last"], result.steps):
-            say(*missed, "yellow")
-        elif silent := networks_not_learned(rows["last"]):
-            say(
-                "network-not-learned",
-                f"Network {', '.join(silent)} found nothing of the validation cases: it has not learned, and does not "
-                "count in the disagreement of predictions; train longer.",
-                "yellow",
-            )
+    _say_dice(result, len(prepared.validation))
     if calibrated is not None:
         lacking = "" if calibrated.dice else "; too few of them to predict a Dice"
         if calibrated.dice and calibrated.dice.width is None:
@@ -175,8 +211,7 @@ def say_how_it_ended(
     if result.silent:
         say(
             "silent-terms",
-            f"These loss terms were always 0 and trained nothing: {', '.join(result.silent)}. "
-            "Either the steps were too few to reach them, or a setting of the method turns them off.",
+            f"Loss terms that were always 0 and trained nothing: {why_silent(result.silent, model.config)}.",
             "yellow",
         )
     if prepared.left_out:

@@ -61,6 +61,12 @@ class Dataset:
     config: DatasetConfig
     cases: list[Case]
 
+    def __repr__(self) -> str:
+        return (
+            f"<Dataset {self.folder}: {len(self.training)} training cases ({len(self.labelled)} labelled), "
+            f"{len(self.validation)} validation, {len(self.test)} test>"
+        )
+
     @property
     def root(self) -> Path:
         """Absolute folder of the data."""

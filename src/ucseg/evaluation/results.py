@@ -100,6 +100,10 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     uncertainty: MeasuredUncertainty | None = None
 
+    def __repr__(self) -> str:
+        dice = f", mean Dice {self.mean():.3f}" if self.cases else ""
+        return f"<Evaluation: {len(self.cases)} cases{dice}, {len(self.failed)} failed, {len(self.missing)} missing>"
+
     @property
     def unit(self) -> str:
         """Of the distances: "mm", "px", or "mixed" (then distances have no mean)."""

@@ -237,6 +237,9 @@ class PredictionFolder:
         make_folder(path, "--out")
         write_json(about, settings)
 
+    def __repr__(self) -> str:
+        return f"<PredictionFolder {self.files.path}: {len(self.rows)} cases, {len(self.failed)} failed>"
+
     @property
     def rows(self) -> list[Row]:
         """The lines of the cases that have ended, in the order of the inputs whatever order they ended in."""
@@ -292,12 +295,7 @@ class PredictionFolder:
 
     def _lines(self, rows: list[Row], *, header: bool = False) -> str:
         columns = [
-            "case",
-            "file",
-            "content",
-            "status",
-            "reason",
-            "mask",
+            *("case", "file", "content", "status", "reason", "mask"),
             *volume_columns(self.files.plan),
             "mean_uncertainty",
             FAILURE_SCORE,

@@ -46,6 +46,10 @@ class Finished:
     empty: list[str] = field(default_factory=list)
     stretched: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        counts = ("added", "replaced", "kept", "strangers", "uncorrected", "empty")
+        return f"<Finished: {', '.join(f'{len(getattr(self, name))} {name}' for name in counts)}>"
+
 
 def finished_masks(
     dataset: Dataset, folder: Path, *, overwrite: bool = False, report: Callable[[int, int], None] | None = None

@@ -10,6 +10,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def busy() -> bool:
+    """Whether more programs want a core than the machine has, in the last five minutes; False if not known."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[1] > (os.cpu_count() or 1)
+
+
 def let_threads_sleep() -> None:
     """Have threads of GNU OpenMP, torch's on Linux, sleep soon where one waits for another, unless the user chose.
 

@@ -151,8 +151,7 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     rounded = steps // 10**digits * 10**digits
     return Choice(
         rounded,
-        f"{hours:g} h at {step.seconds:.3g} s a step, with {VALIDATIONS} validations of {validation:.3g} s and a "
-        "twentieth for reading and saving. Ramps and schedules scale with the steps",
+        f"{hours:g} h at {step.seconds:.3g} s a step, less the time for {VALIDATIONS} validations, reading and saving",
     )
 
 

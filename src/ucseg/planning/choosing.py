@@ -95,7 +95,7 @@ def plan_with_reasons(
     plan = require_trainable(planner.plan(), "plan").model_copy(update={"made_of": origin_of(dataset)})
     reached = ceilings(dataset, planner.seen, NetworkGrid.of(plan))
     key = "spacing" if plan.size is None else "size"
-    found = f"ceilings: {reached.words(plan.classes)}"
+    found = f"best Dice that masks keep on this grid (ceiling): {reached.words(plan.classes)}"
     planner.reasons[key] = f"{planner.reasons[key]}; {found}" if key in planner.reasons else found
     return Planned(plan, planner.reasons, planner.seen, reached, planner.cost)
 
@@ -182,10 +182,9 @@ class _Planner:
             return spacing, size
         there = f"{_short(first.size or first.spacing)} {'pixels' if first.size else self.seen.unit}"
         low = ceilings(self.dataset, self.seen, first).words(self.config.classes)
-        why = f"at {there} the ceilings would be {low}"
         if first.size is not None:
-            size = Choice(None, f"images are resampled to spacing instead: {why}")
-        return Choice(grid.spacing, f"as fine as the labelled masks need: {why}"), size
+            size = Choice(None, "images are resampled to spacing instead; see there for the reason")
+        return Choice(grid.spacing, f"as fine as the labelled masks need: at {there} they would keep {low}"), size
 
     def shapes(self, halvings: int = 0, most: Choice[float] | None = None) -> None:
         """Patch, levels and token.

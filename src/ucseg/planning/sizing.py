@@ -45,7 +45,8 @@ def network_rank(native: int, shape: Array, spacing: Array, slice_axis: int) -> 
     if native == 2:
         return Choice(2, "the scans are images")
     slices, ratio = shape[slice_axis], spacing[slice_axis] / np.delete(spacing, slice_axis).max()
-    seen = f"the median volume has {slices:g} slices, {ratio:.3g} times as thick as wide"
+    thick = "as thick as wide" if f"{ratio:.3g}" == "1" else f"{ratio:.3g} times as thick as wide"
+    seen = f"the median volume has {slices:g} slices, {thick}"
     if slices < 2 * LEAST_EDGE:
         return Choice(2, f"{seen}: fewer than {2 * LEAST_EDGE} cannot be halved even once")
     if ratio > FLAT and slices < FEW_SLICES:
@@ -147,7 +148,7 @@ def whole_size(shapes: Array, most: float = IMAGE_PIXELS) -> Choice[tuple[int, .
     """
     low, high = np.percentile(shapes[:, 0] / shapes[:, 1], [5, 95])
     height, width = np.median(shapes, axis=0)
-    seen = f"the images have one aspect, {height:g} x {width:g}"
+    seen = f"the images have one aspect (median {height:g} x {width:g} pixels)"
     if high > 1.1 * low:
         height = width = np.sqrt(height * width)
         seen = "the images differ in aspect, so they become squares"
@@ -188,7 +189,7 @@ def strides_for(patch: tuple[int, ...], spacing: tuple[float, ...]) -> Choice[St
     if len(steps) == LEVELS - 1:
         why += ": as many as the method has"
     else:
-        why += f": one more would leave fewer than {LEAST_EDGE} voxels along each axis"
+        why += f": one more would leave fewer than {LEAST_EDGE} {elements(len(patch))} along each axis"
     if waited:
         why += "; the coarse axis is halved only when the others are as coarse"
     return Choice(tuple(steps), why)
@@ -234,11 +235,14 @@ def patch_for(
         free = np.array([p - m >= at for p, m, at in zip(patch, divide, least, strict=True)])
         longest = int(np.argmax(np.where(free if free.any() else True, np.array(patch) * edge, 0)))
         shape[longest] = patch[longest] - divide[longest]
-    why = "holds the median scan whole" if whole else f"as much as {budget} voxels hold, about as long along every axis"
+    voxels = elements(len(median))
+    why = "holds the median scan whole"
+    if not whole:
+        why = f"as much as {budget} {voxels} hold, about as long along every axis"
     if most is not None and not whole:
         why += f", {most.why}"
     if structure is not None and not whole:
-        why += f"; the typical structure is {' x '.join(f'{n:.0f}' for n in structure)} voxels"
+        why += f"; the typical structure is {' x '.join(f'{n:.0f}' for n in structure)} {voxels}"
     return Choice(patch, f"{why}; edges are multiples of what the levels divide by")
 
 
@@ -259,10 +263,15 @@ def batch_for(patch: tuple[int, ...]) -> Choice[int]:
     """Half a batch, from 2 to MOST_PATCHES: the paper's 12 at 256^2 and 2 at 96^3, otherwise as many voxels."""
     reference = {2: 12, 3: 2}[len(patch)]
     wanted = reference * PATCH_VOXELS[len(patch)] / np.prod(patch)
-    paper = {2: "12 of 256^2", 3: "2 of 96^3"}[len(patch)]
+    paper = f"as many {elements(len(patch))} as the paper's {'12 of 256^2' if len(patch) == 2 else '2 of 96^3'}"
     if wanted > MOST_PATCHES:
-        return Choice(MOST_PATCHES, f"the upper limit; as many voxels as the paper's {paper} would be more patches")
-    return Choice(max(2, int(wanted)), f"as many voxels as the paper's {paper}, from 2 to {MOST_PATCHES} patches")
+        return Choice(MOST_PATCHES, f"the upper limit; {paper} would take {wanted:.0f} patches")
+    return Choice(max(2, int(wanted)), f"{paper}, from 2 to {MOST_PATCHES} patches")
+
+
+def elements(dims: int) -> str:
+    """What an image or a volume consists of."""
+    return "pixels" if dims == 2 else "voxels"
 
 
 def _sixteenths(edge: float) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ucseg.machine.cores import cores
+from ucseg.machine.cores import busy, cores
 from ucseg.methods.base import Method
 from ucseg.networks import Network
 from ucseg.training.device import quicker_in_bf16
@@ -170,7 +170,8 @@ def best_change(
         changes.append((compute, "the GPU of this machine (--device cuda)"))
     elif device.type == "cpu" and used < there:
         saved = (1 - used / there) * compute
-        changes.append((saved, f"all {there} cores instead of {used} (OMP_NUM_THREADS={there // processes})"))
+        free = "" if not busy() else ", once other programs leave them free"
+        changes.append((saved, f"all {there} cores instead of {used} (OMP_NUM_THREADS={there // processes}){free}"))
     elif device.type == "cpu" and processes > there:
         changes.append(((1 - there / processes) * compute, f"no more processes than cores (--devices {there})"))
     saved, change = max(changes)
