@@ -68,6 +68,18 @@ def test_what_helps_where_masks_are_few_is_reported(
     assert capsys.readouterr().out.count("foreground is above") == 1
 
 
+def test_that_outlines_are_filled_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = np.zeros((40, 48), np.uint8)
+    line[8:32, 8:40] = 1
+    line[9:31, 9:39] = 0
+    for i in range(4):
+        picture(tmp_path / "data" / "images" / f"{i}.png")
+        save(tmp_path / "data" / "masks" / f"{i}.png", line)
+    for given in (None, True):
+        ucseg.init(tmp_path / "data", out=tmp_path / str(given), fill_outlines=given)
+        assert capsys.readouterr().out.count(" filled") == 1
+
+
 def test_splits_of_the_folder_are_not_advised_to_grow(tmp_path: Path, said: list[tuple[str, str]]) -> None:
     for split, count in (("train", 8), ("test", 1)):
         pictures(tmp_path / "data" / split, count)

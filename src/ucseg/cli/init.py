@@ -175,9 +175,10 @@ def print_understood(folder: Path, found: Understood, every: bool = False) -> No
         meant = {value: f"class {config.values.get(value, value)}" for value in range(len(config.palette))}
         meant |= dict.fromkeys(config.not_annotated, "not annotated")
         facts.add_row("colours", ", ".join(f"{colour} is {meant[at]}" for at, colour in enumerate(config.palette)))
-    if config.mask_threshold is not None and not any("foreground is above" in note for note in found.notes):
+    noted = " ".join(found.notes)
+    if config.mask_threshold is not None and "foreground is above" not in noted:
         facts.add_row("masks", f"foreground is above {config.mask_threshold:g}")
-    if config.fill_outlines:
+    if config.fill_outlines and "inside is filled" not in noted:
         facts.add_row("", "outlines are filled")
     output.print(facts)
     for note in found.notes:
