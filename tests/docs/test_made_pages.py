@@ -87,10 +87,9 @@ def test_the_guides_say_what_the_results_hold() -> None:
         else:
             assert 0 < lead < 0.006
             assert max(rows, key=lambda variant: rows[variant]["mean"]) == "uc_seg"
-        assert {"unimatch", "bcp", "supervised"} >= {one["variant"] for one in found["comparisons"]}
         for one in found["comparisons"]:
             if (one["weights"], one["labelled"]) == ("last", labelled):
-                assert one["verdict"] == ("within noise" if one["variant"] == "supervised" else "worse")
+                assert one["verdict"] == ("worse" if one["variant"] in ("unimatch", "bcp") else "within noise")
         made = [
             f"{json.loads(file.read_text())['training']['steps']:,}"
             for method in ("supervised", "uc_seg")
