@@ -26,7 +26,7 @@ test: lint pytest
 # A test that hangs prints where it stands after five minutes.
 pytest: THREADS_EACH := 1
 pytest: $(STAMP)
-	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) --dist worksteal -rs -o faulthandler_timeout=300 $(if $(WHEEL),-m '')
+	$(ENV) $(VENV)/bin/python -m pytest -n $(THREADS) --dist worksteal -rs -o faulthandler_timeout=300 $(if $(filter 1,$(WHEEL)),-m '')
 
 # The wheel by itself, in an environment of its own without what the tests need, runs the demo.
 wheel-test: $(STAMP)

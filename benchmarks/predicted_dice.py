@@ -4,7 +4,7 @@
 
 From the scores that are kept: of each run in results/uncertainty N validation cases are drawn, many times, and the
 others are predicted. Figures are mean absolute errors of the Dice: of a free line, of a line through Dice 1 at score 0,
-of the mean Dice, and of 1 - failure score itself.
+of the mean Dice, of the default, and of 1 - failure score itself.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ DRAWS = 400
 
 def errors(score: np.ndarray, dice: np.ndarray, number: int, random: np.random.Generator) -> dict[str, float]:
     """Mean absolute errors on the cases that were not drawn."""
-    found: dict[str, list[float]] = {"free line": [], "line through 1": [], "mean": []}
+    found: dict[str, list[float]] = {"free line": [], "line through 1": [], "mean": [], "default": []}
     for _ in range(DRAWS):
         order = random.permutation(len(score))
         known, new = order[:number], order[number:]
-        said = {"mean": np.full(len(new), dice[known].mean())}
-        said["line through 1"] = 1 - (1 - dice[known]).sum() / max(1e-9, score[known].sum()) * score[new]
+        whole = {"mean": np.full(len(score), dice[known].mean())}
+        whole["line through 1"] = np.clip(1 - (1 - dice[known]).sum() / max(1e-6, score[known].sum()) * score, 0, 1)
+        said = {name: values[new] for name, values in whole.items()}
+        far = {name: np.abs(values - dice)[known].sum() for name, values in whole.items()}
+        said["default"] = said["mean" if far["mean"] < far["line through 1"] / 2 else "line through 1"]
         if number > 2:
             slope, intercept = np.polyfit(1 - score[known], dice[known], 1)
             said["free line"] = intercept + slope * (1 - score[new]) if slope > 0 else said["mean"]

@@ -86,7 +86,7 @@ def test_a_tutorial_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_tutorial_of_the_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # README has all of these verbs with the encoder, but --init: see tests/training/test_start.py.
+    # README has trainings with the encoder, tests/training/test_start.py --init with it.
     verbs = run_page("docs/getting-started/tutorial-loop.md", "plan.encoder=null")
     assert {*verbs} == {"init", "check", "plan", "train", "label-next", "add-masks", "predict", "evaluate"}
     assert len(load_dataset(tmp_path / "DATA").labelled) == 50

@@ -95,6 +95,7 @@ def test_the_guides_say_what_the_results_hold() -> None:
             for method in ("supervised", "uc_seg")
             for file in (study / "cells").glob(f"{method}-{labelled.removesuffix('%')}pct-seed0.json")
         ]
+        assert len(made) == 2
         if name != "isic":
             row = rf"^\| {name}.*{re.escape(' | '.join(made))} \|$"
             assert re.search(row, steps, re.MULTILINE | re.IGNORECASE), made

@@ -91,14 +91,16 @@ def test_few_cases_give_no_interval_and_fewer_no_line() -> None:
     assert of_scores(np.array([0.1, 0.3, math.nan]), np.ones(3)) is None
 
 
-def test_the_predicted_dice_has_the_mean_of_the_cases_and_is_whole_without_doubt() -> None:
-    scores, dice = np.array([0.8, 0.9, 0.85]), np.array([0.62, 0.5, 0.59])
+def test_the_predicted_dice_is_whole_without_doubt_or_the_mean_where_the_score_says_nothing() -> None:
+    scores, dice = np.array([0.1, 0.3, 0.5]), np.array([0.95, 0.84, 0.76])
     line = of_scores(scores, dice)
-    assert line is not None
+    assert line is not None and line.of(0.0)[0] == 1
     assert np.mean([line.of(score)[0] for score in scores]) == pytest.approx(dice.mean())
-    assert line.of(0.0)[0] == 1
-    sure = of_scores(np.zeros(3), np.ones(3))
-    assert sure is not None and sure.of(0.0)[0] == 1
+    backwards = of_scores(np.linspace(0.1, 0.5, 8), np.linspace(0.1, 0.5, 8))
+    assert backwards is not None and backwards.slope == 0 and backwards.of(0.1)[0] == pytest.approx(0.3)
+    for found in (0.5, 1.0):
+        sure = of_scores(np.zeros(3), np.full(3, found))
+        assert sure is not None and sure.of(0.0)[0] == found and sure.of(0.001)[0] == pytest.approx(found, abs=0.01)
 
 
 def test_what_is_kept_of_a_case_lies_near_its_structure() -> None:

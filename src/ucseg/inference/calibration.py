@@ -3,10 +3,10 @@
 - Temperature T (Guo et al. 2017): p_c^(1/T) / sum p^(1/T), of the least log loss. The order of the classes stays.
 - Platt's (1999) two numbers: uncertainty u becomes 1 / (1 + exp(-(a + b log(u / (1 - u))))), the chance that the voxel
   is wrong. With b > 0 the order of the voxels stays.
-- Predicted Dice: 1 - k times the failure score, with the mean of the cases. Of a few cases such a line predicts new
-  ones better than one with a free intercept (`benchmarks/results/predicted_dice.json`). Its interval is by split
-  conformal prediction (Lei et al. 2018): half of the cases fit the line, and how far the others lie from it, each over
-  its expected loss, gives the width.
+- Predicted Dice: 1 - k times the failure score, or the mean Dice of the cases where that is less than half as far from
+  them: then the score says nothing. Of a few cases that predicts new ones better than a line with a free intercept
+  (`benchmarks/results/predicted_dice.json`). Its interval is by split conformal prediction (Lei et al. 2018): half of
+  the cases fit the line, and how far the others lie from it, each over its expected loss, gives the width.
 
 No number here changes a mask.
 """
@@ -45,7 +45,7 @@ _SURE = 1e-6
 class PredictedDice(Strict):
     """Dice = intercept + slope * (1 - failure score), and how wide around it 90 % of the cases lie.
 
-    Earlier versions fitted the intercept too; now it is 1 - slope.
+    The slope is 0, or the intercept 1 - slope. Earlier versions fitted both.
     `width` is in expected losses, 1 - predicted Dice; None: there were too few cases to say.
     """
 
@@ -221,6 +221,9 @@ def _predicted_dice(records: Sequence[CaseRecord]) -> PredictedDice | None:
     scores, dice = (np.array([getattr(one, name) for one in fitted]) for name in ("score", "dice"))
     slope = float((1 - dice).sum() / max(_SURE, scores.sum()))
     line = PredictedDice(intercept=1 - slope, slope=slope, width=None)
+    far = sum(abs(line.of(score)[0] - own) for score, own in zip(scores, dice, strict=True))
+    if float(np.abs(dice - dice.mean()).sum()) < far / 2:
+        line = PredictedDice(intercept=float(dice.mean()), slope=0.0, width=None)
     if not enough:
         return line
     distances = sorted(abs(one.dice - line.of(one.score)[0]) / _size(line.of(one.score)[0]) for one in others)
