@@ -137,6 +137,13 @@ def test_subjects_of_a_folder_are_found_as_init_finds_them(tmp_path: Path) -> No
     assert [pair.reference.subject for pair in again.pairs] == ["v1", "v1", "v2"]
 
 
+def test_a_pattern_is_searched_in_a_whole_name_before_the_path(tmp_path: Path) -> None:
+    names = ["A/p0_1_seg.png", "B/p0_2_seg.png"]
+    touch(tmp_path / "r", *names)
+    pairs = match(touch(tmp_path / "p", "p0_1.png", "p0_2.png"), tmp_path / "r", subject=r"(.+)_\d+_seg").pairs
+    assert [pair.reference.subject for pair in pairs] == ["p0", "p0"]
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     root = touch(tmp_path / "data", *(f"images/{name}_0000.nii.gz" for name in "abcdef"), "l/e.nii.gz", "l/a.nii.gz")

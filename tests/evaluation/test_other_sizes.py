@@ -90,3 +90,15 @@ def test_a_stack_is_no_reference_of_a_picture(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "r" / "a.tif", save_all=True, append_images=pages[1:])
     with refused("no-case-evaluated", "mask-shape", naming="r/a.tif"):
         evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "n")
+
+
+def test_a_class_that_would_be_lost_and_a_stated_spacing_are_refused(tmp_path: Path) -> None:
+    line = np.zeros_like(TWICE)
+    line[4] = 1
+    save(MASK, tmp_path / "p" / "a.png")
+    save(line, tmp_path / "r" / "a.png")
+    with refused("no-case-evaluated", "reference-lost", naming=["r/a.png", "class 1"]):
+        evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "n")
+    save(TWICE, tmp_path / "r" / "a.png")
+    with refused("no-case-evaluated", "grids-differ", naming="p/a.png"):
+        evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "n", spacing="0.5,0.5")

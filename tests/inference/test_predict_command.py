@@ -178,13 +178,16 @@ def test_scans_that_are_all_of_another_kind_than_the_runs_are_refused_once(
     other = make_run(tmp_path / "other", plan_3d(), monkeypatch)
     flat = make_run(tmp_path / "flat", plan_2d(unit="mm"), monkeypatch)
     for made, given, naming in (
-        (run, volumes, ["2D scans in px", "all 3 scans", "x.nii", "3D in mm"]),
+        (run, volumes, ["2D scans in px", "the 3 scans", "x.nii", "3D in mm"]),
         (run, volumes / "x.nii", ["2D scans in px", "x.nii is 3D in mm"]),
-        (other, scans, ["3D scans in mm", "all 3 scans", "2D in px"]),
-        (flat, scans, ["2D scans in mm", "all 3 scans", "2D in px", "--spacing"]),
+        (other, scans, ["3D scans in mm", "the 3 scans", "2D in px"]),
+        (flat, scans, ["2D scans in mm", "the 3 scans", "2D in px", "--spacing"]),
     ):
         with refused("scans-not-of-run", naming=[made, *naming]):
             predict(made, [given], out=out, device="cpu")
+    (volumes / "a.nii").write_bytes(b"no header")
+    with refused("scans-not-of-run", naming=[run, "the 3 scans", "x.nii"]):
+        predict(run, [volumes], out=out, device="cpu")
     assert not out.exists()
     assert "scan-failed" not in dict(said)
 

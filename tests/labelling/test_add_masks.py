@@ -72,8 +72,14 @@ def test_nothing_changes_where_one_mask_does_not_fit(data: Path, tmp_path: Path)
     assert masks_of(data) == before
 
 
-@pytest.mark.parametrize("shape", [(20, 20), (40, 48)], ids=["square", "twice"])
-def test_a_mask_of_another_size_fits_as_in_init_and_is_named(
+def test_a_square_part_of_an_image_is_not_taken_for_a_squeezed_mask(data: Path, tmp_path: Path) -> None:
+    mask(tmp_path / "done" / "c.png", shape=(20, 20))
+    with refused("mask-aspect", naming=["c.png", "20 x 20 px", "24 x 20 px"]):
+        ucseg.add_masks(data, tmp_path / "done")
+
+
+@pytest.mark.parametrize("shape", [(10, 12), (40, 48)], ids=["half", "twice"])
+def test_a_mask_of_another_size_and_the_same_shape_fits_and_is_named(
     data: Path, tmp_path: Path, said: list[tuple[str, str]], shape: tuple[int, int]
 ) -> None:
     mask(tmp_path / "done" / "c.png", shape=shape)

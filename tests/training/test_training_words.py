@@ -53,12 +53,16 @@ def test_one_network_has_not_learned_and_several_have_not() -> None:
     assert "they have not learned, and do not" in found_nothing(["a", "b"])
 
 
+OTHERWISE = "too few steps to reach them, or another setting turns them off"
+
+
 @pytest.mark.parametrize(
     ("method", "settings", "terms", "text"),
     [
-        ("uc_seg", {}, ["ife_1", "ife_2"], "ife_1, ife_2 (too few steps to reach them)"),
-        ("bcp", {}, ["copy_paste"], "copy_paste (too few steps to reach them)"),
-        ("bcp", {"unlabelled_weight": 0}, ["copy_paste"], "copy_paste (turned off by unlabelled_weight=0)"),
+        ("uc_seg", {}, ["ife_1", "ife_2"], f"ife_1, ife_2 ({OTHERWISE})"),
+        ("bcp", {"unlabelled_weight": 0}, ["copy_paste"], f"copy_paste ({OTHERWISE})"),
+        ("fixmatch", {"threshold": 1.0}, ["pseudo"], f"pseudo ({OTHERWISE})"),
+        ("mean_teacher", {"consistency_weight": 0}, ["supervised"], f"supervised ({OTHERWISE})"),
         (
             "mean_teacher",
             {"consistency_weight": 0},
@@ -69,11 +73,11 @@ def test_one_network_has_not_learned_and_several_have_not() -> None:
             "unimatch",
             {"strong_weight": 0},
             ["strong_1", "strong_2", "feature"],
-            "strong_1, strong_2 (turned off by strong_weight=0); feature (too few steps to reach them)",
+            f"strong_1, strong_2 (turned off by strong_weight=0); feature ({OTHERWISE})",
         ),
     ],
 )
-def test_only_the_reason_that_holds_is_given_for_a_term_that_trained_nothing(
+def test_a_weight_of_zero_is_named_as_the_reason_why_a_term_trained_nothing_and_no_other_is_claimed(
     method: str, settings: dict[str, float], terms: list[str], text: str
 ) -> None:
     assert why_silent(terms, settings_of(method, settings)) == text

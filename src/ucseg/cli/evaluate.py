@@ -200,7 +200,7 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
         _list("classes-by-number", said, numbered)
     if stretched := {case.case: case.stretched for case in result.cases if case.stretched}:
         said = stretched_in_words(stretched, len(result.cases), "references", "predictions")
-        say("references-stretched", f"{said}. If that is wrong, check that they belong together.", "yellow")
+        say("references-stretched", f"{said}. Distances are in pixels of the predictions.", "yellow")
     for only_by in sorted({case.only_by for case in result.cases if case.only_by}):
         cases = [case.case for case in result.cases if case.only_by == only_by]
         _list("geometry-otherwise", f"Prediction and reference agree only by {only_by}", cases)

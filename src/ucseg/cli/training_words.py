@@ -139,21 +139,19 @@ def found_nothing(networks: Sequence[str]) -> str:
 
 
 def why_silent(terms: Sequence[str], settings: Strict) -> str:
-    """Loss terms that were always 0, and why: a setting turns them off, or the steps were too few to reach them.
+    """Loss terms that were always 0, and why: their weight is 0, or else what may be the cause.
 
     Args:
-        settings: of the method. The weight of a term has its name ("strong_1": strong_weight). Where a term has no such
-            setting, it may be any weight that is 0 and is not so by default.
+        settings: of the method. The weight of a term has its name ("strong_1": strong_weight).
     """
-    weights = {key: value for key, value in settings.model_dump().items() if key.endswith("_weight")}
-    changed = [key for key in weights if type(settings).model_fields[key].default != 0]
+    found = settings.model_dump()
     reasons: dict[str, list[str]] = {}
     for term in terms:
         own = f"{term.split('_')[0]}_weight"
-        off = [key for key in ([own] if own in weights else changed) if weights[key] == 0]
-        why = f"turned off by {' and '.join(f'{key}=0' for key in off)}" if off else "too few steps to reach them"
+        off = own in found and found[own] == 0
+        why = f"turned off by {own}=0" if off else "too few steps to reach them, or another setting turns them off"
         reasons.setdefault(why, []).append(term)
-    return "; ".join(f"{', '.join(found)} ({why})" for why, found in reasons.items())
+    return "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
 
 
 def is_network(figure: str) -> bool:

@@ -27,11 +27,7 @@ def fitted(label: Array, shape: tuple[int, ...], mask: Address) -> Array:
             f"{mask}: has shape {label.shape}, its image {tuple(shape)}; resample it to its image or pair them again.",
         )
     if not _aspect_allows(label.shape, shape):
-        sizes = ", ".join(f"{width} x {height} px" for height, width in (label.shape, shape))
-        raise UserError(
-            "mask-aspect",
-            f"{mask}: the aspect ratios of mask and image differ ({sizes}); check that they belong together.",
-        )
+        raise _another_aspect(mask, label.shape, shape)
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(shape, label.shape, strict=True)
     )
@@ -54,6 +50,25 @@ def stretched_in_words(stretched: Mapping[str, str], total: int, what: str = "ma
     return f"{len(stretched)} of {total} {what} differ from their {on} in size; they are stretched to fit: {listed}"
 
 
+def require_same_aspect(mask: Address, image: tuple[int, ...]) -> None:
+    """Refuse, with a UserError, a plain mask that only the rule for squeezed squares fits to an image of S."""
+    own = read_header(mask)[0] if mask.plain and len(image) == 2 else image
+    if len(own) == 2 and not _same_aspect(own, image):
+        raise _another_aspect(mask, own, image)
+
+
+def _another_aspect(mask: Address, own: tuple[int, ...], image: tuple[int, ...]) -> UserError:
+    sizes = ", ".join(f"{width} x {height} px" for height, width in (own, image))
+    return UserError(
+        "mask-aspect",
+        f"{mask}: the aspect ratios of mask and image differ ({sizes}); check that they belong together.",
+    )
+
+
+def _same_aspect(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    return bool(abs(np.log(mask[1] / mask[0] * image[0] / image[1])) <= 0.02)
+
+
 def _aspect_allows(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
     """Whether a mask and an image of different size may show the same field.
 
@@ -61,6 +76,6 @@ def _aspect_allows(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
     into a square for a network (public dermoscopy and endoscopy sets are distributed so): then up to 2:1 is allowed.
     """
     mask_aspect, image_aspect = mask[1] / mask[0], image[1] / image[0]
-    if abs(np.log(mask_aspect / image_aspect)) <= 0.02:
+    if _same_aspect(mask, image):
         return True
     return 1.0 in (mask_aspect, image_aspect) and 0.5 <= mask_aspect / image_aspect <= 2.0

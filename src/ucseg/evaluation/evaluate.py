@@ -250,7 +250,14 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
         )
         if unknown is not None and unknown.all():
             raise nothing_annotated(reference.mask)
-        true = fitted(true, grid_shape, reference.mask)
+        whole, true = true, fitted(true, grid_shape, reference.mask)
+        if lost := {*values_held(whole)} - {*values_held(true)}:
+            classes = ", ".join(map(str, sorted(lost)))
+            raise UserError(
+                "reference-lost",
+                f"{reference.mask}: loses class {classes} where it is stretched to the size of the prediction; "
+                "evaluate a larger prediction.",
+            )
         unknown = None if unknown is None else fitted(unknown, grid_shape, reference.mask)
     if true.shape != predicted.shape:
         raise UserError(
@@ -285,7 +292,8 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
     shape, geometry, _ = read_header(place)
     if place is pair.reference.mask and place.plain and pair.prediction.plain:
         own, its_geometry, _ = read_header(pair.prediction)
-        return (own, its_geometry) if len(own) == 2 else (shape, geometry)
+        if len(own) == 2 and its_geometry.unit == "px":  # --spacing says lengths of which of the two?
+            return own, its_geometry
     return shape, geometry
 
 

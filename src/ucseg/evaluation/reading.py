@@ -116,15 +116,11 @@ def _is_varied(values: Array) -> bool:
 def by_number(reference: Address, prediction: Address, reading: Reading, held: Collection[int]) -> bool:
     """Whether classes are matched by number, and names could differ: a header names them, or there are several.
 
-    Where `ucseg predict` named the classes of its masks, references without names are of these classes.
-
     Args:
         held: the numbers in both masks.
     """
-    if not (segment_names(reference) or segment_names(prediction)):
-        known = {0, *reading.named} if reading.predictions_say else {0, 1}
-        if known.issuperset(held):
-            return False
+    if {0, 1}.issuperset(held) and not (segment_names(reference) or segment_names(prediction)):
+        return False
     masks = [reference] if reading.predictions_say else [reference, prediction]
     return any(_is_unsaid(mask, reading) for mask in masks)
 

@@ -202,8 +202,9 @@ class Evaluation:
         rows: list[dict[str, Any]] = []
         for case in self.cases:
             about = {key: getattr(case, key) for key in ("case", "subject", "unit", "worst_distance")}
-            about["note"] = f"grids agree only by {case.only_by}" if case.only_by else ""
-            about["note"] = f"reference stretched, {case.stretched}" if case.stretched else about["note"]
+            notes = [f"grids agree only by {case.only_by}"] if case.only_by else []
+            notes += [f"reference stretched, {case.stretched}"] if case.stretched else []
+            about["note"] = "; ".join(notes)
             for row in case.rows:
                 values: dict[str, Any] = dict(row)
                 rows.append({**about, "class": values.pop("label"), **values})

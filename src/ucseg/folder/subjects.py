@@ -39,7 +39,7 @@ def find_subjects(
 
     Args:
         names: case -> (name of its image without the ending, its path below the data root, other names if any).
-        regex: searched in these, in their order; group 1, or the whole match when it has no group.
+        regex: searched in the names, then in the path; group 1, or the whole match when it has no group.
             None: BIDS `sub-`, `patientNNN`, `X_slice_N`, `X_visit_N`, then leading digits that several files share
             (`010_HC`, `010_2HC`), whichever fits first; otherwise every case is its own subject.
         stated: case -> subject by the file itself (DICOM); goes before the rules if all cases state it.
@@ -120,13 +120,13 @@ def _by_regex(names: Mapping[str, tuple[str, ...]], regex: str) -> Subjects:
         ) from None
     of: dict[str, str] = {}
     missed = []
-    for case, places in names.items():
-        match = next(filter(None, map(pattern.search, places)), None)
+    for case, (name, path, *others) in names.items():
+        match = next(filter(None, map(pattern.search, (name, *others, path))), None)
         subject = match.group(1 if pattern.groups else 0) if match else None
         if subject:
             of[case] = subject
         else:
-            missed.append(places[1])
+            missed.append(path)
     if missed:
         raise UserError(
             "subject-not-found",

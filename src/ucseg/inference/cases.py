@@ -33,22 +33,24 @@ def require_kind(runs: Sequence[Path], predictor: AnyPredictor, items: Sequence[
     Raises:
         UserError: no scan is of the kind that a run predicts.
     """
-    plans, kinds = [one.plan for one in predictor.each], set[tuple[int, str]]()
+    plans, kinds, readable = [one.plan for one in predictor.each], set[tuple[int, str]](), list[Input]()
     for item in items:
         try:
             geometry = read_header(item.address)[1]
         except Exception:  # predicting it says what is wrong
-            return
+            continue
         kinds.add((geometry.dims, geometry.unit))
+        readable.append(item)
         if all(plan.takes(geometry.dims, geometry.unit) for plan in plans):
             return
     for run, plan in zip(runs, plans, strict=True):
-        if items and not any(plan.takes(*kind) for kind in kinds):
-            which = (
-                f"all {len(items)} scans (e.g. {items[0].address}) are" if len(items) > 1 else f"{items[0].address} is"
-            )
+        if kinds and not any(plan.takes(*kind) for kind in kinds):
+            which = f"the {len(readable)} scans (e.g. {readable[0].address}) are"
+            which = which if len(readable) > 1 else f"{readable[0].address} is"
             found = " and ".join(f"{dims}D in {unit}" for dims, unit in sorted(kinds))
-            fix = "give their --spacing" if kinds == {(len(plan.spacing), "px")} else "give scans of that kind"
+            fix = "give scans of that kind"
+            if {dims for dims, _ in kinds} == {len(plan.spacing)}:  # another unit
+                fix = "give their --spacing" if plan.unit == "mm" else f"{fix}, without --spacing"
             raise UserError(
                 "scans-not-of-run",
                 f"{run}: predicts {len(plan.spacing)}D scans in {plan.unit}, and {which} {found}; {fix}, or name a run "

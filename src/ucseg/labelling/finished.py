@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ucseg.dataset.case import Case
-from ucseg.dataset.fitting import stretch
+from ucseg.dataset.fitting import require_same_aspect, stretch
 from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import classes_held, read_label
 from ucseg.dataset.slices import Slices
@@ -177,5 +177,6 @@ def _with_mask(
             "mask-there", f"{mask}: {case.case} already has the mask {case.mask}; add --overwrite to replace it."
         )
     shape, geometry, _ = read_header(case.image)
+    require_same_aspect(mask, shape)
     label = read_label(mask, shape, dataset.config, geometry, slices)
     return replace(case, mask=mask, slices=slices), slices is None and not classes_held(label)
