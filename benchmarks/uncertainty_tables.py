@@ -113,10 +113,11 @@ def _lines() -> list[str]:
         runs = [values for run, values in found.items() if run.rsplit("-", 1)[0] == one]
         plain = fmean(run["1 - failure score"] for run in runs)
         lines.append(f"| {one}, 1 - failure score |{f' {plain:.3f} |' * len(numbers)}")
-        for name in ("line through 1", "mean", "default", "free line"):
+        for name in ("line through 1", "mean", "default", "free line", "within"):
             known = [[run[number].get(name) for run in runs] for number in numbers]
             cells = ["" if None in errors else f"{fmean(errors):.3f}" for errors in known]
-            lines.append(f"| {one}, {name} | {' | '.join(cells)} |")
+            title = "new cases within the 90 % interval" if name == "within" else name
+            lines.append(f"| {one}, {title} | {' | '.join(cells)} |")
     return lines
 
 
