@@ -46,7 +46,7 @@ def network_rank(native: int, shape: Array, spacing: Array, slice_axis: int) -> 
         return Choice(2, "the scans are images")
     slices, ratio = shape[slice_axis], spacing[slice_axis] / np.delete(spacing, slice_axis).max()
     thick = "as thick as wide" if f"{ratio:.3g}" == "1" else f"{ratio:.3g} times as thick as wide"
-    seen = f"the median volume has {slices:g} slice{'s' * (slices != 1)}, {thick}"
+    seen = f"the median volume has {slices:g} slice{'' if slices == 1 else 's'}, {thick}"
     if slices < 2 * LEAST_EDGE:
         return Choice(2, f"{seen}: fewer than {2 * LEAST_EDGE} cannot be halved even once")
     if ratio > FLAT and slices < FEW_SLICES:
