@@ -49,7 +49,8 @@ def measured(records: list[calibrating.CaseRecord], found: calibrating.Calibrati
         own = np.take_along_axis(probabilities, one.label[None].astype(np.int64), axis=0)[0]
         wrong = -np.where(one.wrong, np.log(chance), np.log1p(-chance))
         rows.append((wrong.mean(), -np.log(np.maximum(own, 1e-6)).mean()))
-    return tuple(map(float, np.mean(rows, axis=0)))  # type: ignore[return-value]
+    of_errors, of_probabilities = np.mean(rows, axis=0)
+    return float(of_errors), float(of_probabilities)
 
 
 def study(records: list[calibrating.CaseRecord]) -> dict[str, Any]:

@@ -47,9 +47,9 @@ def test_a_run_killed_at_any_moment_ends_bit_identical(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("killed_runs.py")), str(tmp_path), "fp32", "bf16"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [*told] == ["fp32", "bf16"]
-    for precision, of_it in told.items():
+    counted = json.loads(done.stdout)
+    assert [*counted] == ["fp32", "bf16"]
+    for precision, of_it in counted.items():
         assert of_it["kills"] >= 6
         assert len(set(of_it["at"])) >= 3, "the kills came at too few different steps to show anything"
         assert_same_run(tmp_path / precision / "whole", tmp_path / precision / "killed")

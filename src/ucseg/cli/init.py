@@ -175,11 +175,10 @@ def print_understood(folder: Path, found: Understood, every: bool = False) -> No
         meant = {value: f"class {config.values.get(value, value)}" for value in range(len(config.palette))}
         meant |= dict.fromkeys(config.not_annotated, "not annotated")
         facts.add_row("colours", ", ".join(f"{colour} is {meant[at]}" for at, colour in enumerate(config.palette)))
-    noted = " ".join(found.notes)
-    if config.mask_threshold is not None and "foreground is above" not in noted:
+    if config.mask_threshold is not None:
         facts.add_row("masks", f"foreground is above {config.mask_threshold:g}")
-    if config.fill_outlines and "inside is filled" not in noted:
-        facts.add_row("", "outlines are filled")
+    if config.fill_outlines:
+        facts.add_row("outlines", "their inside is filled")
     output.print(facts)
     for note in found.notes:
         output.print(f"note: {note}", soft_wrap=True)

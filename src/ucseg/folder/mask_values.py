@@ -160,7 +160,7 @@ def _two_levels(masks: Mapping[str, MaskFacts], notes: list[str], rejected: dict
             return None
         cut, what = _levels_of(shown) or (None, "")
         if cut is not None:
-            notes.append(f"{what}: foreground is above {cut:g} (--mask-threshold changes it).")
+            notes.append(f"{what} (--mask-threshold cuts them elsewhere).")
         return cut
     cut, what = found
     small = {value for facts in dark.values() for value in facts.counts or {-1.0} if value != 0}
@@ -168,8 +168,8 @@ def _two_levels(masks: Mapping[str, MaskFacts], notes: list[str], rejected: dict
         cut = min(small) / 2
         notes.append(
             f"masks are coded in two ways: {len(bright)} with 0 and {max(one.high for one in bright.values()):g}, "
-            f"{len(dark)} with 0 and {min(small):g}; foreground is above {cut:g} in both "
-            "(--mask-threshold changes it)."
+            f"{len(dark)} with 0 and {min(small):g}; they are cut where both are right "
+            "(--mask-threshold cuts them elsewhere)."
         )
         return cut
     few, many = sorted((dark, bright), key=len)
@@ -178,7 +178,6 @@ def _two_levels(masks: Mapping[str, MaskFacts], notes: list[str], rejected: dict
         f"up to {max(one.high for one in dark.values()):g}; the {len(few)} of the rarer kind are not used."
     )
     if many is bright:
-        notes.append(f"foreground is above {cut:g} (--mask-threshold changes it).")
         rejected |= {case: other_coding(one.high, cut) for case, one in dark.items()}
         return cut
     reason = "it has grey levels, and most masks hold class numbers; save it with these, or leave out the mask."

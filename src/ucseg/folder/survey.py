@@ -202,7 +202,7 @@ def outlines_noted(masks: Collection[MaskFacts], notes: list[str]) -> bool:
     """Whether masks are outlines, to be filled; what a user should know about it goes to `notes`."""
     lines = nearly_all_outlines(masks)
     if lines:
-        notes.append("masks are thin closed outlines; their inside is filled (--no-fill-outlines keeps the lines).")
+        notes.append("masks are thin closed outlines (--no-fill-outlines keeps the lines).")
     elif small_rings(masks):
         notes.append("masks are small rings, which keep their holes; if they are outlines, give --fill-outlines.")
     return lines
