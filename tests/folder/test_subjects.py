@@ -84,6 +84,10 @@ def test_a_pattern_is_proposed_where_names_look_like_slices(
         (["p01_left", "p01_right", "P03-L", "P03-R", "x_OD", "x_OS"], 3),
         (["12-right", "12-left", "14-R", "14-L", "15-L"], 3),
         (["Image_01L", "Image_01R", "Image_02L", "Image_02R", "control"], 3),
+        (["P01_L_1", "P01_R_1", "P02_L_1", "P02_R_1", "P03_L_1"], 3),  # one visit
+        (["P01_L_1", "P01_L_2", "P01_R_1", "P01_R_2", "P02_L_1", "P02_L_2", "P02_R_1", "P02_R_2"], 2),  # slices too
+        (["left_p01", "right_p01", "left_p02", "right_p02"], 2),
+        (["OD-7-v1", "OS-7-v1", "OD-8-v1", "OS-8-v1"], 2),
         (["a_left", "a_right", "b_left", "c_left"], 0),  # one pair proves nothing
         (["a_left", "a_right", "b_left", "b_right", *(f"scan{n}x" for n in range(5))], 0),  # few of many
         (["liver", "kidnel", "cell", "colour"], 0),

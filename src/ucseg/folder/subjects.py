@@ -17,8 +17,12 @@ _NAMED_RULES = (
         re.compile(r"(?:^|/)([^/]+?)[_-](?:slice|frame|visit|session|ses|timepoint)[_-]?\d+", re.IGNORECASE),
     ),
 )
-_BEFORE_NUMBER = r"^(.+)[ _.-][A-Za-z]{0,5}(\d+)$"  # case12_034, TCGA_CS_4941_12, vol3-z7
-_BEFORE_SIDE = r"(?i)^(.+?)(?:[ _.-]?(left|right|od|os|l|r))?$"  # p01_left, P03-R, 12_OD, Image_07L
+_NUMBER = r"[ _.-][A-Za-z]{0,5}\d+"  # of a slice or visit: case12_034, TCGA_CS_4941_12, vol3-z7
+_SIDE = "(?P<side>left|right|od|os|l|r)"
+_WITH_SIDE = (
+    rf"(?P<subject>.+?)(?:[ _.-]?{_SIDE})?",  # p01_left, P03-R, 12_OD, Image_07L
+    rf"(?:{_SIDE}[ _.-])?(?P<subject>.+?)",  # left_p01
+)
 _LEADING_DIGITS = re.compile(r"(\d+)_")
 _OWN = "each file counts as one subject; if several show the same person, give --subject a pattern of their names"
 
@@ -69,7 +73,8 @@ def find_subjects(
     of = {case: match.group(1) if match else case for case, match in digits.items()}
     sizes = Counter(of.values())
     if len(sizes) == len(names):
-        return Subjects({case: case for case in names}, _OWN, [*notes, *_slices(names), *_sides(names)])
+        proposals = _proposals([name for name, *_ in names.values()])
+        return Subjects({case: case for case in names}, _OWN, [*notes, *proposals])
     # One year before all names ("2018_0001") is not one subject.
     if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4):
         rule = "by the leading digits of the name, which several files share; if that is wrong, give --subject"
@@ -78,37 +83,48 @@ def find_subjects(
     return Subjects({case: case for case in names}, _OWN, [*notes, note])
 
 
-def _slices(names: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """A pattern to choose, if names look like numbered slices or visits of several scans; empty if not.
+def _proposals(names: list[str]) -> list[str]:
+    """A pattern to choose, if names look like slices or visits of scans, or left and right of subjects.
 
     Only proposed: groups of such names can also be organs or kinds of a disease.
     """
+    scans = _numbered(names)
+    for behind in [_NUMBER] if scans else ["", _NUMBER]:
+        for with_side in _WITH_SIDE:
+            pattern = f"(?i)^{with_side}{behind}$"
+            if both := _of_both_sides(names, pattern):
+                looks = f"{'numbered slices of ' if scans else ''}left and right of {len(both)} subjects ({some(both)})"
+                return [_proposal(looks, pattern.replace("?P<side>", "?:").replace("?P<subject>", ""))]
+    looks = f"numbered slices or visits of {len(scans)} scans ({some(scans)})"
+    return [_proposal(looks, f"^(.+){_NUMBER}$")] if scans else []
+
+
+def _proposal(looks: str, pattern: str) -> str:
+    advice = f"if they are, give --subject '{pattern}', else a subject may be in two splits"
+    return f"the names look like {looks}; {advice}."
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """The scans of which names look like slices or visits; empty if they do not."""
     numbers = defaultdict(list)
-    for name, *_ in names.values():
-        if (match := re.match(_BEFORE_NUMBER, name)) is None:
+    for name in names:
+        if (match := re.match(f"^(.+){_NUMBER}$", name)) is None:
             return []
-        numbers[match.group(1)].append(int(match.group(2)))
+        numbers[match.group(1)].append(int(re.findall(r"\d+", name)[-1]))
     running = {scan: of for scan, of in numbers.items() if len(of) > 1 and max(of) - min(of) < 2 * len(of)}
     enough = 2 if all(re.search(r"\d", scan) for scan in numbers) else 5
-    if len(numbers) < enough or 2 * sum(map(len, running.values())) < len(names):
-        return []
-    pattern = _BEFORE_NUMBER.replace("(\\d+)", "\\d+")
-    said = f"the names look like numbered slices or visits of {len(numbers)} scans ({some(list(numbers))})"
-    return [f"{said}; if they are, give --subject '{pattern}', else a subject may be in two splits."]
+    few = len(numbers) < enough or 2 * sum(map(len, running.values())) < len(names)
+    return [] if few else list(numbers)
 
 
-def _sides(names: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """A pattern to choose, if most names are pairs of left and right, as of eyes; empty if not."""
-    sides = defaultdict(set)
-    for name, *_ in names.values():
-        if (match := re.match(_BEFORE_SIDE, name)) and match.group(2):
-            sides[match.group(1)].add(match.group(2).lower() in ("left", "os", "l"))
-    both = [subject for subject, found in sides.items() if len(found) == 2]
-    if len(both) < 2 or 4 * len(both) < len(names):
-        return []
-    pattern = _BEFORE_SIDE.replace("(left", "(?:left")
-    said = f"the names look like left and right of {len(both)} subjects ({some(both)})"
-    return [f"{said}; if they are, give --subject '{pattern}', else a subject may be in two splits."]
+def _of_both_sides(names: list[str], pattern: str) -> list[str]:
+    """The subjects with left and right, if at least half of the names are theirs; empty if not, or for one alone."""
+    sides = defaultdict(list)
+    for match in filter(None, (re.match(pattern, name) for name in names)):
+        if match["side"]:
+            sides[match["subject"]].append(match["side"].lower() in ("left", "os", "l"))
+    both = [subject for subject, left in sides.items() if len(set(left)) == 2]
+    return both if len(both) > 1 and 2 * sum(len(sides[subject]) for subject in both) >= len(names) else []
 
 
 def _by_regex(names: Mapping[str, tuple[str, ...]], regex: str) -> Subjects:
