@@ -139,3 +139,13 @@ def test_amounts_that_cannot_be_are_named(options: dict[str, str | int], kind: s
 def test_no_mask_at_all_says_where_masks_are_looked_for() -> None:
     with refused("no-mask", naming=["--masks", "X_mask"]):
         split_cases([Case("u", "u", Path("/u.png"), None, "")])
+
+
+def test_subjects_that_all_lie_in_the_test_folder_too_are_named() -> None:
+    both = [
+        Case(f"{split}{n}", f"s{n}", Path("/i.png"), Path("/m.png"), split)
+        for split in ("train", "test")
+        for n in (1, 2)
+    ]
+    with refused("subjects-in-two-splits", naming=["All 2 subjects", "s1, s2", "--subject"]):
+        split_cases(both)

@@ -1,13 +1,14 @@
-"""Files that look like labels are never images unasked, and two candidates for the label are a question."""
+"""Files that look like labels are never images: one kind are the masks, two kinds are a question."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from refusals import refused
-from small_scans import blob, picture, save
+from small_scans import SIZE, blob, picture, save
 from ucseg.folder.pairing import find_cases
 
 
@@ -28,7 +29,6 @@ def draw(folder: Path, images: str, *masks: str, count: int = 4) -> None:
             ["training/mask/*", "training/1st_manual/*"],
         ),
         ("Original/{}.png", ["Ground Truth/{}.png", "GT-1/{}.png"], ["Ground Truth/*", "GT-1/*"]),
-        ("set/{}.png", ["edges/{}.png"], ["edges/*"]),
         ("images/{}.png", ["masks/{}.png", "annotations/{}.png"], ["masks/*", "annotations/*"]),
         ("c_{}.jpg", ["c_{}_1stHO.png", "c_{}_2ndHO.png"], ["*_1stHO.png", "*_2ndHO.png"]),
         ("{}a.png", ["{}a_mask.png", "{}a_outline.png"], ["*_mask.png", "*_outline.png"]),
@@ -55,13 +55,90 @@ def test_a_candidate_of_images_without_a_mask_is_left_out(tmp_path: Path) -> Non
     assert {item.file.name for item in found.left_out if not item.rightly} == {"b0_outline.png", "b1_outline.png"}
 
 
-def test_another_kind_of_image_beside_stays_an_image(tmp_path: Path) -> None:
-    draw(tmp_path, "T1/{}.png")
-    draw(tmp_path, "T2/{}.png")
+@pytest.mark.parametrize(
+    ("images", "masks", "pattern"),
+    [
+        ("set/{}.png", "edges/{}.png", "edges/*"),
+        ("train_{}.bmp", "train_{}_outline.bmp", "*_outline.bmp"),
+        ("P{0}00/P{0}00_Photo/P{0}00.bmp", "P{0}00/P{0}00_lesion/P{0}00_lesion.bmp", "*_lesion.bmp"),  # PH2
+        ("{0}A{0}F9/lgemri.tif", "{0}A{0}F9/laendo.tif", "**/laendo.tif"),  # left atria
+        ("set/a/g00{}.jpg", "drawn/discs/a/g00{}.bmp", "drawn/discs/a/*"),  # REFUGE
+        ("ct_scans/cases_org_00{}.png", "infection/cases_00{}.png", "infection/*"),
+    ],
+)
+def test_one_kind_of_files_that_look_like_labels_are_the_masks(
+    tmp_path: Path, images: str, masks: str, pattern: str
+) -> None:
+    draw(tmp_path, images, masks)
+    found = find_cases(tmp_path)
+    assert {(case.image.below(tmp_path), case.mask.below(tmp_path) if case.mask else "") for case in found.cases} == {
+        (images.format(i), masks.format(i)) for i in range(4)
+    }
+    assert f"--masks '{pattern}'" in found.notes[0]
+    assert not found.left_out
+
+
+def test_a_field_of_view_beside_the_labels_is_no_label(tmp_path: Path) -> None:
+    draw(tmp_path, "images/{}_h.png", "manual1/{}_h.png")
+    for i in range(4):
+        inside = np.zeros(SIZE, np.uint8)
+        inside[1:-1, 1 + i % 2 :] = 255
+        save(tmp_path / f"mask/{i}_h_mask.png", inside)
+    found = find_cases(tmp_path)
+    assert {case.mask.below(tmp_path) for case in found.cases if case.mask} == {f"manual1/{i}_h.png" for i in range(4)}
+    assert "'mask/*'" in found.notes[0] and "'manual1/*'" in found.notes[0]
+
+
+def test_several_kinds_of_images_for_a_mask_are_a_question(tmp_path: Path) -> None:
+    for images in ("T1/{}.png", "T2/{}.png"):
+        draw(tmp_path, images)
     draw(tmp_path, "labels/{}.png")
-    assert {case.image.parent.name for case in find_cases(tmp_path).cases} == {"T1", "T2"}
+    with refused("case-several-images", naming=["'T1/*' (4)", "'T2/*' (4)", "--images '{T1,T2}/*'"]):
+        find_cases(tmp_path)
+    assert len(find_cases(tmp_path, images_glob="T2/*").cases) == 4
 
 
-def test_files_that_the_user_calls_images_are_images(tmp_path: Path) -> None:
-    draw(tmp_path, "set/{}.png", "edges/{}.png")
-    assert len(find_cases(tmp_path, images_glob="*.png").cases) == 8
+@pytest.mark.parametrize(
+    ("code", "images", "masks", "said"),
+    [
+        ("case-several-images", ["s-{}-T1.png", "s-{}-T2.png"], ["s-{}-label.png"], "--images '*-{T1,T2}.png'"),
+        (
+            "case-several-images",
+            ["m_1{}_C0.png", "m_1{}_DE.png"],
+            ["gd/m_1{}_gd.png"],
+            "--images '*_{C0,DE}.png' --masks '*_gd.png'",
+        ),
+        (
+            "case-several-images",
+            ["{}/pre/F.png", "{}/raw/F.png"],
+            ["{}/wmh.png"],
+            "--images '**/{pre,raw}/*' --masks '**/wmh.png'",
+        ),
+        (
+            "case-several-masks",
+            ["x/d_{}.png"],
+            ["GT/d_{0}/m/d_{0}_disc.png", "GT/d_{0}/m/d_{0}_cup.png"],
+            "--masks '*_{cup,disc}.png'",
+        ),
+        (
+            "label-candidates",
+            ["x/I_{}.png"],
+            ["t/1. M/I_{}_MA.png", "t/2. H/I_{}_HE.png"],  # no braces: they lie in two folders
+            "--masks '*_MA.png' or --masks '*_HE.png', or say",
+        ),
+        (
+            "label-candidates",
+            ["all/I_{}.png"],
+            ["left/I_{}.png", "right/I_{}.png"],
+            "if they are different classes, --masks '{left,right}/*'",
+        ),
+    ],
+)
+def test_a_question_names_the_option_by_which_it_is_answered(
+    tmp_path: Path, code: str, images: list[str], masks: list[str], said: str
+) -> None:
+    draw(tmp_path, images[0], *masks)
+    for image in images[1:]:
+        draw(tmp_path, image)
+    with refused(code, naming=said):
+        find_cases(tmp_path)

@@ -176,6 +176,28 @@ def test_values_with_gaps_need_names_and_make_no_other_classes() -> None:
     assert len(choose_reading({str(i): mask(*range(71)) for i in range(4)}, instances=False).classes) == 71
 
 
+def test_another_value_than_0_may_be_the_background() -> None:
+    bright = {str(i): mask(counts={0: 10, 128: 20, 255: 900}) for i in range(4)}
+    with refused("mask-values", naming="--classes 0=NAME,128=NAME,255=background"):
+        choose_reading(bright)
+    reading = choose_reading(bright, parse_classes("0=cup,128=disc,255=background"))
+    assert reading.classes == {0: "background", 1: "cup", 2: "disc"}
+    assert reading.values == {0: 1, 128: 2, 255: 0}
+    two = {str(i): mask(0, 255) for i in range(4)}
+    reading = choose_reading(two, parse_classes("0=lesion,255=background"))
+    assert (reading.classes, reading.values) == ({0: "background", 1: "lesion"}, {0: 1, 255: 0})
+    assert reading.mask_threshold is None
+
+
+def test_values_that_nearly_all_masks_hold_are_classes_where_the_format_keeps_values() -> None:
+    hearts = {str(i): mask(0, 205, 420, name="a.nii.gz") for i in range(4)}
+    reading = choose_reading(hearts)
+    assert reading.values == {205: 1, 420: 2}
+    assert any("205 is 1" in note for note in reading.notes)
+    with refused("mask-values", naming="205=NAME"):  # one value here, another there
+        choose_reading({"a": mask(0, 205, 420, name="a.nii.gz"), "b": mask(0, 500, 820, name="b.nii.gz")})
+
+
 @pytest.mark.parametrize("name", ["ignore", "Not annotated", "unlabeled", "void", "ignore_label", "don't care"])
 def test_what_was_not_annotated_is_no_class(name: str) -> None:
     masks = {"whole": mask(0, 1), "part": mask(0, 1, 2)}

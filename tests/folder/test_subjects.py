@@ -47,6 +47,14 @@ def test_a_year_or_few_numbers_are_no_subjects_but_noted(names: list[str]) -> No
     assert r"--subject '^(\d+)_'" in note
 
 
+def test_numbers_that_test_and_training_folders_share_are_no_subjects() -> None:
+    names = named(
+        *(f"{split}/{number}_{kind}" for split in ("train", "test") for number in range(1, 7) for kind in "AN")
+    )
+    found = find_subjects(names)
+    assert found.of == {name: name for name in names}
+
+
 def test_names_without_a_rule_are_subjects_each() -> None:
     found = find_subjects(named("hippocampus_001", "hippocampus_003"))
     assert found.of == {name: name for name in ("hippocampus_001", "hippocampus_003")}

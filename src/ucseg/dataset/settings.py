@@ -36,7 +36,7 @@ class DatasetConfig(Strict):
         modality: decides the normalisation and the augmentation.
         classes: class index -> name, 0 is background; the indices are the values in the masks, unless `values` says
             more.
-        values: value in the masks -> class index, of all values but 0. Empty: the values are the indices.
+        values: value in the masks -> class index; 0 is class 0 if it is not named. Empty: the values are the indices.
         not_annotated: values in the masks that mean "not annotated". Such voxels are no class: they are trained as
             those of unlabelled images, and are left out of all measuring.
         mask_threshold: binary masks: foreground is where the value is greater. None: mask values are class indices.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ucseg.dataset.case import Case
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.randomness import derive_seed
 from ucseg.scans.address import Address
 
@@ -67,9 +67,15 @@ def split_cases(
     order = _order([name for name, own in subjects.items() if name not in fixed and _masks(own)], seed, "split")
     with_mask = sum(_masks(subjects[name]) for name in order)
     if not with_mask:
+        if in_both := sorted(name for name, own in subjects.items() if _masks(own)):
+            raise UserError(
+                "subjects-in-two-splits",
+                f"All {len(in_both)} subjects with a training mask also have cases in the folder's own validation or "
+                f"test ({some(in_both)}); give another --subject, or put the folders together.",
+            )
         raise UserError(
             "no-mask",
-            f"None of the {len(cases)} cases has a mask; put masks into a folder 'masks', name them like "
+            f"None of the {len(fresh)} cases for training has a mask; put masks into a folder 'masks', name them like "
             "X_mask, or say with --masks which files they are.",
         )
     place: dict[str, str] = {}

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
-from ucseg.folder.likely_masks import likely_masks, looks_like_label
+from ucseg.folder.kinds import Kinds, in_braces, sets_of
+from ucseg.folder.likely_masks import are_frames, likely_masks, looks_like_label
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.roles import ScanFile
 from ucseg.machine.pool import for_each
@@ -44,9 +45,7 @@ def beside_images(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
 
     def labels(place: Path) -> bool:
         if place not in looks:
-            files = [one.address for one in places[place]]
-            sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
-            looks[place] = sum(for_each(looks_like_label, sample)) >= _SHARE * len(sample)
+            looks[place] = _look_like_labels([one.address for one in places[place]])
         return looks[place]
 
     found: dict[str, dict[Address, Address]] = defaultdict(dict)
@@ -62,6 +61,12 @@ def beside_images(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
     return [Candidates(_pattern_of({one.parent for one in of}, folder), of) for of in found.values()]
 
 
+def _look_like_labels(files: Sequence[Address]) -> bool:
+    """Whether most of a sample do."""
+    sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
+    return sum(for_each(looks_like_label, sample)) >= _SHARE * len(sample)
+
+
 def beside_an_image(images: Sequence[ScanFile], pairs: Mapping[Address, Address]) -> list[Candidates]:
     """Files that look like labels and whose names hold that of an image in their folder."""
     cases = [Case(one.key, one.key, one.address, pairs.get(one.address), "") for one in images]
@@ -71,42 +76,65 @@ def beside_an_image(images: Sequence[ScanFile], pairs: Mapping[Address, Address]
     return [Candidates(pattern, of) for pattern, of in found.items()]
 
 
+def of_kinds(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
+    """Kinds of files that look like labels, and the images that they fit by words of their path; a sample is opened."""
+    files = [one.address for one in images if not one.address.several and not one.address.file.is_dir()]
+    kinds = Kinds(files, folder)
+    labels = [file for of in kinds.of(files).values() if len(of) > 1 and _look_like_labels(of) for file in of]
+    fits = kinds.fits(labels, set(files) - set(labels))
+    found = []
+    for one in sets_of(kinds, fits):
+        image_of = {label: fits[label][0] for label in one if fits[label]}
+        rest = dict.fromkeys(one, next(iter(image_of.values()), one[0]))
+        found.append((len(set(image_of.values())), Candidates(kinds.pattern(one), rest | image_of)))
+    most = max((count for count, _ in found), default=0)
+    return [one for count, one in found if count > 1 and 2 * count >= most]
+
+
 def settle(
     folder: Path, found: Sequence[Candidates], pairs: Mapping[Address, Address], chosen: bool, left_out: list[LeftOut]
-) -> None:
-    """Leave the candidates out, or ask.
+) -> tuple[str, str] | None:
+    """Leave the candidates out, choose one of them, or ask.
 
     Args:
         pairs: image -> mask, of masks that are named so.
         chosen: the user has said which files are masks.
 
+    Returns:
+        the pattern of the files to take as masks, and why; None: those of `pairs`.
+
     Raises:
-        UserError: images have two candidates for their label; or there is no mask, but one candidate.
+        UserError: images have two candidates for their label.
     """
-    if not found:
-        return
     others = [(one.pattern, one.image_of) for one in found if one.pattern]
     if not chosen:
-        twice = [image for one in found for image in set(one.image_of.values()) if image in pairs]
+        twice = [image for _, image_of in others for image in set(image_of.values()) if image in pairs]
         listed = [f"'{pattern}' ({len(of)})" for pattern, of in others]
-        if len(set(twice)) > 1 and others:
+        if len(set(twice)) > 1:
             named = pattern_of_masks({image: pairs[image] for image in twice}, folder)
+            if len(others) == 1 and are_frames(list(pairs.values())) and not are_frames(list(others[0][1])):
+                return others[0][0], f"masks '{named}' are nearly the same in all images, so they are no labels;"
             raise UserError(
                 "label-candidates",
                 f"{folder}: images have several files that may be their label: '{named}' ({len(set(twice))}), "
                 f"{', '.join(listed)}; choose with --masks '{named}' or --masks '{others[0][0]}'.",
             )
+        if not pairs and len(others) == 1:
+            return others[0][0], "no file is called a mask;"
         if not pairs and others:
             choice = " or ".join(f"--masks '{pattern}'" for pattern, _ in others)
+            together = in_braces(dict(others), folder)
+            classes = f" or, if they are different classes, --masks '{together}'" if together else ""
             raise UserError(
                 "label-candidates",
                 f"{folder}: no file is called a mask, but some look like masks: {', '.join(listed)}; choose with "
-                f"{choice}, or say with --images which files are images.",
+                f"{choice}{classes}, or say with --images which files are images.",
             )
     for one in found:
         which = f"--masks '{one.pattern}'" if one.pattern else "--masks"
         reason = f"it looks like a mask, so it is no image; if it is the mask, say so with {which}, else use --images"
         left_out += [LeftOut(file.path, reason, rightly=chosen) for file in one.image_of]
+    return None
 
 
 def ask_of_two_sets(folder: Path, second: Mapping[Address, Address], pairs: Mapping[Address, Address]) -> None:

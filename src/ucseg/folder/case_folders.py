@@ -21,13 +21,18 @@ Places = dict[tuple[str, ...], tuple[list[ScanFile], list[ScanFile]]]
 
 
 def pair_in_case_folders(
-    images: Sequence[ScanFile], waiting: Sequence[ScanFile], pairs: dict[Address, Address], folder: Path
+    images: Sequence[ScanFile],
+    waiting: Sequence[ScanFile],
+    pairs: dict[Address, Address],
+    folder: Path,
+    masks_glob: str | None = None,
 ) -> list[ScanFile]:
     """Pair the only image of a folder with its only mask, where folders are called alike inside.
 
     Args:
         waiting: masks that names did not pair.
         pairs: image -> mask; those found here are added.
+        masks_glob: what the user gave to --masks.
 
     Returns:
         the masks that still wait.
@@ -43,7 +48,7 @@ def pair_in_case_folders(
         if image.folders in places and image.address not in pairs:
             places[image.folders][0].append(image)
     if not pairs:
-        _ask(places, folder)
+        _ask(places, folder, f" --masks '{masks_glob}'" if masks_glob else "")
     alike = [Counter(_rest(file) for place in places.values() for file in place[kind]) for kind in (0, 1)]
     done = set()
     for own, masks in places.values():
@@ -56,8 +61,11 @@ def pair_in_case_folders(
     return [mask for mask in waiting if mask.address not in done]
 
 
-def _ask(places: Places, folder: Path) -> None:
-    """Raise a UserError that names the option where most folders hold several images for one mask, or several masks."""
+def _ask(places: Places, folder: Path, also: str) -> None:
+    """Raise a UserError that names the option where most folders hold several images for one mask, or several masks.
+
+    `also` goes beside --images.
+    """
     for several, one, option in ((0, 1, "--images"), (1, 0, "--masks")):
         asked = [place for place in places.values() if len(place[several]) > 1 and len(place[one]) == 1]
         if 2 * len(asked) <= len(places):
@@ -80,11 +88,12 @@ def _ask(places: Places, folder: Path) -> None:
         before, after = patterns[0][0], patterns[0][2]
         words = [word for _, word, _ in patterns]
         listed = ",".join(words[:_SHOWN]) + (",..." if len(words) > _SHOWN else "")
-        together = "channels" if several == 0 else "classes"
+        together, beside = ("channels", also) if several == 0 else ("classes", "")
         raise UserError(
             f"case-several-{'images' if several == 0 else 'masks'}",
             f"{here} ({', '.join(words[:_SHOWN])}{', ...' if len(words) > _SHOWN else ''}); choose one with {option} "
-            f"'{before}{words[0]}{after}', or take several as {together} with {option} '{before}{{{listed}}}{after}'.",
+            f"'{before}{words[0]}{after}'{beside}, or take several as {together} with {option} "
+            f"'{before}{{{listed}}}{after}'{beside}.",
         )
 
 

@@ -17,6 +17,10 @@ from ucseg.scans.reading import read_scan
 
 _FEW = 8
 """Distinct values that a mask may have; hardly an image has as few."""
+_FRAMES = 6
+_SAME = 0.9
+_LARGE = 0.3
+"""How many masks are compared, and the parts that these share, of what any of them shows and of the picture."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,17 @@ def looks_like_label(address: Address) -> bool:
     low, high = float(first.min()), float(first.max())
     ends = (first < low + 0.1 * (high - low)) | (first > high - 0.1 * (high - low))
     return bool(high >= 100 and ends.mean() >= 0.95 and (first > (low + high) / 2).mean() >= 0.01)
+
+
+def are_frames(masks: Sequence[Address]) -> bool:
+    """Whether masks show which part of a picture counts, and no object: large, and nearly the same in a sample."""
+    sample = masks[:: max(1, len(masks) // _FRAMES)][:_FRAMES]
+    try:
+        shown = [read_scan(mask).array[0] for mask in sample]
+    except UserError:
+        return False  # whatever reads it later reports what is wrong
+    if len(shown) < 2 or len({array.shape for array in shown}) > 1:
+        return False
+    inside = np.stack([array > array.max() / 2 for array in shown])
+    everywhere, anywhere = int(inside.all(axis=0).sum()), int(inside.any(axis=0).sum())
+    return everywhere >= _SAME * anywhere and everywhere >= _LARGE * shown[0].size

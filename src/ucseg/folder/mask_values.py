@@ -9,20 +9,13 @@ from dataclasses import dataclass, field, replace
 from ucseg.dataset.masks import coded_otherwise, other_coding
 from ucseg.dataset.settings import means_not_annotated
 from ucseg.errors import UserError, some
+from ucseg.folder.class_numbers import BRIGHT, class_numbers, middle
 from ucseg.folder.classes import BACKGROUND
 from ucseg.folder.not_annotated import annotated_parts, ignored_values
 from ucseg.folder.objects import are_objects
 from ucseg.folder.survey import MaskFacts, outlines_noted
-from ucseg.scans.address import Address
-from ucseg.types import NOT_ANNOTATED
 
-MOST_UNNAMED = 64
-"""So many classes without names are taken for classes; more are asked about: they take memory."""
 _TWO = {0: BACKGROUND, 1: "foreground"}
-_BRIGHT = 100.0
-"""Grey levels reach at least this; class numbers of masks beside them are less than a tenth of it."""
-_ALL_ONES = (255, 65535)
-"""The greatest numbers of 8 and 16 bits: beside class numbers they often mean "not annotated"."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ def choose_reading(
                 f"{option} makes two classes, but {len(named.classes)} are named "
                 f"({', '.join(named.classes.values())}); leave it out, or name one foreground class.",
             )
-    if threshold is None and (named is None or len(named.classes) == 2):
+    if threshold is None and (named is None or (len(named.classes) == 2 and 0 not in named.values)):
         threshold = _objects(masks, instances, notes)
         if threshold is None:
             threshold = _two_levels(masks, notes, rejected)
@@ -107,7 +100,10 @@ def choose_reading(
 
 
 def _numbered(named: Mapping[int, str]) -> Reading:
-    """Value -> name as classes 0, 1, 2, ... without a gap; names such as "ignore" are of no class."""
+    """Value -> name as classes 0, 1, 2, ... without a gap; names such as "ignore" are of no class.
+
+    Where another value than 0 is called background, it is class 0, and 0 is a class like the others.
+    """
     empty = {value for value, name in named.items() if value and means_not_annotated(name)}
     others = [name for value, name in named.items() if value]
     values: dict[int, int] = {}
@@ -115,7 +111,10 @@ def _numbered(named: Mapping[int, str]) -> Reading:
     if means_not_annotated(named[0]) and BACKGROUND in map(str.lower, others):  # 0 is no background then
         empty.add(0)
         classes[0] = BACKGROUND
-    for value in sorted(set(named) - empty - {0}):
+    bright = named[0].lower() != BACKGROUND and 0 not in empty and BACKGROUND in map(str.lower, others)
+    if bright:
+        classes[0] = BACKGROUND
+    for value in sorted(set(named) - empty - (set() if bright else {0})):
         if named[value].lower() == classes[0].lower():
             values[value] = 0
             continue
@@ -150,8 +149,8 @@ def _objects(masks: Mapping[str, MaskFacts], instances: bool | None, notes: list
 def _two_levels(masks: Mapping[str, MaskFacts], notes: list[str], rejected: dict[str, str]) -> float | None:
     """The cut between two grey levels; None when values are (or may be) class numbers."""
     shown = {case: facts for case, facts in masks.items() if (facts.low, facts.high) != (0, 0)}
-    dark = {case: facts for case, facts in shown.items() if facts.high < _BRIGHT / 10}
-    bright = {case: facts for case, facts in shown.items() if facts.high >= _BRIGHT}
+    dark = {case: facts for case, facts in shown.items() if facts.high < BRIGHT / 10}
+    bright = {case: facts for case, facts in shown.items() if facts.high >= BRIGHT}
     if any(facts.low < 0 for facts in shown.values()) or any(facts.counts is None for facts in bright.values()):
         return None
     found = _levels_of(bright) if len(dark) + len(bright) == len(shown) else None
@@ -219,7 +218,7 @@ def _from_values(
         raise _none_fits(rejected)
     found = named
     if found is None:
-        numbers = _class_numbers(masks, instances)
+        numbers = class_numbers(masks, instances)
         found = _numbered({0: BACKGROUND} | {number: f"class_{number}" for number in sorted(numbers) if number})
     known = {0, *(found.values or found.classes)}
     for case, facts in masks.items():
@@ -246,72 +245,7 @@ def _fix(facts: MaskFacts, classes: int) -> str:
         return "fix the mask, or name them with --classes VALUE=NAME"
     if classes > 2:
         return "save it with whole class numbers"
-    return (
-        f"save it with whole class numbers, or cut all masks with --mask-threshold {_middle(facts.low, facts.high):g}"
-    )
-
-
-def _middle(low: float, high: float) -> float:
-    """Where fractions are cut: a half, of parts of a class or of smoothed class numbers; else between both ends."""
-    return 0.5 if low >= 0 and high < 10 else (low + high) / 2
-
-
-def _class_numbers(masks: Mapping[str, MaskFacts], instances: bool | None) -> set[int]:
-    """The class numbers in use, without values that hardly any mask holds and that fit no numbering."""
-    holders: dict[float, list[Address]] = {}
-    for facts in masks.values():
-        if facts.counts is not None and facts.whole:
-            for value in facts.counts:
-                holders.setdefault(value, []).append(facts.mask)
-    every = {int(value) for value in holders}
-    common = every if _numbering(every) else {int(v) for v, files in holders.items() if len(files) > 0.05 * len(masks)}
-    wanted = instances is False and 0 < len(common - {0}) < NOT_ANNOTATED and min(common) >= 0
-    listed = [f"{value:g} (in {len(files)}, e.g. {files[0].name})" for value, files in sorted(holders.items())]
-    what = f"The {len(masks)} masks hold values that are no class numbers 0, 1, 2, ...: "
-    what += some(listed) or "fractions, or more than 256 values"
-    ends = {value for value in common if value < 0 or value in _ALL_ONES}
-    if not wanted and ends and len(common) <= MOST_UNNAMED and _numbering(common - ends):
-        example = _example(common - ends)
-        unclear = ",".join(f"{value}=NAME" for value in sorted(ends))
-        ignored = ",".join(f"{value}=ignore" for value in sorted(ends))
-        say = f"--ignore {min(ends)}" if len(ends) == 1 else f"--classes {example},{ignored}"
-        raise UserError(
-            "masks-perhaps-not-annotated",
-            f"{what}. If {', '.join(map(str, sorted(ends)))} means 'not annotated', give {say}; if it is a class, "
-            f"give --classes {example},{unclear}.",
-        )
-    if not wanted and not _numbering(common):
-        cut = _middle(min(facts.low for facts in masks.values()), max(facts.high for facts in masks.values()))
-        if not holders:
-            raise UserError(
-                "mask-values",
-                f"{what}. If all above {cut:g} is one foreground class, give --mask-threshold {cut:g}; else save the "
-                "masks with whole class numbers.",
-            )
-        values = sorted(common or every)
-        grey = f" If they are grey levels, give --mask-threshold {values[-1] / 2:g}." if values[-1] >= _BRIGHT else ""
-        raise UserError(
-            "mask-values",
-            f"{what}. If they are classes, name them with --classes {_example(common or every)}. If they number "
-            f"objects of one class, give --instances.{grey}",
-        )
-    if len(common) - 1 > MOST_UNNAMED and instances is None:
-        raise UserError(
-            "too-many-classes",
-            f"The masks hold {len(common) - 1} values beside 0; if they number objects, give --instances, else name "
-            "them with --classes, or give --no-instances.",
-        )
-    return common
-
-
-def _example(values: set[int]) -> str:
-    named = [f"{value}=NAME" for value in sorted(values) if value]
-    return ",".join(named[:3] + ["..."] * (len(named) > 3))
-
-
-def _numbering(values: set[int]) -> bool:
-    """Whether values look like class numbers: small, or with few gaps."""
-    return bool(values - {0}) and min(values) >= 0 and max(values) <= min(255, max(9, 2 * len(values)))
+    return f"save it with whole class numbers, or cut all masks with --mask-threshold {middle(facts.low, facts.high):g}"
 
 
 def _strange(facts: MaskFacts, known: set[int]) -> str:

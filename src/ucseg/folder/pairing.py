@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from ucseg.folder.candidates import (
     ask_of_two_sets,
     beside_an_image,
     beside_images,
+    of_kinds,
     pair_by_first_word,
     settle,
 )
 from ucseg.folder.case_folders import pair_in_case_folders
+from ucseg.folder.kinds import pair_by_shared_words
 from ucseg.folder.listing import LeftOut, is_empty
 from ucseg.folder.parts import join_parts, join_second_parts
 from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
@@ -80,12 +82,22 @@ def find_cases(
     said = masks_glob is not None or parts_glob is not None
     candidates = [] if images_glob is not None else beside_images(images, folder)
     images = _without(images, candidates)
-    pairs = _pair(images, [mask for mask in masks if not mask.is_part], folder, left_out, notes, said)
+    if masks_glob is not None and images_glob is None:
+        candidates += of_kinds(images, folder)
+        images = _without(images, candidates)
+    whole = [mask for mask in masks if not mask.is_part]
+    pairs = _pair(images, whole, folder, left_out, notes, masks_glob, said)
     join_parts([mask for mask in masks if mask.is_part], images, pairs, left_out)
     if images_glob is None:
         candidates += beside_an_image(images, pairs)
+        candidates = candidates or (of_kinds(images, folder) if not masks else [])
         images = _without(images, candidates)
-    settle(folder, candidates, pairs, said, left_out)
+    if taken := settle(folder, candidates, pairs, said, left_out):
+        pattern, why = taken
+        found = find_cases(folder, images_glob, pattern, subject_regex, skip, parts_glob)
+        return replace(
+            found, notes=[f"{why} those that look like labels are taken: --masks '{pattern}'.", *found.notes]
+        )
     named = _named(images, folder, left_out)
     if not named:
         why = (
@@ -144,6 +156,7 @@ def _pair(
     folder: Path,
     left_out: list[LeftOut],
     notes: list[str],
+    masks_glob: str | None,
     said: bool,
 ) -> dict[Address, Address]:
     """Image -> mask: same name and same place first, then same key there, then same name where most folders agree."""
@@ -154,7 +167,7 @@ def _pair(
         here[image.folders, image.key].append(image)
         for name in {image.name, image.key, without_image_word(image.key)}:
             by_key[name].append(image)
-    waiting = pair_in_case_folders(images, waiting, pairs, folder)
+    waiting = pair_in_case_folders(images, waiting, pairs, folder, masks_glob)
     if not pairs:
         waiting = pair_by_first_word(images, waiting, pairs)
 
@@ -174,6 +187,8 @@ def _pair(
             pairs[best[0].address] = mask.address
         else:
             others.append(mask)
+    if not pairs:
+        others = pair_by_shared_words(images, others, pairs, folder, masks_glob)
     second: dict[Address, Address] = {}
     for mask in join_second_parts(others, pairs, notes):
         best, named = places(mask)

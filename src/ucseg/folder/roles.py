@@ -21,11 +21,11 @@ from ucseg.scans.address import CLASSES, Address, without_ending
 
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
 _MASK_FOLDER = re.compile(
-    r"(masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[_-]?truths?|contours?)(?P<set>Tr|Ts|Val)?",
+    r"(masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[ _-]?truths?|contours?)(?P<set>Tr|Ts|Val)?",
     re.IGNORECASE,
 )
 _IMAGE_WORDS = r"(image|img|scan|volume|orig|original)"
-MASK_WORDS = r"(masks?|msk|labels?|lbl|seg|segmentation|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
+MASK_WORDS = r"(masks?|msk|labels?|lbl|d?seg|segmentation|anno|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
 _IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_IMAGE_WORDS}", re.IGNORECASE)
 _MASK_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{MASK_WORDS}", re.IGNORECASE)
 _AFTER_WORD = r"(?:[ _.-]|(?=\d))(?P<key>.+)"  # label_X, label0001

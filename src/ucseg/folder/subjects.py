@@ -6,8 +6,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ucseg.errors import UserError, some
+from ucseg.folder.roles import own_split
 
 _NAMED_RULES = (
     ("'sub-...' (BIDS) in name or path", re.compile(r"(?:^|[/_-])(sub-[A-Za-z0-9]+)")),
@@ -76,11 +78,17 @@ def find_subjects(
         proposals = _proposals([name for name, *_ in names.values()])
         return Subjects({case: case for case in names}, _OWN, [*notes, *proposals])
     # One year before all names ("2018_0001") is not one subject.
-    if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4):
+    if len(sizes) >= 5 and max(sizes.values()) <= max(2, len(names) // 4) and _keep_splits(of, names):
         rule = "by the leading digits of the name, which several files share; if that is wrong, give --subject"
         return Subjects(of, rule, notes)
     note = f"names begin with {len(sizes)} numbers that files share; if these are subjects, give --subject '^(\\d+)_'."
     return Subjects({case: case for case in names}, _OWN, [*notes, note])
+
+
+def _keep_splits(of: Mapping[str, str], names: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether no subject lies in two splits that the folders name (train/1_A, test/1_A)."""
+    found = {(subject, own_split(Path(names[case][1]))) for case, subject in of.items()}
+    return len(found) == len({subject for subject, _ in found})
 
 
 def _proposals(names: list[str]) -> list[str]:

@@ -37,7 +37,7 @@ NETWORKS: dict[str, type[UNet | CoarseUNet | StridedUNet | VNet | SwinUNet | Res
 ON_ENCODER = ("unet", "unet_strided")
 LIGHT = "unet_light"
 OF_LITTLE_WORK = {2: "unet_thin", 3: "unet_coarse"}
-"""What LIGHT is. In 3D half of the channels is half of the work on a CPU, and a coarser volume a sixth."""
+"""What LIGHT is. In 3D half of the channels is two fifths of the work on a CPU, and a coarser volume a sixth."""
 
 
 def build_network(name: str, problem: Problem) -> Network:

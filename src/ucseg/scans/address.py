@@ -123,8 +123,8 @@ class Address:
         texts = [str(file) for file in sorted(set(files))]
         if len(texts) == 1:
             return cls.of(texts[0])
-        before = _shared(texts)
-        after = _shared([text[len(before) :][::-1] for text in texts])[::-1]
+        before = common_start(texts)
+        after = common_start([text[len(before) :][::-1] for text in texts])[::-1]
         inside = [text[len(before) : len(text) - len(after)] for text in texts]
         found = cls.of(f"{before}{{{','.join(inside)}}}{after}")
         return found if [str(file) for file in found.files] == texts else None
@@ -204,8 +204,8 @@ class Address:
         return (self.path.relative_to(root) if self.path.is_relative_to(root) else self.path).as_posix()
 
 
-def _shared(texts: Sequence[str]) -> str:
-    """What all begin with."""
+def common_start(texts: Sequence[str]) -> str:
+    """What all texts begin with."""
     return "".join(
         letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
     )

@@ -1,0 +1,191 @@
+"""Kinds of files in a folder, and which files of two kinds show one case: by the words of their paths.
+
+A number, or a word that few files have, says which case a file belongs to. The other words say what it shows: lgemri
+and laendo, leftMask/* and rightMask/*, *_C0, *_DE and *_gd.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from ucseg.errors import UserError
+from ucseg.folder.patterns import Pattern
+from ucseg.folder.roles import ScanFile
+from ucseg.scans.address import Address, common_start, without_ending
+
+_WORD = re.compile(r"[^\W_]+")
+_BETWEEN = "-_./ *"
+_NUMBERED = 6
+"""A word with a digit says the case if less than one in so many files have it, a word without if one in FEW has."""
+_FEW = 50
+_ENOUGH = 0.8
+
+
+class Kinds:
+    """The kinds of some files below a folder."""
+
+    def __init__(self, files: Iterable[Address], folder: Path) -> None:
+        self.folder = folder
+        self._paths = {one: one.below(folder) for one in files}
+        places = {one: _words(PurePosixPath(path)) for one, path in self._paths.items()}
+        self._words = {one: frozenset(word for word, _ in words) for one, words in places.items()}
+        self._counts = Counter(word for words in self._words.values() for word in words)
+        there = Counter(word for words in places.values() for word in words)
+        self._case = {
+            one: {word for word, place in words if self._is_rare(word, there[word, place])}
+            for one, words in places.items()
+        }
+
+    def of(self, files: Iterable[Address]) -> dict[str, list[Address]]:
+        """Files by kind: their path with a star for each number and each word that says the case."""
+        found = defaultdict(list)
+        for one in files:
+            found[_WORD.sub(partial(_star, self._case[one]), self._paths[one])].append(one)
+        return found
+
+    def fits(self, masks: Iterable[Address], images: Iterable[Address]) -> dict[Address, list[Address]]:
+        """Mask -> images of its case that have the most words in common with it, and the rarest. Equal ones are all."""
+        holders = defaultdict(list)
+        for image in images:
+            for word in self._case[image]:
+                holders[word].append(image)
+        found = {}
+        for mask in masks:
+            own, case = self._words[mask], self._case[mask]
+            near = dict.fromkeys(image for word in sorted(case) for image in holders[word])
+            weights = {
+                image: math.fsum(math.log(len(self._words) / self._counts[word]) for word in own & self._words[image])
+                for image in near
+                if self._case[image] <= own or case <= self._words[image]
+            }
+            most = max(weights.values(), default=0.0)
+            found[mask] = [image for image, weight in weights.items() if weight == most]
+        return found
+
+    def pattern(self, files: Collection[Address]) -> str:
+        """What matches these files and no others, as --images and --masks take it; "" if nothing short does."""
+        paths = [PurePosixPath(self._paths[one]) for one in files]
+        names = {path.name for path in paths}
+        end = common_start([name[::-1] for name in names])[::-1]
+        if len(names) > 1:
+            end = "*" + end[min((at for at, sign in enumerate(end) if sign in "-_. "), default=len(end)) :]
+        shared = [part for part in reversed(paths[0].parts[:-1]) if all(part in path.parts[:-1] for path in paths)]
+        places = [f"{paths[0].parent}/"] if len({path.parent for path in paths}) == 1 else []
+        places += [f"**/{part}/" for part in shared]
+        ends = [end if len(names) > 1 else f"**/{end}"] if any(map(str.isalpha, without_ending(end))) else []
+        for text in [*ends, *(f"{place}*" for place in places), *(place + end for place in places)]:
+            pattern = Pattern(self.folder, text, "--masks")
+            if {one for one, path in self._paths.items() if pattern.match(Path(path))} == set(files):
+                return text
+        return ""
+
+    def _is_rare(self, word: str, count: int) -> bool:
+        files = len(self._paths)
+        return count <= files / _NUMBERED + 1 if any(map(str.isdigit, word)) else count < max(3, files / _FEW)
+
+
+def _star(case: Collection[str], match: re.Match[str]) -> str:
+    return "*" if match[0].isdigit() or match[0] in case else match[0]
+
+
+def _words(path: PurePosixPath) -> set[tuple[str, int]]:
+    """The words of a path, each with 1 where it is of the file's name, else 0: I_1 is a case, "1. Lesions" is not."""
+    folders, name = path.parent.as_posix(), without_ending(path.name)
+    return {(word, at) for at, text in enumerate((folders, name)) for word in _WORD.findall(text)}
+
+
+def pair_by_shared_words(
+    images: Sequence[ScanFile],
+    masks: Sequence[ScanFile],
+    pairs: dict[Address, Address],
+    folder: Path,
+    masks_glob: str | None,
+) -> list[ScanFile]:
+    """Pair masks with the images of their cases, where nearly all find one; else all masks still wait.
+
+    Raises:
+        UserError: most masks find several images, which are of different kinds.
+    """
+    if any(one.address.several for one in (*images, *masks)):  # of files that the user has joined
+        return list(masks)
+    kinds = Kinds([one.address for one in (*images, *masks)], folder)
+    fits = kinds.fits([mask.address for mask in masks], [image.address for image in images])
+    masks_of: dict[Address, list[Address]] = defaultdict(list)
+    for mask, found in fits.items():
+        for image in found:
+            masks_of[image].append(mask)
+    if 2 * sum(len(found) > 1 for found in fits.values()) > len(masks):
+        also = f" --masks '{masks_glob}'" if masks_glob else ""
+        _ask(
+            "case-several-images",
+            "--images",
+            "masks fit several images of their case",
+            "channels",
+            also,
+            kinds,
+            masks_of,
+        )
+    elif 2 * sum(len(found) > 1 for found in masks_of.values()) > len(masks_of):
+        _ask("case-several-masks", "--masks", "images have several masks", "classes", "", kinds, fits)
+    pairs_found = {found[0]: mask for mask, found in fits.items() if len(found) == 1 and len(masks_of[found[0]]) == 1}
+    if len(pairs_found) < _ENOUGH * len(masks):
+        return list(masks)
+    pairs |= pairs_found
+    return [mask for mask in masks if mask.address not in pairs_found.values()]
+
+
+def _ask(
+    code: str, option: str, what: str, together: str, also: str, kinds: Kinds, targets: Mapping[Address, list[Address]]
+) -> None:
+    """Raise a UserError that names the kinds of which a case has several, if each has a pattern."""
+    found = {kinds.pattern(files): files for files in sets_of(kinds, targets)}
+    if len(found) < 2 or "" in found:
+        return
+    listed = ", ".join(f"'{pattern}' ({len(files)})" for pattern, files in found.items())
+    joined = in_braces(found, kinds.folder)
+    several = f", or take several as {together} with {option} '{joined}'{also}" if joined else ""
+    raise UserError(
+        code, f"{kinds.folder}: {what}: {listed}; choose one with {option} '{next(iter(found))}'{also}{several}."
+    )
+
+
+def sets_of(kinds: Kinds, targets: Mapping[Address, Collection[Address]]) -> list[list[Address]]:
+    """Files by kind, where kinds that have no target in common are one: folders of two hospitals, train and test.
+
+    Args:
+        targets: image -> its masks, or mask -> its images.
+    """
+    found: list[tuple[list[Address], set[Address]]] = []
+    for files in kinds.of(targets).values():
+        reached = {target for file in files for target in targets[file]}
+        files_there, targets_there = next((one for one in found if one[1].isdisjoint(reached)), ([], set()))
+        if not files_there:
+            found.append((files_there, targets_there))
+        files_there += files
+        targets_there |= reached
+    return [files for files, _ in found]
+
+
+def in_braces(found: Mapping[str, Collection[Address]], folder: Path) -> str:
+    """Patterns that differ in one word as one pattern, where it joins most of their files; else "".
+
+    Args:
+        found: pattern -> its files.
+    """
+    patterns = list(found)
+    begin, end = common_start(patterns), common_start([pattern[::-1] for pattern in patterns])[::-1]
+    begin = begin[: max((at + 1 for at, sign in enumerate(begin) if sign in _BETWEEN), default=0)]
+    end = end[min((at for at, sign in enumerate(end) if sign in _BETWEEN), default=len(end)) :]
+    words = [pattern[len(begin) : len(pattern) - len(end)] for pattern in patterns]
+    if len(words) < 2 or not all(words) or set("".join(words)) & set("*/,{}"):
+        return ""
+    text = f"{begin}{{{','.join(words)}}}{end}"
+    pattern = Pattern(folder, text, "--masks")
+    matches = [[pattern.match(Path(file.below(folder))) for file in files] for files in found.values()]
+    around = [{match.around for match in ones if match} for ones in matches]
+    return text if 2 * len(set.intersection(*around)) >= max(map(len, around)) > 0 else ""
