@@ -113,9 +113,30 @@ def test_one_file_a_class_is_a_mask_of_named_classes(tmp_path: Path) -> None:
         seen = read_label(case.mask, (8, 9, 10), found.config)
         assert (seen[5:] == 2).all()
         assert (seen[:3] == (0 if "s0" in case.case else 1)).all()
-    volume(tmp_path / "s1/segmentations/liver.nii.gz", np.ones((8, 9, 10), np.uint8))
+    array = np.zeros((8, 9, 10), np.uint8)
+    array[2:7] = 1
+    volume(tmp_path / "s1/segmentations/liver.nii.gz", array)
     with refused("mask-classes-overlap", naming=["spleen.nii.gz", "liver"]):
         read_label(next(case.mask for case in found.cases if case.mask and "s1" in case.case), (8, 9, 10), found.config)
+
+
+@pytest.mark.parametrize("order", ["disc,cup", "cup,disc"])
+def test_of_a_class_inside_another_the_inner_one_counts(tmp_path: Path, order: str) -> None:
+    draw(tmp_path, "s{}/photo.nii.gz")
+    for i in range(3):
+        for name, where in {"disc": slice(1, 7), "cup": slice(3, 5)}.items():
+            array = np.zeros((8, 9, 10), np.uint8)
+            array[where] = 255
+            volume(tmp_path / f"s{i}/masks/{name}.nii.gz", array)
+    found = understand(tmp_path, ImportOptions(masks=f"*/masks/{{{order}}}.nii.gz"), str(tmp_path))
+    assert any("cup lies inside disc" in note for note in found.notes)
+    number = {name: index for index, name in found.config.classes.items()}
+    for case in found.cases:
+        assert case.mask is not None
+        seen = read_label(case.mask, (8, 9, 10), found.config)
+        assert [int(row.max()) for row in seen] == [
+            number[name] for name in ("background", *["disc"] * 2, *["cup"] * 2, *["disc"] * 2, "background")
+        ]
 
 
 def test_parts_of_a_mask_are_joined(tmp_path: Path) -> None:

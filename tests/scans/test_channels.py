@@ -84,6 +84,10 @@ def test_a_mask_may_have_one_channel_a_class(tmp_path):
     nib.save(nib.Nifti1Image(both.astype(np.uint8), np.eye(4)), tmp_path / "both.nii.gz")
     with refused("segments-overlap", naming="both.nii.gz"):
         read_mask(tmp_path / "both.nii.gz#channels")
+    regions = np.stack([labels == 0, labels >= 1, labels >= 2, labels >= 3], axis=-1).astype(np.uint8)
+    for name, array in (("regions", regions[..., 1:]), ("regions_and_background", regions)):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+        assert np.array_equal(read_mask(tmp_path / f"{name}.nii.gz#channels").array[0], labels), name
     nib.save(nib.Nifti1Image(planes * np.float32(0.5) + planes[::-1] * 0.25, np.eye(4)), tmp_path / "soft.nii.gz")
     with refused("mask-channel-values", naming=["soft.nii.gz", "0.25"]):
         read_mask(tmp_path / "soft.nii.gz#channels")

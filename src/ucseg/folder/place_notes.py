@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from ucseg.errors import some
 from ucseg.folder.survey import MaskFacts, Surveyed
 from ucseg.scans.address import Address
-from ucseg.scans.reading import holds_fractions, is_segmentation
+from ucseg.scans.reading import holds_fractions, is_segmentation, nested_classes
 from ucseg.scans.same_grid import offset
+
+_SAMPLE = 8
 
 
 def of_masks(surveyed: Sequence[Surveyed]) -> list[str]:
     """Notes about the masks of cases that can be used."""
-    return [*_places(surveyed), *_parts(surveyed)]
+    return [*_places(surveyed), *_parts(surveyed), *_nested(surveyed)]
 
 
 def _places(surveyed: Sequence[Surveyed]) -> Iterable[str]:
@@ -53,6 +55,14 @@ def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
     fractional = sum(holds_fractions(mask.mask) for mask, _ in masks)
     if fractional:
         yield f"{fractional} segmentations state parts of voxels: a voxel is a segment's from half of it on."
+
+
+def _nested(surveyed: Sequence[Surveyed]) -> Iterable[str]:
+    """Of classes that lie inside others, in a sample."""
+    masks = [one.mask.mask for one in surveyed if isinstance(one.mask, MaskFacts) and one.mask.mask.part]
+    found = {pair for mask in masks[:: max(1, len(masks) // _SAMPLE)][:_SAMPLE] for pair in nested_classes(mask)}
+    for inner, outer in sorted(found):
+        yield f"{inner} lies inside {outer}: voxels of both are {inner} alone, and figures of {outer} are without them."
 
 
 def _called(masks: Sequence[Address]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from ucseg.errors import UserError, some
 from ucseg.scans import refusals
 from ucseg.scans.address import Address
+from ucseg.scans.nesting import put
 from ucseg.scans.palette import SHOWN, colours_in
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry, Scan
@@ -52,8 +53,10 @@ def read_union(scans: Iterable[Scan], address: Address) -> Scan:
 def read_classes(scans: Iterable[Scan], address: Address) -> Scan:
     """The files of a mask of one file a class as one: 1 x S uint8, numbered 1, 2, ... in the order of the address.
 
+    Of a class inside another one, both names mean the inner class.
+
     Raises:
-        UserError: as `read_union`; or two classes overlap.
+        UserError: as `read_union`; or two classes overlap, and neither lies inside the other.
     """
     first, label = None, None
     for number, scan in enumerate(scans, start=1):
@@ -62,13 +65,13 @@ def read_classes(scans: Iterable[Scan], address: Address) -> Scan:
         if first is None or label is None:
             first, label = scan, np.zeros(part.shape, np.uint8)
         _refuse_other_grid(scan, first)
-        if label[inside].any():
+        if put(label, inside, number) is None:
             other = address.class_names[int(label[inside].max()) - 1]
             raise UserError(
                 "mask-classes-overlap",
-                f"{scan.source}: overlaps the class '{other}'; leave one of them out of the braces of --masks.",
+                f"{scan.source}: overlaps the class '{other}', and neither lies inside the other; leave one of them "
+                "out of the braces of --masks.",
             )
-        label[inside] = number
     assert first is not None
     assert label is not None
     return Scan(label[None], first.geometry, address.path, first.header)
@@ -91,10 +94,12 @@ def _refuse_other_grid(scan: Scan, first: Scan) -> None:
 def one_a_class(mask: Scan) -> Scan:
     """A mask with one channel a class as one of class numbers: 1 x S.
 
-    The first channel is class 1; where the channels fill the scan without overlap, it is the background.
+    The first channel is class 1; where it is all that the others leave, it is the background. Of a class inside
+    another one, the inner class counts.
 
     Raises:
-        UserError: a channel holds more than 0 and one other value, or two of them overlap.
+        UserError: a channel holds more than 0 and one other value, or two of them overlap, and neither lies inside
+            the other.
     """
     for number, channel in enumerate(mask.array, start=1):
         values = np.unique(channel)
@@ -105,14 +110,20 @@ def one_a_class(mask: Scan) -> Scan:
                 "save one channel of class numbers.",
             )
     inside = mask.array > 0
-    classes = inside.sum(axis=0, dtype=np.uint8)
-    if classes.max(initial=0) > 1:
-        raise refusals.segments_overlap(mask.source)
-    first = 0 if len(inside) > 1 and classes.min(initial=1) == 1 else 1
-    label = np.zeros(classes.shape, np.uint8)
-    for number, channel in enumerate(inside, start=first):
-        label[channel] = number
+    first = 0 if len(inside) > 1 and (inside[0] != inside[1:].any(axis=0)).all() else 1
+    label = np.zeros(inside.shape[1:], np.uint8)
+    for number, channel in enumerate(inside[1 - first :], start=1):
+        if put(label, channel, number) is None:
+            raise refusals.segments_overlap(mask.source)
     return Scan(label[None], mask.geometry, mask.source, mask.header)
+
+
+def nested(mask: Scan) -> set[tuple[int, int]]:
+    """(inner, outer) numbers of the channels of a mask with one a class, from 1, where one lies inside the other."""
+    label, found = np.zeros(mask.array.shape[1:], np.uint8), set[tuple[int, int]]()
+    for number, channel in enumerate(mask.array, start=1):
+        found |= put(label, channel > float(channel.max(initial=0)) / 2, number) or set()
+    return found
 
 
 def only_channel(mask: Scan) -> Array:

@@ -82,6 +82,17 @@ def read_mask(
     return scan if grid is None else lattice.laid(scan, grid, is_laid(address))
 
 
+def nested_classes(mask: Address) -> set[tuple[str, str]]:
+    """(inner, outer) of the classes of a mask of one file or one channel a class, where one lies inside the other."""
+    if mask.part == "classes":
+        names = mask.class_names
+        found = channels.nested(channels.read([read_mask(one) for one in mask.singles], mask))
+        return {(names[inner - 1], names[outer - 1]) for inner, outer in found}
+    if mask.part == "channels":
+        return {(f"channel {inner}", f"channel {outer}") for inner, outer in channels.nested(read_scan(mask))}
+    return set()
+
+
 def read_header(place: Address | Path) -> tuple[tuple[int, ...], Geometry, int]:
     """Shape S, geometry and number of channels, without reading the voxels (except of plain images with a palette).
 
