@@ -304,6 +304,7 @@ def test_undefined_figures_are_null_and_not_a_word_that_json_does_not_know(
         ({"classes": "1=organ,lesion"}, None, "1=organ,lesion"),
         ({"classes": "1=a,1=b"}, None, "'1'"),
         ({"classes": "0=background"}, "classes-background", "0=background"),
+        ({"classes": "0=cup,128=disc,255=background"}, "classes-background", "ucseg init --classes 0=cup"),
         ({"classes": "1=organ,3=cyst"}, "cases-failed", "a.nii.gz: holds values"),
         ({"tolerance": -1.0}, "tolerance", "-1.0"),
         ({"tolerance": float("nan")}, "tolerance", "nan"),

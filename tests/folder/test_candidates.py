@@ -78,12 +78,67 @@ def test_one_kind_of_files_that_look_like_labels_are_the_masks(
     assert not found.left_out
 
 
+def test_numbers_of_several_hospitals_do_not_mix(tmp_path: Path) -> None:
+    for place in ("berlin", "paris", "rom"):
+        draw(tmp_path, f"{place}/bmode_{{}}.png", f"{place}/{{}} outline.png", count=5)
+    (tmp_path / "paris/bmode_3.png").unlink()
+    (tmp_path / "rom/3 outline.png").unlink()  # the outline of paris is not that of rom
+    found = find_cases(tmp_path)
+    assert {(case.image.below(tmp_path), case.mask.below(tmp_path) if case.mask else "") for case in found.cases} == {
+        (f"{place}/bmode_{i}.png", "" if (place, i) == ("rom", 3) else f"{place}/{i} outline.png")
+        for place in ("berlin", "paris", "rom")
+        for i in range(5)
+        if (place, i) != ("paris", 3)
+    }
+
+
+def test_a_mask_whose_image_is_not_there_finds_no_other_side(tmp_path: Path) -> None:
+    draw(tmp_path, "xray/p{}_left_xr.png", "bones/p{}_left_bone.png", count=8)
+    draw(tmp_path, "xray/p{}_right_xr.png", count=8)
+    (tmp_path / "xray/p5_left_xr.png").unlink()
+    found = find_cases(tmp_path)
+    assert {case.image.name: case.mask.name for case in found.cases if case.mask} == {
+        f"p{i}_left_xr.png": f"p{i}_left_bone.png" for i in range(8) if i != 5
+    }
+
+
+def test_few_masks_beside_other_files_that_look_like_labels_are_a_question(tmp_path: Path) -> None:
+    draw(tmp_path, "p{}0/t2.png", "p{}0/ai.png", count=9)
+    for i in range(3):
+        save(tmp_path / f"p{i}0/lesion.png", blob(255, where=i + 2))
+    with refused("label-candidates", naming=["'**/ai.png' (9)", "'**/lesion.png' (3)"]):
+        find_cases(tmp_path)
+
+
+def test_channels_of_the_user_are_paired_by_words_too(tmp_path: Path) -> None:
+    draw(tmp_path, "t1/p{}_x.png", "drawn/lesion of p{}.png")
+    draw(tmp_path, "t2/p{}_x.png")
+    found = find_cases(tmp_path, images_glob="{t1,t2}/*", masks_glob="drawn/*")
+    assert {(case.image.below(tmp_path), case.mask.below(tmp_path)) for case in found.cases if case.mask} == {
+        (f"{{t1,t2}}/p{i}_x.png", f"drawn/lesion of p{i}.png") for i in range(4)
+    }
+
+
+def test_a_pattern_that_would_take_other_images_is_a_question(tmp_path: Path) -> None:
+    draw(tmp_path, "{}a.png", "{}as.png")
+    for name in ("hans", "klaus"):
+        picture(tmp_path / f"{name}.png", channels=3)
+    with refused("label-candidates", naming="'*s.png'"):
+        find_cases(tmp_path)
+
+
 def test_a_field_of_view_beside_the_labels_is_no_label(tmp_path: Path) -> None:
     draw(tmp_path, "images/{}_h.png", "manual1/{}_h.png")
     for i in range(4):
         inside = np.zeros(SIZE, np.uint8)
         inside[1:-1, 1 + i % 2 :] = 255
         save(tmp_path / f"mask/{i}_h_mask.png", inside)
+    with refused("label-candidates", naming=["'mask/*' (4)", "'manual1/*' (4)"]):  # the images are not dark outside
+        find_cases(tmp_path)
+    for i in range(4):
+        bright = np.random.default_rng(i).integers(90, 256, (*SIZE, 3), dtype=np.uint8)
+        bright[0] = bright[-1] = bright[:, : 1 + i % 2] = 3
+        save(tmp_path / f"images/{i}_h.png", bright)
     found = find_cases(tmp_path)
     assert {case.mask.below(tmp_path) for case in found.cases if case.mask} == {f"manual1/{i}_h.png" for i in range(4)}
     assert "'mask/*'" in found.notes[0] and "'manual1/*'" in found.notes[0]

@@ -142,11 +142,17 @@ def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwri
 
 
 def _class_names(text: str) -> dict[int, str]:
-    from ucseg.folder.classes import parse_classes
+    from ucseg.folder.classes import BACKGROUND, parse_classes
 
     named = parse_classes(text)
     if not any(named):
         raise UserError("classes-background", f"--classes {text}: only the background (0) is named; add a class.")
+    if any(value and name.lower() == BACKGROUND for value, name in named.items()):
+        raise UserError(
+            "classes-background",
+            f"--classes {text}: of two folders 0 is the background; name a dataset of `ucseg init --classes {text}` in "
+            "place of the references.",
+        )
     return named
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.folder.kinds import Kinds, in_braces, sets_of
-from ucseg.folder.likely_masks import are_frames, likely_masks, looks_like_label
+from ucseg.folder.likely_masks import are_frames, likely_masks, look_like_labels
 from ucseg.folder.listing import LeftOut
+from ucseg.folder.patterns import Pattern
 from ucseg.folder.roles import ScanFile
-from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 
-_SAMPLE = 8
-_SHARE = 0.8
+_SIBLINGS = 64
+"""More folders in one are those of cases, not of kinds of files."""
 _FIRST_WORD = re.compile(r"[^_\-. ]+")
 
 
@@ -45,26 +45,25 @@ def beside_images(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
 
     def labels(place: Path) -> bool:
         if place not in looks:
-            looks[place] = _look_like_labels([one.address for one in places[place]])
+            looks[place] = look_like_labels([one.address for one in places[place]])
         return looks[place]
 
     found: dict[str, dict[Address, Address]] = defaultdict(dict)
+    beside: dict[Path, list[Path]] = defaultdict(list)
+    for place in places:
+        beside[place.parent].append(place)
     for place, own in places.items():
-        for other, theirs in places.items():
-            if other == place or other.parent != place.parent:
+        others = beside[place.parent]
+        for other in others if len(others) <= _SIBLINGS else ():
+            if other == place:
                 continue
+            theirs = places[other]
             image_of = _called_alike(own, theirs)
             if 2 * len(image_of) >= len(own) and len(image_of) > 1 and labels(place) and not labels(other):
                 rest = {one.address: theirs[0].address for one in own}
                 found[place.name] |= rest | image_of
                 break
     return [Candidates(_pattern_of({one.parent for one in of}, folder), of) for of in found.values()]
-
-
-def _look_like_labels(files: Sequence[Address]) -> bool:
-    """Whether most of a sample do."""
-    sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
-    return sum(for_each(looks_like_label, sample)) >= _SHARE * len(sample)
 
 
 def beside_an_image(images: Sequence[ScanFile], pairs: Mapping[Address, Address]) -> list[Candidates]:
@@ -80,25 +79,30 @@ def of_kinds(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
     """Kinds of files that look like labels, and the images that they fit by words of their path; a sample is opened."""
     files = [one.address for one in images if not one.address.several and not one.address.file.is_dir()]
     kinds = Kinds(files, folder)
-    labels = [file for of in kinds.of(files).values() if len(of) > 1 and _look_like_labels(of) for file in of]
+    labels = [file for of in kinds.of(files).values() if len(of) > 1 and look_like_labels(of) for file in of]
     fits = kinds.fits(labels, set(files) - set(labels))
     found = []
     for one in sets_of(kinds, fits):
         image_of = {label: fits[label][0] for label in one if fits[label]}
         rest = dict.fromkeys(one, next(iter(image_of.values()), one[0]))
         found.append((len(set(image_of.values())), Candidates(kinds.pattern(one), rest | image_of)))
-    most = max((count for count, _ in found), default=0)
-    return [one for count, one in found if count > 1 and 2 * count >= most]
+    return [one for count, one in found if count > 1]
 
 
 def settle(
-    folder: Path, found: Sequence[Candidates], pairs: Mapping[Address, Address], chosen: bool, left_out: list[LeftOut]
+    folder: Path,
+    found: Sequence[Candidates],
+    pairs: Mapping[Address, Address],
+    chosen: bool,
+    files: Sequence[ScanFile],
+    left_out: list[LeftOut],
 ) -> tuple[str, str] | None:
     """Leave the candidates out, choose one of them, or ask.
 
     Args:
         pairs: image -> mask, of masks that are named so.
         chosen: the user has said which files are masks.
+        files: all scans of the folder.
 
     Returns:
         the pattern of the files to take as masks, and why; None: those of `pairs`.
@@ -112,14 +116,14 @@ def settle(
         listed = [f"'{pattern}' ({len(of)})" for pattern, of in others]
         if len(set(twice)) > 1:
             named = pattern_of_masks({image: pairs[image] for image in twice}, folder)
-            if len(others) == 1 and are_frames(list(pairs.values())) and not are_frames(list(others[0][1])):
+            if _is_exact(folder, *others[0], files) and len(others) == 1 and are_frames(pairs):
                 return others[0][0], f"masks '{named}' are nearly the same in all images, so they are no labels;"
             raise UserError(
                 "label-candidates",
                 f"{folder}: images have several files that may be their label: '{named}' ({len(set(twice))}), "
                 f"{', '.join(listed)}; choose with --masks '{named}' or --masks '{others[0][0]}'.",
             )
-        if not pairs and len(others) == 1:
+        if not pairs and len(others) == 1 and len(found) == 1 and _is_exact(folder, *others[0], files):
             return others[0][0], "no file is called a mask;"
         if not pairs and others:
             choice = " or ".join(f"--masks '{pattern}'" for pattern, _ in others)
@@ -135,6 +139,12 @@ def settle(
         reason = f"it looks like a mask, so it is no image; if it is the mask, say so with {which}, else use --images"
         left_out += [LeftOut(file.path, reason, rightly=chosen) for file in one.image_of]
     return None
+
+
+def _is_exact(folder: Path, pattern: str, labels: Mapping[Address, Address], files: Sequence[ScanFile]) -> bool:
+    """Whether a pattern matches these files and no others."""
+    one = Pattern(folder, pattern, "--masks")
+    return {file.address for file in files if one.match(Path(file.address.below(folder)))} == set(labels)
 
 
 def ask_of_two_sets(folder: Path, second: Mapping[Address, Address], pairs: Mapping[Address, Address]) -> None:

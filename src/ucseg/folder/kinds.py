@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
+from ucseg.folder.likely_masks import look_like_labels
 from ucseg.folder.patterns import Pattern
-from ucseg.folder.roles import ScanFile
+from ucseg.folder.roles import ScanFile, own_split
 from ucseg.scans.address import Address, common_start, without_ending
 
 _WORD = re.compile(r"[^\W_]+")
@@ -24,6 +25,9 @@ _NUMBERED = 6
 """A word with a digit says the case if less than one in so many files have it, a word without if one in FEW has."""
 _FEW = 50
 _ENOUGH = 0.8
+_MOSTLY = 0.7
+_MOST = 1000
+"""Files with one word that are compared; more of them share a number of something else."""
 
 
 class Kinds:
@@ -31,13 +35,13 @@ class Kinds:
 
     def __init__(self, files: Iterable[Address], folder: Path) -> None:
         self.folder = folder
-        self._paths = {one: one.below(folder) for one in files}
+        self._paths = {one: Address.of(one.file).below(folder) for one in files}
         places = {one: _words(PurePosixPath(path)) for one, path in self._paths.items()}
         self._words = {one: frozenset(word for word, _ in words) for one, words in places.items()}
         self._counts = Counter(word for words in self._words.values() for word in words)
         there = Counter(word for words in places.values() for word in words)
         self._case = {
-            one: {word for word, place in words if self._is_rare(word, there[word, place])}
+            one: {word for word, at in words if (at and word.isdigit()) or self._is_rare(word, there[word, at])}
             for one, words in places.items()
         }
 
@@ -49,23 +53,37 @@ class Kinds:
         return found
 
     def fits(self, masks: Iterable[Address], images: Iterable[Address]) -> dict[Address, list[Address]]:
-        """Mask -> images of its case that have the most words in common with it, and the rarest. Equal ones are all."""
+        """Mask -> images of its case that have the most words in common with it, and the rarest. Equal ones are all.
+
+        What most masks of a kind have in common with their images, all have: a mask of a left knee whose image is not
+        there does not find the right knee.
+        """
         holders = defaultdict(list)
         for image in images:
             for word in self._case[image]:
                 holders[word].append(image)
-        found = {}
-        for mask in masks:
-            own, case = self._words[mask], self._case[mask]
-            near = dict.fromkeys(image for word in sorted(case) for image in holders[word])
+        found = {mask: self._nearest(mask, holders) for mask in masks}
+        for same in self.of(mask for mask, ones in found.items() if ones).values():
+            shared = [self._words[mask].intersection(*(self._words[image] for image in found[mask])) for mask in same]
+            counts = Counter(word for words in shared for word in words)
+            needed = {word for word, count in counts.items() if count >= _MOSTLY * len(same)}
+            for mask in same:
+                found[mask] = [image for image in found[mask] if needed <= self._words[image]]
+        return found
+
+    def _nearest(self, mask: Address, holders: Mapping[str, Sequence[Address]]) -> list[Address]:
+        """By the rarest word that names an image of its case."""
+        own, case = self._words[mask], self._case[mask]
+        for word in sorted(case & holders.keys(), key=lambda word: (len(holders[word]), word)):
             weights = {
-                image: math.fsum(math.log(len(self._words) / self._counts[word]) for word in own & self._words[image])
-                for image in near
+                image: math.fsum(math.log(len(self._words) / self._counts[one]) for one in own & self._words[image])
+                for image in holders[word][:_MOST]
                 if self._case[image] <= own or case <= self._words[image]
             }
-            most = max(weights.values(), default=0.0)
-            found[mask] = [image for image, weight in weights.items() if weight == most]
-        return found
+            if weights:
+                most = max(weights.values())
+                return [image for image, weight in weights.items() if weight == most]
+        return []
 
     def pattern(self, files: Collection[Address]) -> str:
         """What matches these files and no others, as --images and --masks take it; "" if nothing short does."""
@@ -111,10 +129,9 @@ def pair_by_shared_words(
     Raises:
         UserError: most masks find several images, which are of different kinds.
     """
-    if any(one.address.several for one in (*images, *masks)):  # of files that the user has joined
-        return list(masks)
     kinds = Kinds([one.address for one in (*images, *masks)], folder)
-    fits = kinds.fits([mask.address for mask in masks], [image.address for image in images])
+    labels = {file for of in kinds.of([one.address for one in images]).values() if look_like_labels(of) for file in of}
+    fits = kinds.fits([mask.address for mask in masks], [one.address for one in images if one.address not in labels])
     masks_of: dict[Address, list[Address]] = defaultdict(list)
     for mask, found in fits.items():
         for image in found:
@@ -136,7 +153,8 @@ def pair_by_shared_words(
     if len(pairs_found) < _ENOUGH * len(masks):
         return list(masks)
     pairs |= pairs_found
-    return [mask for mask in masks if mask.address not in pairs_found.values()]
+    paired = set(pairs_found.values())
+    return [mask for mask in masks if mask.address not in paired]
 
 
 def _ask(
@@ -144,7 +162,8 @@ def _ask(
 ) -> None:
     """Raise a UserError that names the kinds of which a case has several, if each has a pattern."""
     found = {kinds.pattern(files): files for files in sets_of(kinds, targets)}
-    if len(found) < 2 or "" in found:
+    splits = {own_split(Path(file.below(kinds.folder))) for file in targets}
+    if len(found) < 2 or "" in found or len(splits) > 1 or any(file.several for file in targets):
         return
     listed = ", ".join(f"'{pattern}' ({len(files)})" for pattern, files in found.items())
     joined = in_braces(found, kinds.folder)

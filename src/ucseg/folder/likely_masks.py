@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,16 @@ from ucseg.errors import UserError
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_scan
+from ucseg.types import Array
 
 _FEW = 8
 """Distinct values that a mask may have; hardly an image has as few."""
-_FRAMES = 6
-_SAME = 0.9
-_LARGE = 0.3
-"""How many masks are compared, and the parts that these share, of what any of them shows and of the picture."""
+_SAMPLE = 8
+_SHARE = 0.8
+_ENOUGH_FRAMES, _SAME, _LARGE, _DARK = 4, 0.9, 0.3, 0.2
+"""How many masks are compared, and the parts that they share, of what any of them shows and of the picture. Last, up
+to which part of its values an image's outside is dark.
+"""
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,34 @@ def looks_like_label(address: Address) -> bool:
     return bool(high >= 100 and ends.mean() >= 0.95 and (first > (low + high) / 2).mean() >= 0.01)
 
 
-def are_frames(masks: Sequence[Address]) -> bool:
-    """Whether masks show which part of a picture counts, and no object: large, and nearly the same in a sample."""
-    sample = masks[:: max(1, len(masks) // _FRAMES)][:_FRAMES]
+def look_like_labels(files: Sequence[Address]) -> bool:
+    """Whether most of a sample do; not asked of files that are joined, or of one alone."""
+    if len(files) < 2 or any(file.several or file.file.is_dir() for file in files):
+        return False
+    sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
+    return sum(for_each(looks_like_label, sample)) >= _SHARE * len(sample)
+
+
+def are_frames(masks: Mapping[Address, Address]) -> bool:
+    """Whether masks show which part of a picture counts, and no object: large, nearly the same, and dark outside.
+
+    Args:
+        masks: image -> its mask.
+    """
+    sample = list(masks.items())[:: max(1, len(masks) // _SAMPLE)][:_SAMPLE]
     try:
-        shown = [read_scan(mask).array[0] for mask in sample]
+        shown = [(read_scan(image).array, read_scan(mask).array[0]) for image, mask in sample]
     except UserError:
         return False  # whatever reads it later reports what is wrong
-    if len(shown) < 2 or len({array.shape for array in shown}) > 1:
+    if len(shown) < _ENOUGH_FRAMES or len({array.shape[-2:] for pair in shown for array in pair}) > 1:
         return False
-    inside = np.stack([array > array.max() / 2 for array in shown])
+    inside = np.stack([mask > mask.max() / 2 for _, mask in shown])
     everywhere, anywhere = int(inside.all(axis=0).sum()), int(inside.any(axis=0).sum())
-    return everywhere >= _SAME * anywhere and everywhere >= _LARGE * shown[0].size
+    if everywhere < max(_SAME * anywhere, _LARGE * inside[0].size):
+        return False
+    return all(_is_dark(image[:, ~frame], image) for (image, _), frame in zip(shown, inside, strict=True))
+
+
+def _is_dark(part: Array, image: Array) -> bool:
+    low, high = (float(value) for value in np.percentile(image, (0, 99)))
+    return part.size > 0 and float(np.percentile(part, 95)) <= low + _DARK * (high - low)

@@ -92,7 +92,7 @@ def find_cases(
         candidates += beside_an_image(images, pairs)
         candidates = candidates or (of_kinds(images, folder) if not masks else [])
         images = _without(images, candidates)
-    if taken := settle(folder, candidates, pairs, said, left_out):
+    if taken := settle(folder, candidates, pairs, said, files, left_out):
         pattern, why = taken
         found = find_cases(folder, images_glob, pattern, subject_regex, skip, parts_glob)
         return replace(
