@@ -64,6 +64,9 @@ def test_a_candidate_of_images_without_a_mask_is_left_out(tmp_path: Path) -> Non
         ("{0}A{0}F9/lgemri.tif", "{0}A{0}F9/laendo.tif", "**/laendo.tif"),  # left atria
         ("set/a/g00{}.jpg", "drawn/discs/a/g00{}.bmp", "drawn/discs/a/*"),  # REFUGE
         ("ct_scans/cases_org_00{}.png", "infection/cases_00{}.png", "infection/*"),
+        ("photo/{}.png", "drawn [final]/{}.png", "drawn [[]final]/*"),
+        ("{0}00/photo.png", "{0}00/drawn [a].png", "**/drawn [[]a].png"),
+        ("c{}.png", "c{} drawn [a].png", "* drawn [[]a].png"),
     ],
 )
 def test_one_kind_of_files_that_look_like_labels_are_the_masks(

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from ucseg.dataset.case import Case
@@ -177,7 +178,7 @@ def pattern_of_masks(masks: Mapping[Address, Address], folder: Path) -> str:
     rests = {mask.name.removeprefix(image.stem) for image, mask in masks.items() if mask.parent == image.parent}
     beside = all(mask.parent == image.parent for image, mask in masks.items())
     if beside and len(rests) == 1 and rests.isdisjoint({mask.name for mask in masks.values()}):
-        return f"*{rests.pop()}"
+        return f"*{escape(rests.pop())}"
     return _pattern_of({mask.parent for mask in masks.values()}, folder)
 
 
@@ -186,7 +187,7 @@ def _pattern_of(parents: set[Path], folder: Path) -> str:
     if first == folder:
         return "*"
     below = first.relative_to(folder).as_posix() if first.is_relative_to(folder) else first.name
-    return f"{below}/*" if len(parents) == 1 else f"**/{first.name}/*"
+    return f"{escape(below)}/*" if len(parents) == 1 else f"**/{escape(first.name)}/*"
 
 
 def _called_alike(own: Sequence[ScanFile], theirs: Sequence[ScanFile]) -> dict[Address, Address]:

@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from glob import escape
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
@@ -91,11 +92,13 @@ class Kinds:
         names = {path.name for path in paths}
         end = common_start([name[::-1] for name in names])[::-1]
         if len(names) > 1:
-            end = "*" + end[min((at for at, sign in enumerate(end) if sign in "-_. "), default=len(end)) :]
+            end = end[min((at for at, sign in enumerate(end) if sign in "-_. "), default=len(end)) :]
         shared = [part for part in reversed(paths[0].parts[:-1]) if all(part in path.parts[:-1] for path in paths)]
-        places = [f"{paths[0].parent}/"] if len({path.parent for path in paths}) == 1 else []
-        places += [f"**/{part}/" for part in shared]
-        ends = [end if len(names) > 1 else f"**/{end}"] if any(map(str.isalpha, without_ending(end))) else []
+        places = [f"{escape(str(paths[0].parent))}/"] if len({path.parent for path in paths}) == 1 else []
+        places += [f"**/{escape(part)}/" for part in shared]
+        says = any(map(str.isalpha, without_ending(end)))
+        end = escape(end) if len(names) == 1 else f"*{escape(end)}"
+        ends = ([end] if len(names) > 1 else [f"**/{end}"]) if says else []
         for text in [*ends, *(f"{place}*" for place in places), *(place + end for place in places)]:
             pattern = Pattern(self.folder, text, "--masks")
             if {one for one, path in self._paths.items() if pattern.match(Path(path))} == set(files):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,9 @@ def _shorter(name: str, names: dict[str, Address]) -> Iterable[tuple[str, str]]:
     for at in range(1, len(name)):
         begin, end = name[:at], name[at:]
         if begin in names and any(map(str.isalpha, end)):
-            yield begin, f"*{end}"
+            yield begin, f"*{escape(end)}"
         if end in names and any(map(str.isalpha, begin)):
-            yield end, f"{begin}*"
+            yield end, f"{escape(begin)}*"
 
 
 def looks_like_label(address: Address) -> bool:
