@@ -30,6 +30,8 @@ def draw(folder: Path, images: str, *masks: str, count: int = 4) -> None:
         ),
         ("Original/{}.png", ["Ground Truth/{}.png", "GT-1/{}.png"], ["Ground Truth/*", "GT-1/*"]),
         ("images/{}.png", ["masks/{}.png", "annotations/{}.png"], ["masks/*", "annotations/*"]),
+        ("us/1{0}/us_1.png", ["seg/1{}-1.png", "bbox/1{}-1.png"], ["seg/*", "bbox/*"]),
+        ("1{}0/t1.png", ["1{}0/t1_seg.png", "1{}0/brain.png"], ["*_seg.png", "**/brain.png"]),
         ("c_{}.jpg", ["c_{}_1stHO.png", "c_{}_2ndHO.png"], ["*_1stHO.png", "*_2ndHO.png"]),
         ("{}a.png", ["{}a_mask.png", "{}a_outline.png"], ["*_mask.png", "*_outline.png"]),
     ],

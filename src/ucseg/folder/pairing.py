@@ -82,7 +82,7 @@ def find_cases(
     said = masks_glob is not None or parts_glob is not None
     candidates = [] if images_glob is not None else beside_images(images, folder)
     images = _without(images, candidates)
-    if masks_glob is not None and images_glob is None:
+    if masks and images_glob is None:
         candidates += of_kinds(images, folder)
         images = _without(images, candidates)
     whole = [mask for mask in masks if not mask.is_part]
