@@ -89,7 +89,9 @@ def test_the_guides_say_what_the_results_hold() -> None:
             assert max(rows, key=lambda variant: rows[variant]["mean"]) == "uc_seg"
         for one in found["comparisons"]:
             if (one["weights"], one["labelled"]) == ("last", labelled):
-                assert one["verdict"] == ("worse" if one["variant"] in ("unimatch", "bcp", "ad_mt", "ua_mt") else "within noise")
+                assert one["verdict"] == (
+                    "worse" if one["variant"] in ("unimatch", "bcp", "ad_mt", "ua_mt") else "within noise"
+                )
         made = [
             f"{json.loads(file.read_text())['training']['steps']:,}"
             for method in ("supervised", "uc_seg")
