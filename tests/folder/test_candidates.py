@@ -153,7 +153,7 @@ def test_several_kinds_of_images_for_a_mask_are_a_question(tmp_path: Path) -> No
     for images in ("T1/{}.png", "T2/{}.png"):
         draw(tmp_path, images)
     draw(tmp_path, "labels/{}.png")
-    with refused("case-several-images", naming=["'T1/*' (4)", "'T2/*' (4)", "--images '{T1,T2}/*'"]):
+    with refused("mask-fits-several", naming=["'T1/*' (4)", "'T2/*' (4)", "--images '{T1,T2}/*'"]):
         find_cases(tmp_path)
     assert len(find_cases(tmp_path, images_glob="T2/*").cases) == 4
 
@@ -161,21 +161,21 @@ def test_several_kinds_of_images_for_a_mask_are_a_question(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("code", "images", "masks", "said"),
     [
-        ("case-several-images", ["s-{}-T1.png", "s-{}-T2.png"], ["s-{}-label.png"], "--images '*-{T1,T2}.png'"),
+        ("mask-fits-several", ["s-{}-T1.png", "s-{}-T2.png"], ["s-{}-label.png"], "--images '*-{T1,T2}.png'"),
         (
-            "case-several-images",
+            "mask-fits-several",
             ["m_1{}_C0.png", "m_1{}_DE.png"],
             ["gd/m_1{}_gd.png"],
             "--images '*_{C0,DE}.png' --masks '*_gd.png'",
         ),
         (
-            "case-several-images",
+            "mask-fits-several",
             ["{}/pre/F.png", "{}/raw/F.png"],
             ["{}/wmh.png"],
             "--images '**/{pre,raw}/*' --masks '**/wmh.png'",
         ),
         (
-            "case-several-masks",
+            "image-fits-several",
             ["x/d_{}.png"],
             ["GT/d_{0}/m/d_{0}_disc.png", "GT/d_{0}/m/d_{0}_cup.png"],
             "--masks '*_{cup,disc}.png'",

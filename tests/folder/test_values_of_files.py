@@ -14,6 +14,7 @@ import ucseg
 from refusals import refused
 from ucseg.dataset.manifest import load_dataset
 from ucseg.dataset.masks import read_label
+from ucseg.labelling.shortlist import as_class_indices, as_the_masks_of
 from ucseg.types import Array
 
 SIZE = (48, 48)
@@ -91,6 +92,18 @@ def test_grey_values_of_two_classes_are_two_classes(tmp_path):
     ucseg.init(folder, out=tmp_path / "d", classes="128=disc,255=cup")
     assert load_dataset(tmp_path / "d").config.values == {128: 1, 255: 2}
     assert all(np.isin(label, [0, 1, 2]).all() and label.max() == 2 for label in prepared(tmp_path / "d").values())
+
+
+def test_a_bright_background_goes_to_class_0_and_back(tmp_path):
+    masks = {f"c{seed}.png": np.array([255, 128, 0], np.uint8)[nested(seed)] for seed in range(12)}
+    folder = folder_of(tmp_path / "s", masks)
+    dataset = ucseg.init(folder, out=tmp_path / "d", classes="0=cup,128=disc,255=background")
+    assert dataset.config.classes == {0: "background", 1: "cup", 2: "disc"}
+    for case, label in prepared(tmp_path / "d").items():
+        seed = int(case.removeprefix("c"))
+        assert np.array_equal(np.squeeze(label), np.array([0, 2, 1])[nested(seed)])
+        assert np.array_equal(as_the_masks_of(dataset.config, np.squeeze(label)), masks[f"c{seed}.png"])
+        assert np.array_equal(as_class_indices(dataset.config, masks[f"c{seed}.png"]), np.squeeze(label))
 
 
 def test_two_codings_in_one_folder(tmp_path):

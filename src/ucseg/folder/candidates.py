@@ -80,8 +80,8 @@ def of_kinds(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
     """Kinds of files that look like labels, and the images that they fit by words of their path; a sample is opened."""
     files = [one.address for one in images if not one.address.several and not one.address.file.is_dir()]
     kinds = Kinds(files, folder)
-    labels = [file for of in kinds.of(files).values() if len(of) > 1 and look_like_labels(of) for file in of]
-    fits = kinds.fits(labels, set(files) - set(labels))
+    labels = {file for of in kinds.of(files).values() if look_like_labels(of) for file in of}
+    fits = kinds.fits(sorted(labels), [file for file in files if file not in labels])
     found = []
     for one in sets_of(kinds, fits):
         image_of = {label: fits[label][0] for label in one if fits[label]}
@@ -117,7 +117,7 @@ def settle(
         listed = [f"'{pattern}' ({len(of)})" for pattern, of in others]
         if len(set(twice)) > 1:
             named = pattern_of_masks({image: pairs[image] for image in twice}, folder)
-            if _is_exact(folder, *others[0], files) and len(others) == 1 and are_frames(pairs):
+            if len(others) == 1 and _is_exact(folder, *others[0], files) and are_frames(pairs):
                 return others[0][0], f"masks '{named}' are nearly the same in all images, so they are no labels;"
             raise UserError(
                 "label-candidates",

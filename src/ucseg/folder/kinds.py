@@ -22,11 +22,12 @@ from ucseg.scans.address import Address, common_start, without_ending
 
 _WORD = re.compile(r"[^\W_]+")
 _BETWEEN = "-_./ *"
-_NUMBERED = 6
-"""A word with a digit says the case if less than one in so many files have it, a word without if one in FEW has."""
-_FEW = 50
+_NUMBERED, _FEW = 6, 50
+"""A word with a digit says the case if at most one in so many files has it; a word without, one in FEW."""
 _ENOUGH = 0.8
+"""So many masks have to find one image, or none is paired."""
 _MOSTLY = 0.7
+"""What so many masks of a kind share with their images, all have to."""
 _MOST = 1000
 """Files with one word that are compared; more of them share a number of something else."""
 
@@ -141,17 +142,10 @@ def pair_by_shared_words(
             masks_of[image].append(mask)
     if 2 * sum(len(found) > 1 for found in fits.values()) > len(masks):
         also = f" --masks '{masks_glob}'" if masks_glob else ""
-        _ask(
-            "case-several-images",
-            "--images",
-            "masks fit several images of their case",
-            "channels",
-            also,
-            kinds,
-            masks_of,
-        )
+        what = "masks fit several images of their case"
+        _ask("mask-fits-several", "--images", what, "channels", also, kinds, masks_of)
     elif 2 * sum(len(found) > 1 for found in masks_of.values()) > len(masks_of):
-        _ask("case-several-masks", "--masks", "images have several masks", "classes", "", kinds, fits)
+        _ask("image-fits-several", "--masks", "images have several masks", "classes", "", kinds, fits)
     pairs_found = {found[0]: mask for mask, found in fits.items() if len(found) == 1 and len(masks_of[found[0]]) == 1}
     if len(pairs_found) < _ENOUGH * len(masks):
         return list(masks)

@@ -53,7 +53,7 @@ def read_union(scans: Iterable[Scan], address: Address) -> Scan:
 def read_classes(scans: Iterable[Scan], address: Address) -> Scan:
     """The files of a mask of one file a class as one: 1 x S uint8, numbered 1, 2, ... in the order of the address.
 
-    Of a class inside another one, both names mean the inner class.
+    Where a class lies inside another one, the inner one counts.
 
     Raises:
         UserError: as `read_union`; or two classes overlap, and neither lies inside the other.
