@@ -16,7 +16,7 @@ from ucseg.catalogue import DATASETS
 from ucseg.catalogue.folders import FOLDERS
 from ucseg.cli.main import main
 from ucseg.dataset.manifest import Dataset, load_dataset
-from ucseg.folder.inputs import find_inputs
+from ucseg.folder.inputs import Wanted, find_inputs
 from ucseg.scans.reading import read_mask, read_scan
 
 ISIC_2016, ISIC_2017, ISIC_2018 = "ISBI2016_ISIC_Part1", "ISIC-2017", "ISIC2018_Task1"
@@ -282,7 +282,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_channels_of_a_fourth_axis_are_predicted_from_a_folder(tmp_path: Path) -> None:
     folder = grow(tmp_path / "data", ["prostate_01.nii.gz", "prostate_02.nii.gz"], channels=2)
-    found = find_inputs([folder, folder / "prostate_01.nii.gz"], tmp_path / "out", channels=2)
+    found = find_inputs([folder, folder / "prostate_01.nii.gz"], tmp_path / "out", wanted=Wanted(channels=2))
     assert not found.problems
     assert [(item.case, read_scan(item.address).array.shape[0]) for item in found.scans] == [
         ("prostate_01", 2),

@@ -11,7 +11,7 @@ from refusals import refused
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
-from ucseg.folder.inputs import find_inputs
+from ucseg.folder.inputs import Wanted, find_inputs
 from ucseg.folder.listing import list_scans
 from ucseg.scans.address import Address
 from ucseg.scans.content import content_of
@@ -185,3 +185,38 @@ def test_a_device_is_never_read() -> None:
     for read in (read_scan, read_header):
         with refused("scan-no-file", naming="/dev/zero"):
             read(Path("/dev/zero"))
+
+
+SEQUENCES = "*_{t1,t2}.nii.gz"
+
+
+@pytest.mark.parametrize("wanted", [Wanted(2, trained=SEQUENCES), Wanted(2, images=SEQUENCES, trained="*_ct.nii.gz")])
+def test_files_that_were_channels_in_training_are_channels_of_a_folder(tmp_path: Path, wanted: Wanted) -> None:
+    touch(tmp_path, *(f"s/p{i}_{name}.nii.gz" for i in range(3) for name in ("t2", "t1", "seg", "ct")))
+    (tmp_path / "s/p2_t1.nii.gz").unlink()
+    found = find_inputs([tmp_path], tmp_path / "out", wanted=wanted)
+    assert {(item.case, item.address.below(tmp_path)) for item in found.scans} == {
+        ("p0", "s/p0_{t1,t2}.nii.gz"),
+        ("p1", "s/p1_{t1,t2}.nii.gz"),
+    }
+    assert {file.name for file in found.others} == {f"p{i}_ct.nii.gz" for i in range(3)}
+    assert [(problem.code, "p2_t2.nii.gz" in str(problem)) for problem in found.problems] == [("input-channels", True)]
+
+
+def test_of_a_folder_only_files_like_those_of_training_are_scans(tmp_path: Path) -> None:
+    touch(tmp_path, "a/p1_t1.png", "a/p1_flair.png", "b/x.png", "b/y.png")
+    found = find_inputs([tmp_path / "a"], tmp_path / "out", wanted=Wanted(trained="*_flair.png"))
+    assert [item.address.name for item in found.scans] == ["p1_flair.png"]
+    assert [file.name for file in found.others] == ["p1_t1.png"]
+    # A folder without such files is called otherwise: all of it counts, unless the user says the pattern.
+    assert len(find_inputs([tmp_path / "b"], tmp_path / "out", wanted=Wanted(trained="*_flair.png")).scans) == 2
+    with refused("pattern-no-file", naming="--images"):
+        find_inputs([tmp_path / "b"], tmp_path / "out", wanted=Wanted(images="*_flair.png"))
+    named = find_inputs([tmp_path / "a/p1_t1.png"], tmp_path / "out", wanted=Wanted(trained="*_flair.png"))
+    assert [item.address.name for item in named.scans] == ["p1_t1.png"]
+
+
+def test_channels_that_are_named_by_their_sequence_alone_are_called_as_their_folder(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{case}/{name}.nii.gz" for case in ("s1", "s2") for name in ("FLAIR", "T1")))
+    found = find_inputs([tmp_path], tmp_path / "out", wanted=Wanted(2, trained="*/{FLAIR,T1}.nii.gz"))
+    assert sorted(item.case for item in found.scans) == ["s1", "s2"]

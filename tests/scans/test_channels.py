@@ -8,7 +8,7 @@ from PIL import Image
 
 from refusals import refused
 from ucseg.cli.init import init
-from ucseg.folder.inputs import find_inputs
+from ucseg.folder.inputs import Wanted, find_inputs
 from ucseg.scans.address import Address
 from ucseg.scans.channels import missing_channels
 from ucseg.scans.reading import files_of, read_header, read_mask, read_scan
@@ -37,7 +37,7 @@ def test_channels_of_one_grid_are_one_case(tmp_path):
     assert np.array_equal(scan.array, [np.roll(IMAGE, 9, 0), np.roll(IMAGE, 9, 0) + 1])
     assert read_header(case.image)[2] == 2
     assert len(files_of(case.image)) == 2
-    items = find_inputs([tmp_path / "imagesTr"], tmp_path / "out", channels=2).scans
+    items = find_inputs([tmp_path / "imagesTr"], tmp_path / "out", wanted=Wanted(channels=2)).scans
     assert sorted(item.case for item in items) == [f"c{i}" for i in range(10)]
 
 

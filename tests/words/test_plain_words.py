@@ -137,7 +137,7 @@ def test_a_kind_of_mistake_belongs_to_one_file() -> None:
     homes = defaultdict(set)
     for path in files("."):
         for name, call in calls(ast.parse(path.read_text())):
-            if name in ("UserError", "Lost") and call.args and isinstance(call.args[0], ast.Constant):
+            if name in ("UserError", "Question", "Lost") and call.args and isinstance(call.args[0], ast.Constant):
                 homes[call.args[0].value].add(path.relative_to(SOURCE).as_posix())
     shared = {code: sorted(paths) for code, paths in homes.items() if len(paths) > 1}
     assert not shared

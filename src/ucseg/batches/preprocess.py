@@ -190,10 +190,12 @@ def _with_channels(scan: Scan, channels: int) -> Array:
     # A grey image repeated three times would have the right shape, but the model has seen nothing like it.
     if missing := missing_channels(Address.of(scan.source), channels):
         raise UserError("scan-channels", f"{scan.source}: {missing}; put it beside the others.")
+    fix = "convert it or leave it out"
+    if found == 1:
+        fix = "if its channels are several files, name them with --images '*_{a,b}.nii.gz'; else leave it out"
     raise UserError(
         "scan-channels",
-        f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; "
-        "convert it or leave it out.",
+        f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; {fix}.",
     )
 
 

@@ -26,6 +26,7 @@ class Opened:
         inputs: the scans.
         unfinished: of models whose weights are not final: why.
         geometry: how NIfTI headers that say two things were read in training.
+        images: pattern of the files that were images of training; "" if all were.
     """
 
     make: Callable[..., AnyPredictor]
@@ -33,6 +34,7 @@ class Opened:
     inputs: list[Path]
     unfinished: dict[Path, str]
     geometry: Callable[[], str | None]
+    images: Callable[[], str]
 
 
 def trained(run: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
@@ -49,7 +51,14 @@ def trained(run: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
             why = f"training stands at {reached}: the weights are not final; '{command}' continues it."
             unfinished[folder.path] = why
     make = partial(predictor_of, load=Predictor.from_run, checkpoint=checkpoint)
-    return Opened(make, runs, scans, unfinished, lambda: RunFolder(run).config.get("data", {}).get("geometry"))
+    return Opened(
+        make,
+        runs,
+        scans,
+        unfinished,
+        geometry=lambda: RunFolder(run).config.get("data", {}).get("geometry"),
+        images=lambda: RunFolder(run).config.get("images", ""),
+    )
 
 
 def exported(model: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
@@ -67,7 +76,14 @@ def exported(model: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
             f"{model}: holds the weights '{record.checkpoint}' alone; leave --checkpoint out, or export again.",
         )
     why = "it was exported before its training ended: the weights are not final."
-    return Opened(_of_model, [model], list(inputs), {} if record.finished else {model: why}, lambda: record.geometry)
+    return Opened(
+        _of_model,
+        [model],
+        list(inputs),
+        {} if record.finished else {model: why},
+        geometry=lambda: record.geometry,
+        images=lambda: record.images,
+    )
 
 
 def _of_model(models: Sequence[Path], **settings: Any) -> ExportedPredictor:

@@ -14,12 +14,13 @@ from ucseg.cli.prediction_words import (
     say_doubts,
     say_how_it_counts,
     say_what_did_not_learn,
+    say_what_is_left_out,
     say_which_are_empty,
     say_which_to_look_at,
 )
 from ucseg.cli.reading_options import MaxVoxels, Spacing
 from ucseg.cli.terminal import progress_bar, say
-from ucseg.errors import Interrupted, UserError, some
+from ucseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from ucseg.folder.inputs import Input
@@ -55,6 +56,10 @@ def predict(
     rtstruct: Annotated[
         bool, typer.Option("--rtstruct", help="Also write an RT Structure Set (DICOM input, volumes).")
     ] = False,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Which files of folders are images, e.g. '*_{t1,t2}.nii.gz'; default: as in training."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which cases of a dataset: train, validation, test or all.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Weights: last, best (on validation cases) or ema.")] = "last",
     components: Annotated[
@@ -111,7 +116,7 @@ def predict(
         Interrupted: stopped by the user; what is done is kept.
     """
     from ucseg.cli import opening
-    from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS, find_inputs
+    from ucseg.folder.inputs import Wanted, find_inputs
     from ucseg.inference.cases import predict_cases, require_kind
     from ucseg.inference.exported import is_exported
     from ucseg.inference.outputs import CaseFiles, PredictionFolder
@@ -125,20 +130,14 @@ def predict(
         predictor.require_window()  # before the first scan
     say_how_it_counts(opened.runs, opened.unfinished, predictor)
     how = _read_how(opened.geometry(), geometry, spacing, max_voxels)
-    found = find_inputs(opened.inputs, out, split, predictor.plan.channels, how)
+    wanted = Wanted(predictor.plan.channels, images or "", opened.images())
+    found = find_inputs(opened.inputs, out, split, wanted, how)
     items, problems = found.scans, found.problems
     if dicom_seg or rtstruct:
         items = _dicom_series(items, problems, "--dicom-seg" if dicom_seg else "--rtstruct")
-    for problem in problems:
-        say(problem.code, str(problem), "red")
+    say_what_is_left_out(found, wanted)
     require_kind(opened.runs, predictor, items)
     say_doubts(items)
-    if found.masks:
-        say(
-            "masks-left-out",
-            f"Left out as masks, by folder or name: {len(found.masks)} "
-            f"({some([file.name for file in found.masks])}); {HOW_TO_PREDICT_MASKS}.",
-        )
     settings = {
         "run": str(run.absolute()),
         "runs": [str(one.absolute()) for one in opened.runs],

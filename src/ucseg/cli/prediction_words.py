@@ -11,7 +11,7 @@ from ucseg.cli.training_words import found_nothing
 from ucseg.errors import UserError, some
 
 if TYPE_CHECKING:
-    from ucseg.folder.inputs import Input
+    from ucseg.folder.inputs import FoundInputs, Input, Wanted
     from ucseg.inference.ensemble import AnyPredictor
     from ucseg.inference.outputs import PredictionFolder
 
@@ -19,6 +19,25 @@ TO_LOOK_AT = 5
 """Cases with a high failure score that are named."""
 ENOUGH = 2
 """Cases with a mask, of which none has one of a certain network: it has not learned."""
+
+
+def say_what_is_left_out(found: FoundInputs, wanted: Wanted) -> None:
+    """Inputs with a problem, and scans of folders that are masks or not like those of training."""
+    from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
+
+    for problem in found.problems:
+        say(problem.code, str(problem), "red")
+    if found.masks:
+        names = some([file.name for file in found.masks])
+        say(
+            "masks-left-out",
+            f"Left out as masks, by folder or name: {len(found.masks)} ({names}); {HOW_TO_PREDICT_MASKS}.",
+        )
+    if found.others:
+        names = some([file.name for file in found.others])
+        which = f"--images '{wanted.images}'" if wanted.images else f"the images of training, '{wanted.trained}'"
+        fix = "to predict them, give other --images, such as '*'"
+        say("others-left-out", f"Left out, as they do not match {which}: {len(found.others)} ({names}); {fix}.")
 
 
 def say_doubts(items: list[Input]) -> None:

@@ -204,6 +204,7 @@ def _train(
 
         complete = {
             "dataset": str(data.folder),
+            "images": data.config.images,
             "method": {"name": name, "config": model.config.model_dump(mode="json")},
             "train": config.settled(model.has_encoder).model_dump(mode="json"),
             "problem": vars(chosen.problem),

@@ -46,6 +46,7 @@ class DatasetConfig(Strict):
         spacing: edges of a voxel in mm along the arrays' axes, for files that state none; None: such files are in px.
         max_voxels: scans with more are refused.
         palette: of masks in colours: the colour of each value, the background's first, as #rrggbb.
+        images: pattern of the files that are images; `predict` looks for such files in folders. Empty: all are.
         codes: class index -> what DICOM segmentations call it (see scans/dicom/codes.py); none needs any.
     """
 
@@ -64,6 +65,7 @@ class DatasetConfig(Strict):
     spacing: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     max_voxels: int = Field(MOST_VOXELS, ge=1)
     palette: list[str] = Field(default_factory=list)
+    images: str = ""
     codes: dict[int, SegmentCodes] = Field(default_factory=dict)
 
     @property

@@ -18,6 +18,7 @@ from ucseg.folder.kinds import Kinds, in_braces, sets_of
 from ucseg.folder.likely_masks import are_frames, likely_masks, look_like_labels
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.patterns import Pattern
+from ucseg.folder.questions import Question
 from ucseg.folder.roles import ScanFile
 from ucseg.scans.address import Address
 
@@ -130,10 +131,13 @@ def settle(
             choice = " or ".join(f"--masks '{pattern}'" for pattern, _ in others)
             together = in_braces(dict(others), folder)
             classes = f" or, if they are different classes, --masks '{together}'" if together else ""
-            raise UserError(
+            raise Question(
                 "label-candidates",
                 f"{folder}: no file is called a mask, but some look like masks: {', '.join(listed)}; choose with "
                 f"{choice}{classes}, or say with --images which files are images.",
+                "masks",
+                together,
+                others[0][0],
             )
     for one in found:
         which = f"--masks '{one.pattern}'" if one.pattern else "--masks"

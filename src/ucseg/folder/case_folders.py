@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from ucseg.errors import UserError
+from ucseg.folder.questions import Option, Question
 from ucseg.folder.roles import ScanFile
 from ucseg.scans.address import Address
 
@@ -38,7 +38,7 @@ def pair_in_case_folders(
         the masks that still wait.
 
     Raises:
-        UserError: nothing pairs by names, and most folders hold several images for a mask, or several masks.
+        Question: nothing pairs by names, and most folders hold several images for a mask, or several masks.
     """
     places: Places = defaultdict(lambda: ([], []))
     for mask in waiting:
@@ -48,7 +48,7 @@ def pair_in_case_folders(
         if image.folders in places and image.address not in pairs:
             places[image.folders][0].append(image)
     if not pairs:
-        _ask(places, folder, f" --masks '{masks_glob}'" if masks_glob else "")
+        _ask(places, folder, masks_glob)
     alike = [Counter(_rest(file) for place in places.values() for file in place[kind]) for kind in (0, 1)]
     done = set()
     for own, masks in places.values():
@@ -61,39 +61,42 @@ def pair_in_case_folders(
     return [mask for mask in waiting if mask.address not in done]
 
 
-def _ask(places: Places, folder: Path, also: str) -> None:
-    """Raise a UserError that names the option where most folders hold several images for one mask, or several masks.
+def _ask(places: Places, folder: Path, masks: str | None) -> None:
+    """Raise a Question that names the option where most folders hold several images for one mask, or several masks.
 
-    `also` goes beside --images.
+    `masks` is the pattern to give beside --images.
     """
-    for several, one, option in ((0, 1, "--images"), (1, 0, "--masks")):
-        asked = [place for place in places.values() if len(place[several]) > 1 and len(place[one]) == 1]
+    options: tuple[tuple[int, Option], ...] = ((0, "images"), (1, "masks"))
+    for several, option in options:
+        asked = [place for place in places.values() if len(place[several]) > 1 and len(place[1 - several]) == 1]
         if 2 * len(asked) <= len(places):
             continue
         names = Counter(_rest(file) for place in asked for file in place[several])
         common = [name for name, count in names.items() if 2 * count > len(asked)]
         example = asked[0][several]
         known = [file for file in example if _rest(file) in common]
-        here = f"{folder}: {len(asked)} folders hold several {'images' if several == 0 else 'masks'} of a case"
+        here = f"{folder}: {len(asked)} folders hold several {option} of a case"
         if len(known) < 2:
             if several == 0:
                 continue
-            parent = example[0].address.file.parent.name
-            raise UserError(
-                "case-several-masks",
-                f"{here}, e.g. {example[0].address.below(folder)}; if they are parts of one mask, join them with "
-                f"--parts '*/{parent}/*{example[0].address.ending}'.",
-            )
+            parts = f"*/{example[0].address.file.parent.name}/*{example[0].address.ending}"
+            why = f"e.g. {example[0].address.below(folder)}; if they are parts of one mask, join them with"
+            raise Question("case-several-masks", f"{here}, {why} --parts '{parts}'.", "parts", parts)
         patterns = [_pattern(file) for file in known]
         before, after = patterns[0][0], patterns[0][2]
         words = [word for _, word, _ in patterns]
         listed = ",".join(words[:_SHOWN]) + (",..." if len(words) > _SHOWN else "")
-        together, beside = ("channels", also) if several == 0 else ("classes", "")
-        raise UserError(
-            f"case-several-{'images' if several == 0 else 'masks'}",
-            f"{here} ({', '.join(words[:_SHOWN])}{', ...' if len(words) > _SHOWN else ''}); choose one with {option} "
-            f"'{before}{words[0]}{after}'{beside}, or take several as {together} with {option} "
+        what = "channels" if several == 0 else "classes"
+        beside = f" --masks '{masks}'" if several == 0 and masks else ""
+        raise Question(
+            f"case-several-{option}",
+            f"{here} ({', '.join(words[:_SHOWN])}{', ...' if len(words) > _SHOWN else ''}); choose one with --{option} "
+            f"'{before}{words[0]}{after}'{beside}, or take several as {what} with --{option} "
             f"'{before}{{{listed}}}{after}'{beside}.",
+            option,
+            f"{before}{{{','.join(words)}}}{after}",
+            f"{before}{words[0]}{after}",
+            {"masks": masks} if beside else None,
         )
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.listing import is_empty, is_ome_zarr, list_scans, readable
+from ucseg.folder.listing import Listed, is_empty, is_ome_zarr, list_scans, readable
+from ucseg.folder.patterns import Pattern
 from ucseg.folder.predictions import is_prediction
-from ucseg.folder.roles import named_as_masks
+from ucseg.folder.roles import below_folder, named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
 from ucseg.scans.reading import read_header
 from ucseg.scans.said import NOTHING, Said
@@ -35,12 +36,29 @@ class FoundInputs:
     scans: list[Input] = field(default_factory=list)
     problems: list[UserError] = field(default_factory=list)
     masks: list[Address] = field(default_factory=list)
+    others: list[Address] = field(default_factory=list)
+    """Scans of folders that are not what the images of training were."""
     of_dataset: bool = False
     """Some are cases of a dataset: to label those of its test would leak."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which scans of a folder a model takes.
+
+    Attributes:
+        channels: of its images. That many files CASE_0000, CASE_0001, ... of one channel are one scan.
+        images: pattern that the user gave; "" for none.
+        trained: pattern of the images of training, which counts where it finds something.
+    """
+
+    channels: int = 1
+    images: str = ""
+    trained: str = ""
+
+
 def find_inputs(
-    paths: Sequence[Path], out: Path, split: str = "test", channels: int = 1, said: Said = NOTHING
+    paths: Sequence[Path], out: Path, split: str = "test", wanted: Wanted = Wanted(), said: Said = NOTHING
 ) -> FoundInputs:
     """The scans in files, folders and datasets.
 
@@ -50,10 +68,10 @@ def find_inputs(
         out: where results will go; never taken as an input.
         split: "train", "validation", "test" or "all".
         said: how scans are read; those of a dataset as the dataset says.
-        channels: of the model's images. That many files CASE_0000, CASE_0001, ... of one channel are one scan.
+        wanted: which scans of a folder count.
 
     Raises:
-        UserError: no path gives a scan (missing, nothing readable, an empty split), or `split` is unknown.
+        UserError: no path gives a scan (missing, nothing readable, no match, an empty split), or `split` is unknown.
     """
     if split not in (*SPLITS, "all"):
         raise UserError("input-split", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
@@ -61,7 +79,7 @@ def find_inputs(
     result = FoundInputs()
     for path in map(absolute, paths):
         try:
-            found = _of_path(path, absolute(out), split, channels, result)
+            found = _of_path(path, absolute(out), split, wanted, result)
         except UserError as error:
             result.problems.append(error)
             continue
@@ -74,7 +92,7 @@ def find_inputs(
     return result
 
 
-def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInputs) -> dict[Address, str]:
+def _of_path(path: Path, out: Path, split: str, wanted: Wanted, result: FoundInputs) -> dict[Address, str]:
     if path.name == CONFIG_FILE or (path / CONFIG_FILE).is_file():
         result.of_dataset = True
         return _of_dataset(path, split)
@@ -85,12 +103,12 @@ def _of_path(path: Path, out: Path, split: str, channels: int, result: FoundInpu
                 f"{path}: 'ucseg predict' wrote {made}, so these are results and no scans; name the scans, or single "
                 "files.",
             )
-        return _of_folder(path, out, channels, result)
+        return _of_folder(path, out, wanted, result)
     address = Address.of(path)
     if readable(path) != path:
         raise UserError("input-name", f"{readable(path)}: its name is no UTF-8, which no table can hold; rename it.")
     if address.exists():
-        return {_merge_channels([address], channels)[0]: address.stem}
+        return {_merge_channels([address], wanted.channels)[0]: address.stem}
     raise UserError("input-missing", f"{path}: there is no such file or folder; check the path.")
 
 
@@ -104,12 +122,15 @@ def _of_dataset(path: Path, split: str) -> dict[Address, str]:
     return {case.image: case.case for case in cases}
 
 
-def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> dict[Address, str]:
+def _of_folder(folder: Path, out: Path, wanted: Wanted, result: FoundInputs) -> dict[Address, str]:
     listed, left_out = list_scans(folder, {out})
     # The label beside an image in one file is no scan. Other files may be anything: parts of a scan are reported.
     scans = [one for one in listed if not one.is_mask]
     result.problems += [UserError("input-left-out", f"{one.file}: {one.reason}") for one in left_out if one.of_scan]
     named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
+    if wanted.images:
+        said = Pattern(folder, wanted.images, "--images")
+        named -= {one.address for one in scans if said.match(below_folder(folder, one))}
     masks = [one.address for one in scans if one.address in named]
     scans = [one for one in scans if one.address not in named]
     if masks and not scans:
@@ -130,8 +151,30 @@ def _of_folder(folder: Path, out: Path, channels: int, result: FoundInputs) -> d
         one.address: without_ending(one.name) if one.place.is_file() or is_ome_zarr(one.place) else one.name
         for one in scans
     }
-    merged = _merge_channels(list(names), channels)
+    merged = _merge_channels(_matching(folder, scans, wanted, result), wanted.channels)
     return {address: names.get(address) or address.stem for address in merged}
+
+
+def _matching(folder: Path, scans: Sequence[Listed], wanted: Wanted, result: FoundInputs) -> list[Address]:
+    """The scans that a pattern says, those of several files as one; all where there is no pattern.
+
+    That of training says nothing where it finds none: the folder is called otherwise.
+    """
+    every = [one.address for one in scans]
+    pattern = Pattern(folder, wanted.images or wanted.trained or None, "--images")
+    found = {one.address: match for one in scans if (match := pattern.match(below_folder(folder, one)))}
+    if wanted.images:
+        pattern.require(folder, found)
+    if not found:
+        return every
+    result.others += [address for address in every if address not in found]
+    if not pattern.words:
+        return list(found)
+    together, missing = pattern.together(folder, found)
+    result.problems += [
+        UserError("input-channels", f"{files[0]}: {why}; restore it, or leave out the case.") for files, why in missing
+    ]
+    return [one.address for one in together]
 
 
 def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:

@@ -14,9 +14,9 @@ from functools import partial
 from glob import escape
 from pathlib import Path, PurePosixPath
 
-from ucseg.errors import UserError
 from ucseg.folder.likely_masks import look_like_labels
 from ucseg.folder.patterns import Pattern
+from ucseg.folder.questions import Option, Question
 from ucseg.folder.roles import ScanFile, own_split
 from ucseg.scans.address import Address, common_start, without_ending
 
@@ -131,7 +131,7 @@ def pair_by_shared_words(
     """Pair masks with the images of their cases, where nearly all find one; else all masks still wait.
 
     Raises:
-        UserError: most masks find several images, which are of different kinds.
+        Question: most masks find several images, which are of different kinds; or most images several masks.
     """
     kinds = Kinds([one.address for one in (*images, *masks)], folder)
     labels = {file for of in kinds.of([one.address for one in images]).values() if look_like_labels(of) for file in of}
@@ -141,11 +141,10 @@ def pair_by_shared_words(
         for image in found:
             masks_of[image].append(mask)
     if 2 * sum(len(found) > 1 for found in fits.values()) > len(masks):
-        also = f" --masks '{masks_glob}'" if masks_glob else ""
         what = "masks fit several images of their case"
-        _ask("mask-fits-several", "--images", what, "channels", also, kinds, masks_of)
+        _ask("mask-fits-several", "images", what, "channels", masks_glob, kinds, masks_of)
     elif 2 * sum(len(found) > 1 for found in masks_of.values()) > len(masks_of):
-        _ask("image-fits-several", "--masks", "images have several masks", "classes", "", kinds, fits)
+        _ask("image-fits-several", "masks", "images have several masks", "classes", None, kinds, fits)
     pairs_found = {found[0]: mask for mask, found in fits.items() if len(found) == 1 and len(masks_of[found[0]]) == 1}
     if len(pairs_found) < _ENOUGH * len(masks):
         return list(masks)
@@ -155,19 +154,30 @@ def pair_by_shared_words(
 
 
 def _ask(
-    code: str, option: str, what: str, together: str, also: str, kinds: Kinds, targets: Mapping[Address, list[Address]]
+    code: str,
+    option: Option,
+    what: str,
+    together: str,
+    masks: str | None,
+    kinds: Kinds,
+    targets: Mapping[Address, list[Address]],
 ) -> None:
-    """Raise a UserError that names the kinds of which a case has several, if each has a pattern."""
+    """Raise a Question that names the kinds of which a case has several, if each has a pattern.
+
+    Args:
+        masks: pattern to give beside --images.
+    """
     found = {kinds.pattern(files): files for files in sets_of(kinds, targets)}
     splits = {own_split(Path(file.below(kinds.folder))) for file in targets}
     if len(found) < 2 or "" in found or len(splits) > 1 or any(file.several for file in targets):
         return
     listed = ", ".join(f"'{pattern}' ({len(files)})" for pattern, files in found.items())
     joined = in_braces(found, kinds.folder)
-    several = f", or take several as {together} with {option} '{joined}'{also}" if joined else ""
-    raise UserError(
-        code, f"{kinds.folder}: {what}: {listed}; choose one with {option} '{next(iter(found))}'{also}{several}."
-    )
+    also = f" --masks '{masks}'" if masks else ""
+    several = f", or take several as {together} with --{option} '{joined}'{also}" if joined else ""
+    one = next(iter(found))
+    message = f"{kinds.folder}: {what}: {listed}; choose one with --{option} '{one}'{also}{several}."
+    raise Question(code, message, option, joined, one, {"masks": masks} if masks else None)
 
 
 def sets_of(kinds: Kinds, targets: Mapping[Address, Collection[Address]]) -> list[list[Address]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
+from ucseg.scans.address import CLASSES, Address
 
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
@@ -27,6 +30,19 @@ class Match:
     around: tuple[str, str] = ("", "")
 
 
+@dataclass(frozen=True)
+class Together:
+    """Files that are one, in the order of the words in braces.
+
+    Attributes:
+        shared: their path without that word.
+    """
+
+    address: Address
+    files: list[Address]
+    shared: str
+
+
 class Pattern:
     """A pattern of paths below `folder`; "*" also crosses folders.
 
@@ -39,6 +55,7 @@ class Pattern:
 
     def __init__(self, folder: Path, text: str | None, option: str) -> None:
         self.given = text is not None
+        self._said = f"{option} '{text}'"
         self.words: list[str] = []
         self._single: list[tuple[str, re.Pattern[str], re.Pattern[str] | None]] = []
         if text is None:
@@ -58,6 +75,44 @@ class Pattern:
             single = name.count("*") == 1 and not set(name) & set("?[")
             star = re.compile("(.*)".join(map(re.escape, name.split("*")))) if single else None
             self._single.append((word, re.compile(translate(one)), star))
+
+    def require(self, folder: Path, found: Collection[object]) -> None:
+        """Raise a UserError if the pattern was given and nothing in the folder matches."""
+        if self.given and not found:
+            raise UserError(
+                "pattern-no-file",
+                f"{folder}: {self._said} matches no readable file; compare it with the names there.",
+            )
+
+    def together(
+        self, folder: Path, found: Mapping[Address, Match], classes: bool = False
+    ) -> tuple[list[Together], list[tuple[list[Address], str]]]:
+        """Files that differ in the words in braces alone, as one.
+
+        Args:
+            folder: that the matches are below.
+            found: files, and how they match.
+            classes: they are masks of one file a class, of which some may be missing.
+
+        Returns:
+            those that are complete; and the files of each other, with what is missing.
+        """
+        groups: dict[tuple[str, str], dict[str, Address]] = defaultdict(dict)
+        for file, match in found.items():
+            groups[match.around][match.word] = file
+        joined: list[Together] = []
+        missing: list[tuple[list[Address], str]] = []
+        for (before, after), group in groups.items():
+            there = {word: group[word] for word in self.words if word in group}
+            absent = [word for word in self.words if word not in group]
+            if absent and not classes:
+                reason = f"of its channels {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"
+                missing.append((list(there.values()), reason))
+                continue
+            inside = ",".join(there) + "," * (len(there) == 1)
+            path = folder / f"{before}{{{inside}}}{after}{CLASSES if classes else ''}"
+            joined.append(Together(Address.of(path), list(there.values()), before + after))
+        return joined, missing
 
     def match(self, relative: Path) -> Match | None:
         """How a path fits; None where it does not."""

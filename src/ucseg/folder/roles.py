@@ -9,15 +9,13 @@ mask only if X lies beside it and has no other mask.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from ucseg.errors import UserError
 from ucseg.folder.listing import LeftOut, Listed, list_scans
 from ucseg.folder.patterns import Match, Pattern
-from ucseg.scans.address import CLASSES, Address, without_ending
+from ucseg.scans.address import Address, without_ending
 
 _IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
 _MASK_FOLDER = re.compile(
@@ -92,7 +90,7 @@ def scan_files(
     named = named_as_masks(folder, listed)
     chosen: list[_Chosen] = []
     for one in listed:
-        relative = _relative(folder, one)
+        relative = below_folder(folder, one)
         by_mask, by_image, by_part = mask.match(relative), image.match(relative), part.match(relative)
         stated = one.is_mask is not None  # the file itself says what it is
         looks = one.is_mask if stated else one.address in named
@@ -104,16 +102,9 @@ def scan_files(
             chosen.append(_Chosen(one, relative, False, None if stated else by_image))
         else:
             left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
-    for option, pattern, found in (
-        ("--images", images_glob, [one for one in chosen if not one.is_mask]),
-        ("--masks", masks_glob, [one for one in chosen if one.is_mask and not one.is_part]),
-        ("--parts", parts_glob, [one for one in chosen if one.is_part]),
-    ):
-        if pattern is not None and not found:
-            raise UserError(
-                "pattern-no-file",
-                f"{folder}: {option} '{pattern}' matches no readable file; compare it with the names there.",
-            )
+    image.require(folder, [one for one in chosen if not one.is_mask])
+    mask.require(folder, [one for one in chosen if one.is_mask and not one.is_part])
+    part.require(folder, [one for one in chosen if one.is_part])
     files = [_file(one) for one in chosen]
     keys = [{file.key for file in files if file.is_mask is is_mask} for is_mask in (False, True)]
     if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
@@ -130,33 +121,27 @@ def _together(
 ) -> list[ScanFile]:
     """Files that differ in the words in braces alone, as one."""
     found = []
-    groups: dict[tuple[bool, tuple[str, str]], dict[str, ScanFile]] = defaultdict(dict)
+    grouped: dict[bool, dict[Address, Match]] = {False: {}, True: {}}
+    of = {file.address: file for _, file in files}
     for one, file in files:
         if one.by is not None and one.by.word and not one.is_part:
-            groups[one.is_mask, one.by.around][one.by.word] = file
+            grouped[one.is_mask][file.address] = one.by
         else:
             found.append(file)
-    for (is_mask, (before, after)), group in groups.items():
-        words = [word for word in (mask if is_mask else image).words if word in group]
-        missing = [word for word in image.words if word not in group]
-        if missing and not is_mask:
-            reason = f"of its channels {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there"
-            left_out += [
-                LeftOut(file.address.path, f"{reason}; restore it, or give other --images") for file in group.values()
-            ]
-            continue
-        first = group[words[0]]
-        inside = ",".join(words) + "," * (len(words) == 1)
-        address = Address.of(folder / f"{before}{{{inside}}}{after}{CLASSES if is_mask else ''}")
-        rest = without_ending(PurePosixPath(before + after).name).strip("_.- ")
-        shared = {file.key for file in group.values()}
-        found.append(replace(first, address=address, key=first.key if len(shared) == 1 else rest, name=""))
+    images, missing = image.together(folder, grouped[False])
+    masks, _ = mask.together(folder, grouped[True], classes=True)
+    for files_there, why in missing:
+        left_out += [LeftOut(file.path, f"{why}; restore it, or give other --images") for file in files_there]
+    for joined in [*images, *masks]:
+        keys = {of[file].key for file in joined.files}
+        key = keys.pop() if len(keys) == 1 else without_ending(PurePosixPath(joined.shared).name).strip("_.- ")
+        found.append(replace(of[joined.files[0]], address=joined.address, key=key, name=""))
     return found
 
 
 def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
     """The addresses of the scans that are masks by their names, or by their folders below `folder`."""
-    places = {one.address: _relative(folder, one) for one in listed}
+    places = {one.address: below_folder(folder, one) for one in listed}
     images = {(place.parent, key) for place in places.values() for key in _image_keys(_stem(place))}
     masks = {path for path, place in places.items() if _looks_like_mask(place, images)}
     masks |= {path for path, place in places.items() if path not in masks and _is_part_of_mask(place, images)}
@@ -187,7 +172,8 @@ def own_split(relative: Path) -> str:
     return ""
 
 
-def _relative(folder: Path, one: Listed) -> Path:
+def below_folder(folder: Path, one: Listed) -> Path:
+    """The path of a scan below a folder, called as the scan is."""
     return one.place.relative_to(folder).with_name(one.name) if one.place != folder else Path(one.name)
 
 

@@ -16,12 +16,13 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.masks import read_label
 from ucseg.dataset.settings import DatasetConfig, Modality
 from ucseg.errors import UserError
+from ucseg.folder.answers import find_cases_unasked
 from ucseg.folder.as_shown import follow_tags, oddities_of
 from ucseg.folder.as_shown import in_words as said_of
 from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
-from ucseg.folder.pairing import Found, find_cases
+from ucseg.folder.pairing import Found
 from ucseg.folder.place_notes import of_masks, of_spacings
 from ucseg.folder.split_lists import by_lists
 from ucseg.folder.survey import (
@@ -93,10 +94,10 @@ def understand(
         UserError: there is no usable image, an option is wrong, or the masks hold no classes.
     """
     check_options(options.modality, options.classes, options.mask_threshold, options.orientation)
-    found = find_cases(folder, options.images, options.masks, options.subject, skip, options.parts)
+    found, images = find_cases_unasked(folder, options.images, options.masks, options.subject, skip, options.parts)
     lists = {"train": options.train_list, "test": options.test_list}
     found = replace(found, cases=by_lists(folder, found.cases, lists))
-    return understand_cases(folder, found, options, root, done)
+    return understand_cases(folder, found, replace(options, images=images), root, done)
 
 
 def check_options(
@@ -123,7 +124,7 @@ def understand_cases(
     root: str,
     done: Callable[[str, int], None] | None = None,
 ) -> Understood:
-    """As `understand`, of cases found already: `images`, `masks` and `subject` of the options are not used."""
+    """As `understand`, of cases found already, by `images` of the options; `masks` and `subject` are not used."""
     given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
     asked = [case.as_said(options.said) for case in found.cases]
@@ -183,6 +184,7 @@ def understand_cases(
             "geometry": options.said.geometry,
             "spacing": list(options.said.spacing) or None,
             "max_voxels": options.said.max_voxels,
+            "images": (options.images or "").removeprefix(f"{folder.absolute().as_posix()}/"),
             "palette": [in_hex(colour) for colour in options.said.palette],
         },
         "init",

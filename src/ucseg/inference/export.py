@@ -92,6 +92,7 @@ def export_run(run: Path, out: Path, checkpoint: str = "last") -> ModelRecord:
             finished=not folder.unfinished,
             silent=list(predictor.silent),
             geometry=folder.config.get("data", {}).get("geometry"),
+            images=folder.config.get("images", ""),
             checksums={name: checksum(part / name) for name in (GRAPH, PLAN)},
         )
         write_json(part / ABOUT, record.model_dump(mode="json"))

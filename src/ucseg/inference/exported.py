@@ -52,6 +52,8 @@ class ModelRecord(Strict):
     """Networks that have learned nothing."""
     geometry: str | None = None
     """How NIfTI headers that say two things were read in training."""
+    images: str = ""
+    """Pattern of the files that were images of training; "" if all were."""
     checksums: dict[str, str]
 
 

@@ -173,10 +173,12 @@ class Address:
     def stem(self) -> str:
         """The name without its ending, double or single: "a.nii.gz" -> "a", "a.seg.nrrd" -> "a".
 
-        Of an HDF5 file without the array, of several channels without their numbers, of a DICOM folder its name.
+        Of an HDF5 file without the array, of a DICOM folder its name. Of several channels without the words in
+        which they differ; where that is all, the name of their folder.
         """
         if self.several:
-            return without_ending(_BRACES.sub("", self.name.removesuffix(CLASSES))).strip("_.-") or self.name
+            rest = without_ending(_BRACES.sub("", self.name.removesuffix(CLASSES))).strip("_.-")
+            return rest or self.parent.name or self.name
         if self.part and self.file.is_dir() and self.format == "dicom":
             return f"{self.file.name}_{self.part}"
         if self.format == "drawings":

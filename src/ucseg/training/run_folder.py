@@ -23,7 +23,7 @@ from ucseg.training.read_back import Reached, RunConfig, Starts
 # A dataset may have moved, and weights to start from: their content is in the configuration and may not differ.
 FREE_ON_RESUME = frozenset(
     {f"train.{key}" for key in ("device", "devices", "nodes", "workers", "keep_memory", "save_every", "log_every")}
-    | {"dataset", "train.init", "init.file", "plan.always_present"}  # the last one trains nothing
+    | {"dataset", "images", "train.init", "init.file", "plan.always_present"}  # the last one trains nothing
 )
 
 

@@ -1,0 +1,145 @@
+"""Questions about a folder that answer themselves: sequences become channels, structures classes, pieces one mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refusals import refused
+from small_scans import SIZE, blob, label, picture, save, volume
+from ucseg.dataset.masks import read_label
+from ucseg.folder.answers import find_cases_unasked
+from ucseg.folder.understanding import ImportOptions, understand
+from ucseg.scans.reading import read_header
+from ucseg.types import Array
+
+APART = [np.pad(np.ones((8, 8), np.uint8), ((at, SIZE[0] - 8 - at), (at, SIZE[1] - 8 - at))) for at in (2, 12, 22)]
+"""Three squares that share no pixel."""
+
+
+def cases(folder: Path, images: list[str], masks: dict[str, Array], count: int = 4) -> Path:
+    """Draw `count` cases; masks are given by name."""
+    for i in range(count):
+        for name in images:
+            picture(folder / name.format(i), i)
+        for name, mask in masks.items():
+            save(folder / name.format(i), mask * np.uint8(255))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("images", "mask", "pattern"),
+    [
+        (
+            ["B{0}/B{0}_flair.png", "B{0}/B{0}_t1.png", "B{0}/B{0}_t1ce.png"],
+            "B{0}/B{0}_seg.png",
+            "*_{flair,t1,t1ce}.png",
+        ),
+        (["p{}/CT.png", "p{}/SUV.png"], "p{}/SEG.png", "*/{CT,SUV}.png"),
+        (["s-{}-T1.png", "s-{}-T2.png"], "s-{}-label.png", "*-{T1,T2}.png"),
+        (["m_1{}_C0.png", "m_1{}_DE.png"], "gd/m_1{}_gd.png", "*_{C0,DE}.png"),
+        (["T1/{}.png", "T2/{}.png"], "labels/{}.png", "{T1,T2}/*"),
+    ],
+)
+def test_files_of_different_sequences_are_channels(tmp_path: Path, images: list[str], mask: str, pattern: str) -> None:
+    cases(tmp_path, images, {mask: APART[0]})
+    found, used = find_cases_unasked(tmp_path)
+    assert used == pattern
+    assert len(found.cases) == 4
+    assert {read_header(case.image)[2] for case in found.cases} == {len(images)}
+    assert {case.mask.below(tmp_path) for case in found.cases if case.mask} == {mask.format(i) for i in range(4)}
+    assert any(f"--images '{pattern}'" in note for note in found.notes)
+    assert understand(tmp_path, ImportOptions(), ".").config.images == pattern
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("case-several-images", ["p{}/T1.png", "p{}/T1_raw.png"]),  # one sequence twice
+        ("case-several-images", ["p{}/before.png", "p{}/after.png"]),
+    ],
+)
+def test_images_that_no_name_says_to_be_sequences_stay_a_question(tmp_path: Path, code: str, names: list[str]) -> None:
+    cases(tmp_path, names, {"p{}/seg.png": APART[0]})
+    with refused(code, naming="--images"):
+        find_cases_unasked(tmp_path)
+
+
+def test_sequences_on_two_grids_stay_a_question(tmp_path: Path) -> None:
+    for i in range(3):
+        volume(tmp_path / f"p{i}/CT.nii.gz")
+        volume(tmp_path / f"p{i}/PT.nii.gz", np.random.default_rng(i).normal(size=(4, 4, 4)).astype(np.float32))
+        volume(tmp_path / f"p{i}/seg.nii.gz", label())
+    with refused("case-several-images", naming="{CT,PT}"):
+        find_cases_unasked(tmp_path)
+    found, used = find_cases_unasked(tmp_path, images="*/CT.nii.gz")
+    assert (used, len(found.cases)) == ("*/CT.nii.gz", 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "masks", "classes"),
+    [
+        (
+            "s{}/ct.png",
+            {f"s{{}}/segmentations/{organ}.png": APART[i] for i, organ in enumerate("abc")},
+            ["a", "b", "c"],
+        ),
+        ("x/d_{}.png", {"GT/d_{0}/m/d_{0}_cup.png": APART[0], "GT/d_{0}/m/d_{0}_disc.png": APART[1]}, ["cup", "disc"]),
+        ("all/I_{}.png", {"left/I_{}.png": APART[0], "right/I_{}.png": APART[1]}, ["left", "right"]),
+        ("CXR/I_{}.png", {"lung masks/I_{}.png": blob(), "infection masks/I_{}.png": np.tril(blob(), -8)}, None),
+    ],
+)
+def test_masks_of_different_structures_are_classes(
+    tmp_path: Path, image: str, masks: dict[str, Array], classes: list[str] | None
+) -> None:
+    cases(tmp_path, [image], masks)
+    found = understand(tmp_path, ImportOptions(), ".")
+    assert sorted(found.config.classes.values()) == sorted(["background", *(classes or ["infection", "lung"])])
+    number = {name: index for index, name in found.config.classes.items()}
+    mask = found.cases[0].mask
+    assert mask is not None
+    read = read_label(mask, SIZE, found.config)
+    assert set(np.unique(read)) == set(number.values())
+    assert found.notes[0].startswith("several masks of an image are taken as classes")
+
+
+OBSERVERS = {"a_{}_1st.png": blob(), "a_{}_2nd.png": np.roll(blob(), 2, 0)}
+SMALLER = {"a_{}_1st.png": blob(), "a_{}_2nd.png": np.tril(blob(), 8)}
+LINES = {"a_{}_gland.png": APART[0], "a_{}_edge.png": APART[1]}
+
+
+@pytest.mark.parametrize("masks", [OBSERVERS, SMALLER, LINES])
+def test_masks_that_may_be_of_one_structure_stay_a_question(tmp_path: Path, masks: dict[str, Array]) -> None:
+    cases(tmp_path, ["a_{}.jpg"], masks)
+    with refused("label-candidates", naming=["--masks", "different classes"]):
+        find_cases_unasked(tmp_path)
+
+
+def test_masks_of_several_values_each_stay_a_question(tmp_path: Path) -> None:
+    for i in range(4):
+        volume(tmp_path / f"o{i}/norm.nii.gz")
+        for name in ("seg4", "seg35"):
+            volume(tmp_path / f"o{i}/aligned_{name}.nii.gz", label((0, 1, 2, 3)))
+    with refused("label-candidates", naming="--masks"):
+        find_cases_unasked(tmp_path)
+
+
+def test_pieces_in_files_without_repeated_names_are_one_mask(tmp_path: Path) -> None:
+    for i in range(2):
+        picture(tmp_path / f"c{i}/images/c{i}.png")
+        for j, piece in enumerate(APART):
+            save(tmp_path / f"c{i}/masks/{7 * i + j}x.png", piece * np.uint8(255))
+    found, used = find_cases_unasked(tmp_path)
+    assert used is None
+    assert "--parts '*/masks/*.png'" in found.notes[0]
+    mask = found.cases[0].mask
+    assert mask is not None and len(mask.files) == 3
+
+
+def test_what_the_user_says_is_not_answered_otherwise(tmp_path: Path) -> None:
+    cases(tmp_path, ["p{}/T1.png", "p{}/T2.png"], {"p{}/seg.png": APART[0]})
+    found, used = find_cases_unasked(tmp_path, images="*/T2.png")
+    assert used == "*/T2.png"
+    assert not any("channels" in note for note in found.notes)
