@@ -105,8 +105,8 @@ def test_masks_of_different_structures_are_classes(
     assert found.notes[0].startswith("several masks of an image are taken as classes")
 
 
-OBSERVERS = {"a_{}_1st.png": blob(), "a_{}_2nd.png": np.roll(blob(), 2, 0)}
-SMALLER = {"a_{}_1st.png": blob(), "a_{}_2nd.png": np.tril(blob(), 8)}
+OBSERVERS = {"a_{}_ah.png": blob(), "a_{}_vk.png": np.roll(blob(), 2, 0)}
+SMALLER = {"a_{}_ai.png": np.tril(blob(), 8), "a_{}_lesion.png": blob()}
 LINES = {"a_{}_gland.png": APART[0], "a_{}_edge.png": APART[1]}
 
 

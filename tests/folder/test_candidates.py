@@ -26,13 +26,13 @@ def draw(folder: Path, images: str, *masks: str, count: int = 4) -> None:
         (
             "training/images/{}1_training.png",
             ["training/mask/{}1_training_mask.png", "training/1st_manual/{}1_manual1.png"],
-            ["training/mask/*", "training/1st_manual/*"],
+            ["training/mask/*", "*_manual1.png"],
         ),
         ("Original/{}.png", ["Ground Truth/{}.png", "GT-1/{}.png"], ["Ground Truth/*", "GT-1/*"]),
         ("images/{}.png", ["masks/{}.png", "annotations/{}.png"], ["masks/*", "annotations/*"]),
         ("us/1{0}/us_1.png", ["seg/1{}-1.png", "bbox/1{}-1.png"], ["seg/*", "bbox/*"]),
         ("1{}0/t1.png", ["1{}0/t1_seg.png", "1{}0/brain.png"], ["*_seg.png", "**/brain.png"]),
-        ("c_{}.jpg", ["c_{}_1stHO.png", "c_{}_2ndHO.png"], ["*_1stHO.png", "*_2ndHO.png"]),
+        ("c_{}.jpg", ["c_{}_ah.png", "c_{}_vk.png"], ["*_ah.png", "*_vk.png"]),
         ("{}a.png", ["{}a_mask.png", "{}a_outline.png"], ["*_mask.png", "*_outline.png"]),
     ],
 )
@@ -201,4 +201,35 @@ def test_a_question_names_the_option_by_which_it_is_answered(
     for image in images[1:]:
         draw(tmp_path, image)
     with refused(code, naming=said):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a_{}_1stHO.png", "a_{}_2ndHO.png"), ("1st_manual/{}_manual1.png", "2nd_manual/{}_manual2.png")],
+)
+def test_of_numbered_observers_the_first_counts(tmp_path: Path, first: str, second: str) -> None:
+    draw(tmp_path, "a_{}.png" if "a_" in first else "images/{}_test.png", first)
+    for i in range(3):  # the second drew fewer
+        save(tmp_path / second.format(i), np.roll(blob(255, where=i), 2, 0))
+    found = find_cases(tmp_path)
+    assert {case.mask.below(tmp_path) for case in found.cases if case.mask} == {first.format(i) for i in range(4)}
+    assert "several observers" in found.notes[0] and "--masks" in found.notes[0]
+    assert {item.file.name for item in found.left_out} == {Path(second.format(i)).name for i in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("names", "shift", "missing"),
+    [(("gland1", "gland2"), 15, 0), (("rater1", "rater2"), 2, 1), (("ah", "vk"), 2, 0)],
+)
+def test_masks_that_are_not_surely_of_numbered_observers_are_a_question(
+    tmp_path: Path, names: tuple[str, str], shift: int, missing: int
+) -> None:
+    """They hold other structures, the second observer drew more, or no number says who is the first."""
+    draw(tmp_path, "a_{}.jpg", f"a_{{}}_{names[0]}.png")
+    for i in range(4):
+        save(tmp_path / f"a_{i}_{names[1]}.png", np.roll(blob(255, where=i), shift, 0))
+    for i in range(missing):
+        (tmp_path / f"a_{i}_{names[0]}.png").unlink()
+    with refused("label-candidates", naming="--masks"):
         find_cases(tmp_path)

@@ -1,8 +1,7 @@
 """Questions about a folder that answer themselves: sequences that are channels, structures that are classes.
 
 A case with files called t1, t2 and flair on one grid has three channels. An image with masks called liver and spleen,
-which share no voxel, has two classes. Two observers overlap, and two copies of one sequence have one name: these stay
-questions.
+which share no voxel, has two classes. What overlaps otherwise, and two copies of one sequence, stay questions.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ _SEQUENCES = re.compile(
 """Words, in lower case, for what a scanner gives of one place."""
 _LINES = re.compile(r"contours?|edges?|borders?|boundar(y|ies)|outlines?|skeletons?|center|centre|lines?")
 _MEANT = {
-    "images": ("several images of a case are taken as its channels", "to take one of them"),
-    "masks": ("several masks of an image are taken as classes", "to take one of them"),
-    "parts": ("several masks of an image are joined, as parts of one mask", ""),
+    "images": "several images of a case are taken as its channels",
+    "masks": "several masks of an image are taken as classes",
+    "parts": "several masks of an image are joined, as parts of one mask",
 }
 
 
@@ -60,44 +59,48 @@ def find_cases_unasked(
     skipped = list(skip)
     try:
         return find_cases(folder, images, masks, subject, skipped, parts), images
-    except Question as asked:
-        given: dict[Option, str | None] = {"images": images, "masks": masks, "parts": parts}
-        if given[asked.option] is not None or not _by_name(folder, asked):
-            raise
-        now = given | asked.also | {asked.option: asked.every}
+    except Question as question:
+        asked = question
+    given: dict[Option, str | None] = {"images": images, "masks": masks, "parts": parts}
+    if not asked.every or given[asked.option] is not None:
+        raise asked
+
+    def answered(value: str) -> tuple[Found, str | None]:
+        now = given | asked.also | {asked.option: value}
         try:
-            found, pattern = find_cases_unasked(folder, now["images"], now["masks"], subject, skipped, now["parts"])
-        except Question:
-            raise
-        except UserError:
-            raise asked from None
-        if not _by_content(asked.option, found):
-            raise
-        what, instead = _MEANT[asked.option]
-        choice = f"; {instead}, give --{asked.option} '{asked.one}'" if asked.one else ""
-        note = f"{what}: --{asked.option} '{asked.every}'{choice}."
-        return replace(found, notes=[note, *found.notes]), pattern
+            return find_cases_unasked(folder, now["images"], now["masks"], subject, skipped, now["parts"])
+        except UserError as error:
+            raise error if isinstance(error, Question) else asked from None
+
+    found, pattern = answered(asked.every)
+    words = Pattern(folder, asked.every, "").words
+    if not (_say_one_case(asked.option, words) and _hold_one_case(asked.option, found)):
+        raise asked
+    one = f"; to take one of them, give --{asked.option} '{asked.one}'" if asked.one else ""
+    note = f"{_MEANT[asked.option]}: --{asked.option} '{asked.every}'{one}."
+    return replace(found, notes=[note, *found.notes]), pattern
 
 
-def _by_name(folder: Path, asked: Question) -> bool:
+def _say_one_case(option: Option, words: Sequence[str]) -> bool:
     """Whether the words in which files differ say that all of them belong together."""
-    if asked.option == "parts":
-        return True
-    words = [re.findall(r"[a-z0-9]+", word.lower()) for word in Pattern(folder, asked.every, "").words]
-    if asked.option == "masks":
-        return bool(words) and not any(_LINES.fullmatch(part) for parts in words for part in parts)
-    known = [frozenset(part for part in parts if _SEQUENCES.fullmatch(part)) for parts in words]
-    return len(known) > 1 and all(known) and len(set(known)) == len(known)
+    parts = [re.findall(r"[a-z0-9]+", word.lower()) for word in words]
+    if option == "images":
+        known = [frozenset(filter(_SEQUENCES.fullmatch, of)) for of in parts]
+        return len(known) > 1 and all(known) and len(set(known)) == len(known)
+    return option == "parts" or (bool(parts) and not any(map(_LINES.fullmatch, chain.from_iterable(parts))))
 
 
-def _by_content(option: Option, found: Found) -> bool:
-    """Whether a sample of files can be what the names say."""
-    files = [case.image if option == "images" else case.mask for case in found.cases]
-    several = [one for one in files if one is not None and one.several]
-    sample = several[:: max(1, len(several) // _SAMPLE)]
+def _hold_one_case(option: Option, found: Found) -> bool:
+    """Whether a sample of files can be what their names say."""
+    sample = _sample(case.image if option == "images" else case.mask for case in found.cases)
     if option == "masks":
         return _hold_structures(sample)
     return bool(sample) and (option == "parts" or all(for_each(_is_on_one_grid, sample)))
+
+
+def _sample(files: Iterable[Address | None]) -> list[Address]:
+    several = [one for one in files if one is not None and one.several]
+    return several[:: max(1, len(several) // _SAMPLE)]
 
 
 def _is_on_one_grid(image: Address) -> bool:

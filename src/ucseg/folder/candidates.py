@@ -17,13 +17,12 @@ from ucseg.errors import UserError
 from ucseg.folder.kinds import Kinds, in_braces, sets_of
 from ucseg.folder.likely_masks import are_frames, likely_masks, look_like_labels
 from ucseg.folder.listing import LeftOut
+from ucseg.folder.observers import are_observers
 from ucseg.folder.patterns import Pattern
 from ucseg.folder.questions import Question
 from ucseg.folder.roles import ScanFile
 from ucseg.scans.address import Address
 
-_SIBLINGS = 64
-"""More folders in one are those of cases, not of kinds of files."""
 _FIRST_WORD = re.compile(r"[^_\-. ]+")
 
 
@@ -33,39 +32,6 @@ class Candidates:
 
     pattern: str
     image_of: dict[Address, Address]
-
-
-def beside_images(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
-    """Folders of files that look like labels and are called as the images of another folder; a sample is opened."""
-    places: dict[Path, list[ScanFile]] = defaultdict(list)
-    for image in images:
-        if not image.address.several and not image.address.file.is_dir():
-            places[image.address.parent].append(image)
-    if len(places) < 2:
-        return []
-    looks: dict[Path, bool] = {}
-
-    def labels(place: Path) -> bool:
-        if place not in looks:
-            looks[place] = look_like_labels([one.address for one in places[place]])
-        return looks[place]
-
-    found: dict[str, dict[Address, Address]] = defaultdict(dict)
-    beside: dict[Path, list[Path]] = defaultdict(list)
-    for place in places:
-        beside[place.parent].append(place)
-    for place, own in places.items():
-        others = beside[place.parent]
-        for other in others if len(others) <= _SIBLINGS else ():
-            if other == place:
-                continue
-            theirs = places[other]
-            image_of = _called_alike(own, theirs)
-            if 2 * len(image_of) >= len(own) and len(image_of) > 1 and labels(place) and not labels(other):
-                rest = {one.address: theirs[0].address for one in own}
-                found[place.name] |= rest | image_of
-                break
-    return [Candidates(_pattern_of({one.parent for one in of}, folder), of) for of in found.values()]
 
 
 def beside_an_image(images: Sequence[ScanFile], pairs: Mapping[Address, Address]) -> list[Candidates]:
@@ -107,26 +73,32 @@ def settle(
         files: all scans of the folder.
 
     Returns:
-        the pattern of the files to take as masks, and why; None: those of `pairs`.
+        the pattern of the files to take as masks, and a note that says so; None: those of `pairs`.
 
     Raises:
         UserError: images have two candidates for their label.
     """
     others = [(one.pattern, one.image_of) for one in found if one.pattern]
     if not chosen:
-        twice = [image for _, image_of in others for image in set(image_of.values()) if image in pairs]
+        twice = {image for _, image_of in others for image in image_of.values() if image in pairs}
         listed = [f"'{pattern}' ({len(of)})" for pattern, of in others]
-        if len(set(twice)) > 1:
-            named = pattern_of_masks({image: pairs[image] for image in twice}, folder)
-            if len(others) == 1 and _is_exact(folder, *others[0], files) and are_frames(pairs):
-                return others[0][0], f"masks '{named}' are nearly the same in all images, so they are no labels;"
+        named = pattern_of_masks({image: pairs[image] for image in twice}, folder) if len(twice) > 1 else ""
+        if not pairs or (named and are_frames(pairs)):
+            why = "no file is called a mask"
+            if pairs:
+                why = f"masks '{named}' are nearly the same in all images, so they are no labels"
+            exact = bool(others) and len(others) == len(found) and _is_exact(folder, *others[0], files)
+            if exact and are_observers(others):
+                why += "; files that look like labels are of several observers"
+                return others[0][0], f"{why}; those of the first are taken: --masks '{others[0][0]}'."
+            if exact and len(others) == 1:
+                return others[0][0], f"{why}; those that look like labels are taken: --masks '{others[0][0]}'."
+        if named:
             raise UserError(
                 "label-candidates",
-                f"{folder}: images have several files that may be their label: '{named}' ({len(set(twice))}), "
+                f"{folder}: images have several files that may be their label: '{named}' ({len(twice)}), "
                 f"{', '.join(listed)}; choose with --masks '{named}' or --masks '{others[0][0]}'.",
             )
-        if not pairs and len(others) == 1 and len(found) == 1 and _is_exact(folder, *others[0], files):
-            return others[0][0], "no file is called a mask;"
         if not pairs and others:
             choice = " or ".join(f"--masks '{pattern}'" for pattern, _ in others)
             together = in_braces(dict(others), folder)
@@ -192,22 +164,6 @@ def _pattern_of(parents: set[Path], folder: Path) -> str:
         return "*"
     below = first.relative_to(folder).as_posix() if first.is_relative_to(folder) else first.name
     return f"{escape(below)}/*" if len(parents) == 1 else f"**/{escape(first.name)}/*"
-
-
-def _called_alike(own: Sequence[ScanFile], theirs: Sequence[ScanFile]) -> dict[Address, Address]:
-    """Own file -> the file of theirs with its name, or with its first word where that is another one for each file."""
-    for called in (_whole, _first_word):
-        names = {called(one): one.address for one in theirs}
-        mine = {called(one): one.address for one in own}
-        if called is _whole or (len(names), len(mine)) == (len(theirs), len(own)):
-            found = {address: names[name] for name, address in mine.items() if name in names}
-            if 2 * len(found) >= len(own):
-                return found
-    return {}
-
-
-def _whole(one: ScanFile) -> str:
-    return one.name
 
 
 def _first_word(one: ScanFile) -> str:

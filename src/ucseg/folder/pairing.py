@@ -19,7 +19,6 @@ from ucseg.folder.candidates import (
     Candidates,
     ask_of_two_sets,
     beside_an_image,
-    beside_images,
     of_kinds,
     pair_by_first_word,
     settle,
@@ -80,11 +79,8 @@ def find_cases(
     images = _merge_channels([file for file in files if not file.is_mask], masks, left_out)
     notes: list[str] = []
     said = masks_glob is not None or parts_glob is not None
-    candidates = [] if images_glob is not None else beside_images(images, folder)
+    candidates = of_kinds(images, folder) if masks and images_glob is None else []
     images = _without(images, candidates)
-    if masks and images_glob is None:
-        candidates += of_kinds(images, folder)
-        images = _without(images, candidates)
     whole = [mask for mask in masks if not mask.is_part]
     pairs = _pair(images, whole, folder, left_out, notes, masks_glob, said)
     join_parts([mask for mask in masks if mask.is_part], images, pairs, left_out)
@@ -93,11 +89,9 @@ def find_cases(
         candidates = candidates or (of_kinds(images, folder) if not masks else [])
         images = _without(images, candidates)
     if taken := settle(folder, candidates, pairs, said, files, left_out):
-        pattern, why = taken
+        pattern, note = taken
         found = find_cases(folder, images_glob, pattern, subject_regex, skip, parts_glob)
-        return replace(
-            found, notes=[f"{why} those that look like labels are taken: --masks '{pattern}'.", *found.notes]
-        )
+        return replace(found, notes=[note, *found.notes])
     named = _named(images, folder, left_out)
     if not named:
         why = (
