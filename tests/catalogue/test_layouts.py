@@ -16,7 +16,8 @@ from ucseg.catalogue import DATASETS
 from ucseg.catalogue.folders import FOLDERS
 from ucseg.cli.main import main
 from ucseg.dataset.manifest import Dataset, load_dataset
-from ucseg.folder.inputs import Wanted, find_inputs
+from ucseg.folder.inputs import find_inputs
+from ucseg.folder.like_training import Wanted
 from ucseg.scans.reading import read_mask, read_scan
 
 ISIC_2016, ISIC_2017, ISIC_2018 = "ISBI2016_ISIC_Part1", "ISIC-2017", "ISIC2018_Task1"

@@ -11,6 +11,7 @@ from refusals import refused
 from small_scans import SIZE, blob, label, picture, save, volume
 from ucseg.dataset.masks import read_label
 from ucseg.folder.answers import find_cases_unasked
+from ucseg.folder.questions import Question
 from ucseg.folder.understanding import ImportOptions, understand
 from ucseg.scans.reading import read_header
 from ucseg.types import Array
@@ -37,10 +38,10 @@ def cases(folder: Path, images: list[str], masks: dict[str, Array], count: int =
             "B{0}/B{0}_seg.png",
             "*_{flair,t1,t1ce}.png",
         ),
-        (["p{}/CT.png", "p{}/SUV.png"], "p{}/SEG.png", "*/{CT,SUV}.png"),
+        (["p{}/CT.png", "p{}/SUV.png"], "p{}/SEG.png", "**/{CT,SUV}.png"),
         (["s-{}-T1.png", "s-{}-T2.png"], "s-{}-label.png", "*-{T1,T2}.png"),
         (["m_1{}_C0.png", "m_1{}_DE.png"], "gd/m_1{}_gd.png", "*_{C0,DE}.png"),
-        (["T1/{}.png", "T2/{}.png"], "labels/{}.png", "{T1,T2}/*"),
+        (["T1/{}.png", "T2/{}.png"], "labels/{}.png", "**/{T1,T2}/*"),
     ],
 )
 def test_files_of_different_sequences_are_channels(tmp_path: Path, images: list[str], mask: str, pattern: str) -> None:
@@ -138,8 +139,106 @@ def test_pieces_in_files_without_repeated_names_are_one_mask(tmp_path: Path) -> 
     assert mask is not None and len(mask.files) == 3
 
 
+def test_numbered_pieces_beside_their_image_are_one_mask(tmp_path: Path) -> None:
+    cases(tmp_path, ["c{}/ct.png"], {"c{}/lesion_0.png": APART[0], "c{}/lesion_1.png": APART[1]}, count=8)
+    found, _ = find_cases_unasked(tmp_path)
+    assert "--parts '**/lesion_*.png'" in found.notes[0]
+    assert [len(case.mask.files) for case in found.cases if case.mask] == [2] * 8
+
+
 def test_what_the_user_says_is_not_answered_otherwise(tmp_path: Path) -> None:
     cases(tmp_path, ["p{}/T1.png", "p{}/T2.png"], {"p{}/seg.png": APART[0]})
     found, used = find_cases_unasked(tmp_path, images="*/T2.png")
     assert used == "*/T2.png"
     assert not any("channels" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        {"c{}/masks/{}_reader1.png": blob(), "c{}/masks/{}_reader2.png": np.roll(blob(), 2, 0)},
+        {"c{}/masks/0.png": APART[0], "c{}/masks/1.png": APART[1]},
+        {"c{}/seg_old.png": APART[0], "c{}/seg_corrected.png": APART[1]},
+        {"c{}/tumour_manual.png": blob(), "c{}/tumour_auto.png": APART[2]},
+        {"c{}/seg_tumour.png": APART[0], "c{}/seg_tumourContour.png": APART[1]},
+    ],
+)
+def test_observers_versions_lines_and_numbered_pieces_are_no_classes(tmp_path: Path, masks: dict[str, Array]) -> None:
+    for i in range(8):
+        picture(tmp_path / f"c{i}/ct.png", i)
+        for name, mask in masks.items():
+            save(tmp_path / name.format(i, 20190 + i), mask * np.uint8(255))
+    with pytest.raises(Question):
+        find_cases_unasked(tmp_path)
+
+
+@pytest.mark.parametrize("pieces", [("{}_liver.png", "{}_spleen.png"), ("x{}a.png", "x{}b.png")])
+def test_organs_and_pieces_that_overlap_are_no_parts(tmp_path: Path, pieces: tuple[str, str]) -> None:
+    for i in range(4):
+        picture(tmp_path / f"c{i}/images/c{i}.png", i)
+        for shift, name in enumerate(pieces):
+            piece = APART[shift] if "liver" in pieces[0] else np.roll(blob(), shift, 0)
+            save(tmp_path / f"c{i}/masks/{name.format(2019 + i)}", piece * np.uint8(255))
+    with refused("case-several-masks", naming="--parts"):
+        find_cases_unasked(tmp_path)
+
+
+def test_a_class_that_the_first_case_lacks_is_a_class(tmp_path: Path) -> None:
+    cases(tmp_path, ["s{}/ct.png"], {"s{}/segmentations/liver.png": APART[0], "s{}/segmentations/kidney.png": APART[1]})
+    (tmp_path / "s0/segmentations/kidney.png").unlink()
+    assert set(understand(tmp_path, ImportOptions(), ".").config.classes.values()) == {"background", "kidney", "liver"}
+
+
+def test_a_mask_that_no_answer_takes_makes_it_a_question(tmp_path: Path) -> None:
+    masks = {"s{}/seg_liver.png": APART[0], "s{}/seg_spleen.png": APART[1]}
+    cases(tmp_path, ["s{}/ct.png"], masks, count=8)
+    save(tmp_path / "s2/seg_rare.png", APART[2] * np.uint8(255))
+    with pytest.raises(Question):
+        find_cases_unasked(tmp_path)
+
+
+def test_a_hundred_organs_are_classes(tmp_path: Path) -> None:
+    organs = [f"{part}_{'x' * (1 + i)}" for part in ("lobe", "muscle") for i in range(30)]
+    organs += [f"rib_left_{i}" for i in range(1, 41)]
+    for i in range(2):
+        picture(tmp_path / f"s{i}/ct.png", i)
+        for at, organ in enumerate(organs):
+            mask = np.zeros(SIZE, np.uint8)
+            mask[at // 40, at % 40] = 255
+            save(tmp_path / f"s{i}/segmentations/{organ}.png", mask)
+    found = understand(tmp_path, ImportOptions(), ".")
+    assert len(found.config.classes) == 101
+    assert all(case.mask is not None for case in found.cases)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "others"),
+    [
+        ("T1/P{}.png", "T1/P{}.png"),
+        ("imagesTr/P{}_T1.png", "imagesTs/P{}_T1.png"),
+        ("train/T1/P{}.png", "unlabelled/T1/P{}.png"),
+    ],
+)
+def test_unlabelled_images_have_channels_too(tmp_path: Path, labelled: str, others: str) -> None:
+    for i in range(10):
+        for word in ("T1", "T2"):
+            picture(tmp_path / (labelled if i < 4 else others).format(i).replace("T1", word), i)
+    for i in range(4):
+        save(tmp_path / f"labelsTr/P{i}.png", blob(255))
+    found, used = find_cases_unasked(tmp_path)
+    assert used is not None and "{T1,T2}" in used
+    assert (len(found.cases), sum(case.mask is not None for case in found.cases)) == (10, 4)
+    assert all(len(case.image.files) == 2 for case in found.cases)
+
+
+def test_bids_visits_find_their_masks(tmp_path: Path) -> None:
+    for subject in range(1, 4):
+        for visit in range(1, 4):
+            name = f"sub-0{subject}/ses-0{visit}/anat/sub-0{subject}_ses-0{visit}"
+            for word in ("T1w", "FLAIR"):
+                picture(tmp_path / f"{name}_{word}.png", subject)
+            save(tmp_path / f"{name}_label-lesion_mask.png", blob(255))
+    found, _ = find_cases_unasked(tmp_path)
+    pairs = {(case.image.files[0].parent, case.mask.parent) for case in found.cases if case.mask}
+    assert len(pairs) == 9
+    assert all(image == mask for image, mask in pairs)

@@ -11,7 +11,8 @@ from refusals import refused
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
-from ucseg.folder.inputs import Wanted, find_inputs
+from ucseg.folder.inputs import find_inputs
+from ucseg.folder.like_training import Wanted, require_one_kind
 from ucseg.folder.listing import list_scans
 from ucseg.scans.address import Address
 from ucseg.scans.content import content_of
@@ -204,19 +205,52 @@ def test_files_that_were_channels_in_training_are_channels_of_a_folder(tmp_path:
 
 
 def test_of_a_folder_only_files_like_those_of_training_are_scans(tmp_path: Path) -> None:
-    touch(tmp_path, "a/p1_t1.png", "a/p1_flair.png", "b/x.png", "b/y.png")
-    found = find_inputs([tmp_path / "a"], tmp_path / "out", wanted=Wanted(trained="*_flair.png"))
-    assert [item.address.name for item in found.scans] == ["p1_flair.png"]
+    touch(tmp_path, "a/p1_t1.png", "a/p1_FLAIR.tif", "b/x.png", "b/y.png")
+    trained = Wanted(trained="*_flair.png")
+    found = find_inputs([tmp_path / "a"], tmp_path / "out", wanted=trained)
+    assert [item.address.name for item in found.scans] == ["p1_FLAIR.tif"]
     assert [file.name for file in found.others] == ["p1_t1.png"]
-    # A folder without such files is called otherwise: all of it counts, unless the user says the pattern.
-    assert len(find_inputs([tmp_path / "b"], tmp_path / "out", wanted=Wanted(trained="*_flair.png")).scans) == 2
+    # A folder without such files is called otherwise: all of it counts, and that is reported.
+    found = find_inputs([tmp_path / "b"], tmp_path / "out", wanted=trained)
+    assert (len(found.scans), found.unlike) == (2, [tmp_path / "b"])
     with refused("pattern-no-file", naming="--images"):
         find_inputs([tmp_path / "b"], tmp_path / "out", wanted=Wanted(images="*_flair.png"))
-    named = find_inputs([tmp_path / "a/p1_t1.png"], tmp_path / "out", wanted=Wanted(trained="*_flair.png"))
+    named = find_inputs([tmp_path / "a/p1_t1.png"], tmp_path / "out", wanted=trained)
     assert [item.address.name for item in named.scans] == ["p1_t1.png"]
 
 
-def test_channels_that_are_named_by_their_sequence_alone_are_called_as_their_folder(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{case}/{name}.nii.gz" for case in ("s1", "s2") for name in ("FLAIR", "T1")))
-    found = find_inputs([tmp_path], tmp_path / "out", wanted=Wanted(2, trained="*/{FLAIR,T1}.nii.gz"))
-    assert sorted(item.case for item in found.scans) == ["s1", "s2"]
+@pytest.mark.parametrize(("trained", "scans"), [("T1/*", 1), ("*.nii.gz", 3), ("P*.png", 3), ("images/*", 3), ("", 3)])
+def test_a_pattern_that_says_no_kind_of_image_leaves_nothing_out(tmp_path: Path, trained: str, scans: int) -> None:
+    touch(tmp_path, "T1/P1.png", "T2/P1.png", "images/q.nii.gz")
+    found = find_inputs([tmp_path], tmp_path / "out", wanted=Wanted(trained=trained))
+    assert (len(found.scans), len(found.others), found.unlike) == (scans, 3 - scans, [])
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "cases"),
+    [
+        ("{case}/{word}.nii.gz", "*/{FLAIR,T1}.nii.gz", ["s1", "s2"]),
+        ("{case}/20190101/{word}.nii.gz", "*/{FLAIR,T1}.nii.gz", ["s1_20190101", "s2_20190101"]),
+        ("{case}/{word}/img.nii.gz", "*/{FLAIR,T1}/*", ["s1_img", "s2_img"]),
+    ],
+)
+def test_channels_are_called_as_their_folder(tmp_path: Path, files: str, pattern: str, cases: list[str]) -> None:
+    touch(tmp_path, *(files.format(case=case, word=word) for case in ("s1", "s2") for word in ("FLAIR", "T1")))
+    found = find_inputs([tmp_path], tmp_path / "out", wanted=Wanted(2, trained=pattern))
+    assert sorted(item.case for item in found.scans) == cases
+
+
+def test_channels_in_another_order_than_in_training_are_refused(tmp_path: Path) -> None:
+    files = touch(tmp_path, "p_t1.nii.gz", "p_t2.nii.gz")
+    trained = Wanted(2, trained=SEQUENCES)
+    for paths, wanted in (
+        ([files[0].with_name("p_{t2,t1}.nii.gz")], trained),
+        ([tmp_path], Wanted(2, "*_{t2,t1}.nii.gz", SEQUENCES)),
+    ):
+        with refused("channels-order", naming="t1, t2"):
+            find_inputs(paths, tmp_path / "out", wanted=wanted)
+    assert find_inputs([files[0].with_name("p_{t1,t2}.nii.gz")], tmp_path / "out", wanted=trained).scans
+    runs = [tmp_path / "r1", tmp_path / "r2"]
+    with refused("runs-channels", naming=["r2", "t1, t2"]):
+        require_one_kind(runs, [SEQUENCES, "**/{t2,t1}/*"])
+    require_one_kind(runs, [SEQUENCES, "**/{t1,t2}/*"])

@@ -8,7 +8,8 @@ from PIL import Image
 
 from refusals import refused
 from ucseg.cli.init import init
-from ucseg.folder.inputs import Wanted, find_inputs
+from ucseg.folder.inputs import find_inputs
+from ucseg.folder.like_training import Wanted
 from ucseg.scans.address import Address
 from ucseg.scans.channels import missing_channels
 from ucseg.scans.reading import files_of, read_header, read_mask, read_scan

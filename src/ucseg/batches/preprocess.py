@@ -192,7 +192,7 @@ def _with_channels(scan: Scan, channels: int) -> Array:
         raise UserError("scan-channels", f"{scan.source}: {missing}; put it beside the others.")
     fix = "convert it or leave it out"
     if found == 1:
-        fix = "if its channels are several files, name them with --images '*_{a,b}.nii.gz'; else leave it out"
+        fix = "if its channels are several files, name them as one, 'X_{a,b}.nii.gz' (--images for a folder)"
     raise UserError(
         "scan-channels",
         f"{scan.source}: has {found} channel{'s' * (found != 1)}, the model's images have {channels}; {fix}.",

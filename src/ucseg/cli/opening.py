@@ -26,7 +26,7 @@ class Opened:
         inputs: the scans.
         unfinished: of models whose weights are not final: why.
         geometry: how NIfTI headers that say two things were read in training.
-        images: pattern of the files that were images of training; "" if all were.
+        images: pattern of the files that were images of training, of the first model; "" if all were.
     """
 
     make: Callable[..., AnyPredictor]
@@ -57,8 +57,17 @@ def trained(run: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
         scans,
         unfinished,
         geometry=lambda: RunFolder(run).config.get("data", {}).get("geometry"),
-        images=lambda: RunFolder(run).config.get("images", ""),
+        images=partial(_images_of, runs),
     )
+
+
+def _images_of(runs: Sequence[Path]) -> str:
+    from ucseg.folder.like_training import require_one_kind
+    from ucseg.training.run_folder import RunFolder
+
+    patterns = [str(RunFolder(run).config.get("images", "")) for run in runs]
+    require_one_kind(runs, patterns)
+    return patterns[0]
 
 
 def exported(model: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:

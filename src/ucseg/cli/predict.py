@@ -116,7 +116,8 @@ def predict(
         Interrupted: stopped by the user; what is done is kept.
     """
     from ucseg.cli import opening
-    from ucseg.folder.inputs import Wanted, find_inputs
+    from ucseg.folder.inputs import find_inputs
+    from ucseg.folder.like_training import Wanted
     from ucseg.inference.cases import predict_cases, require_kind
     from ucseg.inference.exported import is_exported
     from ucseg.inference.outputs import CaseFiles, PredictionFolder

@@ -11,7 +11,8 @@ from ucseg.cli.training_words import found_nothing
 from ucseg.errors import UserError, some
 
 if TYPE_CHECKING:
-    from ucseg.folder.inputs import FoundInputs, Input, Wanted
+    from ucseg.folder.inputs import FoundInputs, Input
+    from ucseg.folder.like_training import Wanted
     from ucseg.inference.ensemble import AnyPredictor
     from ucseg.inference.outputs import PredictionFolder
 
@@ -33,6 +34,9 @@ def say_what_is_left_out(found: FoundInputs, wanted: Wanted) -> None:
             "masks-left-out",
             f"Left out as masks, by folder or name: {len(found.masks)} ({names}); {HOW_TO_PREDICT_MASKS}.",
         )
+    for folder in found.unlike:
+        said = f"{folder}: no file is called as the images of training, '{wanted.trained}'"
+        say("unlike-training", f"{said}, so all are taken; if that is wrong, say with --images which.", "yellow")
     if found.others:
         names = some([file.name for file in found.others])
         which = f"--images '{wanted.images}'" if wanted.images else f"the images of training, '{wanted.trained}'"

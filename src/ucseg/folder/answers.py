@@ -7,21 +7,22 @@ which share no voxel, has two classes. What overlaps otherwise, and two copies o
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
+from random import Random
 from statistics import median
 
 import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.folder.pairing import Found, find_cases
-from ucseg.folder.patterns import Pattern
+from ucseg.folder.patterns import MISSING, Pattern
 from ucseg.folder.questions import Option, Question
 from ucseg.machine.pool import for_each
-from ucseg.scans.address import Address
+from ucseg.scans.address import CLASSES, Address, ending_of
 from ucseg.scans.channels import only_channel
 from ucseg.scans.reading import read_header, read_mask
 from ucseg.types import Array
@@ -29,13 +30,23 @@ from ucseg.types import Array
 _SAMPLE = 24
 _MOST_OF_OUTER = 0.5
 """Of a structure inside another one. Larger parts may be one structure, drawn twice."""
+_ORGANS = 8
 _SEQUENCES = re.compile(
-    r"t[12](c|ce|gd|km|n|w|f|s|post|star)?|(t2)?flair|st?ir|ir|pdw?|dwi|adc|hbv|b\d{2,4}|swi|dti|fa|md|dce|dsc|asl"
-    r"|cbf|cbv|mtt|tmax|ttp|lge|de|c0|cine|b?ssfp|(in|out|opp|opposed)(phase)?|ip|op|fat|water"
+    r"t[12](c|ce|gd|km|n|w|f|s|post|star)?|(t2)?flair|st?ir|ir|pdw?|dwi|adc|hbv|b(0|50|[1-9]\d{2,3})|swi|dti|fa|md"
+    r"|dce|dsc|asl|cbf|cbv|mtt|tmax|ttp|lge|de|c0|cine|b?ssfp|(in|out|opp|opposed)(phase)?|ip|op|fat|water"
     r"|(cb|nc|ne|ce)?cta?|mra?|mri|pe?t|suv|fdg|spect|bmode|doppler|elasto(graphy)?"
 )
 """Words, in lower case, for what a scanner gives of one place."""
-_LINES = re.compile(r"contours?|edges?|borders?|boundar(y|ies)|outlines?|skeletons?|center|centre|lines?")
+_SCANNERS = ({"ct", "cta", "cect", "ncct", "nect"}, {"mr", "mri"})
+"""Who was in both may have been registered, or be two patients of one number."""
+_DATE = re.compile(r"\d{4,}")
+_NO_STRUCTURE = re.compile(
+    r".*(contour|edge|border|boundar|outline|skeleton|cent(er|re)|rand|kontur|observer|reader|rater|expert|annotator"
+    r"|grader|manual|auto|pred|unet|model|output|result|correct|final|draft|version).*"
+    r"|lines?|obs|ai|old|new|pre|post|before|after|ed|es|v|r"
+)
+"""Words, in lower case, of lines, and for who or what drew, or when: they may be of one structure."""
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _MEANT = {
     "images": "several images of a case are taken as its channels",
     "masks": "several masks of an image are taken as classes",
@@ -65,48 +76,94 @@ def find_cases_unasked(
     if not asked.every or given[asked.option] is not None:
         raise asked
 
-    def answered(value: str) -> tuple[Found, str | None]:
-        now = given | asked.also | {asked.option: value}
+    for every in _wider(asked.every):
+        now = given | asked.also | {asked.option: every}
         try:
-            return find_cases_unasked(folder, now["images"], now["masks"], subject, skipped, now["parts"])
-        except UserError as error:
-            raise error if isinstance(error, Question) else asked from None
+            found, pattern = find_cases_unasked(folder, now["images"], now["masks"], subject, skipped, now["parts"])
+        except Question:
+            raise
+        except UserError:
+            continue
+        if not _lost(found) and _say_one_case(folder, asked.option, every) and _hold_one_case(asked.option, found):
+            one = f"; to take one of them, give --{asked.option} '{asked.one}'" if asked.one else ""
+            note = f"{_MEANT[asked.option]}: --{asked.option} '{every}'{one}."
+            return replace(found, notes=[note, *found.notes]), pattern
+    raise asked
 
-    found, pattern = answered(asked.every)
-    words = Pattern(folder, asked.every, "").words
-    if not (_say_one_case(asked.option, words) and _hold_one_case(asked.option, found)):
-        raise asked
-    one = f"; to take one of them, give --{asked.option} '{asked.one}'" if asked.one else ""
-    note = f"{_MEANT[asked.option]}: --{asked.option} '{asked.every}'{one}."
-    return replace(found, notes=[note, *found.notes]), pattern
+
+def _wider(pattern: str) -> list[str]:
+    """A pattern with braces without what stands before them, which may be of some cases alone; then the pattern."""
+    before, brace, after = pattern.partition("{")
+    folders, _, name = before.rpartition("/")
+    sign = name[-1:] if name[-1:] in "_-. " else ""
+    within = "/" in after.partition("}")[2]  # the braces are in the name of a folder
+    wide = f"{'**/' if folders or within else ''}{'*' if name else ''}{sign}{brace}{after}"
+    return list(dict.fromkeys([wide, pattern])) if brace and not (within and name) else [pattern]
 
 
-def _say_one_case(option: Option, words: Sequence[str]) -> bool:
+def _lost(found: Found) -> bool:
+    """Whether scans are left out, and not for a missing channel: they are of the folder's cases too."""
+    scans = [one for one in found.left_out if ending_of(one.file.name.removesuffix(CLASSES))]
+    return any(not one.reason.startswith(MISSING) for one in scans)
+
+
+def _say_one_case(folder: Path, option: Option, pattern: str) -> bool:
     """Whether the words in which files differ say that all of them belong together."""
+    words = Pattern(folder, pattern, "").words
+    if option == "parts":
+        return True
+    if option == "masks":
+        names = [" ".join(_WORD.findall(word)).lower() for word in words]
+        said = [part for name in names for part in name.split()]
+        numbered = len(names) - len(set(names))  # lesion1, lesion2; of many organs, vertebrae and ribs are so too
+        few = numbered == 0 or (len(names) > _ORGANS and 2 * numbered <= len(names))
+        return bool(names) and few and not any(map(_NO_STRUCTURE.fullmatch, said))
     parts = [re.findall(r"[a-z0-9]+", word.lower()) for word in words]
-    if option == "images":
-        known = [frozenset(filter(_SEQUENCES.fullmatch, of)) for of in parts]
-        return len(known) > 1 and all(known) and len(set(known)) == len(known)
-    return option == "parts" or (bool(parts) and not any(map(_LINES.fullmatch, chain.from_iterable(parts))))
+    known = [frozenset(filter(_SEQUENCES.fullmatch, of)) for of in parts]
+    every = frozenset(chain.from_iterable(parts))
+    alike = all(every & scanner for scanner in _SCANNERS) or any(map(_DATE.fullmatch, every))
+    return len(known) > 1 and all(known) and len(set(known)) == len(known) and not alike
 
 
 def _hold_one_case(option: Option, found: Found) -> bool:
     """Whether a sample of files can be what their names say."""
-    sample = _sample(case.image if option == "images" else case.mask for case in found.cases)
-    if option == "masks":
-        return _hold_structures(sample)
-    return bool(sample) and (option == "parts" or all(for_each(_is_on_one_grid, sample)))
-
-
-def _sample(files: Iterable[Address | None]) -> list[Address]:
+    files = [case.image if option == "images" else case.mask for case in found.cases]
     several = [one for one in files if one is not None and one.several]
-    return several[:: max(1, len(several) // _SAMPLE)]
+    sample = Random(0).sample(several, min(_SAMPLE, len(several)))
+    if option == "images":
+        return bool(sample) and all(for_each(_is_on_one_grid, sample))
+    if option == "parts":
+        return bool(sample) and not _repeat(several) and all(for_each(_are_apart, sample))
+    return _hold_structures(sample)
 
 
 def _is_on_one_grid(image: Address) -> bool:
     try:
         read_header(image)
     except UserError:
+        return False
+    return True
+
+
+def _repeat(masks: Sequence[Address]) -> bool:
+    """Whether words in which the parts of a mask differ occur in other masks too: liver and spleen are no parts."""
+    counts = Counter[str]()
+    for mask in masks:
+        names = [set(_WORD.findall(file.name.removesuffix(mask.ending).lower())) for file in mask.files]
+        counts.update(word for word in set.union(*names) - set.intersection(*names) if len(word) > 2)
+    return bool(counts) and max(counts.values()) > max(2, len(masks) / 10)
+
+
+def _are_apart(mask: Address) -> bool:
+    """Whether the parts of a mask hold one value each, and share no voxel."""
+    try:
+        inside = [_structure(only_channel(read_mask(one))) for one in mask.singles]
+        taken = None
+        for one in inside:
+            if one is None or (taken is not None and (taken & one).any()):
+                return False
+            taken = one if taken is None else taken | one
+    except (UserError, ValueError):  # parts of two shapes
         return False
     return True
 
@@ -120,7 +177,7 @@ def _hold_structures(masks: Sequence[Address]) -> bool:
     sizes = defaultdict(list)
     for pair, size in chain.from_iterable(one.items() for one in found):
         sizes[pair].append(size)
-    return bool(sizes) and all(median(of) <= _MOST_OF_OUTER for of in sizes.values())
+    return bool(sizes) and all((not any(of) or all(of)) and median(of) <= _MOST_OF_OUTER for of in sizes.values())
 
 
 def _shared(mask: Address) -> dict[tuple[str, str], float] | None:

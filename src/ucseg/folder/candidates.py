@@ -23,6 +23,8 @@ from ucseg.folder.questions import Question
 from ucseg.folder.roles import ScanFile
 from ucseg.scans.address import Address
 
+_SINGLE = 0.75
+"""Of files that look like masks; with fewer images, these have several each."""
 _FIRST_WORD = re.compile(r"[^_\-. ]+")
 
 
@@ -91,6 +93,15 @@ def settle(
             if exact and are_observers(others):
                 why += "; files that look like labels are of several observers"
                 return others[0][0], f"{why}; those of the first are taken: --masks '{others[0][0]}'."
+            if exact and len(others) == 1 and len(set(others[0][1].values())) <= _SINGLE * len(others[0][1]):
+                pieces, images = others[0][0], len(set(others[0][1].values()))
+                raise Question(
+                    "label-pieces",
+                    f"{folder}: {images} images have several files that look like masks, '{pieces}'; if they are parts "
+                    f"of one mask, join them with --parts '{pieces}'.",
+                    "parts",
+                    pieces,
+                )
             if exact and len(others) == 1:
                 return others[0][0], f"{why}; those that look like labels are taken: --masks '{others[0][0]}'."
         if named:
@@ -125,15 +136,20 @@ def _is_exact(folder: Path, pattern: str, labels: Mapping[Address, Address], fil
 
 
 def ask_of_two_sets(folder: Path, second: Mapping[Address, Address], pairs: Mapping[Address, Address]) -> None:
-    """Raise a UserError where half of the images have two masks, both named so. `second`: second mask -> image."""
+    """Raise a Question where half of the images have two masks, both named so. `second`: second mask -> image."""
     if len(second) < 2 or 2 * len(set(second.values())) < len(pairs):
         return
-    first = pattern_of_masks({image: pairs[image] for image in second.values()}, folder)
-    other = pattern_of_masks({image: mask for mask, image in second.items()}, folder)
-    raise UserError(
+    firsts, others = {image: pairs[image] for image in second.values()}, {image: one for one, image in second.items()}
+    first, other = pattern_of_masks(firsts, folder), pattern_of_masks(others, folder)
+    together = in_braces({first: list(firsts.values()), other: list(others.values())}, folder)
+    classes = f", take both as classes with --masks '{together}'" if together else ""
+    raise Question(
         "label-candidates",
-        f"{folder}: {len(set(second.values()))} images have two masks, '{first}' and '{other}'; choose with --masks "
-        f"'{first}' or --masks '{other}', or join all as parts of one mask with --parts.",
+        f"{folder}: {len(firsts)} images have two masks, '{first}' and '{other}'; choose with --masks '{first}' or "
+        f"--masks '{other}'{classes}, or join all as parts of one mask with --parts.",
+        "masks",
+        together,
+        first,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
 from ucseg.folder.questions import Option, Question
@@ -71,10 +72,10 @@ def _ask(places: Places, folder: Path, masks: str | None) -> None:
         asked = [place for place in places.values() if len(place[several]) > 1 and len(place[1 - several]) == 1]
         if 2 * len(asked) <= len(places):
             continue
-        names = Counter(_rest(file) for place in asked for file in place[several])
-        common = [name for name, count in names.items() if 2 * count > len(asked)]
-        example = asked[0][several]
-        known = [file for file in example if _rest(file) in common]
+        files = [file for place in asked for file in place[several]]
+        names = Counter(map(_rest, files))
+        first = {_rest(file): file for file in reversed(files) if names[_rest(file)] > 1}
+        known, example = [first[name] for name in sorted(first)], asked[0][several]
         here = f"{folder}: {len(asked)} folders hold several {option} of a case"
         if len(known) < 2:
             if several == 0:
@@ -88,13 +89,14 @@ def _ask(places: Places, folder: Path, masks: str | None) -> None:
         listed = ",".join(words[:_SHOWN]) + (",..." if len(words) > _SHOWN else "")
         what = "channels" if several == 0 else "classes"
         beside = f" --masks '{masks}'" if several == 0 and masks else ""
+        plain = not set("".join(words)) & set("[,{}") and len({(one[0], one[2]) for one in patterns}) == 1
+        together = f", or take several as {what} with --{option} '{before}{{{listed}}}{after}'{beside}" if plain else ""
         raise Question(
             f"case-several-{option}",
             f"{here} ({', '.join(words[:_SHOWN])}{', ...' if len(words) > _SHOWN else ''}); choose one with --{option} "
-            f"'{before}{words[0]}{after}'{beside}, or take several as {what} with --{option} "
-            f"'{before}{{{listed}}}{after}'{beside}.",
+            f"'{before}{words[0]}{after}'{beside}{together}.",
             option,
-            f"{before}{{{','.join(words)}}}{after}",
+            f"{before}{{{','.join(words)}}}{after}" if plain else "",
             f"{before}{words[0]}{after}",
             {"masks": masks} if beside else None,
         )
@@ -112,6 +114,9 @@ def _pattern(file: ScanFile) -> tuple[str, str, str]:
     ending = file.address.ending
     if rest == file.name:
         parent = path.parent.name
-        return ("*/" if parent == file.folders[-1] else f"*/{parent}/"), rest, ending
+        return ("*/" if parent == file.folders[-1] else f"*/{escape(parent)}/"), escape(rest), ending
     word = rest.lstrip("_.- ")
-    return f"*{rest[: len(rest) - len(word)]}", word, ending
+    if file.name.startswith(rest):  # the name of the folder is at the end: liver_c1
+        word = rest.rstrip("_.- ")
+        return "*/", escape(word), f"{escape(rest[len(word) :])}*{ending}"
+    return f"*{escape(rest[: len(rest) - len(word)])}", escape(word), ending

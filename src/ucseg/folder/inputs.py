@@ -12,8 +12,8 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
+from ucseg.folder.like_training import ANY, Wanted, like_training
 from ucseg.folder.listing import Listed, is_empty, is_ome_zarr, list_scans, readable
-from ucseg.folder.patterns import Pattern
 from ucseg.folder.predictions import is_prediction
 from ucseg.folder.roles import below_folder, named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
@@ -38,27 +38,14 @@ class FoundInputs:
     masks: list[Address] = field(default_factory=list)
     others: list[Address] = field(default_factory=list)
     """Scans of folders that are not what the images of training were."""
+    unlike: list[Path] = field(default_factory=list)
+    """Folders in which no scan is called as those of training, so that all of them count."""
     of_dataset: bool = False
     """Some are cases of a dataset: to label those of its test would leak."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which scans of a folder a model takes.
-
-    Attributes:
-        channels: of its images. That many files CASE_0000, CASE_0001, ... of one channel are one scan.
-        images: pattern that the user gave; "" for none.
-        trained: pattern of the images of training, which counts where it finds something.
-    """
-
-    channels: int = 1
-    images: str = ""
-    trained: str = ""
-
-
 def find_inputs(
-    paths: Sequence[Path], out: Path, split: str = "test", wanted: Wanted = Wanted(), said: Said = NOTHING
+    paths: Sequence[Path], out: Path, split: str = "test", wanted: Wanted = ANY, said: Said = NOTHING
 ) -> FoundInputs:
     """The scans in files, folders and datasets.
 
@@ -87,6 +74,7 @@ def find_inputs(
             named.setdefault(address if address.said != NOTHING else address.as_said(said), name)
     if not named:
         raise UserError.together(result.problems)
+    wanted.require_order(named)
     result.scans = [Input(case, address) for address, case in _unique(named).items()]
     result.masks = [mask for mask in dict.fromkeys(result.masks) if mask not in named]  # one may be named by itself
     return result
@@ -129,7 +117,7 @@ def _of_folder(folder: Path, out: Path, wanted: Wanted, result: FoundInputs) -> 
     result.problems += [UserError("input-left-out", f"{one.file}: {one.reason}") for one in left_out if one.of_scan]
     named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
     if wanted.images:
-        said = Pattern(folder, wanted.images, "--images")
+        said = wanted.pattern(folder)
         named -= {one.address for one in scans if said.match(below_folder(folder, one))}
     masks = [one.address for one in scans if one.address in named]
     scans = [one for one in scans if one.address not in named]
@@ -156,18 +144,13 @@ def _of_folder(folder: Path, out: Path, wanted: Wanted, result: FoundInputs) -> 
 
 
 def _matching(folder: Path, scans: Sequence[Listed], wanted: Wanted, result: FoundInputs) -> list[Address]:
-    """The scans that a pattern says, those of several files as one; all where there is no pattern.
-
-    That of training says nothing where it finds none: the folder is called otherwise.
-    """
-    every = [one.address for one in scans]
-    pattern = Pattern(folder, wanted.images or wanted.trained or None, "--images")
-    found = {one.address: match for one in scans if (match := pattern.match(below_folder(folder, one)))}
-    if wanted.images:
-        pattern.require(folder, found)
-    if not found:
-        return every
-    result.others += [address for address in every if address not in found]
+    """The scans that are like the images of training, those of several files as one."""
+    pattern = wanted.pattern(folder)
+    found, every = like_training(folder, scans, wanted)
+    if every:
+        result.unlike += [folder] if pattern.given else []
+        return [one.address for one in scans]
+    result.others += [one.address for one in scans if one.address not in found]
     if not pattern.words:
         return list(found)
     together, missing = pattern.together(folder, found)
@@ -229,6 +212,12 @@ def _unique(named: dict[Address, str]) -> dict[Address, str]:
     return {address: names[address] for address in named}
 
 
+def _folders_of(address: Address, name: str) -> tuple[str, ...]:
+    """The folders above a scan, without braces, and without the one that gave it its name."""
+    folders = tuple(part for part in address.parent.parts[1:] if "{" not in part)
+    return folders[:-1] if address.several and folders[-1:] == (name,) else folders
+
+
 def _distinct(group: list[Address], named: dict[Address, str]) -> list[str]:
     depths = range(max(len(one.path.parts) for one in group) - 1)
     # Names that differ by case only (scan_png, scan_PNG) come last, and get numbers too.
@@ -236,7 +225,7 @@ def _distinct(group: list[Address], named: dict[Address, str]) -> list[str]:
     for fold, ending, depth in itertools.product(folded, (False, True), depths):
         names = []
         for one in group:
-            parents = one.parent.parts[1:][-depth:] if depth else ()
+            parents = _folders_of(one, named[one])[-depth:] if depth else ()
             names.append("_".join([*parents, named[one], *([one.file.suffix[1:]] if ending else [])]))
         if len({fold(name) for name in names}) == len(group):
             return names

@@ -18,7 +18,7 @@ from ucseg.folder.likely_masks import look_like_labels
 from ucseg.folder.patterns import Pattern
 from ucseg.folder.questions import Option, Question
 from ucseg.folder.roles import ScanFile, own_split
-from ucseg.scans.address import Address, common_start, without_ending
+from ucseg.scans.address import Address, common_start, ending_of, without_ending
 
 _WORD = re.compile(r"[^\W_]+")
 _BETWEEN = "-_./ *"
@@ -45,6 +45,11 @@ class Kinds:
         self._case = {
             one: {word for word, at in words if (at and word.isdigit()) or self._is_rare(word, there[word, at])}
             for one, words in places.items()
+        }
+
+        self._order = {
+            one: [word for word in _WORD.findall(without_ending(PurePosixPath(path).name)) if word in self._case[one]]
+            for one, path in self._paths.items()
         }
 
     def of(self, files: Iterable[Address]) -> dict[str, list[Address]]:
@@ -84,7 +89,9 @@ class Kinds:
             }
             if weights:
                 most = max(weights.values())
-                return [image for image, weight in weights.items() if weight == most]
+                found = [image for image, weight in weights.items() if weight == most]
+                in_order = [image for image in found if self._order[image] == self._order[mask]]  # 3_12 is not 12_3
+                return in_order or found
         return []
 
     def pattern(self, files: Collection[Address]) -> str:
@@ -100,7 +107,11 @@ class Kinds:
         says = any(map(str.isalpha, without_ending(end)))
         end = escape(end) if len(names) == 1 else f"*{escape(end)}"
         ends = ([end] if len(names) > 1 else [f"**/{end}"]) if says else []
-        for text in [*ends, *(f"{place}*" for place in places), *(place + end for place in places)]:
+        begin, begins = common_start(sorted(names)).rstrip("0123456789"), []
+        endings = {ending_of(name) for name in names}
+        if len(endings) == 1 and any(map(str.isalpha, begin)):
+            begins.append(f"**/{escape(begin)}*{endings.pop()}")
+        for text in [*ends, *(f"{place}*" for place in places), *(place + end for place in places), *begins]:
             pattern = Pattern(self.folder, text, "--masks")
             if {one for one, path in self._paths.items() if pattern.match(Path(path))} == set(files):
                 return text
@@ -142,7 +153,8 @@ def pair_by_shared_words(
             masks_of[image].append(mask)
     if 2 * sum(len(found) > 1 for found in fits.values()) > len(masks):
         what = "masks fit several images of their case"
-        _ask("mask-fits-several", "images", what, "channels", masks_glob, kinds, masks_of)
+        every = {image.address: masks_of.get(image.address, []) for image in images if image.address not in labels}
+        _ask("mask-fits-several", "images", what, "channels", masks_glob, kinds, every)
     elif 2 * sum(len(found) > 1 for found in masks_of.values()) > len(masks_of):
         _ask("image-fits-several", "masks", "images have several masks", "classes", None, kinds, fits)
     pairs_found = {found[0]: mask for mask, found in fits.items() if len(found) == 1 and len(masks_of[found[0]]) == 1}
@@ -168,7 +180,7 @@ def _ask(
         masks: pattern to give beside --images.
     """
     found = {kinds.pattern(files): files for files in sets_of(kinds, targets)}
-    splits = {own_split(Path(file.below(kinds.folder))) for file in targets}
+    splits = {own_split(Path(file.below(kinds.folder))) for file, reached in targets.items() if reached}
     if len(found) < 2 or "" in found or len(splits) > 1 or any(file.several for file in targets):
         return
     listed = ", ".join(f"'{pattern}' ({len(files)})" for pattern, files in found.items())
@@ -184,11 +196,13 @@ def sets_of(kinds: Kinds, targets: Mapping[Address, Collection[Address]]) -> lis
     """Files by kind, where kinds that have no target in common are one: folders of two hospitals, train and test.
 
     Args:
-        targets: image -> its masks, or mask -> its images.
+        targets: image -> its masks, or mask -> its images; files without any only count beside others of their kind.
     """
     found: list[tuple[list[Address], set[Address]]] = []
     for files in kinds.of(targets).values():
         reached = {target for file in files for target in targets[file]}
+        if not reached:
+            continue
         files_there, targets_there = next((one for one in found if one[1].isdisjoint(reached)), ([], set()))
         if not files_there:
             found.append((files_there, targets_there))

@@ -10,9 +10,13 @@ from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
-from ucseg.scans.address import CLASSES, Address
+from ucseg.scans.address import CLASSES, Address, without_ending
 
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+
+
+MISSING = "of its channels"
+"""Begins the reason why a case is left out of which some files are not there."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class Match:
     Attributes:
         star: what the star in the pattern's name stands for; "" without a single star.
         word: which of the words in braces it holds; "" without braces.
+        written: that word, as the path has it.
         around: the path before and after that word: what files that belong together have in common.
     """
 
     star: str = ""
     word: str = ""
+    written: str = ""
     around: tuple[str, str] = ("", "")
 
 
@@ -48,12 +54,13 @@ class Pattern:
 
     Args:
         option: that the user gave it to; None as `text`: the option was not given, and nothing fits.
+        loosely: upper and lower case, and the ending of files, do not count.
 
     Raises:
         UserError: there are two pairs of braces, or two words in them are one.
     """
 
-    def __init__(self, folder: Path, text: str | None, option: str) -> None:
+    def __init__(self, folder: Path, text: str | None, option: str, loosely: bool = False) -> None:
         self.given = text is not None
         self._said = f"{option} '{text}'"
         self.words: list[str] = []
@@ -61,6 +68,9 @@ class Pattern:
         if text is None:
             return
         text = text.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
+        if loosely and (name := without_ending(text)) != text:
+            text = f"{name}.*"
+        self._case = re.IGNORECASE if loosely else re.NOFLAG
         braces = list(_BRACES.finditer(text))
         if braces:
             self.words = [word.strip() for word in braces[0][1].split(",")]
@@ -74,7 +84,7 @@ class Pattern:
             name = PurePosixPath(one).name
             single = name.count("*") == 1 and not set(name) & set("?[")
             star = re.compile("(.*)".join(map(re.escape, name.split("*")))) if single else None
-            self._single.append((word, re.compile(translate(one)), star))
+            self._single.append((word, re.compile(translate(one), self._case), star))
 
     def require(self, folder: Path, found: Collection[object]) -> None:
         """Raise a UserError if the pattern was given and nothing in the folder matches."""
@@ -106,10 +116,10 @@ class Pattern:
             there = {word: group[word] for word in self.words if word in group}
             absent = [word for word in self.words if word not in group]
             if absent and not classes:
-                reason = f"of its channels {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"
+                reason = f"{MISSING} {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"
                 missing.append((list(there.values()), reason))
                 continue
-            inside = ",".join(there) + "," * (len(there) == 1)
+            inside = ",".join(found[file].written for file in there.values()) + "," * (len(there) == 1)
             path = folder / f"{before}{{{inside}}}{after}{CLASSES if classes else ''}"
             joined.append(Together(Address.of(path), list(there.values()), before + after))
         return joined, missing
@@ -121,6 +131,9 @@ class Pattern:
             # "**/x" also means x in the folder itself.
             if whole.fullmatch(path) or whole.fullmatch("./" + path):
                 found = star.fullmatch(relative.name) if star else None
-                at = path.rfind(word)
-                return Match(found[1] if found else "", word, (path[:at], path[at + len(word) :]) if word else ("", ""))
+                if not word:
+                    return Match(found[1] if found else "")
+                at = (path.lower() if self._case else path).rfind(word.lower() if self._case else word)
+                end = at + len(word)
+                return Match(found[1] if found else "", word, path[at:end], (path[:at], path[end:]))
         return None

@@ -161,6 +161,11 @@ def without_image_word(key: str) -> str:
     return _key(_IMAGE_WORD_FIRST, key)
 
 
+def says_nothing(folder: str) -> bool:
+    """Whether the name of a folder says no more than that images or a split are in it."""
+    return not folder or _IMAGE_FOLDER.fullmatch(folder) is not None or own_split(Path(folder, "x")) != ""
+
+
 def own_split(relative: Path) -> str:
     """The split that a folder of the path names, the outermost first; "" when none does."""
     for part in relative.parts[:-1]:

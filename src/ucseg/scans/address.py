@@ -86,7 +86,7 @@ class Address:
         home = next((parent for parent in path.parents if parent.is_dir()), Path())
         text = str(path.relative_to(home))
         folder, _, series = text.rpartition("#")
-        if folder and (home / folder).is_dir():
+        if folder and _is_there(home / folder) and (home / folder).is_dir():
             return cls(path, (home / folder,), series)
         if match := _BRACES.search(text):
             before, after = text[: match.start()], text[match.end() :]
@@ -158,6 +158,12 @@ class Address:
         """What a mask of one file a class calls its classes, in the order of `files`; else nothing."""
         match = _BRACES.search(str(self.path)) if self.part == "classes" else None
         return [name.strip() for name in match[1].split(",") if name.strip()] if match else []
+
+    @property
+    def words(self) -> list[str]:
+        """What is in the braces of several files, in order; else nothing."""
+        match = _BRACES.search(str(self.path)) if self.several else None
+        return [name.strip() for name in match[1].split(",")] if match else []
 
     @property
     def singles(self) -> list[Address]:

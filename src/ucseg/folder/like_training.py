@@ -1,0 +1,90 @@
+"""Which scans of a folder are like the images of training? Of several sequences those, as channels in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ucseg.errors import UserError
+from ucseg.folder.listing import Listed
+from ucseg.folder.patterns import Match, Pattern
+from ucseg.folder.roles import below_folder, says_nothing
+from ucseg.scans.address import Address, without_ending
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which scans of a folder a model takes.
+
+    Attributes:
+        channels: of its images. That many files CASE_0000, CASE_0001, ... of one channel are one scan.
+        images: pattern that the user gave; "" for none.
+        trained: pattern of the images of training; "" where all were.
+    """
+
+    channels: int = 1
+    images: str = ""
+    trained: str = ""
+
+    def pattern(self, folder: Path) -> Pattern:
+        """That of the user; else that of training, if it says what kind of image a file is."""
+        if self.images:
+            return Pattern(folder, self.images, "--images")
+        return Pattern(folder, self.trained if _says_a_kind(self.trained) else None, "--images", loosely=True)
+
+    def require_order(self, scans: Iterable[Address]) -> None:
+        """Raise a UserError if the channels of scans are those of training in another order."""
+        words = _channels(self.trained)
+        wrong = [scan for scan in scans if _is_other_order([word.lower() for word in scan.words], words)]
+        if wrong:
+            raise UserError(
+                "channels-order",
+                f"{wrong[0]}: its channels are in another order than in training ({', '.join(words)}); write them so"
+                f"{f', also of {len(wrong) - 1} more scans' if len(wrong) > 1 else ''}.",
+            )
+
+
+ANY = Wanted()
+"""All scans, of one channel."""
+
+
+def require_one_kind(runs: Sequence[Path], patterns: Sequence[str]) -> None:
+    """Raise a UserError if runs have the same channels in different orders."""
+    first = _channels(patterns[0])
+    for run, pattern in zip(runs, patterns, strict=True):
+        if _is_other_order(_channels(pattern), first):
+            raise UserError(
+                "runs-channels",
+                f"{run}: its channels ({', '.join(_channels(pattern))}) are in another order than those of {runs[0]} "
+                f"({', '.join(first)}); predict with them one by one.",
+            )
+
+
+def like_training(folder: Path, scans: Sequence[Listed], wanted: Wanted) -> tuple[dict[Address, Match], bool]:
+    """The scans that match, and whether all count, since nothing matches or no pattern says a kind.
+
+    Raises:
+        UserError: nothing matches the user's pattern.
+    """
+    pattern = wanted.pattern(folder)
+    found = {one.address: match for one in scans if (match := pattern.match(below_folder(folder, one)))}
+    if wanted.images:
+        pattern.require(folder, found)
+    return found, not found
+
+
+def _says_a_kind(pattern: str) -> bool:
+    """Whether a pattern has more than a patient's name, an ending, or the word for images or a split."""
+    path = PurePosixPath(pattern)
+    rest = without_ending(path.name).rpartition("*")[2]
+    folder = path.parent.name
+    return "{" in pattern or any(map(str.isalpha, rest)) or not ("*" in folder or says_nothing(folder))
+
+
+def _channels(pattern: str) -> list[str]:
+    return [word.lower() for word in Pattern(Path(), pattern, "").words]
+
+
+def _is_other_order(words: Sequence[str], others: Sequence[str]) -> bool:
+    return words != others and sorted(words) == sorted(others)
