@@ -21,6 +21,10 @@ def named(*paths: str) -> dict[str, tuple[str, str]]:
         (["patient001_frame01", "patient001_frame12", "patient2_frame1"], ["patient001", "patient001", "patient2"]),
         (["lea_slice_1", "lea_slice_2", "tom_slice_1"], ["lea", "lea", "tom"]),
         (["lea_visit1", "lea_visit2", "tom_visit1"], ["lea", "lea", "tom"]),
+        (
+            ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000"],
+            [f"BraTS-GLI-0000{i}" for i in (1, 1, 2)],
+        ),
         (["Patient_1_a", "patient_1_b", "patient_2_a"], ["Patient_1", "Patient_1", "patient_2"]),
         (["sub-3/anat/a", "sub-3/anat/b", "sub-4/anat/a"], ["sub-3", "sub-3", "sub-4"]),
     ],

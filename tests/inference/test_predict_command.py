@@ -25,7 +25,7 @@ import ucseg
 from refusals import refused
 from ucseg.cli.main import main
 from ucseg.cli.predict import _coded, predict
-from ucseg.cli.prediction_words import say_what_did_not_learn
+from ucseg.cli.prediction_words import say_what_did_not_learn, say_which_are_empty
 from ucseg.demonstration.scans import draw_dataset
 from ucseg.errors import Interrupted
 from ucseg.folder.inputs import HOW_TO_PREDICT_MASKS
@@ -125,6 +125,22 @@ def test_empty_masks_are_named_and_do_not_pass_for_the_best_ones(
         assert ("dark 1.00" in texts.get("look-or-label", "")) == (score > 0)
     scores = {case: float(row["failure_score"]) for case, row in table(out).items()}
     assert [scores[case] for case in ("b", "dark")] == pytest.approx([0, score], abs=1e-6)
+
+
+@pytest.mark.parametrize(("volumes", "never"), [([(5, 0), (7, 0)], ["tumour"]), ([(5, 0), (0, 2)], []), ([], [])])
+def test_a_class_that_every_training_mask_holds_and_no_mask_here_is_named(
+    said: list[tuple[str, str]], volumes: list[tuple[float, float]], never: list[str]
+) -> None:
+    plan = plan_2d(classes={0: "background", 1: "organ", 2: "tumour"}, always_present=(1, 2))
+    columns = outputs.volume_columns(plan)
+    rows = [{"case": "a", "status": "ok", **dict(zip(columns, volume, strict=True))} for volume in volumes]
+    files = SimpleNamespace(plan=plan)
+    here = SimpleNamespace(rows=[*rows, {"case": "b", "status": "failed"}], files=files, empty=[])
+    here.never_found = PredictionFolder.never_found.fget(here)  # type: ignore[attr-defined]
+    assert here.never_found == never
+    say_which_are_empty(cast(PredictionFolder, here))
+    assert [name in dict(said).get("classes-never-found", "") for name in never] == [True] * len(never)
+    assert len(said) == len(never)
 
 
 def test_weights_that_are_not_final_are_reported(

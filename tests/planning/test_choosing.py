@@ -212,7 +212,7 @@ def test_a_patch_that_does_not_fit_alone_is_made_smaller(tmp_path: Path) -> None
 def test_the_time_gives_the_steps() -> None:
     steps = steps_in(2, Cost(0.5, 1e9), 30)
     assert steps.value == 13_000  # (0.95 * 7200 - 10 * 30) / 0.5 = 13,080
-    with refused("hours-too-few", naming="--hours 0.01"):
+    with refused("hours-too-few", naming=["--hours 0.01", "h or more"]):
         steps_in(0.01, Cost(60, 1e9), 30)
 
 

@@ -102,6 +102,14 @@ def say_which_are_empty(folder: PredictionFolder) -> None:
             else "look at these: either there is nothing to find, or it was missed"
         )
         say("empty-masks", f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", "yellow")
+    found_some = len(empty) < sum(row["status"] == "ok" for row in folder.rows)
+    if found_some and (never := folder.never_found):
+        said = f"No mask holds {', '.join(never)}, which every labelled training mask holds"
+        say(
+            "classes-never-found",
+            f"{said}, so the model has not learned {'it' if len(never) == 1 else 'them'}.",
+            "yellow",
+        )
 
 
 def say_which_to_look_at(folder: PredictionFolder, of_dataset: bool) -> None:

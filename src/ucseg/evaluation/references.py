@@ -74,7 +74,8 @@ def of_folder(path: Path, subject: str | None, predictions: Path) -> tuple[list[
     if repeated := [name for name, count in Counter(stems).items() if count > 1]:
         raise UserError(
             "references-same-name",
-            f"{path}: several files are called '{min(repeated)}'; give a folder that holds the reference masks only.",
+            f"{path}: several files are called '{min(repeated)}'; give a folder that holds the reference masks only. "
+            "Of references with one file a class and their images, make a dataset ('ucseg init') and give that.",
         )
     reduced = Counter(MASK_ENDING.sub("", name) for name in stems)
     # X_seg is called X, unless X_mask is there too.

@@ -14,6 +14,7 @@ from ucseg.folder.roles import own_split
 _NAMED_RULES = (
     ("'sub-...' (BIDS) in name or path", re.compile(r"(?:^|[/_-])(sub-[A-Za-z0-9]+)")),
     ("'patient...' and its number in name or path", re.compile(r"(?:^|[/_-])(patient[_-]?\d+)", re.IGNORECASE)),
+    ("the name before the visit (BraTS)", re.compile(r"(?:^|/)(BraTS-[A-Za-z]+-\d{5})-\d{3}(?!\d)")),
     (
         "the name before its slice, frame or visit",
         re.compile(r"(?:^|/)([^/]+?)[_-](?:slice|frame|visit|session|ses|timepoint)[_-]?\d+", re.IGNORECASE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -141,11 +142,11 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     left = 0.95 * seconds - VALIDATIONS * validation
     steps = int(left / step.seconds)
     if steps < 1:
+        least = math.ceil(100 * (VALIDATIONS * validation + step.seconds) / 0.95 / 3600) / 100
         raise UserError(
             "hours-too-few",
             f"--hours {hours:g}: a step takes {step.seconds:.3g} s and {VALIDATIONS} validations "
-            f"{VALIDATIONS * validation:.3g} s, so not even one step fits: give it more time, or make a quicker plan "
-            "with 'ucseg plan DATASET --hours H'.",
+            f"{VALIDATIONS * validation:.3g} s, so not even one step fits: give it {least:g} h or more.",
         )
     digits = max(0, len(str(steps)) - 2)
     rounded = steps // 10**digits * 10**digits
