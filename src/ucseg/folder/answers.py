@@ -73,9 +73,8 @@ def find_cases_unasked(
     except Question as question:
         asked = question
     given: dict[Option, str | None] = {"images": images, "masks": masks, "parts": parts}
-    if not asked.every or given[asked.option] is not None:
+    if not asked.every or given[asked.option] is not None or not _say_one_case(folder, asked):
         raise asked
-
     for every in _wider(asked.every):
         now = given | asked.also | {asked.option: every}
         try:
@@ -84,7 +83,7 @@ def find_cases_unasked(
             raise
         except UserError:
             continue
-        if not _lost(found) and _say_one_case(folder, asked.option, every) and _hold_one_case(asked.option, found):
+        if not _lost(found) and _hold_one_case(asked.option, found):
             one = f"; to take one of them, give --{asked.option} '{asked.one}'" if asked.one else ""
             note = f"{_MEANT[asked.option]}: --{asked.option} '{every}'{one}."
             return replace(found, notes=[note, *found.notes]), pattern
@@ -107,12 +106,12 @@ def _lost(found: Found) -> bool:
     return any(not one.reason.startswith(MISSING) for one in scans)
 
 
-def _say_one_case(folder: Path, option: Option, pattern: str) -> bool:
+def _say_one_case(folder: Path, asked: Question) -> bool:
     """Whether the words in which files differ say that all of them belong together."""
-    words = Pattern(folder, pattern, "").words
-    if option == "parts":
+    words = Pattern(folder, asked.every, "").words
+    if asked.option == "parts":
         return True
-    if option == "masks":
+    if asked.option == "masks":
         names = [" ".join(_WORD.findall(word)).lower() for word in words]
         said = [part for name in names for part in name.split()]
         numbered = len(names) - len(set(names))  # lesion1, lesion2; of many organs, vertebrae and ribs are so too
