@@ -242,3 +242,29 @@ def test_bids_visits_find_their_masks(tmp_path: Path) -> None:
     pairs = {(case.image.files[0].parent, case.mask.parent) for case in found.cases if case.mask}
     assert len(pairs) == 9
     assert all(image == mask for image, mask in pairs)
+
+
+def test_channels_that_many_unlabelled_cases_lack_stay_a_question(tmp_path: Path) -> None:
+    cases(tmp_path, ["p{}/T1.png", "p{}/T2.png"], {"p{}/seg.png": APART[0]}, count=6)
+    for i in range(6, 12):
+        picture(tmp_path / f"p{i}/T1.png", i)
+    with refused("case-several-images", naming="--images"):
+        find_cases_unasked(tmp_path)
+
+
+@pytest.mark.parametrize("words", [("t1", "t2", "pat"), ("ct", "pet", "subject")])
+def test_a_name_may_hold_the_word_for_a_channel(tmp_path: Path, words: tuple[str, str, str]) -> None:
+    first, second, name = words
+    cases(
+        tmp_path, [f"{first}/{name}{{}}.png", f"{second}/{name}{{}}.png"], {f"labels/{name}{{}}.png": blob()}, count=12
+    )
+    found, used = find_cases_unasked(tmp_path)
+    assert used == f"**/{{{first},{second}}}/*"
+    assert len(found.cases) == 12
+    assert all(len(case.image.files) == 2 for case in found.cases)
+
+
+def test_a_word_in_braces_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    cases(tmp_path, ["p{}/t1.png"], {"p{}/lesion.png": APART[0], "p{}/prostate.png": APART[1]})
+    with refused("pattern-no-file", naming="'prostat'"):
+        find_cases_unasked(tmp_path, masks="*/{lesion,prostat}.png")

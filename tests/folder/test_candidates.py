@@ -220,7 +220,7 @@ def test_of_numbered_observers_the_first_counts(tmp_path: Path, first: str, seco
 
 @pytest.mark.parametrize(
     ("names", "shift", "missing"),
-    [(("gland1", "gland2"), 15, 0), (("rater1", "rater2"), 2, 1), (("ah", "vk"), 2, 0)],
+    [(("expert1", "expert2"), 15, 0), (("rater1", "rater2"), 2, 1), (("ah", "vk"), 2, 0), (("layer1", "layer2"), 2, 0)],
 )
 def test_masks_that_are_not_surely_of_numbered_observers_are_a_question(
     tmp_path: Path, names: tuple[str, str], shift: int, missing: int
@@ -233,3 +233,28 @@ def test_masks_that_are_not_surely_of_numbered_observers_are_a_question(
         (tmp_path / f"a_{i}_{names[0]}.png").unlink()
     with refused("label-candidates", naming="--masks"):
         find_cases(tmp_path)
+
+
+def test_numbered_masks_of_which_one_lies_inside_the_other_are_a_question(tmp_path: Path) -> None:
+    draw(tmp_path, "images/{}.png", "expert1/{}.png")
+    for i in range(4):
+        save(tmp_path / f"expert2/{i}.png", np.where(np.arange(SIZE[1]) < 24, blob(255, where=i), 0).astype(np.uint8))
+    with refused("label-candidates", naming=["'expert1/*'", "'expert2/*'"]):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "pattern"),
+    [(("train_lesion", "test_lesion"), "*_lesion/*"), (("smith", "jones"), "")],
+)
+def test_drawn_files_in_two_folders_that_share_no_image(tmp_path: Path, folders: tuple[str, str], pattern: str) -> None:
+    for i in range(12):
+        picture(tmp_path / f"pictures/{i:03}.png", i, channels=3)
+        save(tmp_path / f"{folders[i // 8]}/{i:03}.png", blob(255, where=i))
+    if not pattern:
+        with refused("label-candidates", naming=["'smith/*' (8)", "'jones/*' (4)"]):
+            find_cases(tmp_path)
+        return
+    found = find_cases(tmp_path)
+    assert all(case.mask is not None for case in found.cases)
+    assert f"--masks '{pattern}'" in found.notes[0]

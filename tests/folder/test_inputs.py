@@ -219,6 +219,15 @@ def test_of_a_folder_only_files_like_those_of_training_are_scans(tmp_path: Path)
     assert [item.address.name for item in named.scans] == ["p1_t1.png"]
 
 
+@pytest.mark.parametrize("trained", ["*_T1.png", "images/*_T1.png", "*_T1_*", "T1_*", "*T1*.png"])
+def test_a_sequence_anywhere_in_the_pattern_says_the_kind(tmp_path: Path, trained: str) -> None:
+    name = "T1_{}.png" if trained.startswith("T1") else "p{}_T1_x.png" if trained == "*_T1_*" else "p{}_T1.png"
+    touch(tmp_path, *(name.format(i).replace("T1", word) for i in range(2) for word in ("T1", "T2")))
+    found = find_inputs([tmp_path], tmp_path / "out", wanted=Wanted(trained=trained))
+    assert {item.address.name for item in found.scans} == {name.format(i) for i in range(2)}
+    assert len(found.others) == 2
+
+
 @pytest.mark.parametrize(("trained", "scans"), [("T1/*", 1), ("*.nii.gz", 3), ("P*.png", 3), ("images/*", 3), ("", 3)])
 def test_a_pattern_that_says_no_kind_of_image_leaves_nothing_out(tmp_path: Path, trained: str, scans: int) -> None:
     touch(tmp_path, "T1/P1.png", "T2/P1.png", "images/q.nii.gz")

@@ -102,14 +102,24 @@ def say_which_are_empty(folder: PredictionFolder) -> None:
             else "look at these: either there is nothing to find, or it was missed"
         )
         say("empty-masks", f"Empty masks: {len(empty)} ({some(empty)}); {meaning}.", "yellow")
-    found_some = len(empty) < sum(row["status"] == "ok" for row in folder.rows)
-    if found_some and (never := folder.never_found):
+    if never := _never_found(folder):
         said = f"No mask holds {', '.join(never)}, which every labelled training mask holds"
         say(
             "classes-never-found",
             f"{said}, so the model has not learned {'it' if len(never) == 1 else 'them'}.",
             "yellow",
         )
+
+
+def _never_found(folder: PredictionFolder) -> list[str]:
+    """Classes that every labelled training mask holds, and no mask here; nothing where all masks are empty."""
+    from ucseg.inference.outputs import volume_columns
+
+    plan, columns = folder.files.plan, volume_columns(folder.files.plan)
+    found = [[float(row[column]) for column in columns] for row in folder.rows if row["status"] == "ok"]
+    if not any(map(any, found)):
+        return []
+    return [plan.classes[value] for value in plan.always_present if not any(row[value - 1] for row in found)]
 
 
 def say_which_to_look_at(folder: PredictionFolder, of_dataset: bool) -> None:

@@ -21,6 +21,7 @@ from ucseg.errors import UserError
 from ucseg.folder.pairing import Found, find_cases
 from ucseg.folder.patterns import MISSING, Pattern
 from ucseg.folder.questions import Option, Question
+from ucseg.folder.sequences import sequences_in
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import CLASSES, Address, ending_of
 from ucseg.scans.channels import only_channel
@@ -30,20 +31,16 @@ from ucseg.types import Array
 _SAMPLE = 24
 _MOST_OF_OUTER = 0.5
 """Of a structure inside another one. Larger parts may be one structure, drawn twice."""
+_FEW = 0.1
+"""Of the cases; so many files of incomplete ones may be left out unasked."""
 _ORGANS = 8
-_SEQUENCES = re.compile(
-    r"t[12](c|ce|gd|km|n|w|f|s|post|star)?|(t2)?flair|st?ir|ir|pdw?|dwi|adc|hbv|b(0|50|[1-9]\d{2,3})|swi|dti|fa|md"
-    r"|dce|dsc|asl|cbf|cbv|mtt|tmax|ttp|lge|de|c0|cine|b?ssfp|(in|out|opp|opposed)(phase)?|ip|op|fat|water"
-    r"|(cb|nc|ne|ce)?cta?|mra?|mri|pe?t|suv|fdg|spect|bmode|doppler|elasto(graphy)?"
-)
-"""Words, in lower case, for what a scanner gives of one place."""
 _SCANNERS = ({"ct", "cta", "cect", "ncct", "nect"}, {"mr", "mri"})
 """Who was in both may have been registered, or be two patients of one number."""
 _DATE = re.compile(r"\d{4,}")
 _NO_STRUCTURE = re.compile(
     r".*(contour|edge|border|boundar|outline|skeleton|cent(er|re)|rand|kontur|observer|reader|rater|expert|annotator"
     r"|grader|manual|auto|pred|unet|model|output|result|correct|final|draft|version).*"
-    r"|lines?|obs|ai|old|new|pre|post|before|after|ed|es|v|r"
+    r"|lines?|(brain|body|head)mask|fov|obs|ai|old|new|pre|post|before|after|ed|es|v|r"
 )
 """Words, in lower case, of lines, and for who or what drew, or when: they may be of one structure."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -101,9 +98,10 @@ def _wider(pattern: str) -> list[str]:
 
 
 def _lost(found: Found) -> bool:
-    """Whether scans are left out, and not for a missing channel: they are of the folder's cases too."""
+    """Whether scans are left out, and not a few for a missing channel: they are of the folder's cases too."""
     scans = [one for one in found.left_out if ending_of(one.file.name.removesuffix(CLASSES))]
-    return any(not one.reason.startswith(MISSING) for one in scans)
+    incomplete = sum(one.reason.startswith(MISSING) for one in scans)
+    return incomplete < len(scans) or incomplete > _FEW * len(found.cases)
 
 
 def _say_one_case(folder: Path, asked: Question) -> bool:
@@ -117,9 +115,8 @@ def _say_one_case(folder: Path, asked: Question) -> bool:
         numbered = len(names) - len(set(names))  # lesion1, lesion2; of many organs, vertebrae and ribs are so too
         few = numbered == 0 or (len(names) > _ORGANS and 2 * numbered <= len(names))
         return bool(names) and few and not any(map(_NO_STRUCTURE.fullmatch, said))
-    parts = [re.findall(r"[a-z0-9]+", word.lower()) for word in words]
-    known = [frozenset(filter(_SEQUENCES.fullmatch, of)) for of in parts]
-    every = frozenset(chain.from_iterable(parts))
+    known = [sequences_in(word) for word in words]
+    every = frozenset(chain.from_iterable(re.findall(r"[a-z0-9]+", word.lower()) for word in words))
     alike = all(every & scanner for scanner in _SCANNERS) or any(map(_DATE.fullmatch, every))
     return len(known) > 1 and all(known) and len(set(known)) == len(known) and not alike
 

@@ -52,7 +52,8 @@ def of_kinds(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
     labels = {file for of in kinds.of(files).values() if look_like_labels(of) for file in of}
     fits = kinds.fits(sorted(labels), [file for file in files if file not in labels])
     found = []
-    for one in sets_of(kinds, fits):
+    sets = sets_of(kinds, fits)
+    for one in (of for all_of in sets for of in ([all_of] if kinds.pattern(all_of) else kinds.of(all_of).values())):
         image_of = {label: fits[label][0] for label in one if fits[label]}
         rest = dict.fromkeys(one, next(iter(image_of.values()), one[0]))
         found.append((len(set(image_of.values())), Candidates(kinds.pattern(one), rest | image_of)))

@@ -86,7 +86,7 @@ def _ask(places: Places, folder: Path, masks: str | None) -> None:
         patterns = [_pattern(file) for file in known]
         before, after = patterns[0][0], patterns[0][2]
         words = [word for _, word, _ in patterns]
-        listed = ",".join(words[:_SHOWN]) + (",..." if len(words) > _SHOWN else "")
+        listed = ",".join(words)
         what = "channels" if several == 0 else "classes"
         beside = f" --masks '{masks}'" if several == 0 and masks else ""
         plain = not set("".join(words)) & set("[,{}") and len({(one[0], one[2]) for one in patterns}) == 1

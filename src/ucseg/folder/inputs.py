@@ -15,7 +15,7 @@ from ucseg.errors import UserError
 from ucseg.folder.like_training import ANY, Wanted, like_training
 from ucseg.folder.listing import Listed, is_empty, is_ome_zarr, list_scans, readable
 from ucseg.folder.predictions import is_prediction
-from ucseg.folder.roles import below_folder, named_as_masks
+from ucseg.folder.roles import named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
 from ucseg.scans.reading import read_header
 from ucseg.scans.said import NOTHING, Said
@@ -116,9 +116,6 @@ def _of_folder(folder: Path, out: Path, wanted: Wanted, result: FoundInputs) -> 
     scans = [one for one in listed if not one.is_mask]
     result.problems += [UserError("input-left-out", f"{one.file}: {one.reason}") for one in left_out if one.of_scan]
     named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
-    if wanted.images:
-        said = wanted.pattern(folder)
-        named -= {one.address for one in scans if said.match(below_folder(folder, one))}
     masks = [one.address for one in scans if one.address in named]
     scans = [one for one in scans if one.address not in named]
     if masks and not scans:

@@ -28,6 +28,8 @@ _ENOUGH = 0.8
 """So many masks have to find one image, or none is paired."""
 _MOSTLY = 0.7
 """What so many masks of a kind share with their images, all have to."""
+_ROLE = 2
+"""More letters at the end of folders say what is in them: train_lesion, test_lesion."""
 _MOST = 1000
 """Files with one word that are compared; more of them share a number of something else."""
 
@@ -99,11 +101,14 @@ class Kinds:
         paths = [PurePosixPath(self._paths[one]) for one in files]
         names = {path.name for path in paths}
         end = common_start([name[::-1] for name in names])[::-1]
+        above = {path.parent.name for path in paths}
+        role = common_start([name[::-1] for name in above])[::-1].lstrip("0123456789")
         if len(names) > 1:
             end = end[min((at for at, sign in enumerate(end) if sign in "-_. "), default=len(end)) :]
         shared = [part for part in reversed(paths[0].parts[:-1]) if all(part in path.parts[:-1] for path in paths)]
         places = [f"{escape(str(paths[0].parent))}/"] if len({path.parent for path in paths}) == 1 else []
         places += [f"**/{escape(part)}/" for part in shared]
+        places += [f"*{escape(role)}/"] if len(above) > 1 and sum(map(str.isalpha, role)) > _ROLE else []
         says = any(map(str.isalpha, without_ending(end)))
         end = escape(end) if len(names) == 1 else f"*{escape(end)}"
         ends = ([end] if len(names) > 1 else [f"**/{end}"]) if says else []

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from ucseg.errors import UserError
 from ucseg.folder.listing import Listed
 from ucseg.folder.patterns import Match, Pattern
-from ucseg.folder.roles import below_folder, says_nothing
+from ucseg.folder.roles import below_folder
+from ucseg.folder.sequences import sequences_in
 from ucseg.scans.address import Address, without_ending
 
 
@@ -31,7 +32,9 @@ class Wanted:
         """That of the user; else that of training, if it says what kind of image a file is."""
         if self.images:
             return Pattern(folder, self.images, "--images")
-        return Pattern(folder, self.trained if _says_a_kind(self.trained) else None, "--images", loosely=True)
+        name = PurePosixPath(self.trained).name
+        trained = f"**/{name}" if _says_a_kind(name) else self.trained  # a folder of training may be called otherwise
+        return Pattern(folder, trained if _says_a_kind(trained) else None, "--images", loosely=True)
 
     def require_order(self, scans: Iterable[Address]) -> None:
         """Raise a UserError if the channels of scans are those of training in another order."""
@@ -70,16 +73,16 @@ def like_training(folder: Path, scans: Sequence[Listed], wanted: Wanted) -> tupl
     pattern = wanted.pattern(folder)
     found = {one.address: match for one in scans if (match := pattern.match(below_folder(folder, one)))}
     if wanted.images:
-        pattern.require(folder, found)
+        pattern.require(folder, list(found.values()))
     return found, not found
 
 
 def _says_a_kind(pattern: str) -> bool:
     """Whether a pattern has more than a patient's name, an ending, or the word for images or a split."""
     path = PurePosixPath(pattern)
-    rest = without_ending(path.name).rpartition("*")[2]
-    folder = path.parent.name
-    return "{" in pattern or any(map(str.isalpha, rest)) or not ("*" in folder or says_nothing(folder))
+    end = without_ending(path.name).rpartition("*")[2]
+    sequences = sequences_in(path.name) | sequences_in(path.parent.name)
+    return "{" in pattern or bool(sequences) or any(map(str.isalpha, end))
 
 
 def _channels(pattern: str) -> list[str]:

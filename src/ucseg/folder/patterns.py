@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
 from ucseg.scans.address import CLASSES, Address, without_ending
 
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_SIGNS = re.compile(r"(\*|\?|\[!?\]?[^\]]*\])")
 
 
 MISSING = "of its channels"
@@ -70,28 +70,33 @@ class Pattern:
         text = text.removeprefix(folder.absolute().as_posix() + "/").removeprefix("./").replace("**/", "*/")
         if loosely and (name := without_ending(text)) != text:
             text = f"{name}.*"
-        self._case = re.IGNORECASE if loosely else re.NOFLAG
-        braces = list(_BRACES.finditer(text))
+        braces = _BRACES.search(text)
         if braces:
-            self.words = [word.strip() for word in braces[0][1].split(",")]
-        if len(braces) > 1 or len(set(self.words)) < len(self.words) or "" in self.words:
+            self.words = [word.strip() for word in braces[1].split(",")]
+        if len(_BRACES.findall(text)) > 1 or len(set(self.words)) < len(self.words) or "" in self.words:
             raise UserError(
                 "pattern-braces",
                 f"{option} '{text}' is not clear; give one pair of braces with different words, '*_{{t1,t2}}.nii'.",
             )
+        before, after = (text[: braces.start()], text[braces.end() :]) if braces else (text, "")
         for word in self.words or [""]:
-            one = _BRACES.sub(word.replace("\\", r"\\"), text)
-            name = PurePosixPath(one).name
+            name = PurePosixPath(before + word + after).name
             single = name.count("*") == 1 and not set(name) & set("?[")
             star = re.compile("(.*)".join(map(re.escape, name.split("*")))) if single else None
-            self._single.append((word, re.compile(translate(one), self._case), star))
+            # "**/x" also means x in the folder itself.
+            whole = rf"(?:\./)?{_regex(before)}(?P<word>{_regex(word)}){_regex(after)}"
+            self._single.append((word, re.compile(whole, re.DOTALL | re.IGNORECASE * loosely), star))
 
-    def require(self, folder: Path, found: Collection[object]) -> None:
-        """Raise a UserError if the pattern was given and nothing in the folder matches."""
-        if self.given and not found:
+    def require(self, folder: Path, found: Sequence[Match | None]) -> None:
+        """Raise a UserError if the pattern was given and nothing in the folder matches, or not each of its words."""
+        if not self.given:
+            return
+        missing = [word for word in self.words if word not in {match.word for match in found if match}]
+        if not found or missing:
+            which = f" with '{missing[0]}' in the braces" if found else ""
             raise UserError(
                 "pattern-no-file",
-                f"{folder}: {self._said} matches no readable file; compare it with the names there.",
+                f"{folder}: {self._said} matches no readable file{which}; compare it with the names there.",
             )
 
     def together(
@@ -126,14 +131,24 @@ class Pattern:
 
     def match(self, relative: Path) -> Match | None:
         """How a path fits; None where it does not."""
-        path = relative.as_posix()
+        path = f"./{relative.as_posix()}"
         for word, whole, star in self._single:
-            # "**/x" also means x in the folder itself.
-            if whole.fullmatch(path) or whole.fullmatch("./" + path):
-                found = star.fullmatch(relative.name) if star else None
-                if not word:
-                    return Match(found[1] if found else "")
-                at = (path.lower() if self._case else path).rfind(word.lower() if self._case else word)
-                end = at + len(word)
-                return Match(found[1] if found else "", word, path[at:end], (path[:at], path[end:]))
+            if found := whole.fullmatch(path) or whole.fullmatch(path, 2):
+                named = star.fullmatch(relative.name) if star else None
+                begin, end = found.span("word")
+                around = (path[2:begin], path[end:]) if word else ("", "")
+                return Match(named[1] if named else "", word, found["word"], around)
         return None
+
+
+def _regex(glob: str) -> str:
+    """A regular expression of what fnmatch says. Its own cannot be joined: they do not go back to an earlier star."""
+    return "".join(
+        {"*": ".*", "?": "."}.get(part) or (_set(part) if part[:1] == "[" and part[-1:] == "]" else re.escape(part))
+        for part in _SIGNS.split(glob)
+    )
+
+
+def _set(signs: str) -> str:
+    inside = signs[1:-1].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
+    return f"[^{inside[1:]}]" if inside[:1] == "!" else f"[{inside}]"

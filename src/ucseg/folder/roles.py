@@ -102,9 +102,9 @@ def scan_files(
             chosen.append(_Chosen(one, relative, False, None if stated else by_image))
         else:
             left_out.append(LeftOut(one.address.path, "does not match --images or --masks", rightly=True))
-    image.require(folder, [one for one in chosen if not one.is_mask])
-    mask.require(folder, [one for one in chosen if one.is_mask and not one.is_part])
-    part.require(folder, [one for one in chosen if one.is_part])
+    image.require(folder, [one.by for one in chosen if not one.is_mask])
+    mask.require(folder, [one.by for one in chosen if one.is_mask and not one.is_part])
+    part.require(folder, [one.by for one in chosen if one.is_part])
     files = [_file(one) for one in chosen]
     keys = [{file.key for file in files if file.is_mask is is_mask} for is_mask in (False, True)]
     if all(keys) and keys[0].isdisjoint(keys[1]):  # the stars stand for other parts of the names: 1*.png, 1*_mask.png
@@ -159,11 +159,6 @@ def named_as_masks(folder: Path, listed: Sequence[Listed]) -> set[Address]:
 def without_image_word(key: str) -> str:
     """Another name for the mask of an image: mask_001 beside image_001."""
     return _key(_IMAGE_WORD_FIRST, key)
-
-
-def says_nothing(folder: str) -> bool:
-    """Whether the name of a folder says no more than that images or a split are in it."""
-    return not folder or _IMAGE_FOLDER.fullmatch(folder) is not None or own_split(Path(folder, "x")) != ""
 
 
 def own_split(relative: Path) -> str:

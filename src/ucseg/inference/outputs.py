@@ -250,14 +250,6 @@ class PredictionFolder:
         return [row for row in self.rows if row["status"] == "failed"]
 
     @property
-    def never_found(self) -> list[str]:
-        """Classes that every labelled training mask holds, and no mask here."""
-        found = [row for row in self.rows if row["status"] == "ok"]
-        names = [(self.files.plan.classes[value], value) for value in self.files.plan.always_present]
-        columns = volume_columns(self.files.plan)
-        return [name for name, value in names if found and not any(float(row[columns[value - 1]]) for row in found)]
-
-    @property
     def empty(self) -> list[str]:
         """Cases of which the mask holds no foreground at all."""
         columns = volume_columns(self.files.plan)
