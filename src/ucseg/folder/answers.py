@@ -38,9 +38,9 @@ _SCANNERS = ({"ct", "cta", "cect", "ncct", "nect"}, {"mr", "mri"})
 """Who was in both may have been registered, or be two patients of one number."""
 _DATE = re.compile(r"\d{4,}")
 _NO_STRUCTURE = re.compile(
-    r".*(contour|edge|border|boundar|outline|skeleton|cent(er|re)|rand|kontur|observer|reader|rater|expert|annotator"
-    r"|grader|manual|auto|pred|unet|model|output|result|correct|final|draft|version).*"
-    r"|lines?|(brain|body|head)mask|fov|obs|ai|old|new|pre|post|before|after|ed|es|v|r"
+    r".*(contour|edge|border|boundar|outline|skeleton|center|centre|kontur|observer|reader|rater|expert|annotator"
+    r"|grader|manual|automatic|pred|unet|model|output|result|correct|final|draft|version).*"
+    r"|lines?|rand|(brain|body|head)mask|fov|obs|ai|auto|old|new|pre|post|before|after|ed|es"
 )
 """Words, in lower case, of lines, and for who or what drew, or when: they may be of one structure."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")

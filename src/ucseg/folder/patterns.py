@@ -133,7 +133,7 @@ class Pattern:
         """How a path fits; None where it does not."""
         path = f"./{relative.as_posix()}"
         for word, whole, star in self._single:
-            if found := whole.fullmatch(path) or whole.fullmatch(path, 2):
+            if found := whole.fullmatch(path):
                 named = star.fullmatch(relative.name) if star else None
                 begin, end = found.span("word")
                 around = (path[2:begin], path[end:]) if word else ("", "")
@@ -151,4 +151,9 @@ def _regex(glob: str) -> str:
 
 def _set(signs: str) -> str:
     inside = signs[1:-1].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
-    return f"[^{inside[1:]}]" if inside[:1] == "!" else f"[{inside}]"
+    found = f"[^{inside[1:]}]" if inside[:1] == "!" else f"[{inside}]"
+    try:
+        re.compile(found)
+    except re.error:  # [z-a]
+        return re.escape(signs)
+    return found
