@@ -70,7 +70,12 @@ def test_the_page_of_settings_is_made_from_the_settings() -> None:
     assert not bare, f"settings without a meaning, which is the comment on the line of their default: {bare}"
 
 
-WORSE = {"hc18": {"unimatch", "ad_mt", "ua_mt"}, "isic": {"unimatch"}, "hippocampus": {"bcp", "cps"}, "kvasir": {"cps"}}
+WORSE = {
+    "hc18": {"unimatch", "ad_mt", "ua_mt"},
+    "isic": {"unimatch"},
+    "hippocampus": {"bcp", "cps"},
+    "kvasir": {"cps"},
+}
 """Of choose-a-method.md: methods that are clearly worse than UC-Seg, by data set."""
 
 
