@@ -258,3 +258,10 @@ def test_drawn_files_in_two_folders_that_share_no_image(tmp_path: Path, folders:
     found = find_cases(tmp_path)
     assert all(case.mask is not None for case in found.cases)
     assert f"--masks '{pattern}'" in found.notes[0]
+
+
+def test_masks_called_alike_in_the_folder_of_each_case_are_named_so(tmp_path: Path) -> None:
+    draw(tmp_path, "c1{}0/ct.png", "c1{}0/seg.png", "c1{}0/drawn.png")
+    with refused("label-candidates", naming=["--masks '**/seg.png'", "--masks '**/drawn.png'"]):
+        find_cases(tmp_path)
+    assert all(case.mask for case in find_cases(tmp_path, masks_glob="**/seg.png").cases)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ucseg.errors import UserError
 from ucseg.folder.pairing import Found, find_cases
-from ucseg.folder.patterns import MISSING, Pattern
+from ucseg.folder.patterns import Pattern
 from ucseg.folder.questions import Option, Question
 from ucseg.folder.sequences import sequences_in
 from ucseg.machine.pool import for_each
@@ -98,9 +98,9 @@ def _wider(pattern: str) -> list[str]:
 
 
 def _lost(found: Found) -> bool:
-    """Whether scans are left out, and not a few for a missing channel: they are of the folder's cases too."""
+    """Whether scans are left out, and not a few that are incomplete: they are of the folder's cases too."""
     scans = [one for one in found.left_out if ending_of(one.file.name.removesuffix(CLASSES))]
-    incomplete = sum(one.reason.startswith(MISSING) for one in scans)
+    incomplete = sum(one.of_scan for one in scans)
     return incomplete < len(scans) or incomplete > _FEW * len(found.cases)
 
 

@@ -94,17 +94,17 @@ def settle(
             if exact and are_observers(others):
                 why += "; files that look like labels are of several observers"
                 return others[0][0], f"{why}; those of the first are taken: --masks '{others[0][0]}'."
-            if exact and len(others) == 1 and len(set(others[0][1].values())) <= _SINGLE * len(others[0][1]):
-                pieces, images = others[0][0], len(set(others[0][1].values()))
+            if exact and len(others) == 1:
+                pattern, image_of = others[0]
+                if (images := len(set(image_of.values()))) > _SINGLE * len(image_of):
+                    return pattern, f"{why}; those that look like labels are taken: --masks '{pattern}'."
                 raise Question(
                     "label-pieces",
-                    f"{folder}: {images} images have several files that look like masks, '{pieces}'; if they are parts "
-                    f"of one mask, join them with --parts '{pieces}'.",
+                    f"{folder}: {images} images have several files that look like masks, '{pattern}'; if they are "
+                    f"parts of one mask, join them with --parts '{pattern}'.",
                     "parts",
-                    pieces,
+                    pattern,
                 )
-            if exact and len(others) == 1:
-                return others[0][0], f"{why}; those that look like labels are taken: --masks '{others[0][0]}'."
         if named:
             raise UserError(
                 "label-candidates",
@@ -172,6 +172,9 @@ def pattern_of_masks(masks: Mapping[Address, Address], folder: Path) -> str:
     beside = all(mask.parent == image.parent for image, mask in masks.items())
     if beside and len(rests) == 1 and rests.isdisjoint({mask.name for mask in masks.values()}):
         return f"*{escape(rests.pop())}"
+    names = {mask.name for mask in masks.values()}
+    if len(names) == 1 < len(masks):
+        return f"**/{escape(names.pop())}"
     return _pattern_of({mask.parent for mask in masks.values()}, folder)
 
 

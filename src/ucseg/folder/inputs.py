@@ -12,10 +12,10 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.like_training import ANY, Wanted, like_training
+from ucseg.folder.like_training import ANY, Wanted
 from ucseg.folder.listing import Listed, is_empty, is_ome_zarr, list_scans, readable
 from ucseg.folder.predictions import is_prediction
-from ucseg.folder.roles import named_as_masks
+from ucseg.folder.roles import below_folder, named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
 from ucseg.scans.reading import read_header
 from ucseg.scans.said import NOTHING, Said
@@ -141,10 +141,15 @@ def _of_folder(folder: Path, out: Path, wanted: Wanted, result: FoundInputs) -> 
 
 
 def _matching(folder: Path, scans: Sequence[Listed], wanted: Wanted, result: FoundInputs) -> list[Address]:
-    """The scans that are like the images of training, those of several files as one."""
+    """The scans that are like the images of training, those of several files as one; all where none is.
+
+    A UserError if nothing matches the user's pattern.
+    """
     pattern = wanted.pattern(folder)
-    found, every = like_training(folder, scans, wanted)
-    if every:
+    found = {one.address: match for one in scans if (match := pattern.match(below_folder(folder, one)))}
+    if wanted.images:
+        pattern.require(folder, list(found.values()))
+    if not found:
         result.unlike += [folder] if pattern.given else []
         return [one.address for one in scans]
     result.others += [one.address for one in scans if one.address not in found]

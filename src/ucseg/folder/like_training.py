@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
-from ucseg.folder.listing import Listed
-from ucseg.folder.patterns import Match, Pattern
-from ucseg.folder.roles import below_folder
+from ucseg.folder.patterns import Pattern
 from ucseg.folder.sequences import sequences_in
 from ucseg.scans.address import Address, without_ending
 
@@ -62,19 +60,6 @@ def require_one_kind(runs: Sequence[Path], patterns: Sequence[str]) -> None:
                 f"{run}: its channels ({', '.join(_channels(pattern))}) are in another order than those of {runs[0]} "
                 f"({', '.join(first)}); predict with them one by one.",
             )
-
-
-def like_training(folder: Path, scans: Sequence[Listed], wanted: Wanted) -> tuple[dict[Address, Match], bool]:
-    """The scans that match, and whether all count, since nothing matches or no pattern says a kind.
-
-    Raises:
-        UserError: nothing matches the user's pattern.
-    """
-    pattern = wanted.pattern(folder)
-    found = {one.address: match for one in scans if (match := pattern.match(below_folder(folder, one)))}
-    if wanted.images:
-        pattern.require(folder, list(found.values()))
-    return found, not found
 
 
 def _says_a_kind(pattern: str) -> bool:

@@ -15,10 +15,6 @@ _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _SIGNS = re.compile(r"(\*|\?|\[!?\]?[^\]]*\])")
 
 
-MISSING = "of its channels"
-"""Begins the reason why a case is left out of which some files are not there."""
-
-
 @dataclass(frozen=True)
 class Match:
     """How a path fits a pattern.
@@ -121,7 +117,7 @@ class Pattern:
             there = {word: group[word] for word in self.words if word in group}
             absent = [word for word in self.words if word not in group]
             if absent and not classes:
-                reason = f"{MISSING} {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"
+                reason = f"of its channels {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"
                 missing.append((list(there.values()), reason))
                 continue
             inside = ",".join(found[file].written for file in there.values()) + "," * (len(there) == 1)

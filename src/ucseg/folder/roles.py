@@ -131,7 +131,8 @@ def _together(
     images, missing = image.together(folder, grouped[False])
     masks, _ = mask.together(folder, grouped[True], classes=True)
     for files_there, why in missing:
-        left_out += [LeftOut(file.path, f"{why}; restore it, or give other --images") for file in files_there]
+        reason = f"{why}; restore it, or give other --images"
+        left_out += [LeftOut(file.path, reason, of_scan=True) for file in files_there]
     for joined in [*images, *masks]:
         keys = {of[file].key for file in joined.files}
         key = keys.pop() if len(keys) == 1 else without_ending(PurePosixPath(joined.shared).name).strip("_.- ")

@@ -156,8 +156,7 @@ class Address:
     @property
     def class_names(self) -> list[str]:
         """What a mask of one file a class calls its classes, in the order of `files`; else nothing."""
-        match = _BRACES.search(str(self.path)) if self.part == "classes" else None
-        return [name.strip() for name in match[1].split(",") if name.strip()] if match else []
+        return [name for name in self.words if name] if self.part == "classes" else []
 
     @property
     def words(self) -> list[str]:
