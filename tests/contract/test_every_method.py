@@ -186,7 +186,8 @@ def test_predictions_of_any_size_are_distributions_with_uncertainty_and_do_not_c
         assert (first.uncertainty > 0).all() and (first.uncertainty <= 1).all()
         assert torch.equal(first.probabilities, second.probabilities)
         assert torch.equal(first.uncertainty, second.uncertainty)
-    assert all(torch.equal(value, method.state_dict()[key]) for key, value in before.items()), "predict changes nothing"
+    after = method.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items()), "predict changes nothing"
 
 
 @EVERY_METHOD

@@ -262,7 +262,8 @@ def test_pseudo_labels_in_evaluation_mode_are_the_prediction(settings: dict[str,
     statistics = {key: value.clone() for key, value in method.state_dict().items() if "running" in key}
     label = pseudo_label(method, images, 1)
     assert all(module.training for module in method.modules()), "in training mode again"
-    assert all(torch.equal(value, method.state_dict()[key]) for key, value in statistics.items())
+    after = method.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in statistics.items())
     with torch.no_grad():
         predicted = method.eval().predict(images).probabilities.argmax(dim=1)
     assert torch.equal(label, predicted)

@@ -200,14 +200,42 @@ def test_a_fourth_axis_of_one_is_dropped_and_a_true_one_refused(tmp_path):
     write_like(one_voxel(), scan, tmp_path / "mask.nii.gz")
     assert nib.load(tmp_path / "mask.nii.gz").shape == SHAPE
     cannot_read(save_nifti(tmp_path / "time.nii.gz", np.zeros((*SHAPE, 2)), np.eye(4)), "scan-axes", "4D", "#channels")
+    time = sitk.GetImageFromArray(np.zeros((2, *SHAPE[::-1])), isVector=False)
+    sitk.WriteImage(time, str(tmp_path / "time.mha"))
+    cannot_read(tmp_path / "time.mha", "scan-axes", "4D", "time.mha#channels")
     vectors = sitk.GetImageFromArray(np.zeros((4, 4, 4, 2), np.uint8), isVector=True)
-    for name, kind in {
-        "layers.seg.nrrd": "segments-unnamed", "vectors.nrrd": "scan-components", "vectors.mha": "scan-components",
-    }.items():  # fmt: skip
-        sitk.WriteImage(vectors, str(tmp_path / name))
-        cannot_read(tmp_path / name, kind)
-        with refused(kind, naming=name):
-            read_header(tmp_path / name)
+    sitk.WriteImage(vectors, str(tmp_path / "layers.seg.nrrd"))
+    cannot_read(tmp_path / "layers.seg.nrrd", "segments-unnamed")
+    with refused("segments-unnamed", naming="layers.seg.nrrd"):
+        read_header(tmp_path / "layers.seg.nrrd")
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("shape", [SHAPE, SHAPE[:2]])
+def test_values_of_a_voxel_or_the_last_axis_are_channels(tmp_path, ending, shape):
+    """Both are read alike, and a mask written like them lies on the same voxels of a file of one value."""
+    values = np.random.default_rng(0).integers(0, 99, (5, *shape)).astype(np.int16)
+    dims = len(shape)
+    one = sitk.GetImageFromArray(np.ascontiguousarray(values[0].transpose()))
+    vectors = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose()), isVector=True)
+    last = sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(values, 0, -1).transpose()), isVector=False)
+    for image, name in ((one, "one"), (vectors, "vectors"), (last, "last")):
+        image.SetSpacing([*SPACING[:dims].tolist(), 1.0][: image.GetDimension()])
+        sitk.WriteImage(image, str(tmp_path / f"{name}{ending}"))
+    alone = read_scan(tmp_path / f"one{ending}")
+    for place in (f"vectors{ending}", f"last{ending}#channels"):
+        scan = read_scan(tmp_path / place)
+        assert np.array_equal(scan.array, values), place
+        assert read_header(tmp_path / place)[::2] == (shape, 5)
+        np.testing.assert_allclose(scan.geometry.affine, alone.geometry.affine)
+        write_like((values[0] > 50).astype(np.uint8), scan, tmp_path / f"mask{ending}")
+        mask = read_scan(tmp_path / f"mask{ending}")
+        assert np.array_equal(mask.array[0], values[0] > 50)
+        np.testing.assert_allclose(mask.geometry.affine, alone.geometry.affine)
+    for place in (f"vectors{ending}#channels", *([f"one{ending}#channels"] if dims == 2 else [])):
+        cannot_read(tmp_path / place, "last-axis-channels", "leave out #channels")
+        with refused("last-axis-channels", naming=place):
+            read_header(tmp_path / place)
 
 
 def test_a_nifti_of_two_axes_is_one_slice(tmp_path):

@@ -223,11 +223,12 @@ def test_memories_start_empty(tmp_path: Path) -> None:
     save_file(earlier.state_dict(), tmp_path / "last.safetensors")
     fit = start_from(method, Start(tmp_path, tmp_path / "last.safetensors", True, ""))
     assert not fit.missing
+    expected = earlier.state_dict()
     for name, value in method.state_dict().items():
         if name.startswith("memories"):
             assert not value.any()
         else:
-            assert torch.equal(value, earlier.state_dict()[name])
+            assert torch.equal(value, expected[name])
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
+from ucseg.folder.channel_axis import in_last_axis
 from ucseg.folder.like_training import ANY, Wanted
 from ucseg.folder.listing import Listed, is_empty, is_ome_zarr, list_scans, readable
 from ucseg.folder.predictions import is_prediction
@@ -165,7 +166,7 @@ def _matching(folder: Path, scans: Sequence[Listed], wanted: Wanted, result: Fou
 def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
     """Files CASE_0000, CASE_0001, ... as one scan, if each has one channel and there are `channels` of them.
 
-    A 4D NIfTI file becomes one scan if its fourth axis is as long. Other files stay as they are.
+    A file whose last axis is as long becomes one scan (`channel_axis.py`). Other files stay as they are.
     """
     groups: dict[tuple[Path, str], list[Address]] = defaultdict(list)
     for file in files:
@@ -178,19 +179,11 @@ def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
             single = address is not None and all(read_header(file)[2] == 1 for file in group)
         except UserError:
             single = True  # reading it will report what is wrong
-        merged += [address] if single and address is not None else [_fourth_axis(file, channels) for file in group]
+        if single and address is not None:
+            merged.append(address)
+        else:
+            merged += [in_last_axis(file, channels) or file if channels > 1 else file for file in group]
     return merged
-
-
-def _fourth_axis(file: Address, channels: int) -> Address:
-    """A 4D NIfTI file's address where its fourth axis holds so many channels; any other file as it is."""
-    if channels == 1 or file.ending not in (".nii", ".nii.gz", ".nii.zst"):
-        return file
-    address = Address.of(f"{file}#channels")
-    try:
-        return address if read_header(address)[2] == channels else file
-    except UserError:
-        return file
 
 
 def _unique(named: dict[Address, str]) -> dict[Address, str]:

@@ -19,6 +19,7 @@ from ucseg.errors import UserError
 from ucseg.folder.answers import find_cases_unasked
 from ucseg.folder.as_shown import follow_tags, oddities_of
 from ucseg.folder.as_shown import in_words as said_of
+from ucseg.folder.channel_axis import with_channel_axis
 from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
@@ -127,7 +128,7 @@ def understand_cases(
     """As `understand`, of cases found already, by `images` of the options; `masks` and `subject` are not used."""
     given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
-    asked = [case.as_said(options.said) for case in found.cases]
+    asked = with_channel_axis([case.as_said(options.said) for case in found.cases], notes)
     stage = _stage("reading headers and masks", len(found.cases), done)
     wanted = None if given is None else [name for index, name in given.items() if index]
     surveyed, unreadable = survey_cases(asked, stage, wanted)

@@ -4,7 +4,7 @@ cases.csv may say
 
     scan.nii.gz                  a file
     volume.h5#label              one array of an HDF5 or .npz file
-    scan.nii.gz#channels         a 4D NIfTI file whose fourth axis holds channels, not time points
+    scan.nii.gz#channels         a file whose last axis holds channels, not time points or slices (NIfTI: 4D; MHA, NRRD)
     photograph.jpg#stored        a picture without the turn that its orientation tag asks for
     shapes.json#a.jpg            what an annotation program drew on one picture (LabelMe, COCO, VIA, CVAT, ImageJ)
     scan.zarr#labels/NAME        one of the masks in an OME-Zarr
@@ -48,7 +48,8 @@ FORMATS = {
 ENDINGS = tuple(FORMATS)
 
 _CONTAINER = re.compile(
-    r"(.+?\.(?:h5|hdf5|npz|json|xml|roi|zip))#(.+)|(.+?\.nii(?:\.gz|\.zst)?)#(channels)|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
+    r"(.+?\.(?:h5|hdf5|npz|json|xml|roi|zip))#(.+)|(.+?\.(?:nii(?:\.gz|\.zst)?|nrrd|nhdr|mha|mhd))#(channels)"
+    r"|(.+?\.(?:png|jpe?g|tiff?))#(stored)",
     re.IGNORECASE,
 )
 CLASSES = "#classes"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,27 +22,9 @@ from ucseg.errors import UserError
 from ucseg.scans import refusals
 from ucseg.scans.address import Address
 from ucseg.scans.deadly_headers import refuse_deadly
+from ucseg.scans.itk_headers import header_lines, is_nrrd, is_placed, nrrd_vectors, units_of
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
-
-_SPACES = ("space:", "space dimension:", "space directions:")
-"""A NRRD header without one of these fields says how large voxels are, but not where they lie."""
-_MILLIMETRES = {"": 1.0, "?": 1.0, "pixel": 1.0, "none": 1.0, "???": 1.0} | {
-    name: scale
-    for scale, names in (
-        (1e-6, ("nm", "nanometer", "nanometers", "nanometre", "nanometres")),
-        (
-            1e-3,
-            ("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"),
-        ),
-        (1.0, ("mm", "millimeter", "millimeters", "millimetre", "millimetres")),
-        (10.0, ("cm", "centimeter", "centimeters", "centimetre", "centimetres")),
-        (1000.0, ("m", "meter", "meters", "metre", "metres")),
-        (25.4, ("in", "inch", "inches")),
-    )
-    for name in names
-}
-"""Of a unit's names in lower case. Without a unit: mm, as every program takes it."""
 
 
 @dataclass(frozen=True)
@@ -55,34 +36,36 @@ class ItkHeader:
 
 
 def read(address: Address) -> Scan:
-    """1 x X x Y x Z, or C x X x Y for 2D files (C = 3 for colour)."""
+    """C x X x Y (C = 3 for colour) or C x X x Y x Z; C is the number of values in each voxel.
+
+    Where the address ends in #channels, C is the length of the last axis.
+    """
     path = address.file
     reader = _reader(path)
-    channels, dims = _channels(path, reader), _dims(path, reader)
+    dims, channels = _dims(address, reader), _channels(address, reader)
     refusals.check_size(address, address.said, reader.GetSize()[:dims], channels)
-    if not _is_nrrd(path):
+    if not is_nrrd(path):
         _check_compressed(path, reader)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise refusals.damaged(path, _reason(error)) from error
-    if image.GetDimension() == 4:
-        image = image[..., 0]
     array = sitk.GetArrayFromImage(image)
     if array.dtype.kind not in "biuf":
         raise refusals.values(path, image.GetPixelIDTypeAsString())
     array = array.transpose(range(array.ndim)[::-1])  # ITK's arrays are z, y, x (, channel)
-    array = array.reshape(-1, *image.GetSize()[:dims]) if array.ndim > dims else array[None]
+    array = np.moveaxis(array, -1, 0) if address.part else array
+    array = array.reshape(-1, *image.GetSize()[:dims])  # a fourth axis of length one goes
     array = _joined(path, array) if is_segmentation(path) else array[:channels]
-    header = None if _is_nrrd(path) else ItkHeader(image.GetSpacing(), image.GetDirection())
-    return Scan(array, _geometry(path, reader, dims), path, header)
+    header = None if is_nrrd(path) else ItkHeader(*_of_axes(reader, dims))
+    return Scan(array, _geometry(path, reader, dims), address.path, header)
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
     path = address.file
     reader = _reader(path)
-    dims = _dims(path, reader)
-    return tuple(int(n) for n in reader.GetSize()[:dims]), _geometry(path, reader, dims), _channels(path, reader)
+    dims = _dims(address, reader)
+    return tuple(int(n) for n in reader.GetSize()[:dims]), _geometry(path, reader, dims), _channels(address, reader)
 
 
 @dataclass(frozen=True)
@@ -97,19 +80,19 @@ class _Segment:
 
 def is_segmentation(path: Path) -> bool:
     """Whether it is a segmentation of 3D Slicer, which lies where its header places it, on a part of its image."""
-    return _is_nrrd(path) and (path.name.lower().endswith(".seg.nrrd") or bool(_segments(path)))
+    return is_nrrd(path) and (path.name.lower().endswith(".seg.nrrd") or bool(_segments(path)))
 
 
 def segment_names(path: Path) -> dict[int, str]:
     """Value -> name of the segments of a segmentation of 3D Slicer; empty for other files."""
-    return {one.value: one.name for one in _segments(path) if one.name} if _is_nrrd(path) else {}
+    return {one.value: one.name for one in _segments(path) if one.name} if is_nrrd(path) else {}
 
 
 def _segments(path: Path) -> list[_Segment]:
     """The segments of a header. Their own values count, where all layers together use each once; else their order."""
     fields: dict[int, dict[str, str]] = {}
     try:
-        lines = list(_header_lines(path))
+        lines = list(header_lines(path))
     except OSError:
         return []
     for line in lines:
@@ -156,7 +139,7 @@ def write(array: Array, like: Scan, part: Path, *, compress: bool = True) -> Non
     vectors = to_lps[:, None] * geometry.affine[:dims, :dims]
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose()))
     image.SetOrigin((to_lps * geometry.affine[:dims, dims]).tolist())
-    if _is_nrrd(part):  # only the product with the spacing is written: leave the spacing at one
+    if is_nrrd(part):  # only the product with the spacing is written: leave the spacing at one
         image.SetDirection(vectors.ravel().tolist())
     elif isinstance(like.header, ItkHeader) and len(like.header.spacing) == dims:
         image.SetSpacing(like.header.spacing)
@@ -170,15 +153,11 @@ def write(array: Array, like: Scan, part: Path, *, compress: bool = True) -> Non
         raise OSError(f"SimpleITK could not write it: {_reason(error)}") from error
 
 
-def _is_nrrd(path: Path) -> bool:
-    return path.suffix.lower() in (".nrrd", ".nhdr")
-
-
 def _reader(path: Path) -> sitk.ImageFileReader:
     refuse_deadly(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if is_nrrd(path) else "MetaImageIO")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -186,107 +165,57 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _dims(path: Path, reader: sitk.ImageFileReader) -> int:
-    size, rank = reader.GetSize(), int(reader.GetDimension())
+def _dims(address: Address, reader: sitk.ImageFileReader) -> int:
+    path, size, rank = address.file, reader.GetSize(), int(reader.GetDimension())
+    if address.part:
+        if rank not in (3, 4) or reader.GetNumberOfComponents() > 1 or is_segmentation(path):
+            what = f"is {rank}D (shape {tuple(size)}) and its last axis holds no channels"
+            raise UserError("last-axis-channels", f"{address}: {what}; leave out #{address.part}.")
+        return rank - 1
     if rank not in (2, 3) and not (rank == 4 and size[3] == 1):
-        raise refusals.axes(path, size)
+        raise refusals.axes(path, size, f"save each time point as a file, or write {path.name}#channels for channels")
     return min(3, rank)
 
 
-def _channels(path: Path, reader: sitk.ImageFileReader) -> int:
-    components = int(reader.GetNumberOfComponents())
+def _channels(address: Address, reader: sitk.ImageFileReader) -> int:
+    path, components = address.file, int(reader.GetNumberOfComponents())
+    if address.part:
+        return int(reader.GetSize()[-1])
     if components == 1 or (is_segmentation(path) and _segments(path)):
         return 1
     if is_segmentation(path):
         raise UserError(
             "segments-unnamed", f"{path}: its header does not name the segments of its layers; export one label map."
         )
-    if reader.GetDimension() == 2 and components in (3, 4):
-        return 3
-    raise UserError(
-        "scan-components", f"{path}: holds {components} values in each voxel, not one; save each channel as a file."
-    )
+    colours = reader.GetDimension() == 2 and components in (3, 4)
+    return 3 if colours else components  # the fourth of a photograph is alpha
+
+
+def _of_axes(reader: sitk.ImageFileReader, dims: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Spacing and direction of the first axes, as they stand in the file."""
+    rank = int(reader.GetDimension())
+    direction = np.array(reader.GetDirection()).reshape(rank, rank)[:dims, :dims]
+    return tuple(reader.GetSpacing()[:dims]), tuple(direction.ravel().tolist())
 
 
 def _geometry(path: Path, reader: sitk.ImageFileReader, dims: int) -> Geometry:
-    rank = int(reader.GetDimension())
-    direction = np.array(reader.GetDirection()).reshape(rank, rank)[:dims, :dims]
+    spacing, direction = _of_axes(reader, dims)
     affine = np.eye(dims + 1)
-    vectors = direction * np.array(reader.GetSpacing())[:dims]
-    if _is_nrrd(path):
-        written = _nrrd_vectors(path)
+    vectors = np.reshape(direction, (dims, dims)) * spacing
+    if is_nrrd(path):
+        written = nrrd_vectors(path)
         if written.shape == vectors.shape and np.allclose(np.abs(written), np.abs(vectors), rtol=1e-9, atol=1e-12):
             vectors = np.copysign(written, vectors)  # ITK has turned the axes of the file's own space into LPS
     affine[:dims, :dims] = LPS[:dims][:, None] * vectors
     affine[:dims, dims] = LPS[:dims] * np.array(reader.GetOrigin())[:dims]
-    world, along = _units(path, dims)
-    placed = not _is_nrrd(path) or any(line.lower().startswith(_SPACES) for line in _header_lines(path))
+    world, along = units_of(path, dims)
+    placed = is_placed(path)
     if (world == 1).all() and (along == 1).all():
         return Geometry(affine, placed=placed)
     scaled = affine.copy()
     scaled[:dims, :dims] *= world[:, None] * along
     scaled[:dims, dims] *= world
     return Geometry(scaled, placed=placed, others=(("the header without its units", affine),))
-
-
-def _units(path: Path, dims: int) -> tuple[Array, Array]:
-    """Millimetres in the units of the world's axes, and in those of the voxels' axes where these have their own.
-
-    NRRD: `space units`, or `units` of axes with `spacings`. MetaImage: `DistanceUnits`. ITK passes over all of them.
-
-    Raises:
-        UserError: a unit is not known.
-    """
-    world, along = np.ones(dims), np.ones(dims)
-    found = {name.strip().lower(): value.strip() for name, value in map(_split_field, _header_lines(path))}
-    if not _is_nrrd(path):
-        world[:] = _millimetres(path, found.get("distanceunits", ""))
-        return world, along
-    if "space units" in found:
-        names = re.findall(r'"([^"]*)"', found["space units"])
-        if len(names) >= dims:
-            world = np.array([_millimetres(path, name) for name in names[:dims]])
-    elif "units" in found and "space directions" not in found:
-        names = re.findall(r'"([^"]*)"', found["units"])[-dims:]
-        if len(names) == dims:
-            along = np.array([_millimetres(path, name) for name in names])
-    return world, along
-
-
-def _split_field(line: str) -> tuple[str, str]:
-    name, _, value = line.partition("=" if ":" not in line.partition("=")[0] else ":")
-    return name, value
-
-
-def _millimetres(path: Path, unit: str) -> float:
-    if unit not in _MILLIMETRES and unit.lower() not in _MILLIMETRES:
-        raise UserError(
-            "scan-unit", f"{path}: its unit '{unit}' is not known; write the header in mm, the unit of all other files."
-        )
-    return _MILLIMETRES.get(unit, _MILLIMETRES.get(unit.lower(), 1.0))
-
-
-def _nrrd_vectors(path: Path) -> Array:
-    """The "space directions" of an NRRD header as columns; an empty array where there are none."""
-    for line in _header_lines(path):
-        if line.lower().startswith("space directions:"):
-            rows = re.findall(r"\(([^)]*)\)", line)
-            try:
-                return np.array([[float(v) for v in row.split(",")] for row in rows]).T
-            except ValueError:
-                break
-    return np.empty((0, 0))
-
-
-def _header_lines(path: Path) -> Iterator[str]:
-    """The lines of an NRRD header, which an empty one ends, or of a MetaImage's, which names its data at last."""
-    with path.open("rb") as file:
-        for line in file:
-            if not line.strip():
-                break
-            yield line.decode("utf-8", "replace").strip()
-            if line.partition(b"=")[0].strip() == b"ElementDataFile":
-                break
 
 
 def _check_compressed(path: Path, reader: sitk.ImageFileReader) -> None:
