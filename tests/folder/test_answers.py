@@ -42,6 +42,7 @@ def cases(folder: Path, images: list[str], masks: dict[str, Array], count: int =
         (["s-{}-T1.png", "s-{}-T2.png"], "s-{}-label.png", "*-{T1,T2}.png"),
         (["m_1{}_C0.png", "m_1{}_DE.png"], "gd/m_1{}_gd.png", "*_{C0,DE}.png"),
         (["T1/{}.png", "T2/{}.png"], "labels/{}.png", "**/{T1,T2}/*"),
+        (["MR_T1/p{}_T1.png", "MR_T2/p{}_T2.png"], "masks/p{}_mask.png", "*_{T1,T2}.png"),
     ],
 )
 def test_files_of_different_sequences_are_channels(tmp_path: Path, images: list[str], mask: str, pattern: str) -> None:
@@ -269,3 +270,26 @@ def test_a_word_in_braces_that_no_file_has_is_refused(tmp_path: Path) -> None:
     cases(tmp_path, ["p{}/t1.png"], {"p{}/lesion.png": APART[0], "p{}/prostate.png": APART[1]})
     with refused("pattern-no-file", naming="'prostat'"):
         find_cases_unasked(tmp_path, masks="*/{lesion,prostat}.png")
+
+
+def test_each_class_may_have_a_folder_for_itself(tmp_path: Path) -> None:
+    """IDRiD: another folder and another end of the name for each lesion, and images without one of them."""
+    masks = {"a/1. Exudates/I_{}_EX.png": APART[0], "a/2. Disc/I_{}_OD.png": APART[1]}
+    cases(tmp_path, ["images/I_{}.png"], masks)
+    (tmp_path / "a/1. Exudates/I_2_EX.png").unlink()
+    found = understand(tmp_path, ImportOptions(), ".")
+    assert found.config.classes == {0: "background", 1: "EX", 2: "OD"}
+    by_name = {case.case: case for case in found.cases}
+    assert len(by_name) == 4 and all(case.mask is not None for case in found.cases)
+    for name, expected in (("I_1", APART[0] + 2 * APART[1]), ("I_2", 2 * APART[1])):
+        mask = by_name[name].mask
+        assert mask is not None
+        assert np.array_equal(read_label(mask, SIZE, found.config), expected)
+
+
+def test_channels_in_folders_of_two_hospitals_are_not_joined(tmp_path: Path) -> None:
+    """One has T1, the other one T2: images of one number are two patients."""
+    cases(tmp_path, ["north/p{}_T1.png", "south/p{}_T2.png"], {"north/p{}_T1_mask.png": APART[0]})
+    assert not [case for case in find_cases_unasked(tmp_path)[0].cases if case.image.several]
+    with refused("no-image", naming="--images"):
+        find_cases_unasked(tmp_path, images="*_{T1,T2}.png")

@@ -183,8 +183,8 @@ def test_several_kinds_of_images_for_a_mask_are_a_question(tmp_path: Path) -> No
         (
             "label-candidates",
             ["x/I_{}.png"],
-            ["t/1. M/I_{}_MA.png", "t/2. H/I_{}_HE.png"],  # no braces: they lie in two folders
-            "--masks '*_MA.png' or --masks '*_HE.png', or say",
+            ["t/1. M/I_{}_MA.png", "t/2. H/I_{}_HE.png"],
+            "if they are different classes, --masks '*_{MA,HE}.png'",
         ),
         (
             "label-candidates",

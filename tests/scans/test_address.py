@@ -29,6 +29,9 @@ VOLUME = np.zeros((4, 5, 3), np.int16)
         ("{t1,t2}/b.nii", ["t1/b.nii", "t2/b.nii"], ""),
         ("x_mask{,_1}.png", ["x_mask.png", "x_mask_1.png"], ""),
         ("case_{0000}.nii", ["case_{0000}.nii"], ""),  # one name is no list
+        ("{T1,T2}/a_{T1,T2}.nii", ["T1/a_T1.nii", "T2/a_T2.nii"], ""),  # the first words go together
+        ("{x,y}/b/a_{M,H}.png#classes", ["x/b/a_M.png", "y/b/a_H.png"], "classes"),
+        ("{x,y}/a_{M,H,E}.png", ["{x,y}/a_{M,H,E}.png"], ""),  # they do not
         ("gone#1.2.840", ["gone#1.2.840"], ""),  # no such folder
     ],
 )

@@ -81,7 +81,7 @@ def test_a_mask_may_have_one_channel_a_class(tmp_path):
         nib.save(nib.Nifti1Image(array.astype(np.uint8), np.eye(4)), tmp_path / f"{name}.nii.gz")
         assert np.array_equal(read_mask(tmp_path / f"{name}.nii.gz#channels").array[0], labels), name
     both = planes[..., 1:].copy()
-    both[0, 0, 0] = True
+    both[0, :3] = True
     nib.save(nib.Nifti1Image(both.astype(np.uint8), np.eye(4)), tmp_path / "both.nii.gz")
     with refused("segments-overlap", naming="both.nii.gz"):
         read_mask(tmp_path / "both.nii.gz#channels")

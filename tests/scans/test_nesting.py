@@ -1,4 +1,4 @@
-"""Classes drawn one by one: the inner one of two counts, in whatever order; others may not share voxels."""
+"""Classes drawn one by one: the inner one of two counts, in whatever order; others may share an edge, no more."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_innermost_class_counts(order: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("second", "refused"),
-    [(slice(20, 60), True), (slice(48, 148), True), (slice(0, 50), True), (slice(1, 50), True), (slice(30, 51), False)],
+    [(slice(20, 60), True), (slice(47, 147), True), (slice(0, 50), True), (slice(1, 50), True), (slice(30, 51), False)],
 )
 def test_a_class_that_is_partly_inside_or_drawn_twice_is_refused(second: slice, refused: bool) -> None:
     label = np.zeros(160, np.uint8)
@@ -45,3 +45,18 @@ def test_a_class_that_is_partly_inside_or_drawn_twice_is_refused(second: slice, 
     assert (found is None) == refused
     if refused:
         assert np.array_equal(label, before)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_where_two_classes_touch_the_smaller_one_counts(order: tuple[int, int]) -> None:
+    """Two of 50 voxels are drawn beyond the edge: neither class lies inside the other."""
+    places = [slice(0, 50), slice(48, 148)]
+    label = np.zeros(160, np.uint8)
+    for number, which in enumerate(order, start=1):
+        inside = np.zeros(160, bool)
+        inside[places[which]] = True
+        assert put(label, inside, number) == set()
+    expected = np.zeros(160, np.uint8)
+    for which in (1, 0):
+        expected[places[which]] = order.index(which) + 1
+    assert np.array_equal(label, expected)

@@ -25,6 +25,7 @@ from ucseg.folder.sequences import sequences_in
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import CLASSES, Address, ending_of
 from ucseg.scans.channels import only_channel
+from ucseg.scans.nesting import touch
 from ucseg.scans.reading import read_header, read_mask
 from ucseg.types import Array
 
@@ -177,7 +178,7 @@ def _hold_structures(masks: Sequence[Address]) -> bool:
 
 
 def _shared(mask: Address) -> dict[tuple[str, str], float] | None:
-    """Two structures -> 0 where they share no voxel, else the smaller one's size in the other's; None: are no such."""
+    """Two structures -> 0 where they only touch at most, else the smaller one's size in the other's; None: no such."""
     try:
         inside = [_structure(only_channel(read_mask(one))) for one in mask.singles]
         read_mask(mask)
@@ -189,7 +190,7 @@ def _shared(mask: Address) -> dict[tuple[str, str], float] | None:
     found = {}
     for (name, one), (other_name, other) in combinations(there.items(), 2):
         smaller, larger = sorted((int(one.sum()), int(other.sum())))
-        found[name, other_name] = smaller / larger if (one & other).any() else 0.0
+        found[name, other_name] = 0.0 if touch(int((one & other).sum()), smaller, larger) else smaller / larger
     return found
 
 

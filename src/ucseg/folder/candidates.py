@@ -113,7 +113,7 @@ def settle(
             )
         if not pairs and others:
             choice = " or ".join(f"--masks '{pattern}'" for pattern, _ in others)
-            together = in_braces(dict(others), folder)
+            together = in_braces(dict(others), folder, classes=True)
             classes = f" or, if they are different classes, --masks '{together}'" if together else ""
             raise Question(
                 "label-candidates",
@@ -142,7 +142,7 @@ def ask_of_two_sets(folder: Path, second: Mapping[Address, Address], pairs: Mapp
         return
     firsts, others = {image: pairs[image] for image in second.values()}, {image: one for one, image in second.items()}
     first, other = pattern_of_masks(firsts, folder), pattern_of_masks(others, folder)
-    together = in_braces({first: list(firsts.values()), other: list(others.values())}, folder)
+    together = in_braces({first: list(firsts.values()), other: list(others.values())}, folder, classes=True)
     classes = f", take both as classes with --masks '{together}'" if together else ""
     raise Question(
         "label-candidates",

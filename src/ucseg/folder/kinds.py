@@ -15,7 +15,7 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 
 from ucseg.folder.likely_masks import look_like_labels
-from ucseg.folder.patterns import Pattern
+from ucseg.folder.patterns import Pattern, in_common
 from ucseg.folder.questions import Option, Question
 from ucseg.folder.roles import ScanFile, own_split
 from ucseg.scans.address import Address, common_start, ending_of, without_ending
@@ -189,7 +189,7 @@ def _ask(
     if len(found) < 2 or "" in found or len(splits) > 1 or any(file.several for file in targets):
         return
     listed = ", ".join(f"'{pattern}' ({len(files)})" for pattern, files in found.items())
-    joined = in_braces(found, kinds.folder)
+    joined = in_braces(found, kinds.folder, option == "masks")
     also = f" --masks '{masks}'" if masks else ""
     several = f", or take several as {together} with --{option} '{joined}'{also}" if joined else ""
     one = next(iter(found))
@@ -216,11 +216,12 @@ def sets_of(kinds: Kinds, targets: Mapping[Address, Collection[Address]]) -> lis
     return [files for files, _ in found]
 
 
-def in_braces(found: Mapping[str, Collection[Address]], folder: Path) -> str:
+def in_braces(found: Mapping[str, Collection[Address]], folder: Path, classes: bool) -> str:
     """Patterns that differ in one word as one pattern, where it joins most of their files; else "".
 
     Args:
         found: pattern -> its files.
+        classes: they are masks of one file a class, no channels.
     """
     patterns = list(found)
     begin, end = common_start(patterns), common_start([pattern[::-1] for pattern in patterns])[::-1]
@@ -231,6 +232,12 @@ def in_braces(found: Mapping[str, Collection[Address]], folder: Path) -> str:
         return ""
     text = f"{begin}{{{','.join(words)}}}{end}"
     pattern = Pattern(folder, text, "--masks")
-    matches = [[pattern.match(Path(file.below(folder))) for file in files] for files in found.values()]
-    around = [{match.around for match in ones if match} for ones in matches]
-    return text if 2 * len(set.intersection(*around)) >= max(map(len, around)) > 0 else ""
+    matches = [
+        match for files in found.values() for file in files if (match := pattern.match(Path(file.below(folder))))
+    ]
+    cases = defaultdict(set)
+    for match, case in zip(matches, in_common(matches, classes), strict=True):
+        cases[match.word].add(case)
+    if len(cases) < len(words):
+        return ""
+    return text if 2 * len(set.intersection(*cases.values())) >= max(map(len, cases.values())) else ""

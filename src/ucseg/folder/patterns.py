@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +30,11 @@ class Match:
     word: str = ""
     written: str = ""
     around: tuple[str, str] = ("", "")
+
+    def without(self, own: Collection[int]) -> tuple[str, str]:
+        """`around` without these folders, counted from the top."""
+        folders = self.around[0].split("/")
+        return "/".join(name for at, name in enumerate(folders) if at not in own), self.around[1]
 
 
 @dataclass(frozen=True)
@@ -109,20 +114,21 @@ class Pattern:
             those that are complete; and the files of each other, with what is missing.
         """
         groups: dict[tuple[str, str], dict[str, Address]] = defaultdict(dict)
+        own = _own_folders(found.values(), classes)
         for file, match in found.items():
-            groups[match.around][match.word] = file
+            groups[match.without(own)][match.word] = file
         joined: list[Together] = []
         missing: list[tuple[list[Address], str]] = []
-        for (before, after), group in groups.items():
+        for shared, group in groups.items():
             there = {word: group[word] for word in self.words if word in group}
             absent = [word for word in self.words if word not in group]
             if absent and not classes:
                 reason = f"of its channels {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"
                 missing.append((list(there.values()), reason))
                 continue
-            inside = ",".join(found[file].written for file in there.values()) + "," * (len(there) == 1)
-            path = folder / f"{before}{{{inside}}}{after}{CLASSES if classes else ''}"
-            joined.append(Together(Address.of(path), list(there.values()), before + after))
+            path = _in_braces([found[file] for file in there.values()], own)
+            address = Address.of(folder / f"{path}{CLASSES if classes else ''}")
+            joined.append(Together(address, list(there.values()), "".join(shared)))
         return joined, missing
 
     def match(self, relative: Path) -> Match | None:
@@ -135,6 +141,44 @@ class Pattern:
                 around = (path[2:begin], path[end:]) if word else ("", "")
                 return Match(named[1] if named else "", word, found["word"], around)
         return None
+
+
+def in_common(matches: Sequence[Match], classes: bool) -> list[tuple[str, str]]:
+    """Of each match what it has in common with the others of its case; see `Pattern.together`."""
+    own = _own_folders(matches, classes)
+    return [match.without(own) for match in matches]
+
+
+def _own_folders(matches: Collection[Match], classes: bool) -> list[int]:
+    """Which folders, counted from the top, each word has for itself: T1/a_T1.nii and T2/a_T2.nii.
+
+    Classes may have folders of any name (Haemorrhages/a_HE.png). Other words must be in the names of theirs: folders
+    of two hospitals are none.
+    """
+    folders = [(match.word, match.around[0].split("/")[:-1]) for match in matches]
+    depths, words = {len(names) for _, names in folders}, {word for word, _ in folders}
+    if len(depths) != 1 or len(words) < 2:
+        return []
+    own = []
+    for at in range(depths.pop()):
+        pairs = {(word, names[at]) for word, names in folders}
+        for_itself = len(pairs) == len(words) == len({name for _, name in pairs})
+        if for_itself and all(
+            (classes or word.lower() in name.lower()) and not set(name) & set(",{}") for word, name in pairs
+        ):
+            own.append(at)
+    return own
+
+
+def _in_braces(matches: Sequence[Match], own: Collection[int]) -> str:
+    """The paths of files that belong together as one, with what differs in braces."""
+
+    def all_of(words: Sequence[str]) -> str:
+        return f"{{{','.join(words)}{',' * (len(words) == 1)}}}"
+
+    folders = [match.around[0].split("/") for match in matches]
+    above = [all_of([names[at] for names in folders]) if at in own else name for at, name in enumerate(folders[0])]
+    return "/".join(above) + all_of([match.written for match in matches]) + matches[0].around[1]
 
 
 def _regex(glob: str) -> str:

@@ -12,6 +12,7 @@ cases.csv may say
     case_{0000,0001}.nii.gz      several channels, one file each, in this order, as shells write it
     x_mask{,_1}.png              parts of one mask: the greatest value counts
     {liver,spleen}.nii.gz#classes  a mask of one file a class, each called as its class
+    {T1,T2}/case_{T1,T2}.nii.gz  the first words of all braces are one file, the second words another
 
 A file whose name really holds such signs is taken as it is.
 """
@@ -23,7 +24,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import chain, takewhile, zip_longest
 from pathlib import Path, PurePosixPath
 
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
@@ -89,13 +90,14 @@ class Address:
         folder, _, series = text.rpartition("#")
         if folder and _is_there(home / folder) and (home / folder).is_dir():
             return cls(path, (home / folder,), series)
-        if match := _BRACES.search(text):
-            before, after = text[: match.start()], text[match.end() :]
-            part = "classes" if after.endswith(CLASSES) else ""
-            after = after.removesuffix(CLASSES)
-            names = [name.strip() for name in match[1].split(",")]
-            names = [name for name in names if name] if part else names  # {liver,} is one class
-            return cls(path, tuple(home / f"{before}{name}{after}" for name in names), part)
+        inside = [[name.strip() for name in found.split(",")] for found in _BRACES.findall(text)]
+        if len({len(names) for names in inside}) == 1:
+            part = "classes" if text.endswith(CLASSES) else ""
+            between = _BRACES.sub("\0", text.removesuffix(CLASSES)).split("\0")
+            names = list(zip(*inside, strict=True))
+            names = [name for name in names if name[-1]] if part else names  # {liver,} is one class
+            joined = ("".join(chain.from_iterable(zip_longest(between, name, fillvalue=""))) for name in names)
+            return cls(path, tuple(home / one for one in joined), part)
         if match := _CONTAINER.fullmatch(text):  # names of arrays may hold "/" and "#"
             file, part = (found for found in match.groups() if found)
             return cls(path, (home / file,), part)
@@ -161,9 +163,9 @@ class Address:
 
     @property
     def words(self) -> list[str]:
-        """What is in the braces of several files, in order; else nothing."""
-        match = _BRACES.search(str(self.path)) if self.several else None
-        return [name.strip() for name in match[1].split(",")] if match else []
+        """What is in the (last) braces of several files, in order; else nothing."""
+        found = _BRACES.findall(str(self.path)) if self.several else []
+        return [name.strip() for name in found[-1].split(",")] if found else []
 
     @property
     def singles(self) -> list[Address]:
