@@ -7,14 +7,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from refusals import refused
 from ucseg.config import build
+from ucseg.dataset.fitting import stretch
 from ucseg.dataset.masks import mask_values, read_label
 from ucseg.dataset.settings import DatasetConfig
 from ucseg.dataset.slices import Slices
 from ucseg.errors import UserError
+from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header
 from ucseg.types import NOT_ANNOTATED
 
@@ -220,6 +223,23 @@ def test_an_outline_is_filled_before_it_is_made_smaller(tmp_path):
     label = read_label(large, (12, 16), settings(mask_threshold=127, fill_outlines=True))
     assert label[6, 8] == 1
     assert 0.9 < label.mean() / (ellipse() <= 1).mean() < 1.1
+
+
+@pytest.mark.parametrize("size", [(30, 40), (30, 30)])
+@pytest.mark.parametrize("larger", [1, 2])
+def test_a_picture_beside_an_image_of_itk_lies_where_viewers_show_it(tmp_path, size, larger):
+    """A PNG goes down the rows first, ITK along the columns: an unsymmetric shape shows which."""
+    drawn = np.zeros(size, np.uint8)
+    drawn[3:8, 10:28] = 1
+    sitk.WriteImage(sitk.GetImageFromArray(drawn), str(tmp_path / "itk.mha"))
+    picture = save(tmp_path / "picture.png", drawn.repeat(larger, 0).repeat(larger, 1))
+    shape, geometry, _ = read_header(tmp_path / "itk.mha")
+    assert np.array_equal(read_label(picture, shape, settings(), geometry), drawn.T)
+    assert stretch(Address.of(picture), shape, geometry).startswith("" if larger == 1 else f"{2 * size[1]} x ")
+    assert bool(stretch(Address.of(picture), shape, geometry)) == (larger > 1)
+    if larger == 1:
+        shape, geometry, _ = read_header(picture)
+        assert np.array_equal(read_label(tmp_path / "itk.mha", shape, settings(), geometry), drawn)
 
 
 @pytest.mark.parametrize("shape", [(80, 60), (40, 80), (60, 20)])

@@ -543,3 +543,50 @@ def test_what_a_caller_changes_is_not_in_the_next_reading(tmp_path: Path) -> Non
     first.geometry.affine[0, 0] = 9
     again = read_scan(path)
     assert again.header["descrip"].item() == b"" and again.geometry.spacing == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("part", ["", "#channels"])
+def test_metaimage_in_other_units_lies_where_its_image_lies(tmp_path, part):
+    shape = (*SHAPE, 2) if part else SHAPE
+    image = sitk.GetImageFromArray(np.zeros(shape[::-1], np.int16), isVector=False)
+    image.SetSpacing([*SPACING.tolist(), 1.0][: len(shape)])
+    image.SetOrigin([4.4, -5.5, 6.6, 0.0][: len(shape)])
+    sitk.WriteImage(image, str(tmp_path / "cm.mha"))
+    content = (tmp_path / "cm.mha").read_bytes()
+    (tmp_path / "cm.mha").write_bytes(content.replace(b"ElementType", b"DistanceUnits = cm\nElementType", 1))
+    scan = read_scan(tmp_path / f"cm.mha{part}")
+    np.testing.assert_allclose(scan.geometry.spacing, 10 * SPACING)
+    write_like(one_voxel(), scan, tmp_path / "mask.mha")
+    np.testing.assert_allclose(read_scan(tmp_path / "mask.mha").geometry.affine, scan.geometry.affine)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "units", "part"),
+    [
+        ("list domain domain domain", '"" "cm" "cm" "mm"', ""),
+        ("domain domain domain list", '"cm" "cm" "mm" "???"', ""),
+        ("domain domain domain domain", '"cm" "cm" "mm" "s"', "#channels"),
+    ],
+)
+def test_units_are_those_of_the_axes_in_space(tmp_path, kinds, units, part):
+    last = kinds.startswith("domain")
+    sizes, spacings = ("4 5 6 2", "0.5 1 2 1") if last else ("2 4 5 6", "1 0.5 1 2")
+    header = f"type: uint8\ndimension: 4\nsizes: {sizes}\nspacings: {spacings}\nkinds: {kinds}\nunits: {units}\n"
+    (tmp_path / "u.nrrd").write_bytes(f"NRRD0004\n{header}encoding: raw\n\n".encode() + bytes(240))
+    scan = read_scan(tmp_path / f"u.nrrd{part}")
+    assert scan.array.shape == (2, 4, 5, 6)
+    np.testing.assert_allclose(scan.geometry.spacing, (5, 10, 2))
+
+
+def test_a_fourth_value_is_alpha_in_photographs_alone(tmp_path):
+    for dtype, count in ((np.uint8, 3), (np.uint16, 3), (np.float32, 4), (np.int16, 4)):
+        image = sitk.GetImageFromArray(np.ones((5, 6, 4), dtype), isVector=True)
+        sitk.WriteImage(image, str(tmp_path / "four.mha"))
+        assert len(read_scan(tmp_path / "four.mha").array) == read_header(tmp_path / "four.mha")[2] == count
+
+
+def test_an_axis_of_values_without_a_kind_is_named(tmp_path):
+    header = "type: uint8\ndimension: 4\nsizes: 2 4 5 6\nspace: left-posterior-superior\n"
+    header += "space directions: none (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\nencoding: raw\n\n"
+    (tmp_path / "n.nrrd").write_bytes(f"NRRD0004\n{header}".encode() + bytes(240))
+    cannot_read(tmp_path / "n.nrrd", "nrrd-kinds", "list")

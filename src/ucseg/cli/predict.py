@@ -131,7 +131,7 @@ def predict(
         predictor.require_window()  # before the first scan
     say_how_it_counts(opened.runs, opened.unfinished, predictor)
     how = _read_how(opened.geometry(), geometry, spacing, max_voxels)
-    wanted = Wanted(predictor.plan.channels, images or "", opened.images())
+    wanted = Wanted(predictor.plan.channels, images or "", opened.images(), len(predictor.plan.spacing))
     found = find_inputs(opened.inputs, out, split, wanted, how)
     items, problems = found.scans, found.problems
     if dicom_seg or rtstruct:

@@ -10,6 +10,7 @@ import numpy as np
 from ucseg.errors import UserError, some
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header
+from ucseg.scans.scan import Geometry, in_order_of
 from ucseg.types import Array
 
 
@@ -34,10 +35,11 @@ def fitted(label: Array, shape: tuple[int, ...], mask: Address) -> Array:
     return label[np.ix_(rows, columns)]
 
 
-def stretch(mask: Address, image: tuple[int, ...]) -> str:
-    """How a mask is stretched to an image of S, in words; "" where it is not."""
-    own = read_header(mask)[0] if mask.plain and len(image) == 2 else image
-    return "" if own == image else " on ".join(f"{size[1]} x {size[0]} px" for size in (own, image))
+def stretch(mask: Address, image: tuple[int, ...], geometry: Geometry) -> str:
+    """How a mask is stretched to an image of S and its geometry, in words; "" where it is not."""
+    own = _own_shape(mask, geometry) if mask.plain and len(image) == 2 else image
+    wide, high = (0, 1) if geometry.columns_first else (1, 0)
+    return "" if own == image else " on ".join(f"{size[wide]} x {size[high]} px" for size in (own, image))
 
 
 def stretched_in_words(stretched: Mapping[str, str], total: int, what: str = "masks", on: str = "images") -> str:
@@ -50,11 +52,16 @@ def stretched_in_words(stretched: Mapping[str, str], total: int, what: str = "ma
     return f"{len(stretched)} of {total} {what} differ from their {on} in size; they are stretched to fit: {listed}"
 
 
-def require_same_aspect(mask: Address, image: tuple[int, ...]) -> None:
+def require_same_aspect(mask: Address, image: tuple[int, ...], geometry: Geometry) -> None:
     """Refuse, with a UserError, a plain mask that only the rule for squeezed squares fits to an image of S."""
-    own = read_header(mask)[0] if mask.plain and len(image) == 2 else image
+    own = _own_shape(mask, geometry) if mask.plain and len(image) == 2 else image
     if len(own) == 2 and not _same_aspect(own, image):
         raise _another_aspect(mask, own, image)
+
+
+def _own_shape(mask: Address, image: Geometry) -> tuple[int, ...]:
+    shape, own, _ = read_header(mask)
+    return in_order_of(shape, own, image)
 
 
 def _another_aspect(mask: Address, own: tuple[int, ...], image: tuple[int, ...]) -> UserError:

@@ -46,7 +46,8 @@ class DatasetConfig(Strict):
         spacing: edges of a voxel in mm along the arrays' axes, for files that state none; None: such files are in px.
         max_voxels: scans with more are refused.
         palette: of masks in colours: the colour of each value, the background's first, as #rrggbb.
-        images: pattern of the files that are images; `predict` looks for such files in folders. Empty: all are.
+        images: pattern of the files that are images; `predict` looks for such files in folders. Empty: all are. With
+            "#channels" at its end, their last axis holds channels.
         codes: class index -> what DICOM segmentations call it (see scans/dicom/codes.py); none needs any.
     """
 

@@ -273,7 +273,7 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
     unsaid = by_number(reference.mask, pair.prediction, reading, held)
     partly = unknown is not None and bool(unknown.any())
     about = (reference.case, reference.subject, grid.unit, worst)
-    stretched = stretch(reference.mask, grid_shape) if reading.dataset is None else ""
+    stretched = stretch(reference.mask, grid_shape, grid) if reading.dataset is None else ""
     return CaseResult(*about, rows, unsaid, only_by, stem, measured, partly, stretched)
 
 

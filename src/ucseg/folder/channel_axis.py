@@ -12,47 +12,72 @@ from dataclasses import replace
 from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
-from ucseg.scans.reading import read_header
+from ucseg.scans.reading import is_laid, read_header, read_mask
+from ucseg.scans.scan import in_order_of
 
+CHANNELS = "#channels"
+"""Ends a pattern of images: so are they all."""
 _MOST = 8
 """Channels. A longer axis is rather one of time."""
 _SAMPLE = 5
 _FORMATS = ("nifti", "itk")
 
 
-def with_channel_axis(cases: Sequence[Case], notes: list[str]) -> list[Case]:
+def with_channel_axis(cases: Sequence[Case], said: bool, notes: list[str]) -> tuple[list[Case], bool]:
     """The cases with images as FILE#channels, where most masks have all axes of their images but the last.
 
     Only a sample of the masks is looked at. Images with another number of channels stay as they are.
+
+    Args:
+        said: the user says so, of all images.
+
+    Returns:
+        the cases, and whether they hold such images.
     """
     masked = [case for case in cases if case.mask is not None and case.image.format in _FORMATS]
     sample = masked[:: max(1, len(masked) // _SAMPLE)]
     counts = Counter(map(_channels_beside_mask, sample))
     count = counts.most_common(1)[0][0] if counts else 0
+    if said:
+        return [replace(case, image=in_last_axis(case.image) or case.image) for case in cases], True
     if not 2 <= count <= _MOST:
-        return list(cases)
+        return list(cases), False
     notes.append(
-        f"the masks lack the last axis of their images, so its {count} entries are taken as channels (FILE#channels)."
+        f"the masks lack the last axis of their images, so its {count} entries are taken as channels "
+        f"(--images '*{CHANNELS}'). If they are time points, save each as a file."
     )
-    return [replace(case, image=in_last_axis(case.image, count) or case.image) for case in cases]
+    return [replace(case, image=in_last_axis(case.image, count) or case.image) for case in cases], True
 
 
-def in_last_axis(image: Address, count: int) -> Address | None:
-    """The address FILE#channels of a file whose last axis holds so many channels; None for any other."""
+def in_last_axis(image: Address, count: int | None = None, dims: int | None = None) -> Address | None:
+    """The address FILE#channels of a file whose last axis can hold channels; None for any other.
+
+    Args:
+        count: how many channels it has to hold; None: any number.
+        dims: how many axes have to be left; None: any number.
+    """
     if image.several or image.part or image.format not in _FORMATS:
         return None
-    address = Address.of(f"{image.path}#channels").as_said(image.said)
+    address = _as_channels(image)
     try:
-        return address if read_header(address)[2] == count else None
+        shape, _, found = read_header(address)
     except UserError:  # it has no such axis; or it cannot be read, which reading it will say
         return None
+    return address if count in (None, found) and dims in (None, len(shape)) else None
+
+
+def _as_channels(image: Address) -> Address:
+    return Address.of(f"{image.path}{CHANNELS}").as_said(image.said)
 
 
 def _channels_beside_mask(case: Case) -> int:
     """How many entries the last axis of an image has that its mask lacks; 0 where the mask has all axes."""
     assert case.mask is not None
     try:
-        shape, _, count = read_header(Address.of(f"{case.image.path}#channels"))
-        return count if read_header(case.mask)[0] == shape else 0
+        shape, geometry, count = read_header(_as_channels(case.image))
+        if is_laid(case.mask):  # its own size says nothing
+            return count if read_mask(case.mask, (shape, geometry)).array.shape[1:] == shape else 0
+        own, of_mask, _ = read_header(case.mask)
+        return count if in_order_of(own, of_mask, geometry) == shape else 0
     except UserError:
         return 0

@@ -6,13 +6,12 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ucseg.dataset.case import SPLITS
 from ucseg.dataset.manifest import CONFIG_FILE, load_dataset
 from ucseg.errors import UserError
-from ucseg.folder.channel_axis import in_last_axis
 from ucseg.folder.like_training import ANY, Wanted
 from ucseg.folder.listing import Listed, is_empty, is_ome_zarr, list_scans, readable
 from ucseg.folder.predictions import is_prediction
@@ -64,7 +63,7 @@ def find_inputs(
     if split not in (*SPLITS, "all"):
         raise UserError("input-split", f"--split {split} is not known; use one of {', '.join(SPLITS)}, all.")
     named: dict[Address, str] = {}
-    result = FoundInputs()
+    result, wanted = FoundInputs(), replace(wanted, said=said)
     for path in map(absolute, paths):
         try:
             found = _of_path(path, absolute(out), split, wanted, result)
@@ -97,7 +96,7 @@ def _of_path(path: Path, out: Path, split: str, wanted: Wanted, result: FoundInp
     if readable(path) != path:
         raise UserError("input-name", f"{readable(path)}: its name is no UTF-8, which no table can hold; rename it.")
     if address.exists():
-        return {_merge_channels([address], wanted.channels)[0]: address.stem}
+        return {_merge_channels([address], wanted)[0]: address.stem}
     raise UserError("input-missing", f"{path}: there is no such file or folder; check the path.")
 
 
@@ -137,7 +136,7 @@ def _of_folder(folder: Path, out: Path, wanted: Wanted, result: FoundInputs) -> 
         one.address: without_ending(one.name) if one.place.is_file() or is_ome_zarr(one.place) else one.name
         for one in scans
     }
-    merged = _merge_channels(_matching(folder, scans, wanted, result), wanted.channels)
+    merged = _merge_channels(_matching(folder, scans, wanted, result), wanted)
     return {address: names.get(address) or address.stem for address in merged}
 
 
@@ -163,10 +162,10 @@ def _matching(folder: Path, scans: Sequence[Listed], wanted: Wanted, result: Fou
     return [one.address for one in together]
 
 
-def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
-    """Files CASE_0000, CASE_0001, ... as one scan, if each has one channel and there are `channels` of them.
+def _merge_channels(files: Sequence[Address], wanted: Wanted) -> list[Address]:
+    """Files CASE_0000, CASE_0001, ... as one scan, if each has one channel and there are as many as is wanted.
 
-    A file whose last axis is as long becomes one scan (`channel_axis.py`). Other files stay as they are.
+    Of a file whose last axis holds the channels, that is said. Other files stay as they are.
     """
     groups: dict[tuple[Path, str], list[Address]] = defaultdict(list)
     for file in files:
@@ -174,7 +173,7 @@ def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
         groups[file.parent, match[1] + (match[2] or "") if match else f"{file.name}/"].append(file)
     merged = []
     for group in groups.values():
-        address = Address.of_channels([one.path for one in group]) if len(group) == channels > 1 else None
+        address = Address.of_channels([one.path for one in group]) if len(group) == wanted.channels > 1 else None
         try:
             single = address is not None and all(read_header(file)[2] == 1 for file in group)
         except UserError:
@@ -182,7 +181,7 @@ def _merge_channels(files: Sequence[Address], channels: int) -> list[Address]:
         if single and address is not None:
             merged.append(address)
         else:
-            merged += [in_last_axis(file, channels) or file if channels > 1 else file for file in group]
+            merged += map(wanted.in_full, group)
     return merged
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ucseg.errors import UserError
+from ucseg.folder.channel_axis import CHANNELS, in_last_axis
 from ucseg.folder.patterns import Pattern
 from ucseg.folder.sequences import sequences_in
 from ucseg.scans.address import Address, without_ending
+from ucseg.scans.reading import read_header
+from ucseg.scans.said import NOTHING, Said
 
 
 @dataclass(frozen=True)
@@ -20,18 +23,36 @@ class Wanted:
         channels: of its images. That many files CASE_0000, CASE_0001, ... of one channel are one scan.
         images: pattern that the user gave; "" for none.
         trained: pattern of the images of training; "" where all were.
+        dims: axes of its images; None: any number.
+        said: how scans are read.
     """
 
     channels: int = 1
     images: str = ""
     trained: str = ""
+    dims: int | None = None
+    said: Said = NOTHING
+
+    def in_full(self, file: Address) -> Address:
+        """A file as a scan: its last axis holds the channels if it did in training, or if it is no scan without."""
+        if self.channels == 1:
+            return file
+        address = in_last_axis(file.as_said(self.said), self.channels, self.dims)
+        if address is None or (self.images or self.trained).endswith(CHANNELS):
+            return address or file
+        try:
+            read_header(file)
+        except UserError:
+            return address
+        return file
 
     def pattern(self, folder: Path) -> Pattern:
         """That of the user; else that of training, if it says what kind of image a file is."""
         if self.images:
-            return Pattern(folder, self.images, "--images")
-        name = PurePosixPath(self.trained).name
-        trained = f"**/{name}" if _says_a_kind(name) else self.trained  # a folder of training may be called otherwise
+            return Pattern(folder, self.images.removesuffix(CHANNELS), "--images")
+        trained = self.trained.removesuffix(CHANNELS)
+        name = PurePosixPath(trained).name
+        trained = f"**/{name}" if _says_a_kind(name) else trained  # a folder of training may be called otherwise
         return Pattern(folder, trained if _says_a_kind(trained) else None, "--images", loosely=True)
 
     def require_order(self, scans: Iterable[Address]) -> None:
@@ -71,7 +92,7 @@ def _says_a_kind(pattern: str) -> bool:
 
 
 def _channels(pattern: str) -> list[str]:
-    return [word.lower() for word in Pattern(Path(), pattern, "").words]
+    return [word.lower() for word in Pattern(Path(), pattern.removesuffix(CHANNELS), "").words]
 
 
 def _is_other_order(words: Sequence[str], others: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from ucseg.errors import UserError
 from ucseg.folder.answers import find_cases_unasked
 from ucseg.folder.as_shown import follow_tags, oddities_of
 from ucseg.folder.as_shown import in_words as said_of
-from ucseg.folder.channel_axis import with_channel_axis
+from ucseg.folder.channel_axis import CHANNELS, with_channel_axis
 from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
@@ -36,9 +36,10 @@ from ucseg.folder.survey import (
     survey_cases,
 )
 from ucseg.machine.pool import for_each
+from ucseg.scans.address import Address
 from ucseg.scans.channels import missing_channels
 from ucseg.scans.palette import in_hex
-from ucseg.scans.reading import modality_of
+from ucseg.scans.reading import modality_of, read_scan
 from ucseg.scans.said import NOTHING, Said
 
 _AIR_IN_CT = -500.0
@@ -95,7 +96,9 @@ def understand(
         UserError: there is no usable image, an option is wrong, or the masks hold no classes.
     """
     check_options(options.modality, options.classes, options.mask_threshold, options.orientation)
-    found, images = find_cases_unasked(folder, options.images, options.masks, options.subject, skip, options.parts)
+    given = None if options.images is None else options.images.removesuffix(CHANNELS)
+    found, images = find_cases_unasked(folder, given, options.masks, options.subject, skip, options.parts)
+    images = f"{images or '*'}{CHANNELS}" if given != options.images else images
     lists = {"train": options.train_list, "test": options.test_list}
     found = replace(found, cases=by_lists(folder, found.cases, lists))
     return understand_cases(folder, found, replace(options, images=images), root, done)
@@ -128,7 +131,9 @@ def understand_cases(
     """As `understand`, of cases found already, by `images` of the options; `masks` and `subject` are not used."""
     given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
-    asked = with_channel_axis([case.as_said(options.said) for case in found.cases], notes)
+    by_axis = (options.images or "").endswith(CHANNELS)
+    asked, by_axis = with_channel_axis([case.as_said(options.said) for case in found.cases], by_axis, notes)
+    images_of = (options.images or "").removeprefix(f"{folder.absolute().as_posix()}/").removesuffix(CHANNELS)
     stage = _stage("reading headers and masks", len(found.cases), done)
     wanted = None if given is None else [name for index, name in given.items() if index]
     surveyed, unreadable = survey_cases(asked, stage, wanted)
@@ -185,7 +190,7 @@ def understand_cases(
             "geometry": options.said.geometry,
             "spacing": list(options.said.spacing) or None,
             "max_voxels": options.said.max_voxels,
-            "images": (options.images or "").removeprefix(f"{folder.absolute().as_posix()}/"),
+            "images": f"{images_of or '*'}{CHANNELS}" if by_axis else images_of,
             "palette": [in_hex(colour) for colour in options.said.palette],
         },
         "init",
@@ -262,7 +267,7 @@ def _misfits(
 
 
 def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, notes: list[str]) -> str:
-    if channels == 3 and dims == 2 and not any(one.case.image.several for one in surveyed):
+    if channels == 3 and dims == 2 and _are_photographs([one.case.image for one in surveyed]):
         return "rgb"
     some_images = [one.case.image for one in surveyed[:: max(1, len(surveyed) // 64)]]
     stated = {modality_of(image) for image in some_images}
@@ -273,7 +278,7 @@ def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, note
         notes.append(f"by their DICOM headers the images are of several kinds ({kinds}); give one kind with --images.")
     if all(one.image.geometry.unit == "px" for one in surveyed):
         notes.append(
-            "the modality of these grey images is not known; if they are ultrasound, repeat with "
+            "the modality of these images is not known; if they are ultrasound, repeat with "
             "--modality ultrasound --overwrite, or edit dataset.yaml."
         )
         return "other"
@@ -283,6 +288,19 @@ def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, note
         return "ct"
     notes.append("the images are read as MRI (--modality changes it).")
     return "mri"
+
+
+def _are_photographs(images: Sequence[Address]) -> bool:
+    """Whether images of three channels are colours. Those of another origin are so only with numbers of 8 bits."""
+    some_images = images[:: max(1, len(images) // 8)][:8]
+    if any(image.several for image in images):
+        return False
+    if all(image.plain for image in some_images):
+        return True
+    try:
+        return all(read_scan(image).array.dtype == np.uint8 for image in some_images if not image.plain)
+    except UserError:  # `ucseg check` will say what is wrong
+        return True
 
 
 def _stage(name: str, total: int, done: Callable[[str, int], None] | None) -> Callable[[], None] | None:

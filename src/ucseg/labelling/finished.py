@@ -89,7 +89,7 @@ def finished_masks(
         (result.kept if names[name] == case else changed).append(name)
         if names[name] != case and _is_the_models_own(masks[0].path, folder.parent):
             result.uncorrected.append(name)
-        if names[name] != case and masks[0].plain and (sizes := stretch(masks[0], read_header(case.image)[0])):
+        if names[name] != case and masks[0].plain and (sizes := stretch(masks[0], *read_header(case.image)[:2])):
             result.stretched[masks[0].name] = sizes
         if holds_none:
             result.empty.append(name)
@@ -177,6 +177,6 @@ def _with_mask(
             "mask-there", f"{mask}: {case.case} already has the mask {case.mask}; add --overwrite to replace it."
         )
     shape, geometry, _ = read_header(case.image)
-    require_same_aspect(mask, shape)
+    require_same_aspect(mask, shape, geometry)
     label = read_label(mask, shape, dataset.config, geometry, slices)
     return replace(case, mask=mask, slices=slices), slices is None and not classes_held(label)

@@ -26,6 +26,8 @@ from ucseg.scans.itk_headers import header_lines, is_nrrd, is_placed, nrrd_vecto
 from ucseg.scans.scan import LPS, Geometry, Scan
 from ucseg.types import Array
 
+_OF_PHOTOGRAPHS = (sitk.sitkVectorUInt8, sitk.sitkVectorUInt16)
+
 
 @dataclass(frozen=True)
 class ItkHeader:
@@ -57,8 +59,10 @@ def read(address: Address) -> Scan:
     array = np.moveaxis(array, -1, 0) if address.part else array
     array = array.reshape(-1, *image.GetSize()[:dims])  # a fourth axis of length one goes
     array = _joined(path, array) if is_segmentation(path) else array[:channels]
-    header = None if is_nrrd(path) else ItkHeader(*_of_axes(reader, dims))
-    return Scan(array, _geometry(path, reader, dims), address.path, header)
+    geometry = _geometry(path, reader, dims)
+    in_mm = np.allclose(geometry.spacing, reader.GetSpacing()[:dims])
+    header = ItkHeader(*_of_axes(reader, dims)) if in_mm and not is_nrrd(path) else None
+    return Scan(array, geometry, address.path, header)
 
 
 def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
@@ -161,6 +165,11 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
+        if "domain axes" in str(error):
+            fix = "add 'kinds:' to it, with 'list' for that axis and 'domain' for the others"
+            raise UserError(
+                "nrrd-kinds", f"{path}: its header does not say which axis holds the values of a voxel; {fix}."
+            ) from error
         raise refusals.damaged(path, _reason(error)) from error
     return reader
 
@@ -187,14 +196,16 @@ def _channels(address: Address, reader: sitk.ImageFileReader) -> int:
         raise UserError(
             "segments-unnamed", f"{path}: its header does not name the segments of its layers; export one label map."
         )
-    colours = reader.GetDimension() == 2 and components in (3, 4)
-    return 3 if colours else components  # the fourth of a photograph is alpha
+    photograph = reader.GetDimension() == 2 and reader.GetPixelID() in _OF_PHOTOGRAPHS
+    return 3 if photograph and components == 4 else components  # without alpha
 
 
 def _of_axes(reader: sitk.ImageFileReader, dims: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Spacing and direction of the first axes, as they stand in the file."""
     rank = int(reader.GetDimension())
     direction = np.array(reader.GetDirection()).reshape(rank, rank)[:dims, :dims]
+    if dims < rank and not np.allclose(direction.T @ direction, np.eye(dims), atol=1e-3):
+        direction = np.eye(dims)  # a plane that is tilted in space, by itself
     return tuple(reader.GetSpacing()[:dims]), tuple(direction.ravel().tolist())
 
 
@@ -208,14 +219,15 @@ def _geometry(path: Path, reader: sitk.ImageFileReader, dims: int) -> Geometry:
             vectors = np.copysign(written, vectors)  # ITK has turned the axes of the file's own space into LPS
     affine[:dims, :dims] = LPS[:dims][:, None] * vectors
     affine[:dims, dims] = LPS[:dims] * np.array(reader.GetOrigin())[:dims]
-    world, along = units_of(path, dims)
+    world, along = units_of(path, dims, rank_of_file=int(reader.GetDimension()))
     placed = is_placed(path)
     if (world == 1).all() and (along == 1).all():
-        return Geometry(affine, placed=placed)
+        return Geometry(affine, placed=placed, columns_first=dims == 2)
     scaled = affine.copy()
     scaled[:dims, :dims] *= world[:, None] * along
     scaled[:dims, dims] *= world
-    return Geometry(scaled, placed=placed, others=(("the header without its units", affine),))
+    without = (("the header without its units", affine),)
+    return Geometry(scaled, placed=placed, others=without, columns_first=dims == 2)
 
 
 def _check_compressed(path: Path, reader: sitk.ImageFileReader) -> None:

@@ -13,6 +13,8 @@ from ucseg.types import Array
 
 _SPACES = ("space:", "space dimension:", "space directions:")
 """A NRRD header without one of these fields says how large voxels are, but not where they lie."""
+_OF_SPACE = ("domain", "space", "time")
+"""Kinds of axes that ITK counts."""
 _MILLIMETRES = {"": 1.0, "?": 1.0, "pixel": 1.0, "none": 1.0, "???": 1.0} | {
     name: scale
     for scale, names in (
@@ -35,8 +37,12 @@ def is_nrrd(path: Path) -> bool:
     return path.suffix.lower() in (".nrrd", ".nhdr")
 
 
-def units_of(path: Path, dims: int) -> tuple[Array, Array]:
+def units_of(path: Path, dims: int, rank_of_file: int) -> tuple[Array, Array]:
     """Millimetres in the units of the world's axes, and in those of the voxels' axes where these have their own.
+
+    Args:
+        dims: of the scan.
+        rank_of_file: axes that ITK counts; the scan has the first of them.
 
     NRRD: `space units`, or `units` of axes with `spacings`. MetaImage: `DistanceUnits`. ITK passes over all of them.
 
@@ -53,10 +59,12 @@ def units_of(path: Path, dims: int) -> tuple[Array, Array]:
         if len(names) >= dims:
             world = np.array([_millimetres(path, name) for name in names[:dims]])
     elif "units" in found and "space directions" not in found:
-        names = re.findall(r'"([^"]*)"', found["units"])
-        stated = [name for name in names if name]  # an axis of channels has none, wherever it stands
-        if len(names) >= dims:
-            along = np.array([_millimetres(path, name) for name in (stated if len(stated) == dims else names[-dims:])])
+        names, kinds = re.findall(r'"([^"]*)"', found["units"]), found.get("kinds", "").lower().split()
+        if len(names) > rank_of_file and len(kinds) == len(names):  # one axis holds the values of a voxel
+            names = [name for name, kind in zip(names, kinds, strict=True) if kind in _OF_SPACE]
+        names = names[len(names) - rank_of_file :][:dims] if len(names) >= rank_of_file else []
+        if len(names) == dims:
+            along = np.array([_millimetres(path, name) for name in names])
     return world, along
 
 

@@ -5,18 +5,28 @@ Their voxels are voxels of the image, counted from another one. So they are laid
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.scans.scan import Geometry, Scan
+from ucseg.scans.scan import Geometry, Scan, in_order_of
 from ucseg.types import Array
 
 Grid = tuple[tuple[int, ...], Geometry]
 
 _OFF = 0.1
 """How far, in voxels, a corner of the mask may lie from a voxel of the image: headers round."""
+
+
+def in_order(mask: Scan, image: Geometry) -> Scan:
+    """A mask of two axes in the order of its image's: a PNG beside an image of ITK; other masks unchanged."""
+    own, shape = mask.geometry, mask.array.shape[1:]
+    if in_order_of(shape, own, image) is shape:
+        return mask
+    turned = replace(own, affine=own.affine[:, [1, 0, 2]], others=(), columns_first=image.columns_first)
+    return Scan(mask.array.swapaxes(1, 2), turned, mask.source)
 
 
 def laid(mask: Scan, grid: Grid, always: bool) -> Scan:

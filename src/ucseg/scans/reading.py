@@ -48,7 +48,8 @@ def read_mask(
 ) -> Scan:
     """As `read_scan`, but stored numbers count: indices of a palette; of an HDF5 file the mask comes first.
 
-    A mask that `is_laid`, or that holds a part of its image, is laid on `grid`, S and geometry of its image. Several
+    A mask that `is_laid`, or that holds a part of its image, is laid on `grid`, S and geometry of its image. The two
+    axes of a picture come in the order of its image's. Several
     files (`x_mask{,_1}.png`) are parts of one mask: the greatest value counts. Of FILE#channels, each channel is a
     class, and of {a,b}.nii.gz#classes each file, where it is above the middle of 0 and its greatest value. Of
     `is_drawn` masks only the `wanted` names are read, and the later ones lie on top.
@@ -79,7 +80,7 @@ def read_mask(
         scan = channels.one_a_class(scan)
     if address.said.palette:
         scan = palette.as_classes(scan, address.said.palette, address.ending in (".jpg", ".jpeg"))
-    return scan if grid is None else lattice.laid(scan, grid, is_laid(address))
+    return scan if grid is None else lattice.laid(lattice.in_order(scan, grid[1]), grid, is_laid(address))
 
 
 def nested_classes(mask: Address) -> set[tuple[str, str]]:

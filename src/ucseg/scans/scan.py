@@ -27,6 +27,7 @@ class Geometry:
         placed: whether the file says where its voxels lie, not only how large they are.
         doubt: where the header says two different spacings, both in words; "" where it does not.
         others: (name, affine) of other geometries that the same header holds, or that other programs read in it.
+        columns_first: of two axes the first runs along the columns, as in files of ITK; else down the rows.
     """
 
     affine: Array
@@ -34,6 +35,7 @@ class Geometry:
     placed: bool = True
     others: tuple[tuple[str, Array], ...] = ()
     doubt: str = ""
+    columns_first: bool = False
 
     @property
     def dims(self) -> int:
@@ -60,6 +62,11 @@ class Geometry:
     def corners(self, shape: Sequence[int]) -> Array:
         """The corner voxels of a grid of `shape`, 2^n x (n+1), each with a 1 at its end."""
         return np.array([[*corner, 1.0] for corner in product(*((0, count - 1) for count in shape))])
+
+
+def in_order_of(shape: tuple[int, ...], own: Geometry, other: Geometry) -> tuple[int, ...]:
+    """S with the two axes in the order of another scan's: those of pictures and of ITK differ."""
+    return shape[::-1] if own.dims == other.dims == 2 and own.columns_first != other.columns_first else shape
 
 
 @dataclass(frozen=True)

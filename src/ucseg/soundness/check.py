@@ -154,7 +154,7 @@ def _examine_mask(
     out.odd.append((name, True, oddities(mask, mask=True)))
     shows = bool(((label > 0) & (label != NOT_ANNOTATED)).any())
     out.names = segment_names(mask) if shows else None
-    out.stretch = "" if shape is None else stretch(mask, shape)
+    out.stretch = "" if shape is None or geometry is None else stretch(mask, shape, geometry)
     if not shows:
         fix = f"if there is something to see, draw it, or empty its field in {CASES_FILE}"
         out.findings.append(Finding("mask-empty", name, "the mask is empty: all that is annotated is background", fix))
