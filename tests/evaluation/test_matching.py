@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,12 @@ def test_a_prediction_finds_its_reference_under_every_usual_name(tmp_path: Path,
     )
     references = touch(tmp_path / "r", reference, "ab.nii.gz")
     assert named(predictions, references) == {"a.nii.gz": Path(reference).name}
+
+
+def test_accents_in_their_letters_or_apart_are_one_name(tmp_path: Path) -> None:
+    apart, together = (unicodedata.normalize(form, "F\u00e4ll.png") for form in ("NFD", "NFC"))
+    assert named(touch(tmp_path / "p", together), touch(tmp_path / "r", apart)) == {together: apart}
+    assert named(touch(tmp_path / "q", apart), touch(tmp_path / "s", together)) == {apart: together}
 
 
 def test_an_image_named_as_nnunet_does_finds_its_mask(tmp_path: Path) -> None:

@@ -263,3 +263,10 @@ def test_channels_in_another_order_than_in_training_are_refused(tmp_path: Path) 
     with refused("runs-channels", naming=["r2", "t1, t2"]):
         require_one_kind(runs, [SEQUENCES, "**/{t2,t1}/*"])
     require_one_kind(runs, [SEQUENCES, "**/{t1,t2}/*"])
+
+
+def test_results_do_not_go_among_the_scans(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "images/b.png", "labels/a.png")
+    with refused("out-among-scans", naming=tmp_path / "images"):
+        find_inputs([tmp_path], tmp_path / "images")
+    assert len(find_inputs([tmp_path], tmp_path / "images/results").scans) == 2

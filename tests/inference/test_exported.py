@@ -122,6 +122,14 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def test_exported_models_are_not_combined(model: Path, scans: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for words in ([model, run, scans], [model, scans, model], [run, model, scans]):
+        with refused("models-combined", naming=words[-2] if words[-1] == scans else model):
+            ucseg.predict(words[0], words[1:], out=tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+
+
 def test_an_exported_model_predicts_the_same_files_without_torch(model: Path, scans: Path, tmp_path: Path) -> None:
     wanted = ("--precision", "fp32", "--members", "--probabilities")
     made = {"run": tmp_path / "by_run", "model": tmp_path / "by_model"}

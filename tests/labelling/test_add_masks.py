@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,19 @@ def test_another_mask_needs_overwrite(data: Path, tmp_path: Path) -> None:
         ucseg.add_masks(data, tmp_path / "done")
     assert ucseg.add_masks(data, tmp_path / "done", overwrite=True).replaced == ["a"]
     assert masks_of(data)["a"] == str(tmp_path / "done" / "a.png")
+
+
+def test_names_with_accents_apart_are_those_of_their_cases(tmp_path: Path) -> None:
+    """As macOS writes them: both look alike."""
+    apart, together = (unicodedata.normalize(form, "F\u00e4ll") for form in ("NFD", "NFC"))
+    for name in (together, "b", "c"):
+        (tmp_path / "scans/images").mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(len(name)).integers(0, 255, SHAPE, dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"scans/images/{name}.png")
+    mask(tmp_path / "scans/masks/b.png")
+    ucseg.init(tmp_path / "scans", out=tmp_path / "data", validation="0", test="0", modality="other")
+    mask(tmp_path / f"done/{apart}_mask.png")
+    assert ucseg.add_masks(tmp_path / "data", tmp_path / "done").added == [together]
 
 
 def test_a_folder_without_masks_of_cases(data: Path, tmp_path: Path) -> None:

@@ -157,6 +157,12 @@ def test_a_folder_of_something_else_is_refused(study: Path, tmp_path: Path) -> N
     with refused("report-of-two", naming=[study / "run", "run2"]):
         shutil.copytree(study / "run", tmp_path / "run2")
         ucseg.report([study / "run", tmp_path / "run2"], out=tmp_path / "report.html")
+    shutil.copytree(study / "data", tmp_path / "other")
+    ucseg.report([study / "run", tmp_path / "other"], out=tmp_path / "copy.html")  # the same cases
+    cases = (tmp_path / "other/cases.csv").read_text().splitlines()
+    (tmp_path / "other/cases.csv").write_text("\n".join(cases[:-1]) + "\n")
+    with refused("report-of-others", naming=[tmp_path / "other", study / "data"]):
+        ucseg.report([study / "run", tmp_path / "other"], out=tmp_path / "report.html")
     with refused("report-name", naming="report.pdf"):
         ucseg.report([study / "data"], out=tmp_path / "report.pdf")
     with refused("report-exists", naming=study / "report.html"):

@@ -44,6 +44,7 @@ def trained(run: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
     from ucseg.training.run_folder import RunFolder
 
     runs, scans = split_runs(run, inputs)
+    _refuse_models(run, scans)
     unfinished = {}
     for folder in map(RunFolder, runs):
         if folder.started and (reached := folder.unfinished):
@@ -74,10 +75,11 @@ def exported(model: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
     """A model that `ucseg export` wrote.
 
     Raises:
-        UserError: it is damaged, or holds other weights.
+        UserError: it is damaged, holds other weights, or a second model follows it.
     """
     from ucseg.inference.exported import read_record
 
+    _refuse_models(model, inputs)
     record = read_record(model)
     if checkpoint not in ("last", record.checkpoint):
         raise UserError(
@@ -93,6 +95,19 @@ def exported(model: Path, inputs: Sequence[Path], checkpoint: str) -> Opened:
         geometry=lambda: record.geometry,
         images=lambda: record.images,
     )
+
+
+def _refuse_models(first: Path, scans: Sequence[Path]) -> None:
+    """Raise a UserError if a model follows the first one: only runs can be combined."""
+    from ucseg.inference.exported import PLAN, is_exported
+
+    for path in scans:
+        if is_exported(path) or ((path / "config.json").is_file() and (path / PLAN).is_file()):
+            raise UserError(
+                "models-combined",
+                f"{path}: no scan but a model, and only runs that stand first are combined, no exported models; "
+                f"predict with {first} and with {path.name} one by one.",
+            )
 
 
 def _of_model(models: Sequence[Path], **settings: Any) -> ExportedPredictor:

@@ -59,7 +59,8 @@ def _of_scores(found: MeasuredUncertainty) -> Table:
     qualities = found.qualities
     failed = max(one.failed for one in qualities.values())
     limit = found.settings.failed_below
-    title = f"scores of cases, {failed} of {len(found.cases)} with Dice below {limit:g}"
+    scored = max(one.cases for one in qualities.values())  # not those whose masks are known in part
+    title = f"scores of cases, {failed} of {scored} with Dice below {limit:g}"
     table = Table(title=title, title_justify="left")
     table.add_column("score")
     for head in ("cases", "AURC", "excess\nAURC", "Spearman", f"AUROC of\nDice < {limit:g}"):

@@ -236,7 +236,7 @@ def _classes(values: Array, mask: Address, config: DatasetConfig, mapping: Mappi
     if values.min(initial=0) < 0 or values.max(initial=0) >= len(config.classes):
         if len(config.classes) == 2:
             middle = (float(values.min()) + float(values.max())) / 2
-            fix = f"set mask_threshold in dataset.yaml (e.g. {middle:g})"
+            fix = f"save it with 0 and 1, or, if all masks are so, set mask_threshold in dataset.yaml (e.g. {middle:g})"
         raise _no_classes(mask, np.unique(values), config.classes, "are no classes", fix)
     return values.astype(np.uint8)
 

@@ -15,7 +15,7 @@ from ucseg.evaluation.references import MASK_ENDING, Reference, joined, masks_in
 from ucseg.folder.predictions import Made, made_in
 from ucseg.folder.subjects import Subjects
 from ucseg.machine.pool import for_each
-from ucseg.scans.address import Address
+from ucseg.scans.address import Address, composed
 from ucseg.scans.content import content_of
 from ucseg.scans.said import Said
 from ucseg.scans.same_grid import offset
@@ -212,15 +212,15 @@ def _pair(
     made: Mapping[str, Made],
 ) -> tuple[list[Pair], dict[Address, str]]:
     """Pairs by name, but for those that are certain."""
-    by_name = {reference.case: reference for reference in known}
+    by_name = {composed(reference.case): reference for reference in known}
     by_alias: dict[str, list[Reference]] = defaultdict(list)
     for reference in known:
-        for name in reference.names:
+        for name in {composed(name) for name in reference.names}:
             by_alias[name].append(reference)
     unmatched: dict[Address, str] = {}
     taken: dict[str, Pair] = {}
-    masks = {reference.mask.stem for reference in known}
-    names = _names_of(predicted, made)
+    masks = {composed(reference.mask.stem) for reference in known}
+    names = {file: list(map(composed, ones)) for file, ones in _names_of(predicted, made).items()}
 
     def order(file: Address) -> tuple[object, ...]:
         """Names that agree as they are go first, so that X_seg does not take the place of X."""

@@ -118,6 +118,14 @@ def _of_folder(folder: Path, out: Path, wanted: Wanted, result: FoundInputs) -> 
     named = named_as_masks(folder, [one for one in scans if one.is_mask is None])
     masks = [one.address for one in scans if one.address in named]
     scans = [one for one in scans if one.address not in named]
+    if (
+        not scans
+        and folder in (out, *out.parents)
+        and not is_prediction(out)
+        and out.is_dir()
+        and list_scans(out, set())[0]
+    ):
+        raise UserError("out-among-scans", f"{out}: the scans lie where results go; choose another --out.")
     if masks and not scans:
         raise UserError(
             "only-masks",

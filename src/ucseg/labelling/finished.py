@@ -18,7 +18,7 @@ from ucseg.errors import UserError
 from ucseg.folder.listing import is_empty, list_scans
 from ucseg.folder.roles import MASK_WORDS
 from ucseg.labelling.shortlist import ABOUT, START, slices_of_list
-from ucseg.scans.address import Address, absolute, without_ending
+from ucseg.scans.address import Address, absolute, composed, without_ending
 from ucseg.scans.reading import read_header
 
 _MASK_OF = re.compile(rf"(?P<case>.+)[ _.-]{MASK_WORDS}", re.IGNORECASE)
@@ -108,12 +108,13 @@ def _by_case(dataset: Dataset, names: Collection[str], folder: Path) -> tuple[di
     listed, _ = list_scans(folder, set())
     found: dict[str, list[Address]] = defaultdict(list)
     strangers = []
+    cases = {composed(case): case for case in names}
     for one in listed:
         if one.is_mask is False:
             continue
-        name = without_ending(one.name)
+        name = composed(without_ending(one.name))
         match = _MASK_OF.fullmatch(name)
-        case = name if name in names else match["case"] if match and match["case"] in names else None
+        case = cases.get(name) or (cases.get(match["case"]) if match else None)
         if case is None:
             strangers.append(one.name)
         else:

@@ -58,7 +58,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # a damaged file makes torch's reader fail in any way
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        if "eights only" in reason[0]:
+        if "eights only" in reason[0] or isinstance(error, IndexError | KeyError):
             reason = ["it holds code, or is no file of weights"]
         raise UserError(
             "init-unreadable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,10 @@ _WHAT = {
     "run": "a training run",
     "data": "a dataset",
 }
+
+
+_TELLS = {"masks": "cases.csv", "run": "config.json", "data": "cases.csv"}
+"""Kind of folder -> the file that is the same in a copy of it."""
 
 
 class _MadeOf(Strict):
@@ -61,7 +66,7 @@ def find_sources(given: Sequence[Path]) -> Sources:
     """Know each folder by what lies in it, and follow what it was made from.
 
     Raises:
-        UserError: a folder is none that ucseg writes, or two are of one kind.
+        UserError: a folder is none that ucseg writes, two are of one kind, or one was made with another than is given.
     """
     found = Sources()
     for folder in given:
@@ -93,18 +98,31 @@ def find_sources(given: Sequence[Path]) -> Sources:
 
 
 def _follow(found: Sources, kind: str, path: str | None, maker: Path) -> None:
-    """Take a folder that `maker` names, unless one of its kind is known.
+    """Take a folder that `maker` names, unless one of its kind is known: then it has to be the same.
 
     A relative path was typed in a folder that is not known: it is tried from here, and from beside `maker`.
     """
-    if path is None or getattr(found, kind) is not None:
+    if path is None:
         return
     places = [place for place in (Path(path), maker.absolute().parent / path) if _is_there(place)]
     folder = next((place for place in places if (place / _MARKS[kind]).is_file()), None)
+    known = getattr(found, kind)
+    if known is not None:
+        if folder is not None and not _is_copy(folder / _TELLS[kind], known / _TELLS[kind]):
+            raise UserError(
+                "report-of-others",
+                f"{known}: {maker} was not made with it, but with {_WHAT[kind]} that is still there, {folder}; give "
+                "folders that belong together, or fewer.",
+            )
+        return
     if folder is not None:
         setattr(found, kind, folder)
     elif not places and (lost := f"{_WHAT[kind]}, {path}") not in found.lost:
         found.lost.append(lost)  # what is there is of another kind: masks of another program, a folder of references
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    return not (one.is_file() and other.is_file()) or filecmp.cmp(one, other, shallow=False)
 
 
 def _is_there(path: Path) -> bool:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -226,6 +227,11 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError:  # longer than the name of a file may be: it names several
         return False
+
+
+def composed(name: str) -> str:
+    """A name with each accent in its letter: macOS writes them apart, and both look alike."""
+    return unicodedata.normalize("NFC", name)
 
 
 def absolute(path: Path) -> Path:
