@@ -128,6 +128,8 @@ def test_a_folder_without_masks_of_cases(data: Path, tmp_path: Path) -> None:
     mask(tmp_path / "done" / "other.png")
     with refused("no-finished-mask", naming=tmp_path / "done"):
         ucseg.add_masks(data, tmp_path / "done")
+    with refused("finished-no-folder", naming=tmp_path / "done/other.png"):
+        ucseg.add_masks(data, tmp_path / "done/other.png")
     (tmp_path / "empty").mkdir()
     with refused("finished-empty", naming=tmp_path / "empty"):
         ucseg.add_masks(data, tmp_path / "empty")

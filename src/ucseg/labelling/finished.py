@@ -68,6 +68,8 @@ def finished_masks(
             such masks are named at once.
     """
     folder = absolute(folder)
+    if not folder.is_dir():
+        raise UserError("finished-no-folder", f"{folder}: is no folder; name the folder of the finished masks.")
     if folder.name == START and (folder.parent / ABOUT).is_file():
         raise UserError(
             "masks-are-starts",

@@ -54,7 +54,9 @@ def find_start(path: Path) -> Start:
     run = RunFolder(path)
     if not run.started:
         raise UserError(
-            "init-no-run", f"--init {path}: this folder holds no run of 'ucseg train' or 'ucseg pretrain'; give one."
+            "init-no-run",
+            f"--init {path}: this folder holds no run of 'ucseg train' or 'ucseg pretrain'; give one, "
+            "no exported model or dataset.",
         )
     if run.verb == "train":
         file = find_weights(run, "last")
