@@ -291,14 +291,12 @@ def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, note
 
 
 def _are_photographs(images: Sequence[Address]) -> bool:
-    """Whether images of three channels are colours. Those of another origin are so only with numbers of 8 bits."""
-    some_images = images[:: max(1, len(images) // 8)][:8]
+    """Whether images of three channels are colours. In files of scanners only numbers of 8 bits are."""
     if any(image.several for image in images):
         return False
-    if all(image.plain for image in some_images):
-        return True
+    scanned = [image for image in images[:: max(1, len(images) // 8)][:8] if image.format == "itk"]
     try:
-        return all(read_scan(image).array.dtype == np.uint8 for image in some_images if not image.plain)
+        return all(read_scan(image).array.dtype == np.uint8 for image in scanned)
     except UserError:  # `ucseg check` will say what is wrong
         return True
 
