@@ -220,6 +220,12 @@ def test_scans_that_do_not_fit_the_plan_are_refused() -> None:
             to_network_grid(scan, plan)
 
 
+def test_a_grey_picture_for_a_model_of_colours_is_told_about_colours(tmp_path: Path) -> None:
+    grey = Scan(np.zeros((1, 4, 4), np.uint8), Geometry(np.eye(3), "px"), tmp_path / "grey.png")
+    with refused("scan-channels", naming=["grey.png", "in colours"]):
+        to_network_grid(grey, a_plan(dims=2, unit="px", channels=3, normalisation="rgb"))
+
+
 @pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
 def test_intensities_of_any_unit_are_normalised_alike(unit: float) -> None:
     """Diffusion in m^2/s is about 1e-9."""

@@ -191,7 +191,9 @@ def _with_channels(scan: Scan, channels: int) -> Array:
     if missing := missing_channels(Address.of(scan.source), channels):
         raise UserError("scan-channels", f"{scan.source}: {missing}; put it beside the others.")
     fix = "convert it or leave it out"
-    if found == 1:
+    if found == 1 and channels == 3 and Address.of(scan.source).plain:
+        fix = "the model knows pictures in colours: give it in colours, or leave it out"
+    elif found == 1:
         fix = "if its channels are several files, name them as one, 'X_{a,b}.nii.gz' (--images for a folder)"
     raise UserError(
         "scan-channels",
