@@ -33,7 +33,7 @@ from ucseg.scans.npy import open_npy
 from ucseg.scans.reading import files_of, read_header, read_scan
 from ucseg.types import NOT_ANNOTATED, Array
 
-PREPROCESSING = 4
+PREPROCESSING = 5
 """Raise it when preprocessing makes something else: older entries are then not used."""
 DECIDING = ("unit", "spacing", "size", "slice_axis", "channels", "classes", "normalisation", "nonzero", "ct_window")
 """The values of the plan that decide what an entry holds."""
