@@ -101,7 +101,7 @@ def _refuse_models(first: Path, scans: Sequence[Path]) -> None:
     """Raise a UserError if a model follows the first one: only runs can be combined."""
     from ucseg.inference.exported import PLAN, is_exported
 
-    for path in scans:
+    for path in scans:  # a run by its files: what else knows runs needs torch
         if is_exported(path) or ((path / "config.json").is_file() and (path / PLAN).is_file()):
             raise UserError(
                 "models-combined",

@@ -23,30 +23,27 @@ _SAMPLE = 5
 _FORMATS = ("nifti", "itk")
 
 
-def with_channel_axis(cases: Sequence[Case], said: bool, notes: list[str]) -> tuple[list[Case], bool]:
+def with_channel_axis(cases: Sequence[Case], images: str, notes: list[str]) -> tuple[list[Case], str]:
     """The cases with images as FILE#channels, where most masks have all axes of their images but the last.
 
     Only a sample of the masks is looked at. Images with another number of channels stay as they are.
 
     Args:
-        said: the user says so, of all images.
+        images: pattern of the images; with CHANNELS at its end, the user says that all images are so.
 
     Returns:
-        the cases, and whether they hold such images.
+        the cases; and the pattern, which ends in CHANNELS where images are so.
     """
-    masked = [case for case in cases if case.mask is not None and case.image.format in _FORMATS]
-    sample = masked[:: max(1, len(masked) // _SAMPLE)]
-    counts = Counter(map(_channels_beside_mask, sample))
-    count = counts.most_common(1)[0][0] if counts else 0
-    if said:
-        return [replace(case, image=in_last_axis(case.image) or case.image) for case in cases], True
-    if not 2 <= count <= _MOST:
-        return list(cases), False
-    notes.append(
-        f"the masks lack the last axis of their images, so its {count} entries are taken as channels "
-        f"(--images '*{CHANNELS}'). If they are time points, save each as a file."
-    )
-    return [replace(case, image=in_last_axis(case.image, count) or case.image) for case in cases], True
+    count = None if images.endswith(CHANNELS) else _commonest_lack(cases)
+    if count == 0:
+        return list(cases), images
+    if count is not None:
+        images = f"{images or '*'}{CHANNELS}"
+        notes.append(
+            f"the masks lack the last axis of their images, so its {count} entries are taken as channels "
+            f"(--images '{images}'). If they are time points, save each as a file."
+        )
+    return [replace(case, image=in_last_axis(case.image, count) or case.image) for case in cases], images
 
 
 def in_last_axis(image: Address, count: int | None = None, dims: int | None = None) -> Address | None:
@@ -68,6 +65,14 @@ def in_last_axis(image: Address, count: int | None = None, dims: int | None = No
 
 def _as_channels(image: Address) -> Address:
     return Address.of(f"{image.path}{CHANNELS}").as_said(image.said)
+
+
+def _commonest_lack(cases: Sequence[Case]) -> int:
+    """How many entries the axis has that most masks of a sample lack; 0 where they lack none, or too long a one."""
+    masked = [case for case in cases if case.mask is not None and case.image.format in _FORMATS]
+    counts = Counter(map(_channels_beside_mask, masked[:: max(1, len(masked) // _SAMPLE)]))
+    count = counts.most_common(1)[0][0] if counts else 0
+    return count if 2 <= count <= _MOST else 0
 
 
 def _channels_beside_mask(case: Case) -> int:

@@ -37,7 +37,8 @@ class Wanted:
         """A file as a scan: its last axis holds the channels if it did in training, or if it is no scan without."""
         if self.channels == 1:
             return file
-        address = in_last_axis(file.as_said(self.said), self.channels, self.dims)
+        file = file.as_said(self.said)
+        address = in_last_axis(file, self.channels, self.dims)
         if address is None or (self.images or self.trained).endswith(CHANNELS):
             return address or file
         try:

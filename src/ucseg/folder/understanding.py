@@ -131,9 +131,8 @@ def understand_cases(
     """As `understand`, of cases found already, by `images` of the options; `masks` and `subject` are not used."""
     given = parse_classes(options.classes) if options.classes is not None else None
     left_out, notes = list(found.left_out), list(found.notes)
-    by_axis = (options.images or "").endswith(CHANNELS)
-    asked, by_axis = with_channel_axis([case.as_said(options.said) for case in found.cases], by_axis, notes)
-    images_of = (options.images or "").removeprefix(f"{folder.absolute().as_posix()}/").removesuffix(CHANNELS)
+    pattern = (options.images or "").removeprefix(f"{folder.absolute().as_posix()}/")
+    asked, pattern = with_channel_axis([case.as_said(options.said) for case in found.cases], pattern, notes)
     stage = _stage("reading headers and masks", len(found.cases), done)
     wanted = None if given is None else [name for index, name in given.items() if index]
     surveyed, unreadable = survey_cases(asked, stage, wanted)
@@ -190,7 +189,7 @@ def understand_cases(
             "geometry": options.said.geometry,
             "spacing": list(options.said.spacing) or None,
             "max_voxels": options.said.max_voxels,
-            "images": f"{images_of or '*'}{CHANNELS}" if by_axis else images_of,
+            "images": pattern,
             "palette": [in_hex(colour) for colour in options.said.palette],
         },
         "init",

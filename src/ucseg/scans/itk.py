@@ -178,11 +178,10 @@ def _dims(address: Address, reader: sitk.ImageFileReader) -> int:
     path, size, rank = address.file, reader.GetSize(), int(reader.GetDimension())
     if address.part:
         if rank not in (3, 4) or reader.GetNumberOfComponents() > 1 or is_segmentation(path):
-            what = f"is {rank}D (shape {tuple(size)}) and its last axis holds no channels"
-            raise UserError("last-axis-channels", f"{address}: {what}; leave out #{address.part}.")
+            raise refusals.no_channel_axis(address, size)
         return rank - 1
     if rank not in (2, 3) and not (rank == 4 and size[3] == 1):
-        raise refusals.axes(path, size, f"save each time point as a file, or write {path.name}#channels for channels")
+        raise refusals.perhaps_channels(path, address.name, size)
     return min(3, rank)
 
 

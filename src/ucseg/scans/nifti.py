@@ -226,12 +226,9 @@ def _shape(address: Address, image: Any) -> tuple[tuple[int, ...], int]:
     part = address.part
     shape = tuple(int(n) for n in image.shape)
     if part and len(shape) != 4:
-        raise UserError(
-            "nifti-channels", f"{address}: is {len(shape)}D (shape {shape}), so it has no channels; leave out #{part}."
-        )
+        raise refusals.no_channel_axis(address, shape)
     if any(n != 1 for n in shape[3:]) and not part:
-        fix = f"save each time point as a file, or write {address.name}#channels if these are channels"
-        raise refusals.axes(address, shape, fix)
+        raise refusals.perhaps_channels(address, address.name, shape)
     return (*shape, 1, 1)[:3], shape[3] if part else 1
 
 

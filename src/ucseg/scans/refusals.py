@@ -45,6 +45,17 @@ def axes(place: object, shape: Sequence[int], fix: str = "save each time point o
     )
 
 
+def no_channel_axis(place: object, shape: Sequence[int]) -> UserError:
+    """Of FILE#channels."""
+    what = f"is {len(shape)}D (shape {tuple(shape)}) and its last axis holds no channels"
+    return UserError("last-axis-channels", f"{place}: {what}; leave out #channels.")
+
+
+def perhaps_channels(place: object, name: str, shape: Sequence[int]) -> UserError:
+    """Of a file with a fourth axis; `name` is how cases.csv calls it."""
+    return axes(place, shape, f"save each time point as a file, or write {name}#channels if these are channels")
+
+
 def film(place: object, times: int) -> UserError:
     return UserError("image-times", f"{place}: is a film of {times} times; save each time as a file.")
 
