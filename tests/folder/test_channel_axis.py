@@ -13,6 +13,7 @@ import ucseg
 from refusals import refused
 from ucseg.folder.inputs import find_inputs
 from ucseg.folder.like_training import Wanted
+from ucseg.scans.said import Said
 from ucseg.types import Array
 
 
@@ -77,6 +78,13 @@ def test_a_file_that_is_a_scan_by_itself_is_not_taken_apart(tmp_path: Path) -> N
     ):
         found = find_inputs([tmp_path / "v.mha", tmp_path / "t.nii.gz"], tmp_path / "p", wanted=wanted)
         assert [one.address.name for one in found.scans] == [volume, film]
+
+
+def test_the_user_s_limit_of_voxels_counts_there_too(tmp_path: Path) -> None:
+    save(tmp_path / "t.nii.gz", np.zeros((12, 10, 8, 2), np.uint8))
+    for most, name in ((10_000, "t.nii.gz#channels"), (100, "t.nii.gz")):
+        found = find_inputs([tmp_path], tmp_path / "p", wanted=Wanted(2, dims=3), said=Said(max_voxels=most))
+        assert [one.address.name for one in found.scans] == [name]
 
 
 @pytest.mark.parametrize(("dtype", "modality"), [(np.uint8, "rgb"), (np.uint16, "mri"), (np.float32, "mri")])
