@@ -126,7 +126,7 @@ def test_what_cannot_be_measured_is_refused(folders: tuple[Path, Path], tmp_path
 
 
 def test_a_score_of_a_whole_mask_is_not_held_against_the_dice_of_a_part(
-    folders: tuple[Path, Path], tmp_path: Path
+    folders: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     predictions, references = folders
     part = mask(6)
@@ -135,6 +135,7 @@ def test_a_score_of_a_whole_mask_is_not_held_against_the_dice_of_a_part(
     evaluate(predictions, references, out=tmp_path / "out", classes="1=organ,2=ignore", uncertainty=True)
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())["uncertainty"]
     assert found["cases"] == 4, "its voxels count"
+    assert " of 3 with Dice below" in " ".join(capfd.readouterr().out.split())
     assert found["scores"]["failure_score"]["cases"] == found["predicted_dice"]["cases"] == 3
     rows = {row["case"]: row for row in csv.DictReader((tmp_path / "out" / "uncertainty.csv").open())}
     assert rows["d"]["dice"] and rows["d"]["auroc"] and not rows["d"]["failure_score"]
