@@ -157,6 +157,27 @@ def test_stop_and_resume_without_repeating_the_words(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_stop_before_the_first_step_says_how_to_go_on(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before there is a run, Ctrl-C is what it always is; afterwards the folder has to be resumed."""
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for place, error, run_there in (
+        ("ucseg.batches.prepare.prepare", KeyboardInterrupt, False),
+        ("ucseg.training.trainer.fit", Interrupted, True),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, stopped)
+            with pytest.raises(error) as stop:
+                train(scans, tmp_path / "run")
+        assert RunFolder(tmp_path / "run").started == run_there
+    assert str(stop.value).endswith(f"ucseg train {scans} --out {tmp_path / 'run'} --resume")
+    ucseg.train(scans, tmp_path / "run", resume=True)
+
+
 def test_the_number_of_devices_changes_nothing_but_rounding(scans: Path, tmp_path: Path) -> None:
     """V-Net has no dropout, whose draws are of each process."""
     settings = [*SMALL, "method.networks=[vnet]"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from ucseg.errors import UserError
+from ucseg.errors import Interrupted, UserError
 from ucseg.machine.cores import let_threads_sleep
 
 
@@ -24,6 +24,19 @@ def without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
     return copy
+
+
+def interruption_in_words(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb for the command line: Ctrl-C where it has nothing to save ends it with a sentence, too."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped before the end; the same command starts it again.") from None
+
+    return call
 
 
 def as_python_call(function: Callable[..., Any]) -> Callable[..., Any]:

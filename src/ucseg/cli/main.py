@@ -13,7 +13,7 @@ import typer
 
 from ucseg import __all__ as VERBS
 from ucseg import __version__
-from ucseg.cli.calls import refuse_empty, without_return_type
+from ucseg.cli.calls import interruption_in_words, refuse_empty, without_return_type
 from ucseg.errors import Interrupted, UserError
 from ucseg.machine.cores import let_threads_sleep
 from ucseg.machine.memory import is_out_of_memory
@@ -76,7 +76,7 @@ def _app(words: list[str]) -> typer.Typer:
     chosen = [verb for verb in VERBS if words and _typed(verb) == words[0]]
     for verb in chosen or VERBS:
         function = getattr(import_module(f"ucseg.cli.{verb}"), verb)
-        app.command(_typed(verb), help=_help(function.__doc__))(without_return_type(function))
+        app.command(_typed(verb), help=_help(function.__doc__))(interruption_in_words(without_return_type(function)))
     return app
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ucseg.cli.starting import load_start
 from ucseg.cli.terminal import console, progress_bar, say
-from ucseg.cli.train import find_plan, holding, keeping_memory, settings_for
+from ucseg.cli.train import find_plan, holding, keeping_memory, or_how_to_go_on, settings_for
 from ucseg.cli.training_words import say_which_optimizer
 from ucseg.machine.cores import cores
 
@@ -68,7 +68,7 @@ def pretrain(
     config, asked = settings_for(run, resume, set, options)
     pretrain_it = partial(_pretrain, data, run, config, asked, resume, plan, cache)
     work = partial(holding, run, resume, partial(keeping_memory, config.keep_memory, pretrain_it))
-    return launch(work, config.devices, config.nodes, config.device)
+    return or_how_to_go_on(run, partial(launch, work, config.devices, config.nodes, config.device))
 
 
 def _pretrain(

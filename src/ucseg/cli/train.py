@@ -18,7 +18,7 @@ from ucseg.cli.training_words import (
     say_what_was_found,
     say_which_optimizer,
 )
-from ucseg.errors import UserError
+from ucseg.errors import Interrupted, UserError
 from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:
@@ -103,7 +103,17 @@ def train(
     config, asked = settings_for(run, resume, set, options)
     train_it = partial(_train, data, run, config, asked, method, resume, plan, cache)
     work = partial(holding, run, resume, partial(keeping_memory, config.keep_memory, train_it))
-    return launch(work, config.devices, config.nodes, config.device)
+    return or_how_to_go_on(run, partial(launch, work, config.devices, config.nodes, config.device))
+
+
+def or_how_to_go_on(run: RunFolder, work: Callable[[], FitResult]) -> FitResult:
+    """Ctrl-C before the loop that saves, or a second one in it: the folder may hold a run already."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        if not run.started:
+            raise
+        raise Interrupted(f"stopped at once, with nothing more saved. Continue with: {run.again}") from None
 
 
 def settings_for(

@@ -94,6 +94,11 @@ class RunFolder:
         return str(self.config.get("verb", "train"))
 
     @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        return f"ucseg {self.verb} {self.config.get('dataset', 'DATASET')} --out {self.path} --resume"
+
+    @property
     def method(self) -> tuple[str, dict[str, Any]]:
         """The method's name, and its settings as they were at the start.
 

@@ -209,11 +209,9 @@ class _Loop:
                 self.timed_saves += not (at_end or validates or stops)
                 saved = time.monotonic()
             if stops and not at_end:
-                again = (
-                    f"ucseg {self.run.verb} {self.run.config.get('dataset', 'DATASET')} --out {self.run.path} --resume"
-                )
                 raise Interrupted(
-                    f"stopped after step {self.done} of {self.config.steps}; all is saved. Continue with: {again}"
+                    f"stopped after step {self.done} of {self.config.steps}; all is saved. "
+                    f"Continue with: {self.run.again}"
                 )
 
     def _fit_to(self, seconds: float) -> None:
