@@ -499,7 +499,7 @@ def test_nothing_of_the_users_is_overwritten(run: Path, scans: Path, tmp_path: P
     (tmp_path / "set" / "dataset.yaml").touch()
     with refused("out-taken", naming=tmp_path / "set"):
         predict(run, [scans / "a.png"], out=tmp_path / "set", device="cpu")
-    with refused("folder-not-made", naming=[run / "config.json" / "masks", "--out"]):
+    with refused("out-below-file", naming=[run / "config.json" / "masks", "--out"]):
         predict(run, [scans], out=run / "config.json" / "masks", device="cpu")
     assert {path: path.read_bytes() for path in before} == before
 

@@ -9,7 +9,7 @@ import pytest
 
 from refusals import refused
 from ucseg.machine import writing
-from ucseg.machine.writing import whole_file
+from ucseg.machine.writing import make_folder, whole_file
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,9 @@ def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path: Path) -> No
         part.write_text("half")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_names_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with refused("folder-not-made", naming=[tmp_path / "file" / "cache", "--cache"]):
+        make_folder(tmp_path / "file" / "cache", "--cache")

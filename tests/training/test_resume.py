@@ -97,7 +97,7 @@ def test_a_run_is_not_overwritten_and_none_is_resumed_from_nothing(tmp_path: Pat
         train(tmp_path / "run", config)
     assert (tmp_path / "run/last.safetensors").read_bytes() == before
     (tmp_path / "file").write_text("")
-    with refused("run-is-file", naming=tmp_path / "file"):
+    with refused("out-is-other", naming=tmp_path / "file"):
         train(tmp_path / "file", config)
 
 

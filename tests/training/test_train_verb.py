@@ -400,6 +400,6 @@ def test_what_can_be_known_before_the_scans_are_read_is_reported_before(
     with pytest.raises(UserError, match=r"--set plan.labelled_batch=3 --set plan.unlabelled_batch=3"):
         ucseg.train(scans, out=tmp_path / "cut", steps=1, set=[*SMALL, "accumulate=3"])
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
-    with refused("run-not-writable", naming=[tmp_path, "--out"]):
+    with refused("out-not-writable", naming=[tmp_path, "--out"]):
         ucseg.train(scans, out=tmp_path / "a" / "run", steps=1, set=SMALL)
     assert not [*tmp_path.iterdir()]

@@ -144,9 +144,10 @@ def _clear(out: Path) -> None:
     """Remove what an earlier demo made; refuse a folder of anything else."""
     import shutil
 
+    from ucseg.machine.writing import require_place
+
     marker = out / "this-folder-is-a-ucseg-demo"
-    if out.exists() and not out.is_dir():
-        raise UserError("demo-out-file", f"{out}: this is a file; choose another --out.")
+    require_place(out)
     if out.exists() and any(out.iterdir()) and not marker.exists():
         raise UserError("not-a-demo", f"{out}: this folder holds something other than a demo; choose another --out.")
     parts = [f"{method}-{part}" for method in METHODS for part in PARTS]

@@ -128,6 +128,9 @@ def evaluate(
 
 def _refuse_to_overwrite(out: Path, predictions: Path, references: Path, overwrite: bool) -> None:
     """Other folders have a cases.csv too."""
+    from ucseg.machine.writing import require_place
+
+    require_place(out)
     taken = {place.absolute().resolve() for place in (predictions, references) if place.is_dir()}
     others = ("dataset.yaml", "prediction.json", "config.json")
     if out.absolute().resolve() in taken or any((out / name).exists() for name in others):

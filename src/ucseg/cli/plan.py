@@ -64,12 +64,15 @@ def plan(
     """
     from ucseg.config import build, parse_overrides
     from ucseg.dataset.manifest import load_dataset
+    from ucseg.machine.writing import require_place
     from ucseg.planning.choosing import plan_with_reasons
     from ucseg.planning.fingerprint import take_fingerprint
     from ucseg.planning.given import check_overrides
     from ucseg.planning.plan import write_plan
 
     data = load_dataset(dataset)
+    path = out or data.folder / "plan.yaml"
+    require_place(path, folder=False)
     overrides = check_overrides(data, dims, parse_overrides(set or []))  # before minutes of reading
     machine = None
     if hours is not None or measure:
@@ -86,7 +89,6 @@ def plan(
     if machine is not None:
         say("measuring", MEASURING)
     planned = plan_with_reasons(data, None, overrides, seen, machine, hours)
-    path = out or data.folder / "plan.yaml"
     before = _earlier(path)
     write_plan(planned.plan, path, planned.reasons)
     _show(planned, explain)

@@ -35,11 +35,13 @@ def report(
     Raises:
         UserError: a folder is none that ucseg writes, its files are damaged, or the page cannot be written.
     """
+    from ucseg.machine.writing import require_place
     from ucseg.reporting.page import write_report
     from ucseg.reporting.sources import find_sources
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError("report-name", f"--out {out}: a page ends in .html; choose such a name.")
+    require_place(out, folder=False)
     if out.exists() and not overwrite:
         raise UserError("report-exists", f"{out}: is already there; choose another --out, or add --overwrite.")
     sources = find_sources(folders)

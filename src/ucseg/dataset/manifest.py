@@ -28,7 +28,7 @@ from ucseg.dataset.settings import DatasetConfig
 from ucseg.dataset.slices import Slices, axis_of_slices
 from ucseg.dataset.tables import read_table, write_table
 from ucseg.errors import UserError
-from ucseg.machine.writing import whole_file
+from ucseg.machine.writing import require_place, whole_file
 from ucseg.scans.address import Address, absolute
 
 CACHE = "cache"
@@ -149,7 +149,8 @@ def scans_of_made_folder(folder: Path) -> Path | None:
 
 
 def refuse_to_replace(folder: Path, overwrite: bool) -> None:
-    """Raise a UserError if a dataset is in a folder and may not be replaced, or the folder is another command's."""
+    """Raise a UserError if a dataset is in a folder and may not be replaced, or the folder cannot hold one."""
+    require_place(folder)
     if other := next((name for name in OTHERS if (folder / name).exists()), None):
         raise UserError("dataset-out-taken", f"{folder}: it holds a {other} of another command; choose another --out.")
     if (folder / CONFIG_FILE).exists() and not overwrite:

@@ -37,7 +37,7 @@ from ucseg.folder.predictions import (
 from ucseg.inference.scan_predictor import CasePrediction
 from ucseg.machine.reading import read_json
 from ucseg.machine.room import leave, pieces
-from ucseg.machine.writing import PART, csv_text, make_folder, write_json, write_text, writing
+from ucseg.machine.writing import PART, csv_text, make_folder, require_place, write_json, write_text, writing
 from ucseg.pictures.drawing import COLOURS
 from ucseg.planning.plan import Plan
 from ucseg.scans.content import content_of
@@ -203,8 +203,7 @@ class PredictionFolder:
         path = files.path
         if (path / CONFIG_FILE).exists() or (path / "config.json").exists():
             raise UserError("out-taken", f"{path}: this is the folder of a dataset or of a run; choose another --out.")
-        if path.exists() and not path.is_dir():
-            raise UserError("out-is-file", f"{path}: this is a file; choose another --out.")
+        require_place(path)
         inside = [item.address for item in items if item.address.path.resolve().is_relative_to(path.resolve())]
         if inside:
             raise UserError(

@@ -38,6 +38,23 @@ def make_folder(path: Path, option: str) -> None:
         ) from None
 
 
+def require_place(path: Path, option: str = "--out", *, folder: bool = True) -> None:
+    """Refuse a folder (or, if `folder` is off, a file) that cannot be made, before the work whose results go there.
+
+    Raises:
+        UserError: a file or a folder is in its place, or the folder where it would be made cannot be written to.
+    """
+    if path.exists() and path.is_dir() != folder:
+        what = "file" if folder else "folder"
+        raise UserError("out-is-other", f"{path}: this is a {what}; choose another {option}.")
+    there = next(one for one in [path, *path.absolute().parents] if one.exists())
+    if there not in (path, path.absolute()) and not there.is_dir():
+        raise UserError("out-below-file", f"{path}: {there} is a file; choose another {option}.")
+    there = there if there.is_dir() else there.parent
+    if not os.access(there, os.W_OK):
+        raise UserError("out-not-writable", f"{path}: {there} cannot be written to; choose another {option}.")
+
+
 @contextmanager
 def whole_file(path: Path, ending: str = "", *, durable: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`; what was written there takes the place of `path` when the block ends well.

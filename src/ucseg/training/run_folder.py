@@ -14,7 +14,7 @@ from ucseg.config import build, flat
 from ucseg.errors import UserError
 from ucseg.machine.lock import Lock, lock
 from ucseg.machine.reading import read_json, read_text
-from ucseg.machine.writing import json_text, make_folder, whole_file, write_json, write_text, writing
+from ucseg.machine.writing import json_text, make_folder, require_place, whole_file, write_json, write_text, writing
 from ucseg.training.environment import environment
 from ucseg.training.read_back import Reached, RunConfig, Starts
 
@@ -135,11 +135,7 @@ class RunFolder:
             UserError: the folder cannot be written to; it holds a run and `resume` is off, or none and `resume` is on;
                 or another verb has made the run.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError("run-is-file", f"{self.path}: this is a file; choose another --out for the run's folder.")
-        there = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.exists())
-        if not os.access(there, os.W_OK):
-            raise UserError("run-not-writable", f"{self.path}: {there} cannot be written to; choose another --out.")
+        require_place(self.path)
         if not self.started and (other := next((name for name in OTHERS if (self.path / name).exists()), None)):
             raise UserError(
                 "run-out-taken", f"{self.path}: it holds a {other}, so it is no run's folder; choose another --out."
