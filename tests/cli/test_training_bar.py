@@ -14,7 +14,7 @@ from rich.progress import Progress
 from ucseg.cli.predict import _shown
 from ucseg.cli.terminal import console, progress_bar
 from ucseg.cli.training_bar import Display
-from ucseg.training.trainer import StepReport
+from ucseg.training.outcome import StepReport
 
 
 def losses(display: Display, values: list[float]) -> list[float]:
@@ -65,6 +65,30 @@ def test_without_a_terminal_the_time_is_reported_after_the_first_steps(
                 now += 2.0
                 display.show(StepReport(done, 3606, {"supervised": 1.0}, None))
     assert said == [("pace", "At 2 s per step, the 3600 steps left take 2:00:00.")]
+
+
+@pytest.mark.parametrize("clock", [None, 9000.0])
+def test_before_the_slower_steps_the_pace_is_a_least_time_unless_a_clock_ends_the_run(
+    clock: float | None, monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(console, "_force_terminal", False)
+    shown = {}
+    with progress_bar(own_estimate=True) as bar:
+        display = Display(bar, "run")
+        for done in range(1, 51):
+            now += 2.0
+            left = None if clock is None else clock - now
+            display.show(StepReport(done, 3606, {"supervised": 1.0}, None, steady_at=50, seconds_left=left))
+            shown[done] = bar.tasks[0].fields["left"]
+    later = ", as they are slower from step 50 on"
+    if clock is None:
+        assert (shown[49], shown[50]) == ("over 1:58:34", "1:58:32")
+        assert said == [("pace", f"At 2 s per step, the 3600 steps left take over 2:00:00{later}.")]
+    else:
+        assert (shown[49], shown[50]) == ("2:28:22", "1:58:32")
+        assert said == [("pace", f"At 2 s per step, the 3600 steps left take 2:29:48{later}.")]
 
 
 @pytest.mark.parametrize("total", [5, 11])

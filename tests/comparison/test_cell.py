@@ -10,7 +10,7 @@ import pytest
 
 from ucseg.comparison import cell
 from ucseg.comparison.cell import Task, run_cell
-from ucseg.training.trainer import FitResult
+from ucseg.training.outcome import FitResult
 
 
 def test_a_cell_names_the_code_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,17 @@ def test_a_dataset_reads_masks_its_own_way_and_misses_nobody(
         evaluate(tmp_path / "p", tmp_path / "d", out=tmp_path / "other", classes="1=spot")
 
 
+def test_masks_without_any_class_are_reported(tmp_path: Path, said: list[tuple[str, str]]) -> None:
+    for folder in ("p", "r"):
+        save(0 * ball(3, 1), tmp_path / folder / "a.nii.gz")
+    evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out")
+    assert "nothing to measure" in dict(said)["nothing-measured"]
+    said.clear()
+    save(ball(3, 1), tmp_path / "p" / "a.nii.gz")
+    evaluate(tmp_path / "p", tmp_path / "r", out=tmp_path / "out", overwrite=True)
+    assert "nothing-measured" not in dict(said)
+
+
 def test_masks_that_share_no_number_are_reported(tmp_path: Path, said: list[tuple[str, str]]) -> None:
     for case, predicted, true in (("a", 1, 2), ("b", 1, 4)):
         save(ball(3, predicted), tmp_path / "p" / f"{case}.nii.gz")

@@ -152,6 +152,10 @@ def test_what_is_gone_or_broken_costs_its_own_part(
 def test_a_folder_of_something_else_is_refused(study: Path, tmp_path: Path) -> None:
     with refused("report-of-what", naming=study / "scans"):
         ucseg.report([study / "scans"], out=tmp_path / "report.html")
+    (tmp_path / "compared").mkdir()
+    (tmp_path / "compared" / "index.html").touch()
+    with refused("report-of-what", naming=[tmp_path / "compared", "index.html"]):
+        ucseg.report([tmp_path / "compared"], out=tmp_path / "report.html")
     with refused("report-not-there", naming=study / "none"):
         ucseg.report([study / "none"], out=tmp_path / "report.html")
     with refused("report-of-two", naming=[study / "run", "run2"]):

@@ -218,6 +218,7 @@ def test_segments_count_by_their_names(served: Any, volumes: Data, tmp_path: Pat
     [
         ("POST", "/infer/other?image=case0", 404),
         ("POST", "/infer/ucseg?image=none", 404),
+        ("POST", "/infer/ucseg", 400),
         ("POST", "/infer/ucseg?image=../../SCANS/images/case0.png", 404),
         ("POST", "/infer/ucseg?image=case0&output=dicom_seg", 400),
         ("POST", "/activelearning/none", 404),

@@ -16,6 +16,7 @@ from tiny import TinyMethod, batches, train
 
 from ucseg.errors import Interrupted
 from ucseg.methods import build_method
+from ucseg.training.outcome import StepReport
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.types import Batch, Problem
@@ -77,8 +78,10 @@ def test_quick_early_steps_do_not_stretch_the_run(tmp_path: Path, monkeypatch: p
     assert [build_method(name, {}, problem).steady_from for name in ("uc_seg", "bcp", "cps")] == [0.4, 0.2, 0.0]
     monkeypatch.setattr(TinyMethod, "steady_from", 0.4)
     clock = Clock(monkeypatch, lambda step: 1.0 if step < 20 else 3.0)
-    result = train(tmp_path / "run", config(50), loader=clock.loader)
+    reports: list[StepReport] = []
+    result = train(tmp_path / "run", config(50), loader=clock.loader, on_step=reports.append)
     assert abs(result.steps - 47) <= 1  # 20 s for 20 steps, 80 s for 27
+    assert [(one.steady_at, one.seconds_left) for one in reports[:2]] == [(20, 99.0), (20, 98.0)]
     rates = [line["lr"] for line in RunFolder(tmp_path / "run").metrics()]
     assert rates[19] == pytest.approx(0.03 * (1 - 19 / 50), rel=0.01)
 

@@ -21,9 +21,10 @@ from refusals import refused
 from ucseg.methods.base import Method
 from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State
+from ucseg.training.outcome import FitResult
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
-from ucseg.training.trainer import FitResult, fit
+from ucseg.training.trainer import fit
 from ucseg.types import Batch, Progress, StepOutput
 
 

@@ -18,9 +18,10 @@ from ucseg import ranks
 from ucseg.config import Strict
 from ucseg.methods.base import Method
 from ucseg.randomness import derive_seed, torch_generator
+from ucseg.training.outcome import FitResult, StepReport
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
-from ucseg.training.trainer import FitResult, fit
+from ucseg.training.trainer import fit
 from ucseg.types import Batch, Prediction, Problem, Progress, StepOutput, Strength
 
 
@@ -119,7 +120,14 @@ def run_config(config: TrainConfig, **method: object) -> dict[str, object]:
 
 
 def train(
-    folder: Path, config: TrainConfig, *, resume: bool = False, dims: int = 2, loader: Any = None, **method: object
+    folder: Path,
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    dims: int = 2,
+    loader: Any = None,
+    on_step: Callable[[StepReport], None] | None = None,
+    **method: object,
 ) -> FitResult:
     """Begin or resume a tiny run in a folder."""
     run = RunFolder(folder)
@@ -128,4 +136,4 @@ def train(
     else:
         run.begin(run_config(config, **method))
     model = make_method(config.seed, dims, **method)
-    return fit(model, loader or batches(config.seed, dims), run, config, validate)
+    return fit(model, loader or batches(config.seed, dims), run, config, validate, on_step=on_step)

@@ -198,6 +198,9 @@ def _say_what_is_not_in_it(result: Evaluation) -> None:
         said = "Some cases are in mm and some in px, so distances have no mean; evaluate them separately."
         say("units-mixed", said, "yellow")
     _say_if_distances_are_penalties(result)
+    if not result.overall.evaluated:
+        said = "No mask holds a class, in the predictions or in the references, so there is nothing to measure"
+        say("nothing-measured", f"{said}; check that these are the right folders.", "yellow")
     if result.labels_apart is not None:
         true, predicted = (", ".join(map(str, labels)) for labels in result.labels_apart)
         said = f"The references hold class {true}, the predictions class {predicted}, so nothing agrees."

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ucseg.cli.holding import holding, keeping_memory, or_how_to_go_on
 from ucseg.cli.starting import load_start
 from ucseg.cli.terminal import console, progress_bar, say
-from ucseg.cli.train import find_plan, holding, keeping_memory, or_how_to_go_on, settings_for
+from ucseg.cli.train import find_plan, settings_for
 from ucseg.cli.training_words import say_which_optimizer
 from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:
     from ucseg.batches.prepare import PreparedCase
     from ucseg.dataset.manifest import Dataset
+    from ucseg.training.outcome import FitResult
     from ucseg.training.run_folder import RunFolder
     from ucseg.training.settings import TrainConfig
-    from ucseg.training.trainer import FitResult
 
 
 def pretrain(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ucseg.cli.holding import holding, keeping_memory, or_how_to_go_on
 from ucseg.cli.starting import going_on, load_start, with_earlier_encoder
 from ucseg.cli.terminal import progress_bar, say
 from ucseg.cli.training_words import (
@@ -18,7 +19,7 @@ from ucseg.cli.training_words import (
     say_what_was_found,
     say_which_optimizer,
 )
-from ucseg.errors import Interrupted, UserError
+from ucseg.errors import UserError
 from ucseg.machine.cores import cores
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from ucseg.dataset.manifest import Dataset
     from ucseg.planning.budget import Machine
     from ucseg.planning.plan import Plan
+    from ucseg.training.outcome import FitResult
     from ucseg.training.run_folder import RunFolder
     from ucseg.training.settings import TrainConfig
-    from ucseg.training.trainer import FitResult
 
 PLAN_FILE = "plan.yaml"
 
@@ -106,16 +107,6 @@ def train(
     return or_how_to_go_on(run, partial(launch, work, config.devices, config.nodes, config.device))
 
 
-def or_how_to_go_on(run: RunFolder, work: Callable[[], FitResult]) -> FitResult:
-    """Ctrl-C before the loop that saves, or a second one in it: the folder may hold a run already."""
-    try:
-        return work()
-    except KeyboardInterrupt:
-        if not run.started:
-            raise
-        raise Interrupted(f"stopped at once, with nothing more saved. Continue with: {run.again}") from None
-
-
 def settings_for(
     run: RunFolder, resume: bool, texts: list[str] | None, options: Mapping[str, Any]
 ) -> tuple[TrainConfig, dict[str, dict[str, Any]]]:
@@ -137,26 +128,6 @@ def settings_for(
     if "init" in asked["train"] and config.init is not None:
         find_start(Path(config.init))
     return config, asked
-
-
-def holding(run: RunFolder, resume: bool, work: Callable[[], FitResult]) -> FitResult:
-    """Keep other trainings out of the folder: a resumed run from here on, before the minutes of preparing."""
-    from ucseg import ranks
-
-    try:
-        if resume and ranks.rank() == 0:
-            run.hold()
-        return work()
-    finally:
-        run.let_go()
-
-
-def keeping_memory(keep: bool, work: Callable[[], FitResult]) -> FitResult:
-    """Also before the loop, where planning may measure steps."""
-    from ucseg.training.allocator import kept_memory
-
-    with kept_memory(keep):
-        return work()
 
 
 def _train(

@@ -11,7 +11,7 @@ from ucseg.cli.terminal import console, say
 from ucseg.inference.validation import MIRRORED
 
 if TYPE_CHECKING:
-    from ucseg.training.trainer import StepReport
+    from ucseg.training.outcome import StepReport
 
 LONG_RUN = 12.0
 """Hours; of a longer run a message says how to fit it to the time."""
@@ -92,13 +92,16 @@ class Display:
     def _left(self, report: StepReport) -> str:
         """The time to the end at the pace since the last validation but one: later steps may be slower than the first.
 
-        The bar's own pace would leave validations out.
+        The bar's own pace would leave validations out. Before the slower steps no pace shows the end, but a clock may.
         """
         started, before = self.marks[0]
         if not before < report.done < report.total:
             return ""
+        slower = report.done < report.steady_at
+        if slower and report.seconds_left is not None:
+            return str(timedelta(seconds=round(report.seconds_left)))
         seconds = (time.monotonic() - started) / (report.done - before) * (report.total - report.done)
-        return str(timedelta(seconds=round(seconds)))
+        return f"{'over ' if slower else ''}{timedelta(seconds=round(seconds))}"
 
     def _say_if_long(self, report: StepReport) -> None:
         now = time.monotonic()
@@ -109,16 +112,20 @@ class Display:
             return
         self.timed = True
         seconds = (now - started) / (report.done - before)
-        hours = seconds * (report.total - report.done) / 3600
+        slower = report.done < report.steady_at
+        clock = report.seconds_left if slower else None
+        hours = (seconds * (report.total - report.done) if clock is None else clock) / 3600
+        over = "over " if slower and clock is None else ""
+        later = f", as they are slower from step {report.steady_at} on" if slower else ""
         if hours > LONG_RUN and self.untimed is not None:
             say(
                 "long-run",
-                f"At {seconds:.2g} s per step, the {report.total} steps take {hours:.0f} h more. "
+                f"At {seconds:.2g} s per step, the {report.total} steps take {over}{hours:.0f} h more{later}. "
                 f"If that is too long, stop, and start another run with --hours H: it makes as many steps as fit. "
                 f"'ucseg plan {self.untimed} --measure' fits batch and patch to this machine's memory.",
                 "yellow",
             )
         elif not console.is_terminal and 3600 * hours >= WORTH_SAYING:
             # No bar is seen, and the first validation may be an hour away.
-            left = timedelta(seconds=round(3600 * hours))
+            left = f"{over}{timedelta(seconds=round(3600 * hours))}{later}"
             say("pace", f"At {seconds:.2g} s per step, the {report.total - report.done} steps left take {left}.")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ucseg.inference.calibration import Calibration
     from ucseg.methods.base import Method
     from ucseg.networks.weights import Fit
+    from ucseg.training.outcome import FitResult
     from ucseg.training.settings import TrainConfig
-    from ucseg.training.trainer import FitResult
 
 MOST_PAIRS = 3
 MOST_FINDINGS = 20

@@ -32,7 +32,7 @@ from ucseg.training.settings import sort_settings
 from ucseg.types import Array
 
 if TYPE_CHECKING:
-    from ucseg.training.trainer import FitResult
+    from ucseg.training.outcome import FitResult
 
 WEIGHTS = ("last", "best")
 COLUMNS = ("network", "weights", "case", "subject", "class", "status", *METRICS, "unit")

@@ -27,6 +27,8 @@ _WHAT = {
 }
 
 
+_PAGES = ("index.html", "sheet.html")
+"""Of a comparison, and of a list of what to label next."""
 _TELLS = {"masks": "cases.csv", "run": "config.json", "data": "cases.csv"}
 """Kind of folder -> the file that is the same in a copy of it."""
 
@@ -74,10 +76,11 @@ def find_sources(given: Sequence[Path]) -> Sources:
             raise UserError("report-not-there", f"{folder}: there is no such folder; check the path.")
         kind = next((kind for kind, mark in _MARKS.items() if (folder / mark).is_file()), None)
         if kind is None:
+            own = next((f"; it has a page, {page}" for page in _PAGES if (folder / page).is_file()), "")
             raise UserError(
                 "report-of-what",
-                f"{folder}: is no dataset, run, folder of predictions or evaluation; give a folder that 'ucseg init', "
-                "'train', 'predict' or 'evaluate' wrote.",
+                f"{folder}: is no dataset, run, folder of predictions or evaluation{own}; give a folder that "
+                "'ucseg init', 'train', 'predict' or 'evaluate' wrote.",
             )
         if (other := getattr(found, kind)) is not None:
             raise UserError(

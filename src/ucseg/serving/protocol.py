@@ -230,6 +230,8 @@ class Protocol:
         self, image: str, file_name: str, content: bytes | None, params: Mapping[str, Any], output: str
     ) -> Response:
         if content is None:
+            if not image:
+                raise UserError("infer-nothing", "No image is named: add ?image=CASE, or send a file.")
             case, frame, answer = self.session.infer(image)
             name = case.case
         else:

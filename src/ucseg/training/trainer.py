@@ -6,8 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -21,10 +20,11 @@ from ucseg.training.average import WeightAverage
 from ucseg.training.checkpoint import State, load_state, restore_weights, save_weights
 from ucseg.training.device import choose_device, choose_precision, make_fabric
 from ucseg.training.optim import learning_rate, optimizer_tensors, restore_optimizer
+from ucseg.training.outcome import FitResult, StepReport
 from ucseg.training.run_folder import RunFolder
 from ucseg.training.settings import TrainConfig
 from ucseg.training.stopping import STEP_FIRST, StopSignal
-from ucseg.training.time_shares import StageClock, TimeShares, best_change
+from ucseg.training.time_shares import StageClock, best_change
 from ucseg.training.update import Updater
 from ucseg.types import Batch, Progress
 
@@ -32,44 +32,6 @@ LoaderFactory = Callable[[int], Generator[Batch, None, None]]
 Validate = Callable[[Method, bool], Mapping[str, float]]
 NEAR_ENOUGH = 0.05  # of the steps: fewer more or less are not worth another end of every schedule
 REPORT_EVERY = 0.5  # seconds between words to a progress display: each one waits for the GPU
-
-
-@dataclass
-class StepReport:
-    """What the loop reports to a progress display."""
-
-    done: int
-    total: int
-    terms: dict[str, float]
-    validation: Mapping[str, float] | None
-
-
-@dataclass
-class FitResult:
-    """How a run ended.
-
-    Attributes:
-        last, best: validation results with their "step"; None without validation.
-        work: seconds of training as `hours` count them, where they do not count as they pass.
-        parameters: how many numbers are trained.
-        spent: where the time since the start or resumption went.
-        would_help_most: the one change that would save most of it.
-        silent: loss terms that were zero whenever they were logged: they trained nothing.
-        on: device and precision.
-    """
-
-    run: Path
-    steps: int
-    seconds: float
-    last: dict[str, Any] | None = None
-    best: dict[str, Any] | None = None
-    work: float | None = None
-    parameters: int = 0
-    already_finished: bool = False
-    spent: TimeShares | None = None
-    would_help_most: str = ""
-    silent: list[str] = field(default_factory=list)
-    on: str = ""
 
 
 def fit(
@@ -200,7 +162,7 @@ class _Loop:
             if at_end or measured or self.done % config.log_every == 0:
                 self._log(terms, metrics, learning_rate(self.updater.lr, config.schedule, step, config.steps), measured)
             if self.on_step is not None and (at_end or measured or time.monotonic() - shown > REPORT_EVERY):
-                self.on_step(StepReport(self.done, self.config.steps, _to_floats(terms), self.notes.get("last")))
+                self.on_step(self._report(_to_floats(terms)))
                 shown = time.monotonic()
             # Signals and clocks differ between ranks; what they cause must not.
             stops, due = ranks.any_of(stop.asked, time.monotonic() - saved >= config.save_every)
@@ -214,6 +176,24 @@ class _Loop:
                     f"Continue with: {self.run.again}"
                 )
 
+    def _report(self, terms: dict[str, float]) -> StepReport:
+        config = self.config
+        by_the_clock = config.hours is not None and config.clock == "wall"
+        return StepReport(
+            self.done,
+            config.steps,
+            terms,
+            self.notes.get("last"),
+            math.ceil(self.steady_from * config.steps),
+            max(0.0, 3600 * (config.hours or 0.0) - self._counted()) if by_the_clock else None,
+        )
+
+    @property
+    def steady_from(self) -> float:
+        """Share of the steps after which all of them cost the same; 0: from the first one."""
+        share = max(self.method.steady_from, self.updater.small_first)
+        return share if share < 1 else 0.0
+
     def _fit_to(self, seconds: float) -> None:
         """As many steps as fit into the time, at the pace of those since the last count.
 
@@ -224,8 +204,7 @@ class _Loop:
         done, then = self.notes["counted"]
         pace = (gone - then) / (self.done - done)
         self.notes["counted"] = [self.done, gone]
-        steady = max(self.method.steady_from, self.updater.small_first)
-        if steady < 1 and done < steady * self.config.steps:
+        if done < self.steady_from * self.config.steps:
             return  # quicker steps than those to come
         # One more at least, unless the end has come: the last step is validated, which is decided before.
         steps = max(self.done + round((seconds - gone) / pace), min(self.done + 1, self.config.steps))
