@@ -227,7 +227,7 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
         shape, geometry, _ = read_header(pair.prediction)
         if shape == grid_shape or not is_laid(pair.prediction):
             difference = grid_difference(shape, geometry, grid_shape, grid)
-            only_by = "" if difference else offset(geometry, grid, shape).only_by
+            only_by = "" if difference or len(shape) != grid.dims else offset(geometry, grid, shape).only_by
     if difference is not None:
         raise UserError(
             "grids-differ",
@@ -290,10 +290,13 @@ def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
         if is_segmentation(place) or read_header(place)[0] != read_header(pair.prediction)[0]:
             place = pair.prediction
     shape, geometry, _ = read_header(place)
-    if place is pair.reference.mask and place.plain and pair.prediction.plain:
+    if place is pair.reference.mask and not is_segmentation(pair.prediction):
         own, its_geometry, _ = read_header(pair.prediction)
-        if len(own) == 2 and its_geometry.unit == "px":  # --spacing says lengths of which of the two?
+        pictures = place.plain and pair.prediction.plain and len(own) == 2
+        if pictures and its_geometry.unit == "px":  # --spacing says lengths of which of the two?
             return own, its_geometry
+        if not pictures and its_geometry.unit != geometry.unit and 2 in (len(own), len(shape)):
+            return own, its_geometry  # a picture beside another file
     return shape, geometry
 
 

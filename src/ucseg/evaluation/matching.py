@@ -19,7 +19,7 @@ from ucseg.scans.address import Address, composed
 from ucseg.scans.content import content_of
 from ucseg.scans.said import Said
 from ucseg.scans.same_grid import offset
-from ucseg.scans.scan import Geometry
+from ucseg.scans.scan import Geometry, in_order_of, turns
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,11 @@ def grid_difference(
 
     They are when shapes agree and `same_grid.offset` is close: a program writes its masks on the very grid of a scan.
     """
-    if shape != other_shape:
+    ordered = in_order_of(shape, geometry, other)
+    if ordered != other_shape:
         return f"it has {_times(shape)} voxels, the reference {_times(other_shape)}"
+    if geometry.dims != other.dims or (other.dims == 2 and turns(geometry, other)):
+        return None  # a picture, which has no place, beside another file
     if geometry.unit != other.unit and (geometry.states_place or other.states_place):
         return f"it is in {geometry.unit}, the reference in {other.unit}"
     found = offset(geometry, other, shape)

@@ -45,10 +45,16 @@ def _places(surveyed: Sequence[Surveyed]) -> Iterable[str]:
 def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
     """Of masks that hold a part of their image, or parts of voxels."""
     masks = [(one.mask, one.image.shape) for one in surveyed if isinstance(one.mask, MaskFacts)]
-    smaller = [mask.mask for mask, shape in masks if len(mask.shape) == 3 and mask.shape != shape]
+    smaller = [mask.mask for mask, shape in masks if len(mask.shape) == len(shape) == 3 and mask.shape != shape]
     files = _called([mask for mask in smaller if not is_segmentation(mask)])
     if files:
         yield f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."
+    flat = [mask.mask.name for mask, shape in masks if len(mask.shape) != len(shape) and shape[0] == shape[1]]
+    if flat:
+        yield (
+            f"{len(flat)} masks and their images have two and three axes, and are square ({some(flat)}): rows and "
+            "columns are read as each format counts them. Do they lie right? Look at the contact sheet."
+        )
     several = [mask.mask.name for mask, _ in masks if mask.mask.part == "channels"]
     if several:
         yield f"{len(several)} masks have a fourth axis and are read as one channel a class ({some(several)})."

@@ -221,12 +221,12 @@ def _geometry(path: Path, reader: sitk.ImageFileReader, dims: int) -> Geometry:
     world, along = units_of(path, dims, rank_of_file=int(reader.GetDimension()))
     placed = is_placed(path)
     if (world == 1).all() and (along == 1).all():
-        return Geometry(affine, placed=placed, columns_first=dims == 2)
+        return Geometry(affine, placed=placed, columns_first=True)
     scaled = affine.copy()
     scaled[:dims, :dims] *= world[:, None] * along
     scaled[:dims, dims] *= world
     without = (("the header without its units", affine),)
-    return Geometry(scaled, placed=placed, others=without, columns_first=dims == 2)
+    return Geometry(scaled, placed=placed, others=without, columns_first=True)
 
 
 def _check_compressed(path: Path, reader: sitk.ImageFileReader) -> None:

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.scans.scan import Geometry, Scan, in_order_of
+from ucseg.scans.scan import Geometry, Scan, turns
 from ucseg.types import Array
 
 Grid = tuple[tuple[int, ...], Geometry]
@@ -20,13 +20,27 @@ _OFF = 0.1
 """How far, in voxels, a corner of the mask may lie from a voxel of the image: headers round."""
 
 
-def in_order(mask: Scan, image: Geometry) -> Scan:
-    """A mask of two axes in the order of its image's: a PNG beside an image of ITK; other masks unchanged."""
-    own, shape = mask.geometry, mask.array.shape[1:]
-    if in_order_of(shape, own, image) is shape:
+def in_order(mask: Scan, grid: Grid) -> Scan:
+    """A mask of one slice with its axes as its image has them; other masks unchanged.
+
+    A PNG beside an image of ITK is turned. So is what ITK-SNAP saves of a PNG, a NIfTI of columns x rows x 1; if only
+    rows x columns x 1 fits, that is what it is.
+    """
+    shape, image = grid
+    own, kept = mask.geometry, mask.array.shape[1:]
+    if own.dims == image.dims == 2:
+        if not turns(own, image):
+            return mask
+        itself = replace(own, affine=own.affine[:, [1, 0, 2]], others=(), columns_first=image.columns_first)
+        return Scan(mask.array.swapaxes(1, 2), itself, mask.source)
+    if own.dims == image.dims or (kept + shape[2:])[2] != 1:
         return mask
-    turned = replace(own, affine=own.affine[:, [1, 0, 2]], others=(), columns_first=image.columns_first)
-    return Scan(mask.array.swapaxes(1, 2), turned, mask.source)
+    stored = mask.array.reshape(len(mask.array), *kept[:2])
+    turned = stored.swapaxes(1, 2)
+    for one in (turned, stored) if turns(own, image) else (stored, turned):
+        if one.shape[1:] == shape[:2]:
+            return Scan(one.reshape(len(one), *shape), image, mask.source)
+    return mask
 
 
 def laid(mask: Scan, grid: Grid, always: bool) -> Scan:

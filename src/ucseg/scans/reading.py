@@ -80,7 +80,7 @@ def read_mask(
         scan = channels.one_a_class(scan)
     if address.said.palette:
         scan = palette.as_classes(scan, address.said.palette, address.ending in (".jpg", ".jpeg"))
-    return scan if grid is None else lattice.laid(lattice.in_order(scan, grid[1]), grid, is_laid(address))
+    return scan if grid is None else lattice.laid(lattice.in_order(scan, grid), grid, is_laid(address))
 
 
 def nested_classes(mask: Address) -> set[tuple[str, str]]:
