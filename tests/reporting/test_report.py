@@ -16,11 +16,15 @@ import ucseg
 from browser import require_sound
 from refusals import refused
 from small_scans import blob, picture, save
+from ucseg.dataset.manifest import load_dataset
 from ucseg.folder.predictions import rows_of
 from ucseg.planning.plan import read_reasons
+from ucseg.reporting.references import References
 from ucseg.reporting.results import case_scores, chosen, queue_section
 from ucseg.reporting.sources import find_sources
+from ucseg.scans.reading import read_scan
 
+Said = list[tuple[str, str]]
 ODD = '<b>x<b>&"'
 CLASS = '<i>polyp</i> & "$a$"'
 
@@ -147,6 +151,41 @@ def test_what_is_gone_or_broken_costs_its_own_part(
     assert headings(tmp_path / "masks.html") == ["queue", "made"]
     assert text.count('class="problem"') == 2
     assert headings(page)[:2] == ["numbers", "queue"]
+
+
+def test_a_new_scan_with_the_name_of_a_known_one_is_shown_as_it_is(study: Path, tmp_path: Path) -> None:
+    """Its own picture; and the reference of its evaluation, not that of its namesake."""
+    names = ["scan_1", "scan_2"]
+    for name in names:
+        save(tmp_path / "new" / f"{name}.png", np.full((40, 48), 250, np.uint8))
+        save(tmp_path / "true" / f"{name}.png", blob(255, 6))
+    ucseg.predict(study / "run", [tmp_path / "new"], out=tmp_path / "masks")
+    ucseg.evaluate(tmp_path / "masks", tmp_path / "true", out=tmp_path / "numbers", mask_threshold=100)
+    for folder in ("masks", "numbers"):
+        sources = find_sources([tmp_path / folder])
+        assert sources.data is not None
+        references = References(sources, load_dataset(sources.data))
+        rows = {row["case"]: row for row in rows_of(tmp_path / "masks")}
+        for name in names:
+            scan = read_scan(tmp_path / "new" / f"{name}.png")
+            case = references.case_of(name, rows[name])
+            assert case is None
+            label = references.label(name, case, scan)
+            assert label is None if folder == "masks" else np.array_equal(label, blob(1, 6))
+    shutil.copytree(study / "data", tmp_path / "moved")
+    known = load_dataset(tmp_path / "moved")
+    row = rows_of(study / "masks")[0]
+    case = References(find_sources([study / "masks"]), known).case_of(row["case"], {**row, "file": "/old/place.png"})
+    assert case is not None and case.case == row["case"]  # by its content
+
+
+def test_a_report_names_the_references_that_it_lost(study: Path, tmp_path: Path, no_figures: None, said: Said) -> None:
+    shutil.copytree(study / "scans" / "masks", tmp_path / "true")
+    ucseg.evaluate(study / "masks", tmp_path / "true", out=tmp_path / "numbers")
+    for file in (tmp_path / "true").iterdir():
+        file.rename(file.with_name(f"other{file.name}"))
+    ucseg.report([tmp_path / "numbers"], out=tmp_path / "report.html")
+    assert [str(tmp_path / "true") in text for kind, text in said if kind == "report-missing"] == [True]
 
 
 def test_a_folder_of_something_else_is_refused(study: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ucseg.errors import UserError
 from ucseg.pictures.drawing import colour_scale, legend
 from ucseg.pictures.page import exact_uri, write_page
 from ucseg.reporting.data import data_section
+from ucseg.reporting.references import References
 from ucseg.reporting.results import EACH, Pictures, case_scores, chosen, numbers_section, queue_section
 from ucseg.reporting.run import plan_section, training_section
 from ucseg.reporting.sources import Sources, named
@@ -62,7 +63,9 @@ def write_report(out: Path, sources: Sources, done: Done | None = None) -> list[
             data, None if done is None else lambda: done("measuring training scans", training)
         )
     if sources.masks is not None:
-        pictures = Pictures(sources.masks, data, hidden=sources.numbers is not None)
+        references = References(sources, data)
+        missing += references.missing
+        pictures = Pictures(sources.masks, references)
         queue = queue_section(pictures.rows)
         values |= {"queue": queue, "first": pictures.draw(queue["first"])}
         if sources.numbers is not None:

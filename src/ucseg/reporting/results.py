@@ -12,8 +12,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 
 from ucseg.config import Strict, build
-from ucseg.dataset.manifest import Dataset, reference_masks
-from ucseg.dataset.masks import read_label
 from ucseg.errors import UserError
 from ucseg.evaluation.metrics import METRICS
 from ucseg.folder.predictions import FAILURE_SCORE, INTERVAL, PREDICTED_DICE, rows_of
@@ -22,12 +20,13 @@ from ucseg.machine.reading import read_json
 from ucseg.pictures.gallery import GalleryCase, Picture, draw_row
 from ucseg.pictures.page import small_uri
 from ucseg.reporting import figures
+from ucseg.reporting.references import References
 from ucseg.reporting.sources import METRICS_FILE
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_mask, read_scan
 from ucseg.scans.scan import Scan
 from ucseg.scans.writing import map_ending
-from ucseg.types import NOT_ANNOTATED, Array
+from ucseg.types import Array
 
 EACH = 2
 """Of the best, the middle and the worst cases."""
@@ -145,18 +144,12 @@ class Pictures:
 
     Args:
         masks: the folder.
-        data: the dataset of the cases; None: it is not known.
-        hidden: draw references that training did not see, as of cases that were evaluated.
+        references: of its cases.
     """
 
-    def __init__(self, masks: Path, data: Dataset | None, hidden: bool) -> None:
-        self._masks = masks
+    def __init__(self, masks: Path, references: References) -> None:
+        self._masks, self._references = masks, references
         self._rows = {row["case"]: row for row in rows_of(masks) if row.get("case")}
-        self._data = data
-        self._cases = {case.case: case for case in data.cases} if data is not None else {}
-        self._references = {case.case: case.mask for case in self._cases.values() if case.mask is not None}
-        if data is not None and hidden:
-            self._references = reference_masks(data)
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -191,19 +184,14 @@ class Pictures:
         row = self._rows.get(name)
         if row is None or not row.get("mask"):
             raise UserError("report-no-mask", f"{self._masks}: there is no mask of {name} here; predict it again.")
-        case = self._cases.get(name)
+        case = self._references.case_of(name, row)
         source = case.image if case is not None else Address.of(row["file"])
         image = read_scan(source)
         uncertainty = self._masks / "uncertainty" / f"{name}{map_ending(Address.of(row['file']))}"
         heat = read_scan(Address.of(uncertainty)).array[0] if uncertainty.is_file() else None
         mask = read_mask(Address.of(self._masks / row["mask"]))
         self._require_same(image, [mask.array[0], *([heat] if heat is not None else [])], name)
-        reference = None
-        if self._data is not None and name in self._references:
-            known = self._references[name]
-            slices = None if case is None else case.slices
-            reference = read_label(known, image.array.shape[1:], self._data.config, image.geometry, slices)
-            reference[reference == NOT_ANNOTATED] = 0  # drawn as background
+        reference = self._references.label(name, case, image)
         masks = {"Prediction": mask.array[0]}
         return GalleryCase(name, image.array, image.geometry, source, reference, masks, {}, heat)
 

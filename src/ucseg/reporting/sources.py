@@ -46,6 +46,7 @@ class _Evaluated(Strict):
 
     predictions: str | None = None
     references: str | None = None
+    dataset: str | None = None
     made_of: _MadeOf = _MadeOf()
 
 
@@ -54,6 +55,7 @@ class Sources:
     """The folders of a report; None: there is none.
 
     Attributes:
+        references: masks of no dataset that the evaluation compared with, as `evaluate` was given them.
         lost: what a folder was made from and is no longer there, in words.
     """
 
@@ -61,6 +63,7 @@ class Sources:
     masks: Path | None = None
     run: Path | None = None
     data: Path | None = None
+    references: Path | None = None
     lost: list[str] = field(default_factory=list)
 
 
@@ -93,6 +96,8 @@ def find_sources(given: Sequence[Path]) -> Sources:
         _follow(found, "masks", about.predictions, found.numbers)
         _follow(found, "data", about.references, found.numbers)
         _follow(found, "run", about.made_of.run, found.numbers)
+        if about.dataset is None and about.references is not None:
+            found.references = next(iter(_places(about.references, found.numbers)), None)
     if found.masks is not None and (note := note_of(found.masks)) is not None:
         _follow(found, "run", note.run, found.masks)
     if found.run is not None:
@@ -101,13 +106,10 @@ def find_sources(given: Sequence[Path]) -> Sources:
 
 
 def _follow(found: Sources, kind: str, path: str | None, maker: Path) -> None:
-    """Take a folder that `maker` names, unless one of its kind is known: then it has to be the same.
-
-    A relative path was typed in a folder that is not known: it is tried from here, and from beside `maker`.
-    """
+    """Take a folder that `maker` names, unless one of its kind is known: then it has to be the same."""
     if path is None:
         return
-    places = [place for place in (Path(path), maker.absolute().parent / path) if _is_there(place)]
+    places = _places(path, maker)
     folder = next((place for place in places if (place / _MARKS[kind]).is_file()), None)
     known = getattr(found, kind)
     if known is not None:
@@ -122,6 +124,11 @@ def _follow(found: Sources, kind: str, path: str | None, maker: Path) -> None:
         setattr(found, kind, folder)
     elif not places and (lost := f"{_WHAT[kind]}, {path}") not in found.lost:
         found.lost.append(lost)  # what is there is of another kind: masks of another program, a folder of references
+
+
+def _places(path: str, maker: Path) -> list[Path]:
+    """Where what `maker` names may lie. A relative path was typed in a folder that nobody knows any more."""
+    return [place for place in (Path(path), maker.absolute().parent / path) if _is_there(place)]
 
 
 def _is_copy(one: Path, other: Path) -> bool:
