@@ -165,6 +165,13 @@ def test_broken_cases_are_named_and_left_out(data: Dataset) -> None:
         prepare(data, a_plan(), progress=False)
 
 
+def test_a_constant_image_teaches_nothing(data: Dataset) -> None:
+    write(data.cases[0].image.file, np.full(SHAPE, 7, np.float32))
+    prepared = prepare(data, a_plan(), progress=False)
+    assert [(case, "constant" in why, "is 7" in why) for case, why in prepared.left_out] == [("c0", True, True)]
+    assert "c0" not in entries(prepared)
+
+
 @pytest.mark.parametrize(
     ("error", "free", "reason"),
     [

@@ -270,3 +270,15 @@ def test_results_do_not_go_among_the_scans(tmp_path: Path) -> None:
     with refused("out-among-scans", naming=tmp_path / "images"):
         find_inputs([tmp_path], tmp_path / "images")
     assert len(find_inputs([tmp_path], tmp_path / "images/results").scans) == 2
+
+
+def test_one_slice_of_a_series_is_no_volume(tmp_path: Path) -> None:
+    series = save_series(tmp_path / "scan", np.zeros((8, 8, 5), np.int16))
+    alone = save_series(tmp_path / "alone", np.zeros((8, 8, 1), np.int16), "1.5")
+    file = sorted(series.iterdir())[0]
+    with refused("input-one-slice", naming=[file, "5 slices", series]):
+        find_inputs([file], tmp_path / "out", wanted=Wanted(dims=3))
+    assert len(find_inputs([file], tmp_path / "out", wanted=Wanted(dims=2)).scans) == 1
+    (single,) = alone.iterdir()
+    assert len(find_inputs([single], tmp_path / "out", wanted=Wanted(dims=3)).scans) == 1
+    assert len(find_inputs([series], tmp_path / "out", wanted=Wanted(dims=3)).scans) == 1

@@ -239,3 +239,15 @@ def test_masks_that_cannot_be_used_say_why(tmp_path):
     masks = {f"c{seed}.png": np.dstack([nested(seed), 0 * nested(seed), nested(seed)]) for seed in range(3)}
     with refused("no-mask-usable", naming=["3 masks", "c0", "colours"]):
         ucseg.init(folder_of(tmp_path / "s", masks), out=tmp_path / "d")
+
+
+@pytest.mark.parametrize(("voxels", "masks", "noted"), [(3, 1, True), (3, 2, False), (40, 1, False)])
+def test_a_value_of_a_few_voxels_in_one_mask_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], voxels: int, masks: int, noted: bool
+) -> None:
+    drawn = {f"s{i}.png": nested(i) for i in range(6)}
+    for name in ("s3.png", "s4.png")[:masks]:
+        drawn[name].reshape(-1)[:voxels] = 7
+    ucseg.init(folder_of(tmp_path / "scans", drawn), out=tmp_path / "data")
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("only s3.png holds the value 7, in 3 voxels" in out) == noted

@@ -121,7 +121,7 @@ def test_pictures_annotated_in_itk_snap_become_a_dataset(
             write(drawn(edge) * (200 if folder == "images" else 1), tmp_path / folder / name)
     data = ucseg.init(tmp_path, out=tmp_path / "data")
     assert sum(case.mask is not None for case in data.cases) == 6
-    assert ("are square" in " ".join(capsys.readouterr().out.split())) == (edge == 12)
+    assert ("square masks" in " ".join(capsys.readouterr().out.split())) == (edge == 12)
     for case in data.cases:
         image = read_scan(case.image)
         assert case.mask is not None

@@ -365,6 +365,9 @@ def test_hours_are_turned_into_steps_by_what_a_step_takes_here(scans: Path, tmp_
     said.clear()
     train(scans, tmp_path / "large", steps=None, hours=hours, set=[*SMALL, "plan.labelled_batch=3"])
     assert f"'ucseg plan DATASET --hours {hours}'" in dict(said)["few-steps"]
+    said.clear()
+    assert ucseg.plan(scans, hours=hours, out=tmp_path / "plan.yaml").steps
+    assert "steps are few" in dict(said)["few-steps"] and "--set" in dict(said)["few-steps"]
     with pytest.raises(UserError, match="--hours 1e-05"):
         train(scans, tmp_path / "short", steps=None, hours=1e-5)
     with refused("hours-and-steps", naming="--hours"):

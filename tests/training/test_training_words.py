@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ucseg.cli.training_words import found_nothing, head_of, what_was_not_learned, why_silent
+from ucseg.cli.training_words import _say_dice, found_nothing, head_of, what_was_not_learned, why_silent
 from ucseg.methods import settings_of
+from ucseg.training.outcome import FitResult
 
 
 def said(last: dict[str, float], steps: int) -> tuple[str, str]:
@@ -81,3 +84,12 @@ def test_a_weight_of_zero_is_named_as_the_reason_why_a_term_trained_nothing_and_
     method: str, settings: dict[str, float], terms: list[str], text: str
 ) -> None:
     assert why_silent(terms, settings_of(method, settings)) == text
+
+
+@pytest.mark.parametrize(("own", "shown"), [(0.5, False), (0.4, True)])
+def test_the_only_network_has_a_column_where_it_differs_from_the_prediction(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], own: float, shown: bool
+) -> None:
+    row = {"step": 4, "dice": 0.5, "dice_unet": own, "dice_class_a": 0.5}
+    _say_dice(FitResult(tmp_path, 4, 1.0, last=row, best=row), 2)
+    assert ("unet" in capsys.readouterr().out) == shown

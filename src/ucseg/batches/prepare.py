@@ -238,6 +238,9 @@ def _made(task: _Task, image: Path, label: Path | None) -> PreparedCase | str:
     lost: tuple[int, ...] = ()
     try:
         scan = read_scan(case.image)
+        if scan.array.min() == scan.array.max():  # `ucseg check` calls it an error too
+            value = f"{scan.array.flat[0]:g}"
+            return f"{case.image}: the image is constant, every voxel is {value}; export it again, or remove the case."
         array, grid = to_network_grid(scan, task.plan)
         if case.mask is not None:
             mask = read_label(case.mask, scan.array.shape[1:], task.config, scan.geometry, case.slices)

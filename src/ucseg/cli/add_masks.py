@@ -42,12 +42,12 @@ def add_masks(
 
     data = load_dataset(dataset)
     with progress_bar() as bar:
-        task = bar.add_task("reading masks", total=None)
+        task = bar.add_task("reading masks", total=None, visible=False)  # until it is known that there are some
         found = finished_masks(
             data,
             masks,
             overwrite=overwrite,
-            report=lambda done, total: bar.update(task, completed=done, total=total),
+            report=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
         )
     data.cases = found.cases
     save_cases(data)

@@ -65,6 +65,7 @@ def plan(
     from ucseg.config import build, parse_overrides
     from ucseg.dataset.manifest import load_dataset
     from ucseg.machine.writing import require_place
+    from ucseg.planning.budget import few_steps
     from ucseg.planning.choosing import plan_with_reasons
     from ucseg.planning.fingerprint import take_fingerprint
     from ucseg.planning.given import check_overrides
@@ -93,6 +94,9 @@ def plan(
     write_plan(planned.plan, path, planned.reasons)
     _show(planned, explain)
     output.print(f"written  {path}")
+    steps = planned.plan.steps
+    if hours is not None and steps and (few := few_steps(steps, hours, planned.plan, for_this_time=True)):
+        say("few-steps", f"{few}.", "yellow")
     replaced = [key for key, value in before.items() if value != getattr(planned.plan, key) and key not in overrides]
     if replaced:
         was = "; ".join(f"{key} was {_text(key, before[key], planned.plan.classes)}" for key in replaced)

@@ -98,6 +98,8 @@ def serve(
     except KeyboardInterrupt:  # Ctrl-C is how a server ends
         if session.trainings.running is not None:
             say("serve-saves", "Stopping: the training saves first. It goes on with the next 'ucseg serve'.")
+        else:
+            say("serve-ended", "Ended.")
     finally:
         session.close()
         socket_.close()

@@ -124,8 +124,9 @@ def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, st
     else:
         return None
     return kind, (
-        f"{found}. {steps} steps may be too few: train longer (--steps), or make a plan with quicker steps "
-        "('ucseg plan --hours'). If that does not help, compare the masks with their scans ('ucseg check')."
+        f"{found}. {steps} steps may be too few: train longer (--steps or --hours), or with quicker steps, of a "
+        "smaller patch or batch ('ucseg plan --set'). If that does not help, compare the masks with their scans "
+        "('ucseg check')."
     )
 
 
@@ -175,6 +176,9 @@ def _say_dice(result: FitResult, cases: int) -> None:
     if not rows:
         return
     kinds = [key for key in rows["last"] if key.startswith("dice")]
+    alone = [key for key in kinds if is_network(key)]
+    if len(alone) == 1 and all(row.get(alone[0]) == row["dice"] for row in rows.values()):
+        kinds.remove(alone[0])  # the prediction is this network's
     heads = [head_of(key) for key in kinds]
     if MIRRORED in rows["last"]:  # of the last step alone
         kinds.insert(1, MIRRORED)

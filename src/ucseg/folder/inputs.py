@@ -17,7 +17,7 @@ from ucseg.folder.listing import Listed, is_empty, is_ome_zarr, list_scans, read
 from ucseg.folder.predictions import is_prediction
 from ucseg.folder.roles import below_folder, named_as_masks
 from ucseg.scans.address import ENDINGS, Address, absolute, without_ending
-from ucseg.scans.reading import read_header
+from ucseg.scans.reading import is_dicom_volume, read_header, slices_beside
 from ucseg.scans.said import NOTHING, Said
 
 HOW_TO_PREDICT_MASKS = "to predict them anyway, name the files themselves, not their folder"
@@ -96,8 +96,20 @@ def _of_path(path: Path, out: Path, split: str, wanted: Wanted, result: FoundInp
     if readable(path) != path:
         raise UserError("input-name", f"{readable(path)}: its name is no UTF-8, which no table can hold; rename it.")
     if address.exists():
+        _refuse_one_slice(address, wanted)
         return {_merge_channels([address], wanted)[0]: address.stem}
     raise UserError("input-missing", f"{path}: there is no such file or folder; check the path.")
+
+
+def _refuse_one_slice(address: Address, wanted: Wanted) -> None:
+    """A UserError where a model of volumes is given one file of a DICOM series."""
+    if wanted.dims == 3 and address.path.is_file() and is_dicom_volume(address):
+        count = slices_beside(address)
+        if count > 1:
+            raise UserError(
+                "input-one-slice",
+                f"{address}: this is one of {count} slices of a series; give their folder, {address.parent}.",
+            )
 
 
 def _of_dataset(path: Path, split: str) -> dict[Address, str]:

@@ -80,20 +80,28 @@ def _shorter(name: str, names: dict[str, Address]) -> Iterable[tuple[str, str]]:
 
 
 def looks_like_label(address: Address) -> bool:
-    """Whether a file is grey, and of few values, or nearly all of it at two levels (lossy or smoothed masks)."""
+    """Whether a file is of few values or flat colours, or nearly all of it at two levels (lossy or smoothed masks)."""
     try:
         array = read_scan(address).array
     except UserError:
         return False  # whatever reads it later reports what is wrong
     every = array[0].reshape(-1)
     first = every[:: max(1, every.size // 65536)]  # a sample is nearly always enough, and much quicker
-    if any((channel != array[0]).any() for channel in array[1:]) or not np.isfinite(first).all():
+    if any((channel != array[0]).any() for channel in array[1:]):
+        return len(array) == 3 and array.dtype == np.uint8 and _has_few_colours(array)
+    if not np.isfinite(first).all():
         return False
     if len(np.unique(first)) <= _FEW and len(np.unique(every)) <= _FEW:
         return True
     low, high = float(first.min()), float(first.max())
     ends = (first < low + 0.1 * (high - low)) | (first > high - 0.1 * (high - low))
     return bool(high >= 100 and ends.mean() >= 0.95 and (first > (low + high) / 2).mean() >= 0.01)
+
+
+def _has_few_colours(array: Array) -> bool:
+    colours = array.reshape(3, -1).astype(np.uint32)
+    every = colours[0] << 16 | colours[1] << 8 | colours[2]
+    return len(np.unique(every[:: max(1, every.size // 65536)])) <= _FEW and len(np.unique(every)) <= _FEW
 
 
 def look_like_labels(files: Sequence[Address]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +16,8 @@ from ucseg.folder.objects import are_objects
 from ucseg.folder.survey import MaskFacts, outlines_noted
 
 _TWO = {0: BACKGROUND, 1: "foreground"}
+SLIP = 10
+"""Voxels: a value that one mask alone holds in so few may be a slip."""
 
 
 @dataclass(frozen=True)
@@ -232,11 +234,26 @@ def _from_values(
     if found.values and named is None:
         listed = ", ".join(f"{value} is {index}" for value, index in found.values.items())
         notes.append(f"classes are numbered without gaps: value {listed}.")
+    if named is None:
+        notes += _slips(masks)
     if named is None and len(found.classes) == 2:
         return replace(found, classes=_TWO)
     if named is None:
         notes.append("classes are numbered as found in the masks; name them with --classes or in dataset.yaml.")
     return found
+
+
+def _slips(masks: Mapping[str, MaskFacts]) -> list[str]:
+    """Notes on values of a few voxels that only one mask holds: a brush may have been set to a wrong number."""
+    held: dict[float, list[tuple[int, str]]] = defaultdict(list)
+    for facts in masks.values():
+        for value, count in (facts.counts or {}).items():
+            held[value].append((count, facts.mask.name))
+    return [
+        f"only {name} holds the value {value:g}, in {count} voxel{'s' * (count != 1)}; if that is a slip, correct it."
+        for value, ((count, name), *others) in sorted(held.items())
+        if not others and count <= SLIP and len(masks) > 2
+    ]
 
 
 def _fix(facts: MaskFacts, classes: int) -> str:

@@ -35,11 +35,11 @@ def _places(surveyed: Sequence[Surveyed]) -> Iterable[str]:
             otherwise[found.only_by].append(mask.mask.name)
     if elsewhere:
         yield (
-            f"{len(elsewhere)} masks lie elsewhere than their images by their headers ({some(elsewhere)}); nothing "
-            "uses them before the headers are right: `ucseg check` says what to do."
+            f"masks that lie elsewhere than their images by their headers: {len(elsewhere)} ({some(elsewhere)}); "
+            "nothing uses them before the headers are right: `ucseg check` says what to do."
         )
     for by, names in otherwise.items():
-        yield f"{len(names)} masks agree with their images by {by}; so they are used ({some(names)})."
+        yield f"masks that agree with their images by {by}: {len(names)} ({some(names)}); so they are used."
 
 
 def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
@@ -48,19 +48,19 @@ def _parts(surveyed: Sequence[Surveyed]) -> Iterable[str]:
     smaller = [mask.mask for mask, shape in masks if len(mask.shape) == len(shape) == 3 and mask.shape != shape]
     files = _called([mask for mask in smaller if not is_segmentation(mask)])
     if files:
-        yield f"{len(files)} masks hold a part of their image's voxels ({some(files)}); their headers say which."
+        yield f"masks that hold a part of their image's voxels: {len(files)} ({some(files)}); their headers say which."
     flat = [mask.mask.name for mask, shape in masks if len(mask.shape) != len(shape) and shape[0] == shape[1]]
     if flat:
         yield (
-            f"{len(flat)} masks and their images have two and three axes, and are square ({some(flat)}): rows and "
-            "columns are read as each format counts them. Do they lie right? Look at the contact sheet."
+            f"square masks that have three axes and their images two, or the other way: {len(flat)} ({some(flat)}). "
+            "Rows and columns are read as each format counts them; look at the contact sheet."
         )
     several = [mask.mask.name for mask, _ in masks if mask.mask.part == "channels"]
     if several:
-        yield f"{len(several)} masks have a fourth axis and are read as one channel a class ({some(several)})."
+        yield f"masks with a fourth axis, read as one channel a class: {len(several)} ({some(several)})."
     fractional = sum(holds_fractions(mask.mask) for mask, _ in masks)
     if fractional:
-        yield f"{fractional} segmentations state parts of voxels: a voxel is a segment's from half of it on."
+        yield f"segmentations that state parts of voxels: {fractional}; a voxel is a segment's from half of it on."
 
 
 def _nested(surveyed: Sequence[Surveyed]) -> Iterable[str]:

@@ -156,13 +156,19 @@ def steps_in(hours: float, step: Cost, validation: float) -> Choice[int]:
     )
 
 
-def few_steps(steps: int, hours: float, plan: Plan) -> str | None:
-    """What to expect and to do if too few steps fit into the time; None if enough do."""
+def few_steps(steps: int, hours: float, plan: Plan, *, for_this_time: bool = False) -> str | None:
+    """What to expect and to do if too few steps fit into the time; None if enough do.
+
+    Args:
+        for_this_time: the plan was made for it.
+    """
     if steps >= FEW_STEPS:
         return None
     images = plan.dims == 2 and plan.unit == "px" and np.prod(plan.patch) > LEAST_PIXELS
     fix = "give it more time"
-    if images or plan.labelled_batch > LEAST_BATCH:
+    if for_this_time:
+        fix += ", or a smaller patch or batch (--set)"
+    elif images or plan.labelled_batch > LEAST_BATCH:
         fix += f", or change the plan: 'ucseg plan DATASET --hours {hours:g}' makes a plan of quicker steps"
     return f"{steps} steps are few: below {FEW_STEPS}, often little or nothing is learned; {fix}"
 

@@ -120,6 +120,11 @@ def modality_of(address: Address) -> str:
     return dicom.modality_of(address) if is_dicom_scan(address) else ""
 
 
+def slices_beside(address: Address) -> int:
+    """How many slices of its series lie in the folder of a DICOM file of one slice, itself included; else 1."""
+    return dicom.slices_beside(address)
+
+
 def is_dicom_volume(address: Address) -> bool:
     """Whether it is a DICOM volume; True also for DICOM that cannot be read (reading says why)."""
     return is_dicom_scan(address) and not dicom.is_plain(address)

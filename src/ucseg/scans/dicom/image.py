@@ -74,6 +74,14 @@ def series_uid(address: Address) -> str:
     return first.series if first else ""
 
 
+def slices_beside(address: Address) -> int:
+    """How many files of its series lie in the folder of a DICOM file of one slice, itself included; else 1."""
+    first = _first(address)
+    if first is None or len(first.slices) != 1:
+        return 1
+    return len(series_of(files_in(address.file.parent))[0].get(first.series, [first]))
+
+
 def is_plain(address: Address) -> bool:
     """Whether the scan is an image without a place in the patient; False also where it cannot be read."""
     first = _first(address)
