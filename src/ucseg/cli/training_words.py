@@ -99,7 +99,7 @@ def say_what_was_lost(prepared: Prepared) -> None:
         )
 
 
-MEASURING = "Measuring what a step takes on this machine. That can take some minutes."
+MEASURING = "Measuring what a step takes on this machine. That can take some minutes, which --hours does not count."
 
 
 def what_was_not_learned(last: Mapping[str, float], steps: int) -> tuple[str, str] | None:
