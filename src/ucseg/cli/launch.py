@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -154,7 +155,6 @@ def _leave() -> None:
 
 def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
     """A process for each device of this machine, watched until all have ended."""
-    from lightning_fabric.plugins.environments.lightning import find_free_network_port
     from torch.multiprocessing import get_context
     from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
@@ -162,7 +162,7 @@ def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
 
     hush()
     results = get_context("spawn").SimpleQueue()
-    arguments = (work, devices, device, find_free_network_port(), results)
+    arguments = (work, devices, device, _free_port(), results)
     with StopSignal() as stop:
         started = start_processes(_run_rank, arguments, devices, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
         passed_on = False
@@ -183,6 +183,13 @@ def _spawn(work: Callable[[], T], devices: int, device: str) -> T:
         rank, outcome = results.get()
         said[rank] = outcome
     return cast(T, _outcome(said, [one.exitcode for one in started.processes]))
+
+
+def _free_port() -> int:
+    """The same function of lightning takes as long to import as torch does, and nothing else is needed of it here."""
+    with socket.socket() as one:
+        one.bind(("", 0))
+        return int(one.getsockname()[1])
 
 
 def _outcome(said: dict[int, Any], codes: list[int | None]) -> Any:
