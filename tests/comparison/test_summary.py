@@ -16,18 +16,19 @@ from ucseg.comparison.words import of_silent_terms, sentence, verdicts
 from ucseg.evaluation.statistics import Bounds, holm
 
 SUPERVISED, UC_SEG, OTHER = (Variant(name, name) for name in ("supervised", "uc_seg", "mean_teacher"))
+FIGURES = COLUMNS[6:-1]
 PLACE = ("test", "5%", "last")
 
 
 def result(dice: dict[str, dict[str, list[float]]], subjects: dict[str, str] | None = None) -> dict[str, Any]:
-    """A cell's file: network -> case -> Dice of each class."""
+    """A cell's file: network -> case -> Dice of each class; half, a third and so on are its other figures."""
     rows = []
     for network, cases in dice.items():
         for case, classes in cases.items():
             subject = (subjects or {}).get(case, case)
             for number, value in enumerate(classes):
-                figures = dict.fromkeys(COLUMNS[6:-1], value)
-                rows.append([network, "last", case, subject, f"class {number}", "ok", *figures.values(), "mm"])
+                figures = [value / (1 + place) for place in range(len(FIGURES))]
+                rows.append([network, "last", case, subject, f"class {number}", "ok", *figures, "mm"])
     training = {"seconds": 10.0, "peak_bytes": 2**30, "gpu_peak_bytes": None, "steps": 7, "parameters": 2**20}
     return {"training": training, "tests": {"test": {"rows": rows, "left_out": {}}}}
 
@@ -52,6 +53,8 @@ def test_the_mean_is_over_cases_and_seeds_and_then_over_classes() -> None:
     second = (0.4 + 0.5) / 2
     of_seeds = [((0.2 + shift + 0.8 + 1.0) / 3 + second) / 2 for shift in (0.0, 0.2)]
     assert row.metrics["dice"].mean == pytest.approx(np.mean(of_seeds))
+    for place, figure in enumerate(FIGURES):
+        assert row.metrics[figure].mean == pytest.approx(np.mean(of_seeds) / (1 + place))
     assert row.metrics["dice"].spread == pytest.approx(np.std(of_seeds, ddof=1))
     assert row.dice_by_class["class 0"] == pytest.approx((0.3 + 0.8 + 1.0) / 3)
     assert (row.subjects, row.cases, row.seeds) == (2, 3, (0, 1))

@@ -152,7 +152,7 @@ def case_table(done: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
 def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], reference: str) -> Summary:
     """Rows, comparisons and gaps of the finished cells."""
     groups = {tuple(map(str, key)): part for key, part in table.groupby(KEYS, sort=False)}
-    tables = {key: class_table(part, MAIN) for key, part in groups.items()}
+    tables = {key: class_tables(part)[MAIN] for key, part in groups.items()}
     rows = [_row(key, part, done) for key, part in groups.items()]
     places = dict.fromkeys((row.test, row.labelled, row.weights) for row in rows)
     gaps: dict[tuple[str, str, str], str] = {}
@@ -168,31 +168,31 @@ def summarise(table: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]], refer
     return Summary(rows, comparisons, gaps)
 
 
-def class_table(part: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """(Subject, case, seed) x classes of one variant; NaN where undefined."""
-    return part.set_index(["subject", "case", "seed", "class"])[metric].unstack("class")
+def class_tables(part: pd.DataFrame, metrics: Sequence[str] = (MAIN,)) -> dict[str, pd.DataFrame]:
+    """Metric -> (subject, case, seed) x classes of one variant; NaN where undefined. At once: the index takes long."""
+    wide = part.set_index(["subject", "case", "seed", "class"])[list(metrics)].unstack("class")
+    return {metric: pd.DataFrame(wide[metric]) for metric in metrics}
 
 
 def subject_values(part: pd.DataFrame, metric: str) -> pd.Series:
     """Subject -> mean of its class means over its cases and seeds; NaN where it has none."""
-    return class_table(part, metric).groupby("subject").apply(lambda one: mean_of_class_means(one.to_numpy()))
+    return class_tables(part, [metric])[metric].groupby("subject").apply(lambda of: mean_of_class_means(of.to_numpy()))
 
 
 def _row(key: tuple[str, ...], part: pd.DataFrame, done: Mapping[Cell, Mapping[str, Any]]) -> Row:
     test, labelled, weights, variant = key
-    metrics = {}
+    metrics, tables = {}, class_tables(part, METRICS)
     for metric in METRICS:
         # Distances in mm and in px have no mean.
         mixed = metric in ("hd95", "assd") and part["unit"].nunique() > 1
-        metrics[metric] = Figure(*[math.nan] * 4) if mixed else _figure(class_table(part, metric), LIMITS[metric])
+        metrics[metric] = Figure(*[math.nan] * 4) if mixed else _figure(tables[metric], LIMITS[metric])
     own = [
         result
         for cell, result in done.items()
         if (cell.variant.text, cell.labelled) == (variant, labelled) and test in result["tests"]
     ]
     training = [result["training"] for result in own]
-    dice = class_table(part, MAIN)
-    by_class = {str(name): mean_of_class_means(dice[[name]].to_numpy()) for name in dice}
+    by_class = {str(name): mean_of_class_means(tables[MAIN][[name]].to_numpy()) for name in tables[MAIN]}
     return Row(
         test=test,
         labelled=labelled,
@@ -303,7 +303,7 @@ def _mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class _Values:
-    """A table of `class_table`, as something that can be looked up."""
+    """A table of `class_tables`, as something that can be looked up."""
 
     content: bytes
     classes: int
