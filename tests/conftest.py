@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +25,29 @@ def _imported_for_good() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _seeds_without_stacks() -> Iterator[None]:
+    """Until a GPU has begun, torch keeps a stack as text with each seed, and shows it only if the GPU fails to begin.
+
+    Under pytest stacks are deep: that takes milliseconds each time, in every step of a training.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for device in (torch.cuda, torch.xpu, torch.mtia):
+            patch.setattr(device, "traceback", SimpleNamespace(format_stack=list), raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def forkserver() -> BaseContext:
+    """Starts processes in which nothing is computed yet, forked from one that has imported what trainings need.
+
+    Each would take seconds to import that.
+    """
+    needed = ["torch._dynamo", "lightning_fabric", "ucseg.training.trainer", "ucseg.inference.step_cost"]
+    multiprocessing.set_forkserver_preload(needed)
+    return multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 
 import torch
 
@@ -13,7 +13,7 @@ from ucseg.planning.plan import plan_from
 from ucseg.training.settings import TrainConfig
 
 
-def test_a_step_and_a_validation_are_measured() -> None:
+def test_a_step_and_a_validation_are_measured(forkserver: BaseContext) -> None:
     plan = plan_from(
         {"dims": 2, "unit": "px", "spacing": 1.0, "size": 32, "patch": 32, "token": 8, "labelled_batch": 1,
          "unlabelled_batch": 1, "channels": 1, "classes": {0: "background", 1: "blob"}, "normalisation": "unit"},
@@ -24,7 +24,7 @@ def test_a_step_and_a_validation_are_measured() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     # In a process of its own: here the allocator may still hold what earlier tests gave back, and no memory is added.
-    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+    with ProcessPoolExecutor(1, forkserver) as fresh:
         large, again = (fresh.submit(machine.step, plan.problem, 8).result() for _ in range(2))
     small = machine.step(plan.problem, 1)
     assert torch.equal(torch.get_rng_state(), before)

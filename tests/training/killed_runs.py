@@ -1,10 +1,8 @@
-"""Kills training runs with SIGKILL, again and again until they get through, and reports how often it did.
+"""Kills training runs with SIGKILL, again and again until they get through, and counts how often it did.
 
-    python killed_runs.py FOLDER PRECISION...    -> {PRECISION: {"kills": n, "at": [steps saved at each kill]}}
-
-FOLDER/PRECISION/whole is one run without a stop, FOLDER/PRECISION/killed the other. Half of the kills come at a random
-time, from outside. The others come just before or just after a counted call of fsync or replace: in the middle of
-saving. Runs are forked, so that all they import is loaded once; nothing may be computed here before.
+FOLDER/whole is one run without a stop, FOLDER/killed the other. Half of the kills come at a random time, from outside.
+The others come just before or just after a counted call of fsync or replace: in the middle of saving. Runs are forked,
+so that all they import is loaded once; nothing may be computed before in the process that does it.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +64,8 @@ def die_at(call: int, after: bool) -> None:
     os.fsync, os.replace = dying(os.fsync), dying(os.replace)
 
 
-def main() -> None:
-    for late in ("torch._dynamo", "lightning_fabric"):  # an optimiser and the loop import them where they begin
-        import_module(late)
-    folder = Path(sys.argv[1])
-    print(json.dumps({precision: killed(folder / precision, precision) for precision in sys.argv[2:]}))
-
-
 def killed(folder: Path, precision: str) -> dict[str, Any]:
-    """Both runs of one precision."""
+    """Both runs of one precision: {"kills": n, "at": [steps saved at each kill]}."""
     config = TrainConfig(
         steps=STEPS, precision=precision, save_every=0, log_every=1, ema=0.9, device="cpu", validate_every=5
     )  # type: ignore[arg-type]
@@ -136,7 +125,3 @@ def _saved(folder: Path) -> int:
         return 0
     with safe_open(state, "pt") as file:
         return int(json.loads(file.metadata()["ucseg"])["step"])
-
-
-if __name__ == "__main__":
-    main()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from joined import by_srun, by_torchrun
 from shared_batches import JOBS, PATCH, Outcome, batch, be_killed, piece, together, updates
 from test_resume import assert_same_run
 
@@ -29,12 +31,11 @@ from ucseg.types import Problem, Progress
 
 
 @pytest.fixture(scope="module")
-def from_one_import() -> Iterator[None]:
-    """Processes of `launch` are forked from one that has imported what they need; each would take seconds to.
+def from_one_import(forkserver: BaseContext) -> Iterator[BaseContext]:
+    """Processes of `launch`, too, are forked from one that has imported what they need.
 
     `train --devices 2` is tested with processes as they are for users.
     """
-    multiprocessing.set_forkserver_preload(["torch._dynamo", "lightning_fabric", "shared_batches"])
     spawn = import_module("torch.multiprocessing.spawn")  # the package has a function of this name
     start = spawn.start_processes
 
@@ -43,11 +44,11 @@ def from_one_import() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spawn, "start_processes", forked)
-        yield
+        yield forkserver
 
 
 @pytest.fixture(scope="module")
-def shared(from_one_import: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(from_one_import: BaseContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     folder = tmp_path_factory.mktemp("ranks")
     launch(partial(together, folder), 2, 1, "cpu")
@@ -102,7 +103,7 @@ def test_a_script_without_a_guard_hears_what_it_lacks(tmp_path: Path) -> None:
     assert "if __name__ == '__main__':" in done.stderr
 
 
-def test_a_killed_process_ends_the_others_and_is_named(from_one_import: None) -> None:
+def test_a_killed_process_ends_the_others_and_is_named(from_one_import: BaseContext) -> None:
     with refused("process-killed", naming=["process 1", "signal 9", "--resume"]):
         launch(be_killed, 2, 1, "cpu")
 
@@ -151,26 +152,15 @@ def test_one_process_in_a_job_of_several_tasks_looks_for_no_others(monkeypatch: 
     assert make_fabric(torch.device("cpu"), "fp32").world_size == 1
 
 
-def test_processes_that_torchrun_or_srun_began_find_each_other() -> None:
+def test_processes_that_torchrun_or_srun_began_find_each_other(forkserver: BaseContext) -> None:
     """torchrun: two processes of one machine; srun, by its variables: one on each of two."""
-    script = str(Path(__file__).parent / "joined.py")
     slurm = {"JOB_ID": str(20000 + os.getpid() % 10000), "NTASKS": "2", "STEP_NUM_TASKS": "2", "NNODES": "2"}
     slurm |= {"NTASKS_PER_NODE": "1", "LOCALID": "0", "NODELIST": "localhost,other", "JOB_NODELIST": "localhost,other"}
-    begun = [[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, "2", "1"]]
-    begun += [[sys.executable, script, "1", "2"]] * 2
-    told: list[dict[str, str]] = [{}] + [slurm | {"PROCID": rank, "NODEID": rank} for rank in "01"]
-    processes = [
-        subprocess.Popen(
-            words,
-            env=os.environ | {f"SLURM_{name}": value for name, value in variables.items()},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for words, variables in zip(begun, told, strict=True)
-    ]
-    said = [process.communicate(timeout=900)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert [one.count("[0, 1]") for one in said] == [2, 1, 1]
+    with ProcessPoolExecutor(3, forkserver) as processes:
+        of_torchrun = processes.submit(by_torchrun, 2)
+        of_srun = [processes.submit(by_srun, slurm | {"PROCID": rank, "NODEID": rank}) for rank in "01"]
+        assert of_torchrun.result(timeout=900) == [[0, 1]] * 2
+        assert [one.result(timeout=900) for one in of_srun] == [[0, 1]] * 2
 
 
 def test_accumulated_gradients_are_the_mean_over_the_smaller_batches() -> None:

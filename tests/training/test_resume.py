@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import reduce
+from multiprocessing.context import BaseContext
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from killed_runs import STEPS
+from killed_runs import STEPS, killed
 from safetensors.torch import load_file
 from tiny import batches, train
 
@@ -43,12 +43,10 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert timeless[0] == timeless[1]
 
 
-def test_a_run_killed_at_any_moment_ends_bit_identical(tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("killed_runs.py")), str(tmp_path), "fp32", "bf16"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-    assert done.returncode == 0, done.stderr
-    counted = json.loads(done.stdout)
-    assert [*counted] == ["fp32", "bf16"]
+def test_a_run_killed_at_any_moment_ends_bit_identical(tmp_path: Path, forkserver: BaseContext) -> None:
+    precisions = ("fp32", "bf16")
+    with ProcessPoolExecutor(1, forkserver) as parent:
+        counted = {one: parent.submit(killed, tmp_path / one, one).result(timeout=1800) for one in precisions}
     for precision, of_it in counted.items():
         assert of_it["kills"] >= 6
         assert len(set(of_it["at"])) >= 3, "the kills came at too few different steps to show anything"
