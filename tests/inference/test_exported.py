@@ -116,9 +116,18 @@ def scans(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def exported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run and the model made of it; exporting takes seconds."""
+    folder = tmp_path_factory.mktemp("exported")
+    ucseg.export(a_run(folder / "run", small_plan(2, channels=3)), out=folder / "model")
+    return folder
+
+
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    ucseg.export(a_run(tmp_path / "run", small_plan(2, channels=3)), out=tmp_path / "model")
+def model(exported_run: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage, beside a copy of its run."""
+    shutil.copytree(exported_run, tmp_path, dirs_exist_ok=True)
     return tmp_path / "model"
 
 
