@@ -98,7 +98,9 @@ def test_the_tutorial_of_the_loop_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ucseg.comparison.processes.run_jobs", run_here)
-    monkeypatch.setattr("ucseg.comparison.figures._uri", lambda _figure: "data:,")  # drawn in tests/cli/test_compare.py
+    for room in ("comparison", "reporting"):  # drawn in tests/cli/test_compare.py and tests/reporting/test_report.py
+        monkeypatch.setattr(f"ucseg.{room}.figures._uri", lambda _figure: "data:,")
+    monkeypatch.setattr("ucseg.inference.step_cost.PATIENCE", 0.0)  # `plan --hours` times two steps of a kind, not four
     draw_dataset(tmp_path / "SCANS", "ultrasound", 12, (32, 32), 0)
     for number in range(4):
         (tmp_path / "SCANS" / "masks" / f"synthetic{number:03d}.png").unlink()
