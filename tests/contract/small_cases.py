@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ ALL_AT_ONCE: dict[str, dict[str, Any]] = {
     "ad_mt": {"threshold": 0.0, "period": 1},
     "uc_seg": {"memory_threshold": (-1.0, -1.0), "unlabelled_start": 0.0, "unlabelled_steps": 1.0},
 }
+# Methods with terms that see several levels of a network.
+SEES_LEVELS = ("uc_seg", "urpc")
 # UC-Seg as published, with a schedule for short runs.
 PAPER = {"preset": "published", "residual": True, "lambda_max": 1.0, "lambda_ramp": 0.2, "mixing_start": 0.1}
 
@@ -42,6 +45,12 @@ def thin_problem(dims: int, classes: int = 3, channels: int = 1, one_component: 
     """
     patch, levels = ((16, 16), 3) if dims == 2 else ((16, 8, 8), 2)
     return Problem(dims, channels, classes, patch, TOKEN[dims], one_component, ((2,) * dims,) * levels, width=8)
+
+
+def problem_of(name: str, dims: int, classes: int = 3, channels: int = 1, **more: Any) -> Problem:
+    """A thin problem, in 2D with another level less if no term of the method sees several levels."""
+    problem = thin_problem(dims, classes, channels, **more)
+    return problem if dims == 3 or name in SEES_LEVELS else replace(problem, strides=((2, 2), (2, 2)))
 
 
 def make_method(name: str, problem: Problem, settings: Mapping[str, Any] | None = None, seed: int = 0) -> Method:

@@ -17,6 +17,7 @@ from small_cases import (
     make_method,
     make_problem,
     make_sgd,
+    problem_of,
     step,
     terms_of,
     thin_problem,
@@ -60,7 +61,7 @@ class Looked:
 def looked(request: pytest.FixtureRequest) -> Iterator[Looked]:
     """After one update: what starts at zero (the fusion's last layer) has left it, and memories have entries."""
     name, dims = request.param
-    problem = thin_problem(dims, classes=3 if dims == 2 else 2)
+    problem = problem_of(name, dims, classes=3 if dims == 2 else 2)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     count = 2 if dims == 2 else 1
     update(method, make_sgd(method), make_batch(method, problem, count, count, seed=1), Progress(98, 100))
@@ -106,7 +107,7 @@ def test_no_two_tensors_of_the_state_share_storage(looked: Looked) -> None:
 @EVERY_METHOD
 @BOTH_RANKS
 def test_images_labels_and_every_requested_view_change_the_loss(name: str, dims: int) -> None:
-    problem = thin_problem(dims)
+    problem = problem_of(name, dims)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     count = 2 if dims == 2 else 1
     batch = make_batch(method, problem, count, count)
@@ -139,19 +140,18 @@ def test_a_batch_has_no_place_for_labels_of_unlabelled_images() -> None:
 def test_the_same_seed_gives_the_same_weights_and_a_resumed_run_equals_an_uninterrupted_one(
     name: str, dims: int
 ) -> None:
-    problem = thin_problem(dims, classes=2)
+    problem = problem_of(name, dims, classes=2)
     count = 2 if dims == 2 else 1
     batches = [make_batch(METHODS[name], problem, count, count, seed=seed) for seed in range(2)]
 
-    whole = make_method(name, problem, ALL_AT_ONCE.get(name))
+    whole, twin = (make_method(name, problem, ALL_AT_ONCE.get(name)) for _ in range(2))
+    weights = twin.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in whole.state_dict().items())
     optimizer = make_sgd(whole)
-    for at, batch in enumerate(batches):
-        update(whole, optimizer, batch, Progress(50 + at, 100))
+    update(whole, optimizer, batches[0], Progress(50, 100))
+    saved, moments = save(whole.state_dict()), copy.deepcopy(optimizer.state_dict())
+    update(whole, optimizer, batches[1], Progress(51, 100))
 
-    first = make_method(name, problem, ALL_AT_ONCE.get(name))
-    optimizer = make_sgd(first)
-    update(first, optimizer, batches[0], Progress(50, 100))
-    saved, moments = save(first.state_dict()), copy.deepcopy(optimizer.state_dict())
     again = make_method(name, problem, ALL_AT_ONCE.get(name), seed=99)
     again.load_state_dict(load(saved))
     optimizer = make_sgd(again)
@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_weights_and_a_resumed_run_equals_an_uninte
 def test_predictions_of_any_size_are_distributions_with_uncertainty_and_do_not_change(
     name: str, dims: int, classes: int
 ) -> None:
-    problem = thin_problem(dims, classes, channels=3 if dims == 2 else 1)
+    problem = problem_of(name, dims, classes, channels=3 if dims == 2 else 1)
     method = make_method(name, problem).eval()
     before = copy.deepcopy(method.state_dict())
     for shape in ((32, 48), (37, 21), (5, 3)) if dims == 2 else ((17, 10, 21), (5, 7, 4)):
@@ -192,7 +192,7 @@ def test_predictions_of_any_size_are_distributions_with_uncertainty_and_do_not_c
 
 @EVERY_METHOD
 def test_an_image_is_predicted_alike_alone_and_in_a_batch(name: str) -> None:
-    problem = thin_problem(2)
+    problem = problem_of(name, 2)
     method = make_method(name, problem).eval()
     images = make_batch(method, problem, 3, 1).labelled
     with torch.no_grad():
@@ -224,7 +224,7 @@ def finite_with_gradients(method: Method, batch: Batch) -> None:
 def test_odd_sizes_and_unequal_halves_work(
     name: str, dims: int, labelled: int, unlabelled: int, shape: tuple[int, ...]
 ) -> None:
-    problem = thin_problem(dims, classes=2)
+    problem = problem_of(name, dims, classes=2)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     finite_with_gradients(method, make_batch(method, problem, labelled, unlabelled, shape=shape))
 
@@ -248,7 +248,7 @@ def test_networks_follow_the_plan_s_levels_where_axes_differ(name: str) -> None:
 @EVERY_METHOD
 @pytest.mark.parametrize(("dims", "classes"), [(2, 2), (2, 4), (3, 3)])
 def test_labels_without_foreground_or_with_one_class_alone_work(name: str, dims: int, classes: int) -> None:
-    problem: Problem = thin_problem(dims, classes, one_component=(1,))
+    problem: Problem = problem_of(name, dims, classes, one_component=(1,))
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 1, 1)
     finite_with_gradients(method, only(0, batch))
@@ -260,7 +260,7 @@ def test_labels_without_foreground_or_with_one_class_alone_work(name: str, dims:
 @BOTH_RANKS
 def test_constant_images_work(name: str, dims: int) -> None:
     """An empty corner of a scan: every norm sees zero variance."""
-    problem = thin_problem(dims)
+    problem = problem_of(name, dims)
     method = make_method(name, problem)
     batch = make_batch(method, problem, 1, 1)
     blank = {view: torch.zeros_like(image) for view, image in batch.unlabelled.items()}
@@ -276,7 +276,7 @@ def test_bf16_autocast_gives_finite_losses_close_to_those_of_fp32(
     name: str, dims: int, need_bf16: Callable[[int], None]
 ) -> None:
     need_bf16(dims)
-    problem = thin_problem(dims)
+    problem = problem_of(name, dims)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 1, 1)
     with torch.no_grad():

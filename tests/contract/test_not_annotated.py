@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, step, terms_of, thin_problem
+from small_cases import ALL_AT_ONCE, LATE, make_batch, make_method, problem_of, step, terms_of, thin_problem
 from torch import Tensor
 
 from ucseg.losses.segmentation import segmentation_loss, supervised_loss
@@ -33,7 +33,7 @@ def other_label(batch: Batch, classes: int) -> Batch:
 @pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.parametrize(("dims", "classes"), [(2, 3), (3, 2)])
 def test_what_stands_under_what_is_not_annotated_changes_no_loss(name: str, dims: int, classes: int) -> None:
-    problem = thin_problem(dims, classes)
+    problem = problem_of(name, dims, classes)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 2, 2)
     annotated = torch.ones_like(batch.label, dtype=torch.float32)
@@ -49,7 +49,7 @@ def test_what_stands_under_what_is_not_annotated_changes_no_loss(name: str, dims
 @pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.parametrize("images", [1, 2])
 def test_images_without_an_annotated_voxel_have_finite_losses_and_gradients(name: str, images: int) -> None:
-    problem = thin_problem(2)
+    problem = problem_of(name, 2)
     method = make_method(name, problem, ALL_AT_ONCE.get(name))
     batch = make_batch(method, problem, 2, 2)
     annotated = torch.ones_like(batch.label, dtype=torch.float32)
