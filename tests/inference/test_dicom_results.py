@@ -129,8 +129,8 @@ def test_in_every_orientation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """One body in one place of the world, oblique, in voxels of three different edges, stored with its rows, columns
     and slices along every axis and direction."""
     affine = phantom()[1]
-    image = np.zeros((8, 7, 6))
-    image[1:4, 1:5, 1:3] = image[1:7, 1:3, 1:5] = 0.9
+    image = np.zeros((6, 5, 4))
+    image[1:3, 1:4, 1:2] = image[1:5, 1:2, 1:3] = 0.9
     image[-1, -1, -1] = 1
     run = make_run(tmp_path / "run", PLANS["same"], monkeypatch)
     for order, signs in ORIENTATIONS:

@@ -69,9 +69,8 @@ def test_without_a_plan_one_is_made_and_settings_of_one_run_are_not_kept(scans: 
     dataset.mkdir()
     for name in ("dataset.yaml", "cases.csv"):
         (dataset / name).write_text((scans / name).read_text().replace("root: ..", f"root: {scans.parent}"))
-    train(
-        dataset, tmp_path / "larger", set=["plan.size=48", "plan.labelled_batch=1"]
-    )  # the patch follows from the size
+    # The patch follows from the size.
+    train(dataset, tmp_path / "larger", steps=1, set=["plan.size=48", "plan.labelled_batch=1"])
     assert read_yaml(tmp_path / "larger" / "plan.yaml")["patch"] == [48, 48]
     assert not (dataset / "plan.yaml").exists()
     train(dataset, tmp_path / "planned", steps=1, set=[])
