@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from ucseg import ranks
 from ucseg.cli.launch import launch
@@ -17,22 +18,11 @@ def _answering() -> list[int]:
     return ranks.all_say(ranks.rank())
 
 
-def by_torchrun(processes: int) -> list[list[int]]:
-    """What each of the processes has seen that `torchrun --nproc-per-node` begins with these words, but for its script.
-
-    torchrun's own part is as it is, with the variables that it sets. A script would import torch in each process.
-    """
-    from torch.distributed.launcher.api import elastic_launch
-    from torch.distributed.run import config_from_args, parse_args
-
-    words = ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", f"--nproc-per-node={processes}", "no_script.py"]
-    config, _, _ = config_from_args(parse_args(words))
-    config.start_method = "forkserver"
-    results = elastic_launch(config, seen)(processes, 1)
-    return [results[rank] for rank in sorted(results)]
-
-
 def by_srun(variables: dict[str, str]) -> list[int]:
     """What one process on each of two machines has seen, one of which finds these variables of SLURM."""
     os.environ |= {f"SLURM_{name}": value for name, value in variables.items()}
     return seen(1, 2)
+
+
+if __name__ == "__main__":
+    print(seen(int(sys.argv[1]), int(sys.argv[2])))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from joined import by_srun, by_torchrun
+from joined import by_srun
 from shared_batches import JOBS, PATCH, Outcome, batch, be_killed, piece, together, updates
 from test_resume import assert_same_run
 
@@ -156,10 +156,12 @@ def test_processes_that_torchrun_or_srun_began_find_each_other(forkserver: BaseC
     """torchrun: two processes of one machine; srun, by its variables: one on each of two."""
     slurm = {"JOB_ID": str(20000 + os.getpid() % 10000), "NTASKS": "2", "STEP_NUM_TASKS": "2", "NNODES": "2"}
     slurm |= {"NTASKS_PER_NODE": "1", "LOCALID": "0", "NODELIST": "localhost,other", "JOB_NODELIST": "localhost,other"}
-    with ProcessPoolExecutor(3, forkserver) as processes:
-        of_torchrun = processes.submit(by_torchrun, 2)
+    script = str(Path(__file__).parent / "joined.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, "2", "1"]
+    with ProcessPoolExecutor(2, forkserver) as processes:
         of_srun = [processes.submit(by_srun, slurm | {"PROCID": rank, "NODEID": rank}) for rank in "01"]
-        assert of_torchrun.result(timeout=900) == [[0, 1]] * 2
+        done = subprocess.run(torchrun, stdout=subprocess.PIPE, text=True, timeout=900, check=True)
+        assert done.stdout.count("[0, 1]") == 2
         assert [one.result(timeout=900) for one in of_srun] == [[0, 1]] * 2
 
 
