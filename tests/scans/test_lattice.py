@@ -122,7 +122,7 @@ def test_cut_masks_become_a_dataset_and_init_reports_it(tmp_path: Path) -> None:
         write(LABEL[CROP], tmp_path / f"s/c{case}.seg.nrrd", ORIGIN + LOW * SPACING, names)
     found = understand(tmp_path / "s", ImportOptions(), ".")
     assert all(case.mask for case in found.cases)
-    assert any(note.startswith("3 masks hold a part") for note in found.notes)
+    assert any(note.startswith("masks that hold a part of their image's voxels: 3") for note in found.notes)
 
 
 def test_cut_references_and_predictions_are_compared_where_they_lie(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def test_a_colour_may_mean_not_annotated(tmp_path: Path) -> None:
 
 def test_what_is_asked_and_refused(tmp_path: Path) -> None:
     data = folder(tmp_path)
-    with refused("no-mask-usable", naming=["#000000, #ff0000, #0080ff", "--palette"]):
+    for file in (data / "masks").iterdir():  # on white: which colour is the background?
+        Image.fromarray(np.array([(255, 255, 255), LIVER, TUMOUR], np.uint8)[TRUE]).save(file)
+    with refused("no-mask-usable", naming=["#ffffff, #ff0000, #0080ff", "--palette"]):
         ucseg.init(data, out=tmp_path / "d")
     with refused("no-mask-usable", naming="#0080ff"):
         ucseg.init(data, out=tmp_path / "d", palette="liver=#ff0000")

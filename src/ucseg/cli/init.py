@@ -139,13 +139,12 @@ def init(
 
 def _in_colours(palette: str, classes: str | None, how: Said) -> tuple[str, Said]:
     """The classes of a palette as --classes takes them, and how masks are read."""
-    from ucseg.scans.palette import palette_of
+    from ucseg.scans.palette import numbered, palette_of
 
     if classes is not None:
         raise UserError("palette-and-classes", "--palette names the classes too; leave out --classes.")
     colours = palette_of(palette)
-    named = ",".join(f"{index}={name}" for index, name in enumerate(colours))
-    return named, replace(how, palette=tuple(colours.values()))
+    return numbered(colours), replace(how, palette=tuple(colours.values()))
 
 
 def print_understood(folder: Path, found: Understood, every: bool = False) -> None:

@@ -48,7 +48,10 @@ def beside_an_image(images: Sequence[ScanFile], pairs: Mapping[Address, Address]
 def of_kinds(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
     """Kinds of files that look like labels, and the images that they fit by words of their path; a sample is opened."""
     files = [one.address for one in images if not one.address.several and not one.address.file.is_dir()]
-    kinds = Kinds(files, folder)
+    return _of_kinds(files, Kinds(files, folder)) or _of_kinds(files, Kinds(files, folder, apart=True))
+
+
+def _of_kinds(files: Sequence[Address], kinds: Kinds) -> list[Candidates]:
     labels = {file for of in kinds.of(files).values() if look_like_labels(of) for file in of}
     fits = kinds.fits(sorted(labels), [file for file in files if file not in labels])
     found = []

@@ -21,6 +21,7 @@ from ucseg.folder.roles import ScanFile, own_split
 from ucseg.scans.address import Address, common_start, ending_of, without_ending
 
 _WORD = re.compile(r"[^\W_]+")
+_APART = re.compile(r"[^\W\d_]+|\d+")
 _BETWEEN = "-_./ *"
 _NUMBERED, _FEW = 6, 50
 """A word with a digit says the case if at most one in so many files has it; a word without, one in FEW."""
@@ -35,12 +36,16 @@ _MOST = 1000
 
 
 class Kinds:
-    """The kinds of some files below a folder."""
+    """The kinds of some files below a folder.
 
-    def __init__(self, files: Iterable[Address], folder: Path) -> None:
-        self.folder = folder
+    Args:
+        apart: letters and numbers of a word are two words: orig001 and seg001. Elsewhere, T1 and T2 are words.
+    """
+
+    def __init__(self, files: Iterable[Address], folder: Path, *, apart: bool = False) -> None:
+        self.folder, self._word = folder, _APART if apart else _WORD
         self._paths = {one: Address.of(one.file).below(folder) for one in files}
-        places = {one: _words(PurePosixPath(path)) for one, path in self._paths.items()}
+        places = {one: self._words_of(PurePosixPath(path)) for one, path in self._paths.items()}
         self._words = {one: frozenset(word for word, _ in words) for one, words in places.items()}
         self._counts = Counter(word for words in self._words.values() for word in words)
         there = Counter(word for words in places.values() for word in words)
@@ -50,15 +55,15 @@ class Kinds:
         }
 
         self._order = {
-            one: [word for word in _WORD.findall(without_ending(PurePosixPath(path).name)) if word in self._case[one]]
-            for one, path in self._paths.items()
+            one: [word for word in self._word.findall(without_ending(PurePosixPath(path).name)) if word in case]
+            for (one, path), case in zip(self._paths.items(), self._case.values(), strict=True)
         }
 
     def of(self, files: Iterable[Address]) -> dict[str, list[Address]]:
         """Files by kind: their path with a star for each number and each word that says the case."""
         found = defaultdict(list)
         for one in files:
-            found[_WORD.sub(partial(_star, self._case[one]), self._paths[one])].append(one)
+            found[self._word.sub(partial(_star, self._case[one]), self._paths[one])].append(one)
         return found
 
     def fits(self, masks: Iterable[Address], images: Iterable[Address]) -> dict[Address, list[Address]]:
@@ -122,6 +127,11 @@ class Kinds:
                 return text
         return ""
 
+    def _words_of(self, path: PurePosixPath) -> set[tuple[str, int]]:
+        """Its words, each with 1 where it is of the file's name, else 0: I_1 is a case, "1. Lesions" is not."""
+        folders, name = path.parent.as_posix(), without_ending(path.name)
+        return {(word, at) for at, text in enumerate((folders, name)) for word in self._word.findall(text)}
+
     def _is_rare(self, word: str, count: int) -> bool:
         files = len(self._paths)
         return count <= files / _NUMBERED + 1 if any(map(str.isdigit, word)) else count < max(3, files / _FEW)
@@ -129,12 +139,6 @@ class Kinds:
 
 def _star(case: Collection[str], match: re.Match[str]) -> str:
     return "*" if match[0].isdigit() or match[0] in case else match[0]
-
-
-def _words(path: PurePosixPath) -> set[tuple[str, int]]:
-    """The words of a path, each with 1 where it is of the file's name, else 0: I_1 is a case, "1. Lesions" is not."""
-    folders, name = path.parent.as_posix(), without_ending(path.name)
-    return {(word, at) for at, text in enumerate((folders, name)) for word in _WORD.findall(text)}
 
 
 def pair_by_shared_words(
@@ -149,25 +153,33 @@ def pair_by_shared_words(
     Raises:
         Question: most masks find several images, which are of different kinds; or most images several masks.
     """
-    kinds = Kinds([one.address for one in (*images, *masks)], folder)
+    for apart in (False, True):
+        found = _paired(images, masks, folder, masks_glob, apart)
+        if masks and len(found) >= _ENOUGH * len(masks):
+            pairs |= found
+            paired = set(found.values())
+            return [mask for mask in masks if mask.address not in paired]
+    return list(masks)
+
+
+def _paired(
+    images: Sequence[ScanFile], masks: Sequence[ScanFile], folder: Path, masks_glob: str | None, apart: bool
+) -> dict[Address, Address]:
+    """Image -> mask, where both find one another alone; a Question as `pair_by_shared_words`, if words are whole."""
+    kinds = Kinds([one.address for one in (*images, *masks)], folder, apart=apart)
     labels = {file for of in kinds.of([one.address for one in images]).values() if look_like_labels(of) for file in of}
     fits = kinds.fits([mask.address for mask in masks], [one.address for one in images if one.address not in labels])
     masks_of: dict[Address, list[Address]] = defaultdict(list)
     for mask, found in fits.items():
         for image in found:
             masks_of[image].append(mask)
-    if 2 * sum(len(found) > 1 for found in fits.values()) > len(masks):
+    if not apart and 2 * sum(len(found) > 1 for found in fits.values()) > len(masks):
         what = "masks fit several images of their case"
         every = {image.address: masks_of.get(image.address, []) for image in images if image.address not in labels}
         _ask("mask-fits-several", "images", what, "channels", masks_glob, kinds, every)
-    elif 2 * sum(len(found) > 1 for found in masks_of.values()) > len(masks_of):
+    elif not apart and 2 * sum(len(found) > 1 for found in masks_of.values()) > len(masks_of):
         _ask("image-fits-several", "masks", "images have several masks", "classes", None, kinds, fits)
-    pairs_found = {found[0]: mask for mask, found in fits.items() if len(found) == 1 and len(masks_of[found[0]]) == 1}
-    if len(pairs_found) < _ENOUGH * len(masks):
-        return list(masks)
-    pairs |= pairs_found
-    paired = set(pairs_found.values())
-    return [mask for mask in masks if mask.address not in paired]
+    return {found[0]: mask for mask, found in fits.items() if len(found) == 1 and len(masks_of[found[0]]) == 1}
 
 
 def _ask(

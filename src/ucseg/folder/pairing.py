@@ -131,7 +131,15 @@ def _merge_channels(images: list[ScanFile], masks: list[ScanFile], left_out: lis
         else:
             kept.append(file)
     masked = {(mask.folders, mask.key) for mask in masks}
-    first = [file for place, group in groups.items() if place in masked for file in group if file.key.endswith("_0000")]
+    named = {mask.key for mask in masks}
+
+    def has_mask(folders: tuple[str, ...], key: str) -> bool:
+        """In its place, or anywhere if the folder of the channels is called as the case."""
+        return (folders, key) in masked or (key in named and folders[-1:] == (key,))
+
+    first = [
+        file for place, group in groups.items() if has_mask(*place) for file in group if file.key.endswith("_0000")
+    ]
     if all((file.folders, file.key) in masked for file in first):
         return images
     for (folders, key), group in groups.items():
@@ -153,7 +161,13 @@ def _pair(
     masks_glob: str | None,
     said: bool,
 ) -> dict[Address, Address]:
-    """Image -> mask: same name and same place first, then same key there, then same name where most folders agree."""
+    """Image -> mask: same name and same place first, then same key there, then same name where most folders agree.
+
+    Where there are volumes for all masks, which are volumes too, pictures beside them are no images.
+    """
+    volumes = [image for image in images if not image.address.plain]
+    if len(volumes) >= len(masks) and not any(mask.address.plain for mask in masks):
+        images = volumes
     pairs, waiting = _pairs_in_one_place(images, masks)
     here: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
     by_key: dict[str, list[ScanFile]] = defaultdict(list)

@@ -17,11 +17,17 @@ from ucseg.folder.listing import LeftOut, Listed, list_scans
 from ucseg.folder.patterns import Match, Pattern
 from ucseg.scans.address import Address, without_ending
 
-_IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?|volumes?|frames)(?P<set>Tr|Ts|Val)?", re.IGNORECASE)
-_MASK_FOLDER = re.compile(
-    r"(masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[ _-]?truths?|contours?)(?P<set>Tr|Ts|Val)?",
-    re.IGNORECASE,
-)
+_SETS = "train|training|trainval|val|valid|validation|test|testing"
+
+
+def _folder_of(words: str) -> re.Pattern[str]:
+    """A folder called by one of some words, perhaps with its split: imagesTr, train_images, masks-test."""
+    before, after = rf"(?:(?P<before>{_SETS})[ _-])?", rf"(?:[ _-](?P<after>{_SETS}))?"
+    return re.compile(rf"{before}(?:{words})(?P<set>Tr|Ts|Val)?{after}", re.IGNORECASE)
+
+
+_IMAGE_FOLDER = _folder_of("images?|imgs?|scans?|volumes?|frames")
+_MASK_FOLDER = _folder_of("masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[ _-]?truths?|contours?")
 _IMAGE_WORDS = r"(image|img|scan|volume|orig|original)"
 MASK_WORDS = r"(masks?|msk|labels?|lbl|d?seg|segmentation|anno|annotation|gt|ground[ _-]?truth|contour)([ _-]?manual)?"
 _IMAGE_NAME = re.compile(rf"(?:(?P<key>.+)[ _.-])?{_IMAGE_WORDS}", re.IGNORECASE)
@@ -36,7 +42,7 @@ _CHANNEL = re.compile(r"_\d{4}$")
 _PART = re.compile(r"(?P<whole>.+?)[ _-]\d{1,3}")
 _SET = "([ _-]?(set|data|dataset))?"
 _SPLIT_FOLDERS = {
-    "train": re.compile(rf"(train|training){_SET}|tr", re.IGNORECASE),
+    "train": re.compile(rf"(train|training|trainval){_SET}|tr", re.IGNORECASE),
     "validation": re.compile(rf"(val|valid|validation){_SET}", re.IGNORECASE),
     "test": re.compile(rf"(test|testing){_SET}|ts", re.IGNORECASE),
 }
@@ -166,11 +172,16 @@ def own_split(relative: Path) -> str:
     """The split that a folder of the path names, the outermost first; "" when none does."""
     for part in relative.parts[:-1]:
         role = _IMAGE_FOLDER.fullmatch(part)
-        word = (role.group("set") or "") if role else part
+        word = _set_of(role) if role else part
         for split, pattern in _SPLIT_FOLDERS.items():
             if pattern.fullmatch(word):
                 return split
     return ""
+
+
+def _set_of(role: re.Match[str]) -> str:
+    """The word for a split in the name of a folder of images or masks; "" if it has none."""
+    return next((role[name] for name in ("set", "before", "after") if role[name]), "")
 
 
 def below_folder(folder: Path, one: Listed) -> Path:
@@ -247,8 +258,8 @@ def _file(chosen: _Chosen) -> ScanFile:
         role = _IMAGE_FOLDER.fullmatch(part) or _MASK_FOLDER.fullmatch(part)
         if role is None:
             folders.append(part)
-        elif role.group("set"):
-            folders.append(role.group("set"))
+        elif word := _set_of(role):
+            folders.append(word)
     return ScanFile(
         one.address, tuple(folders), key, is_mask, one.subject, one.series, one.refers, name, chosen.is_part
     )

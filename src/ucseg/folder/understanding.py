@@ -21,6 +21,7 @@ from ucseg.folder.as_shown import follow_tags, oddities_of
 from ucseg.folder.as_shown import in_words as said_of
 from ucseg.folder.channel_axis import CHANNELS, with_channel_axis
 from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
+from ucseg.folder.coloured_masks import colours_of_classes, taken_in_words
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
 from ucseg.folder.pairing import Found
@@ -38,7 +39,7 @@ from ucseg.folder.survey import (
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.channels import missing_channels
-from ucseg.scans.palette import in_hex
+from ucseg.scans.palette import in_hex, numbered
 from ucseg.scans.reading import modality_of, read_scan
 from ucseg.scans.said import NOTHING, Said
 
@@ -99,6 +100,11 @@ def understand(
     given = None if options.images is None else options.images.removesuffix(CHANNELS)
     found, images = find_cases_unasked(folder, given, options.masks, options.subject, skip, options.parts)
     images = f"{images or '*'}{CHANNELS}" if given != options.images else images
+    unsaid = options.classes is None and options.mask_threshold is None and not options.said.palette
+    if unsaid and (colours := colours_of_classes(found.cases)):
+        how = replace(options.said, palette=tuple(colours.values()))
+        options = replace(options, classes=numbered(colours), said=how)
+        found = replace(found, notes=[*found.notes, taken_in_words(colours)])
     lists = {"train": options.train_list, "test": options.test_list}
     found = replace(found, cases=by_lists(folder, found.cases, lists))
     return understand_cases(folder, found, replace(options, images=images), root, done)

@@ -11,7 +11,7 @@ from ucseg.errors import UserError, some
 from ucseg.scans import refusals
 from ucseg.scans.address import Address
 from ucseg.scans.nesting import put
-from ucseg.scans.palette import SHOWN, colours_in
+from ucseg.scans.palette import SHOWN, colours_in, main_colours
 from ucseg.scans.same_grid import offset
 from ucseg.scans.scan import Geometry, Scan
 from ucseg.types import Array
@@ -134,6 +134,7 @@ def only_channel(mask: Scan) -> Array:
     first: Array = mask.array[0]
     if any((channel != first).any() for channel in mask.array[1:]):
         colours = colours_in(mask.array) if len(mask.array) == 3 and mask.array.dtype == np.uint8 else []
+        colours = main_colours(mask.array) if len(colours) > SHOWN else colours
         few = f" ({', '.join(colours)})" if 0 < len(colours) <= SHOWN else ""
         fix = "name their classes with `ucseg init --palette NAME=#rrggbb,...`" if few else "save it with one channel"
         raise UserError("mask-colours", f"{mask.source}: the mask is a picture in colours{few}; {fix}.")

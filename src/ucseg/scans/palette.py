@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from ucseg.types import Array
 
 Colour = tuple[int, int, int]
 BLACK: Colour = (0, 0, 0)
+_MAIN, _NEAR, _SHARE = 8, 90, 0.1
+"""Of main colours: how many, how far others lie from one, of 255, and the least part of the rest that each has."""
 SHOWN = 16
 """Colours that a question lists."""
 _BACKGROUND = "background"
@@ -62,6 +64,11 @@ def palette_of(text: str) -> dict[str, Colour]:
     if background is None:
         raise UserError("palette-background", "--palette: black is a class, so say the background's colour too.")
     return {_BACKGROUND: background} | found
+
+
+def numbered(colours: Iterable[str]) -> str:
+    """The classes of a palette, the background first, as --classes takes them."""
+    return ",".join(f"{index}={name}" for index, name in enumerate(colours))
 
 
 def as_classes(scan: Scan, palette: tuple[Colour, ...], lossy: bool) -> Scan:
@@ -123,6 +130,35 @@ def colours_in(array: Array) -> list[str]:
     """The colours of 3 x S, as #rrggbb, the commonest first."""
     found, counts = np.unique(array.reshape(3, -1), axis=1, return_counts=True)
     return [in_hex(tuple(found[:, place])) for place in np.argsort(-counts)]
+
+
+def main_colours(array: Array) -> list[str]:
+    """The colours of 3 x S around which nearly all pixels lie, as #rrggbb, the commonest first; [] if it has many.
+
+    JPEG blurs flat colours: what lies near one counts for it, and pixels between two colours count for none.
+    """
+    even = np.ones(array.shape[1:], bool)
+    for axis in range(1, array.ndim):
+        step = np.abs(np.diff(array.astype(np.int16), axis=axis)).max(axis=0) > _NEAR / 4
+        even &= ~(np.insert(step, 0, False, axis - 1) | np.insert(step, step.shape[axis - 1], False, axis - 1))
+    if 2 * even.sum() < even.size:
+        return []
+    found, counts = np.unique(array[:, even], axis=1, return_counts=True)
+    left, enough = found.astype(np.int32), 0.01 * counts.sum()
+    colours: list[str] = []
+    while counts.sum() > enough:
+        first = left[:, np.argmax(counts)]
+        near = ((left - first[:, None]) ** 2).sum(axis=0) <= _NEAR**2
+        if len(colours) == _MAIN or counts[near].sum() < _SHARE * enough:
+            return []
+        colours.append(in_hex(tuple(first)))
+        left, counts = left[:, ~near], counts[~near]
+    return colours
+
+
+def is_near(colour: Colour, other: Colour) -> bool:
+    """Whether JPEG may have made one colour of the other."""
+    return sum((one - its) ** 2 for one, its in zip(colour, other, strict=True)) <= _NEAR**2
 
 
 def in_hex(colour: tuple[int, ...]) -> str:

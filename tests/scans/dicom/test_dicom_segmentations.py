@@ -132,7 +132,7 @@ def test_init_reports_fractions_and_leaves_out_what_is_no_image(tmp_path):
     found = understand(tmp_path / "s", ImportOptions(), ".")
     assert len(found.cases) == 4
     assert all(case.mask for case in found.cases)
-    assert any(note.startswith("3 segmentations") for note in found.notes)
+    assert any(note.startswith("segmentations that state parts of voxels: 3") for note in found.notes)
     assert ([item.file.name for item in found.left_out], found.to_fix) == (["dose.dcm"] * 4, {})
 
 

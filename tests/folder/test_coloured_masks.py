@@ -1,0 +1,82 @@
+"""Masks in flat colours are classes without an option; pictures, many colours and greys are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ucseg
+from refusals import refused
+from small_scans import blob, picture, save
+from ucseg.dataset.manifest import Dataset
+from ucseg.dataset.masks import read_label
+from ucseg.scans.palette import main_colours
+from ucseg.scans.reading import read_header
+from ucseg.types import Array
+
+RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
+
+
+def coloured(where: int, colours: tuple[tuple[int, ...], ...]) -> Array:
+    """Classes 1, 2, ... as rectangles in a row, in their colours."""
+    label = blob(1, where)
+    label[28:34, 4:20] = 2 * (len(colours) > 2)
+    return np.array(colours, np.uint8)[label]
+
+
+def folder_of(root: Path, ending: str, *masks: Array) -> Path:
+    for i, mask in enumerate(masks):
+        picture(root / "images" / f"s{i}.png", i, 3)
+        save(root / "masks" / f"s{i}{ending}", mask, **({"quality": 95} if ending == ".jpg" else {}))
+    return root
+
+
+def labels(data: Dataset) -> list[Array]:
+    return [
+        read_label(case.mask, read_header(case.image)[0], data.config)
+        for case in sorted(data.cases, key=lambda case: case.case)
+        if case.mask is not None
+    ]
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_colours_are_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str) -> None:
+    masks = [coloured(i, (BLACK, RED, GREEN)) for i in range(7)]
+    data = ucseg.init(folder_of(tmp_path / "scans", ending, *masks, np.zeros_like(masks[0])), out=tmp_path / "data")
+    assert data.config.classes == {0: "background", 1: "red", 2: "green"}
+    for found, mask in zip(labels(data), [*masks, np.zeros_like(masks[0])], strict=True):
+        true = (mask[..., 0] > 0) + 2 * (mask[..., 1] > 0)
+        assert (found == true).mean() > (0.97 if ending == ".jpg" else 0.999)
+    note = " ".join(capsys.readouterr().out.split()).partition("other names: ")[2]
+    assert note.startswith("--palette red=#f" if ending == ".jpg" else "--palette red=#ff0000,green=#00ff00.")
+    again = ucseg.init(
+        tmp_path / "scans", out=tmp_path / "named", palette="polyp=#ff0000,tool=#00ff00" if ending == ".png" else None
+    )
+    assert all(map(np.array_equal, labels(again), labels(data)))
+
+
+def test_a_colour_of_no_name_is_called_by_its_numbers(tmp_path: Path) -> None:
+    scans = folder_of(tmp_path / "scans", ".png", *(coloured(i, (BLACK, (210, 140, 40))) for i in range(6)))
+    assert ucseg.init(scans, out=tmp_path / "data").config.classes == {0: "background", 1: "colour_d28c28"}
+
+
+@pytest.mark.parametrize("case", ["white", "many", "objects"])
+def test_other_colours_are_asked_about(tmp_path: Path, case: str) -> None:
+    """No black, a photograph as mask, a colour for each object."""
+    rng = np.random.default_rng(0)
+    masks = {
+        "white": [coloured(i, ((255, 255, 255), RED)) for i in range(6)],
+        "many": [rng.integers(0, 256, (40, 48, 3), np.uint8) for _ in range(6)],
+        "objects": [coloured(i, (BLACK, (40 * i, 90, 7), (3, 30 * i, 200))) for i in range(6)],
+    }[case]
+    with refused("no-mask-usable", naming="colours"):
+        ucseg.init(folder_of(tmp_path / "scans", ".png", *masks), out=tmp_path / "data")
+
+
+def test_the_colours_around_which_a_picture_lies() -> None:
+    flat = coloured(1, (BLACK, RED, GREEN)).transpose(2, 0, 1)
+    noise = np.random.default_rng(0).integers(-20, 21, flat.shape)
+    assert len(main_colours(np.clip(flat + noise, 0, 255).astype(np.uint8))) == 3
+    assert main_colours(np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)) == []
