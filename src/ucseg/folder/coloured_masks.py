@@ -19,7 +19,7 @@ _SAMPLE = 24
 _MOST = 8
 """Colours besides black; more are numbers of objects, or a picture."""
 _PURE = 16
-"""How far a colour may lie from that of its name. Colours that are as near to each other, no eye tells apart."""
+"""How far a colour may lie from that of its name. Colours as near to each other look the same."""
 _NAMES: dict[str, Colour] = {
     "red": (255, 0, 0),
     "green": (0, 255, 0),
