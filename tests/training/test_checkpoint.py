@@ -133,6 +133,9 @@ def test_missing_weights_say_which_there_are(run: RunFolder, tmp_path: Path) -> 
         load_method(run.path, "newest")
     with refused("run-missing", naming=tmp_path):
         load_method(tmp_path)
+    (tmp_path / "model.onnx").touch()
+    with refused("run-is-exported", naming=tmp_path):
+        load_method(tmp_path)
 
 
 def test_damaged_weights_are_named(run: RunFolder) -> None:

@@ -164,6 +164,10 @@ def load_method(run: Path | str, which: str = "last") -> tuple[Method, Plan, dic
 
     folder = RunFolder(Path(run))
     if not folder.started:
+        if (folder.path / "model.onnx").is_file():
+            raise UserError(
+                "run-is-exported", f"{run}: this is an exported model, which only predicts; give the run it is made of."
+            )
         raise UserError(
             "run-missing", f"{run}: no training run is there; make one with 'ucseg train DATASET --out {run}'."
         )
