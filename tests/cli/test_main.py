@@ -96,6 +96,17 @@ def test_ctrl_c_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert capsys.readouterr().err == "ucseg: stopped before the end; the same command starts it again.\n"
 
 
+def test_ctrl_c_while_a_verb_is_loaded_is_the_same_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loading(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "import_module", loading)
+    assert run("check", "folder") == 130
+    assert "the same command" in capsys.readouterr().err
+
+
 def test_the_system_refusing_a_file_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,3 +58,10 @@ def test_a_folder_is_no_file(scans: Path, tmp_path: Path, verb: str) -> None:
     (tmp_path / "folder.html").mkdir()
     with refused("out-is-other", naming=[tmp_path / "folder.html", "--out"]):
         FILES[verb](scans, tmp_path / "folder.html")
+
+
+def test_a_plan_replaces_no_other_file(scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.yaml").write_text("mine: 1")
+    with refused("plan-out-taken", naming=tmp_path / "notes.yaml"):
+        ucseg.plan(scans / "data", out=tmp_path / "notes.yaml")
+    assert (tmp_path / "notes.yaml").read_text() == "mine: 1"

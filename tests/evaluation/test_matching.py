@@ -12,7 +12,8 @@ from refusals import refused
 from ucseg.dataset.case import Case
 from ucseg.dataset.manifest import Dataset, load_dataset, save_dataset
 from ucseg.dataset.settings import DatasetConfig
-from ucseg.evaluation.matching import grid_difference, match
+from ucseg.evaluation.common_grid import grid_difference
+from ucseg.evaluation.matching import match
 from ucseg.scans.address import Address
 from ucseg.scans.content import content_of
 from ucseg.scans.scan import Geometry

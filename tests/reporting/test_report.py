@@ -186,6 +186,16 @@ def test_a_report_names_the_references_that_it_lost(study: Path, tmp_path: Path,
         file.rename(file.with_name(f"other{file.name}"))
     ucseg.report([tmp_path / "numbers"], out=tmp_path / "report.html")
     assert [str(tmp_path / "true") in text for kind, text in said if kind == "report-missing"] == [True]
+    said.clear()
+    shutil.rmtree(tmp_path / "true")
+    ucseg.report([tmp_path / "numbers"], out=tmp_path / "moved.html")
+    assert [str(tmp_path / "true") in text for kind, text in said if kind == "report-missing"] == [True]
+    said.clear()
+    shutil.copytree(study / "scans" / "masks", tmp_path / "true")
+    (tmp_path / "true" / f"{rows_of(tmp_path / 'numbers')[0]['case']}.png").unlink()
+    ucseg.report([tmp_path / "numbers"], out=tmp_path / "one_less.html")
+    gone = rows_of(tmp_path / "numbers")[0]["case"]
+    assert [gone in text for kind, text in said if kind == "report-missing"] == [True]
 
 
 def test_a_folder_of_something_else_is_refused(study: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 from ucseg.errors import Interrupted, UserError
 from ucseg.machine.cores import let_threads_sleep
 
+NOTHING_DONE = "stopped before the end; the same command starts it again."
+
 
 def without_return_type(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function with annotations that can be evaluated: result types are imported for type checkers only."""
@@ -34,7 +36,7 @@ def interruption_in_words(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except KeyboardInterrupt:
-            raise Interrupted("stopped before the end; the same command starts it again.") from None
+            raise Interrupted(NOTHING_DONE) from None
 
     return call
 

@@ -13,7 +13,7 @@ import typer
 
 from ucseg import __all__ as VERBS
 from ucseg import __version__
-from ucseg.cli.calls import interruption_in_words, refuse_empty, without_return_type
+from ucseg.cli.calls import NOTHING_DONE, interruption_in_words, refuse_empty, without_return_type
 from ucseg.errors import Interrupted, UserError
 from ucseg.machine.cores import let_threads_sleep
 from ucseg.machine.memory import is_out_of_memory
@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         _say(str(error))
         sys.exit(EXIT_USER)
-    except Interrupted as stop:
-        _say(str(stop))
+    except (Interrupted, KeyboardInterrupt) as stop:  # the latter while a verb is loaded
+        _say(str(stop) or NOTHING_DONE)
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         # A full disk or a protected folder: the file and the system's reason. Anything else is a defect of ours.

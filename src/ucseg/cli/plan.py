@@ -9,6 +9,7 @@ import typer
 
 from ucseg.cli.terminal import output, progress_bar, say
 from ucseg.cli.training_words import MEASURING
+from ucseg.errors import UserError
 
 if TYPE_CHECKING:
     from ucseg.planning.choosing import Planned
@@ -74,6 +75,9 @@ def plan(
     data = load_dataset(dataset)
     path = out or data.folder / "plan.yaml"
     require_place(path, folder=False)
+    before = _earlier(path)
+    if out is not None and out.exists() and not before:
+        raise UserError("plan-out-taken", f"{out}: this file is there and is no plan; choose another --out.")
     overrides = check_overrides(data, dims, parse_overrides(set or []))  # before minutes of reading
     machine = None
     if hours is not None or measure:
@@ -90,7 +94,6 @@ def plan(
     if machine is not None:
         say("measuring", MEASURING)
     planned = plan_with_reasons(data, None, overrides, seen, machine, hours)
-    before = _earlier(path)
     write_plan(planned.plan, path, planned.reasons)
     _show(planned, explain)
     output.print(f"written  {path}")
@@ -110,7 +113,6 @@ def plan(
 
 def _earlier(path: Path) -> dict[str, object]:
     """The values of the old plan; empty if there is none, or none that can be read."""
-    from ucseg.errors import UserError
     from ucseg.planning.plan import read_plan
 
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from ucseg.errors import UserError, some
 from ucseg.scans.address import Address
 from ucseg.scans.reading import read_header
-from ucseg.scans.scan import Geometry, in_order_of
+from ucseg.scans.scan import Geometry, orders_of
 from ucseg.types import Array
 
 
@@ -61,7 +61,7 @@ def require_same_aspect(mask: Address, image: tuple[int, ...], geometry: Geometr
 
 def _own_shape(mask: Address, image: Geometry) -> tuple[int, ...]:
     shape, own, _ = read_header(mask)
-    return in_order_of(shape, own, image)
+    return orders_of(shape, own, image)[0]
 
 
 def _another_aspect(mask: Address, own: tuple[int, ...], image: tuple[int, ...]) -> UserError:

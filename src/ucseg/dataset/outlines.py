@@ -25,6 +25,8 @@ def fill_outlines(label: Array, mask: Address | Path) -> Array:
     Raises:
         UserError: a line does not close, or the mask is no plain 2D image; `mask` is named as its file.
     """
+    if label.ndim == 3 and label.shape[2] == 1:  # a volume of one slice
+        return fill_outlines(label[..., 0], mask)[..., None]
     if label.ndim != 2:
         raise UserError(
             "outlines-of-volume",

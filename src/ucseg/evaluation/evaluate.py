@@ -29,7 +29,8 @@ from ucseg.evaluation.class_names import (
     note_beside,
     require_same_classes,
 )
-from ucseg.evaluation.matching import Pair, grid_difference, match
+from ucseg.evaluation.common_grid import by_order, common_grid, grid_difference
+from ucseg.evaluation.matching import Pair, match
 from ucseg.evaluation.metrics import case_metrics, check_tolerance, undefined, worst_distance
 from ucseg.evaluation.reading import Reading, by_number, class_indices
 from ucseg.evaluation.references import drawn_in
@@ -40,10 +41,9 @@ from ucseg.machine.memory import memory_for
 from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address
 from ucseg.scans.content import content_of
-from ucseg.scans.reading import grid_of, is_laid, is_segmentation, read_header
+from ucseg.scans.reading import is_laid, is_segmentation, read_header
 from ucseg.scans.said import NOTHING, Said
 from ucseg.scans.same_grid import offset
-from ucseg.scans.scan import Geometry
 from ucseg.types import Array
 
 
@@ -221,7 +221,7 @@ def _filled(pairs: Sequence[Pair], references: Path, wanted: bool | None) -> tup
 def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps | None) -> CaseResult:
     """One case; a UserError if a file cannot be read, holds no classes, or the grids differ."""
     reference = pair.reference
-    grid_shape, grid = _grid(pair)
+    grid_shape, grid = common_grid(pair)
     difference, only_by = None, ""
     if not is_segmentation(pair.prediction):
         shape, geometry, _ = read_header(pair.prediction)
@@ -268,36 +268,13 @@ def _compare(pair: Pair, reading: Reading, settings: Settings, maps: WrittenMaps
     stem = pair.prediction.stem
     measured = maps.measure(stem, (predicted, true), grid.spacing, reading.predicted, unknown) if maps else None
     worst = worst_distance(grid_shape, grid.spacing)
-    only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by
+    only_by = only_by or mask_offset(reference.mask, grid_shape, grid).only_by or by_order(pair, grid_shape)
     held = [int(value) for values in (predicted, true) for value in values_held(values)]
     unsaid = by_number(reference.mask, pair.prediction, reading, held)
     partly = unknown is not None and bool(unknown.any())
     about = (reference.case, reference.subject, grid.unit, worst)
     stretched = stretch(reference.mask, grid_shape, grid) if reading.dataset is None else ""
     return CaseResult(*about, rows, unsaid, only_by, stem, measured, partly, stretched)
-
-
-def _grid(pair: Pair) -> tuple[tuple[int, ...], Geometry]:
-    """S and geometry to compare on. In a dataset the image has it: its mask may be a plain image of another size.
-
-    Without an image, of two pictures the prediction has the size of its image.
-    Segmentations of DICOM and of 3D Slicer have no grid, only places; two of them get a grid that holds both.
-    """
-    place = pair.reference.image or pair.reference.mask
-    if is_laid(place):
-        if is_laid(pair.prediction):
-            return grid_of([pair.prediction, place])
-        if is_segmentation(place) or read_header(place)[0] != read_header(pair.prediction)[0]:
-            place = pair.prediction
-    shape, geometry, _ = read_header(place)
-    if place is pair.reference.mask and not is_segmentation(pair.prediction):
-        own, its_geometry, _ = read_header(pair.prediction)
-        pictures = place.plain and pair.prediction.plain and len(own) == 2
-        if pictures and its_geometry.unit == "px":  # --spacing says lengths of which of the two?
-            return own, its_geometry
-        if not pictures and its_geometry.unit != geometry.unit and 2 in (len(own), len(shape)):
-            return own, its_geometry  # a picture beside another file
-    return shape, geometry
 
 
 def _names(predicted: Array, true: Array, named: Mapping[int, str]) -> dict[int, str]:

@@ -18,8 +18,6 @@ from ucseg.machine.pool import for_each
 from ucseg.scans.address import Address, composed
 from ucseg.scans.content import content_of
 from ucseg.scans.said import Said
-from ucseg.scans.same_grid import offset
-from ucseg.scans.scan import Geometry, in_order_of, turns
 
 
 @dataclass(frozen=True)
@@ -120,27 +118,6 @@ def match(predictions: Path, references: Path, split: str = "test", subject: str
     done = paired | of_other_scans.keys()
     missing = [reference for reference in known if reference.case not in done]
     return Matches(pairs, missing, unmatched, unreferenced, dataset, of_other_scans, subjects)
-
-
-def grid_difference(
-    shape: tuple[int, ...], geometry: Geometry, other_shape: tuple[int, ...], other: Geometry
-) -> str | None:
-    """Why two grids are not the same one, in words; None if they are.
-
-    They are when shapes agree and `same_grid.offset` is close: a program writes its masks on the very grid of a scan.
-    """
-    ordered = in_order_of(shape, geometry, other)
-    if ordered != other_shape:
-        return f"it has {_times(shape)} voxels, the reference {_times(other_shape)}"
-    if geometry.dims != other.dims or (other.dims == 2 and turns(geometry, other)):
-        return None  # a picture, which has no place, beside another file
-    if geometry.unit != other.unit and (geometry.states_place or other.states_place):
-        return f"it is in {geometry.unit}, the reference in {other.unit}"
-    found = offset(geometry, other, shape)
-    if found.close:
-        return None
-    away = f"{found.distance:.3g} {other.unit}"
-    return f"its voxels lie up to {away} away from the reference's (spacing, origin or direction differ)"
 
 
 def _by_content(
@@ -263,7 +240,3 @@ def _names_of(predicted: list[Address], made: Mapping[str, Made]) -> dict[Addres
         own = [scan] if scans[scan] == 1 else []
         names[file] = own if own and numbered else [*own, file.stem]
     return names
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -13,7 +13,7 @@ from ucseg.dataset.case import Case
 from ucseg.errors import UserError
 from ucseg.scans.address import Address
 from ucseg.scans.reading import is_laid, read_header, read_mask
-from ucseg.scans.scan import in_order_of
+from ucseg.scans.scan import orders_of
 
 CHANNELS = "#channels"
 """Ends a pattern of images: so are they all."""
@@ -83,6 +83,6 @@ def _channels_beside_mask(case: Case) -> int:
         if is_laid(case.mask):  # its own size says nothing
             return count if read_mask(case.mask, (shape, geometry)).array.shape[1:] == shape else 0
         own, of_mask, _ = read_header(case.mask)
-        return count if in_order_of(own, of_mask, geometry) == shape else 0
+        return count if shape in orders_of(own, of_mask, geometry) else 0
     except UserError:
         return 0

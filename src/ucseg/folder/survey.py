@@ -115,7 +115,7 @@ def survey_cases(
         if case.mask is None:
             return Surveyed(case, image, None)
         grid = (image.shape, image.geometry) if is_drawn(case.mask) else None
-        mask = _mask_facts(case.mask, case.case in sample, grid, wanted)
+        mask = _mask_facts(case.mask, case.case in sample, grid, wanted, flat=len(image.shape) == 2)
         if isinstance(mask, str) and (channels := _channels_of(case.mask)) is not None:
             found = _mask_facts(channels, case.case in sample, grid, wanted)
             if isinstance(found, MaskFacts):
@@ -218,6 +218,7 @@ def _mask_facts(
     closely: bool,
     grid: tuple[tuple[int, ...], Geometry] | None = None,
     wanted: Sequence[str] | None = None,
+    flat: bool = False,
 ) -> MaskFacts | str:
     try:
         scan = read_mask(address, grid, wanted)
@@ -234,8 +235,9 @@ def _mask_facts(
         values = rounded if whole else values
     found, counts = _distinct(values)
     outline, small_ring = None, False
-    if closely and values.ndim == 2 and len(found) > 1:
-        foreground = values > (found[0] + found[-1]) / 2
+    slice_ = values[..., 0] if flat and values.ndim == 3 and values.shape[2] == 1 else values  # ITK-SNAP's of a PNG
+    if closely and slice_.ndim == 2 and len(found) > 1:
+        foreground = slice_ > (found[0] + found[-1]) / 2
         outline = is_outline(foreground)
         small_ring = not outline and is_outline(foreground, 0)
     return MaskFacts(

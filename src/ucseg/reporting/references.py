@@ -9,9 +9,10 @@ from ucseg.dataset.case import Case
 from ucseg.dataset.fitting import fitted
 from ucseg.dataset.manifest import Dataset, reference_masks
 from ucseg.dataset.masks import read_label
-from ucseg.errors import UserError
+from ucseg.errors import UserError, some
 from ucseg.evaluation.matching import match
 from ucseg.evaluation.reading import Reading, class_indices
+from ucseg.folder.predictions import rows_of
 from ucseg.machine.reading import read_json
 from ucseg.reporting.sources import METRICS_FILE, Sources
 from ucseg.scans.address import Address
@@ -48,7 +49,7 @@ class References:
         self._data = data
         self._cases = {case.case: case for case in data.cases} if data is not None else {}
         self._hidden = reference_masks(data) if data is not None and sources.numbers is not None else {}
-        self.missing: list[str] = []
+        self.missing = [f"{sources.gone}: the references are not there, so they are not drawn."] if sources.gone else []
         self._evaluated: dict[str, Address] = {}
         if sources.references is not None and sources.masks is not None and sources.numbers is not None:
             file = sources.numbers / METRICS_FILE
@@ -65,6 +66,9 @@ class References:
                 self.missing.append(str(error))
             else:
                 self._evaluated = {pair.prediction.stem: pair.reference.mask for pair in pairs}
+                known = {pair.reference.case for pair in pairs}
+                if gone := sorted({row["case"] for row in rows_of(sources.numbers)} - known):
+                    self.missing.append(f"{sources.references}: holds no reference of {some(gone)} any more.")
 
     def case_of(self, name: str, row: dict[str, str]) -> Case | None:
         """The case of the dataset that was predicted; None: it has none, or another scan of this name."""

@@ -56,6 +56,7 @@ class Sources:
 
     Attributes:
         references: masks of no dataset that the evaluation compared with, as `evaluate` was given them.
+        gone: where such masks lay, and are no longer.
         lost: what a folder was made from and is no longer there, in words.
     """
 
@@ -64,6 +65,7 @@ class Sources:
     run: Path | None = None
     data: Path | None = None
     references: Path | None = None
+    gone: str = ""
     lost: list[str] = field(default_factory=list)
 
 
@@ -94,10 +96,12 @@ def find_sources(given: Sequence[Path]) -> Sources:
         file = found.numbers / METRICS_FILE
         about = build(_Evaluated, read_json(file), str(file))
         _follow(found, "masks", about.predictions, found.numbers)
-        _follow(found, "data", about.references, found.numbers)
+        if about.dataset is not None:
+            _follow(found, "data", about.references, found.numbers)
         _follow(found, "run", about.made_of.run, found.numbers)
         if about.dataset is None and about.references is not None:
             found.references = next(iter(_places(about.references, found.numbers)), None)
+            found.gone = "" if found.references else about.references
     if found.masks is not None and (note := note_of(found.masks)) is not None:
         _follow(found, "run", note.run, found.masks)
     if found.run is not None:

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 
 from ucseg.errors import UserError
-from ucseg.scans.scan import Geometry, Scan, turns
+from ucseg.scans.scan import Geometry, Scan, orders_of
 from ucseg.types import Array
 
 Grid = tuple[tuple[int, ...], Geometry]
@@ -28,19 +28,15 @@ def in_order(mask: Scan, grid: Grid) -> Scan:
     """
     shape, image = grid
     own, kept = mask.geometry, mask.array.shape[1:]
-    if own.dims == image.dims == 2:
-        if not turns(own, image):
-            return mask
-        itself = replace(own, affine=own.affine[:, [1, 0, 2]], others=(), columns_first=image.columns_first)
-        return Scan(mask.array.swapaxes(1, 2), itself, mask.source)
-    if own.dims == image.dims or (kept + shape[2:])[2] != 1:
+    if own.dims == image.dims == 2 and own.columns_first != image.columns_first:
+        turned = replace(own, affine=own.affine[:, [1, 0, 2]], others=(), columns_first=image.columns_first)
+        return Scan(mask.array.swapaxes(1, 2), turned, mask.source)
+    if own.dims == image.dims or shape not in (orders := orders_of(kept, own, image)):
         return mask
-    stored = mask.array.reshape(len(mask.array), *kept[:2])
-    turned = stored.swapaxes(1, 2)
-    for one in (turned, stored) if turns(own, image) else (stored, turned):
-        if one.shape[1:] == shape[:2]:
-            return Scan(one.reshape(len(one), *shape), image, mask.source)
-    return mask
+    array = mask.array.reshape(len(mask.array), *kept[:2])
+    as_first = own.columns_first == image.columns_first
+    stored = as_first == (shape == orders[0])
+    return Scan((array if stored else array.swapaxes(1, 2)).reshape(len(array), *shape), image, mask.source)
 
 
 def laid(mask: Scan, grid: Grid, always: bool) -> Scan:

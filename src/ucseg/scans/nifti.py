@@ -242,16 +242,16 @@ def _geometry(image: Any, wanted: str | None) -> Geometry:
     affine = np.array(image.affine, dtype=np.float64)
     header = image.header
     if isinstance(header, MGHHeader):
-        return Geometry(affine, placed=bool(header["goodRASFlag"]))
+        return Geometry(affine, placed=bool(header["goodRASFlag"]), columns_first=True)
     if isinstance(image, Minc1Image):
-        return Geometry(affine)
+        return Geometry(affine, columns_first=True)
     # No stated unit: mm, as every viewer takes it.
     scale = np.array([[_MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)]] * 3 + [[1.0]])
     both = {"sform": header.get_sform(coded=True)[0], "qform": header.get_qform(coded=True)[0]}
     stated = {name: np.array(found, np.float64) for name, found in both.items() if found is not None and _usable(found)}
     affine = stated.get("sform", stated.get("qform", affine))
     if not _usable(affine):  # which is refused
-        return Geometry(affine)
+        return Geometry(affine, columns_first=True)
     own = _steps(affine)
     edges = _edges(header, own)
     doubt = ""
@@ -270,7 +270,7 @@ def _geometry(image: Any, wanted: str | None) -> Geometry:
     if scale[0, 0] != 1:
         others += [(f"the {name} of the header without its unit", found) for name, found in stated.items()]
     others = [(name, found) for name, found in others if not np.array_equal(found, scale * chosen)]
-    return Geometry(scale * chosen, placed=bool(stated), others=tuple(others), doubt=doubt)
+    return Geometry(scale * chosen, placed=bool(stated), others=tuple(others), doubt=doubt, columns_first=True)
 
 
 def _usable(affine: Array) -> bool:

@@ -27,7 +27,8 @@ class Geometry:
         placed: whether the file says where its voxels lie, not only how large they are.
         doubt: where the header says two different spacings, both in words; "" where it does not.
         others: (name, affine) of other geometries that the same header holds, or that other programs read in it.
-        columns_first: of a slice the first axis runs along the columns, as in files of ITK; else down the rows.
+        columns_first: of a slice the first axis runs along the columns, as in files of scanners; else down the rows, as
+            in pictures and arrays.
     """
 
     affine: Array
@@ -64,21 +65,17 @@ class Geometry:
         return np.array([[*corner, 1.0] for corner in product(*((0, count - 1) for count in shape))])
 
 
-def turns(own: Geometry, other: Geometry) -> bool:
-    """Whether the rows of a slice come first in one scan, as in pictures, and second in the other.
+def orders_of(shape: tuple[int, ...], own: Geometry, other: Geometry) -> list[tuple[int, ...]]:
+    """S of one slice as another scan counts its axes, of which a third one may have one voxel; else S as it is.
 
-    Second: in files of ITK, and in volumes that state a place.
+    First as both formats say. Where one has two axes and the other three, also turned: some write a volume of one slice
+    rows first, as they hold it.
     """
-    ours, theirs = (one.columns_first or (one.dims == 3 and one.states_place) for one in (own, other))
-    return ours != theirs
-
-
-def in_order_of(shape: tuple[int, ...], own: Geometry, other: Geometry) -> tuple[int, ...]:
-    """S of one slice as another scan counts its axes, of which a third one may have one voxel; else S as it is."""
     if own.dims == other.dims == 3 or (own.dims == 3 and shape[2] != 1):
-        return shape
-    flat = shape[1::-1] if turns(own, other) else shape[:2]
-    return flat if other.dims == 2 else (*flat, 1)
+        return [shape]
+    kept, turned = shape[:2], shape[1::-1]
+    flat = [turned, kept] if own.columns_first != other.columns_first else [kept, turned]
+    return [(*one, 1) if other.dims == 3 else one for one in (flat if own.dims != other.dims else flat[:1])]
 
 
 @dataclass(frozen=True)

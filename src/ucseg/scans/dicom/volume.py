@@ -47,7 +47,7 @@ def geometry_of(one: Slice, step: Array, position: Array) -> Geometry:
     columns, rows = np.array(one.rows) * one.spacing[0], np.array(one.columns) * one.spacing[1]
     affine = np.eye(4)
     affine[:3] = np.column_stack([columns, rows, step, position]) * LPS[:, None]
-    return Geometry(affine)
+    return Geometry(affine, columns_first=True)
 
 
 def _alike(address: Path, files: Sequence[DicomFile], slices: Sequence[Slice]) -> None:
