@@ -16,6 +16,7 @@ from label_tables import labels
 from partly_labelled_table import partly_labelled
 from time_to_dice import TIMED, short_name, time_to_dice
 from ucseg.comparison.grid import BASELINE, cells, file_name, parse_variants
+from ucseg.errors import some
 from ucseg.evaluation.statistics import paired_difference
 from uncertainty_tables import uncertainty
 
@@ -255,7 +256,7 @@ def unfinished(result: dict[str, Any]) -> str:
     settings = result["settings"]
     grid = cells(parse_variants(settings["variants"])[0], settings["labelled"], settings["seeds"])
     lacking = [cell.name for cell in grid if cell.name not in result["training"]]
-    return f" {len(lacking)} of {len(grid)} runs were not made: {', '.join(lacking)}." if lacking else ""
+    return f" {len(lacking)} of {len(grid)} runs were not made: {some(lacking)}." if lacking else ""
 
 
 def of_code(result: dict[str, Any]) -> str:
