@@ -62,13 +62,12 @@ def _colours(mask: Address) -> list[Colour] | None:
         return None
     if not array.any():
         return []
-    if len(array) != 3 or array.dtype != np.uint8:
+    if len(array) != 3 or array.dtype != np.uint8 or (array == array[:1]).all():  # greys are other masks
         return None
     lossy = mask.ending in (".jpg", ".jpeg")
     colours = [from_hex(one) for one in (main_colours(array) if lossy else colours_in(array))]
-    grey = all(red == green == blue for red, green, blue in colours)
     black = any(is_near(colour, BLACK) if lossy else colour == BLACK for colour in colours)
-    return None if grey or not black or len(colours) > _MOST + 1 else colours
+    return None if not black or len(colours) > _MOST + 1 else colours
 
 
 def _name(colour: Colour) -> str:

@@ -30,6 +30,7 @@ from ucseg.folder.parts import join_parts, join_second_parts
 from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
 from ucseg.folder.subjects import find_subjects
 from ucseg.scans.address import ENDINGS, Address
+from ucseg.scans.reading import is_drawn
 
 _CHANNEL_NAME = re.compile(r"(?P<key>.+)_\d{4}")
 
@@ -166,7 +167,7 @@ def _pair(
     Where there are volumes for all masks, which are volumes too, pictures beside them are no images.
     """
     volumes = [image for image in images if not image.address.plain]
-    if len(volumes) >= len(masks) and not any(mask.address.plain for mask in masks):
+    if len(volumes) >= len(masks) and not any(mask.address.plain or is_drawn(mask.address) for mask in masks):
         images = volumes
     pairs, waiting = _pairs_in_one_place(images, masks)
     here: dict[tuple[tuple[str, ...], str], list[ScanFile]] = defaultdict(list)
