@@ -29,7 +29,7 @@ def _imported_for_good() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _seeds_without_stacks() -> Iterator[None]:
-    """Until a GPU has begun, torch keeps a stack as text with each seed, and shows it only if the GPU fails to begin.
+    """Until a GPU has started, torch keeps a stack as text with each seed, and shows it only if the GPU fails to start.
 
     Under pytest stacks are deep: that takes milliseconds each time, in every step of a training.
     """

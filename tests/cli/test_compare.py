@@ -50,8 +50,8 @@ def grid(data: Path) -> Path:
         reports = (on_end, on_wait, keep_open)
         with pytest.MonkeyPatch.context() as undrawn:  # the page is written after each run; the last one has figures
             undrawn.setattr("ucseg.comparison.figures._uri", lambda figure: "data:,")
-            begun = run_jobs(jobs[:1], at_once, *reports) and run_here(jobs[1:-1], at_once, *reports)
-        return begun and run_here(jobs[-1:], at_once, *reports)
+            started = run_jobs(jobs[:1], at_once, *reports) and run_here(jobs[1:-1], at_once, *reports)
+        return started and run_here(jobs[-1:], at_once, *reports)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ucseg.comparison.processes.run_jobs", run)

@@ -40,9 +40,9 @@ def sliver(folder: Path, number: int) -> None:
     mask(folder / f"liver-seg{number:03d}.mhd", number)
 
 
-def mama_mia(folder: Path, number: int) -> None:
+def channels_in_folders(folder: Path, number: int) -> None:
     for channel in range(2):
-        scan(folder / f"Images/Breast_MRI_{number:03d}/Breast_MRI_{number:03d}_{channel:04d}.nii.gz")
+        scan(folder / f"Images/BREAST_MRI_{number:03d}/Breast_MRI_{number:03d}_{channel:04d}.nii.gz")
     mask(folder / f"Segs/Breast_MRI_{number:03d}.nii.gz", number)
 
 
@@ -75,7 +75,14 @@ def number_in(case: Case) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     ("layout", "masked", "without", "channels"),
-    [(etis, 9, 0, 1), (sliver, 9, 0, 1), (mama_mia, 9, 0, 2), (verse, 9, 9, 1), (tn3k, 18, 0, 1), (bkai, 9, 9, 1)],
+    [
+        (etis, 9, 0, 1),
+        (sliver, 9, 0, 1),
+        (channels_in_folders, 9, 0, 2),
+        (verse, 9, 9, 1),
+        (tn3k, 18, 0, 1),
+        (bkai, 9, 9, 1),
+    ],
 )
 def test_each_image_finds_its_mask(tmp_path: Path, layout, masked: int, without: int, channels: int) -> None:
     for number in range(3, 12):

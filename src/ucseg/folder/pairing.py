@@ -136,7 +136,8 @@ def _merge_channels(images: list[ScanFile], masks: list[ScanFile], left_out: lis
 
     def has_mask(folders: tuple[str, ...], key: str) -> bool:
         """In its place, or anywhere if the folder of the channels is called as the case."""
-        return (folders, key) in masked or (key in named and folders[-1:] == (key,))
+        own = bool(folders) and folders[-1].casefold() == key.casefold()
+        return (folders, key) in masked or (key in named and own)
 
     first = [
         file for place, group in groups.items() if has_mask(*place) for file in group if file.key.endswith("_0000")
