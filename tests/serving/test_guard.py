@@ -166,8 +166,8 @@ def test_a_signal_ends_it_well_and_others_get_an_address_that_they_can_use(packa
         assert process.stderr is not None
         for line in process.stderr:
             told.append(line)
-            if "Slicer" in line:
-                process.terminate()
+            if sum("Slicer" in one for one in told) == 1 and "Slicer" in line:
+                process.terminate()  # once: a signal while the line is printed has it printed again
     assert process.returncode == 0, told
     address = next(line for line in told if "browser" in line)
     assert re.search(rf"http://{re.escape(socket.gethostname())}:\d+/enter\?token=[\w-]{{32}}", address)
