@@ -8,6 +8,10 @@ STAMP := $(VENV)/.installed
 # forbid that with this variable; then every start would compile again, which takes longer than the start itself.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
+PACKAGES := -c constraints.txt torch==2.13.0 -e '.[dev,docs,monai]'
+# uv installs the same in half the time. It reads none of the files of pip, and its variables have other names.
+UV := UV_DEFAULT_INDEX=$${PIP_INDEX_URL:-https://pypi.org/simple} UV_INDEX="$$PIP_EXTRA_INDEX_URL" \
+      UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 # Threads of the numerical libraries: more than the cores of a small machine only makes tests slower.
 THREADS ?= 2
 THREADS_EACH = $(THREADS)
@@ -47,13 +51,13 @@ lint: $(STAMP)
 
 install: $(STAMP)
 
-# torch first and by itself: an exact pin is what lets an index offer its CPU build instead of a CUDA one.
+# torch has an exact pin: that is what lets an index offer its CPU build instead of a CUDA one.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where it is with PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; say where a newer one is with PYTHON=..." >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(PIP) -c constraints.txt torch==2.13.0
-	$(PIP) -c constraints.txt -e '.[dev,docs,monai]'
+	$(PIP) -c constraints.txt uv
+	$(UV) $(PACKAGES) || { echo "uv did not find them; pip tries." >&2; $(PIP) $(PACKAGES); }
 	touch $(STAMP)
 
 clean:
