@@ -22,6 +22,7 @@ from ucseg.folder.as_shown import in_words as said_of
 from ucseg.folder.channel_axis import CHANNELS, with_channel_axis
 from ucseg.folder.classes import classes_of, labels_of_dataset_json, parse_classes, with_classes
 from ucseg.folder.coloured_masks import colours_of_classes, taken_in_words
+from ucseg.folder.copies import without_copies
 from ucseg.folder.listing import LeftOut
 from ucseg.folder.mask_values import choose_reading
 from ucseg.folder.pairing import Found
@@ -99,6 +100,7 @@ def understand(
     check_options(options.modality, options.classes, options.mask_threshold, options.orientation)
     given = None if options.images is None else options.images.removesuffix(CHANNELS)
     found, images = find_cases_unasked(folder, given, options.masks, options.subject, skip, options.parts)
+    found = without_copies(folder, found)
     images = f"{images or '*'}{CHANNELS}" if given != options.images else images
     unsaid = options.classes is None and options.mask_threshold is None and not options.said.palette
     if unsaid and (colours := colours_of_classes(found.cases)):
