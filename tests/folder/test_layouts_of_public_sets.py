@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from dicom_files import save_series
 from small_scans import blob, picture, save, volume
 from ucseg.dataset.case import Case
 from ucseg.folder.answers import find_cases_unasked
@@ -17,7 +18,7 @@ from ucseg.types import Array
 def mask(path: Path, number: int) -> None:
     label = np.zeros((8, 9, 10), np.uint8)
     label[2:5, 3:6, number % 8] = 1
-    if path.name.endswith(".mhd"):
+    if path.name.endswith((".mhd", ".nrrd")):
         path.parent.mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(sitk.GetImageFromArray(label), str(path))
     else:
@@ -65,6 +66,12 @@ def bkai(folder: Path, number: int) -> None:
     picture(folder / f"test/test/b{number}x.png", number, 3)
 
 
+def isic(folder: Path, number: int) -> None:
+    picture(folder / f"Data/ISIC_{7 * number}.jpg", number, 3)
+    picture(folder / f"Data/ISIC_{7 * number}_superpixels.png", number, 3)
+    save(folder / f"GroundTruth/ISIC_{7 * number}_segmentation.png", blob(255, number))
+
+
 def number_in(case: Case) -> tuple[str, str]:
     """The digits of an image's name and of its mask's."""
     assert case.mask is not None
@@ -82,6 +89,7 @@ def number_in(case: Case) -> tuple[str, str]:
         (verse, 9, 9, 1),
         (tn3k, 18, 0, 1),
         (bkai, 9, 9, 1),
+        (isic, 9, 0, 1),
     ],
 )
 def test_each_image_finds_its_mask(tmp_path: Path, layout, masked: int, without: int, channels: int) -> None:
@@ -107,3 +115,42 @@ def test_folders_that_name_a_split_and_a_role_do_both(tmp_path: Path) -> None:
         "b2x.png": ("test", False),
         "c.png": ("validation", True),
     }
+
+
+@pytest.mark.parametrize("labels", ["labels-02-05-2017/label{:04d}.nii.gz", "Training/PANCREAS-{:04d}.nrrd"])
+def test_masks_find_dicom_series_by_a_number_in_their_path(tmp_path: Path, labels: str) -> None:
+    """The Pancreas-CT and the prostates of NCI-ISBI: the series itself has another number."""
+    for number in range(3, 12):
+        patient = tmp_path / f"Scans/PANCREAS-{number:04d}/11-24-2015-{number * 3719:05d}"
+        save_series(patient / f"{number * 7117:05d}", np.ones((8, 9, 10)), f"1.2.{number}")
+        mask(tmp_path / labels.format(number), number)
+    found, _ = find_cases_unasked(tmp_path)
+    assert len(found.cases) == 9
+    for case in found.cases:
+        assert case.mask is not None
+        assert f"PANCREAS-{''.join(filter(str.isdigit, case.mask.stem))}" in case.image.path.as_posix()
+
+
+def test_of_numbered_raters_the_first_counts(tmp_path: Path) -> None:
+    """The grey matter of SCGM: four masks of each spinal cord, as r1 to r4."""
+    for number in range(40):
+        name = f"site{1 + number % 4}-sc{1 + number // 4:02d}"
+        scan(tmp_path / f"{name}-image.nii.gz")
+        for rater in range(1, 5):
+            label = np.zeros((8, 9, 10), np.uint8)
+            label[2:6, 1 + rater : 6 + rater, number % 8] = 1
+            volume(tmp_path / f"{name}-mask-r{rater}.nii.gz", label)
+    found, _ = find_cases_unasked(tmp_path)
+    assert {case.mask and case.mask.name for case in found.cases} == {
+        case.image.name.replace("-image", "-mask-r1") for case in found.cases
+    }
+    assert len(found.cases) == 40
+
+
+def test_files_beside_some_images_alone_stay_images(tmp_path: Path) -> None:
+    for number in range(12):
+        picture(tmp_path / f"a{number}.png", number)
+        save(tmp_path / f"a{number}_mask.png", blob(255, number))
+        if number < 6:
+            picture(tmp_path / f"a{number}_later.png", number)
+    assert len(find_cases_unasked(tmp_path)[0].cases) == 18

@@ -47,7 +47,7 @@ def beside_an_image(images: Sequence[ScanFile], pairs: Mapping[Address, Address]
 
 def of_kinds(images: Sequence[ScanFile], folder: Path) -> list[Candidates]:
     """Kinds of files that look like labels, and the images that they fit by words of their path; a sample is opened."""
-    files = [one.address for one in images if not one.address.several and not one.address.file.is_dir()]
+    files = [one.address for one in images if not one.address.several]
     return _of_kinds(files, Kinds(files, folder)) or _of_kinds(files, Kinds(files, folder, apart=True))
 
 

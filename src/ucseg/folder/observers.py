@@ -14,7 +14,9 @@ from ucseg.scans.reading import read_mask
 from ucseg.types import Array
 
 _NUMBERED = re.compile(r"(?P<before>\D*)(?P<number>\d)(?P<th>st|nd|rd|th)?(?P<after>.*)")
-_PERSON = re.compile(r"observer|reader|rater|expert|annotator|grader|manual|doctor|radiologist", re.IGNORECASE)
+_PERSON = re.compile(
+    r"observer|reader|rater|expert|annotator|grader|manual|doctor|radiologist|[ _.-]r\d", re.IGNORECASE
+)
 _INSIDE = 0.95
 """So much of a mask in the other one, in most images: they are two structures, or nobody knows."""
 _SAMPLE = 24
@@ -30,7 +32,7 @@ def are_observers(kinds: Sequence[tuple[str, Mapping[Address, Address]]]) -> boo
     """
     found = [_NUMBERED.fullmatch(pattern) for pattern, _ in kinds]
     around = {(one["before"], one["after"]) for one in found if one}
-    persons = [bool(one and (one["th"] or _PERSON.search(one["before"] + one["after"]))) for one in found]
+    persons = [bool(one and (one["th"] or _PERSON.search(one[0]))) for one in found]
     if (
         not all(persons)
         or len(around) != 1

@@ -28,6 +28,7 @@ from ucseg.folder.kinds import pair_by_shared_words
 from ucseg.folder.listing import LeftOut, is_empty
 from ucseg.folder.parts import join_parts, join_second_parts
 from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
+from ucseg.folder.siblings import without_siblings
 from ucseg.folder.subjects import find_subjects
 from ucseg.scans.address import ENDINGS, Address
 from ucseg.scans.reading import is_drawn
@@ -88,7 +89,7 @@ def find_cases(
     if images_glob is None:
         candidates += beside_an_image(images, pairs)
         candidates = candidates or (of_kinds(images, folder) if not masks else [])
-        images = _without(images, candidates)
+        images = without_siblings(_without(images, candidates), pairs, left_out)
     if taken := settle(folder, candidates, pairs, said, files, left_out):
         pattern, note = taken
         found = find_cases(folder, images_glob, pattern, subject_regex, skip, parts_glob)

@@ -277,11 +277,11 @@ def _guess_modality(surveyed: Sequence[Surveyed], dims: int, channels: int, note
     if channels == 3 and dims == 2 and _are_photographs([one.case.image for one in surveyed]):
         return "rgb"
     some_images = [one.case.image for one in surveyed[:: max(1, len(surveyed) // 64)]]
-    stated = {modality_of(image) for image in some_images}
-    if len(stated) == 1 and "" not in stated:
+    stated = {modality_of(image) for image in some_images} - {""}
+    if len(stated) == 1:
         return stated.pop()
-    if len(stated) > 1:
-        kinds = ", ".join(sorted(stated - {""}))
+    if stated:
+        kinds = ", ".join(sorted(stated))
         notes.append(f"by their DICOM headers the images are of several kinds ({kinds}); give one kind with --images.")
     if all(one.image.geometry.unit == "px" for one in surveyed):
         notes.append(
