@@ -78,3 +78,44 @@ def test_no_folder_and_no_image(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with refused("no-image", naming=[tmp_path, ".nii.gz"]):
         find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("p{}/scan.png", "p{}/scan_seg.png"),
+        ("p{}/visit1/scan.png", "p{}/visit1/scan_seg.png"),
+        ("images/a/p{}/scan.png", "labels/b/p{}/scan.png"),
+    ],
+)
+def test_a_mask_whose_image_is_lost_finds_no_other_one(tmp_path: Path, image: str, mask: str) -> None:
+    for i in range(8):
+        if i != 5:
+            picture(tmp_path / image.format(i))
+        if i != 3:
+            save(tmp_path / mask.format(i), blob())
+    found = find_cases(tmp_path)
+    pairs = {case.image.below(tmp_path): case.mask and case.mask.below(tmp_path) for case in found.cases}
+    expected = {image.format(i): mask.format(i) for i in range(8) if i != 5}
+    assert pairs == expected | {image.format(3): None}
+    assert [one.file.relative_to(tmp_path).as_posix() for one in found.left_out] == [mask.format(5)]
+
+
+@pytest.mark.parametrize(
+    ("others", "image", "mask"),
+    [
+        ("images/p{}/visit0/scan.png", "images/p{}/visit1/scan.png", "labels/p{}/visit1/scan.png"),
+        ("train/images/{}.png", "test/images/{}.png", "test/masks/{}.png"),
+    ],
+)
+def test_nor_the_image_of_another_visit_or_split(tmp_path: Path, others: str, image: str, mask: str) -> None:
+    for i in range(8):
+        picture(tmp_path / others.format(i))
+        save(tmp_path / mask.format(i), blob())
+        if i < 4:
+            picture(tmp_path / image.format(i))
+    found = find_cases(tmp_path)
+    pairs = {case.image.below(tmp_path): case.mask.below(tmp_path) for case in found.cases if case.mask is not None}
+    assert pairs == {image.format(i): mask.format(i) for i in range(4)}
+    assert len(found.cases) == 12
+    assert len(found.left_out) == 4

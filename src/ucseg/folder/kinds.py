@@ -47,6 +47,7 @@ class Kinds:
         self._paths = {one: Address.of(one.file).below(folder) for one in files}
         places = {one: self._words_of(PurePosixPath(path)) for one, path in self._paths.items()}
         self._words = {one: frozenset(word for word, _ in words) for one, words in places.items()}
+        self._whole = {one: frozenset(_WORD.findall(PurePosixPath(path).name)) for one, path in self._paths.items()}
         self._counts = Counter(word for words in self._words.values() for word in words)
         there = Counter(word for words in places.values() for word in words)
         self._case = {
@@ -97,6 +98,8 @@ class Kinds:
             if weights:
                 most = max(weights.values())
                 found = [image for image, weight in weights.items() if weight == most]
+                alike = {image: len(self._whole[image] & self._whole[mask]) for image in found}  # slice2_scan1
+                found = [image for image in found if alike[image] == max(alike.values())]
                 in_order = [image for image in found if self._order[image] == self._order[mask]]  # 3_12 is not 12_3
                 return in_order or found
         return []

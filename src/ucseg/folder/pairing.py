@@ -27,7 +27,7 @@ from ucseg.folder.case_folders import pair_in_case_folders
 from ucseg.folder.kinds import pair_by_shared_words
 from ucseg.folder.listing import LeftOut, is_empty
 from ucseg.folder.parts import join_parts, join_second_parts
-from ucseg.folder.roles import ScanFile, own_split, scan_files, without_image_word
+from ucseg.folder.roles import ScanFile, own_split, scan_files, split_of, without_image_word
 from ucseg.folder.siblings import without_siblings
 from ucseg.folder.subjects import find_subjects
 from ucseg.scans.address import ENDINGS, Address
@@ -182,12 +182,15 @@ def _pair(
     if not pairs:
         waiting = pair_by_first_word(images, waiting, pairs)
 
+    belong = _Belonging(images, waiting, in_one_place=bool(pairs))
+
     def places(mask: ScanFile) -> tuple[list[ScanFile], list[ScanFile]]:
         """The free images that it fits best, and all of its name."""
         close = here[mask.folders, mask.key]
         same = [by_key.get(mask.name, []), by_key.get(mask.key, []) if mask.key else close]
+        same = [[image for image in ones if belong(image, mask)] for ones in same]
         free = next(filter(None, ([one for one in ones if one.address not in pairs] for ones in same)), [])
-        shared = [sum((Counter(image.folders) & Counter(mask.folders)).values()) for image in free]
+        shared = [_in_common(image.folders, mask.folders) for image in free]
         best = [image for image, score in zip(free, shared, strict=True) if score == max(shared)]
         return best, [*close, *same[0], *same[1]]
 
@@ -203,17 +206,72 @@ def _pair(
     second: dict[Address, Address] = {}
     for mask in join_second_parts(others, pairs, notes):
         best, named = places(mask)
-        reason = "a mask without an image; say which files belong together with --images and --masks"
-        if best:
-            reason = f"a mask that fits {len(best)} images; give narrower --images and --masks"
-        elif named:
-            taken = named[0].address
+        taken = next((image.address for image in named if not best and image.address in pairs), None)
+        if taken:
             second[mask.address] = taken
-            reason = f"a second mask of {taken.name} beside {pairs[taken].name}; keep one, or join them with --parts"
-        left_out.append(LeftOut(mask.address.path, reason))
+        called = {image.address for name in (mask.name, mask.key) for image in by_key.get(name, [])}
+        left_out.append(
+            LeftOut(mask.address.path, _why_left(len(best), (taken, pairs[taken]) if taken else None, len(called)))
+        )
     if not said:
         ask_of_two_sets(folder, second, pairs)
     return pairs
+
+
+def _why_left(fitting: int, taken: tuple[Address, Address] | None, called: int) -> str:
+    """Why a mask is left out.
+
+    Args:
+        fitting: how many free images it fits.
+        taken: the image of its name, and the mask that has it already.
+        called: how many images have its name, wherever they lie.
+    """
+    if fitting:
+        return f"a mask that fits {fitting} images; give narrower --images and --masks"
+    if taken:
+        image, mask = taken
+        return f"a second mask of {image.name} beside {mask.name}; keep one, or join them with --parts"
+    if called:
+        images = f"{called} image{'s' * (called > 1)}"
+        return f"a mask that fits {images} by its name, but none by its folders; move it, or give narrower patterns"
+    return "a mask without an image; say which files belong together with --images and --masks"
+
+
+class _Belonging:
+    """Whether an image and a mask of one name may be of one case, though they lie in different places.
+
+    Names that several folders hold, such as scan.png or 8.png, do not say the case: folders have to say it too. Then a
+    mask whose image is lost finds none.
+    """
+
+    def __init__(self, images: Iterable[ScanFile], waiting: Iterable[ScanFile], in_one_place: bool) -> None:
+        homes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+        for image in images:
+            for name in {image.name, image.key}:
+                homes[name].add(image.folders)
+        self._repeat = 2 * sum(len(places) > 1 for places in homes.values()) > len(homes)
+        self._in_one_place = in_one_place
+        levels = Counter[int]()
+        for mask in waiting if self._repeat else ():
+            levels[max((_in_common(folders, mask.folders) for folders in homes.get(mask.key, ())), default=0)] += 1
+        self._usual = max(1, levels.most_common(1)[0][0]) if levels else 1
+
+    def __call__(self, image: ScanFile, mask: ScanFile) -> bool:
+        if image.folders == mask.folders:
+            return True
+        splits = {split_of(image.folders), split_of(mask.folders)} - {""}
+        if len(splits) > 1:
+            return False
+        if not self._repeat:
+            return True
+        shared = _in_common(image.folders, mask.folders)
+        if self._in_one_place:
+            return 0 < shared == min(len(image.folders), len(mask.folders))
+        return shared >= self._usual
+
+
+def _in_common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    return sum((Counter(one) & Counter(other)).values())
 
 
 def _pairs_in_one_place(images: list[ScanFile], masks: list[ScanFile]) -> tuple[dict[Address, Address], list[ScanFile]]:

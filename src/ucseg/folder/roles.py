@@ -9,7 +9,7 @@ mask only if X lies beside it and has no other mask.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -173,8 +173,16 @@ def own_split(relative: Path) -> str:
     for part in relative.parts[:-1]:
         role = _IMAGE_FOLDER.fullmatch(part)
         word = _set_of(role) if role else part
+        if split := split_of([word]):
+            return split
+    return ""
+
+
+def split_of(folders: Iterable[str]) -> str:
+    """The split that one of these names says, the first first; "" when none does."""
+    for name in folders:
         for split, pattern in _SPLIT_FOLDERS.items():
-            if pattern.fullmatch(word):
+            if pattern.fullmatch(name):
                 return split
     return ""
 
