@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ucseg
 from refusals import refused
@@ -80,3 +81,53 @@ def test_the_colours_around_which_a_picture_lies() -> None:
     noise = np.random.default_rng(0).integers(-20, 21, flat.shape)
     assert len(main_colours(np.clip(flat + noise, 0, 255).astype(np.uint8))) == 3
     assert main_colours(np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)) == []
+
+
+def indexed(path: Path, label: Array, *colours: tuple[int, ...]) -> None:
+    """A picture with a palette: number i is colours[i]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(label, "P")
+    image.putpalette([part for colour in colours for part in colour])
+    image.save(path)
+
+
+def of_two_orders(root: Path, *colours: tuple[int, ...]) -> list[Array]:
+    """Masks of classes 0, 1, 2; in every second one the numbers of their colours are turned round."""
+    true = []
+    for i in range(8):
+        picture(root / "images" / f"s{i}.png", i)
+        true.append(blob(1, i))
+        true[-1][28:34, 4:20] = 2
+        turned = i % 2 == 1
+        indexed(root / "masks" / f"s{i}.png", 2 - true[-1] if turned else true[-1], *colours[:: -1 if turned else 1])
+    return true
+
+
+@pytest.mark.filterwarnings("ignore:.*mode.*:DeprecationWarning")
+def test_where_a_number_is_another_colour_in_another_mask_the_colours_are_the_classes(tmp_path: Path) -> None:
+    true = of_two_orders(tmp_path / "scans", BLACK, RED, GREEN)
+    data = ucseg.init(tmp_path / "scans", out=tmp_path / "data")
+    assert data.config.classes == {0: "background", 1: "red", 2: "green"}
+    for found, label in zip(labels(data), true, strict=True):
+        assert (found == label).all()
+    with refused("mask-numbers-differ", naming=["s1.png", "#00ff00", "--palette"]):
+        ucseg.init(tmp_path / "scans", out=tmp_path / "data2", classes="vessel,lesion")
+
+
+@pytest.mark.filterwarnings("ignore:.*mode.*:DeprecationWarning")
+def test_without_black_the_user_says_what_such_colours_are(tmp_path: Path) -> None:
+    of_two_orders(tmp_path / "scans", (255, 255, 255), RED, GREEN)
+    with refused("mask-numbers-differ", naming=["s1.png", "#00ff00", "s0.png", "--palette"]):
+        ucseg.init(tmp_path / "scans", out=tmp_path / "data")
+    palette = "background=#ffffff,vessel=#ff0000,lesion=#00ff00"
+    assert ucseg.init(tmp_path / "scans", out=tmp_path / "data", palette=palette).config.classes[2] == "lesion"
+
+
+@pytest.mark.filterwarnings("ignore:.*mode.*:DeprecationWarning")
+def test_numbers_of_one_palette_are_the_classes(tmp_path: Path) -> None:
+    for i in range(4):
+        picture(tmp_path / "scans" / "images" / f"s{i}.png", i)
+        indexed(tmp_path / "scans" / "masks" / f"s{i}.png", blob(1 + i % 2, i), BLACK, GREEN, RED)
+    data = ucseg.init(tmp_path / "scans", out=tmp_path / "data")
+    assert data.config.classes == {0: "background", 1: "class_1", 2: "class_2"}
+    assert not data.config.palette

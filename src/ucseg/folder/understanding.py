@@ -102,8 +102,8 @@ def understand(
     found, images = find_cases_unasked(folder, given, options.masks, options.subject, skip, options.parts)
     found = without_copies(folder, found)
     images = f"{images or '*'}{CHANNELS}" if given != options.images else images
-    unsaid = options.classes is None and options.mask_threshold is None and not options.said.palette
-    if unsaid and (colours := colours_of_classes(found.cases)):
+    unsaid = options.classes is None and options.mask_threshold is None
+    if not options.said.palette and (colours := colours_of_classes(found.cases, unsaid)):
         how = replace(options.said, palette=tuple(colours.values()))
         options = replace(options, classes=numbered(colours), said=how)
         found = replace(found, notes=[*found.notes, taken_in_words(colours)])

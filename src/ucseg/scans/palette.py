@@ -117,13 +117,19 @@ def all_grey(palette: Sequence[Colour]) -> bool:
 
 def shows_colours_of(image: Image.Image, palette: Sequence[Colour]) -> bool:
     """Whether a picture of one page has numbers for its colours, and one of these but black is in a palette."""
-    if not palette or image.mode not in ("P", "PA") or getattr(image, "n_frames", 1) > 1:
-        return False
+    used = {*colours_of_numbers(image).values()} if palette else set()
+    return bool(used & set(palette) - {BLACK}) or used == {BLACK}
+
+
+def colours_of_numbers(image: Image.Image) -> dict[int, Colour]:
+    """Number -> colour, as far as a picture of one page shows them; {} without a palette, or with one of greys."""
+    if image.mode not in ("P", "PA") or getattr(image, "n_frames", 1) > 1:
+        return {}
     colours = np.array(image.getpalette("RGB")).reshape(-1, 3)
     if (colours == colours[:, :1]).all():  # a grey picture, stored in another way
-        return False
-    used = {tuple(colours[one].tolist()) for one in np.unique(np.asarray(image.getchannel(0))) if one < len(colours)}
-    return bool(used & set(palette) - {BLACK}) or used == {BLACK}
+        return {}
+    used = np.unique(np.asarray(image.getchannel(0))).tolist()
+    return {number: tuple(colours[number].tolist()) for number in used if number < len(colours)}
 
 
 def colours_in(array: Array) -> list[str]:

@@ -53,7 +53,7 @@ def read(address: Address, mask: bool = False) -> Scan:
     path = address.file
     if other_tiff.holds(path):
         return _other(address, mask)
-    with _opened(path) as image:
+    with opened(path) as image:
         if _says_ome(image):
             return ome.read(address)
         pages, count, channels = [], _pages(path, image), imagej.channels_of(path, image)
@@ -78,7 +78,7 @@ def _other(address: Address, mask: bool) -> Scan:
 def _channels_of_other(path: Path, pages: int) -> int:
     """How many pages are the channels of one slice, as ImageJ says it."""
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             return imagej.channels_of(path, image) if pages > 1 else 1
     except UserError as error:
         if "scan-content" in error.codes or "scan-damaged" in error.codes:
@@ -100,7 +100,7 @@ def read_mask(address: Address) -> Scan:
     """
     if other_tiff.holds(address.file):
         return _other(address, mask=True)
-    with _opened(address.file) as image:
+    with opened(address.file) as image:
         shown = shows_colours_of(image, address.said.palette)
     return read(address, mask=not shown)
 
@@ -112,7 +112,7 @@ def oddities(address: Address, mask: bool) -> frozenset[str]:
         if other_tiff.holds(address.file):
             turn, white_is_zero, in_alpha = other_tiff.shown(address, mask)
             return frozenset([TURNED] * (turn != 1) + [WHITE_IS_ZERO] * white_is_zero + [ALPHA] * in_alpha)
-        with _opened(address.file) as image:
+        with opened(address.file) as image:
             if picture_tags.orientation_of(address.file, image) != 1 and not address.part:
                 found.add(TURNED)
             if image.format == "TIFF" and picture_tags.photometric(image) == 0:
@@ -142,7 +142,7 @@ def _geometry(path: Path, dims: int) -> Geometry:
     stated: object = None
     if dims == 3 and file is None:
         try:
-            with _opened(path) as image:
+            with opened(path) as image:
                 stated = imagej.spacing_of(image)
         except UserError:
             stated = None  # pillow does not read it, and ImageJ has not written it
@@ -193,7 +193,7 @@ def read_header(address: Address) -> tuple[tuple[int, ...], Geometry, int]:
         each = _channels_of_other(path, pages)
         shape = size if pages == each else (pages // each, *size)
         return shape, _geometry(path, len(shape)), channels * each
-    with _opened(path) as image:
+    with opened(path) as image:
         if _says_ome(image):
             return ome.read_header(address)
         pages, turned = _pages(path, image), picture_tags.orientation_of(path, image) > 4 and not address.part
@@ -215,7 +215,7 @@ def write(array: Array, like: Scan, part: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     try:
         # Given a path, pillow maps pixels of TIFF into memory, and scrambles those that a tag turns by a quarter.
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
