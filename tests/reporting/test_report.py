@@ -245,3 +245,19 @@ def test_the_queue_begins_with_the_highest_failure_score() -> None:
     for row in rows:
         row["failure_score"] = ""
     assert queue_section(rows)["by"] == "mean uncertainty"
+
+
+def test_an_evaluation_of_scans_of_another_dataset_has_its_report(study: Path, tmp_path: Path, said: Said) -> None:
+    for i in range(3):
+        picture(tmp_path / "scans" / "images" / f"new_{i}.png", 20 + i)
+        save(tmp_path / "scans" / "masks" / f"new_{i}.png", blob(255, i))
+    ucseg.init(tmp_path / "scans", out=tmp_path / "other", classes=f"background,{CLASS}", validation="0", test="0")
+    ucseg.predict(study / "run", [tmp_path / "other"], out=tmp_path / "masks", split="all")
+    ucseg.evaluate(tmp_path / "masks", tmp_path / "other", out=tmp_path / "numbers", split="all")
+    found = find_sources([tmp_path / "numbers"])
+    assert (found.data, found.run, found.trained_on) == (tmp_path / "other", study / "run", study / "data")
+    said.clear()
+    page = ucseg.report([tmp_path / "numbers", study / "run", tmp_path / "other"], out=tmp_path / "report.html")
+    assert [str(study / "data") in text for kind, text in said if kind == "report-missing"] == [True]
+    assert "new_1" in page.read_text()
+    assert find_sources([study / "numbers"]).trained_on is None

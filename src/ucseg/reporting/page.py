@@ -36,6 +36,11 @@ def write_report(out: Path, sources: Sources, done: Done | None = None) -> list[
         f"{lost}: is not found, so its part of the report is missing; give it too, if it has moved."
         for lost in sources.lost
     ]
+    if sources.trained_on is not None:
+        missing.append(
+            f"{sources.run}: was trained on another dataset, {sources.trained_on}; the data shown are those of the "
+            "evaluation."
+        )
     data: Dataset | None = None
     if sources.data is not None:
         try:
@@ -47,7 +52,7 @@ def write_report(out: Path, sources: Sources, done: Done | None = None) -> list[
         "folders": named(sources),
         "missing": missing,
         "data": None,
-        "plan": plan_section(sources.run, sources.data),
+        "plan": plan_section(sources.run, sources.trained_on or sources.data),
         "training": None if sources.run is None else training_section(sources.run),
         "numbers": None if sources.numbers is None else numbers_section(sources.numbers),
         "cases": [],

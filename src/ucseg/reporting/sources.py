@@ -57,6 +57,7 @@ class Sources:
     Attributes:
         references: masks of no dataset that the evaluation compared with, as `evaluate` was given them.
         gone: where such masks lay, and are no longer.
+        trained_on: the dataset of the run, where the evaluation is of another one; `data` is that of the evaluation.
         lost: what a folder was made from and is no longer there, in words.
     """
 
@@ -66,6 +67,7 @@ class Sources:
     data: Path | None = None
     references: Path | None = None
     gone: str = ""
+    trained_on: Path | None = None
     lost: list[str] = field(default_factory=list)
 
 
@@ -105,8 +107,21 @@ def find_sources(given: Sequence[Path]) -> Sources:
     if found.masks is not None and (note := note_of(found.masks)) is not None:
         _follow(found, "run", note.run, found.masks)
     if found.run is not None:
-        _follow(found, "data", RunFolder(found.run).config.get("dataset"), found.run)
+        trained = RunFolder(found.run).config.get("dataset")
+        evaluated = found.numbers is not None and found.data is not None and found.references is None
+        found.trained_on = _other_data(found, trained) if evaluated else None
+        if found.trained_on is None:
+            _follow(found, "data", trained, found.run)
     return found
+
+
+def _other_data(found: Sources, trained: str | None) -> Path | None:
+    """The dataset that the run was trained on, where the evaluation is of another one: scans of another hospital."""
+    assert found.run is not None and found.data is not None
+    places = _places(trained, found.run) if trained else []
+    folder = next((place for place in places if (place / _MARKS["data"]).is_file()), None)
+    same = folder is None or _is_copy(folder / _TELLS["data"], found.data / _TELLS["data"])
+    return None if same else folder
 
 
 def _follow(found: Sources, kind: str, path: str | None, maker: Path) -> None:
