@@ -117,6 +117,18 @@ def test_folders_that_name_a_split_and_a_role_do_both(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("names", ["images/{}.png masks/{:04d}.png", "images/a{}.png masks/a{:03d}.png"])
+def test_zeros_before_a_number_do_not_count(tmp_path: Path, names: str) -> None:
+    image, mask_ = names.split()
+    for number in range(1, 13):
+        picture(tmp_path / image.format(number), number)
+        save(tmp_path / mask_.format(number), blob(255, number))
+    cases = find_cases_unasked(tmp_path)[0].cases
+    assert {case.image.name: case.mask and case.mask.name for case in cases} == {
+        Path(image.format(number)).name: Path(mask_.format(number)).name for number in range(1, 13)
+    }
+
+
 @pytest.mark.parametrize("labels", ["labels-02-05-2017/label{:04d}.nii.gz", "Training/PANCREAS-{:04d}.nrrd"])
 def test_masks_find_dicom_series_by_a_number_in_their_path(tmp_path: Path, labels: str) -> None:
     """The Pancreas-CT and the prostates of NCI-ISBI: the series itself has another number."""

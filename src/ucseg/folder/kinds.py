@@ -40,10 +40,11 @@ class Kinds:
 
     Args:
         apart: letters and numbers of a word are two words: orig001 and seg001. Elsewhere, T1 and T2 are words.
+        values: 7 and 007 are one number.
     """
 
-    def __init__(self, files: Iterable[Address], folder: Path, *, apart: bool = False) -> None:
-        self.folder, self._word = folder, _APART if apart else _WORD
+    def __init__(self, files: Iterable[Address], folder: Path, *, apart: bool = False, values: bool = False) -> None:
+        self.folder, self._word, self._values = folder, _APART if apart else _WORD, values
         self._paths = {one: Address.of(one.file).below(folder) for one in files}
         places = {one: self._words_of(PurePosixPath(path)) for one, path in self._paths.items()}
         self._words = {one: frozenset(word for word, _ in words) for one, words in places.items()}
@@ -56,7 +57,7 @@ class Kinds:
         }
 
         self._order = {
-            one: [word for word in self._word.findall(without_ending(PurePosixPath(path).name)) if word in case]
+            one: [word for word in self._numbers_and_words(without_ending(PurePosixPath(path).name)) if word in case]
             for (one, path), case in zip(self._paths.items(), self._case.values(), strict=True)
         }
 
@@ -133,7 +134,11 @@ class Kinds:
     def _words_of(self, path: PurePosixPath) -> set[tuple[str, int]]:
         """Its words, each with 1 where it is of the file's name, else 0: I_1 is a case, "1. Lesions" is not."""
         folders, name = path.parent.as_posix(), without_ending(path.name)
-        return {(word, at) for at, text in enumerate((folders, name)) for word in self._word.findall(text)}
+        return {(word, at) for at, text in enumerate((folders, name)) for word in self._numbers_and_words(text)}
+
+    def _numbers_and_words(self, text: str) -> list[str]:
+        words = self._word.findall(text)
+        return [word.lstrip("0") or "0" if self._values and word.isdigit() else word for word in words]
 
     def _is_rare(self, word: str, count: int) -> bool:
         files = len(self._paths)
@@ -156,8 +161,8 @@ def pair_by_shared_words(
     Raises:
         Question: most masks find several images, which are of different kinds; or most images several masks.
     """
-    for apart in (False, True):
-        found = _paired(images, masks, folder, masks_glob, apart)
+    for apart, values in ((False, False), (True, False), (True, True)):
+        found = _paired(images, masks, folder, masks_glob, apart, values)
         if masks and len(found) >= _ENOUGH * len(masks):
             pairs |= found
             paired = set(found.values())
@@ -166,10 +171,15 @@ def pair_by_shared_words(
 
 
 def _paired(
-    images: Sequence[ScanFile], masks: Sequence[ScanFile], folder: Path, masks_glob: str | None, apart: bool
+    images: Sequence[ScanFile],
+    masks: Sequence[ScanFile],
+    folder: Path,
+    masks_glob: str | None,
+    apart: bool,
+    values: bool,
 ) -> dict[Address, Address]:
     """Image -> mask, where both find one another alone; a Question as `pair_by_shared_words`, if words are whole."""
-    kinds = Kinds([one.address for one in (*images, *masks)], folder, apart=apart)
+    kinds = Kinds([one.address for one in (*images, *masks)], folder, apart=apart, values=values)
     labels = {file for of in kinds.of([one.address for one in images]).values() if look_like_labels(of) for file in of}
     fits = kinds.fits([mask.address for mask in masks], [one.address for one in images if one.address not in labels])
     masks_of: dict[Address, list[Address]] = defaultdict(list)
