@@ -1,6 +1,6 @@
-"""Files beside each image of an expert's mask, called as it is and with one word more: X_superpixels beside X (ISIC).
+"""Files beside each image that has a mask, called as it is and with one word more: X_superpixels beside X (ISIC).
 
-They show the same, so they are no unlabelled images.
+They are taken as parts of its case, and not as unlabelled images.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def without_siblings(
             continue
         for sibling, image in image_of.items():
             reason = (
-                f"it lies beside {image.name} and shows the same, so it is no image; if it is the one to learn from, "
-                f"give --images '*{escape(rest)}{sibling.ending}'"
+                f"it lies beside {image.name} and is called so too, as such files beside nearly all images with masks; "
+                f"if it is an image, give --images and --masks, as --images '*{escape(rest)}{sibling.ending}' for these"
             )
             left_out.append(LeftOut(sibling.path, reason))
         images = [image for image in images if image.address not in image_of]
