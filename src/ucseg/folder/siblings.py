@@ -34,8 +34,8 @@ def without_siblings(
             continue
         for sibling, image in image_of.items():
             reason = (
-                f"it lies beside {image.name} and is called so too, as such files beside nearly all images with masks; "
-                f"if it is an image, give --images and --masks, as --images '*{escape(rest)}{sibling.ending}' for these"
+                f"it is called as {image.name} beside it, which has the mask; if it is the image to learn from, "
+                f"give --images '*{escape(rest)}{sibling.ending}'"
             )
             left_out.append(LeftOut(sibling.path, reason))
         images = [image for image in images if image.address not in image_of]
