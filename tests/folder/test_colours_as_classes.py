@@ -13,8 +13,11 @@ from refusals import refused
 from small_scans import blob, picture, save
 from ucseg.dataset.manifest import Dataset
 from ucseg.dataset.masks import read_label
+from ucseg.pictures.drawing import COLOURS
+from ucseg.scans.address import Address
 from ucseg.scans.palette import main_colours
-from ucseg.scans.reading import read_header
+from ucseg.scans.reading import read_header, read_scan
+from ucseg.scans.writing import write_like
 from ucseg.types import Array
 
 RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
@@ -131,3 +134,19 @@ def test_numbers_of_one_palette_are_the_classes(tmp_path: Path) -> None:
     data = ucseg.init(tmp_path / "scans", out=tmp_path / "data")
     assert data.config.classes == {0: "background", 1: "class_1", 2: "class_2"}
     assert not data.config.palette
+
+
+def test_our_own_coloured_mask_has_class_numbers_whatever_its_colours_mean_elsewhere(tmp_path: Path) -> None:
+    """A dataset whose masks have our colours the other way round, and a mask that `predict --colour` writes."""
+    blue, orange = COLOURS[:2]
+    masks = [coloured(i, (BLACK, blue, orange)) for i in range(6)]
+    data = ucseg.init(folder_of(tmp_path / "scans", ".png", *masks), out=tmp_path / "data")
+    assert [*data.config.classes.values()] == ["background", "colour_e69f00", "colour_56b4e9"]
+    label = blob(1)
+    label[28:34, 4:20] = 2
+    write_like(label, read_scan(tmp_path / "scans" / "images" / "s0.png"), tmp_path / "ours.png", colours=COLOURS)
+    mask = Address.of(tmp_path / "ours.png").as_said(data.config.said)
+    assert (read_label(mask, label.shape, data.config) == label).all()
+    Image.open(tmp_path / "ours.png").convert("RGB").save(tmp_path / "theirs.png")
+    mask = Address.of(tmp_path / "theirs.png").as_said(data.config.said)
+    assert (read_label(mask, label.shape, data.config) == np.array([0, 2, 1])[label]).all()

@@ -15,6 +15,8 @@ from ucseg.scans.scan import Scan
 from ucseg.types import Array
 
 Colour = tuple[int, int, int]
+OF_CLASSES = "ucseg: the numbers are classes"
+"""Comment in a PNG that ucseg colours for viewers: whatever colours a dataset has, the numbers count."""
 BLACK: Colour = (0, 0, 0)
 _MAIN, _NEAR, _SHARE = 8, 90, 0.1
 """Of main colours: how many, how far others lie from one, of 255, and the least part of the rest that each has."""
@@ -117,6 +119,8 @@ def all_grey(palette: Sequence[Colour]) -> bool:
 
 def shows_colours_of(image: Image.Image, palette: Sequence[Colour]) -> bool:
     """Whether a picture of one page has numbers for its colours, and one of these but black is in a palette."""
+    if image.info.get("Comment") == OF_CLASSES:
+        return False
     used = {*colours_of_numbers(image).values()} if palette else set()
     return bool(used & set(palette) - {BLACK}) or used == {BLACK}
 

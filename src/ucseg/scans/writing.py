@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ucseg.errors import UserError
 from ucseg.machine.writing import whole_file
@@ -14,6 +15,7 @@ from ucseg.scans import plain_images
 from ucseg.scans.address import FORMATS, PICTURES, Address, ending_of
 from ucseg.scans.dicom import image as dicom
 from ucseg.scans.dicom.series import ENDINGS as DICOM_ENDINGS
+from ucseg.scans.palette import OF_CLASSES
 from ucseg.scans.reading import format_module
 from ucseg.scans.scan import Scan
 from ucseg.types import Array
@@ -92,7 +94,9 @@ def _write_coloured(mask: Array, colours: Sequence[tuple[int, int, int]], part: 
     """
     picture = Image.fromarray(np.ascontiguousarray(mask))
     picture.putpalette([0, 0, 0, *(part for index in range(255) for part in colours[index % len(colours)])])
-    picture.save(part, format="PNG")
+    said = PngInfo()
+    said.add_text("Comment", OF_CLASSES)
+    picture.save(part, format="PNG", pnginfo=said)
 
 
 def _narrowed(array: Array) -> Array:
