@@ -9,9 +9,12 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
 PACKAGES := -c constraints.txt torch==2.13.0 -e '.[dev,docs,monai]'
-# uv installs the same in half the time. It reads none of the files of pip, and its variables have other names.
-UV := UV_DEFAULT_INDEX=$${PIP_INDEX_URL:-https://pypi.org/simple} UV_INDEX="$$PIP_EXTRA_INDEX_URL" \
-      UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
+# uv installs the same in a third of the time. It reads no settings of pip, so it gets those that say where packages are.
+said = $${PIP_$(1):-$$($(VENV)/bin/pip config get global.$(2) 2>/dev/null)}
+UV = index="$(call said,INDEX_URL,index-url)"; links="$(call said,FIND_LINKS,find-links)"; \
+     UV_DEFAULT_INDEX=$${index:-https://pypi.org/simple} UV_INDEX="$$PIP_EXTRA_INDEX_URL" \
+     UV_INDEX_STRATEGY=unsafe-best-match UV_FIND_LINKS="$$(echo $$links | tr ' ' ,)" \
+     $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 # Threads of the numerical libraries: more than the cores of a small machine only makes tests slower.
 THREADS ?= 2
 THREADS_EACH = $(THREADS)

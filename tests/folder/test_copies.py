@@ -103,3 +103,12 @@ def test_other_images_of_one_name_stay_as_do_black_slices_of_two_patients(tmp_pa
         save(root / patient / "images" / "s0.png", np.zeros(SIZE, np.uint8))
         save(root / patient / "masks" / "s0.png", np.zeros(SIZE, np.uint8))
     assert len(ucseg.init(root, out=tmp_path / "data").cases) == 18
+
+
+def test_masks_in_colours_are_copied_too(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    for i in NUMBERS:
+        picture(root / "all" / "images" / f"s{i}.png", i)
+        save(root / "all" / "masks" / f"s{i}.png", np.stack([blob(255, i), blob(0, i), blob(1, i)], -1))
+    saved_again(root / "all", root / "copy", ".tif")
+    assert len(ucseg.init(root, out=tmp_path / "data", palette="polyp=#ff0001").cases) == 6

@@ -153,7 +153,7 @@ def test_what_is_missing_is_named(pictures: Data, monkeypatch: pytest.MonkeyPatc
 
 def test_a_signal_ends_it_well_and_others_get_an_address_that_they_can_use(packages: None, pictures: Data) -> None:
     """Of its process nothing is left that would keep the next server out."""
-    told: list[str] = []
+    heard: list[str] = []
     code = (
         "import sys; sys.path[:0] = sys.argv[3:]\n"
         "from ucseg.methods import METHODS\nfrom threshold_run import Threshold\nMETHODS['threshold'] = Threshold\n"
@@ -165,10 +165,10 @@ def test_a_signal_ends_it_well_and_others_get_an_address_that_they_can_use(packa
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            told.append(line)
-            if sum("Slicer" in one for one in told) == 1 and "Slicer" in line:
+            heard.append(line)
+            if sum("Slicer" in one for one in heard) == 1 and "Slicer" in line:
                 process.terminate()  # once: a signal while the line is printed has it printed again
-    assert process.returncode == 0, told
-    address = next(line for line in told if "browser" in line)
+    assert process.returncode == 0, heard
+    address = next(line for line in heard if "browser" in line)
     assert re.search(rf"http://{re.escape(socket.gethostname())}:\d+/enter\?token=[\w-]{{32}}", address)
     Labels(pictures[0]).close()

@@ -24,7 +24,7 @@ from ucseg.scans.channels import only_channel
 from ucseg.scans.reading import read_header, read_mask, read_scan
 
 _MOST = 0.5
-"""Of the images of the smaller folder, at least."""
+"""Of the images of the smaller folder; more have to be copies."""
 _MIDDLE = 1 << 16
 """Bytes that are read of files of one size, before all are."""
 
@@ -82,7 +82,9 @@ def _same_mask(mask: Address | None, other: Address | None) -> bool:
     if mask is None or other is None:
         return True
     try:
-        one, two = (only_channel(read_mask(each)).astype(np.float64) for each in (mask, other))
+        scans = [read_mask(each) for each in (mask, other)]
+        alike = scans[0].array.shape == scans[1].array.shape  # colours too, which are no one channel
+        one, two = ((scan.array if alike else only_channel(scan)).astype(np.float64) for scan in scans)
     except UserError:
         return False  # whatever reads it later reports what is wrong
     highest = float(one.max(initial=0)), float(two.max(initial=0))
